@@ -1,0 +1,9 @@
+//! Element types, constants and affine forms: what every stage of the pipeline is made of.
+
+mod affine;
+mod dtype;
+mod tensor;
+
+pub use affine::{Affine, Bound};
+pub use dtype::DType;
+pub use tensor::{Tensor, TensorType, row_major_strides};

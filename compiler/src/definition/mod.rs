@@ -1,0 +1,130 @@
+//! Definitions: what a kernel computes, with nothing said about how.
+//!
+//! ```text
+//! for each point of the axes:
+//!     acc = identity of fold.op
+//!     for each point of the reduction axes:  acc = fold.op(acc, body)      (only where there is a fold)
+//!     output[store(axes)] = finish(acc, loads...)
+//! ```
+//! Extents are constants and indices are affine in the variables, or computed (`Index::Dynamic`:
+//! Gather, Resize tables). A load with a `fill` outside the tensor gives the fill: padding is part
+//! of the definition, and the schedule decides how to avoid the comparison. Several definitions
+//! may write disjoint parts of one value (Concat, ConvTranspose by phases).
+//!
+//! Meaning: the naive loops above. Every schedule computes the same bits, except
+//! that a fold over floats may be reordered or fused where the schedule carries that flag.
+
+mod build;
+mod lowering;
+
+pub use build::DefBuilder;
+pub use lowering::{LoweredValue, Lowering, Routine, Stage};
+
+use crate::base::{Affine, DType, TensorType};
+use crate::scalar::{Fold, Op, Scalar};
+
+/// A value of the graph or a temporary of a definition: an index into [`Lowering::values`].
+pub type ValueId = u32;
+
+/// An expression: an index into [`Definition::exprs`].
+pub type ExprId = u32;
+
+/// An iteration variable; its number is its index in [`Definition::vars`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Var {
+    /// Name in text forms.
+    pub name: String,
+    /// The variable runs over `0..extent`.
+    pub extent: usize,
+}
+
+/// A tensor that a definition reads or writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// Which value.
+    pub value: ValueId,
+    /// Its type (the whole tensor's).
+    pub ty: TensorType,
+}
+
+/// An index into one dimension of an operand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Index {
+    /// Affine in the definition's variables.
+    Affine(Affine),
+    /// An `i64` expression. Out of `0..extent` at run time: the model returns `LMC_ERR_INDEX`
+    /// (unless the load has a fill, which then applies).
+    Dynamic(ExprId),
+}
+
+/// A node of an expression. Arguments have smaller ids: the list is in order of evaluation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Expr {
+    /// A constant.
+    Const(Scalar),
+    /// The `i64` value of an affine form in the variables.
+    Index(Affine),
+    /// The folded value; only in `finish`.
+    Acc,
+    /// An element of an operand: an index into [`Definition::operands`], one index per dimension.
+    Load {
+        /// Index into `operands`.
+        operand: u32,
+        /// One index per dimension.
+        index: Vec<Index>,
+        /// The value where an index lies outside; without it every index is inside.
+        fill: Option<Scalar>,
+    },
+    /// A scalar operation.
+    Op(Op, Vec<ExprId>),
+    /// Conversion as ONNX `Cast` defines it.
+    Cast {
+        /// The type converted to.
+        to: DType,
+        /// For 8-bit floats: saturate instead of overflowing to infinity or NaN.
+        saturate: bool,
+        /// What is converted.
+        arg: ExprId,
+    },
+    /// The same bits as another type of the same size.
+    Bitcast {
+        /// The type reinterpreted as.
+        to: DType,
+        /// What is reinterpreted.
+        arg: ExprId,
+    },
+}
+
+/// The reduction of a definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reduction {
+    /// How partial results are joined.
+    pub op: Fold,
+    /// Element type of the accumulator and of `body`.
+    pub dtype: DType,
+    /// What is folded at each point.
+    pub body: ExprId,
+}
+
+/// What one kernel computes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// From the ONNX node's name; made unique.
+    pub name: String,
+    /// The variables: first the axes, then the reduction axes.
+    pub vars: Vec<Var>,
+    /// How many of `vars` are axes.
+    pub axes: usize,
+    /// The tensors read; no value twice.
+    pub operands: Vec<Operand>,
+    /// The tensor written.
+    pub output: Operand,
+    /// One affine form in the axes per dimension of the output; injective.
+    pub store: Vec<Affine>,
+    /// All expressions, arguments first, no two alike.
+    pub exprs: Vec<Expr>,
+    /// The reduction, if any.
+    pub fold: Option<Reduction>,
+    /// The value stored.
+    pub finish: ExprId,
+}

@@ -1,0 +1,95 @@
+//! The graph: nodes of ONNX operators over typed values, in execution order.
+//!
+//! Nodes keep their ONNX names and attributes; every shape is known (dimensions are bound at
+//! import, constants folded). Passes rewrite the graph in place; a later stage turns it
+//! into definitions.
+
+mod attr;
+
+pub use attr::{Attr, Attrs};
+
+use crate::base::{Tensor, TensorType};
+use crate::ops::Operator;
+
+/// An index into [`Graph::values`].
+pub type ValueId = u32;
+
+/// A tensor that nodes read and write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// Name, as in the ONNX graph; unique.
+    pub name: String,
+    /// Element type and shape. For a dimension known only at run time, its bound.
+    pub ty: TensorType,
+    /// For each dimension known only at run time, the number of its symbol in
+    /// [`Graph::symbols`]; empty where every dimension is fixed.
+    pub symbolic: Vec<Option<u32>>,
+    /// The elements, where the value is a constant.
+    pub constant: Option<Tensor>,
+}
+
+/// A dimension known only at run time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Symbol {
+    /// The ONNX name of a free dimension; `None` for a data-dependent size.
+    pub name: Option<String>,
+    /// The largest size.
+    pub max: usize,
+}
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The operator's row in the table.
+    pub op: &'static Operator,
+    /// The opset version of the operator's domain that the model imports.
+    pub opset: i64,
+    /// Name of the ONNX node it comes from (its output's name where it has none).
+    pub name: String,
+    /// Attributes as in ONNX.
+    pub attrs: Attrs,
+    /// Values read; `None` for an omitted optional input.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Values written; `None` for an omitted optional output.
+    pub outputs: Vec<Option<ValueId>>,
+}
+
+/// A graph; also the body of a control-flow attribute, where `captures` names what it takes from
+/// the graph around it.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Name of the graph.
+    pub name: String,
+    /// All values.
+    pub values: Vec<Value>,
+    /// All nodes, each after those it depends on.
+    pub nodes: Vec<Node>,
+    /// The graph's inputs, in order; initializers are not among them.
+    pub inputs: Vec<ValueId>,
+    /// The graph's outputs, in order.
+    pub outputs: Vec<ValueId>,
+    /// Dimensions known only at run time.
+    pub symbols: Vec<Symbol>,
+    /// For a body: `(value of the outer graph, value here)`.
+    pub captures: Vec<(ValueId, ValueId)>,
+}
+
+impl Graph {
+    /// Adds a value.
+    pub fn add_value(&mut self, name: impl Into<String>, ty: TensorType) -> ValueId {
+        self.values.push(Value { name: name.into(), ty, symbolic: Vec::new(), constant: None });
+        (self.values.len() - 1) as ValueId
+    }
+
+    /// Adds a constant.
+    pub fn add_constant(&mut self, name: impl Into<String>, tensor: Tensor) -> ValueId {
+        let id = self.add_value(name, tensor.ty.clone());
+        self.values[id as usize].constant = Some(tensor);
+        id
+    }
+
+    /// A value by id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id as usize]
+    }
+}

@@ -1,0 +1,13 @@
+//! lmc turns an ONNX model into one standalone object file for x86_64 or aarch64.
+//!
+//! The modules are the pipeline, in order; each may use only those above it:
+
+pub mod error;
+pub mod base;
+pub mod scalar;
+pub mod target;
+pub mod tile;
+pub mod definition;
+pub mod graph;
+pub mod ops;
+pub mod plan;

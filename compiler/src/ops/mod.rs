@@ -1,0 +1,162 @@
+//! The operators: one file each (families share one), one row each in [`table`].
+//!
+//! A row says how an operator's types are inferred and how it is lowered: to definitions (loops),
+//! to simpler nodes (`Expand`), or, for control flow, by later stages. Semantics are stated
+//! nowhere else: constant folding interprets the operator's own definitions.
+
+mod table;
+
+pub use table::{find, rows};
+
+use crate::base::{DType, Tensor, TensorType};
+use crate::definition::Lowering;
+use crate::error::{Error, Result};
+use crate::graph::{Attrs, Graph, Node, Value};
+
+/// A row of the operator table.
+pub struct Operator {
+    /// ONNX domain: `""` is ai.onnx.
+    pub domain: &'static str,
+    /// ONNX name.
+    pub name: &'static str,
+    /// Opset versions whose meaning is implemented, as ONNX lists them; a model's opset selects
+    /// the largest not above it.
+    pub versions: &'static [i64],
+    /// Output types from the node and its inputs (types, and constants where known).
+    pub infer: fn(&Ctx) -> Result<Vec<TensorType>>,
+    /// How it is lowered.
+    pub lower: Lower,
+    /// A note for `docs/operators.md`: what is restricted.
+    pub note: &'static str,
+}
+
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.name)
+    }
+}
+
+/// How an operator is lowered.
+#[derive(Clone, Copy)]
+pub enum Lower {
+    /// To definitions and routines: adds what writes the outputs to the lowering.
+    Define(fn(&Ctx, &mut Lowering) -> Result<()>),
+    /// To simpler nodes: adds them to the builder and returns the values of the outputs. Types of
+    /// new nodes are inferred, and they are expanded in turn.
+    Expand(fn(&Ctx, &mut NodeBuilder) -> Result<Vec<crate::graph::ValueId>>),
+    /// Control flow (If, Loop, Scan): the stages know these by name.
+    Control,
+}
+
+/// What an operator's functions see: its node, within its graph.
+pub struct Ctx<'a> {
+    /// The graph around the node.
+    pub graph: &'a Graph,
+    /// The node.
+    pub node: &'a Node,
+}
+
+impl<'a> Ctx<'a> {
+    /// The opset version of the operator's row in force: the largest of its versions that is not
+    /// above the opset the model imports.
+    pub fn version(&self) -> i64 {
+        let imported = self.node.opset;
+        self.node.op.versions.iter().copied().filter(|&v| v <= imported).max().unwrap_or(imported)
+    }
+
+    /// The attributes.
+    pub fn attrs(&self) -> &'a Attrs {
+        &self.node.attrs
+    }
+
+    /// Whether input `i` is given.
+    pub fn has(&self, i: usize) -> bool {
+        self.node.inputs.get(i).is_some_and(|v| v.is_some())
+    }
+
+    /// Input `i`, where given.
+    pub fn optional(&self, i: usize) -> Option<&'a Value> {
+        self.node.inputs.get(i).copied().flatten().map(|v| self.graph.value(v))
+    }
+
+    /// Input `i`; an error where it is missing.
+    pub fn input(&self, i: usize) -> Result<&'a Value> {
+        self.optional(i).ok_or_else(|| Error::model(format!("input {i} is missing")))
+    }
+
+    /// Type of input `i`.
+    pub fn ty(&self, i: usize) -> Result<&'a TensorType> {
+        Ok(&self.input(i)?.ty)
+    }
+
+    /// Shape of input `i`.
+    pub fn shape(&self, i: usize) -> Result<&'a [usize]> {
+        Ok(&self.input(i)?.ty.shape)
+    }
+
+    /// Element type of input `i`.
+    pub fn dtype(&self, i: usize) -> Result<DType> {
+        Ok(self.input(i)?.ty.dtype)
+    }
+
+    /// Input `i` as a constant; an error that says what to do where it is not one.
+    pub fn constant(&self, i: usize) -> Result<&'a Tensor> {
+        let value = self.input(i)?;
+        value.constant.as_ref().ok_or_else(|| {
+            Error::model(format!(
+                "input {i} ('{}') must be a constant, but is computed at run time",
+                value.name
+            ))
+            .advise("Make it an initializer, or bind the dimensions it depends on with --dim or --input")
+        })
+    }
+
+    /// Input `i` as constant integers; `None` where it is omitted.
+    pub fn constant_ints(&self, i: usize) -> Result<Option<Vec<i64>>> {
+        if !self.has(i) {
+            return Ok(None);
+        }
+        let ints = self.constant(i)?.to_i64s();
+        ints.map(Some).ok_or_else(|| Error::model(format!("input {i} must hold integers")))
+    }
+
+    /// Type of output `i`, once inferred.
+    pub fn out(&self, i: usize) -> Result<&'a TensorType> {
+        let id = self.node.outputs.get(i).copied().flatten();
+        id.map(|v| &self.graph.value(v).ty).ok_or_else(|| Error::bug(format!("output {i} is not there")))
+    }
+
+    /// Counts `axis` from the front; an error where it lies outside `-rank..rank`.
+    pub fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
+        let positive = if axis < 0 { axis + rank as i64 } else { axis };
+        usize::try_from(positive)
+            .ok()
+            .filter(|&a| a < rank)
+            .ok_or_else(|| Error::model(format!("axis {axis} lies outside a tensor of rank {rank}")))
+    }
+}
+
+/// Adds nodes in place of one that is expanded.
+pub struct NodeBuilder<'a> {
+    /// The graph the nodes are added to.
+    pub graph: &'a mut Graph,
+    /// Name of the node that is expanded; new values and nodes are named after it.
+    pub name: String,
+    /// The nodes added, in order.
+    pub nodes: Vec<Node>,
+    /// The opset that the expanded node's model imports for ai.onnx; new nodes follow the newest.
+    pub opset: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    /// A name in the table twice would hide one of the rows.
+    #[test]
+    fn no_operator_is_listed_twice() {
+        let mut names: Vec<_> = super::rows().map(|r| (r.domain, r.name)).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(all, names.len());
+    }
+}

@@ -1,0 +1,16 @@
+//! The table of operators: one row each.
+
+use super::Operator;
+
+/// All families of operators, each a list of rows.
+const FAMILIES: &[&[Operator]] = &[];
+
+/// All rows.
+pub fn rows() -> impl Iterator<Item = &'static Operator> {
+    FAMILIES.iter().flat_map(|f| f.iter())
+}
+
+/// The row of an operator.
+pub fn find(domain: &str, name: &str) -> Option<&'static Operator> {
+    rows().find(|r| r.domain == domain && r.name == name)
+}

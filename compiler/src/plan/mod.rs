@@ -1,0 +1,112 @@
+//! The program: kernels in order, and a place for every tensor.
+
+use crate::base::TensorType;
+use crate::graph::Symbol;
+use crate::tile::Kernel;
+
+/// An input or output of the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interface {
+    /// Name, as in the ONNX graph.
+    pub name: String,
+    /// Element type and shape (bounds, for run-time dimensions).
+    pub ty: TensorType,
+    /// As [`crate::graph::Value::symbolic`].
+    pub symbolic: Vec<Option<u32>>,
+}
+
+/// Bytes in read-only data.
+#[derive(Clone, PartialEq)]
+pub struct Constant {
+    /// Name in text forms.
+    pub name: String,
+    /// The bytes, packed as the kernels read them.
+    pub bytes: Vec<u8>,
+    /// Alignment in bytes, a power of two.
+    pub align: usize,
+}
+
+/// Where a buffer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Input of the model, by number.
+    Input(u32),
+    /// Output of the model, by number.
+    Output(u32),
+    /// The arena.
+    Arena,
+    /// A constant, by number.
+    Constant(u32),
+    /// The array of run-time symbols (`i64` each).
+    Symbols,
+}
+
+/// An argument of a kernel call: a pointer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arg {
+    /// Where its buffer begins.
+    pub base: Base,
+    /// Bytes past it.
+    pub offset: usize,
+    /// Bytes added per iteration of each surrounding `Repeat`, outermost first.
+    pub strides: Vec<i64>,
+}
+
+/// One step of the program.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Calls a kernel.
+    Call {
+        /// Index into [`Program::kernels`].
+        kernel: u32,
+        /// One per parameter.
+        args: Vec<Arg>,
+    },
+    /// Runs the steps a number of times.
+    Repeat {
+        /// How often at most.
+        count: u64,
+        /// An `i64` at run time that lowers the count.
+        trip: Option<Arg>,
+        /// A boolean at run time tested before each iteration; false ends the repetition.
+        cond: Option<Arg>,
+        /// The steps.
+        body: Vec<Step>,
+    },
+    /// Runs one of two lists by a boolean at run time.
+    If {
+        /// Where the boolean is.
+        cond: Arg,
+        /// Run where it is true.
+        then: Vec<Step>,
+        /// Run where it is false.
+        otherwise: Vec<Step>,
+    },
+}
+
+/// Everything code generation and packaging need.
+#[derive(Clone, PartialEq)]
+pub struct Program {
+    /// Name of the model: the prefix of its symbols.
+    pub name: String,
+    /// The model's inputs.
+    pub inputs: Vec<Interface>,
+    /// The model's outputs.
+    pub outputs: Vec<Interface>,
+    /// Dimensions known only at run time.
+    pub symbols: Vec<Symbol>,
+    /// Bytes of scratch memory the application passes.
+    pub arena_bytes: usize,
+    /// Its alignment.
+    pub arena_align: usize,
+    /// The largest sum of tensors live at one step: no arena can be smaller.
+    pub arena_bound: usize,
+    /// Read-only data.
+    pub constants: Vec<Constant>,
+    /// The kernels, no two alike.
+    pub kernels: Vec<Kernel>,
+    /// What runs, in order.
+    pub steps: Vec<Step>,
+    /// Multiply-adds of one inference.
+    pub macs: u64,
+}

@@ -1,0 +1,64 @@
+//! Targets as data: what the machine has, and nothing about how it is used.
+
+/// The architectures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Arch {
+    X86_64,
+    Aarch64,
+}
+
+/// Instruction-set features that kernels are chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Feature {
+    // x86_64
+    Sse41,
+    Avx,
+    Fma,
+    F16c,
+    Avx2,
+    Avx512,
+    AvxVnni,
+    Avx512Vnni,
+    // aarch64; the baseline has NEON with fused multiply-add
+    DotProd,
+    Fp16,
+    I8mm,
+    Bf16,
+}
+
+/// What a kernel is compiled for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Triple: object format and calling convention.
+    pub triple: target_lexicon::Triple,
+    /// Architecture of the triple.
+    pub arch: Arch,
+    /// Name given by `--cpu`.
+    pub cpu: String,
+    /// Features, sorted.
+    pub features: Vec<Feature>,
+    /// Bytes of a vector register: 16, 32 or 64.
+    pub vector_bytes: usize,
+    /// Vector registers: 16 or 32.
+    pub vector_regs: usize,
+    /// Fused multiply-add.
+    pub fma: bool,
+    /// L1 data cache in bytes.
+    pub l1: usize,
+    /// L2 cache in bytes.
+    pub l2: usize,
+}
+
+impl Target {
+    /// Whether the target has a feature.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.contains(&feature)
+    }
+
+    /// 32-bit lanes of a vector register.
+    pub fn lanes(&self) -> usize {
+        self.vector_bytes / 4
+    }
+}

@@ -1,0 +1,286 @@
+//! Tile kernels: loop nests over registers, the last form that is the same for all targets.
+//!
+//! A kernel reads and writes buffers (its parameters) through affine addresses, holds values in
+//! virtual vector registers, and has loops with affine bounds. It is made for reading: see the
+//! grammar in `docs/ir.md`. The encoders of code generation translate it, an interpreter is
+//! its meaning and their oracle.
+//!
+//! Registers hold only 32- and 64-bit lanes. Narrow types live in memory: loads extend (`i8`,
+//! `i16` by sign, `u8`, `u16`, `bool` by zero, to `i32`; `f16`, `bf16` to `f32`) and stores
+//! truncate (integers wrap, floats round to nearest even). `u32`/`u64` are held as `i32`/`i64`.
+//! A register may be assigned many times (accumulators); it has one type.
+
+use crate::base::{Affine, Bound, DType};
+use crate::scalar::Fold;
+
+/// A virtual register: an index into [`Kernel::regs`].
+pub type Reg = u32;
+
+/// A loop variable: an index into [`Kernel::vars`].
+pub type LoopVar = u32;
+
+/// What one lane of a register holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Lane {
+    F32,
+    F64,
+    I32,
+    I64,
+    /// A truth value beside 32-bit lanes.
+    M32,
+    /// A truth value beside 64-bit lanes.
+    M64,
+}
+
+/// The type of a register: `lanes` elements, from 1 (a scalar) to the target's vector width;
+/// any number in between is a partial vector at a tensor's edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct RegType {
+    pub lane: Lane,
+    pub lanes: u8,
+}
+
+/// Whether a kernel reads or writes a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Access {
+    Read,
+    Write,
+    ReadWrite,
+}
+
+/// A buffer the kernel is called with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Param {
+    /// Name in text forms.
+    pub name: String,
+    /// Element type in memory.
+    pub dtype: DType,
+    /// Elements that may be accessed, from the pointer passed.
+    pub elems: usize,
+    /// Read or written.
+    pub access: Access,
+}
+
+/// A place in a buffer, in elements.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Addr {
+    /// Index into [`Kernel::params`].
+    pub param: u32,
+    /// Affine in the loop variables.
+    pub index: Affine,
+    /// An `i64` scalar register added to it, for computed indices; its value lies in
+    /// `0..=limit`, which a `Fail` or a clamp before has established.
+    pub dynamic: Option<(Reg, usize)>,
+}
+
+/// Operations on one register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Un {
+    Neg,
+    Abs,
+    Sqrt,
+    Floor,
+    Ceil,
+    Trunc,
+    /// To nearest, halves to even.
+    Round,
+    /// Bitwise (integers) or logical (masks) complement.
+    Not,
+}
+
+/// Operations on two registers of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Bin {
+    Add,
+    Sub,
+    Mul,
+    /// Floats only.
+    Div,
+    /// Integers, towards zero; by zero gives 0, the smallest by -1 wraps.
+    DivS,
+    DivU,
+    RemS,
+    RemU,
+    /// Floats: `a < b ? a : b`; which NaN wins is not specified. Integers: signed.
+    Min,
+    /// Floats: `a > b ? a : b`; which NaN wins is not specified. Integers: signed.
+    Max,
+    /// Floats only: NaN if either is.
+    MinNan,
+    /// Floats only: NaN if either is.
+    MaxNan,
+    MinU,
+    MaxU,
+    /// Integers and masks.
+    And,
+    Or,
+    Xor,
+    /// Counts at or past the width give 0 (`ShrS`: the sign).
+    Shl,
+    ShrS,
+    ShrU,
+}
+
+/// Comparisons; the result is a mask beside the operands' lanes. Floats: ordered, but `Ne`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Cmp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    LtU,
+    LeU,
+}
+
+/// Conversions between lane types; the number of lanes stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Convert {
+    /// Float to signed integer of the destination's width, towards zero; saturates, NaN gives 0.
+    FloatToInt,
+    /// Float to unsigned integer, likewise.
+    FloatToUint,
+    /// Signed integer to float, to nearest even.
+    IntToFloat,
+    /// Unsigned integer to float, to nearest even.
+    UintToFloat,
+    /// Between f32 and f64.
+    Float,
+    /// i32 to i64 by sign, or i64 to i32 by truncation; masks between widths.
+    Int,
+    /// i32 to i64 by zero.
+    Zext,
+    /// The same bits: f32 and i32, f64 and i64.
+    Bits,
+    /// Keeps the low bits and extends them by sign.
+    SextLow(u8),
+    /// Keeps the low bits and extends them by zero.
+    ZextLow(u8),
+}
+
+/// Four products of bytes summed into each 32-bit lane; operands hold four bytes a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dot {
+    /// First unsigned, second signed (`vpdpbusd`, `usdot`).
+    Us,
+    /// Both signed (`sdot`).
+    Ss,
+    /// Both unsigned (`udot`).
+    Uu,
+}
+
+/// What computes a register.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// Every lane these bits (masks: 0 or 1).
+    Const(u64),
+    /// Integer lanes `index + lane * step`.
+    Index(Affine, i64),
+    /// Another register of the same type.
+    Copy(Reg),
+    /// Lane `i` from `addr + i * stride`: 1 contiguous, 0 the same for all, else strided.
+    Load(Addr, i64),
+    /// Lane `i` is the four bytes at `addr + 4 * i * stride` of a byte buffer, as one `i32`
+    /// (stride 0: the same four for all).
+    LoadWords(Addr, i64),
+    /// One operand.
+    Un(Un, Reg),
+    /// Two operands.
+    Bin(Bin, Reg, Reg),
+    /// `acc + a * b`, rounded once where [`Kernel::fused`], twice otherwise; `(acc, a, b)`.
+    Mla(Reg, Reg, Reg),
+    /// `acc + dot(a, b)` per lane, wrapping.
+    Dot(Dot, Reg, Reg, Reg),
+    /// A mask.
+    Cmp(Cmp, Reg, Reg),
+    /// `mask ? a : b` per lane.
+    Select(Reg, Reg, Reg),
+    /// Another lane type.
+    Convert(Convert, Reg),
+    /// A scalar in every lane.
+    Splat(Reg),
+    /// Lane `.1` of a register in every lane of this one.
+    Broadcast(Reg, u8),
+    /// All lanes folded to a scalar, by halves: lane `i` with lane `i + n/2`, and so on, where
+    /// `n` is the next power of two and missing lanes are the fold's identity.
+    Reduce(Fold, Reg),
+}
+
+/// A statement.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Stmt {
+    /// Assigns a register.
+    Let(Reg, Value),
+    /// Writes every lane: lane `i` at `addr + i * stride`.
+    Store {
+        /// Where lane 0 goes.
+        addr: Addr,
+        /// Elements between lanes; 1 is contiguous.
+        stride: i64,
+        /// What is written.
+        src: Reg,
+    },
+    /// `for var in (largest of lo)..(smallest of hi) step step`; not entered where empty.
+    For {
+        /// The loop variable.
+        var: LoopVar,
+        /// First value.
+        lo: Bound,
+        /// First value not reached.
+        hi: Bound,
+        /// Positive increment.
+        step: i64,
+        /// The statements repeated.
+        body: Vec<Stmt>,
+    },
+    /// Runs one of two lists, by a scalar mask.
+    If {
+        /// A mask with one lane.
+        cond: Reg,
+        /// Run where true.
+        then: Vec<Stmt>,
+        /// Run where false.
+        otherwise: Vec<Stmt>,
+    },
+    /// Repeats until a `Break`.
+    Loop {
+        /// The statements repeated.
+        body: Vec<Stmt>,
+    },
+    /// Leaves the innermost `Loop` where the scalar mask is true.
+    Break {
+        /// A mask with one lane.
+        cond: Reg,
+    },
+    /// Returns an error code from the kernel where the scalar mask is true.
+    Fail {
+        /// A mask with one lane.
+        cond: Reg,
+        /// An `LMC_ERR_*` number.
+        code: i32,
+    },
+}
+
+/// A kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// Name; a symbol is made from it.
+    pub name: String,
+    /// The buffers.
+    pub params: Vec<Param>,
+    /// Names of the loop variables.
+    pub vars: Vec<String>,
+    /// Types of the registers.
+    pub regs: Vec<RegType>,
+    /// Whether `Mla` rounds once: the target has fused multiply-add.
+    pub fused: bool,
+    /// The statements.
+    pub body: Vec<Stmt>,
+}
