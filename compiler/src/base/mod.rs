@@ -2,8 +2,10 @@
 
 mod affine;
 mod dtype;
+mod near;
 mod tensor;
 
 pub use affine::{Affine, Bound};
 pub use dtype::DType;
+pub use near::nearest;
 pub use tensor::{Tensor, TensorType, row_major_strides};

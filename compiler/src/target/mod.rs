@@ -1,5 +1,11 @@
 //! Targets as data: what the machine has, and nothing about how it is used.
 
+mod native;
+mod resolve;
+mod rows;
+
+pub use resolve::{cpu_names, resolve};
+
 /// The architectures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]

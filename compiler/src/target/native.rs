@@ -1,0 +1,91 @@
+//! What the machine that runs the compiler has.
+
+use super::{Arch, Feature};
+
+/// The host's architecture, where lmc compiles for it.
+pub(super) fn arch() -> Option<Arch> {
+    match std::env::consts::ARCH {
+        "x86_64" => Some(Arch::X86_64),
+        "aarch64" => Some(Arch::Aarch64),
+        _ => None,
+    }
+}
+
+/// The host's features, as the processor and the operating system report them.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn features() -> Vec<Feature> {
+    use Feature::*;
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    // As the psABI level v4: kernels assume the four extensions together.
+    let avx512 = avx2
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    [
+        (Sse41, is_x86_feature_detected!("sse4.1") && is_x86_feature_detected!("ssse3")),
+        (Avx, is_x86_feature_detected!("avx")),
+        (Fma, is_x86_feature_detected!("fma")),
+        (F16c, is_x86_feature_detected!("f16c")),
+        (Avx2, avx2),
+        (Avx512, avx512),
+        (AvxVnni, is_x86_feature_detected!("avxvnni")),
+        (Avx512Vnni, avx512 && is_x86_feature_detected!("avx512vnni")),
+    ]
+    .into_iter()
+    .filter_map(|(feature, there)| there.then_some(feature))
+    .collect()
+}
+
+/// The host's features, as the operating system reports them.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn features() -> Vec<Feature> {
+    use std::arch::is_aarch64_feature_detected as has;
+    [
+        (Feature::DotProd, has!("dotprod")),
+        (Feature::Fp16, has!("fp16")),
+        (Feature::I8mm, has!("i8mm")),
+        (Feature::Bf16, has!("bf16")),
+    ]
+    .into_iter()
+    .filter_map(|(feature, there)| there.then_some(feature))
+    .collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) fn features() -> Vec<Feature> {
+    Vec::new()
+}
+
+/// Bytes of the host's first-level data cache and second-level cache, where they can be asked.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn caches() -> Option<(usize, usize)> {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    // Intel describes its caches in leaf 4, AMD in leaf 0x8000001d, in the same format.
+    let intel = __cpuid(0).ebx == u32::from_le_bytes(*b"Genu");
+    let leaf = if intel { 4 } else { 0x8000_001d };
+    if __cpuid(leaf & 0x8000_0000).eax < leaf {
+        return None;
+    }
+    let mut found = [0; 4];
+    for index in 0..8 {
+        let r = __cpuid_count(leaf, index);
+        let (kind, level) = (r.eax & 31, (r.eax >> 5 & 7) as usize);
+        // Kinds: 0 ends the list, 1 is data, 3 is unified.
+        match kind {
+            0 => break,
+            1 | 3 if level < 4 => {
+                let (ways, parts, line) = ((r.ebx >> 22) + 1, (r.ebx >> 12 & 1023) + 1, (r.ebx & 4095) + 1);
+                found[level] =
+                    [ways, parts, line, r.ecx.saturating_add(1)].iter().map(|&v| v as usize).product();
+            }
+            _ => {}
+        }
+    }
+    (found[1] > 0 && found[2] > 0).then_some((found[1], found[2]))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn caches() -> Option<(usize, usize)> {
+    None
+}
