@@ -1,0 +1,7 @@
+//! The integration tests, as modules of one binary: each binary would link all of lmc again.
+//!
+//! `cargo test -p lmc --test suite MODULE` runs one module.
+
+#[allow(dead_code, reason = "helpers for the other modules")]
+mod golden;
+mod layering;
