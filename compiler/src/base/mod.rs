@@ -1,5 +1,6 @@
 //! Element types, constants and affine forms: what every stage of the pipeline is made of.
 
+pub mod abi;
 mod affine;
 mod dtype;
 mod near;

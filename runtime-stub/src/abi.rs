@@ -1,0 +1,111 @@
+//! The binary interface of a compiled model, version 1: what `include/lmc.h` says, in Rust.
+//!
+//! The compiler writes these structures into read-only data, so their layout is the contract:
+//! fields are never moved, and a change of meaning changes [`VERSION`].
+
+use core::ffi::{c_char, c_void};
+
+/// The version of this interface; [`Model::abi_version`] of every model compiled for it.
+pub const VERSION: u32 = 1;
+
+/// One input or output.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Tensor {
+    /// Name, as in the ONNX graph; UTF-8, ends with a zero byte.
+    pub name: *const c_char,
+    /// ONNX `TensorProto.DataType` number. Types under 8 bits take one byte per element.
+    pub dtype: u32,
+    /// Number of dimensions.
+    pub rank: u32,
+    /// `rank` extents: `d >= 0` is fixed, `d < 0` the run-time symbol number `-1 - d`.
+    pub dims: *const i64,
+    /// Bytes of the tensor; with run-time symbols, at their bounds.
+    pub bytes: u64,
+}
+
+/// A dimension known only at run time.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Symbol {
+    /// The ONNX dimension name; null for a size that depends on the data and is written by `run`.
+    pub name: *const c_char,
+    /// The largest size.
+    pub max: i64,
+}
+
+/// The model's function. Takes one pointer per input, one per output, the sizes of the symbols
+/// (null where there is none), and the arena. Returns 0 or an `ERR_*`.
+pub type Run = unsafe extern "C" fn(
+    inputs: *const *const c_void,
+    outputs: *const *mut c_void,
+    symbols: *mut i64,
+    arena: *mut c_void,
+) -> i32;
+
+/// What the object exports as `NAME_model`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Model {
+    /// [`VERSION`] of the compiler that wrote it.
+    pub abi_version: u32,
+    /// Number of inputs.
+    pub input_count: u32,
+    /// Number of outputs.
+    pub output_count: u32,
+    /// Number of symbols.
+    pub symbol_count: u32,
+    /// Alignment of the arena in bytes, a power of two.
+    pub arena_align: u32,
+    /// Bytes of scratch memory that `run` needs. It need not be kept between calls.
+    pub arena_bytes: u64,
+    /// Bytes of stack that `run` needs at most.
+    pub stack_bytes: u64,
+    /// Name of the model; ends with a zero byte.
+    pub name: *const c_char,
+    /// `input_count` inputs.
+    pub inputs: *const Tensor,
+    /// `output_count` outputs.
+    pub outputs: *const Tensor,
+    /// `symbol_count` symbols.
+    pub symbols: *const Symbol,
+    /// Runs one inference. Re-entrant: two threads may call it at once with two arenas.
+    pub run: Run,
+}
+
+// SAFETY: all of it, and all it points to, is constant.
+unsafe impl Sync for Tensor {}
+// SAFETY: as above.
+unsafe impl Sync for Symbol {}
+// SAFETY: as above.
+unsafe impl Sync for Model {}
+
+/// Everything went well.
+pub const OK: i32 = 0;
+
+/// Declares every error code once: constant, number, name in C, text.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $c:literal, $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: i32 = $number;)*
+
+        /// Every error code: number, name in C, text.
+        pub const CODES: &[(i32, &str, &str)] = &[$(($number, $c, $text)),*];
+    };
+}
+
+codes! {
+    /// An index computed from data lies outside its tensor.
+    ERR_INDEX = 1, "LMC_ERR_INDEX", "an index computed from the input data lies outside its tensor";
+    /// The arena is null, too small or not aligned.
+    ERR_ARENA = 2, "LMC_ERR_ARENA", "the arena is null, too small or not aligned as the model asks";
+    /// A run-time size is outside `0..=max`, or the sizes contradict each other.
+    ERR_SYMBOL = 3, "LMC_ERR_SYMBOL", "a run-time size is negative, over its bound, or contradicts another";
+    /// A loop ran, or a data-dependent size grew, past the bound it was compiled for.
+    ERR_LIMIT = 4, "LMC_ERR_LIMIT", "a loop or a data-dependent size went past the bound it was compiled for";
+    /// An input value is outside what the operator defines.
+    ERR_VALUE = 5, "LMC_ERR_VALUE", "an input value lies outside what its operator defines";
+    /// Found by the wrapper, not by a model: a missing tensor, or one of the wrong size or alignment.
+    ERR_TENSOR = 6, "LMC_ERR_TENSOR", "a tensor is missing, or its size or alignment is not the model's";
+    /// Found by the wrapper, not by a model: the model was compiled for another version of the ABI.
+    ERR_VERSION = 7, "LMC_ERR_VERSION", "the model was compiled for another version of the interface";
+}
