@@ -6,9 +6,16 @@
 //! its meaning and their oracle.
 //!
 //! Registers hold only 32- and 64-bit lanes. Narrow types live in memory: loads extend (`i8`,
-//! `i16` by sign, `u8`, `u16`, `bool` by zero, to `i32`; `f16`, `bf16` to `f32`) and stores
-//! truncate (integers wrap, floats round to nearest even). `u32`/`u64` are held as `i32`/`i64`.
+//! `i16`, `i4`, `i2` by sign, `u8`, `u16`, `u4`, `u2`, `bool` by zero, to `i32`; `f16`, `bf16` to
+//! `f32`; the 8-bit floats give their byte as `i32`) and stores truncate (integers wrap, floats
+//! round to nearest even; types under one byte fill a byte). `u32`/`u64` are held as `i32`/`i64`.
+//! Which NaN an operation gives is not specified.
 //! A register may be assigned many times (accumulators); it has one type.
+
+mod interpret;
+mod lanes;
+
+pub use interpret::interpret;
 
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::Fold;
@@ -31,6 +38,37 @@ pub enum Lane {
     M32,
     /// A truth value beside 64-bit lanes.
     M64,
+}
+
+impl Lane {
+    /// The lane that holds an element of a type in memory (the small floats: their byte).
+    pub fn of(dtype: DType) -> Lane {
+        match dtype {
+            DType::F32 | DType::F16 | DType::BF16 => Lane::F32,
+            DType::F64 => Lane::F64,
+            DType::I64 | DType::U64 => Lane::I64,
+            _ => Lane::I32,
+        }
+    }
+
+    /// The element type of a number lane; `None` for truth values.
+    pub fn dtype(self) -> Option<DType> {
+        match self {
+            Lane::F32 => Some(DType::F32),
+            Lane::F64 => Some(DType::F64),
+            Lane::I32 => Some(DType::I32),
+            Lane::I64 => Some(DType::I64),
+            Lane::M32 | Lane::M64 => None,
+        }
+    }
+
+    /// The truth value beside lanes of this width.
+    pub fn mask(self) -> Lane {
+        match self {
+            Lane::F32 | Lane::I32 | Lane::M32 => Lane::M32,
+            Lane::F64 | Lane::I64 | Lane::M64 => Lane::M64,
+        }
+    }
 }
 
 /// The type of a register: `lanes` elements, from 1 (a scalar) to the target's vector width;
@@ -110,9 +148,9 @@ pub enum Bin {
     Min,
     /// Floats: `a > b ? a : b`; which NaN wins is not specified. Integers: signed.
     Max,
-    /// Floats only: NaN if either is.
+    /// Floats only: NaN if either is, else as `Min`.
     MinNan,
-    /// Floats only: NaN if either is.
+    /// Floats only: NaN if either is, else as `Max`.
     MaxNan,
     MinU,
     MaxU,

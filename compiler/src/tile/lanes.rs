@@ -1,0 +1,276 @@
+//! Arithmetic on single lanes, as functions from bits to bits: what the operations of [`super`] mean.
+//!
+//! Lanes of 32 bits are kept zero-extended in a `u64`; truth values are 0 or 1. A function that
+//! chooses an operation gives `None` where the operation does not exist for the lane type: the
+//! verifier and the interpreter share these tables of what is allowed.
+
+use super::{Bin, Cmp, Convert, Dot, Lane, Un};
+use crate::scalar::Fold;
+
+/// One operand to a result, as bits.
+pub type UnFn = fn(u64) -> u64;
+/// Two operands to a result, as bits.
+pub type BinFn = fn(u64, u64) -> u64;
+/// Three operands to a result, as bits.
+pub type TriFn = fn(u64, u64, u64) -> u64;
+
+fn f32_of(bits: u64) -> f32 {
+    f32::from_bits(bits as u32)
+}
+
+fn f64_of(bits: u64) -> f64 {
+    f64::from_bits(bits)
+}
+
+fn b32(value: f32) -> u64 {
+    u64::from(value.to_bits())
+}
+
+fn b64(value: f64) -> u64 {
+    value.to_bits()
+}
+
+fn int32(value: i32) -> u64 {
+    u64::from(value as u32)
+}
+
+fn int64(value: i64) -> u64 {
+    value as u64
+}
+
+macro_rules! float_un {
+    ($op:expr, $of:ident, $to:ident) => {
+        match $op {
+            Un::Neg => |a| $to(-$of(a)),
+            Un::Abs => |a| $to($of(a).abs()),
+            Un::Sqrt => |a| $to($of(a).sqrt()),
+            Un::Floor => |a| $to($of(a).floor()),
+            Un::Ceil => |a| $to($of(a).ceil()),
+            Un::Trunc => |a| $to($of(a).trunc()),
+            Un::Round => |a| $to($of(a).round_ties_even()),
+            Un::Not => return None,
+        }
+    };
+}
+
+macro_rules! int_un {
+    ($op:expr, $int:ident, $to:ident) => {
+        match $op {
+            Un::Neg => |a| $to((a as $int).wrapping_neg()),
+            Un::Abs => |a| $to((a as $int).wrapping_abs()),
+            Un::Not => |a| $to(!(a as $int)),
+            _ => return None,
+        }
+    };
+}
+
+/// An operation on one lane.
+pub fn un(op: Un, lane: Lane) -> Option<UnFn> {
+    Some(match lane {
+        Lane::F32 => float_un!(op, f32_of, b32),
+        Lane::F64 => float_un!(op, f64_of, b64),
+        Lane::I32 => int_un!(op, i32, int32),
+        Lane::I64 => int_un!(op, i64, int64),
+        Lane::M32 | Lane::M64 if op == Un::Not => |a| a ^ 1,
+        Lane::M32 | Lane::M64 => return None,
+    })
+}
+
+macro_rules! float_bin {
+    ($op:expr, $of:ident, $to:ident) => {
+        match $op {
+            Bin::Add => |a, b| $to($of(a) + $of(b)),
+            Bin::Sub => |a, b| $to($of(a) - $of(b)),
+            Bin::Mul => |a, b| $to($of(a) * $of(b)),
+            Bin::Div => |a, b| $to($of(a) / $of(b)),
+            Bin::Min => |a, b| if $of(a) < $of(b) { a } else { b },
+            Bin::Max => |a, b| if $of(a) > $of(b) { a } else { b },
+            Bin::MinNan => |a, b| if $of(a).is_nan() || $of(a) < $of(b) { a } else { b },
+            Bin::MaxNan => |a, b| if $of(a).is_nan() || $of(a) > $of(b) { a } else { b },
+            _ => return None,
+        }
+    };
+}
+
+macro_rules! int_bin {
+    ($op:expr, $int:ident, $uint:ident, $to:ident) => {
+        match $op {
+            Bin::Add => |a, b| $to((a as $int).wrapping_add(b as $int)),
+            Bin::Sub => |a, b| $to((a as $int).wrapping_sub(b as $int)),
+            Bin::Mul => |a, b| $to((a as $int).wrapping_mul(b as $int)),
+            Bin::DivS => |a, b| if b == 0 { 0 } else { $to((a as $int).wrapping_div(b as $int)) },
+            Bin::RemS => |a, b| if b == 0 { 0 } else { $to((a as $int).wrapping_rem(b as $int)) },
+            Bin::DivU => |a, b| a.checked_div(b).unwrap_or(0),
+            Bin::RemU => |a, b| a.checked_rem(b).unwrap_or(0),
+            Bin::Min => |a, b| $to((a as $int).min(b as $int)),
+            Bin::Max => |a, b| $to((a as $int).max(b as $int)),
+            Bin::MinU => |a, b| a.min(b),
+            Bin::MaxU => |a, b| a.max(b),
+            Bin::And => |a, b| a & b,
+            Bin::Or => |a, b| a | b,
+            Bin::Xor => |a, b| a ^ b,
+            Bin::Shl => |a, b| if b < width::<$int>() { $to(((a as $uint) << b) as $int) } else { 0 },
+            Bin::ShrU => |a, b| if b < width::<$int>() { a >> b } else { 0 },
+            Bin::ShrS => |a, b| $to((a as $int) >> b.min(width::<$int>() - 1)),
+            Bin::Div | Bin::MinNan | Bin::MaxNan => return None,
+        }
+    };
+}
+
+const fn width<T>() -> u64 {
+    8 * size_of::<T>() as u64
+}
+
+/// An operation on two lanes of one type.
+pub fn bin(op: Bin, lane: Lane) -> Option<BinFn> {
+    Some(match lane {
+        Lane::F32 => float_bin!(op, f32_of, b32),
+        Lane::F64 => float_bin!(op, f64_of, b64),
+        Lane::I32 => int_bin!(op, i32, u32, int32),
+        Lane::I64 => int_bin!(op, i64, u64, int64),
+        Lane::M32 | Lane::M64 => match op {
+            Bin::And => |a, b| a & b,
+            Bin::Or => |a, b| a | b,
+            Bin::Xor => |a, b| a ^ b,
+            _ => return None,
+        },
+    })
+}
+
+macro_rules! compare {
+    ($op:expr, $of:expr, $unsigned:expr) => {
+        match $op {
+            Cmp::Eq => |a, b| u64::from($of(a) == $of(b)),
+            Cmp::Ne => |a, b| u64::from($of(a) != $of(b)),
+            Cmp::Lt => |a, b| u64::from($of(a) < $of(b)),
+            Cmp::Le => |a, b| u64::from($of(a) <= $of(b)),
+            Cmp::Gt => |a, b| u64::from($of(a) > $of(b)),
+            Cmp::Ge => |a, b| u64::from($of(a) >= $of(b)),
+            Cmp::LtU if $unsigned => |a, b| u64::from(a < b),
+            Cmp::LeU if $unsigned => |a, b| u64::from(a <= b),
+            Cmp::LtU | Cmp::LeU => return None,
+        }
+    };
+}
+
+/// A comparison of two lanes of one type; the result is 0 or 1.
+pub fn cmp(op: Cmp, lane: Lane) -> Option<BinFn> {
+    Some(match lane {
+        Lane::F32 => compare!(op, f32_of, false),
+        Lane::F64 => compare!(op, f64_of, false),
+        Lane::I32 => compare!(op, |x| x as i32, true),
+        Lane::I64 => compare!(op, |x| x as i64, true),
+        Lane::M32 | Lane::M64 => return None,
+    })
+}
+
+/// `(acc, a, b)` to `acc + a * b`, for floats rounded once or twice.
+pub fn mla(lane: Lane, fused: bool) -> Option<TriFn> {
+    Some(match (lane, fused) {
+        (Lane::F32, true) => |c, a, b| b32(f32_of(a).mul_add(f32_of(b), f32_of(c))),
+        (Lane::F32, false) => |c, a, b| b32(f32_of(c) + f32_of(a) * f32_of(b)),
+        (Lane::F64, true) => |c, a, b| b64(f64_of(a).mul_add(f64_of(b), f64_of(c))),
+        (Lane::F64, false) => |c, a, b| b64(f64_of(c) + f64_of(a) * f64_of(b)),
+        (Lane::I32, _) => |c, a, b| int32((c as i32).wrapping_add((a as i32).wrapping_mul(b as i32))),
+        (Lane::I64, _) => |c, a, b| int64((c as i64).wrapping_add((a as i64).wrapping_mul(b as i64))),
+        (Lane::M32 | Lane::M64, _) => return None,
+    })
+}
+
+/// `(acc, a, b)` to `acc` plus the sum of four products of bytes, wrapping.
+pub fn dot(kind: Dot) -> TriFn {
+    fn sum(acc: u64, a: u64, b: u64, x: impl Fn(u8) -> i32, y: impl Fn(u8) -> i32) -> u64 {
+        let (a, b) = ((a as u32).to_le_bytes(), (b as u32).to_le_bytes());
+        let products = a.iter().zip(b).map(|(&a, b)| x(a) * y(b));
+        int32(products.fold(acc as i32, i32::wrapping_add))
+    }
+    match kind {
+        Dot::Us => |c, a, b| sum(c, a, b, i32::from, |v| i32::from(v as i8)),
+        Dot::Ss => |c, a, b| sum(c, a, b, |v| i32::from(v as i8), |v| i32::from(v as i8)),
+        Dot::Uu => |c, a, b| sum(c, a, b, i32::from, i32::from),
+    }
+}
+
+/// A conversion of one lane.
+pub fn convert(kind: Convert, from: Lane, to: Lane, a: u64) -> Option<u64> {
+    use Lane::*;
+    Some(match (kind, from, to) {
+        (Convert::FloatToInt, F32, I32) => int32(f32_of(a) as i32),
+        (Convert::FloatToInt, F32, I64) => int64(f32_of(a) as i64),
+        (Convert::FloatToInt, F64, I32) => int32(f64_of(a) as i32),
+        (Convert::FloatToInt, F64, I64) => int64(f64_of(a) as i64),
+        (Convert::FloatToUint, F32, I32) => u64::from(f32_of(a) as u32),
+        (Convert::FloatToUint, F32, I64) => f32_of(a) as u64,
+        (Convert::FloatToUint, F64, I32) => u64::from(f64_of(a) as u32),
+        (Convert::FloatToUint, F64, I64) => f64_of(a) as u64,
+        (Convert::IntToFloat, I32, F32) => b32(a as i32 as f32),
+        (Convert::IntToFloat, I32, F64) => b64(f64::from(a as i32)),
+        (Convert::IntToFloat, I64, F32) => b32(a as i64 as f32),
+        (Convert::IntToFloat, I64, F64) => b64(a as i64 as f64),
+        (Convert::UintToFloat, I32 | I64, F32) => b32(a as f32),
+        (Convert::UintToFloat, I32 | I64, F64) => b64(a as f64),
+        (Convert::Float, F32, F64) => b64(f64::from(f32_of(a))),
+        (Convert::Float, F64, F32) => b32(f64_of(a) as f32),
+        (Convert::Int, I32, I64) => int64(i64::from(a as i32)),
+        (Convert::Int, I64, I32) => u64::from(a as u32),
+        (Convert::Int, M32, M64) | (Convert::Int, M64, M32) | (Convert::Zext, I32, I64) => a,
+        (Convert::Bits, F32, I32) | (Convert::Bits, I32, F32) => a,
+        (Convert::Bits, F64, I64) | (Convert::Bits, I64, F64) => a,
+        (Convert::SextLow(n @ 1..=32), I32, I32) => int32((a as i32) << (32 - n) >> (32 - n)),
+        (Convert::SextLow(n @ 1..=64), I64, I64) => int64((a as i64) << (64 - n) >> (64 - n)),
+        (Convert::ZextLow(n @ 1..=32), I32, I32) | (Convert::ZextLow(n @ 1..=64), I64, I64) => {
+            a & (u64::MAX >> (64 - n))
+        }
+        _ => return None,
+    })
+}
+
+/// The operation that joins two lanes in a fold, and the bits that leave every lane unchanged.
+pub fn fold(fold: Fold, lane: Lane) -> Option<(BinFn, u64)> {
+    let op = match fold {
+        Fold::Sum => Bin::Add,
+        Fold::Prod => Bin::Mul,
+        Fold::Max => Bin::Max,
+        Fold::Min => Bin::Min,
+        Fold::And => Bin::And,
+        Fold::Or => Bin::Or,
+    };
+    let identity = match lane.dtype() {
+        Some(dtype) => fold.identity(dtype).bits,
+        None => u64::from(fold == Fold::And),
+    };
+    Some((bin(op, lane)?, identity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn f(value: f32) -> u64 {
+        b32(value)
+    }
+
+    /// The corners where encoders tend to differ.
+    #[test]
+    fn corners() {
+        let apply = |op, lane, a, b| bin(op, lane).expect("an operation")(a, b);
+        assert_eq!(apply(Bin::DivS, Lane::I32, int32(i32::MIN), int32(-1)), int32(i32::MIN));
+        assert_eq!(apply(Bin::RemS, Lane::I32, int32(i32::MIN), int32(-1)), 0);
+        assert_eq!(apply(Bin::DivU, Lane::I64, 7, 0), 0);
+        assert_eq!(apply(Bin::Shl, Lane::I32, 1, 32), 0);
+        assert_eq!(apply(Bin::Shl, Lane::I32, int32(-1), 31), 1 << 31);
+        assert_eq!(apply(Bin::ShrS, Lane::I64, int64(-5), 99), int64(-1));
+        assert_eq!(apply(Bin::Min, Lane::F32, f(f32::NAN), f(1.0)), f(1.0));
+        assert_eq!(apply(Bin::MaxNan, Lane::F32, f(f32::NAN), f(1.0)), f(f32::NAN));
+        assert_eq!(apply(Bin::MinNan, Lane::F32, f(1.0), f(f32::NAN)), f(f32::NAN));
+        assert!(bin(Bin::Div, Lane::I32).is_none());
+        assert_eq!(convert(Convert::FloatToInt, Lane::F32, Lane::I32, f(3e9)), Some(int32(i32::MAX)));
+        assert_eq!(convert(Convert::FloatToUint, Lane::F32, Lane::I32, f(3e9)), Some(3_000_000_000));
+        assert_eq!(convert(Convert::FloatToInt, Lane::F32, Lane::I32, f(f32::NAN)), Some(0));
+        assert_eq!(convert(Convert::SextLow(4), Lane::I32, Lane::I32, 0x1f), Some(int32(-1)));
+        assert_eq!(convert(Convert::ZextLow(4), Lane::I64, Lane::I64, 0x1f), Some(15));
+        assert_eq!(dot(Dot::Us)(1, 0xff, 0xff), int32(1 - 255));
+        assert_eq!(dot(Dot::Ss)(1, 0xff, 0xff), 2);
+        assert_eq!(dot(Dot::Uu)(int32(i32::MAX), 0x0101, 0x0101), int32(i32::MIN + 1));
+    }
+}
