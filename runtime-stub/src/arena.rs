@@ -19,7 +19,7 @@ impl<const BYTES: usize> Arena<BYTES> {
     }
 
     /// The memory, as [`crate::Model::run`] takes it.
-    pub fn as_mut(&mut self) -> &mut [MaybeUninit<u8>] {
+    pub fn memory(&mut self) -> &mut [MaybeUninit<u8>] {
         &mut self.0
     }
 }
@@ -35,7 +35,7 @@ impl<const BYTES: usize> Default for Arena<BYTES> {
 /// ```
 /// static ARENA: lmc_runtime::StaticArena<4096> = lmc_runtime::StaticArena::new();
 /// let arena = ARENA.take().expect("taken once");
-/// # let _ = arena.as_mut();
+/// # let _ = arena.memory();
 /// assert!(ARENA.take().is_none());
 /// ```
 pub struct StaticArena<const BYTES: usize> {
@@ -53,8 +53,8 @@ impl<const BYTES: usize> StaticArena<BYTES> {
     }
 
     /// The arena; `None` from the second call on.
+    #[allow(clippy::mut_from_ref)] // handed out once, guarded by the flag
     pub fn take(&'static self) -> Option<&'static mut Arena<BYTES>> {
-        // A swap compiles without atomic read-modify-write calls on every supported target.
         let first = !self.taken.swap(true, Ordering::Acquire);
         // SAFETY: only the first caller gets here, so the reference is unique.
         first.then(|| unsafe { &mut *self.memory.get() })

@@ -174,14 +174,14 @@ fn wrapper_checks_and_runs() {
     assert_eq!(model.inputs().map(|t| (t.name(), t.dims())).collect::<Vec<_>>(), [("x", &[2i64, 2][..])]);
     let mut arena = Arena::<100>::new();
     let mut y = [0u8; 4];
-    assert_eq!(model.run([&[1, 2, 3, 4]], [&mut y], &mut [], arena.as_mut()), Ok(()));
+    assert_eq!(model.run([&[1, 2, 3, 4]], [&mut y], &mut [], arena.memory()), Ok(()));
     assert_eq!(y, [2, 3, 4, 5]);
-    assert_eq!(model.run([&[1, 2, 3]], [&mut y], &mut [], arena.as_mut()), Err(Error::Tensor));
-    assert_eq!(model.run([], [&mut y], &mut [], arena.as_mut()), Err(Error::Tensor));
-    assert_eq!(model.run([&[1; 4]], [&mut y], &mut [0], arena.as_mut()), Err(Error::Tensor));
+    assert_eq!(model.run([&[1, 2, 3]], [&mut y], &mut [], arena.memory()), Err(Error::Tensor));
+    assert_eq!(model.run([], [&mut y], &mut [], arena.memory()), Err(Error::Tensor));
+    assert_eq!(model.run([&[1; 4]], [&mut y], &mut [0], arena.memory()), Err(Error::Tensor));
     let mut small = [MaybeUninit::uninit(); 10];
     assert_eq!(model.run([&[1; 4]], [&mut y], &mut [], &mut small), Err(Error::Arena));
-    assert_eq!(model.run([&[1; 4]], [&mut y], &mut [], &mut arena.as_mut()[1..]), Err(Error::Arena));
+    assert_eq!(model.run([&[1; 4]], [&mut y], &mut [], &mut arena.memory()[1..]), Err(Error::Arena));
     raw.abi_version += 1;
     // SAFETY: as above.
     assert_eq!(unsafe { Model::from_raw(&raw) }.err(), Some(Error::Version));
