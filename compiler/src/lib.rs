@@ -11,3 +11,4 @@ pub mod definition;
 pub mod graph;
 pub mod ops;
 pub mod plan;
+pub mod package;

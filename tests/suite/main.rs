@@ -5,3 +5,6 @@
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;
 mod layering;
+mod package;
+#[allow(dead_code, reason = "helpers for the other modules")]
+mod support;

@@ -1,0 +1,113 @@
+//! The C header: the ABI, the memory the model needs, and a typed `run`.
+
+use super::{Compiled, Param, What, describe, element, params, title};
+use std::fmt::Write;
+
+/// The header of a model, complete in itself, for C99 and C++11.
+pub fn header(c: &Compiled) -> String {
+    let name = &c.program.name;
+    let upper = name.to_ascii_uppercase();
+    let params = params(c.program);
+    let [first, second] = title(c);
+    let fence =
+        |open: bool| format!("#ifdef __cplusplus\n{}\n#endif\n", if open { "extern \"C\" {" } else { "}" });
+    let comments: String = params.iter().map(|p| format!(" *   {}\n", describe(p, &params))).collect();
+    format!(
+        "\
+/*
+ * {first}
+ * {second}
+ */
+#ifndef LMC_MODEL_{name}_H
+#define LMC_MODEL_{name}_H
+
+{abi}
+{open}
+/* Scratch memory for one inference at a time: bytes and alignment. */
+#define {upper}_ARENA_BYTES {arena}
+#define {upper}_ARENA_ALIGN {align}
+/* Bytes of stack that {name}_run needs at most. */
+#define {upper}_STACK_BYTES {stack}
+
+/* The model, for programs that take any. */
+extern const lmc_model {name}_model;
+
+/*
+ * One inference: 0 or an LMC_ERR_*.
+{comments} *   arena: {upper}_ARENA_BYTES bytes, aligned to {upper}_ARENA_ALIGN, own to this call
+ */
+{function}
+{close}
+#endif
+",
+        abi = abi(),
+        open = fence(true),
+        close = fence(false),
+        arena = c.program.arena_bytes,
+        align = c.program.arena_align,
+        stack = c.stack_bytes,
+        function = function(name, &params),
+    )
+}
+
+/// The ABI part of `lmc.h`.
+fn abi() -> &'static str {
+    let between = lmc_runtime::C_HEADER
+        .split_once("/* ABI: begin */\n")
+        .and_then(|(_, t)| t.split_once("/* ABI: end */"));
+    between.map_or("", |(abi, _)| abi)
+}
+
+fn function(name: &str, params: &[Param]) -> String {
+    let mut text = format!("static inline int32_t {name}_run(");
+    let indent = ",\n".to_owned() + &" ".repeat(text.len());
+    let mut declared: Vec<String> = params.iter().map(declare).collect();
+    declared.push("void *arena".to_owned());
+    writeln!(text, "{}) {{", declared.join(&indent)).expect("a string");
+    let list = |keep: fn(&Param) -> Option<String>| params.iter().filter_map(keep).collect::<Vec<_>>();
+    let inputs = list(|p| matches!(p.what, What::Input(_)).then(|| p.name.clone()));
+    let outputs = list(|p| matches!(p.what, What::Output(_)).then(|| p.name.clone()));
+    let symbols = list(|p| match p.what {
+        What::SizeIn(..) => Some(p.name.clone()),
+        What::SizeOut(_) => Some("0".to_owned()),
+        _ => None,
+    });
+    let mut array = |ty: &str, name: &str, elems: &[String]| {
+        if elems.is_empty() {
+            return "0";
+        }
+        writeln!(text, "    {ty}{name}[] = {{{}}};", elems.join(", ")).expect("a string");
+        match name {
+            "inputs" => "inputs",
+            "outputs" => "outputs",
+            _ => "symbols",
+        }
+    };
+    let inputs = array("const void *const ", "inputs", &inputs);
+    let outputs = array("void *const ", "outputs", &outputs);
+    let symbols = array("int64_t ", "symbols", &symbols);
+    writeln!(text, "    int32_t status = {name}_model.run({inputs}, {outputs}, {symbols}, arena);")
+        .expect("a string");
+    let sizes = params.iter().filter(|p| matches!(p.what, What::SizeIn(..) | What::SizeOut(_)));
+    for (number, param) in sizes.enumerate().filter(|(_, p)| matches!(p.what, What::SizeOut(_))) {
+        writeln!(text, "    *{} = symbols[{number}];", param.name).expect("a string");
+    }
+    text + "    return status;\n}"
+}
+
+fn declare(param: &Param) -> String {
+    let name = &param.name;
+    let tensor = |t: &crate::plan::Interface, constant: &str| {
+        let ty = element(t.ty.dtype).0;
+        match t.ty.elems() {
+            0 => format!("{constant}{ty} *{name}"),
+            elems => format!("{constant}{ty} {name}[LMC_AT_LEAST({elems})]"),
+        }
+    };
+    match param.what {
+        What::Input(t) => tensor(t, "const "),
+        What::Output(t) => tensor(t, ""),
+        What::SizeIn(..) => format!("int64_t {name}"),
+        What::SizeOut(_) => format!("int64_t *{name}"),
+    }
+}

@@ -1,0 +1,164 @@
+//! What goes beside the object: a C header, a Rust binding, and a manifest for tools.
+//!
+//! All three say the same: one typed parameter per tensor and per run-time dimension, the memory
+//! the model needs, and where it runs. Goldens: `tests/golden/package`.
+
+pub mod names;
+mod binding;
+mod header;
+mod manifest;
+
+pub use binding::binding;
+pub use header::header;
+pub use manifest::{Manifest, TensorEntry, manifest};
+
+use crate::base::DType;
+use crate::plan::{Interface, Program};
+use crate::target::Target;
+use names::Scope;
+
+/// A compiled model, as far as its package tells.
+pub struct Compiled<'a> {
+    /// The program; its name is an identifier already (see [`names::identifier`]).
+    pub program: &'a Program,
+    /// What it was compiled for.
+    pub target: &'a Target,
+    /// Bytes of machine code.
+    pub code_bytes: usize,
+    /// Bytes of read-only data.
+    pub constant_bytes: usize,
+    /// Bytes of stack that one inference needs at most.
+    pub stack_bytes: usize,
+}
+
+/// A parameter of the typed `run`.
+struct Param<'a> {
+    /// Its identifier.
+    name: String,
+    what: What<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum What<'a> {
+    Input(&'a Interface),
+    Output(&'a Interface),
+    /// A size that the caller chooses: ONNX name and bound.
+    SizeIn(&'a str, usize),
+    /// A size that depends on the data, with its bound.
+    SizeOut(usize),
+}
+
+/// Names that the generated functions use themselves, in C or in Rust.
+const OWN: &[&str] = &[
+    "arena",
+    "inputs",
+    "outputs",
+    "symbols",
+    "status",
+    "run",
+    "model",
+    "Arena",
+    "ARENA_BYTES",
+    "ARENA_ALIGN",
+    "STACK_BYTES",
+];
+
+/// The parameters in order: inputs, outputs, then one per symbol, in the symbols' order.
+fn params(program: &Program) -> Vec<Param<'_>> {
+    let mut scope = Scope::new(OWN);
+    scope.unique(&format!("{}_model", program.name));
+    scope.unique(&format!("{}_run", program.name));
+    let mut params = Vec::new();
+    let mut add = |text: &str, what| params.push(Param { name: scope.unique(text), what });
+    program.inputs.iter().for_each(|t| add(&t.name, What::Input(t)));
+    program.outputs.iter().for_each(|t| add(&t.name, What::Output(t)));
+    for (number, symbol) in program.symbols.iter().enumerate() {
+        match &symbol.name {
+            Some(name) => add(name, What::SizeIn(name, symbol.max)),
+            None => add(&size_name(program, number as u32), What::SizeOut(symbol.max)),
+        }
+    }
+    params
+}
+
+/// A name for a data-dependent size: the output and dimension it is the size of.
+fn size_name(program: &Program, symbol: u32) -> String {
+    let of = |t: &Interface| {
+        let axis = t.symbolic.iter().position(|s| *s == Some(symbol))?;
+        Some(format!("{}_dim{axis}", t.name))
+    };
+    program.outputs.iter().find_map(of).unwrap_or_else(|| format!("size{symbol}"))
+}
+
+/// The shape for a comment: `[1,seq,384]`.
+fn shape_text(tensor: &Interface, params: &[Param]) -> String {
+    let sizes: Vec<&str> = params
+        .iter()
+        .filter(|p| !matches!(p.what, What::Input(_) | What::Output(_)))
+        .map(|p| p.name.as_str())
+        .collect();
+    let dims: Vec<String> = tensor
+        .ty
+        .shape
+        .iter()
+        .enumerate()
+        .map(|(axis, extent)| {
+            let symbol = tensor.symbolic.get(axis).copied().flatten();
+            symbol.and_then(|s| sizes.get(s as usize)).map_or(extent.to_string(), |name| name.to_string())
+        })
+        .collect();
+    format!("[{}]", dims.join(","))
+}
+
+/// Element types in C and Rust. Half types and types under 8 bits are passed as their bits.
+fn element(dtype: DType) -> (&'static str, &'static str) {
+    match dtype {
+        DType::F32 => ("float", "f32"),
+        DType::F64 => ("double", "f64"),
+        DType::I8 | DType::I4 | DType::I2 => ("int8_t", "i8"),
+        DType::I16 => ("int16_t", "i16"),
+        DType::I32 => ("int32_t", "i32"),
+        DType::I64 => ("int64_t", "i64"),
+        DType::U16 | DType::F16 | DType::BF16 => ("uint16_t", "u16"),
+        DType::U32 => ("uint32_t", "u32"),
+        DType::U64 => ("uint64_t", "u64"),
+        DType::Bool => ("uint8_t", "bool"),
+        DType::U8 | DType::U4 | DType::U2 => ("uint8_t", "u8"),
+        DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => ("uint8_t", "u8"),
+        DType::F4E2M1 | DType::F8E8M0 => ("uint8_t", "u8"),
+    }
+}
+
+/// One line per parameter for a comment, without the comment's own signs.
+fn describe(param: &Param, params: &[Param]) -> String {
+    let tensor = |word: &str, t: &Interface| {
+        let shape = shape_text(t, params);
+        names::comment(&format!("{}: {word} \"{}\", {}{shape}", param.name, t.name, t.ty.dtype))
+    };
+    match param.what {
+        What::Input(t) => tensor("input", t),
+        What::Output(t) => tensor("output", t),
+        What::SizeIn(name, max) => {
+            names::comment(&format!("{}: dimension \"{name}\", at most {max}", param.name))
+        }
+        What::SizeOut(max) => format!("{}: a size that depends on the data, at most {max}", param.name),
+    }
+}
+
+/// What the model is and what it costs, for the top of both files.
+fn title(c: &Compiled) -> [String; 2] {
+    let p = c.program;
+    [
+        format!(
+            "Model {}, compiled by lmc {} for {} ({}).",
+            p.name,
+            env!("CARGO_PKG_VERSION"),
+            c.target.triple,
+            c.target.cpu
+        ),
+        format!(
+            "Code {} bytes, constants {}, arena {}, stack {}; {} multiply-adds an inference.",
+            c.code_bytes, c.constant_bytes, p.arena_bytes, c.stack_bytes, p.macs
+        ),
+    ]
+}
