@@ -10,5 +10,6 @@ pub mod tile;
 pub mod definition;
 pub mod graph;
 pub mod ops;
+pub mod import;
 pub mod plan;
 pub mod package;

@@ -1,0 +1,198 @@
+//! Free dimensions: bound by options or data, or to 1 where they are a batch.
+//!
+//! A free dimension is a batch, and becomes 1 with a note, when it stands only in first place
+//! and is named like one, or is the only one left. Any other must be given.
+
+use super::limits::check_size;
+use super::{Body, Declared, Dim};
+use crate::base::TensorType;
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Sizes given for free dimensions.
+#[derive(Clone, Debug, Default)]
+pub struct Bindings {
+    /// By the name of the dimension (`--dim NAME=N`).
+    pub dims: BTreeMap<String, usize>,
+    /// By the name of the input: its whole shape (`--input NAME=1x3x224x224`, or from data).
+    pub shapes: BTreeMap<String, Vec<usize>>,
+}
+
+/// A free dimension: its name, or the input and axis where it has none.
+type Key = (String, Option<usize>);
+
+fn key(input: &Declared, axis: usize, name: &Option<String>) -> Key {
+    match name {
+        Some(name) => (name.clone(), None),
+        None => (input.name.clone(), Some(axis)),
+    }
+}
+
+impl Bindings {
+    /// The types of the graph's inputs, and notes on what was assumed.
+    pub fn resolve(&self, body: &Body) -> Result<(Vec<TensorType>, Vec<String>)> {
+        self.check_options(body)?;
+        let mut sizes: BTreeMap<Key, usize> =
+            self.dims.iter().map(|(name, &n)| ((name.clone(), None), n)).collect();
+        for input in &body.inputs {
+            self.take_shape(input, &mut sizes)?;
+        }
+        let mut notes = Vec::new();
+        for key in batches(body, &sizes) {
+            notes.push(format!("dimension {} is taken as a batch of 1", show(&key)));
+            sizes.insert(key, 1);
+        }
+        let mut free = BTreeSet::new();
+        let mut types = Vec::new();
+        for input in &body.inputs {
+            let dtype = input.dtype.filter(|_| input.is_tensor).ok_or_else(|| {
+                Error::model("is not a tensor of numbers; sequences, maps and optionals are not supported")
+                    .at(format!("input '{}'", input.name))
+            })?;
+            let Some(dims) = &input.dims else {
+                match self.shapes.get(&input.name) {
+                    Some(shape) => types.push(TensorType::new(dtype, shape.clone())),
+                    None => {
+                        free.insert((input.name.clone(), Some(usize::MAX)));
+                    }
+                }
+                continue;
+            };
+            let mut shape = Vec::new();
+            for (axis, dim) in dims.iter().enumerate() {
+                match dim {
+                    Dim::Fixed(n) => shape.push(*n),
+                    Dim::Free(name) => match sizes.get(&key(input, axis, name)) {
+                        Some(&n) => shape.push(n),
+                        None => {
+                            free.insert(key(input, axis, name));
+                        }
+                    },
+                }
+            }
+            types.push(TensorType::new(dtype, shape));
+        }
+        if !free.is_empty() {
+            return Err(unbound(body, &free));
+        }
+        for (input, ty) in body.inputs.iter().zip(&types) {
+            check_size(ty).map_err(|e| e.at(format!("input '{}'", input.name)))?;
+        }
+        Ok((types, notes))
+    }
+
+    /// Options that name nothing in the model are errors.
+    fn check_options(&self, body: &Body) -> Result<()> {
+        let names: BTreeSet<&str> =
+            free_dims(body).filter_map(|(_, _, n)| n.as_ref().map(String::as_str)).collect();
+        if let Some(name) = self.dims.keys().find(|d| !names.contains(d.as_str())) {
+            let known: Vec<_> = names.into_iter().collect();
+            let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+            return Err(Error::options(format!("no input has a free dimension named '{name}'"))
+                .advise(format!("Named free dimensions of this model: {known}"))
+                .at("--dim"));
+        }
+        if let Some(name) = self.shapes.keys().find(|n| !body.inputs.iter().any(|i| i.name == **n)) {
+            let known: Vec<_> = body.inputs.iter().map(|i| i.name.as_str()).collect();
+            return Err(Error::options(format!("the model has no input named '{name}'"))
+                .advise(format!("Its inputs: {}", known.join(", ")))
+                .at("--input"));
+        }
+        Ok(())
+    }
+
+    /// Binds the dimensions of one input to the shape given for it.
+    fn take_shape(&self, input: &Declared, sizes: &mut BTreeMap<Key, usize>) -> Result<()> {
+        let (Some(shape), Some(dims)) = (self.shapes.get(&input.name), &input.dims) else { return Ok(()) };
+        let wrong = |reason: String| {
+            Err(Error::options(reason).at(format!("the shape given for input '{}'", input.name)))
+        };
+        if shape.len() != dims.len() {
+            return wrong(format!("it has rank {}, the model's input {}", shape.len(), dims.len()));
+        }
+        for (axis, (&given, dim)) in shape.iter().zip(dims).enumerate() {
+            match dim {
+                Dim::Fixed(n) if *n != given => {
+                    return wrong(format!("dimension {axis} is {given}, but the model fixes it at {n}"));
+                }
+                Dim::Fixed(_) => {}
+                Dim::Free(name) => {
+                    let before = sizes.insert(key(input, axis, name), given);
+                    if let Some(before) = before.filter(|&b| b != given) {
+                        let name = name.as_deref().unwrap_or("");
+                        return wrong(format!("dimension '{name}' is {given} here and {before} elsewhere"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All free dimensions of the inputs: input, axis, name.
+fn free_dims(body: &Body) -> impl Iterator<Item = (&Declared, usize, &Option<String>)> {
+    body.inputs.iter().flat_map(|input| {
+        input.dims.iter().flatten().enumerate().filter_map(move |(axis, dim)| match dim {
+            Dim::Free(name) => Some((input, axis, name)),
+            Dim::Fixed(_) => None,
+        })
+    })
+}
+
+/// The unbound dimensions that are taken for a batch.
+fn batches(body: &Body, sizes: &BTreeMap<Key, usize>) -> Vec<Key> {
+    let mut axes: BTreeMap<Key, BTreeSet<usize>> = BTreeMap::new();
+    for (input, axis, name) in free_dims(body) {
+        axes.entry(key(input, axis, name)).or_default().insert(axis);
+    }
+    axes.retain(|key, _| !sizes.contains_key(key));
+    let leading: Vec<Key> =
+        axes.iter().filter(|(_, a)| a.iter().all(|&a| a == 0)).map(|(k, _)| k.clone()).collect();
+    let only = axes.len() == leading.len() && leading.iter().filter(|k| k.1.is_none()).count() <= 1;
+    let named = |key: &Key| {
+        let name = key.0.to_lowercase();
+        key.1.is_none() && (name.contains("batch") || ["n", "b", "bs"].contains(&name.as_str()))
+    };
+    leading.into_iter().filter(|k| only || named(k)).collect()
+}
+
+fn show(key: &Key) -> String {
+    match key {
+        (name, None) => format!("'{name}'"),
+        (input, Some(axis)) => format!("{axis} of input '{input}'"),
+    }
+}
+
+/// Lists the free dimensions and the options that bind them.
+fn unbound(body: &Body, free: &BTreeSet<Key>) -> Error {
+    let list: Vec<String> = free
+        .iter()
+        .map(|key| match key {
+            (input, Some(usize::MAX)) => format!("the shape of input '{input}'"),
+            key => show(key),
+        })
+        .collect();
+    let mut options: Vec<String> = Vec::new();
+    for (name, axis) in free {
+        let option = match axis {
+            None => format!("--dim {name}=N"),
+            Some(_) => match body.inputs.iter().find(|i| i.name == *name).and_then(|i| i.dims.as_ref()) {
+                Some(dims) => format!("--input {name}={}", pattern(dims)),
+                None => format!("--input {name}=AxBxC"),
+            },
+        };
+        if !options.contains(&option) {
+            options.push(option);
+        }
+    }
+    Error::options(format!("free dimensions are unbound: {}", list.join(", ")))
+        .advise(format!("Bind them with {}", options.join(" ")))
+}
+
+fn pattern(dims: &[Dim]) -> String {
+    let text = |d: &Dim| match d {
+        Dim::Fixed(n) => n.to_string(),
+        Dim::Free(_) => "N".to_string(),
+    };
+    dims.iter().map(text).collect::<Vec<_>>().join("x")
+}

@@ -1,0 +1,79 @@
+//! Tensors stored beside the model: a relative path, inside the model's folder, within bounds.
+
+use crate::error::{Error, Kind, Result};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+use tract_onnx::pb;
+
+/// The folder external data may come from.
+pub(super) struct Folder {
+    path: Option<PathBuf>,
+}
+
+impl Folder {
+    /// A folder, or none where the model comes from memory.
+    pub(super) fn new(path: Option<&Path>) -> Self {
+        let dot = |p: &Path| if p.as_os_str().is_empty() { PathBuf::from(".") } else { p.to_path_buf() };
+        Folder { path: path.map(dot) }
+    }
+
+    fn open(&self, location: &str) -> Result<File> {
+        let advice = "External data must be a file in the model's folder";
+        let relative = Path::new(location);
+        let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        if location.is_empty() || !plain {
+            return Err(Error::model(format!("external data '{location}' lies outside the model's folder"))
+                .advise(advice));
+        }
+        let Some(folder) = &self.path else {
+            return Err(Error::model(format!("external data '{location}' has no folder to come from"))
+                .advise("Read the model from a file"));
+        };
+        let missing = |e: std::io::Error| {
+            Error::new(Kind::Io, format!("external data '{location}' cannot be read: {e}"))
+                .advise("Put the file beside the model")
+        };
+        let root = folder.canonicalize().map_err(missing)?;
+        let full = folder.join(relative).canonicalize().map_err(missing)?;
+        if !full.starts_with(&root) {
+            return Err(Error::model(format!(
+                "external data '{location}' is a link out of the model's folder"
+            ))
+            .advise(advice));
+        }
+        File::open(full).map_err(missing)
+    }
+
+    /// The bytes of a tensor of `expected` bytes.
+    pub(super) fn load(&self, tensor: &pb::TensorProto, expected: usize) -> Result<Vec<u8>> {
+        let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+        let number = |key: &str| -> Result<Option<u64>> {
+            let parsed = entry(key).map(|v| v.trim().parse::<u64>()).transpose();
+            parsed.map_err(|_| Error::model(format!("external data has a malformed {key}")))
+        };
+        let location = entry("location").ok_or_else(|| Error::model("external data names no location"))?;
+        let offset = number("offset")?.unwrap_or(0);
+        let mut file = self.open(location)?;
+        let read_error = |e: std::io::Error| {
+            Error::new(Kind::Io, format!("external data '{location}' cannot be read: {e}"))
+        };
+        let size = file.metadata().map_err(read_error)?.len();
+        let length = number("length")?.unwrap_or_else(|| size.saturating_sub(offset));
+        if length != expected as u64 {
+            return Err(Error::model(format!(
+                "external data '{location}' gives {length} bytes where the shape needs {expected}"
+            )));
+        }
+        if offset.checked_add(length).is_none_or(|end| end > size) {
+            return Err(Error::model(format!(
+                "external data '{location}' ends at byte {size}, before {offset} + {length}"
+            ))
+            .advise("The file is cut off or belongs to another model"));
+        }
+        let mut bytes = vec![0; expected];
+        file.seek(SeekFrom::Start(offset)).map_err(read_error)?;
+        file.read_exact(&mut bytes).map_err(read_error)?;
+        Ok(bytes)
+    }
+}

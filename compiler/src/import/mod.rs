@@ -1,0 +1,146 @@
+//! Reads ONNX files: the only place where untrusted bytes become typed data.
+//!
+//! `tract-onnx` lends its protobuf types; nothing else of it is used. What comes out is a
+//! [`Model`]: nodes in execution order, constants decoded, model-local functions expanded, names
+//! resolvable and unique. Whatever is malformed is an [`Error`] that names the file, the node or
+//! tensor, the reason and what to do; sizes are capped before memory is asked for.
+
+mod attrs;
+mod bind;
+mod convert;
+mod external;
+mod functions;
+mod limits;
+mod order;
+mod tensor;
+
+pub use bind::Bindings;
+pub use limits::{MAX_OPSET, MAX_TENSOR_BYTES, check_size};
+pub use tensor::{decode_tensor, encode_tensor};
+
+use crate::base::{DType, Tensor};
+use crate::error::{Error, Kind, Result};
+use crate::graph::Attrs;
+use external::Folder;
+use prost::Message;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tract_onnx::pb;
+
+/// A decoded model.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The graph that runs.
+    pub body: Body,
+    /// Opset of the domain `ai.onnx`.
+    pub opset: i64,
+    /// The tool that wrote the file; may be empty.
+    pub producer: String,
+}
+
+/// A decoded graph or subgraph. Values are still names.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    /// Name of the graph.
+    pub name: String,
+    /// Inputs that are not initializers.
+    pub inputs: Vec<Declared>,
+    /// Outputs.
+    pub outputs: Vec<Declared>,
+    /// Types of intermediate values that the file states.
+    pub declared: BTreeMap<String, Declared>,
+    /// Initializers, dense.
+    pub constants: Vec<(String, Tensor)>,
+    /// Nodes, each after those it depends on.
+    pub nodes: Vec<SourceNode>,
+}
+
+/// What the file says about the type of a value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Declared {
+    /// Name of the value.
+    pub name: String,
+    /// Element type; `None` where the file does not state one.
+    pub dtype: Option<DType>,
+    /// Dimensions; `None` where the file states no shape.
+    pub dims: Option<Vec<Dim>>,
+    /// False where the value is a sequence, map, optional or sparse tensor.
+    pub is_tensor: bool,
+}
+
+/// A declared dimension.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Dim {
+    /// Known.
+    Fixed(usize),
+    /// Free: its name, where it has one.
+    Free(Option<String>),
+}
+
+/// A node as the file has it.
+#[derive(Clone, Debug)]
+pub struct SourceNode {
+    /// Operator domain; `""` is ai.onnx.
+    pub domain: String,
+    /// Operator name.
+    pub op: String,
+    /// Opset version that the model imports for the domain.
+    pub opset: i64,
+    /// Name of the node; its first output's where it has none.
+    pub name: String,
+    /// Attributes but for graphs.
+    pub attrs: Attrs,
+    /// Attributes that are graphs.
+    pub bodies: BTreeMap<String, Body>,
+    /// Names of the values read; empty for an omitted optional input.
+    pub inputs: Vec<String>,
+    /// Names of the values written; empty for an omitted optional output.
+    pub outputs: Vec<String>,
+}
+
+impl SourceNode {
+    /// How errors name the node.
+    pub fn place(&self) -> String {
+        format!("node '{}' ({})", self.name, self.op)
+    }
+}
+
+/// Reads a model file; external data is looked for in its folder.
+pub fn read(path: &Path) -> Result<Model> {
+    let place = path.display().to_string();
+    let size = std::fs::metadata(path)
+        .map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place))?
+        .len();
+    if size > limits::MAX_FILE_BYTES {
+        return Err(Error::model(format!("the file has {size} bytes; ONNX files end at 2 GiB"))
+            .advise("Save the weights as external data")
+            .at(&place));
+    }
+    let bytes =
+        std::fs::read(path).map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place))?;
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    decode(&bytes, Some(&folder)).map_err(|e| e.at(&place))
+}
+
+/// Decodes a model from memory. `folder` is where external data may be read from, if anywhere.
+pub fn decode(bytes: &[u8], folder: Option<&Path>) -> Result<Model> {
+    if bytes.is_empty() {
+        return Err(Error::model("the file is empty").advise("Export or download the model again"));
+    }
+    if let Some(format) = limits::foreign_format(bytes) {
+        return Err(Error::model(format!("this is {format}, not an ONNX model"))
+            .advise("Convert it to ONNX first (torch.onnx, tf2onnx, tflite2onnx)"));
+    }
+    let proto = pb::ModelProto::decode(bytes).map_err(|e| {
+        Error::model(format!("not an ONNX model, or cut off: {e}"))
+            .advise("Check the file with onnx.checker, or download it again")
+    })?;
+    let extras = functions::Extras::decode(bytes)
+        .map_err(|e| Error::model(format!("its local functions cannot be decoded: {e}")))?;
+    limits::check_model(&proto)?;
+    let opset = limits::opset_of(&proto.opset_import, "").unwrap_or(1);
+    let graph = proto.graph.as_ref().expect("checked to be there");
+    let mut converter = convert::Converter::new(Folder::new(folder), &proto, extras)?;
+    let body = converter.model_body(graph)?;
+    Ok(Model { body, opset, producer: format!("{} {}", proto.producer_name, proto.producer_version) })
+}
