@@ -5,8 +5,10 @@
 //! into definitions.
 
 mod attr;
+mod limits;
 
 pub use attr::{Attr, Attrs};
+pub use limits::{MAX_TENSOR_BYTES, check_size};
 
 use crate::base::{Tensor, TensorType};
 use crate::ops::Operator;

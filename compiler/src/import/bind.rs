@@ -3,10 +3,10 @@
 //! A free dimension is a batch, and becomes 1 with a note, when it stands only in first place
 //! and is named like one, or is the only one left. Any other must be given.
 
-use super::limits::check_size;
 use super::{Body, Declared, Dim};
 use crate::base::TensorType;
 use crate::error::{Error, Result};
+use crate::graph::check_size;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sizes given for free dimensions.

@@ -3,7 +3,6 @@
 //! A hostile file can claim a tensor of 2^62 elements or a chain of functions that expands to a
 //! billion nodes in a few hundred bytes. Every size is compared with a cap before it is used.
 
-use crate::base::TensorType;
 use crate::error::{Error, Result};
 use tract_onnx::pb;
 
@@ -13,29 +12,12 @@ pub const MAX_OPSET: i64 = 26;
 const MAX_IR: i64 = 13;
 /// Protobuf's own limit.
 pub(super) const MAX_FILE_BYTES: u64 = (1 << 31) - 1;
-/// Largest tensor.
-pub const MAX_TENSOR_BYTES: usize = 1 << 33;
 /// Largest sum of all constants.
 pub(super) const MAX_CONSTANT_BYTES: usize = 1 << 34;
 /// Most nodes, functions expanded, subgraphs included.
 pub(super) const MAX_NODES: usize = 1 << 18;
 /// Deepest nesting of subgraphs and functions.
 pub(super) const MAX_DEPTH: usize = 24;
-/// Most dimensions of a tensor.
-pub(super) const MAX_RANK: usize = 32;
-
-/// The bytes of a tensor, when they stay below [`MAX_TENSOR_BYTES`]; an error otherwise.
-pub fn check_size(ty: &TensorType) -> Result<usize> {
-    let bytes = ty.shape.iter().try_fold(ty.dtype.size(), |n, &d| n.checked_mul(d.max(1)));
-    match bytes {
-        _ if ty.rank() > MAX_RANK => {
-            Err(Error::model(format!("a tensor of rank {} exceeds the limit of {MAX_RANK}", ty.rank())))
-        }
-        Some(n) if n <= MAX_TENSOR_BYTES => Ok(ty.bytes()),
-        _ => Err(Error::model(format!("a tensor {ty} exceeds the limit of {MAX_TENSOR_BYTES} bytes"))
-            .advise("Bind the free dimensions to smaller sizes with --dim or --input, or check the model")),
-    }
-}
 
 /// The domain under its short name: `ai.onnx` is `""`.
 pub(super) fn canonical_domain(domain: &str) -> &str {

@@ -15,7 +15,7 @@ mod order;
 mod tensor;
 
 pub use bind::Bindings;
-pub use limits::{MAX_OPSET, MAX_TENSOR_BYTES, check_size};
+pub use limits::MAX_OPSET;
 pub use tensor::{decode_tensor, encode_tensor};
 
 use crate::base::{DType, Tensor};

@@ -1,9 +1,9 @@
 //! `TensorProto` to [`Tensor`] and back: raw and typed fields, packed 4- and 2-bit types, sparse.
 
 use super::external::Folder;
-use super::limits::check_size;
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
+use crate::graph::check_size;
 use prost::Message;
 use tract_onnx::pb;
 

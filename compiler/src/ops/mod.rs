@@ -4,8 +4,12 @@
 //! to simpler nodes (`Expand`), or, for control flow, by later stages. Semantics are stated
 //! nowhere else: constant folding interprets the operator's own definitions.
 
+mod builder;
+mod control;
+mod structure;
 mod table;
 
+pub use builder::Pending;
 pub use table::{find, rows};
 
 use crate::base::{DType, Tensor, TensorType};
@@ -42,7 +46,8 @@ pub enum Lower {
     /// To definitions and routines: adds what writes the outputs to the lowering.
     Define(fn(&Ctx, &mut Lowering) -> Result<()>),
     /// To simpler nodes: adds them to the builder and returns the values of the outputs. Types of
-    /// new nodes are inferred, and they are expanded in turn.
+    /// new nodes are inferred, and they are expanded in turn. Also for results that the types
+    /// alone determine: they are constants of the builder.
     Expand(fn(&Ctx, &mut NodeBuilder) -> Result<Vec<crate::graph::ValueId>>),
     /// Control flow (If, Loop, Scan): the stages know these by name.
     Control,
@@ -136,7 +141,8 @@ impl<'a> Ctx<'a> {
     }
 }
 
-/// Adds nodes in place of one that is expanded.
+/// Adds nodes in place of one that is expanded. The graph holds the node's inputs under the same
+/// ids as its [`Ctx`] has them.
 pub struct NodeBuilder<'a> {
     /// The graph the nodes are added to.
     pub graph: &'a mut Graph,
@@ -146,6 +152,7 @@ pub struct NodeBuilder<'a> {
     pub nodes: Vec<Node>,
     /// The opset that the expanded node's model imports for ai.onnx; new nodes follow the newest.
     pub opset: i64,
+    nesting: usize,
 }
 
 #[cfg(test)]

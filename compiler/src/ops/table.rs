@@ -1,9 +1,9 @@
 //! The table of operators: one row each.
 
-use super::Operator;
+use super::{Operator, control, structure};
 
 /// All families of operators, each a list of rows.
-const FAMILIES: &[&[Operator]] = &[];
+const FAMILIES: &[&[Operator]] = &[structure::ROWS, control::ROWS];
 
 /// All rows.
 pub fn rows() -> impl Iterator<Item = &'static Operator> {
