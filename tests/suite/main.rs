@@ -2,9 +2,9 @@
 //!
 //! `cargo test -p lmc --test suite MODULE` runs one module.
 
-#[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;
 mod layering;
 mod package;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;
+mod tile;

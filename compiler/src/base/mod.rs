@@ -1,8 +1,9 @@
-//! Element types, constants and affine forms: what every stage of the pipeline is made of.
+//! Element types, constants, affine forms, tokens of text forms: what every stage of the pipeline is made of.
 
 pub mod abi;
 mod affine;
 mod dtype;
+pub mod lex;
 mod near;
 mod tensor;
 

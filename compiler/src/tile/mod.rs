@@ -14,8 +14,14 @@
 
 mod interpret;
 mod lanes;
+mod parse;
+mod range;
+mod text;
+mod verify;
 
 pub use interpret::interpret;
+pub use parse::parse;
+pub use verify::{explain, verify};
 
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::Fold;
