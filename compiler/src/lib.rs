@@ -11,5 +11,8 @@ pub mod definition;
 pub mod graph;
 pub mod ops;
 pub mod import;
+pub mod passes;
+pub mod lower;
 pub mod plan;
 pub mod package;
+pub mod cli;

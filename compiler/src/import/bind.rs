@@ -172,19 +172,19 @@ fn unbound(body: &Body, free: &BTreeSet<Key>) -> Error {
             key => show(key),
         })
         .collect();
-    let mut options: Vec<String> = Vec::new();
-    for (name, axis) in free {
-        let option = match axis {
-            None => format!("--dim {name}=N"),
-            Some(_) => match body.inputs.iter().find(|i| i.name == *name).and_then(|i| i.dims.as_ref()) {
-                Some(dims) => format!("--input {name}={}", pattern(dims)),
-                None => format!("--input {name}=AxBxC"),
-            },
-        };
-        if !options.contains(&option) {
-            options.push(option);
-        }
+    let unnamed = |input: &Declared| free.iter().any(|k| k.1.is_some() && k.0 == input.name);
+    let mut options = Vec::new();
+    for input in body.inputs.iter().filter(|i| unnamed(i)) {
+        options.push(format!(
+            "--input {}={}",
+            input.name,
+            input.dims.as_ref().map_or("AxBxC".into(), |d| pattern(d))
+        ));
     }
+    let covered: BTreeSet<&String> =
+        free_dims(body).filter(|(i, _, _)| unnamed(i)).filter_map(|(_, _, n)| n.as_ref()).collect();
+    let named = free.iter().filter(|k| k.1.is_none() && !covered.contains(&k.0));
+    options.extend(named.map(|(name, _)| format!("--dim {name}=N")));
     Error::options(format!("free dimensions are unbound: {}", list.join(", ")))
         .advise(format!("Bind them with {}", options.join(" ")))
 }

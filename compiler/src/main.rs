@@ -1,0 +1,7 @@
+//! The `lmc` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lmc::cli::main()
+}

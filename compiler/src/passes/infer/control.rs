@@ -1,0 +1,288 @@
+//! If, Loop and Scan: inlined where what decides is constant, typed bodies otherwise.
+
+use super::body::Parameter;
+use super::{Binding, Driver, values};
+use crate::base::{DType, Tensor, TensorType};
+use crate::error::{Error, Result};
+use crate::graph::{Attr, Attrs, Graph, ValueId};
+use crate::import::{Body, SourceNode};
+use crate::ops::{Pending, find};
+
+/// A Loop or Scan is unrolled up to this many iterations times nodes of its body.
+const MAX_UNROLLED: usize = 512;
+
+/// Loops over sequences have no other form than the unrolled one.
+const MAX_UNROLLED_SEQUENCE: usize = 16384;
+
+type Bindings = Vec<Option<Binding>>;
+
+fn body<'a>(node: &'a SourceNode, name: &str) -> Result<&'a Body> {
+    node.bodies.get(name).ok_or_else(|| Error::model(format!("attribute {name} must be a graph")))
+}
+
+/// Nodes of a body and of the bodies in it.
+fn size(body: &Body) -> usize {
+    body.nodes.iter().map(|n| 1 + n.bodies.values().map(size).sum::<usize>()).sum()
+}
+
+impl Driver {
+    /// The constant boolean or integer that a binding is.
+    fn known(&self, binding: &Option<Binding>) -> Option<i64> {
+        match binding {
+            Some(Binding::Value(id)) => self.constant(*id)?.to_i64s()?.first().copied(),
+            _ => None,
+        }
+    }
+
+    fn parameter(&self, value: ValueId) -> Parameter {
+        Parameter { ty: self.graph().value(value).ty.clone(), constant: None }
+    }
+
+    /// Keeps a control-flow node, with its bodies as typed graphs.
+    fn keep(
+        &mut self,
+        node: &SourceNode,
+        inputs: Vec<Option<ValueId>>,
+        bodies: Vec<(&str, Graph)>,
+    ) -> Result<Bindings> {
+        let op = find("", &node.op).ok_or_else(|| super::unsupported(node))?;
+        let mut attrs = node.attrs.clone();
+        bodies.into_iter().for_each(|(name, graph)| attrs.set(name, Attr::Graph(Box::new(graph))));
+        let level = self.level();
+        let outputs = node.outputs.iter().map(|n| (!n.is_empty()).then(|| level.unique(n))).collect();
+        let pending = Pending { op, opset: node.opset, name: node.name.clone(), attrs, inputs, outputs };
+        Ok(self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect())
+    }
+
+    pub(super) fn if_node(&mut self, node: &SourceNode, inputs: Bindings) -> Result<Bindings> {
+        let [condition @ Some(_)] = inputs.as_slice() else {
+            return Err(Error::model("must have one input, the condition"));
+        };
+        let (then, otherwise) = (body(node, "then_branch")?, body(node, "else_branch")?);
+        if let Some(known) = self.known(condition) {
+            let taken = if known != 0 { then } else { otherwise };
+            return Ok(self.inline(taken, Vec::new())?.into_iter().map(Some).collect());
+        }
+        let inputs = values(&inputs)?;
+        let ty = inputs[0].map(|v| self.graph().value(v).ty.clone());
+        if ty.is_none_or(|t| t.dtype != DType::Bool || t.elems() != 1) {
+            return Err(Error::model("the condition must be one boolean"));
+        }
+        let then = self.typed_body(then, Vec::new())?;
+        let otherwise = self.typed_body(otherwise, Vec::new())?;
+        self.keep(node, inputs, vec![("then_branch", then), ("else_branch", otherwise)])
+    }
+
+    pub(super) fn loop_node(&mut self, node: &SourceNode, mut inputs: Bindings) -> Result<Bindings> {
+        inputs.resize(inputs.len().max(2), None);
+        let body = body(node, "body")?;
+        let trips = self.known(&inputs[0]);
+        let condition = match inputs[1] {
+            None => Some(1),
+            _ => self.known(&inputs[1]),
+        };
+        let sequences = inputs[2..].iter().flatten().any(|b| matches!(b, Binding::Sequence(_)));
+        let most = if sequences { MAX_UNROLLED_SEQUENCE } else { MAX_UNROLLED };
+        let short = trips.is_none_or(|t| (t.max(0) as usize).saturating_mul(size(body)) <= most);
+        if let (Some(go), true) = (condition, short) {
+            let marks = (self.errors.len(), self.mark());
+            match self.unroll_loop(body, trips, go != 0, &inputs[2..], most) {
+                Ok(Some(outputs)) => return Ok(outputs),
+                Err(error) if sequences => return Err(error),
+                Ok(None) | Err(_) => {
+                    self.errors.truncate(marks.0);
+                    self.reset(marks.1);
+                }
+            }
+        }
+        let inputs = values(&inputs).map_err(|e| {
+            e.advise("Loops over sequences are supported where their trip count is a small constant")
+        })?;
+        let scalar = |dtype| Parameter { ty: TensorType::new(dtype, []), constant: None };
+        let mut parameters = vec![scalar(DType::I64), scalar(DType::Bool)];
+        for carried in &inputs[2..] {
+            let value = carried.ok_or_else(|| Error::model("a carried value is missing"))?;
+            parameters.push(self.parameter(value));
+        }
+        let graph = self.typed_body(body, parameters)?;
+        self.keep(node, inputs, vec![("body", graph)])
+    }
+
+    /// How much the current graph holds, to take back an attempt.
+    fn mark(&mut self) -> (usize, usize, usize) {
+        let level = self.level();
+        (level.nodes.len(), level.graph.values.len(), level.graph.captures.len())
+    }
+
+    fn reset(&mut self, mark: (usize, usize, usize)) {
+        let level = self.level();
+        level.nodes.truncate(mark.0);
+        level.graph.captures.truncate(mark.2);
+        for value in level.graph.values.drain(mark.1..) {
+            level.used.remove(&value.name);
+        }
+        let kept = |id: &ValueId| (*id as usize) < mark.1;
+        let at = self.frames.last().map_or(0, |f| f.level);
+        for frame in self.frames.iter_mut().filter(|f| f.level == at) {
+            frame.names.retain(|_, b| match b {
+                Binding::Value(id) => kept(id),
+                Binding::Sequence(ids) => ids.iter().all(kept),
+                Binding::Failed => true,
+            });
+        }
+    }
+
+    /// Repeats the body in the current graph; `None` where the number of iterations is not known.
+    fn unroll_loop(
+        &mut self,
+        body: &Body,
+        trips: Option<i64>,
+        mut go: bool,
+        initial: &[Option<Binding>],
+        most: usize,
+    ) -> Result<Option<Bindings>> {
+        let missing = || Error::model("a carried value is missing");
+        let mut carried =
+            initial.iter().map(|b| b.clone().ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
+        let scans = body.outputs.len().checked_sub(1 + carried.len());
+        let scans = scans.ok_or_else(|| Error::model("the body has fewer outputs than carried values"))?;
+        let mut stacks: Vec<Vec<ValueId>> = vec![Vec::new(); scans];
+        let mut trip = 0i64;
+        while go && trips.is_none_or(|t| trip < t) {
+            if (trip as usize + 1).saturating_mul(size(body)) > most {
+                return Ok(None);
+            }
+            let number = self.add_constant("trip", Tensor::scalar(trip));
+            let truth = bool_tensor(true)?;
+            let condition = self.add_constant("go", truth);
+            let mut inputs = vec![Binding::Value(number), Binding::Value(condition)];
+            inputs.append(&mut carried);
+            let mut outputs = self.inline(body, inputs)?.into_iter();
+            let Some(next) = self.known(&outputs.next()) else { return Ok(None) };
+            go = next != 0;
+            carried = outputs.by_ref().take(initial.len()).collect();
+            for (stack, output) in stacks.iter_mut().zip(outputs) {
+                match output {
+                    Binding::Value(id) => stack.push(id),
+                    _ => return Err(Error::model("scan outputs must be tensors")),
+                }
+            }
+            trip += 1;
+        }
+        let mut outputs: Bindings = carried.into_iter().map(Some).collect();
+        for stack in stacks {
+            if stack.is_empty() {
+                return Ok(None);
+            }
+            outputs.push(Some(Binding::Value(self.stack(&stack, 0)?)));
+        }
+        Ok(Some(outputs))
+    }
+
+    /// Joins tensors along a new axis.
+    fn stack(&mut self, parts: &[ValueId], axis: i64) -> Result<ValueId> {
+        self.build("stack", |b| {
+            let axes = b.constant(Tensor::new([1], &[axis]));
+            let parts = parts.iter().map(|&p| b.binary("Unsqueeze", p, axes)).collect::<Result<Vec<_>>>()?;
+            b.one("Concat", &parts, Attrs::default().with("axis", Attr::Int(axis)))
+        })
+    }
+
+    pub(super) fn scan_node(&mut self, node: &SourceNode, inputs: Bindings) -> Result<Bindings> {
+        if node.opset < 9 {
+            return Err(
+                Error::model("Scan of opset 8 is not supported").advise("Export with opset 9 or later")
+            );
+        }
+        let body = body(node, "body")?;
+        let inputs = values(&inputs)?;
+        let given = || Error::model("an input of Scan is missing");
+        let inputs = inputs.into_iter().map(|v| v.ok_or_else(given)).collect::<Result<Vec<_>>>()?;
+        let scans = usize::try_from(node.attrs.int("num_scan_inputs", 0)?).unwrap_or(usize::MAX);
+        let states = inputs.len().checked_sub(scans).filter(|_| scans > 0);
+        let states =
+            states.ok_or_else(|| Error::model("attribute num_scan_inputs does not fit the inputs"))?;
+        let axes = node.attrs.get_ints("scan_input_axes")?.map_or(vec![0; scans], <[i64]>::to_vec);
+        if axes.len() != scans {
+            return Err(Error::model("attribute scan_input_axes does not fit the inputs"));
+        }
+        let mut parameters: Vec<Parameter> = inputs[..states].iter().map(|&v| self.parameter(v)).collect();
+        let mut front = Vec::new();
+        let mut trips = None;
+        for (&value, &axis) in inputs[states..].iter().zip(&axes) {
+            let mut ty = self.graph().value(value).ty.clone();
+            let at = if axis < 0 { axis + ty.rank() as i64 } else { axis };
+            let at = usize::try_from(at).ok().filter(|&a| a < ty.rank());
+            let at = at.ok_or_else(|| Error::model(format!("axis {axis} lies outside {ty}")))?;
+            let extent = ty.shape.remove(at);
+            if *trips.get_or_insert(extent) != extent {
+                return Err(Error::model("the scan inputs have different lengths"));
+            }
+            front.push(at as i64);
+            parameters.push(Parameter { ty, constant: None });
+        }
+        let trips = trips.unwrap_or(0);
+        if trips > 0 && trips.saturating_mul(size(body)) <= MAX_UNROLLED {
+            return self.unroll_scan(node, body, &inputs, states, &front, trips);
+        }
+        let graph = self.typed_body(body, parameters)?;
+        self.keep(node, inputs.into_iter().map(Some).collect(), vec![("body", graph)])
+    }
+
+    fn unroll_scan(
+        &mut self,
+        node: &SourceNode,
+        body: &Body,
+        inputs: &[ValueId],
+        states: usize,
+        axes: &[i64],
+        trips: usize,
+    ) -> Result<Bindings> {
+        let outs = body.outputs.len().checked_sub(states);
+        let outs = outs.ok_or_else(|| Error::model("the body has fewer outputs than states"))?;
+        let list = |name: &str, count: usize| -> Result<Vec<i64>> {
+            let given = node.attrs.get_ints(name)?.map_or(vec![0; count], <[i64]>::to_vec);
+            match given.len() == count {
+                true => Ok(given),
+                false => Err(Error::model(format!("attribute {name} must have {count} entries"))),
+            }
+        };
+        let backwards = list("scan_input_directions", axes.len())?;
+        let (out_axes, out_backwards) =
+            (list("scan_output_axes", outs)?, list("scan_output_directions", outs)?);
+        let mut carried: Vec<Binding> = inputs[..states].iter().map(|&v| Binding::Value(v)).collect();
+        let mut stacks: Vec<Vec<ValueId>> = vec![Vec::new(); outs];
+        for trip in 0..trips {
+            let mut given = std::mem::take(&mut carried);
+            for ((&value, &axis), &back) in inputs[states..].iter().zip(axes).zip(&backwards) {
+                let at = if back == 1 { trips - 1 - trip } else { trip } as i64;
+                let slice = self.build(&node.name, |b| {
+                    let at = b.constant(Tensor::scalar(at));
+                    b.one("Gather", &[value, at], Attrs::default().with("axis", Attr::Int(axis)))
+                })?;
+                given.push(Binding::Value(slice));
+            }
+            let mut outputs = self.inline(body, given)?.into_iter();
+            carried = outputs.by_ref().take(states).collect();
+            for (stack, output) in stacks.iter_mut().zip(outputs) {
+                match output {
+                    Binding::Value(id) => stack.push(id),
+                    _ => return Err(Error::model("scan outputs must be tensors")),
+                }
+            }
+        }
+        let mut outputs: Bindings = carried.into_iter().map(Some).collect();
+        for ((mut stack, axis), back) in stacks.into_iter().zip(out_axes).zip(out_backwards) {
+            if back == 1 {
+                stack.reverse();
+            }
+            outputs.push(Some(Binding::Value(self.stack(&stack, axis)?)));
+        }
+        Ok(outputs)
+    }
+}
+
+fn bool_tensor(value: bool) -> Result<Tensor> {
+    Tensor::from_bytes(TensorType::new(DType::Bool, []), vec![u8::from(value)])
+        .ok_or_else(|| Error::bug("one boolean"))
+}

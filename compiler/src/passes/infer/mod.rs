@@ -1,0 +1,263 @@
+//! Turns a decoded model into a typed graph: one walk over its nodes, in order.
+//!
+//! Each node is looked up in the operator table, typed, and folded, expanded or kept by the
+//! builder of [`crate::ops`]. Identity only renames. Control flow whose condition or trip count
+//! is constant is inlined, sequences dissolve into their elements; otherwise bodies become typed
+//! graphs of their own. What is unsupported is collected, so that all of it can be listed.
+
+mod body;
+mod control;
+mod sequence;
+
+use crate::base::{Tensor, TensorType};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Node, ValueId};
+use crate::import::{Body, Model, SourceNode};
+use crate::ops::{NodeBuilder, Pending, find};
+use std::collections::{HashMap, HashSet};
+
+/// What inference gives.
+pub struct Inferred {
+    /// The graph; incomplete where there are errors.
+    pub graph: Graph,
+    /// What is wrong or unsupported, in the order of the nodes.
+    pub errors: Vec<Error>,
+    /// What the user should know: declared shapes that do not hold.
+    pub notes: Vec<String>,
+}
+
+impl Inferred {
+    /// The graph, or the first error with the number of the others.
+    pub fn into_result(self) -> Result<(Graph, Vec<String>)> {
+        let others = self.errors.len().saturating_sub(1);
+        match self.errors.into_iter().next() {
+            None => Ok((self.graph, self.notes)),
+            Some(first) if others == 0 => Err(first),
+            Some(mut first) => {
+                let more = format!("{others} more problems: lmc inspect lists them");
+                first.advice = match first.advice.is_empty() {
+                    true => more,
+                    false => format!("{}. {more}", first.advice),
+                };
+                Err(first)
+            }
+        }
+    }
+}
+
+/// What a name stands for.
+#[derive(Clone)]
+enum Binding {
+    /// A tensor.
+    Value(ValueId),
+    /// A sequence of tensors, known element by element; an absent optional is an empty one.
+    Sequence(Vec<ValueId>),
+    /// The result of a node that failed.
+    Failed,
+}
+
+/// A graph under construction: the main one, and one per body around the current node.
+#[derive(Default)]
+struct Level {
+    graph: Graph,
+    nodes: Vec<Node>,
+    used: HashSet<String>,
+}
+
+impl Level {
+    /// A name that no value of the graph has yet.
+    fn unique(&mut self, name: &str) -> String {
+        if self.used.insert(name.to_string()) {
+            return name.to_string();
+        }
+        let mut count = 2;
+        loop {
+            let candidate = format!("{name}.{count}");
+            if self.used.insert(candidate.clone()) {
+                return candidate;
+            }
+            count += 1;
+        }
+    }
+}
+
+/// The names of one ONNX graph, whose nodes go to a level; an inlined body shares its level.
+struct Frame {
+    names: HashMap<String, Binding>,
+    level: usize,
+}
+
+/// The walk's state.
+struct Driver {
+    levels: Vec<Level>,
+    frames: Vec<Frame>,
+    errors: Vec<Error>,
+    notes: Vec<String>,
+    opset: i64,
+}
+
+/// Types the model for the given types of its inputs.
+pub fn infer(model: &Model, inputs: &[TensorType]) -> Inferred {
+    let mut driver = Driver {
+        levels: vec![Level::default()],
+        frames: vec![Frame { names: HashMap::new(), level: 0 }],
+        errors: Vec::new(),
+        notes: Vec::new(),
+        opset: model.opset,
+    };
+    driver.levels[0].graph.name = model.body.name.clone();
+    for (declared, ty) in model.body.inputs.iter().zip(inputs) {
+        let level = &mut driver.levels[0];
+        let name = level.unique(&declared.name);
+        let id = level.graph.add_value(name, ty.clone());
+        level.graph.inputs.push(id);
+        driver.bind(&declared.name, Binding::Value(id));
+    }
+    driver.walk(&model.body);
+    if driver.errors.is_empty() {
+        driver.finish(&model.body);
+    }
+    let level = driver.levels.swap_remove(0);
+    let graph = Graph { nodes: level.nodes, ..level.graph };
+    Inferred { graph, errors: driver.errors, notes: driver.notes }
+}
+
+impl Driver {
+    fn level(&mut self) -> &mut Level {
+        let at = self.frames.last().map_or(0, |f| f.level);
+        &mut self.levels[at]
+    }
+
+    fn graph(&self) -> &Graph {
+        &self.levels[self.frames.last().map_or(0, |f| f.level)].graph
+    }
+
+    fn bind(&mut self, name: &str, binding: Binding) {
+        if let Some(frame) = self.frames.last_mut().filter(|_| !name.is_empty()) {
+            frame.names.insert(name.to_string(), binding);
+        }
+    }
+
+    fn add_constant(&mut self, name: &str, tensor: Tensor) -> ValueId {
+        let level = self.level();
+        let name = level.unique(name);
+        level.graph.add_constant(name, tensor)
+    }
+
+    /// The constant that a value is, if it is one.
+    fn constant(&self, value: ValueId) -> Option<&Tensor> {
+        self.graph().value(value).constant.as_ref()
+    }
+
+    /// Adds the constants and nodes of a body to the current frame.
+    fn walk(&mut self, body: &Body) {
+        for (name, tensor) in &body.constants {
+            let id = self.add_constant(name, tensor.clone());
+            self.bind(name, Binding::Value(id));
+        }
+        for node in &body.nodes {
+            if let Err(error) = self.node(node) {
+                self.errors.push(error.at(node.place()));
+                node.outputs.iter().for_each(|o| self.bind(o, Binding::Failed));
+            }
+        }
+    }
+
+    /// The bindings of the node's inputs; `None` where one of them failed.
+    fn inputs(&mut self, node: &SourceNode) -> Result<Option<Vec<Option<Binding>>>> {
+        let mut bindings = Vec::with_capacity(node.inputs.len());
+        for name in &node.inputs {
+            if name.is_empty() {
+                bindings.push(None);
+                continue;
+            }
+            match self.lookup(name) {
+                None => {
+                    return Err(Error::model(format!("reads '{name}', which nothing writes"))
+                        .advise("The model is incomplete; onnx.checker reports the same"));
+                }
+                Some(Binding::Failed) => return Ok(None),
+                bound => bindings.push(bound),
+            }
+        }
+        Ok(Some(bindings))
+    }
+
+    fn node(&mut self, node: &SourceNode) -> Result<()> {
+        let Some(inputs) = self.inputs(node)? else {
+            node.outputs.iter().for_each(|o| self.bind(o, Binding::Failed));
+            return Ok(());
+        };
+        let outputs = match (node.domain.as_str(), node.op.as_str()) {
+            ("", "Identity") => inputs,
+            ("", "If") => self.if_node(node, inputs)?,
+            ("", "Loop") => self.loop_node(node, inputs)?,
+            ("", "Scan") => self.scan_node(node, inputs)?,
+            ("", op) if sequence::NAMES.contains(&op) => self.sequence_node(node, inputs)?,
+            _ => self.plain_node(node, values(&inputs)?)?,
+        };
+        for (name, binding) in node.outputs.iter().zip(outputs) {
+            self.bind(name, binding.unwrap_or(Binding::Failed));
+        }
+        Ok(())
+    }
+
+    /// A node of the operator table.
+    fn plain_node(
+        &mut self,
+        node: &SourceNode,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Result<Vec<Option<Binding>>> {
+        let op = find(&node.domain, &node.op).ok_or_else(|| unsupported(node))?;
+        if let Some(attribute) = node.bodies.keys().next() {
+            return Err(Error::model(format!("the graph attribute {attribute} is not expected here")));
+        }
+        let level = self.level();
+        let names = node.outputs.iter().map(|n| (!n.is_empty()).then(|| level.unique(n))).collect();
+        let pending = Pending {
+            op,
+            opset: node.opset,
+            name: node.name.clone(),
+            attrs: node.attrs.clone(),
+            inputs,
+            outputs: names,
+        };
+        Ok(self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect())
+    }
+
+    fn add(&mut self, pending: Pending) -> Result<Vec<Option<ValueId>>> {
+        self.build(&pending.name.clone(), |b| b.add(pending))
+    }
+
+    /// Runs a builder on the current graph.
+    fn build<T>(&mut self, name: &str, f: impl FnOnce(&mut NodeBuilder) -> Result<T>) -> Result<T> {
+        let opset = self.opset;
+        let level = self.level();
+        let mut builder = NodeBuilder::new(&mut level.graph, name, opset);
+        let result = f(&mut builder)?;
+        level.nodes.append(&mut builder.nodes);
+        Ok(result)
+    }
+}
+
+/// All inputs as tensors; an error where one is a sequence.
+fn values(inputs: &[Option<Binding>]) -> Result<Vec<Option<ValueId>>> {
+    let value = |binding: &Option<Binding>| match binding {
+        Some(Binding::Value(id)) => Ok(Some(*id)),
+        None => Ok(None),
+        Some(_) => Err(Error::model("takes a sequence, which is not supported here")),
+    };
+    inputs.iter().map(value).collect()
+}
+
+/// Whether an operator is in the table, or dissolves while the graph is typed.
+pub fn is_supported(domain: &str, name: &str) -> bool {
+    find(domain, name).is_some() || domain.is_empty() && sequence::NAMES.contains(&name)
+}
+
+/// The error for an operator that is not in the table.
+fn unsupported(node: &SourceNode) -> Error {
+    let domain = if node.domain.is_empty() { String::new() } else { format!(" of domain {}", node.domain) };
+    Error::model(format!("operator {}{domain} (opset {}) is not supported", node.op, node.opset))
+        .advise("lmc ops lists the operators that are; rewrite or simplify the model without it")
+}
