@@ -4,9 +4,10 @@
 //! type.
 
 mod eval;
+pub mod math;
 mod value;
 
-pub use eval::cast;
+pub use eval::{Function, cast, eval, function};
 
 use crate::base::DType;
 

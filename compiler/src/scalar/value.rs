@@ -34,6 +34,38 @@ impl Scalar {
         }
     }
 
+    /// The value of a number, widened (`u64` beyond 2^53 rounds).
+    pub fn to_f64(self) -> f64 {
+        match self.dtype {
+            DType::F32 => f64::from(f32::from_bits(self.bits as u32)),
+            DType::F64 => f64::from_bits(self.bits),
+            DType::F16 => f16::from_bits(self.bits as u16).to_f64(),
+            DType::BF16 => bf16::from_bits(self.bits as u16).to_f64(),
+            DType::U64 => self.bits as f64,
+            t if t.is_small_float() => super::cast(self, DType::F32, true).to_f64(),
+            _ => self.to_i64() as f64,
+        }
+    }
+
+    /// The value of an integer or boolean (`u64` wraps); of a float, towards zero.
+    pub fn to_i64(self) -> i64 {
+        match self.dtype {
+            t if t.is_float() => self.to_f64() as i64,
+            t if t.is_signed_int() => {
+                let drop = 64 - 8 * t.size() as u32;
+                (self.bits as i64) << drop >> drop
+            }
+            _ => self.bits as i64,
+        }
+    }
+
+    /// One element from its little-endian bytes.
+    pub fn from_le(dtype: DType, bytes: &[u8]) -> Scalar {
+        let mut le = [0; 8];
+        le[..dtype.size()].copy_from_slice(&bytes[..dtype.size()]);
+        Scalar { dtype, bits: u64::from_le_bytes(le) }
+    }
+
     /// The smallest value: minus infinity for floats that have it.
     pub fn lowest(dtype: DType) -> Scalar {
         match dtype {
