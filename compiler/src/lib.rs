@@ -15,4 +15,5 @@ pub mod passes;
 pub mod lower;
 pub mod plan;
 pub mod package;
+pub mod run;
 pub mod cli;

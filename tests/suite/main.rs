@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p lmc --test suite MODULE` runs one module.
 
+mod foreign;
+#[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;
 mod layering;
 mod package;

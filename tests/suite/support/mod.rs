@@ -57,3 +57,14 @@ pub fn runtime_crate(rustc: &Path, target: &str, folder: &Path) -> PathBuf {
 pub fn rustc() -> PathBuf {
     std::env::var_os("RUSTC").unwrap_or("rustc".into()).into()
 }
+
+/// The C compiler for aarch64 Linux: a cross compiler, or the host's own on such a host.
+pub fn aarch64_gcc() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "gcc" } else { "aarch64-linux-gnu-gcc" }
+}
+
+/// A `rustc` for aarch64 Linux, set up by `tests/tools/rust-aarch64` where there is none.
+pub fn aarch64_rustc() -> PathBuf {
+    let path = run(&mut Command::new(repository().join("tests/tools/rust-aarch64")));
+    path.trim().into()
+}
