@@ -1,0 +1,220 @@
+//! Transposed convolution, by phases: the outputs at which the same window points meet input
+//! elements are one definition, a plain convolution; no zero is multiplied.
+
+use super::emit::{Arith, Emit, compute_type, require};
+use super::window::{explicit_pads, positive};
+use crate::base::{Affine, TensorType};
+use crate::definition::Lowering;
+use crate::error::{Error, Result};
+use crate::ops::{Ctx, Lower, Operator};
+use crate::scalar::Fold;
+
+/// The rows.
+pub const ROWS: &[Operator] = &[Operator {
+    domain: "",
+    name: "ConvTranspose",
+    versions: &[1, 11, 22],
+    infer,
+    lower: Lower::Define(lower),
+    note: "",
+}];
+
+/// One spatial dimension: output `o` is the sum over `i`, `k` with
+/// `o = stride * i + dilation * k - before`.
+struct Spread {
+    input: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    before: i64,
+    output: usize,
+}
+
+struct Shape {
+    groups: usize,
+    inner: usize,
+    outer: usize,
+    spreads: Vec<Spread>,
+}
+
+fn read(ctx: &Ctx) -> Result<Shape> {
+    let (x, w) = (ctx.shape(0)?, ctx.shape(1)?);
+    require(x.len() >= 3 && x.len() == w.len(), || {
+        format!("a transposed convolution of {x:?} with weights {w:?} is not defined")
+    })?;
+    let groups = usize::try_from(ctx.attrs().int("group", 1)?).unwrap_or(0);
+    require(
+        groups > 0 && x[1] == w[0] && x[1].is_multiple_of(groups) && w[2..].iter().all(|&k| k > 0),
+        || format!("weights {w:?} do not fit {} channels in {groups} groups", x[1]),
+    )?;
+    if let Some(kernel) = ctx.attrs().get_ints("kernel_shape")? {
+        require(kernel.iter().map(|&k| k as usize).eq(w[2..].iter().copied()), || {
+            format!("kernel_shape {kernel:?} differs from the weights' {:?}", &w[2..])
+        })?;
+    }
+    Ok(Shape { groups, inner: x[1] / groups, outer: w[1], spreads: spreads(ctx, &x[2..], &w[2..])? })
+}
+
+fn spreads(ctx: &Ctx, input: &[usize], kernel: &[usize]) -> Result<Vec<Spread>> {
+    let dims = input.len();
+    let strides = positive(ctx, "strides", dims, 1)?;
+    let dilations = positive(ctx, "dilations", dims, 1)?;
+    let auto = ctx.attrs().str("auto_pad", "NOTSET")?;
+    let pads = if auto == "NOTSET" { explicit_pads(ctx, dims)? } else { vec![(0, 0); dims] };
+    let extra = ints(ctx, "output_padding", dims)?.unwrap_or(vec![0; dims]);
+    let wanted = ints(ctx, "output_shape", dims)?;
+    (0..dims)
+        .map(|i| {
+            let full = (strides[i] * input[i].saturating_sub(1)) as i64
+                + extra[i]
+                + (dilations[i] * (kernel[i] - 1)) as i64
+                + 1;
+            let same = auto == "SAME_UPPER" || auto == "SAME_LOWER";
+            let target = match &wanted {
+                Some(shape) => Some(shape[i]),
+                None if same => Some((input[i] * strides[i]) as i64),
+                None => None,
+            };
+            let (before, output) = match target {
+                Some(target) => {
+                    let total = (full - target).max(0);
+                    let less = total / 2;
+                    // As ONNX: SAME_UPPER puts the odd one after, all others before.
+                    (if auto == "SAME_UPPER" { less } else { total - less }, target)
+                }
+                None => (pads[i].0 as i64, full - (pads[i].0 + pads[i].1) as i64),
+            };
+            let output = usize::try_from(output).map_err(|_| {
+                Error::model(format!("the padding leaves an output of {output} in spatial dimension {i}"))
+            })?;
+            let (stride, dilation) = (strides[i], dilations[i]);
+            Ok(Spread { input: input[i], kernel: kernel[i], stride, dilation, before, output })
+        })
+        .collect()
+}
+
+/// Numbers, not negative, one per spatial dimension (an output shape may include batch and channel).
+fn ints(ctx: &Ctx, name: &str, dims: usize) -> Result<Option<Vec<i64>>> {
+    let Some(values) = ctx.attrs().get_ints(name)? else { return Ok(None) };
+    require(values.len() >= dims && values.iter().all(|&v| (0..1 << 31).contains(&v)), || {
+        format!("attribute {name} {values:?} does not fit {dims} spatial dimensions")
+    })?;
+    Ok(Some(values[values.len() - dims..].to_vec()))
+}
+
+fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let (x, w) = (ctx.ty(0)?, ctx.ty(1)?);
+    require(x.dtype.is_float() && w.dtype == x.dtype, || {
+        format!("a transposed convolution of {} with {} is not defined", x.dtype, w.dtype)
+    })?;
+    let s = read(ctx)?;
+    if let Some(bias) = ctx.optional(2) {
+        require(bias.ty.shape == [s.groups * s.outer] && bias.ty.dtype == x.dtype, || {
+            format!("a bias of type {} does not fit {} output channels", bias.ty, s.groups * s.outer)
+        })?;
+    }
+    let mut shape = vec![x.shape[0], s.groups * s.outer];
+    shape.extend(s.spreads.iter().map(|s| s.output));
+    Ok(vec![TensorType::new(x.dtype, shape)])
+}
+
+/// The outputs `stride * q + first`, `q < count`, of one dimension: window points
+/// `point + step * j`, `j < points`, meet inputs `q + from - back * j`.
+#[derive(Clone, Copy)]
+struct Phase {
+    first: usize,
+    count: usize,
+    point: usize,
+    step: usize,
+    points: usize,
+    from: i64,
+    back: i64,
+}
+
+impl Spread {
+    fn phases(&self) -> Vec<Phase> {
+        let (stride, dilation) = (self.stride as i64, self.dilation as i64);
+        (0..self.stride.min(self.output))
+            .map(|first| {
+                // The phase's outputs meet points k with dilation * k = first + before (mod stride).
+                let fits = |k: &usize| (first as i64 + self.before - dilation * *k as i64) % stride == 0;
+                let points: Vec<usize> = (0..self.kernel).filter(fits).collect();
+                let point = points.first().copied().unwrap_or(0);
+                let step = points.get(1).map_or(1, |k| k - point);
+                Phase {
+                    first,
+                    count: (self.output - first).div_ceil(self.stride),
+                    point,
+                    step,
+                    points: points.len(),
+                    from: (first as i64 + self.before - dilation * point as i64) / stride,
+                    back: step as i64 * dilation / stride,
+                }
+            })
+            .collect()
+    }
+}
+
+fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut combinations: Vec<Vec<Phase>> = vec![Vec::new()];
+    let shape = read(ctx)?;
+    for spread in &shape.spreads {
+        require(spread.input > 0, || "a transposed convolution of an empty tensor is not supported".into())?;
+        let phases = spread.phases();
+        combinations = combinations
+            .iter()
+            .flat_map(|c| phases.iter().map(|&p| c.iter().copied().chain([p]).collect()))
+            .collect();
+    }
+    let mut e = Emit::new(ctx, low);
+    for (i, phases) in combinations.iter().enumerate() {
+        let what = if combinations.len() == 1 { String::new() } else { format!("phase{i}") };
+        define_phase(&mut e, &what, &shape, phases)?;
+    }
+    Ok(())
+}
+
+fn define_phase(e: &mut Emit, what: &str, shape: &Shape, phases: &[Phase]) -> Result<()> {
+    let (x, w, bias, out) = (e.input(0)?, e.input(1)?, e.optional(2), e.result()?);
+    let float = compute_type(x.dtype());
+    let axis = |i: usize| Affine::var(i as u32);
+    let mut extents = vec![x.shape()[0]];
+    let (group, outer) = if shape.groups == 1 {
+        extents.push(shape.outer);
+        (Affine::constant(0), axis(1))
+    } else {
+        extents.extend([shape.groups, shape.outer]);
+        (axis(1), axis(2))
+    };
+    let channel = group.scaled(shape.outer as i64).plus(&outer);
+    let first = extents.len();
+    extents.extend(phases.iter().map(|p| p.count));
+    let mut store = vec![axis(0), channel.clone()];
+    store.extend(
+        phases
+            .iter()
+            .zip(&shape.spreads)
+            .enumerate()
+            .map(|(i, (p, s))| axis(first + i).scaled(s.stride as i64).offset(p.first as i64)),
+    );
+    e.define_at(what, &out, &extents, store, |b| {
+        let bias = bias.map(|bias| b.elem(&bias, &[channel], float));
+        if phases.iter().any(|p| p.points == 0) {
+            return bias.unwrap_or_else(|| b.number(float, 0.0));
+        }
+        let c = b.reduce("c", shape.inner);
+        let c = group.scaled(shape.inner as i64).plus(&c);
+        let mut at_x = vec![axis(0), c.clone()];
+        let mut at_w = vec![c, outer];
+        for (i, p) in phases.iter().enumerate() {
+            let j = b.reduce(&format!("k{i}"), p.points);
+            at_x.push(axis(first + i).plus_scaled(&j, -p.back).offset(p.from));
+            at_w.push(j.scaled(p.step as i64).offset(p.point as i64));
+        }
+        let (x, w) = (b.elem_or_zero(&x, &at_x, float), b.elem(&w, &at_w, float));
+        let product = b.times(x, w);
+        let acc = b.fold(Fold::Sum, product);
+        bias.map_or(acc, |bias| b.plus(acc, bias))
+    });
+    Ok(())
+}

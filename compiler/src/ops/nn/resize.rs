@@ -1,0 +1,344 @@
+//! Resize and Upsample: one axis at a time, with positions and weights as constant tables.
+//!
+//! Coordinates follow ONNX's reference: in f64, and with the fractional output length
+//! (`scale * input length`) where the scale is given.
+
+use super::emit::{Arith, Emit, Val, compute_type, numbers, require};
+use super::resample::{Axis, Coordinates, Filter, Nearest};
+use crate::base::{Affine, DType, Tensor, TensorType};
+use crate::definition::{DefBuilder, ExprId, Index, Lowering};
+use crate::error::{Error, Result};
+use crate::ops::{Ctx, Lower, Operator};
+use crate::scalar::{Fold, Op, Scalar};
+
+/// The rows.
+pub const ROWS: &[Operator] = &[
+    Operator {
+        domain: "",
+        name: "Resize",
+        versions: &[10, 11, 13, 18, 19],
+        infer,
+        lower: Lower::Define(lower),
+        note: "scales, sizes and roi must be constant",
+    },
+    Operator {
+        domain: "",
+        name: "Upsample",
+        versions: &[7, 9],
+        infer,
+        lower: Lower::Define(lower),
+        note: "scales must be constant",
+    },
+];
+
+/// What is resized: for each axis its extents, factor and region.
+struct Request {
+    axes: Vec<AxisRequest>,
+}
+
+struct AxisRequest {
+    output: usize,
+    scale: f64,
+    roi: (f64, f64),
+}
+
+/// The constant numbers of input `i`; `None` where it is omitted or empty.
+fn constant_numbers(ctx: &Ctx, i: usize) -> Result<Option<Vec<f64>>> {
+    if !ctx.has(i) || ctx.ty(i)?.elems() == 0 {
+        return Ok(None);
+    }
+    Ok(Some(numbers(ctx.constant(i)?)?))
+}
+
+fn request(ctx: &Ctx) -> Result<Request> {
+    let shape = ctx.shape(0)?;
+    let rank = shape.len();
+    let (scales, sizes, roi) = match (ctx.node.op.name, ctx.version()) {
+        ("Upsample", ..=8) => {
+            let scales = ctx.attrs().get_floats("scales")?;
+            (scales.map(|s| s.iter().map(|&v| f64::from(v)).collect()), None, None)
+        }
+        ("Upsample", _) | (_, 10) => (constant_numbers(ctx, 1)?, None, None),
+        _ => (constant_numbers(ctx, 2)?, constant_numbers(ctx, 3)?, roi(ctx)?),
+    };
+    let axes: Vec<usize> = match ctx.attrs().get_ints("axes")? {
+        Some(axes) => axes.iter().map(|&a| ctx.axis(a, rank)).collect::<Result<_>>()?,
+        None => (0..rank).collect(),
+    };
+    let mut request: Vec<AxisRequest> =
+        shape.iter().map(|&d| AxisRequest { output: d, scale: 1.0, roi: (0.0, 1.0) }).collect();
+    let fits = |list: &[f64], n| {
+        require(list.len() == n, || format!("{} numbers are given for {} axes", list.len(), axes.len()))
+    };
+    if let Some(roi) = &roi {
+        fits(roi, 2 * axes.len())?;
+        for (i, &a) in axes.iter().enumerate() {
+            request[a].roi = (roi[i], roi[i + axes.len()]);
+        }
+    }
+    let positive = |v: f64| require(v > 0.0 && v < 2e9, || format!("it cannot be resized by or to {v}"));
+    match (sizes, scales) {
+        (Some(sizes), _) => {
+            fits(&sizes, axes.len())?;
+            sizes.iter().try_for_each(|&s| positive(s))?;
+            by_sizes(ctx, shape, &axes, &sizes, &mut request)?;
+        }
+        (None, Some(scales)) => {
+            fits(&scales, axes.len())?;
+            for (&a, &scale) in axes.iter().zip(&scales) {
+                positive(scale)?;
+                let cropped = match coordinates(ctx)? {
+                    Coordinates::CropAndResize => request[a].roi.1 - request[a].roi.0,
+                    _ => 1.0,
+                };
+                request[a].scale = scale;
+                request[a].output = (shape[a] as f64 * cropped * scale).floor().max(0.0) as usize;
+            }
+        }
+        (None, None) => return Err(Error::model("neither scales nor sizes are given")),
+    }
+    Ok(Request { axes: request })
+}
+
+fn roi(ctx: &Ctx) -> Result<Option<Vec<f64>>> {
+    match coordinates(ctx)? {
+        Coordinates::CropAndResize => constant_numbers(ctx, 1),
+        _ => Ok(None),
+    }
+}
+
+fn by_sizes(
+    ctx: &Ctx,
+    shape: &[usize],
+    axes: &[usize],
+    sizes: &[f64],
+    out: &mut [AxisRequest],
+) -> Result<()> {
+    let scales = axes.iter().zip(sizes).map(|(&a, &size)| size / shape[a].max(1) as f64);
+    let kept = match ctx.attrs().str("keep_aspect_ratio_policy", "stretch")? {
+        "stretch" => None,
+        "not_larger" => Some(scales.clone().fold(f64::INFINITY, f64::min)),
+        "not_smaller" => Some(scales.clone().fold(0.0, f64::max)),
+        other => return Err(Error::model(format!("keep_aspect_ratio_policy '{other}' is not known"))),
+    };
+    for ((&a, &size), scale) in axes.iter().zip(sizes).zip(scales) {
+        out[a].scale = kept.unwrap_or(scale);
+        out[a].output = match kept {
+            Some(scale) => (scale * shape[a] as f64 + 0.5) as usize,
+            None => size as usize,
+        };
+    }
+    Ok(())
+}
+
+fn coordinates(ctx: &Ctx) -> Result<Coordinates> {
+    if ctx.node.op.name == "Upsample" || ctx.version() == 10 {
+        return Ok(Coordinates::Asymmetric);
+    }
+    let name = ctx.attrs().str("coordinate_transformation_mode", "half_pixel")?;
+    Coordinates::from_name(name)
+        .ok_or_else(|| Error::model(format!("coordinate_transformation_mode '{name}' is not known")))
+}
+
+fn filter(ctx: &Ctx) -> Result<Filter> {
+    let antialias = ctx.attrs().flag("antialias", false)?;
+    match ctx.attrs().str("mode", "nearest")? {
+        "nearest" if ctx.node.op.name == "Upsample" || ctx.version() == 10 => {
+            Ok(Filter::Nearest(Nearest::Simple))
+        }
+        "nearest" => {
+            let name = ctx.attrs().str("nearest_mode", "round_prefer_floor")?;
+            let nearest = Nearest::from_name(name);
+            nearest
+                .map(Filter::Nearest)
+                .ok_or_else(|| Error::model(format!("nearest_mode '{name}' is not known")))
+        }
+        "linear" | "bilinear" => Ok(Filter::Linear { antialias }),
+        "cubic" => {
+            let a = f64::from(ctx.attrs().float("cubic_coeff_a", -0.75)?);
+            Ok(Filter::Cubic { a, antialias, exclude_outside: ctx.attrs().flag("exclude_outside", false)? })
+        }
+        other => Err(Error::model(format!("mode '{other}' is not known"))),
+    }
+}
+
+fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let shape: Vec<usize> = request(ctx)?.axes.iter().map(|a| a.output).collect();
+    filter(ctx)?;
+    Ok(vec![TensorType::new(ctx.dtype(0)?, shape)])
+}
+
+fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (x, out) = (e.input(0)?, e.result()?);
+    let (request, filter, coordinates) = (request(ctx)?, filter(ctx)?, coordinates(ctx)?);
+    let mut axes: Vec<(usize, Axis)> = Vec::new();
+    for (d, r) in request.axes.iter().enumerate() {
+        let cropped = coordinates == Coordinates::CropAndResize && r.roi != (0.0, 1.0);
+        if out.ty.elems() > 0 && (r.scale != 1.0 || r.output != x.shape()[d] || cropped) {
+            require(x.shape()[d] > 0, || "an empty tensor cannot be resized".into())?;
+            axes.push((d, Axis::new(x.shape()[d], r.output, r.scale, r.roi, coordinates, filter)));
+        }
+    }
+    let fill = f64::from(ctx.attrs().float("extrapolation_value", 0.0)?);
+    if axes.iter().all(|(_, a)| a.is_gather()) {
+        gather(&mut e, &x, &axes, fill, &out);
+        return Ok(());
+    }
+    // The axis that shrinks most goes first: the others have less to do.
+    axes.sort_by(|a, b| a.1.growth().total_cmp(&b.1.growth()));
+    let float = compute_type(if x.dtype().is_float() { x.dtype() } else { DType::F32 });
+    let mut current = x;
+    for (i, (d, axis)) in axes.iter().enumerate() {
+        let mut shape = current.ty.shape.clone();
+        shape[*d] = axis.outputs();
+        let last = i + 1 == axes.len();
+        let next = if last { out.clone() } else { e.temp("axis", float, shape) };
+        interpolate(&mut e, &current, *d, axis, float, fill, &next);
+        current = next;
+    }
+    Ok(())
+}
+
+/// An expression for the first input of the window at the output variable of dimension `d`.
+enum Start {
+    Affine(Affine),
+    Table(Val),
+}
+
+impl Start {
+    fn new(e: &mut Emit, d: usize, axis: &Axis) -> Start {
+        match axis.affine_start() {
+            Some((stride, first)) => Start::Affine(Affine::var(d as u32).scaled(stride).offset(first)),
+            None => {
+                let starts: Vec<i64> = axis.starts.iter().map(|&s| s as i64).collect();
+                Start::Table(e.constant("start", Tensor::new([starts.len()], &starts)))
+            }
+        }
+    }
+
+    fn index(&self, b: &mut DefBuilder, d: usize, tap: &Affine) -> Index {
+        match self {
+            Start::Affine(form) => Index::Affine(form.plus(tap)),
+            Start::Table(table) => {
+                let start = b.elem(table, &[b.var(d)], DType::I64);
+                if *tap == Affine::constant(0) {
+                    return Index::Dynamic(start);
+                }
+                let tap = b.index(tap.clone());
+                Index::Dynamic(b.plus(start, tap))
+            }
+        }
+    }
+}
+
+/// Replaces what lies outside the region of the input by the fill.
+fn outside(b: &mut DefBuilder, mask: Option<&Val>, d: usize, fill: f64, value: ExprId) -> ExprId {
+    let Some(mask) = mask else { return value };
+    let outside = b.elem(mask, &[b.var(d)], DType::Bool);
+    let fill = b.number(b.dtype(value), fill);
+    b.op(Op::Select, &[outside, fill, value])
+}
+
+fn mask(e: &mut Emit, axis: &Axis) -> Option<Val> {
+    let any = axis.outside.iter().any(|&o| o);
+    any.then(|| {
+        let bytes: Vec<u8> = axis.outside.iter().map(|&o| u8::from(o)).collect();
+        let ty = TensorType::new(DType::Bool, [bytes.len()]);
+        e.constant("outside", Tensor { ty, data: bytes.into() })
+    })
+}
+
+/// Copies one element to each output. Whole multiples are stored by blocks at affine indices.
+fn gather(e: &mut Emit, x: &Val, axes: &[(usize, Axis)], fill: f64, out: &Val) {
+    let masks: Vec<(usize, Option<Val>)> = axes.iter().map(|(d, a)| (*d, mask(e, a))).collect();
+    let repeats: Vec<Option<usize>> =
+        (0..x.rank()).map(|d| axes.iter().find(|a| a.0 == d).and_then(|(_, a)| a.repeats())).collect();
+    if axes.iter().all(|(d, _)| repeats[*d].is_some()) && masks.iter().all(|m| m.1.is_none()) {
+        return repeat(e, x, &repeats, out);
+    }
+    let starts: Vec<(usize, Start)> = axes.iter().map(|(d, a)| (*d, Start::new(e, *d, a))).collect();
+    e.define("", out, |b| {
+        let mut index: Vec<Index> = b.axes().into_iter().map(Index::Affine).collect();
+        for (d, start) in &starts {
+            index[*d] = start.index(b, *d, &Affine::constant(0));
+        }
+        let value = b.load_at(x.id, &x.ty, index, None);
+        masks.iter().fold(value, |value, (d, mask)| outside(b, mask.as_ref(), *d, fill, value))
+    });
+}
+
+/// Every element repeated: output `factor * q + r` takes input `q`.
+fn repeat(e: &mut Emit, x: &Val, factors: &[Option<usize>], out: &Val) {
+    let (mut extents, mut load, mut store) = (Vec::new(), Vec::new(), Vec::new());
+    for (d, factor) in factors.iter().enumerate() {
+        let q = Affine::var(extents.len() as u32);
+        extents.push(x.shape()[d]);
+        let mut at = q.clone();
+        if let Some(factor) = factor {
+            at = q.scaled(*factor as i64).plus(&Affine::var(extents.len() as u32));
+            extents.push(*factor);
+        }
+        load.push(q);
+        store.push(at);
+    }
+    e.define_at("", out, &extents, store, |b| b.load(x.id, &x.ty, load));
+}
+
+/// The most taps that are written as one expression; more are a fold.
+const UNROLLED: usize = 4;
+
+/// The weighted sum of neighbours along dimension `d`.
+fn interpolate(e: &mut Emit, x: &Val, d: usize, axis: &Axis, float: DType, fill: f64, out: &Val) {
+    let start = Start::new(e, d, axis);
+    let mask = mask(e, axis);
+    let taps = axis.taps;
+    let unrolled = taps <= UNROLLED;
+    let tables: Vec<Val> = if unrolled {
+        (0..taps)
+            .map(|t| {
+                let column: Vec<f64> = axis.weights.iter().skip(t).step_by(taps).copied().collect();
+                e.table("weight", float, &[axis.outputs()], &column)
+            })
+            .collect()
+    } else {
+        vec![e.table("weight", float, &[axis.outputs(), taps], &axis.weights)]
+    };
+    e.define("", out, |b| {
+        let term = |b: &mut DefBuilder, tap: Affine, at_weight: Vec<Affine>, table: &Val| {
+            let mut index: Vec<Index> = b.axes().into_iter().map(Index::Affine).collect();
+            index[d] = start.index(b, d, &tap);
+            let elem = b.elem_at(x, index, float);
+            let weight = b.elem(table, &at_weight, float);
+            b.times(elem, weight)
+        };
+        let o = b.var(d);
+        let sum = if unrolled {
+            let terms: Vec<ExprId> = tables
+                .iter()
+                .enumerate()
+                .map(|(t, table)| term(b, Affine::constant(t as i64), vec![o.clone()], table))
+                .collect();
+            terms.into_iter().reduce(|sum, t| b.plus(sum, t)).unwrap_or_else(|| b.number(float, 0.0))
+        } else {
+            let t = b.reduce("t", taps);
+            let product = term(b, t.clone(), vec![o, t], &tables[0]);
+            b.fold(Fold::Sum, product)
+        };
+        let value = outside(b, mask.as_ref(), d, fill, sum);
+        rounded(b, value, out.dtype())
+    });
+}
+
+/// For integers: the nearest value of the type, halves to even.
+pub fn rounded(b: &mut DefBuilder, value: ExprId, to: DType) -> ExprId {
+    if !to.is_int() {
+        return value;
+    }
+    let bound = |s: Scalar| match to.is_signed_int() {
+        true => ((s.bits << (64 - 8 * to.size())) as i64 >> (64 - 8 * to.size())) as f64,
+        false => s.bits as f64,
+    };
+    let nearest = b.op(Op::Round, &[value]);
+    b.clamp(nearest, bound(Scalar::lowest(to)), bound(Scalar::highest(to)))
+}
