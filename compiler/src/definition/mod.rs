@@ -15,9 +15,11 @@
 //! that a fold over floats may be reordered or fused where the schedule carries that flag.
 
 mod build;
+mod interpret;
 mod lowering;
 
 pub use build::DefBuilder;
+pub use interpret::{Env, interpret};
 pub use lowering::{LoweredValue, Lowering, Routine, Stage};
 
 use crate::base::{Affine, DType, TensorType};
