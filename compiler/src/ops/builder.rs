@@ -6,6 +6,7 @@
 
 use super::{Ctx, Lower, NodeBuilder, Operator, find};
 use crate::base::{Tensor, TensorType};
+use crate::definition::{Env, LoweredValue, Lowering, interpret};
 use crate::error::{Error, Result};
 use crate::graph::{Attrs, Graph, Node, Value, ValueId, check_size};
 use std::collections::HashMap;
@@ -132,6 +133,11 @@ impl<'a> NodeBuilder<'a> {
         }
         match op.lower {
             Lower::Expand(expand) => self.expand(expand, &node, scratch, &pending),
+            Lower::Define(define) if is_foldable(&scratch, &node) => {
+                let folded = fold(define, &scratch, &node)?;
+                let named = pending.outputs.into_iter().zip(folded);
+                Ok(named.map(|(name, t)| Some(self.graph.add_constant(name?, t?))).collect())
+            }
             Lower::Define(_) | Lower::Control => Ok(self.keep(pending, types)),
         }
     }
@@ -203,6 +209,38 @@ impl<'a> NodeBuilder<'a> {
             (self.graph.values.len() - 1) as ValueId
         })
     }
+}
+
+/// Constants that grow by folding are folded up to this size: larger ones cost more flash than
+/// the time they save.
+const FOLD_BYTES: usize = 1 << 16;
+
+/// Whether a node's outputs are computed now: its inputs are constants and the result is no larger
+/// than they are, or small. Dequantization stays: integer regions are recognized by it.
+fn is_foldable(scratch: &Graph, node: &Node) -> bool {
+    let constants = || node.inputs.iter().flatten().map(|&i| scratch.value(i).constant.as_ref());
+    let given: usize = constants().flatten().map(|t| t.ty.bytes()).sum();
+    let made: usize = node.outputs.iter().flatten().map(|&o| scratch.value(o).ty.bytes()).sum();
+    let small = made <= given.max(FOLD_BYTES);
+    constants().all(|c| c.is_some()) && small && node.op.name != "DequantizeLinear"
+}
+
+/// Interprets the node's own definitions.
+fn fold(
+    define: fn(&Ctx, &mut Lowering) -> Result<()>,
+    scratch: &Graph,
+    node: &Node,
+) -> Result<Vec<Option<Tensor>>> {
+    let values = scratch.values.iter().map(|v| LoweredValue {
+        name: v.name.clone(),
+        ty: v.ty.clone(),
+        constant: v.constant.clone(),
+    });
+    let mut lowering = Lowering { values: values.collect(), stages: Vec::new() };
+    define(&Ctx { graph: scratch, node }, &mut lowering)?;
+    let mut env = Env::new(&lowering);
+    interpret(&lowering, &mut env)?;
+    Ok(node.outputs.iter().map(|o| o.and_then(|o| env.get(o, &scratch.value(o).ty))).collect())
 }
 
 /// A graph of the node's inputs alone, and the node on it, without outputs.

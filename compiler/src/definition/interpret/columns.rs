@@ -45,13 +45,13 @@ pub(super) fn run(program: &Program, operands: &[&[u8]], out: &mut [u8]) -> Resu
         machine.points = BLOCK.min(points - first);
         machine.place(first, axes);
         machine.fill(&program.before)?;
-        if let Some((body, join, identity)) = program.fold {
-            acc[..machine.points].fill(identity);
+        if let Some(fold) = &program.fold {
+            acc[..machine.points].fill(fold.identity);
             machine.reduction.fill(0);
             for _ in 0..folds {
                 machine.fill(&program.body)?;
-                let from = &machine.columns[body * BLOCK..][..machine.points];
-                acc.iter_mut().zip(from).for_each(|(a, &b)| *a = join(*a, b));
+                let from = &machine.columns[fold.body * BLOCK..][..machine.points];
+                acc.iter_mut().zip(from).for_each(|(a, &b)| *a = (fold.join)(*a, b));
                 machine.next_of_reduction(reduction);
             }
             if let Some(column) = program.acc {

@@ -43,6 +43,14 @@ pub(super) enum Place {
     Dynamic(Column),
 }
 
+/// A reduction.
+pub(super) struct Joined {
+    pub body: Column,
+    pub join: fn(u64, u64) -> u64,
+    /// Bits of the initial value.
+    pub identity: u64,
+}
+
 /// A definition ready to run.
 pub(super) struct Program {
     pub steps: Vec<Step>,
@@ -57,8 +65,7 @@ pub(super) struct Program {
     /// Extents of the axes, then of the reduction axes.
     pub extents: Vec<usize>,
     pub axes: usize,
-    /// The column folded, the function that folds it, and the initial bits.
-    pub fold: Option<(Column, fn(u64, u64) -> u64, u64)>,
+    pub fold: Option<Joined>,
     pub acc: Option<Column>,
     pub result: Column,
     /// Address of the output in elements.
@@ -88,9 +95,9 @@ pub(super) fn compile(definition: &Definition) -> Program {
         let Some(Function::Binary(join)) = function(r.op.op(), r.dtype) else {
             panic!("{} of {}", r.op.name(), r.dtype)
         };
-        (body, join, r.op.identity(r.dtype).bits)
+        Joined { body, join, identity: r.op.identity(r.dtype).bits }
     });
-    let in_body = compiler.reachable(fold.iter().map(|f| f.0));
+    let in_body = compiler.reachable(fold.iter().map(|f| f.body));
     let in_finish = compiler.reachable([result].into_iter());
     let is_const = |c: &Column| matches!(compiler.steps[*c], Step::Const(_));
     let varies = |c: &Column| compiler.varies[*c];
@@ -98,7 +105,7 @@ pub(super) fn compile(definition: &Definition) -> Program {
     let once = all().filter(is_const).collect();
     let before = all().filter(|c| in_body[*c] && !varies(c) && !is_const(c)).collect();
     let body = all().filter(|c| in_body[*c] && varies(c)).collect();
-    let after = all().filter(|c| in_finish[*c] && !is_const(c) && !(in_body[*c] && !varies(c))).collect();
+    let after = all().filter(|c| in_finish[*c] && !is_const(c) && (varies(c) || !in_body[*c])).collect();
     let acc = compiler.steps.iter().position(|s| matches!(s, Step::Acc));
     Program {
         once,

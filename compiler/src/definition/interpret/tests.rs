@@ -15,8 +15,8 @@ fn unary(
     out: &TensorType,
     build: impl FnOnce(DefBuilder) -> crate::definition::Definition,
 ) -> Lowering {
-    let mut low = Lowering::default();
-    low.values = vec![value("x", &x.ty, Some(x.clone())), value("y", out, None)];
+    let values = vec![value("x", &x.ty, Some(x.clone())), value("y", out, None)];
+    let mut low = Lowering { values, ..Lowering::default() };
     low.define(build(DefBuilder::new(&out.shape)));
     low
 }
