@@ -1,4 +1,4 @@
-//! What operators are lowered to: a list of stages over values.
+//! What operators are lowered to: a list of stages over values, some of them loops.
 
 use super::{Definition, Operand, ValueId};
 use crate::base::{Tensor, TensorType};
@@ -38,6 +38,82 @@ pub enum Stage {
         /// The value written.
         to: ValueId,
     },
+    /// Stages repeated a number of times.
+    Repeat(Repeat),
+}
+
+/// A loop over the first dimension of some values (time), known to run `count` times.
+///
+/// ```text
+/// for each carry:  state = initial
+/// for i in 0..count:
+///     for each slice read:     part = whole[i]          (whole[count - 1 - i] where reversed)
+///     body                                              (each value written once, as everywhere)
+///     for each slice written:  whole[i] = part          (likewise)
+///     for each carry:  state = next                     (all at once)
+/// for each carry:  last = state
+/// ```
+/// `part`, `state`, `next` and what the body writes live inside one iteration; `whole`,
+/// `initial`, `last` and all else the body reads live outside. A part is a pointer into its whole
+/// that moves by one slice each iteration; no element is copied for it. `state` and `next` may share
+/// memory where no stage of the body still reads `state` after `next` is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Repeat {
+    /// How often the body runs.
+    pub count: usize,
+    /// Views that move with the iteration.
+    pub slices: Vec<Slice>,
+    /// Values that go from one iteration to the next.
+    pub carries: Vec<Carry>,
+    /// What is repeated.
+    pub body: Vec<Stage>,
+}
+
+/// A view of one element of the first dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The value outside, `[count, D...]`.
+    pub whole: ValueId,
+    /// The value inside, `[D...]`.
+    pub part: ValueId,
+    /// Whether iteration `i` sees element `count - 1 - i` in place of `i`.
+    pub reversed: bool,
+    /// Whether the body writes the part (all of it, in every iteration); it reads it otherwise.
+    pub written: bool,
+}
+
+/// A value that goes from one iteration to the next; all four have one type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carry {
+    /// Its value before the first iteration; from outside.
+    pub initial: ValueId,
+    /// Its value inside, at the beginning of an iteration.
+    pub state: ValueId,
+    /// What the body makes of it (`state` itself where the body leaves it alone).
+    pub next: ValueId,
+    /// Its value after the last iteration; seen outside.
+    pub last: ValueId,
+}
+
+impl Repeat {
+    /// The values outside that the loop writes.
+    pub fn writes(&self) -> Vec<ValueId> {
+        let wholes = self.slices.iter().filter(|s| s.written).map(|s| s.whole);
+        wholes.chain(self.carries.iter().map(|c| c.last)).collect()
+    }
+
+    /// The values inside that are there before the body runs: parts that are read, and states.
+    pub fn entry(&self) -> Vec<ValueId> {
+        let parts = self.slices.iter().filter(|s| !s.written).map(|s| s.part);
+        parts.chain(self.carries.iter().map(|c| c.state)).collect()
+    }
+
+    /// The values inside that are wanted after the body has run: parts that are written, and the
+    /// next states.
+    pub fn exit(&self) -> Vec<ValueId> {
+        let parts = self.slices.iter().filter(|s| s.written).map(|s| s.part);
+        parts.chain(self.carries.iter().map(|c| c.next)).collect()
+    }
 }
 
 /// Values and stages, in execution order.

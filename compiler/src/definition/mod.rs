@@ -20,7 +20,7 @@ mod lowering;
 
 pub use build::DefBuilder;
 pub use interpret::{Env, interpret};
-pub use lowering::{LoweredValue, Lowering, Routine, Stage};
+pub use lowering::{Carry, LoweredValue, Lowering, Repeat, Routine, Slice, Stage};
 
 use crate::base::{Affine, DType, TensorType};
 use crate::scalar::{Fold, Op, Scalar};

@@ -6,6 +6,7 @@
 
 mod columns;
 mod program;
+mod repeat;
 
 use super::{Definition, Lowering, Routine, Stage, ValueId};
 use crate::base::{Tensor, TensorType};
@@ -82,12 +83,17 @@ impl Env {
 /// where an index that is computed lies outside its tensor.
 pub fn interpret(lowering: &Lowering, env: &mut Env) -> Result<()> {
     env.slots.resize_with(lowering.values.len(), || Slot::Empty);
-    for stage in &lowering.stages {
+    run(lowering, &lowering.stages, env)
+}
+
+fn run(lowering: &Lowering, stages: &[Stage], env: &mut Env) -> Result<()> {
+    for stage in stages {
         match stage {
             Stage::Define(definition) => {
                 define(definition, env).map_err(|e| e.at(definition.name.clone()))?;
             }
             Stage::Routine(routine) => run_routine(routine, env)?,
+            Stage::Repeat(repeat) => repeat::repeat(lowering, repeat, env)?,
             Stage::Reshape { from, to } => {
                 let ty = &lowering.values[*from as usize].ty;
                 let data: Arc<[u8]> = env.bytes(*from, ty)?.into();
