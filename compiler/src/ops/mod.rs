@@ -6,6 +6,7 @@
 
 mod builder;
 mod control;
+mod emit;
 mod nn;
 mod structure;
 mod table;

@@ -3,7 +3,7 @@
 //! They share [`emit::Emit`], which writes definitions into a lowering with one call per tensor.
 
 mod activation;
-mod emit;
+
 mod resample;
 mod window;
 
@@ -16,7 +16,7 @@ pub mod pool;
 pub mod resize;
 pub mod softmax;
 
-use super::Operator;
+use super::{Operator, emit};
 
 /// The families.
 pub const FAMILIES: &[&[Operator]] = &[
