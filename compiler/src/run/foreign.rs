@@ -74,31 +74,6 @@ impl Foreign {
     /// Runs the model `repeat` times on the same inputs, one slice of raw bytes each. `symbols`:
     /// the run-time sizes, any value for those that depend on the data. `outputs`: how many.
     pub fn run(&self, inputs: &[&[u8]], symbols: &[i64], outputs: usize, repeat: u32) -> Result<Outcome> {
-        self.run_with(&[], &[], inputs, symbols, outputs, repeat).map(|r| r.0)
-    }
-
-    /// As [`Foreign::run`], counting instructions with the emulator's plugin `plugin`; gives the
-    /// plugin's report too.
-    pub fn count(
-        &self,
-        plugin: &Path,
-        inputs: &[&[u8]],
-        symbols: &[i64],
-        outputs: usize,
-    ) -> Result<(Outcome, String)> {
-        let plugin = ["-plugin".to_owned(), plugin.display().to_string()];
-        self.run_with(&plugin, &["count"], inputs, symbols, outputs, 1)
-    }
-
-    fn run_with(
-        &self,
-        emulator: &[String],
-        driver: &[&str],
-        inputs: &[&[u8]],
-        symbols: &[i64],
-        outputs: usize,
-        repeat: u32,
-    ) -> Result<(Outcome, String)> {
         let file = |kind: &str, number: usize| self.folder.join(format!("{kind}_{number}.bin"));
         for (number, bytes) in inputs.iter().enumerate() {
             write(&file("input", number), bytes)?;
@@ -106,7 +81,7 @@ impl Foreign {
         let sizes = self.folder.join("symbols.bin");
         write(&sizes, &symbols.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>())?;
 
-        let mut words = self.runner.iter().map(String::as_str).chain(emulator.iter().map(String::as_str));
+        let mut words = self.runner.iter();
         let program = self.program.to_string_lossy();
         let mut command = match words.next() {
             Some(first) => {
@@ -116,9 +91,8 @@ impl Foreign {
             }
             None => Command::new(&*program),
         };
-        command.arg(&self.folder).arg(repeat.to_string()).args(driver);
+        command.arg(&self.folder).arg(repeat.to_string());
         let output = command.output().map_err(|e| cannot(&program, &e.to_string()))?;
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         if !output.status.success() {
             let reason = format!("{} ended with {}", self.shown(), output.status);
             return Err(Error::new(Kind::Target, format!("{reason}: {}", tail(&output.stderr))));
@@ -128,7 +102,7 @@ impl Foreign {
         let status = lines.next().and_then(|l| l.parse().ok());
         let status =
             status.ok_or_else(|| Error::new(Kind::Target, format!("{} printed no status", self.shown())))?;
-        let outcome = Outcome {
+        Ok(Outcome {
             status,
             outputs: (0..outputs).map(|n| read(&file("output", n))).collect::<Result<_>>()?,
             symbols: read(&sizes)?
@@ -136,8 +110,7 @@ impl Foreign {
                 .map(|c| i64::from_le_bytes(c.try_into().unwrap_or_default()))
                 .collect(),
             nanoseconds: lines.filter_map(|l| l.parse().ok()).collect(),
-        };
-        Ok((outcome, errors))
+        })
     }
 
     /// The command, for messages.
