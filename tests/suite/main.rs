@@ -5,6 +5,7 @@
 mod foreign;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;
+mod graph;
 mod layering;
 mod package;
 #[allow(dead_code, reason = "helpers for the other modules")]
