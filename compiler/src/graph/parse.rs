@@ -2,9 +2,9 @@
 
 use super::{Attr, Attrs, Graph, Node, Symbol, Value, ValueId, elements};
 use crate::base::lex::Cursor;
-use crate::base::{DType, TensorType, nearest};
+use crate::base::{DType, TensorType};
 use crate::error::Result;
-use crate::ops::{Operator, find, rows};
+use crate::ops::{Operator, find};
 use std::collections::HashMap;
 
 /// Reads one graph. Errors name the line. What the grammar allows need not be a valid graph: that
@@ -112,10 +112,7 @@ fn tensor_type(cursor: &mut Cursor, graph: &Graph) -> Result<(TensorType, Vec<Op
 fn operator(cursor: &mut Cursor) -> Result<&'static Operator> {
     let name = cursor.name("an operator")?;
     let (domain, plain) = name.rsplit_once('.').unwrap_or(("", &name));
-    find(domain, plain).ok_or_else(|| {
-        let near = nearest(&name, rows().map(|r| r.name)).join(", ");
-        cursor.error(format!("no operator '{name}'")).advise(format!("Near names: {near}"))
-    })
+    find(domain, plain).ok_or_else(|| cursor.error(format!("no operator '{name}'")))
 }
 
 fn node(
