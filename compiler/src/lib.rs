@@ -14,6 +14,8 @@ pub mod import;
 pub mod passes;
 pub mod lower;
 pub mod plan;
+pub mod codegen;
+pub mod emit;
 pub mod package;
 pub mod run;
 pub mod cli;

@@ -2,11 +2,13 @@
 //!
 //! `cargo test -p lmc --test suite MODULE` runs one module.
 
+mod cranelift;
 mod foreign;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;
-mod graph;
 mod layering;
+#[allow(dead_code, reason = "helpers for the other modules")]
+mod machine;
 mod package;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;

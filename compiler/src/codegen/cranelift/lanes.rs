@@ -1,0 +1,236 @@
+//! Operations in which lanes meet, and the way out of vectors for operations without them.
+
+use super::body::{Body, Parts};
+use super::shape::Shape;
+use crate::base::Affine;
+use crate::error::{Error, Result};
+use crate::scalar::Fold;
+use crate::target::Arch;
+use crate::tile::{Bin, Dot, Lane, Reg};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+impl Body<'_> {
+    /// Applies a scalar operation to every lane of some registers.
+    pub fn by_lane(
+        &mut self,
+        to: Shape,
+        from: &[(Shape, Reg)],
+        mut f: impl FnMut(&mut Self, &[Value]) -> Result<Value>,
+    ) -> Result<Parts> {
+        let sources: Vec<(Shape, Parts)> = from.iter().map(|&(shape, reg)| (shape, self.get(reg))).collect();
+        let mut lanes = Vec::with_capacity(to.lanes);
+        for lane in 0..to.lanes {
+            let operands: Vec<Value> =
+                sources.iter().map(|(shape, parts)| self.extract(*shape, parts, lane)).collect();
+            let mut result = f(self, &operands)?;
+            if to.is_mask() && !to.is_scalar() {
+                result = self.b.ins().bmask(to.vector().lane_type(), result);
+            }
+            lanes.push(result);
+        }
+        Ok(self.assemble(to, &lanes))
+    }
+
+    /// One lane as a scalar.
+    fn extract(&mut self, shape: Shape, parts: &[Value], lane: usize) -> Value {
+        if shape.is_scalar() {
+            return parts[0];
+        }
+        let value = self.b.ins().extractlane(parts[lane / shape.per_part()], (lane % shape.per_part()) as u8);
+        if shape.is_mask() { self.truth(value) } else { value }
+    }
+
+    /// A lane of all ones or zeros as a scalar truth value.
+    fn truth(&mut self, lane: Value) -> Value {
+        use cranelift_codegen::ir::condcodes::IntCC;
+        self.b.ins().icmp_imm_s(IntCC::NotEqual, lane, 0)
+    }
+
+    /// `form + lane * step` in integer lanes.
+    pub fn index(&mut self, shape: Shape, form: &Affine, step: i64) -> Result<Parts> {
+        if shape.is_float() || shape.is_mask() {
+            return Err(Error::bug("an index needs integer lanes"));
+        }
+        let first = self.affine(form)?;
+        let first = match shape.lane {
+            Lane::I32 => self.b.ins().ireduce(types::I32, first),
+            _ => first,
+        };
+        if shape.is_scalar() {
+            return Ok(vec![first]);
+        }
+        let base = self.b.ins().splat(shape.vector(), first);
+        let bytes = shape.bits() as usize / 8;
+        let per_part = shape.per_part() as i64;
+        Ok((0..shape.parts() as i64)
+            .map(|part| {
+                let steps: Vec<u8> = (part * per_part..(part + 1) * per_part)
+                    .flat_map(|lane| step.wrapping_mul(lane).to_le_bytes()[..bytes].to_vec())
+                    .collect();
+                let steps = self.vector(shape.vector(), &steps);
+                self.b.ins().iadd(base, steps)
+            })
+            .collect())
+    }
+
+    pub fn splat(&mut self, shape: Shape, a: Reg) -> Result<Parts> {
+        let mut value = self.get_scalar(a)?;
+        if shape.is_scalar() {
+            return Ok(vec![value]);
+        }
+        if shape.is_mask() {
+            value = self.b.ins().bmask(shape.vector().lane_type(), value);
+        }
+        let splat = self.b.ins().splat(shape.vector(), value);
+        Ok(vec![splat; shape.parts()])
+    }
+
+    pub fn broadcast(&mut self, shape: Shape, a: Reg, lane: usize) -> Result<Parts> {
+        let from = self.shape(a);
+        if lane >= from.lanes {
+            return Err(Error::bug(format!("%{a} has no lane {lane}")));
+        }
+        let parts = self.get(a);
+        if shape.is_scalar() || from.is_scalar() {
+            let value = self.extract(from, &parts, lane);
+            if shape.is_scalar() {
+                return Ok(vec![value]);
+            }
+            let value =
+                if shape.is_mask() { self.b.ins().bmask(shape.vector().lane_type(), value) } else { value };
+            let splat = self.b.ins().splat(shape.vector(), value);
+            return Ok(vec![splat; shape.parts()]);
+        }
+        // The form that Cranelift folds into multiply-adds by element on aarch64.
+        let bytes = (from.bits() / 8) as u8;
+        let first = (lane % from.per_part()) as u8 * bytes;
+        let mask: Vec<u8> = (0..16).map(|i| first + i % bytes).collect();
+        let source = self.cast(types::I8X16, parts[lane / from.per_part()]);
+        let shuffled = self.shuffle(source, source, &mask);
+        let value = self.cast(shape.vector(), shuffled);
+        Ok(vec![value; shape.parts()])
+    }
+
+    /// All lanes folded by halves.
+    pub fn reduce(&mut self, fold: Fold, a: Reg) -> Result<Value> {
+        let shape = self.shape(a);
+        let op = match fold {
+            Fold::Sum => Bin::Add,
+            Fold::Prod => Bin::Mul,
+            Fold::Max => Bin::Max,
+            Fold::Min => Bin::Min,
+            Fold::And => Bin::And,
+            Fold::Or => Bin::Or,
+        };
+        let mut parts = self.get(a);
+        if shape.is_scalar() {
+            return Ok(parts[0]);
+        }
+        let identity = match shape.lane.dtype() {
+            Some(dtype) => fold.identity(dtype).bits,
+            None => u64::from(fold == Fold::And),
+        };
+        let total = shape.lanes.next_power_of_two();
+        let missing = shape.parts() * shape.per_part() - shape.lanes;
+        if missing > 0 && total > shape.lanes {
+            let last = parts.len() - 1;
+            parts[last] = self.fill(shape, parts[last], missing, identity);
+        }
+        let whole = self.constant(shape, identity);
+        parts.resize(total.div_ceil(shape.per_part()), whole);
+        while parts.len() > 1 {
+            let upper = parts.split_off(parts.len() / 2);
+            for (x, y) in parts.iter_mut().zip(upper) {
+                *x = self.binary_part(op, shape, *x, y)?;
+            }
+        }
+        let mut vector = parts[0];
+        let mut lanes = total.min(shape.per_part());
+        while lanes > 1 {
+            lanes /= 2;
+            let moved = self.move_down(vector, lanes * shape.bits() as usize / 8, shape);
+            vector = self.binary_part(op, shape, vector, moved)?;
+        }
+        let lane = self.b.ins().extractlane(vector, 0);
+        Ok(if shape.is_mask() { self.truth(lane) } else { lane })
+    }
+
+    /// Sets the last lanes of a part.
+    fn fill(&mut self, shape: Shape, part: Value, missing: usize, bits: u64) -> Value {
+        let bytes = shape.bits() as usize / 8;
+        let mut keep = vec![0xffu8; 16];
+        keep[16 - missing * bytes..].fill(0);
+        let keep = self.vector(shape.vector(), &keep);
+        let fill = self.constant(shape, bits);
+        self.b.ins().bitselect(keep, part, fill)
+    }
+
+    /// The vector with its bytes moved down, around.
+    fn move_down(&mut self, vector: Value, bytes: usize, shape: Shape) -> Value {
+        let source = self.cast(types::I8X16, vector);
+        let mask: Vec<u8> = (0..16).map(|i| (i + bytes as u8) % 16).collect();
+        let moved = self.shuffle(source, source, &mask);
+        self.cast(shape.vector(), moved)
+    }
+
+    pub fn dot(&mut self, kind: Dot, acc: Reg, a: Reg, b: Reg) -> Result<Parts> {
+        let shape = self.shape(acc);
+        let (accs, mut xs, mut ys) = (self.get(acc), self.get(a), self.get(b));
+        if shape.is_scalar() {
+            for values in [&mut xs, &mut ys] {
+                values[0] = self.b.ins().scalar_to_vector(types::I32X4, values[0]);
+            }
+        }
+        let mut parts = Vec::with_capacity(accs.len());
+        for ((acc, x), y) in accs.into_iter().zip(xs).zip(ys) {
+            let acc_vector =
+                if shape.is_scalar() { self.b.ins().scalar_to_vector(types::I32X4, acc) } else { acc };
+            let sum = self.dot_part(kind, acc_vector, x, y);
+            parts.push(if shape.is_scalar() { self.b.ins().extractlane(sum, 0) } else { sum });
+        }
+        Ok(parts)
+    }
+
+    /// In the forms that Cranelift turns into `sdot`, `usdot` and `vpdpbusd` where they exist.
+    fn dot_part(&mut self, kind: Dot, acc: Value, x: Value, y: Value) -> Value {
+        let (x, y) = (self.cast(types::I8X16, x), self.cast(types::I8X16, y));
+        let (x_signed, y_signed) = match kind {
+            Dot::Us => (false, true),
+            Dot::Ss => (true, true),
+            Dot::Uu => (false, false),
+        };
+        let xs = self.widen(x, x_signed, 2);
+        let ys = self.widen(y, y_signed, 2);
+        let x86 = self.target.arch == Arch::X86_64;
+        // Patterns are matched with the operands in this order.
+        let swap = x86 && kind == Dot::Us;
+        let vnni = self.has_vnni() && kind == Dot::Us;
+        let mut sums = Vec::with_capacity(2);
+        for (&x, &y) in xs.iter().zip(&ys) {
+            let (x, y) = if swap { (y, x) } else { (x, y) };
+            sums.push(if x86 && !vnni { self.multiply_pairs(x, y) } else { self.add_products(x, y, kind) });
+        }
+        let sum = self.b.ins().iadd_pairwise(sums[0], sums[1]);
+        self.b.ins().iadd(sum, acc)
+    }
+
+    fn has_vnni(&self) -> bool {
+        use crate::target::Feature;
+        self.target.has(Feature::AvxVnni) || self.target.has(Feature::Avx512Vnni)
+    }
+
+    /// Sums of neighbouring products of 16-bit lanes: `pmaddwd`.
+    fn multiply_pairs(&mut self, x: Value, y: Value) -> Value {
+        let (xs, ys) = (self.widen(x, true, 2), self.widen(y, true, 2));
+        let low = self.b.ins().imul(xs[0], ys[0]);
+        let high = self.b.ins().imul(xs[1], ys[1]);
+        self.b.ins().iadd_pairwise(low, high)
+    }
+
+    /// Sums of neighbouring products of bytes in 16-bit lanes, which hold each product.
+    fn add_products(&mut self, x: Value, y: Value, kind: Dot) -> Value {
+        let products = self.b.ins().imul(x, y);
+        let halves = self.widen(products, kind != Dot::Uu, 2);
+        self.b.ins().iadd_pairwise(halves[0], halves[1])
+    }
+}

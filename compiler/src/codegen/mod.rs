@@ -1,0 +1,133 @@
+//! Machine code: from a [`Program`] to the bytes of its functions.
+//!
+//! Each kernel becomes one function `int32_t kernel(const void *const *args)` in the System V
+//! (x86_64) or AAPCS64 convention, by the first encoder that takes it; the steps become the
+//! function `run` of the object's contract, which fills the tables of pointers on its stack.
+//! Kernels are encoded in parallel; the bytes do not depend on the number of threads.
+
+pub mod cranelift;
+mod driver;
+
+use crate::error::{Error, Result};
+use crate::plan::Program;
+use crate::target::Target;
+use crate::tile::Kernel;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// One function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Code {
+    /// Instructions, followed by the constants they read pc-relatively.
+    pub bytes: Vec<u8>,
+    /// Alignment of the first byte, a power of two.
+    pub align: u64,
+    /// Places to be filled in; none in kernels.
+    pub relocs: Vec<Reloc>,
+    /// Bytes of stack it uses, return address included, callees not.
+    pub stack: usize,
+}
+
+/// A place in a function that depends on where another thing lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reloc {
+    /// Where in the function's bytes.
+    pub offset: u64,
+    /// How it is filled in.
+    pub kind: RelocKind,
+    /// What it points to.
+    pub to: Symbol,
+    /// Added to the address of what it points to.
+    pub addend: i64,
+}
+
+/// How a place is filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelocKind {
+    /// x86_64: the 32-bit distance of a call.
+    X86Call,
+    /// x86_64: a 32-bit distance.
+    X86Relative,
+    /// aarch64: the 26-bit distance of `bl`.
+    A64Call,
+    /// aarch64: the 21-bit page distance of `adrp`.
+    A64Page,
+    /// aarch64: the low 12 bits of an address in `add`.
+    A64Low,
+}
+
+/// What `run` refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Symbol {
+    /// A function of [`Compiled::kernels`].
+    Kernel(u32),
+    /// An element of [`Program::constants`].
+    Constant(u32),
+}
+
+/// The functions of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compiled {
+    /// The code of each of [`Program::kernels`].
+    pub kernels: Vec<Code>,
+    /// The function that runs the steps.
+    pub run: Code,
+    /// Bytes of stack that a call of `run` needs in all.
+    pub stack_bytes: usize,
+}
+
+/// Encodes a kernel, or gives `None` where this encoder does not take it on this target.
+type Encoder = fn(&Kernel, &Target) -> Option<Result<Code>>;
+
+/// The encoders, tried in order; the last takes every kernel.
+const ENCODERS: &[Encoder] = &[|kernel, target| Some(cranelift::encode(kernel, target))];
+
+/// Encodes one kernel. Errors are defects of the kernel ([`crate::error::Kind::Bug`]).
+pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
+    let code = ENCODERS.iter().find_map(|encoder| encoder(kernel, target));
+    code.unwrap_or_else(|| Err(Error::bug("no encoder takes it"))).map_err(|e| e.at(kernel.name.clone()))
+}
+
+/// Compiles a program. `encoded` is told after each kernel, from any thread, for a progress bar.
+pub fn compile(program: &Program, target: &Target, encoded: &(dyn Fn() + Sync)) -> Result<Compiled> {
+    compile_with(program, target, &|kernel| {
+        let code = encode(kernel, target);
+        encoded();
+        code
+    })
+}
+
+/// As [`compile`], with the kernels encoded by the given function.
+pub fn compile_with(
+    program: &Program,
+    target: &Target,
+    encode: &(dyn Fn(&Kernel) -> Result<Code> + Sync),
+) -> Result<Compiled> {
+    let kernels = in_parallel(&program.kernels, encode)?;
+    let run = driver::encode(program, target)?;
+    let deepest = kernels.iter().map(|k| k.stack).max().unwrap_or(0);
+    Ok(Compiled { stack_bytes: (run.stack + deepest).next_multiple_of(16), run, kernels })
+}
+
+/// Encodes the kernels on all processors; the result is in their order.
+fn in_parallel(kernels: &[Kernel], encode: &(dyn Fn(&Kernel) -> Result<Code> + Sync)) -> Result<Vec<Code>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(kernel) = kernels.get(i) else { return done };
+            done.push((i, encode(kernel)));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(kernels.len());
+    let mut all: Vec<(usize, Result<Code>)> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        for other in others {
+            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
+    });
+    all.sort_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, code)| code).collect()
+}

@@ -1,0 +1,197 @@
+//! Runs tile kernels as machine code and compares them with the interpreter, bit for bit.
+//!
+//! Many kernels go into one object, so that linking and starting an emulator is paid once.
+
+use crate::support;
+use lmc::base::{DType, TensorType};
+use lmc::codegen::{Code, compile_with};
+use lmc::emit::emit;
+use lmc::error::Result;
+use lmc::plan::{Arg, Base, Interface, Program, Step};
+use lmc::run::foreign::Foreign;
+use lmc::run::load::Loaded;
+use lmc::target::{Arch, Target};
+use lmc::tile::{Access, Kernel, interpret, verify};
+
+/// An encoder under test.
+pub type Encode<'a> = &'a (dyn Fn(&Kernel) -> Result<Code> + Sync);
+
+/// A kernel, and the bytes of each parameter that is read. What is written begins as zeros.
+#[derive(Clone)]
+pub struct Case {
+    pub kernel: Kernel,
+    pub inputs: Vec<Vec<u8>>,
+}
+
+impl Case {
+    /// A case whose inputs are made by `fill(parameter number, parameter)`.
+    pub fn new(kernel: Kernel, fill: impl Fn(usize, &lmc::tile::Param) -> Vec<u8>) -> Case {
+        verify(&kernel).unwrap_or_else(|e| panic!("{e}\n{kernel}"));
+        let read = kernel.params.iter().enumerate().filter(|(_, p)| p.access == Access::Read);
+        let inputs = read.map(|(i, p)| fill(i, p)).collect();
+        Case { kernel, inputs }
+    }
+
+    /// What the interpreter writes, one buffer per parameter that is written.
+    pub fn expected(&self) -> Vec<Vec<u8>> {
+        let mut given = self.inputs.iter();
+        let mut buffers: Vec<Vec<u8>> = Vec::new();
+        for param in &self.kernel.params {
+            buffers.push(match param.access {
+                Access::Read => given.next().expect("one per parameter").clone(),
+                _ => vec![0; param.elems * param.dtype.size()],
+            });
+        }
+        let code = interpret(&self.kernel, &mut buffers).unwrap_or_else(|e| panic!("{e}\n{}", self.kernel));
+        assert_eq!(code, 0, "{}", self.kernel);
+        let written = self.kernel.params.iter().zip(buffers).filter(|(p, _)| p.access != Access::Read);
+        written.map(|(_, buffer)| buffer).collect()
+    }
+}
+
+/// A program that calls each kernel once, on inputs and outputs of its own.
+pub fn program(cases: &[Case]) -> Program {
+    let mut program = Program {
+        name: "cases".into(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        symbols: Vec::new(),
+        arena_bytes: 0,
+        arena_align: 64,
+        arena_bound: 0,
+        constants: Vec::new(),
+        kernels: Vec::new(),
+        steps: Vec::new(),
+        macs: 0,
+    };
+    for (number, case) in cases.iter().enumerate() {
+        let mut args = Vec::new();
+        for param in &case.kernel.params {
+            let (list, base): (_, fn(u32) -> Base) = match param.access {
+                Access::Read => (&mut program.inputs, Base::Input),
+                _ => (&mut program.outputs, Base::Output),
+            };
+            args.push(Arg { base: base(list.len() as u32), offset: 0, strides: Vec::new() });
+            let ty = TensorType::new(param.dtype, [param.elems]);
+            list.push(Interface { name: format!("{number}.{}", param.name), ty, symbolic: vec![None] });
+        }
+        program.kernels.push(case.kernel.clone());
+        program.steps.push(Step::Call { kernel: number as u32, args });
+    }
+    program
+}
+
+/// The object of a program.
+pub fn object(program: &Program, target: &Target, encode: Encode) -> Vec<u8> {
+    let compiled = compile_with(program, target, encode).unwrap_or_else(|e| panic!("{e}"));
+    emit(program, &compiled, target).unwrap_or_else(|e| panic!("{e}")).bytes
+}
+
+/// Runs all cases on a target (the host's, or under emulation) and compares with the interpreter.
+/// `name` is that of the test, for the folder of its files.
+pub fn check(name: &str, cases: &[Case], target: &Target, encode: Encode) {
+    let program = program(cases);
+    let object = object(&program, target, encode);
+    let inputs: Vec<&[u8]> = cases.iter().flat_map(|c| c.inputs.iter().map(Vec::as_slice)).collect();
+    let native = match target.arch {
+        Arch::X86_64 => cfg!(target_arch = "x86_64"),
+        Arch::Aarch64 => cfg!(target_arch = "aarch64"),
+    };
+    let outputs = if native {
+        let loaded = Loaded::load(&object, "cases").unwrap_or_else(|e| panic!("{e}"));
+        let guarded: Vec<Guarded> = inputs.iter().map(|bytes| Guarded::new(bytes)).collect();
+        let inputs: Vec<&[u8]> = guarded.iter().map(Guarded::bytes).collect();
+        let mut outputs = Vec::new();
+        let code = loaded.run(&inputs, &mut [], &mut outputs).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(code, 0);
+        outputs
+    } else {
+        let folder = support::scratch(name);
+        let file = support::write(&folder, "cases.o", &object);
+        let foreign = Foreign::link(&file, "cases", target, None, &folder).unwrap_or_else(|e| panic!("{e}"));
+        let outcome = foreign.run(&inputs, &[], program.outputs.len(), 1).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(outcome.status, 0);
+        outcome.outputs
+    };
+    let mut outputs = outputs.iter();
+    for case in cases {
+        let written = case.kernel.params.iter().filter(|p| p.access != Access::Read);
+        for ((param, expected), got) in written.zip(case.expected()).zip(&mut outputs) {
+            if let Some(element) = difference(param.dtype, got, &expected) {
+                let size = param.dtype.size();
+                let bytes = element * size..(element + 1) * size;
+                panic!(
+                    "{} on {} {}: {}[{element}] is {:02x?}, not {:02x?}\n{}",
+                    case.kernel.name,
+                    target.triple,
+                    target.cpu,
+                    param.name,
+                    &got[bytes.clone()],
+                    &expected[bytes],
+                    case.kernel
+                );
+            }
+        }
+    }
+}
+
+/// The first element that differs: in its bits, but any NaN is as good as another.
+fn difference(dtype: DType, got: &[u8], expected: &[u8]) -> Option<usize> {
+    assert_eq!(got.len(), expected.len());
+    let size = dtype.size();
+    let mut elements = got.chunks(size).zip(expected.chunks(size));
+    elements.position(|(a, b)| a != b && !(is_nan(dtype, a) && is_nan(dtype, b)))
+}
+
+fn is_nan(dtype: DType, bytes: &[u8]) -> bool {
+    let mut wide = [0; 8];
+    wide[..bytes.len()].copy_from_slice(bytes);
+    let bits = u64::from_le_bytes(wide);
+    match dtype {
+        DType::F32 => f32::from_bits(bits as u32).is_nan(),
+        DType::F64 => f64::from_bits(bits).is_nan(),
+        DType::F16 => bits & 0x7fff > 0x7c00,
+        DType::BF16 => bits & 0x7fff > 0x7f80,
+        _ => false,
+    }
+}
+
+/// Bytes that end where memory ends: reading past them kills the test. A mapping may be longer than
+/// its file, and the pages past the file's end cannot be read.
+pub struct Guarded {
+    map: memmap2::Mmap,
+    start: usize,
+    len: usize,
+}
+
+impl Guarded {
+    pub fn new(bytes: &[u8]) -> Guarded {
+        use std::io::{Seek, Write};
+        const PAGE: usize = 4096;
+        let pages = bytes.len().div_ceil(PAGE).max(1) * PAGE;
+        let start = pages - bytes.len();
+        let mut file = tempfile();
+        file.set_len(pages as u64).expect("a file");
+        file.seek(std::io::SeekFrom::Start(start as u64)).expect("a file");
+        file.write_all(bytes).expect("a file");
+        // SAFETY: the file is private to this process and not changed any more.
+        let map = unsafe { memmap2::MmapOptions::new().len(pages + PAGE).map(&file) };
+        Guarded { map: map.expect("a mapping"), start, len: bytes.len() }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.map[self.start..self.start + self.len]
+    }
+}
+
+/// A file without a name.
+fn tempfile() -> std::fs::File {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("lmc-test-{}-{number}", std::process::id()));
+    let options = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+    let file = options.expect("a temporary file");
+    std::fs::remove_file(&path).expect("a temporary file");
+    file
+}
