@@ -11,6 +11,7 @@ pub mod definition;
 pub mod graph;
 pub mod ops;
 pub mod import;
+pub mod data;
 pub mod passes;
 pub mod lower;
 pub mod plan;

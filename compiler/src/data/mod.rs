@@ -1,0 +1,73 @@
+//! Tensors in files: NumPy's `.npy`, ONNX's `.pb`, and folders of ONNX test data.
+
+mod npy;
+
+pub use npy::{decode_npy, encode_npy};
+
+use crate::base::Tensor;
+use crate::error::{Error, Kind, Result};
+use crate::import::decode_tensor;
+use std::path::{Path, PathBuf};
+
+/// One folder of ONNX test data (`input_0.pb`, `output_0.pb`, ...).
+#[derive(Clone, Debug)]
+pub struct DataSet {
+    /// The folder.
+    pub path: PathBuf,
+    /// One tensor per input of the model, in its order; `None` where the folder has none.
+    pub inputs: Vec<Option<Tensor>>,
+    /// One tensor per output of the model, in its order; `None` where the folder has none.
+    pub outputs: Vec<Option<Tensor>>,
+}
+
+/// Reads a tensor file by its extension, `.npy` or `.pb`: its name, empty where it has none, and
+/// its elements.
+pub fn read_tensor(path: &Path) -> Result<(String, Tensor)> {
+    let place = path.display().to_string();
+    let bytes =
+        std::fs::read(path).map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place))?;
+    let decoded = match path.extension().and_then(|e| e.to_str()) {
+        Some("npy") => decode_npy(&bytes).map(|t| (String::new(), t)),
+        Some("pb") => decode_tensor(&bytes),
+        _ => Err(Error::options("is neither .npy nor .pb").advise("Save the tensor with numpy.save")),
+    };
+    decoded.map_err(|e| e.at(&place))
+}
+
+/// Writes a tensor as `.npy`.
+pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
+    let place = path.display().to_string();
+    let bytes = encode_npy(tensor).map_err(|e| e.at(&place))?;
+    std::fs::write(path, bytes)
+        .map_err(|e| Error::new(Kind::Io, format!("cannot be written: {e}")).at(&place))
+}
+
+/// Reads `PREFIX_0`, `PREFIX_1`, ... (`.pb` or `.npy`) of a folder. A tensor belongs to the value
+/// of its name; without a name that fits, to the value of its number.
+fn read_numbered(folder: &Path, prefix: &str, names: &[String]) -> Result<Vec<Option<Tensor>>> {
+    let mut tensors: Vec<Option<Tensor>> = vec![None; names.len()];
+    for number in 0..names.len() {
+        let file = ["pb", "npy"].iter().map(|e| folder.join(format!("{prefix}_{number}.{e}")));
+        let Some(file) = file.into_iter().find(|f| f.exists()) else { continue };
+        let (name, tensor) = read_tensor(&file)?;
+        let at = names.iter().position(|n| *n == name).unwrap_or(number);
+        tensors[at] = Some(tensor);
+    }
+    Ok(tensors)
+}
+
+impl DataSet {
+    /// Reads a folder for a model with the given names of inputs and outputs.
+    pub fn read(folder: &Path, inputs: &[String], outputs: &[String]) -> Result<DataSet> {
+        if !folder.is_dir() {
+            return Err(Error::new(Kind::Options, "is not a folder")
+                .advise("Name a folder that holds input_0.pb, output_0.pb, ...")
+                .at(folder.display().to_string()));
+        }
+        Ok(DataSet {
+            path: folder.to_path_buf(),
+            inputs: read_numbered(folder, "input", inputs)?,
+            outputs: read_numbered(folder, "output", outputs)?,
+        })
+    }
+}
