@@ -130,3 +130,24 @@ pub struct Definition {
     /// The value stored.
     pub finish: ExprId,
 }
+
+impl Definition {
+    /// The element type of each expression.
+    pub fn expr_types(&self) -> Vec<DType> {
+        let mut types: Vec<DType> = Vec::with_capacity(self.exprs.len());
+        for expr in &self.exprs {
+            types.push(match expr {
+                Expr::Const(s) => s.dtype,
+                Expr::Index(_) => DType::I64,
+                Expr::Acc => self.fold.as_ref().map_or(self.output.ty.dtype, |f| f.dtype),
+                Expr::Load { operand, .. } => self.operands[*operand as usize].ty.dtype,
+                Expr::Op(op, args) => {
+                    let args: Vec<DType> = args.iter().map(|&a| types[a as usize]).collect();
+                    op.result_type(&args).unwrap_or(args[0])
+                }
+                Expr::Cast { to, .. } | Expr::Bitcast { to, .. } => *to,
+            });
+        }
+        types
+    }
+}

@@ -1,0 +1,70 @@
+//! Element-wise work done where a fold's result is still in registers: bias, activation, residual
+//! addition, requantization.
+//!
+//! Before: `c[n,o,y,x] = sum(...)` and `r[n,o,y,x] = max(c[n,o,y,x] + b[o], 0)`. After: one
+//! definition whose `finish` is `max(acc + b[o], 0)`. Goldens: `tests/golden/group`.
+
+use super::rewrite::{Copy, Var, keep, plain_var, same_vars, store_axes};
+use crate::base::Affine;
+use crate::definition::{Definition, Expr, ExprId, Index};
+
+/// The producer, which folds, with its only reader, which does not, in its `finish`; `None` where
+/// the reader is not element-wise over the producer's output.
+pub fn fuse(producer: &Definition, reader: &Definition) -> Option<Definition> {
+    if producer.fold.is_none() || reader.fold.is_some() {
+        return None;
+    }
+    let axes = store_axes(producer)?;
+    let at = read_index(producer, reader)?;
+    // Each axis of the reader is the axis of the producer that runs over the same dimension.
+    let mut place: Vec<Option<Affine>> =
+        reader.vars.iter().map(|v| (v.extent == 1).then(|| Affine::constant(0))).collect();
+    for (axis, dim) in axes.iter().enumerate() {
+        let Some(dim) = dim else { continue };
+        if producer.vars[axis].extent == 1 {
+            continue;
+        }
+        let var = plain_var(&at[*dim])? as usize;
+        if reader.vars[var].extent != producer.vars[axis].extent || place[var].is_some() {
+            return None;
+        }
+        place[var] = Some(Affine::var(axis as u32));
+    }
+    let place: Option<Vec<Affine>> = place.into_iter().collect();
+    let place = place?;
+    let (mut b, same) = same_vars(producer);
+    let fold = producer.fold.as_ref()?;
+    let body = Copy::new(producer, &same, None).expr(&mut b, fold.body, &mut keep)?;
+    let acc = b.fold(fold.op, body);
+    let result: ExprId = Copy::new(producer, &same, Some(acc)).expr(&mut b, producer.finish, &mut keep)?;
+    let vars: Vec<Var> = place.iter().cloned().map(Var::Affine).collect();
+    let value = producer.output.value;
+    let finish = Copy::new(reader, &vars, None).expr(&mut b, reader.finish, &mut |_, operand, _, _| {
+        (reader.operands[operand as usize].value == value).then_some(result)
+    })?;
+    let store = reader.store.iter().map(|f| f.map_vars(|v| place[v as usize].clone())).collect();
+    Some(b.finish_at(&producer.name, reader.output.value, &reader.output.ty, store, finish))
+}
+
+/// The index at which the reader loads the producer's output, one for all its loads.
+fn read_index(producer: &Definition, reader: &Definition) -> Option<Vec<Affine>> {
+    let mut found: Option<Vec<Affine>> = None;
+    for expr in &reader.exprs {
+        let Expr::Load { operand, index, fill } = expr else { continue };
+        if reader.operands[*operand as usize].value != producer.output.value {
+            continue;
+        }
+        let forms: Option<Vec<Affine>> = (index.iter())
+            .map(|i| match i {
+                Index::Affine(form) => Some(form.clone()),
+                Index::Dynamic(_) => None,
+            })
+            .collect();
+        let forms = forms?;
+        if fill.is_some() || found.as_ref().is_some_and(|f| *f != forms) {
+            return None;
+        }
+        found = Some(forms);
+    }
+    found
+}

@@ -1,0 +1,150 @@
+//! Copies that vanish: what is copied is written into the copy's output at once.
+//!
+//! A concatenation is one copy per input, a merging reshape is one copy. When the copy reads all
+//! of a value, the value becomes a part of the copy's output: its producers store there, its other
+//! readers load from there. Goldens: `tests/golden/group`.
+
+use super::rewrite::{Var, copied_load, keep, plain_var, rebuild, replace_loads, same_vars, split_vars, with_vars};
+use crate::base::{Affine, TensorType};
+use crate::definition::{Definition, Index, ValueId};
+
+/// A value's place in the output of the copy that reads it.
+pub struct Forward {
+    /// The value that vanishes.
+    pub from: ValueId,
+    /// The value it becomes a part of.
+    pub to: ValueId,
+    to_ty: TensorType,
+    /// Per dimension of `from`: the copy's axes it is made of, `(axis, factor, extent)`.
+    dims: Vec<Vec<(u32, i64, usize)>>,
+    /// Per dimension of `to`: a form in the copy's axes.
+    store: Vec<Affine>,
+    axes: usize,
+}
+
+impl Forward {
+    /// The forwarding that makes a copy unnecessary; `None` where it is not a plain copy of the
+    /// whole value.
+    pub fn of(copy: &Definition) -> Option<Forward> {
+        let (operand, index, None) = copied_load(copy)? else { return None };
+        let source = &copy.operands[operand as usize];
+        let mut used = vec![false; copy.axes];
+        let mut dims = Vec::new();
+        for (i, &extent) in index.iter().zip(&source.ty.shape) {
+            let Index::Affine(form) = i else { return None };
+            let mut parts: Vec<(u32, i64, usize)> =
+                form.terms.iter().map(|&(v, f)| (v, f, copy.vars[v as usize].extent)).collect();
+            parts.sort_by_key(|p| -p.1);
+            let covered: usize = parts.iter().map(|p| p.2).product();
+            if form.base != 0 || covered != extent || !mixed_radix(&parts) {
+                return None;
+            }
+            for p in &parts {
+                if std::mem::replace(&mut used[p.0 as usize], true) {
+                    return None;
+                }
+            }
+            dims.push(parts);
+        }
+        let unused_extent = used.iter().zip(&copy.vars).any(|(u, v)| !u && v.extent != 1);
+        (!unused_extent).then(|| Forward {
+            from: source.value,
+            to: copy.output.value,
+            to_ty: copy.output.ty.clone(),
+            dims,
+            store: copy.store.clone(),
+            axes: copy.axes,
+        })
+    }
+
+    /// A producer of the value, storing into the copy's output.
+    pub fn producer(&self, def: &Definition) -> Option<Definition> {
+        // Where a dimension is split, the producer's variable that runs over it is split too.
+        let mut parts = vec![None; def.vars.len()];
+        for (dim, form) in self.dims.iter().zip(&def.store) {
+            if dim.len() > 1 {
+                let var = plain_var(form)?;
+                if def.vars[var as usize].extent != dim.iter().map(|p| p.2).product::<usize>() {
+                    return None;
+                }
+                parts[var as usize] = Some(dim.clone());
+            }
+        }
+        let split = split_vars(def, &parts);
+        let mut axis = vec![Affine::constant(0); self.axes];
+        for (dim, form) in self.dims.iter().zip(&def.store) {
+            match dim.as_slice() {
+                [] => {}
+                [(a, _, _)] => axis[*a as usize] = form.map_vars(|v| split.map[v as usize].clone()),
+                parts => {
+                    let var = plain_var(form)? as usize;
+                    parts.iter().for_each(|p| axis[p.0 as usize] = Affine::var(split.part[var][&p.0]));
+                }
+            }
+        }
+        let store = self.store.iter().map(|f| f.map_vars(|a| axis[a as usize].clone())).collect();
+        let renamed = with_vars(def, &split.axes, &split.reduce, &split.map)?;
+        let (b, vars): (_, Vec<Var>) = same_vars(&renamed);
+        let mut moved = rebuild(&renamed, b, &vars, &mut keep, store)?;
+        moved.output.value = self.to;
+        moved.output.ty = self.to_ty.clone();
+        Some(moved)
+    }
+
+    /// A reader of the value, loading from the copy's output.
+    pub fn reader(&self, def: &Definition) -> Option<Definition> {
+        if self.dims.iter().any(|d| d.len() > 1) {
+            return None;
+        }
+        let mut possible = true;
+        let moved = replace_loads(def, &mut |b, operand, index, fill| {
+            if def.operands[operand as usize].value != self.from {
+                return None;
+            }
+            let place = self.place(index, fill.is_some());
+            possible &= place.is_some();
+            Some(b.load_at(self.to, &self.to_ty, place?, fill))
+        })?;
+        possible.then_some(moved)
+    }
+
+    /// An index of the value as an index of the copy's output.
+    fn place(&self, index: &[Index], padded: bool) -> Option<Vec<Index>> {
+        let mut axis: Vec<Index> = vec![Index::Affine(Affine::constant(0)); self.axes];
+        for (dim, at) in self.dims.iter().zip(index) {
+            if let [(a, _, _)] = dim.as_slice() {
+                axis[*a as usize] = at.clone();
+            }
+        }
+        let place = self.store.iter().zip(&self.to_ty.shape).map(|(form, &extent)| {
+            // Padding and computed indices are checked against this dimension: it must be the same.
+            if let Some(a) = plain_var(form) {
+                let whole = self.dims.iter().flatten().any(|p| p.0 == a && p.2 == extent);
+                if whole {
+                    return Some(axis[a as usize].clone());
+                }
+            }
+            let mut sum = Affine::constant(form.base);
+            for &(a, f) in &form.terms {
+                match &axis[a as usize] {
+                    Index::Affine(at) if !padded || at.is_constant() || at.terms.len() == 1 && at.base == 0 => {
+                        sum = sum.plus_scaled(at, f);
+                    }
+                    _ => return None,
+                }
+            }
+            Some(Index::Affine(sum))
+        });
+        place.collect()
+    }
+}
+
+/// Whether parts, outermost first, are digits: each factor is the product of the extents inside.
+fn mixed_radix(parts: &[(u32, i64, usize)]) -> bool {
+    let mut inside = 1;
+    parts.iter().rev().all(|&(_, factor, extent)| {
+        let fits = factor == inside;
+        inside *= extent as i64;
+        fits
+    })
+}

@@ -1,0 +1,206 @@
+//! Producers computed where they are read: movement always, arithmetic where no element is
+//! computed twice.
+//!
+//! Before: `t[i,j] = x[j,i]` and `y[i] = sum(k) t[i,k] * w[k]`. After: `y[i] = sum(k) x[k,i] * w[k]`.
+//! Pads with the same fill join the reader's own padding; a merging reshape splits the reader's
+//! variable. Goldens: `tests/golden/group`.
+
+use super::rewrite::{Copy, Var, copied_load, plain_var, rebuild, replace_loads, same_vars, split_vars, store_axes, with_vars};
+use crate::base::{Affine, DType};
+use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, ValueId};
+use crate::scalar::Scalar;
+
+/// Expressions in one definition at most: more would only lengthen compilation.
+const MAX_EXPRS: usize = 400;
+
+/// The reader with the producer computed at each of its loads; `None` where that is not possible
+/// or does not pay.
+pub fn inline(reader: &Definition, producer: &Definition, only_reader: bool) -> Option<Definition> {
+    let moves = copied_load(producer).is_some();
+    if producer.fold.is_some() || reader.exprs.len() + producer.exprs.len() > MAX_EXPRS {
+        return None;
+    }
+    if !moves && !(only_reader && read_once(reader, producer.output.value)) {
+        return None;
+    }
+    if rounds(producer) {
+        return None;
+    }
+    let axes = store_axes(producer)?;
+    let value = producer.output.value;
+    let mut possible = true;
+    let replaced = replace_loads(reader, &mut |b, operand, index, fill| {
+        if reader.operands[operand as usize].value != value {
+            return None;
+        }
+        let inlined = at(b, producer, &axes, index, fill);
+        possible &= inlined.is_some();
+        inlined
+    })?;
+    possible.then_some(replaced)
+}
+
+/// A conversion to a narrower float rounds where the value is stored: it must stay a store.
+fn rounds(producer: &Definition) -> bool {
+    matches!(&producer.exprs[producer.finish as usize],
+        Expr::Cast { to, .. } if *to == DType::F16 || *to == DType::BF16 || to.is_small_float())
+}
+
+/// The producer's expression at an index of its output.
+fn at(
+    b: &mut DefBuilder,
+    producer: &Definition,
+    axes: &[Option<usize>],
+    index: &[Index],
+    fill: Option<Scalar>,
+) -> Option<ExprId> {
+    let vars: Vec<Var> = (axes.iter())
+        .map(|d| match d.map(|d| &index[d]) {
+            None => Var::Affine(Affine::constant(0)),
+            Some(Index::Affine(form)) => Var::Affine(form.clone()),
+            Some(Index::Dynamic(e)) => Var::Dynamic(*e),
+        })
+        .collect();
+    let dynamic = vars.iter().any(|v| matches!(v, Var::Dynamic(_)));
+    if fill.is_some() || dynamic {
+        // The check against the producer's extents must mean the same against its source's.
+        let (operand, source, inner) = copied_load(producer)?;
+        if !keeps_outside(producer, axes, source, operand, dynamic) || (inner.is_some() && inner != fill) {
+            return None;
+        }
+        let mut moved = None;
+        Copy::new(producer, &vars, None).expr(b, producer.finish, &mut |b, operand, index, _| {
+            let operand = &producer.operands[operand as usize];
+            moved = Some(b.load_at(operand.value, &operand.ty, index.to_vec(), fill.or(inner)));
+            moved
+        })?;
+        return moved;
+    }
+    Copy::new(producer, &vars, None).expr(b, producer.finish, &mut super::rewrite::keep)
+}
+
+/// Whether an index outside the producer's output is outside its source too: every dimension of
+/// the source is one axis, shifted by padding at most.
+fn keeps_outside(
+    producer: &Definition,
+    axes: &[Option<usize>],
+    source: &[Index],
+    operand: u32,
+    dynamic: bool,
+) -> bool {
+    let shape = &producer.operands[operand as usize].ty.shape;
+    let mut seen = vec![false; producer.axes];
+    let covers = source.iter().zip(shape).all(|(index, &extent)| {
+        let Index::Affine(form) = index else { return false };
+        match form.terms.as_slice() {
+            [(v, 1)] => {
+                seen[*v as usize] = true;
+                let wide = producer.vars[*v as usize].extent as i64;
+                let exact = form.base == 0 && extent as i64 == wide;
+                exact || (!dynamic && form.base <= 0 && extent as i64 <= wide + form.base)
+            }
+            [] => form.base == 0 && extent == 1,
+            _ => false,
+        }
+    });
+    covers && axes.iter().zip(&seen).all(|(d, seen)| d.is_none() || *seen)
+}
+
+/// Whether a definition reads each element of a value at most once, so that computing it there
+/// costs no more than computing it first.
+fn read_once(reader: &Definition, value: ValueId) -> bool {
+    let loads: Vec<&Vec<Index>> = (reader.exprs.iter())
+        .filter_map(|e| match e {
+            Expr::Load { operand, index, .. } if reader.operands[*operand as usize].value == value => Some(index),
+            _ => None,
+        })
+        .collect();
+    let points: usize = match (&reader.fold, loads.as_slice()) {
+        (None, _) => reader.vars[..reader.axes].iter().map(|v| v.extent).product(),
+        (Some(_), [_]) => reader.vars.iter().map(|v| v.extent).product(),
+        _ => return false,
+    };
+    let elems = reader.operands.iter().find(|o| o.value == value).map_or(0, |o| o.ty.elems());
+    loads.len() * points <= elems.max(1)
+}
+
+/// The reader and the merging copy with the reader's variables split to fit it; the producer is
+/// then an identity of its parts.
+pub fn inline_merging(reader: &Definition, producer: &Definition) -> Option<Definition> {
+    let (_, _, None) = copied_load(producer)? else { return None };
+    let value = producer.output.value;
+    let index = single_affine_load(reader, value)?;
+    // Each dimension of the copy's output: one plain variable of the reader that runs over all of
+    // it, or anything where the dimension is one plain axis of the copy.
+    let mut parts: Vec<Option<Vec<(u32, i64, usize)>>> = vec![None; reader.vars.len()];
+    let mut axis_place: Vec<Option<(usize, Option<u32>)>> = vec![None; producer.axes];
+    for (d, (form, at)) in producer.store.iter().zip(&index).enumerate() {
+        if form.base != 0 {
+            return None;
+        }
+        match form.terms.as_slice() {
+            [] => {}
+            [(axis, 1)] => axis_place[*axis as usize] = Some((d, None)),
+            terms => {
+                let var = plain_var(at)?;
+                let covered: usize = terms.iter().map(|t| producer.vars[t.0 as usize].extent).product();
+                if covered != producer.output.ty.shape[d]
+                    || covered != reader.vars[var as usize].extent
+                    || parts[var as usize].is_some()
+                {
+                    return None;
+                }
+                let mut sorted: Vec<(u32, i64, usize)> =
+                    terms.iter().map(|&(a, f)| (a, f, producer.vars[a as usize].extent)).collect();
+                sorted.sort_by_key(|t| -t.1);
+                sorted.iter().for_each(|t| axis_place[t.0 as usize] = Some((d, Some(var))));
+                parts[var as usize] = Some(sorted);
+            }
+        }
+    }
+    let split = split_vars(reader, &parts);
+    let place = |axis: usize| -> Affine {
+        match axis_place[axis] {
+            None => Affine::constant(0),
+            Some((d, None)) => index[d].map_vars(|v| split.map[v as usize].clone()),
+            Some((_, Some(var))) => Affine::var(split.part[var as usize][&(axis as u32)]),
+        }
+    };
+    let vars: Vec<Var> = (0..producer.axes).map(|a| Var::Affine(place(a))).collect();
+    let renamed = with_vars(reader, &split.axes, &split.reduce, &split.map)?;
+    let (b, same) = same_vars(&renamed);
+    rebuild(
+        &renamed,
+        b,
+        &same,
+        &mut |b, operand, _, _| {
+            if renamed.operands[operand as usize].value != value {
+                return None;
+            }
+            Copy::new(producer, &vars, None).expr(b, producer.finish, &mut super::rewrite::keep)
+        },
+        renamed.store.clone(),
+    )
+}
+
+/// The index of a definition's only load of a value, if affine and unpadded.
+fn single_affine_load(reader: &Definition, value: ValueId) -> Option<Vec<Affine>> {
+    let mut found = None;
+    for expr in &reader.exprs {
+        let Expr::Load { operand, index, fill } = expr else { continue };
+        if reader.operands[*operand as usize].value != value {
+            continue;
+        }
+        let forms: Option<Vec<Affine>> = (index.iter())
+            .map(|i| match i {
+                Index::Affine(form) => Some(form.clone()),
+                Index::Dynamic(_) => None,
+            })
+            .collect();
+        if found.is_some() || fill.is_some() {
+            return None;
+        }
+        found = Some(forms?);
+    }
+    found
+}

@@ -1,0 +1,172 @@
+//! The order of memory of every value.
+//!
+//! A contraction with constant weights wants the dimension its outputs are numbered by (channels)
+//! innermost in the output, and the dimension it sums over innermost in the input; a pooling wants
+//! channels innermost too. Element-wise definitions pass the wish on to their neighbours. Inputs
+//! and outputs of the model, and what routines touch, keep their order. So convolutions exchange
+//! channels-last tensors, and nothing is converted but at the model's border.
+
+use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId};
+use crate::scalar::{Fold, Op};
+use crate::schedule::linear::Layout;
+
+/// The layout of each value; `fixed` values stay row-major.
+pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
+    let mut free = vec![true; lowering.values.len()];
+    fixed.iter().for_each(|&v| free[v as usize] = false);
+    for (v, value) in lowering.values.iter().enumerate() {
+        free[v] &= value.constant.is_none() && value.ty.rank() > 2;
+    }
+    for stage in &lowering.stages {
+        if !matches!(stage, Stage::Define(_)) {
+            super::reads(stage).into_iter().chain(stage.writes()).for_each(|v| free[v as usize] = false);
+        }
+    }
+    let mut votes: Vec<Vec<u64>> = lowering.values.iter().map(|v| vec![0; v.ty.rank()]).collect();
+    for def in definitions(lowering) {
+        vote(lowering, def, &mut votes);
+    }
+    spread(lowering, &mut votes);
+    let layout = |v: usize| {
+        let shape = &lowering.values[v].ty.shape;
+        let best = (0..shape.len()).filter(|&d| votes[v][d] > 0).max_by_key(|&d| votes[v][d]);
+        match best {
+            Some(inner) if free[v] => {
+                let mut order: Vec<usize> = (0..shape.len()).filter(|&d| d != inner).collect();
+                order.push(inner);
+                Layout::permuted(shape, &order)
+            }
+            _ => Layout::dense(shape),
+        }
+    };
+    (0..lowering.values.len()).map(layout).collect()
+}
+
+fn definitions(lowering: &Lowering) -> impl Iterator<Item = &Definition> {
+    lowering.stages.iter().filter_map(|s| match s {
+        Stage::Define(d) => Some(d),
+        _ => None,
+    })
+}
+
+/// The loads in a definition's fold: value and index.
+fn folded_loads(def: &Definition) -> Vec<(ValueId, &Vec<Index>)> {
+    let Some(fold) = &def.fold else { return Vec::new() };
+    let (mut stack, mut found) = (vec![fold.body], Vec::new());
+    while let Some(e) = stack.pop() {
+        match &def.exprs[e as usize] {
+            Expr::Load { operand, index, .. } => found.push((def.operands[*operand as usize].value, index)),
+            Expr::Op(_, args) => stack.extend(args),
+            Expr::Cast { arg, .. } | Expr::Bitcast { arg, .. } => stack.push(*arg),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn uses(index: &Index, var: u32) -> bool {
+    matches!(index, Index::Affine(form) if form.coefficient(var) != 0)
+}
+
+/// The dimension whose index takes in a variable.
+fn dim_of(index: &[Index], var: u32) -> Option<usize> {
+    index.iter().position(|i| uses(i, var))
+}
+
+fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
+    let loads = folded_loads(def);
+    let weight: u64 = def.vars.iter().map(|v| v.extent as u64).product();
+    let stored = |var: u32| def.store.iter().position(|f| f.coefficient(var) != 0);
+    let is_constant = |v: ValueId| lowering.values[v as usize].constant.is_some();
+    let product = def.fold.as_ref().is_some_and(|f| {
+        f.op == Fold::Sum && matches!(def.exprs[f.body as usize], Expr::Op(Op::Mul, _))
+    });
+    let weights = loads.iter().find(|l| product && is_constant(l.0));
+    let data = loads.iter().find(|l| !is_constant(l.0));
+    match (weights, data) {
+        (Some((_, weights)), Some((value, index))) => {
+            let walks = |index: &[Index], v: u32| index.iter().any(|i| uses(i, v));
+            // Channels out: the largest axis that the weights follow and the data does not, or
+            // (depthwise) both follow.
+            let axes = (0..def.axes as u32).filter(|&v| walks(weights, v));
+            let out = axes.max_by_key(|&v| (!walks(index, v), def.vars[v as usize].extent));
+            let Some(out) = out else { return };
+            if let Some(d) = stored(out) {
+                votes[def.output.value as usize][d] += weight;
+            }
+            // Channels in: the reduction axis alone in its dimension, or the shared channel.
+            let alone = |v: &u32| {
+                index.iter().any(|i| matches!(i, Index::Affine(f) if f.terms == [(*v, 1)]))
+            };
+            let sum = (def.axes as u32..def.vars.len() as u32).filter(alone).max_by_key(|&v| def.vars[v as usize].extent);
+            let inner = sum.and_then(|v| dim_of(index, v)).or_else(|| dim_of(index, out));
+            if let Some(d) = inner {
+                votes[*value as usize][d] += weight;
+            }
+        }
+        _ => {
+            for (value, index) in &loads {
+                vote_pooling(def, *value, index, weight, votes);
+            }
+        }
+    }
+}
+
+/// A fold over windows: the last dimension outside of every window goes innermost.
+fn vote_pooling(def: &Definition, value: ValueId, index: &[Index], weight: u64, votes: &mut [Vec<u64>]) {
+    let reduced = |i: &Index| matches!(i, Index::Affine(f) if f.terms.iter().any(|t| t.0 as usize >= def.axes));
+    let first_window = index.iter().position(reduced);
+    let kept = |d: &usize| matches!(&index[*d], Index::Affine(f) if matches!(f.terms.as_slice(), [(v, 1)] if (*v as usize) < def.axes));
+    let windows = index.iter().filter(|i| reduced(i)).count();
+    if windows < 2 || first_window.is_none() {
+        return;
+    }
+    if let Some(d) = (0..index.len()).filter(kept).last() {
+        votes[value as usize][d] += weight;
+        if let Index::Affine(form) = &index[d] {
+            let var = form.terms[0].0;
+            if let Some(o) = def.store.iter().position(|f| f.coefficient(var) != 0) {
+                votes[def.output.value as usize][o] += weight;
+            }
+        }
+    }
+}
+
+/// Passes wishes along element-wise reads until nothing changes: a value without a wish of its own
+/// takes that of the largest neighbour.
+fn spread(lowering: &Lowering, votes: &mut [Vec<u64>]) {
+    loop {
+        let mut changed = false;
+        for def in definitions(lowering) {
+            for expr in &def.exprs {
+                let Expr::Load { operand, index, .. } = expr else { continue };
+                let value = def.operands[*operand as usize].value as usize;
+                changed |= pass(def, value, index, votes);
+            }
+        }
+        if !changed {
+            return;
+        }
+    }
+}
+
+fn pass(def: &Definition, value: usize, index: &[Index], votes: &mut [Vec<u64>]) -> bool {
+    let output = def.output.value as usize;
+    let wish = |votes: &[Vec<u64>], v: usize| (0..votes[v].len()).filter(|&d| votes[v][d] > 0).max_by_key(|&d| votes[v][d]);
+    match (wish(votes, output), wish(votes, value)) {
+        (Some(d), None) => {
+            let var = def.store[d].terms.first().map(|t| t.0);
+            let Some(dim) = var.and_then(|v| dim_of(index, v)) else { return false };
+            votes[value][dim] += 1;
+            true
+        }
+        (None, Some(d)) => {
+            let Index::Affine(form) = &index[d] else { return false };
+            let Some(var) = form.terms.iter().map(|t| t.0).find(|&v| (v as usize) < def.axes) else { return false };
+            let Some(dim) = def.store.iter().position(|f| f.coefficient(var) != 0) else { return false };
+            votes[output][dim] += 1;
+            true
+        }
+        _ => false,
+    }
+}

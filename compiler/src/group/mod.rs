@@ -1,0 +1,166 @@
+//! Which definitions become one kernel, and in which order of memory values are kept.
+//!
+//! Works on definitions alone: element-wise work joins the fold before it, movement joins its
+//! readers or its writers, and what is left is one kernel each.
+
+mod epilogue;
+mod forward;
+mod inline;
+mod layout;
+mod reshape;
+mod rewrite;
+
+pub use layout::layouts;
+
+use crate::definition::{Definition, Lowering, Stage, ValueId};
+use std::collections::HashMap;
+
+/// Fuses a lowering in place. `outputs` are the values that must be written.
+pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
+    affine_reshapes(lowering);
+    let mut grouping = Grouping { lowering, outputs };
+    grouping.drop_dead();
+    while grouping.fuse_once() {
+        grouping.drop_dead();
+    }
+    while grouping.forward_once() {
+        grouping.drop_dead();
+    }
+}
+
+/// Turns reshapes into copies with affine indices where the shapes allow it.
+fn affine_reshapes(lowering: &mut Lowering) {
+    for stage in &mut lowering.stages {
+        if let Stage::Reshape { from, to } = *stage {
+            let (source, target) = (&lowering.values[from as usize], &lowering.values[to as usize]);
+            let copy = reshape::reshape_copy(&target.name, (from, &source.ty), (to, &target.ty));
+            if let Some(copy) = copy {
+                *stage = Stage::Define(copy);
+            }
+        }
+    }
+}
+
+/// The values a stage reads.
+pub fn reads(stage: &Stage) -> Vec<ValueId> {
+    match stage {
+        Stage::Define(d) => d.operands.iter().map(|o| o.value).collect(),
+        Stage::Reshape { from, .. } => vec![*from],
+        other => other.reads(),
+    }
+}
+
+struct Grouping<'a> {
+    lowering: &'a mut Lowering,
+    outputs: &'a [ValueId],
+}
+
+impl Grouping<'_> {
+    /// For each value, the stages that read it.
+    fn readers(&self) -> HashMap<ValueId, Vec<usize>> {
+        let mut readers: HashMap<ValueId, Vec<usize>> = HashMap::new();
+        for (i, stage) in self.lowering.stages.iter().enumerate() {
+            reads(stage).into_iter().for_each(|v| readers.entry(v).or_default().push(i));
+        }
+        readers
+    }
+
+    /// For each value, the stages that write it.
+    fn writers(&self) -> HashMap<ValueId, Vec<usize>> {
+        let mut writers: HashMap<ValueId, Vec<usize>> = HashMap::new();
+        for (i, stage) in self.lowering.stages.iter().enumerate() {
+            stage.writes().into_iter().for_each(|v| writers.entry(v).or_default().push(i));
+        }
+        writers
+    }
+
+    fn definition(&self, stage: usize) -> Option<&Definition> {
+        match &self.lowering.stages[stage] {
+            Stage::Define(d) => Some(d),
+            _ => None,
+        }
+    }
+
+    /// Removes definitions whose output nothing reads.
+    fn drop_dead(&mut self) {
+        loop {
+            let readers = self.readers();
+            let before = self.lowering.stages.len();
+            let outputs = self.outputs;
+            self.lowering.stages.retain(|stage| match stage {
+                Stage::Define(d) => readers.contains_key(&d.output.value) || outputs.contains(&d.output.value),
+                _ => true,
+            });
+            if self.lowering.stages.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// One round of fusion over all stages; whether anything changed.
+    fn fuse_once(&mut self) -> bool {
+        let (readers, writers) = (self.readers(), self.writers());
+        let mut touched = vec![false; self.lowering.stages.len()];
+        let mut changed = false;
+        for producer in 0..self.lowering.stages.len() {
+            let Some(def) = self.definition(producer) else { continue };
+            let value = def.output.value;
+            let reading = readers.get(&value).cloned().unwrap_or_default();
+            let only_writer = writers[&value].len() == 1;
+            if touched[producer] || !only_writer || reading.iter().any(|&r| touched[r]) {
+                continue;
+            }
+            let only_reader = reading.len() == 1 && !self.outputs.contains(&value);
+            for &reader in &reading {
+                let fused = self.fused(producer, reader, only_reader);
+                if let Some(fused) = fused {
+                    self.lowering.stages[reader] = Stage::Define(fused);
+                    (touched[reader], touched[producer], changed) = (true, true, true);
+                }
+            }
+        }
+        changed
+    }
+
+    fn fused(&self, producer: usize, reader: usize, only_reader: bool) -> Option<Definition> {
+        let (p, r) = (self.definition(producer)?, self.definition(reader)?);
+        inline::inline(r, p, only_reader)
+            .or_else(|| inline::inline_merging(r, p))
+            .or_else(|| if only_reader { epilogue::fuse(p, r) } else { None })
+    }
+
+    /// Makes one copy unnecessary; whether there was one.
+    fn forward_once(&mut self) -> bool {
+        let (readers, writers) = (self.readers(), self.writers());
+        (0..self.lowering.stages.len()).any(|copy| self.forward(copy, &readers, &writers))
+    }
+
+    fn forward(
+        &mut self,
+        copy: usize,
+        readers: &HashMap<ValueId, Vec<usize>>,
+        writers: &HashMap<ValueId, Vec<usize>>,
+    ) -> bool {
+        let Some(forward) = self.definition(copy).and_then(forward::Forward::of) else { return false };
+        let Some(producers) = writers.get(&forward.from) else { return false };
+        if self.outputs.contains(&forward.from) {
+            return false;
+        }
+        let mut moved: Vec<(usize, Definition)> = Vec::new();
+        for &p in producers {
+            match self.definition(p).and_then(|d| forward.producer(d)) {
+                Some(def) => moved.push((p, def)),
+                None => return false,
+            }
+        }
+        for &r in readers[&forward.from].iter().filter(|&&r| r != copy) {
+            match self.definition(r).and_then(|d| forward.reader(d)) {
+                Some(def) => moved.push((r, def)),
+                None => return false,
+            }
+        }
+        moved.into_iter().for_each(|(i, def)| self.lowering.stages[i] = Stage::Define(def));
+        self.lowering.stages.remove(copy);
+        true
+    }
+}

@@ -1,0 +1,218 @@
+//! Rewriting definitions: expressions copied from one into another under a change of variables.
+
+use crate::base::Affine;
+use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index};
+use crate::scalar::Scalar;
+use std::collections::HashMap;
+
+/// What a variable of the copied definition becomes.
+#[derive(Clone)]
+pub enum Var {
+    /// An affine form in the new definition's variables.
+    Affine(Affine),
+    /// An expression of the new definition: a computed index.
+    Dynamic(ExprId),
+}
+
+/// Replaces a load while expressions are copied: gets the builder, the operand and the rewritten
+/// indices; `None` keeps the load.
+pub type LoadHook<'a> = dyn FnMut(&mut DefBuilder, u32, &[Index], Option<Scalar>) -> Option<ExprId> + 'a;
+
+/// A copy of expressions from `source` into a builder.
+pub struct Copy<'a> {
+    /// The definition copied from.
+    pub source: &'a Definition,
+    /// What its variables become.
+    pub vars: &'a [Var],
+    /// What its folded value becomes.
+    pub acc: Option<ExprId>,
+    known: HashMap<ExprId, ExprId>,
+}
+
+impl<'a> Copy<'a> {
+    /// A copy that has not begun.
+    pub fn new(source: &'a Definition, vars: &'a [Var], acc: Option<ExprId>) -> Self {
+        Copy { source, vars, acc, known: HashMap::new() }
+    }
+
+    /// Copies an expression and what it is computed from; `None` where an affine form would take
+    /// in a computed index.
+    pub fn expr(&mut self, b: &mut DefBuilder, id: ExprId, hook: &mut LoadHook) -> Option<ExprId> {
+        if let Some(&done) = self.known.get(&id) {
+            return Some(done);
+        }
+        let copied = match &self.source.exprs[id as usize] {
+            Expr::Const(s) => b.constant(*s),
+            Expr::Index(form) => match self.index(&Index::Affine(form.clone()), b, hook)? {
+                Index::Affine(form) => b.index(form),
+                Index::Dynamic(e) => e,
+            },
+            Expr::Acc => self.acc?,
+            Expr::Op(op, args) => {
+                let args: Option<Vec<ExprId>> = args.iter().map(|&a| self.expr(b, a, hook)).collect();
+                b.op(*op, &args?)
+            }
+            Expr::Cast { to, saturate, arg } => {
+                let arg = self.expr(b, *arg, hook)?;
+                b.cast_as(*to, *saturate, arg)
+            }
+            Expr::Bitcast { to, arg } => {
+                let arg = self.expr(b, *arg, hook)?;
+                b.bitcast(*to, arg)
+            }
+            Expr::Load { operand, index, fill } => {
+                let index: Option<Vec<Index>> = index.iter().map(|i| self.index(i, b, hook)).collect();
+                let index = index?;
+                match hook(b, *operand, &index, *fill) {
+                    Some(replaced) => replaced,
+                    None => {
+                        let operand = &self.source.operands[*operand as usize];
+                        b.load_at(operand.value, &operand.ty, index, *fill)
+                    }
+                }
+            }
+        };
+        self.known.insert(id, copied);
+        Some(copied)
+    }
+
+    fn index(&mut self, index: &Index, b: &mut DefBuilder, hook: &mut LoadHook) -> Option<Index> {
+        let form = match index {
+            Index::Dynamic(e) => return Some(Index::Dynamic(self.expr(b, *e, hook)?)),
+            Index::Affine(form) => form,
+        };
+        if let ([(var, 1)], 0) = (form.terms.as_slice(), form.base) {
+            if let Var::Dynamic(e) = self.vars[*var as usize] {
+                return Some(Index::Dynamic(e));
+            }
+        }
+        let mut sum = Affine::constant(form.base);
+        for &(var, factor) in &form.terms {
+            match &self.vars[var as usize] {
+                Var::Affine(by) => sum = sum.plus_scaled(by, factor),
+                Var::Dynamic(_) => return None,
+            }
+        }
+        Some(Index::Affine(sum))
+    }
+}
+
+/// A hook that keeps every load.
+pub fn keep(_: &mut DefBuilder, _: u32, _: &[Index], _: Option<Scalar>) -> Option<ExprId> {
+    None
+}
+
+/// A builder with the same variables as a definition.
+pub fn same_vars(def: &Definition) -> (DefBuilder, Vec<Var>) {
+    let extents: Vec<usize> = def.vars[..def.axes].iter().map(|v| v.extent).collect();
+    let mut b = DefBuilder::new(&extents);
+    def.vars[def.axes..].iter().for_each(|v| {
+        b.reduce(&v.name, v.extent);
+    });
+    let vars = (0..def.vars.len() as u32).map(|v| Var::Affine(Affine::var(v))).collect();
+    (b, vars)
+}
+
+/// The definition with its variables replaced by new ones: `axes` and `reduce` are the new
+/// extents, `map` says what each old variable becomes.
+pub fn with_vars(def: &Definition, axes: &[usize], reduce: &[(String, usize)], map: &[Affine]) -> Option<Definition> {
+    let mut b = DefBuilder::new(axes);
+    reduce.iter().for_each(|(name, extent)| {
+        b.reduce(name, *extent);
+    });
+    let vars: Vec<Var> = map.iter().cloned().map(Var::Affine).collect();
+    let store = def.store.iter().map(|f| f.map_vars(|v| map[v as usize].clone())).collect();
+    rebuild(def, b, &vars, &mut keep, store)
+}
+
+/// The definition copied into a builder, fold and all, with loads replaced by a hook.
+pub fn rebuild(
+    def: &Definition,
+    mut b: DefBuilder,
+    vars: &[Var],
+    hook: &mut LoadHook,
+    store: Vec<Affine>,
+) -> Option<Definition> {
+    let mut acc = None;
+    if let Some(fold) = &def.fold {
+        let body = Copy::new(def, vars, None).expr(&mut b, fold.body, hook)?;
+        acc = Some(b.fold(fold.op, body));
+    }
+    let finish = Copy::new(def, vars, acc).expr(&mut b, def.finish, hook)?;
+    Some(b.finish_at(&def.name, def.output.value, &def.output.ty, store, finish))
+}
+
+/// The definition with the loads of one value replaced.
+pub fn replace_loads(def: &Definition, hook: &mut LoadHook) -> Option<Definition> {
+    let (b, vars) = same_vars(def);
+    rebuild(def, b, &vars, hook, def.store.clone())
+}
+
+/// Whether a form is one variable, without factor or offset.
+pub fn plain_var(form: &Affine) -> Option<u32> {
+    match (form.terms.as_slice(), form.base) {
+        ([(var, 1)], 0) => Some(*var),
+        _ => None,
+    }
+}
+
+/// For each axis, the dimension of the output that it alone runs over; `None` for an axis of
+/// extent 1. Nothing where the definition writes but a part of its output, or composes indices.
+pub fn store_axes(def: &Definition) -> Option<Vec<Option<usize>>> {
+    let mut axes = vec![None; def.axes];
+    for (d, (form, &extent)) in def.store.iter().zip(&def.output.ty.shape).enumerate() {
+        match plain_var(form) {
+            Some(v) if def.vars[v as usize].extent == extent && axes[v as usize].is_none() => {
+                axes[v as usize] = Some(d);
+            }
+            None if extent == 1 && form.is_constant() => {}
+            _ => return None,
+        }
+    }
+    let covered = axes.iter().zip(&def.vars).all(|(a, v)| a.is_some() || v.extent == 1);
+    covered.then_some(axes)
+}
+
+/// The load that is all a definition does, if it only moves elements.
+pub fn copied_load(def: &Definition) -> Option<(u32, &Vec<Index>, Option<Scalar>)> {
+    match (&def.fold, &def.exprs[def.finish as usize]) {
+        (None, Expr::Load { operand, index, fill }) => Some((*operand, index, *fill)),
+        _ => None,
+    }
+}
+
+/// Variables after a split.
+pub struct Split {
+    /// Extents of the axes.
+    pub axes: Vec<usize>,
+    /// Names and extents of the reduction axes.
+    pub reduce: Vec<(String, usize)>,
+    /// What each old variable becomes.
+    pub map: Vec<Affine>,
+    /// For each old variable, the new variable of each part.
+    pub part: Vec<HashMap<u32, u32>>,
+}
+
+/// Splits variables into mixed-radix parts: `(name of the part, factor, extent)`, outermost first.
+pub fn split_vars(def: &Definition, parts: &[Option<Vec<(u32, i64, usize)>>]) -> Split {
+    let mut split = Split { axes: Vec::new(), reduce: Vec::new(), map: Vec::new(), part: Vec::new() };
+    let mut next = 0u32;
+    for (v, var) in def.vars.iter().enumerate() {
+        let pieces = parts[v].clone().unwrap_or_else(|| vec![(0, 1, var.extent)]);
+        let mut form = Affine::constant(0);
+        let mut part = HashMap::new();
+        for (i, (axis, factor, extent)) in pieces.iter().enumerate() {
+            form.add_term(next, *factor);
+            part.insert(*axis, next);
+            next += 1;
+            match v < def.axes {
+                true => split.axes.push(*extent),
+                false if pieces.len() == 1 => split.reduce.push((var.name.clone(), *extent)),
+                false => split.reduce.push((format!("{}{i}", var.name), *extent)),
+            }
+        }
+        split.map.push(form);
+        split.part.push(part);
+    }
+    split
+}

@@ -1,0 +1,172 @@
+//! Builds tile kernels: statements in nested scopes, equal values computed once.
+//!
+//! Unrolled tiles repeat the same loads and index computations many times over; numbering values
+//! as they are emitted keeps one of each, so that a register tile loads every operand once.
+
+use crate::base::{Affine, Bound};
+use crate::tile::{Access, Addr, Kernel, Lane, LoopVar, Param, Reg, RegType, Stmt, Value};
+use std::collections::HashMap;
+
+/// A list of statements and the values known in it.
+#[derive(Default)]
+struct Scope {
+    stmts: Vec<Stmt>,
+    known: HashMap<(RegType, Value), Reg>,
+}
+
+/// A kernel under construction.
+pub struct Emitter {
+    kernel: Kernel,
+    scopes: Vec<Scope>,
+}
+
+impl Emitter {
+    /// An empty kernel.
+    pub fn new(name: &str, params: Vec<Param>, fused: bool) -> Self {
+        let kernel = Kernel {
+            name: name.to_string(),
+            params,
+            vars: Vec::new(),
+            regs: Vec::new(),
+            fused,
+            body: Vec::new(),
+        };
+        Emitter { kernel, scopes: vec![Scope::default()] }
+    }
+
+    /// The finished kernel.
+    pub fn finish(mut self) -> Kernel {
+        self.kernel.body = self.scopes.pop().map(|s| s.stmts).unwrap_or_default();
+        self.kernel
+    }
+
+    /// The type of a register.
+    pub fn ty(&self, reg: Reg) -> RegType {
+        self.kernel.regs[reg as usize]
+    }
+
+    /// A new register, not assigned yet.
+    pub fn fresh(&mut self, ty: RegType) -> Reg {
+        self.kernel.regs.push(ty);
+        (self.kernel.regs.len() - 1) as Reg
+    }
+
+    /// Assigns a register: for accumulators, which are assigned again.
+    pub fn assign(&mut self, reg: Reg, value: Value) {
+        self.push(Stmt::Let(reg, value));
+    }
+
+    /// The register that holds a value; computed here unless a surrounding scope has it.
+    pub fn value(&mut self, ty: RegType, value: Value) -> Reg {
+        let key = (ty, value);
+        if let Some(&reg) = self.scopes.iter().rev().find_map(|s| s.known.get(&key)) {
+            return reg;
+        }
+        let reg = self.fresh(ty);
+        self.push(Stmt::Let(reg, key.1.clone()));
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.known.insert(key, reg);
+        }
+        reg
+    }
+
+    /// A constant in every lane, computed in the outermost scope: for loops that repeat it.
+    pub fn hoisted(&mut self, ty: RegType, bits: u64) -> Reg {
+        let key = (ty, Value::Const(bits));
+        if let Some(&reg) = self.scopes[0].known.get(&key) {
+            return reg;
+        }
+        let reg = self.fresh(ty);
+        let scope = &mut self.scopes[0];
+        let first_loop = scope.stmts.iter().position(|s| !matches!(s, Stmt::Let(..))).unwrap_or(scope.stmts.len());
+        scope.stmts.insert(first_loop, Stmt::Let(reg, key.1.clone()));
+        scope.known.insert(key, reg);
+        reg
+    }
+
+    /// A store of every lane.
+    pub fn store(&mut self, addr: Addr, stride: i64, src: Reg) {
+        self.push(Stmt::Store { addr, stride, src });
+    }
+
+    /// Adds a statement.
+    pub fn push(&mut self, stmt: Stmt) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.stmts.push(stmt);
+        }
+    }
+
+    /// Begins a scope: the body of a loop or condition.
+    pub fn open(&mut self) {
+        self.scopes.push(Scope::default());
+    }
+
+    /// Ends a scope and gives its statements.
+    pub fn close(&mut self) -> Vec<Stmt> {
+        self.scopes.pop().map(|s| s.stmts).unwrap_or_default()
+    }
+
+    /// Forgets the values known in the innermost scope, so that what follows computes its own:
+    /// keeps registers from living through a whole reduction.
+    pub fn forget(&mut self) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.known.clear();
+        }
+    }
+
+    /// A new loop variable.
+    pub fn loop_var(&mut self, name: &str) -> LoopVar {
+        let taken = self.kernel.vars.iter().filter(|v| v.trim_end_matches(|c: char| c.is_ascii_digit()) == name);
+        let count = taken.count();
+        let name = if count == 0 { name.to_string() } else { format!("{name}{count}") };
+        self.kernel.vars.push(name);
+        (self.kernel.vars.len() - 1) as LoopVar
+    }
+
+    /// A loop with constant bounds around what `body` emits; without a loop for one iteration.
+    pub fn repeat(&mut self, name: &str, lo: i64, hi: i64, step: i64, mut body: impl FnMut(&mut Self, Affine)) {
+        if hi <= lo {
+            return;
+        }
+        if lo + step >= hi {
+            return body(self, Affine::constant(lo));
+        }
+        self.repeat_bounds(name, Bound::constant(lo), Bound::constant(hi), step, body);
+    }
+
+    /// A loop with any bounds.
+    pub fn repeat_bounds(
+        &mut self,
+        name: &str,
+        lo: Bound,
+        hi: Bound,
+        step: i64,
+        mut body: impl FnMut(&mut Self, Affine),
+    ) {
+        let var = self.loop_var(name);
+        self.open();
+        body(self, Affine::var(var));
+        let stmts = self.close();
+        if !stmts.is_empty() {
+            self.push(Stmt::For { var, lo, hi, step, body: stmts });
+        }
+    }
+}
+
+/// An address without a computed index.
+pub fn addr(param: u32, index: Affine) -> Addr {
+    Addr { param, index, dynamic: None }
+}
+
+/// A parameter.
+pub fn param(name: &str, dtype: crate::base::DType, elems: usize, access: Access) -> Param {
+    Param { name: name.to_string(), dtype, elems, access }
+}
+
+/// The mask lane beside a lane.
+pub fn mask_lane(lane: Lane) -> Lane {
+    match lane {
+        Lane::F32 | Lane::I32 | Lane::M32 => Lane::M32,
+        Lane::F64 | Lane::I64 | Lane::M64 => Lane::M64,
+    }
+}

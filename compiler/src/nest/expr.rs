@@ -1,0 +1,301 @@
+//! Expressions to registers: lane types, narrow integers, conversions.
+
+use super::emit::{Emitter, addr, mask_lane};
+use crate::base::{Affine, DType};
+use crate::scalar::{Op, Scalar};
+use crate::schedule::linear::{DynamicIndex, Guard, Node};
+use crate::schedule::Linear;
+use crate::tile::{Addr, Bin, Cmp, Convert, Lane, Reg, RegType, Stmt, Un, Value};
+
+/// The lane that holds an element type in a register.
+pub fn lane_of(dtype: DType) -> Lane {
+    match dtype {
+        DType::F64 => Lane::F64,
+        DType::I64 | DType::U64 => Lane::I64,
+        DType::Bool => Lane::M32,
+        _ if dtype.is_float() => Lane::F32,
+        _ => Lane::I32,
+    }
+}
+
+/// Where the variables of the definition stand at one point of the tile.
+pub struct Point<'a> {
+    /// Each variable as a form in the kernel's loop variables; for the vector variable, lane 0.
+    pub place: &'a [Affine],
+    /// The variable that runs along the lanes.
+    pub vector: Option<u32>,
+    /// Lanes computed.
+    pub lanes: usize,
+    /// The folded value.
+    pub acc: Option<Reg>,
+    /// Guards that need no test here: the schedule has left out what lies outside.
+    pub unguarded: bool,
+    /// Loads that walk a reduction axis by 1 and not the vector axis are made for several of its
+    /// points at once, and each is broadcast from its lane.
+    pub group: Option<Group>,
+    /// Elements between the start of the tile and this point along the vector axis.
+    pub chunk: i64,
+}
+
+/// Neighbouring points of a reduction axis that are loaded together.
+#[derive(Clone)]
+pub struct Group {
+    /// The reduction axis.
+    pub var: u32,
+    /// Place of the first of them.
+    pub start: Affine,
+    /// How many.
+    pub lanes: u8,
+    /// Which of them this point is.
+    pub lane: u8,
+}
+
+/// How an operand's addresses are rewritten: packed operands are read in another order.
+pub type Packed<'a> = dyn Fn(u32, &Point) -> Option<Affine> + 'a;
+
+/// Emits the expressions of one definition.
+pub struct Exprs<'a> {
+    /// The definition.
+    pub linear: &'a Linear,
+    /// Rewrites addresses of packed operands.
+    pub packed: &'a Packed<'a>,
+    /// Code that a failed bounds check returns.
+    pub index_error: i32,
+}
+
+impl Exprs<'_> {
+    /// The register that holds an expression at a point. Expressions that do not depend on the
+    /// vector variable are computed in every lane alike, but for the indices of loads.
+    pub fn eval(&self, e: &mut Emitter, id: u32, point: &Point) -> Reg {
+        let mut memo = vec![None; id as usize + 1];
+        self.eval_memo(e, id, point, &mut memo)
+    }
+
+    fn eval_memo(&self, e: &mut Emitter, id: u32, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
+        if let Some(reg) = memo[id as usize] {
+            return reg;
+        }
+        let dtype = self.linear.types[id as usize];
+        let reg = match &self.linear.nodes[id as usize] {
+            Node::Const(s) => constant(e, *s, point.lanes),
+            Node::Index(form) => {
+                let ty = RegType { lane: Lane::I64, lanes: point.lanes as u8 };
+                let step = point.vector.map_or(0, |v| form.coefficient(v));
+                e.value(ty, Value::Index(self.place(form, point), step))
+            }
+            Node::Acc => point.acc.unwrap_or(0),
+            Node::Load { operand, addr, dynamic, guards, fill } => {
+                self.load(e, (*operand, addr, dynamic, guards, *fill), dtype, point)
+            }
+            Node::Op(op, args) => {
+                let from = self.linear.types[args[args.len() - 1] as usize];
+                let regs: Vec<Reg> = args.iter().map(|&a| self.eval_memo(e, a, point, memo)).collect();
+                self.min_max_with_constant(e, *op, args, &regs)
+                    .unwrap_or_else(|| super::ops::operation(e, *op, from, &regs))
+            }
+            Node::Cast { to, arg, .. } => {
+                let from = self.linear.types[*arg as usize];
+                let value = self.eval_memo(e, *arg, point, memo);
+                super::ops::cast(e, value, from, *to)
+            }
+            Node::Bitcast { to, arg } => {
+                let from = self.linear.types[*arg as usize];
+                let value = self.eval_memo(e, *arg, point, memo);
+                super::ops::bitcast(e, value, from, *to)
+            }
+        };
+        memo[id as usize] = Some(reg);
+        reg
+    }
+
+    /// `max(x, constant)` of floats keeps a NaN of `x` without a test for it when the constant
+    /// comes first: the comparison is then false, which gives the second operand.
+    fn min_max_with_constant(&self, e: &mut Emitter, op: Op, args: &[u32], regs: &[Reg]) -> Option<Reg> {
+        let bin = match op {
+            Op::Max => Bin::Max,
+            Op::Min => Bin::Min,
+            _ => return None,
+        };
+        let is_number = |i: usize| match &self.linear.nodes[args[i] as usize] {
+            Node::Const(s) => s.dtype == DType::F32 && !f32::from_bits(s.bits as u32).is_nan(),
+            _ => false,
+        };
+        let (number, other) = if is_number(0) { (0, 1) } else { (1, 0) };
+        is_number(number).then(|| e.value(e.ty(regs[0]), Value::Bin(bin, regs[number], regs[other])))
+    }
+
+    fn place(&self, form: &Affine, point: &Point) -> Affine {
+        form.map_vars(|v| point.place[v as usize].clone())
+    }
+
+    fn load(
+        &self,
+        e: &mut Emitter,
+        (operand, form, dynamic, guards, fill): (u32, &Affine, &[DynamicIndex], &[Guard], Option<Scalar>),
+        dtype: DType,
+        point: &Point,
+    ) -> Reg {
+        let guards = if point.unguarded { &[] } else { guards };
+        let stride = point.vector.map_or(0, |v| form.coefficient(v));
+        if let Some(index) = (self.packed)(operand, point) {
+            return memory_load(e, addr(operand, index), dtype, i64::from(stride != 0), point.lanes);
+        }
+        if let (0, true, Some(group)) = (stride, dynamic.is_empty(), &point.group) {
+            if form.coefficient(group.var) == 1 && dtype == DType::F32 && point.lanes > 1 {
+                return self.lane_load(e, operand, form, group, point);
+            }
+        }
+        let index = self.place(form, point);
+        if guards.is_empty() && dynamic.is_empty() {
+            return memory_load(e, addr(operand, index), dtype, stride, point.lanes);
+        }
+        self.load_checked(e, (operand, index, dynamic, guards, fill), dtype, stride, point)
+    }
+
+    fn lane_load(&self, e: &mut Emitter, operand: u32, form: &Affine, group: &Group, point: &Point) -> Reg {
+        let start = form.map_vars(|v| match v == group.var {
+            true => group.start.clone(),
+            false => point.place[v as usize].clone(),
+        });
+        let together = RegType { lane: Lane::F32, lanes: group.lanes };
+        let loaded = e.value(together, Value::Load(addr(operand, start), 1));
+        e.value(RegType { lane: Lane::F32, lanes: point.lanes as u8 }, Value::Broadcast(loaded, group.lane))
+    }
+
+    /// A load whose index may lie outside: compared, then clamped and replaced by the fill, or
+    /// refused with an error code where there is no fill.
+    fn load_checked(
+        &self,
+        e: &mut Emitter,
+        (operand, form, dynamic, guards, fill): (u32, Affine, &[DynamicIndex], &[Guard], Option<Scalar>),
+        dtype: DType,
+        stride: i64,
+        point: &Point,
+    ) -> Reg {
+        let i64s = RegType { lane: Lane::I64, lanes: 1 };
+        let scalar = Point { lanes: 1, vector: None, group: None, ..*point };
+        let mut inside: Option<Reg> = None;
+        let mut offset: Option<Reg> = None;
+        let mut limit = 0usize;
+        let mut base = form.clone();
+        if !guards.is_empty() {
+            // The whole address becomes dynamic: outside, it is replaced by element 0.
+            offset = Some(e.value(i64s, Value::Index(form, 0)));
+            limit = self.linear.buffers[operand as usize].elems - 1;
+            base = Affine::constant(0);
+        }
+        for guard in guards {
+            let at = self.place(&guard.form, point);
+            let index = e.value(i64s, Value::Index(at, 0));
+            inside = Some(both(e, inside, index, guard.extent));
+        }
+        for d in dynamic {
+            let index = self.eval(e, d.value, &scalar);
+            let ok = both(e, None, index, d.extent);
+            let index = match fill {
+                Some(_) => {
+                    inside = Some(match inside {
+                        Some(before) => e.value(mask(Lane::M64), Value::Bin(Bin::And, before, ok)),
+                        None => ok,
+                    });
+                    let zero = e.value(i64s, Value::Const(0));
+                    e.value(i64s, Value::Select(ok, index, zero))
+                }
+                None => {
+                    let bad = e.value(mask(Lane::M64), Value::Un(Un::Not, ok));
+                    e.push(Stmt::Fail { cond: bad, code: self.index_error });
+                    index
+                }
+            };
+            let stride = e.value(i64s, Value::Const(d.stride as u64));
+            let scaled = e.value(i64s, Value::Bin(Bin::Mul, index, stride));
+            limit += if guards.is_empty() { d.extent.saturating_sub(1) * d.stride as usize } else { 0 };
+            offset = Some(match offset {
+                Some(sum) => e.value(i64s, Value::Bin(Bin::Add, sum, scaled)),
+                None => scaled,
+            });
+        }
+        let mut offset = offset.unwrap_or(0);
+        if let (Some(inside), false) = (inside, guards.is_empty()) {
+            let zero = e.value(i64s, Value::Const(0));
+            offset = e.value(i64s, Value::Select(inside, offset, zero));
+        }
+        let place = Addr { param: operand, index: base, dynamic: Some((offset, limit)) };
+        let loaded = memory_load(e, place, dtype, stride, point.lanes);
+        match (inside, fill) {
+            (Some(inside), Some(fill)) => {
+                let fill = constant(e, fill, point.lanes);
+                select(e, inside, loaded, fill)
+            }
+            _ => loaded,
+        }
+    }
+}
+
+fn mask(lane: Lane) -> RegType {
+    RegType { lane, lanes: 1 }
+}
+
+/// `before and 0 <= index < extent`: one unsigned comparison.
+fn both(e: &mut Emitter, before: Option<Reg>, index: Reg, extent: usize) -> Reg {
+    let extent = e.value(RegType { lane: Lane::I64, lanes: 1 }, Value::Const(extent as u64));
+    let inside = e.value(mask(Lane::M64), Value::Cmp(Cmp::LtU, index, extent));
+    match before {
+        Some(before) => e.value(mask(Lane::M64), Value::Bin(Bin::And, before, inside)),
+        None => inside,
+    }
+}
+
+/// `mask ? a : b`, the mask brought to the operands' lanes and width.
+pub fn select(e: &mut Emitter, cond: Reg, a: Reg, b: Reg) -> Reg {
+    let ty = e.ty(a);
+    let (wanted, have) = (mask_lane(ty.lane), e.ty(cond));
+    let mut cond = cond;
+    if have.lane != wanted {
+        cond = e.value(RegType { lane: wanted, lanes: have.lanes }, Value::Convert(Convert::Int, cond));
+    }
+    if have.lanes != ty.lanes {
+        cond = e.value(RegType { lane: wanted, lanes: ty.lanes }, Value::Splat(cond));
+    }
+    e.value(ty, Value::Select(cond, a, b))
+}
+
+/// A constant in every lane.
+pub fn constant(e: &mut Emitter, s: Scalar, lanes: usize) -> Reg {
+    let lane = lane_of(s.dtype);
+    let ty = RegType { lane, lanes: lanes as u8 };
+    let wide = match s.dtype {
+        _ if lane == Lane::F32 && s.dtype != DType::F32 => crate::scalar::cast(s, DType::F32, true).bits,
+        DType::I8 | DType::I16 | DType::I4 | DType::I2 => crate::scalar::cast(s, DType::I32, true).bits,
+        _ => s.bits,
+    };
+    e.value(ty, Value::Const(wide))
+}
+
+/// A load brought to the register form of its element type: truth values become masks.
+fn memory_load(e: &mut Emitter, addr: Addr, dtype: DType, stride: i64, lanes: usize) -> Reg {
+    let lane = if dtype == DType::Bool { Lane::I32 } else { lane_of(dtype) };
+    let ty = RegType { lane, lanes: lanes as u8 };
+    let loaded = e.value(ty, Value::Load(addr, stride));
+    if dtype != DType::Bool {
+        return loaded;
+    }
+    let zero = e.value(ty, Value::Const(0));
+    e.value(RegType { lane: Lane::M32, ..ty }, Value::Cmp(Cmp::Ne, loaded, zero))
+}
+
+/// Stores a register as an element type.
+pub fn memory_store(e: &mut Emitter, addr: Addr, dtype: DType, stride: i64, src: Reg) {
+    let ty = e.ty(src);
+    let src = match dtype {
+        DType::Bool => {
+            let ints = RegType { lane: Lane::I32, ..ty };
+            let one = e.value(ints, Value::Const(1));
+            let zero = e.value(ints, Value::Const(0));
+            select(e, src, one, zero)
+        }
+        _ => src,
+    };
+    e.store(addr, stride, src);
+}
+

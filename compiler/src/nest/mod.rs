@@ -1,0 +1,236 @@
+//! Builds the loop nest of a definition under a schedule.
+//!
+//! ```text
+//! for each axis, in the schedule's order, tile by tile:
+//!     registers = identity of the fold, one per point of the tile
+//!     for each reduction axis:  registers = fold(registers, body at each point)
+//!     store finish(registers) at each point
+//! ```
+//! Equal loads of a tile's points are made once ([`emit`]), which is what makes it a register
+//! tile. Goldens: `tests/golden/nest`.
+
+pub mod emit;
+mod expr;
+mod ops;
+mod pack;
+mod reduce;
+mod segments;
+
+pub use expr::lane_of;
+
+use crate::base::Affine;
+use crate::error::{Error, Result};
+use crate::schedule::{Linear, Schedule, Vector};
+use crate::tile::{Access, Kernel, Lane, Reg, RegType, Stmt, Value};
+use emit::{Emitter, param};
+use expr::{Exprs, Point, memory_store};
+use pack::Packing;
+use segments::{Segment, droppable_guards, segments};
+
+/// A kernel and how its constant operands are packed.
+pub struct Nested {
+    /// Parameters: the operands in the definition's order, then the output.
+    pub kernel: Kernel,
+    packings: Vec<Packing>,
+}
+
+impl Nested {
+    /// The bytes of a constant operand as the kernel reads them; `None` where it is not packed.
+    pub fn packed(&self, linear: &Linear, operand: u32, data: &[u8]) -> Option<Vec<u8>> {
+        let packing = self.packings.iter().find(|p| p.operand == operand)?;
+        Some(packing.pack(linear, data, linear.buffers[operand as usize].dtype.size()))
+    }
+}
+
+/// One vector of the register tile.
+#[derive(Clone, Copy)]
+struct TilePoint {
+    /// Elements past the tile's start along the vector axis.
+    chunk: usize,
+    /// Lanes.
+    lanes: usize,
+    /// Index into [`Nest::offsets`]: where the point is along the other tiled axes.
+    offset: usize,
+}
+
+/// The nest under construction.
+struct Nest<'a> {
+    linear: &'a Linear,
+    schedule: &'a Schedule,
+    segments: Vec<Vec<Segment>>,
+    /// Place of each variable at the tile's start.
+    place: Vec<Affine>,
+    /// The segment each axis is in.
+    current: Vec<Option<Segment>>,
+    packings: Vec<Packing>,
+    /// Offsets of the tile's points along the tiled axes other than the vector axis.
+    offsets: Vec<Vec<(u32, usize)>>,
+    /// Whether every guard is one that points can be left out by.
+    droppable: bool,
+}
+
+/// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
+/// code a failed index check returns.
+pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32) -> Result<Nested> {
+    if let Some(t) = linear.types.iter().find(|t| t.is_small_float()) {
+        return Err(Error::model(format!("element type {t} is not supported in computations yet"))
+            .at(format!("kernel {}", linear.name)));
+    }
+    let guards = droppable_guards(linear);
+    let all: usize = linear.nodes.iter().map(guard_count).sum();
+    let segments: Vec<Vec<Segment>> =
+        (0..linear.vars.len() as u32).map(|v| segments(linear, schedule, &guards, v)).collect();
+    let vector_segments = match schedule.vector {
+        Vector::Axis { var, .. } => segments[var as usize].clone(),
+        _ => Vec::new(),
+    };
+    let packings: Vec<Packing> = (schedule.pack.iter())
+        .filter_map(|&operand| Packing::new(linear, schedule, operand, &vector_segments))
+        .collect();
+    let mut params: Vec<_> = (linear.buffers.iter().enumerate())
+        .map(|(i, b)| {
+            let packed = packings.iter().find(|p| p.operand == i as u32);
+            param(&format!("in{i}"), b.dtype, packed.map_or(b.elems, |p| p.elems), Access::Read)
+        })
+        .collect();
+    params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
+    let mut nest = Nest {
+        linear,
+        schedule,
+        segments,
+        place: vec![Affine::constant(0); linear.vars.len()],
+        current: vec![None; linear.vars.len()],
+        packings,
+        offsets: Vec::new(),
+        droppable: all == guards.len(),
+    };
+    let mut emitter = Emitter::new(&linear.name, params, fused);
+    nest.axes(&mut emitter, 0, index_error);
+    Ok(Nested { kernel: emitter.finish(), packings: nest.packings })
+}
+
+fn guard_count(node: &crate::schedule::linear::Node) -> usize {
+    match node {
+        crate::schedule::linear::Node::Load { guards, .. } => guards.len(),
+        _ => 0,
+    }
+}
+
+impl Nest<'_> {
+    /// The loops over the axes from `depth` on, and the tile inside them.
+    fn axes(&mut self, e: &mut Emitter, depth: usize, index_error: i32) {
+        let Some(&var) = self.schedule.order.get(depth) else {
+            return self.tile(e, index_error);
+        };
+        let name = self.linear.vars[var as usize].name.clone();
+        for segment in self.segments[var as usize].clone() {
+            self.current[var as usize] = Some(segment);
+            let (lo, step) = (segment.start as i64, segment.points as i64);
+            e.repeat(&name, lo, lo + step * segment.count as i64, step, |e, at| {
+                self.place[var as usize] = at;
+                self.axes(e, depth + 1, index_error);
+            });
+        }
+    }
+
+    fn tile(&mut self, e: &mut Emitter, index_error: i32) {
+        e.open();
+        let points = self.points();
+        let accumulators = match self.linear.fold {
+            Some(_) => reduce::reduction(self, e, &points, index_error),
+            None => vec![None; points.len()],
+        };
+        for (point, acc) in points.iter().zip(accumulators) {
+            self.store(e, point, acc, index_error);
+        }
+        e.close().into_iter().for_each(|s: Stmt| e.push(s));
+    }
+
+    /// The vectors of the tile: the vector axis innermost.
+    fn points(&mut self) -> Vec<TilePoint> {
+        let mut offsets: Vec<Vec<(u32, usize)>> = vec![Vec::new()];
+        let mut chunks = vec![(0, 1)];
+        for &var in &self.schedule.order {
+            let Some(segment) = self.current[var as usize] else { continue };
+            match self.schedule.vector {
+                Vector::Axis { var: v, lanes } if v == var => {
+                    let starts = (0..segment.points).step_by(lanes);
+                    chunks = starts.map(|c| (c, lanes.min(segment.points - c))).collect();
+                }
+                _ => {
+                    let with = |o: &Vec<(u32, usize)>, i: usize| [o.clone(), vec![(var, i)]].concat();
+                    offsets = offsets.iter().flat_map(|o| (0..segment.points).map(move |i| with(o, i))).collect();
+                }
+            }
+        }
+        self.offsets = offsets;
+        let chunks = &chunks;
+        (0..self.offsets.len())
+            .flat_map(|offset| chunks.iter().map(move |&(chunk, lanes)| TilePoint { chunk, lanes, offset }))
+            .collect()
+    }
+
+    /// Places of all variables at a point of the tile.
+    fn place_of(&self, point: &TilePoint) -> Vec<Affine> {
+        let mut place = self.place.clone();
+        for &(var, by) in &self.offsets[point.offset] {
+            place[var as usize] = place[var as usize].offset(by as i64);
+        }
+        if let Vector::Axis { var, .. } = self.schedule.vector {
+            place[var as usize] = place[var as usize].offset(point.chunk as i64);
+        }
+        place
+    }
+
+    /// The vector variable as expressions see it: none in scalar code and in what follows a
+    /// reduction over lanes.
+    fn vector_axis(&self) -> Option<u32> {
+        match self.schedule.vector {
+            Vector::Axis { var, .. } => Some(var),
+            _ => None,
+        }
+    }
+
+    fn packed_address(&self, operand: u32, point: &Point) -> Option<Affine> {
+        let packing = self.packings.iter().find(|p| p.operand == operand)?;
+        let vector = self.vector_axis()?;
+        let segment = self.current[vector as usize]?;
+        Some(packing.address(point.place, &self.place[vector as usize], &segment, point.chunk))
+    }
+
+    /// Evaluates an expression at a point.
+    fn eval(&self, e: &mut Emitter, id: u32, point: &Point, index_error: i32) -> Reg {
+        let packed = |operand: u32, point: &Point| self.packed_address(operand, point);
+        Exprs { linear: self.linear, packed: &packed, index_error }.eval(e, id, point)
+    }
+
+    fn store(&self, e: &mut Emitter, tile_point: &TilePoint, acc: Option<Reg>, index_error: i32) {
+        let place = self.place_of(tile_point);
+        let vector = self.vector_axis();
+        let point = Point {
+            place: &place,
+            vector,
+            lanes: tile_point.lanes,
+            acc,
+            unguarded: false,
+            group: None,
+            chunk: tile_point.chunk as i64,
+        };
+        let value = self.eval(e, self.linear.finish, &point, index_error);
+        let out = self.linear.buffers.len() as u32;
+        let index = self.linear.store.map_vars(|v| place[v as usize].clone());
+        let stride = vector.map_or(1, |v| self.linear.store.coefficient(v));
+        memory_store(e, emit::addr(out, index), self.linear.output.dtype, stride, value);
+    }
+}
+
+/// The register type of the fold's accumulator.
+fn accumulator_type(lane: Lane, lanes: usize) -> RegType {
+    RegType { lane, lanes: lanes as u8 }
+}
+
+/// A constant of the fold's type.
+fn identity(e: &mut Emitter, ty: RegType, bits: u64) -> Value {
+    let _ = (e, ty);
+    Value::Const(bits)
+}

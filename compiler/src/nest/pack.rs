@@ -1,0 +1,134 @@
+//! Packing: constant operands stored in the order in which the register tile reads them.
+//!
+//! A packed operand is laid out as `[outer axes][tile of the vector axis][reduction axes][lanes]`,
+//! so that the innermost loop reads it from front to back, whatever its order in the model.
+
+use super::segments::Segment;
+use crate::base::Affine;
+use crate::schedule::linear::Node;
+use crate::schedule::{Linear, Schedule, Vector};
+
+/// The packed form of one operand.
+pub struct Packing {
+    /// Which operand.
+    pub operand: u32,
+    /// Address of the element in the unpacked buffer.
+    source: Affine,
+    /// Variables around the vector tile, with their strides in the packed buffer's region.
+    outer: Vec<(u32, usize)>,
+    /// Reduction variables, outermost first, with their extents.
+    reduce: Vec<(u32, usize)>,
+    vector: u32,
+    regions: Vec<Region>,
+    /// Elements of the packed buffer.
+    pub elems: usize,
+}
+
+/// The part of the packed buffer that one segment of the vector axis reads.
+struct Region {
+    segment: Segment,
+    start: usize,
+    width: usize,
+}
+
+impl Packing {
+    /// The packing of an operand under a schedule; `None` where it would not help: the operand
+    /// does not follow the vector axis, or is read in two ways.
+    pub fn new(linear: &Linear, schedule: &Schedule, operand: u32, segments: &[Segment]) -> Option<Packing> {
+        let Vector::Axis { var: vector, lanes } = schedule.vector else { return None };
+        let source = single_load(linear, operand)?;
+        if source.coefficient(vector) == 0 {
+            return None;
+        }
+        let reduce: Vec<(u32, usize)> = (schedule.reduce.iter().map(|r| r.var))
+            .filter(|&v| source.coefficient(v) != 0)
+            .map(|v| (v, linear.extent(v)))
+            .collect();
+        let depth: usize = reduce.iter().map(|r| r.1).product();
+        let outer_vars = schedule.order.iter().filter(|&&v| v != vector && source.coefficient(v) != 0);
+        let mut outer: Vec<(u32, usize)> = outer_vars.map(|&v| (v, 0)).collect();
+        let (mut regions, mut per_point) = (Vec::new(), 0);
+        for segment in segments {
+            let width = segment.points.next_multiple_of(lanes.min(4));
+            regions.push(Region { segment: *segment, start: per_point, width });
+            per_point += segment.count * depth * width;
+        }
+        let mut elems = per_point;
+        for (var, stride) in outer.iter_mut().rev() {
+            *stride = elems;
+            elems *= linear.extent(*var);
+        }
+        Some(Packing { operand, source, outer, reduce, vector, regions, elems })
+    }
+
+    /// The packed address of the vector at a point: `base` are the places of the variables at the
+    /// start of the tile, `chunk` the elements past it along the vector axis.
+    pub fn address(&self, place: &[Affine], base: &Affine, segment: &Segment, chunk: i64) -> Affine {
+        let region = self.regions.iter().find(|r| r.segment == *segment).unwrap_or(&self.regions[0]);
+        let depth: usize = self.reduce.iter().map(|r| r.1).product();
+        // Tiles follow one another `depth * width` elements apart, every `points` of the axis.
+        let past = base.offset(-(segment.start as i64));
+        let tiles = match past.is_constant() {
+            true => Affine::constant(past.base / segment.points as i64 * (depth * region.width) as i64),
+            false => past.scaled((depth * region.width / segment.points) as i64),
+        };
+        let mut sum = tiles.offset(region.start as i64 + chunk);
+        for &(var, stride) in &self.outer {
+            sum = sum.plus_scaled(&place[var as usize], stride as i64);
+        }
+        let mut stride = region.width;
+        for &(var, extent) in self.reduce.iter().rev() {
+            sum = sum.plus_scaled(&place[var as usize], stride as i64);
+            stride *= extent;
+        }
+        sum
+    }
+
+    /// The packed bytes; lanes past the operand's edge are zero.
+    pub fn pack(&self, linear: &Linear, data: &[u8], size: usize) -> Vec<u8> {
+        let mut packed = vec![0u8; self.elems * size];
+        let mut at = 0;
+        let outer: Vec<(u32, usize)> = self.outer.iter().map(|&(v, _)| (v, linear.extent(v))).collect();
+        for_each_point(&self.source, &outer, self.source.base, &mut |from| {
+            for region in &self.regions {
+                let step = self.source.coefficient(self.vector);
+                for tile in 0..region.segment.count {
+                    let first = region.segment.start + tile * region.segment.points;
+                    let from = from + step * first as i64;
+                    for_each_point(&self.source, &self.reduce, from, &mut |from| {
+                        for lane in 0..region.segment.points {
+                            let source = (from + step * lane as i64) as usize * size;
+                            let to = (at + lane) * size;
+                            packed[to..to + size].copy_from_slice(&data[source..source + size]);
+                        }
+                        at += region.width;
+                    });
+                }
+            }
+        });
+        packed
+    }
+}
+
+/// Calls `visit` with the address at every point of the variables, in order.
+fn for_each_point(form: &Affine, vars: &[(u32, usize)], at: i64, visit: &mut dyn FnMut(i64)) {
+    match vars.split_first() {
+        None => visit(at),
+        Some((&(var, extent), rest)) => {
+            let step = form.coefficient(var);
+            (0..extent as i64).for_each(|i| for_each_point(form, rest, at + step * i, visit));
+        }
+    }
+}
+
+/// The address of the only load of an operand; `None` where there are several or it is guarded.
+fn single_load(linear: &Linear, operand: u32) -> Option<Affine> {
+    let mut loads = linear.nodes.iter().filter_map(|n| match n {
+        Node::Load { operand: o, addr, dynamic, guards, .. } if *o == operand => {
+            Some((addr, dynamic.is_empty() && guards.is_empty()))
+        }
+        _ => None,
+    });
+    let (form, plain) = loads.next()?;
+    (plain && loads.next().is_none()).then(|| form.clone())
+}

@@ -1,0 +1,351 @@
+//! The reduction inside a register tile.
+//!
+//! Points that a padded window places outside the tensor are never computed: where a loop runs
+//! over the window its bounds are shortened, where it is unrolled the point is left out, and where
+//! neither is possible (a dilated window under a loop) the step is under a condition.
+
+use super::emit::Emitter;
+use super::expr::{Group, Point, constant, lane_of};
+use super::segments::droppable_guards;
+use super::{Nest, TilePoint};
+use crate::base::{Affine, Bound, DType};
+use crate::scalar::{Fold, Op};
+use crate::schedule::linear::{Guard, Node};
+use crate::schedule::{ReduceStep, Vector};
+use crate::tile::{Bin, Cmp, Lane, Reg, RegType, Stmt, Un, Value};
+
+/// What the steps of a reduction share.
+struct Reduction<'a> {
+    points: &'a [TilePoint],
+    guards: Vec<Guard>,
+    fold: Fold,
+    dtype: DType,
+    body: u32,
+    index_error: i32,
+    /// Accumulators: `[chain][point]`.
+    chains: Vec<Vec<Reg>>,
+    /// Accumulators of the lanes past the last full vector, of a reduction over lanes.
+    rest: Option<(usize, Vec<Reg>)>,
+    /// The lanes in force and the chain, while the body is emitted.
+    lanes: usize,
+    chain: usize,
+}
+
+/// Emits the reduction of a tile and gives the folded value of each of its points.
+pub fn reduction(nest: &mut Nest, e: &mut Emitter, points: &[TilePoint], index_error: i32) -> Vec<Option<Reg>> {
+    let Some((fold, dtype, body)) = nest.linear.fold else { return vec![None; points.len()] };
+    let mut r = Reduction {
+        points,
+        guards: if nest.droppable { droppable_guards(nest.linear) } else { Vec::new() },
+        fold,
+        dtype,
+        body,
+        index_error,
+        chains: Vec::new(),
+        rest: None,
+        lanes: 1,
+        chain: 0,
+    };
+    let lanes = match nest.schedule.vector {
+        Vector::Reduction { lanes, .. } => Some(lanes),
+        _ => None,
+    };
+    r.lanes = lanes.unwrap_or(1);
+    let chains = match (lanes, nest.schedule.reduce.last()) {
+        (Some(lanes), Some(step)) => (nest.linear.extent(step.var) / lanes).clamp(1, step.unroll),
+        _ => 1,
+    };
+    for _ in 0..chains {
+        let accumulators = points.iter().map(|p| start(e, &r, lanes.unwrap_or(p.lanes))).collect();
+        r.chains.push(accumulators);
+    }
+    if let (Some(lanes), Some(step)) = (lanes, nest.schedule.reduce.last()) {
+        let rest = nest.linear.extent(step.var) % lanes;
+        if rest > 0 {
+            r.rest = Some((rest, points.iter().map(|_| start(e, &r, rest)).collect()));
+        }
+    }
+    steps(nest, e, &mut r, 0, None);
+    e.forget();
+    (0..points.len()).map(|p| Some(join(e, &r, p, lanes.is_some()))).collect()
+}
+
+fn start(e: &mut Emitter, r: &Reduction, lanes: usize) -> Reg {
+    let identity = constant_bits(r.fold, r.dtype);
+    let reg = e.fresh(RegType { lane: lane_of(r.dtype), lanes: lanes as u8 });
+    e.assign(reg, Value::Const(identity));
+    reg
+}
+
+/// The fold's identity as the accumulator's lane holds it.
+fn constant_bits(fold: Fold, dtype: DType) -> u64 {
+    let identity = fold.identity(dtype);
+    match (lane_of(dtype), dtype) {
+        (Lane::F32, _) => crate::scalar::cast(identity, DType::F32, true).bits,
+        (Lane::I32, _) if dtype.is_signed_int() => crate::scalar::cast(identity, DType::I32, true).bits,
+        _ => identity.bits,
+    }
+}
+
+/// The folded value of a point: its chains, and the lanes, joined.
+fn join(e: &mut Emitter, r: &Reduction, point: usize, over_lanes: bool) -> Reg {
+    let mut sum = r.chains[0][point];
+    let vector = e.ty(sum);
+    for chain in &r.chains[1..] {
+        sum = combine(e, r, vector, sum, chain[point]);
+    }
+    if !over_lanes {
+        return narrowed(e, r, sum);
+    }
+    let scalar = RegType { lanes: 1, ..vector };
+    sum = e.value(scalar, Value::Reduce(r.fold, sum));
+    if let Some((_, rest)) = &r.rest {
+        let rest = e.value(scalar, Value::Reduce(r.fold, rest[point]));
+        sum = combine(e, r, scalar, sum, rest);
+    }
+    narrowed(e, r, sum)
+}
+
+/// Sums and products of narrow integers wrap at the end.
+fn narrowed(e: &mut Emitter, r: &Reduction, value: Reg) -> Reg {
+    match r.dtype {
+        DType::I8 | DType::I16 | DType::U8 | DType::U16 => super::ops::cast(e, value, DType::I32, r.dtype),
+        _ => value,
+    }
+}
+
+fn combine(e: &mut Emitter, r: &Reduction, ty: RegType, a: Reg, b: Reg) -> Reg {
+    let unsigned = r.dtype.is_unsigned_int();
+    let bin = match r.fold {
+        Fold::Sum => Bin::Add,
+        Fold::Prod => Bin::Mul,
+        Fold::Max if unsigned => Bin::MaxU,
+        Fold::Min if unsigned => Bin::MinU,
+        Fold::Max => Bin::Max,
+        Fold::Min => Bin::Min,
+        Fold::And => Bin::And,
+        Fold::Or => Bin::Or,
+    };
+    e.value(ty, Value::Bin(bin, b, a))
+}
+
+/// The reduction axes from `depth` on.
+fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, group: Option<Group>) {
+    let Some(&ReduceStep { var, unroll }) = nest.schedule.reduce.get(depth) else {
+        return bodies(nest, e, r, group.as_ref());
+    };
+    if let Vector::Reduction { var: v, lanes } = nest.schedule.vector {
+        if v == var {
+            return lane_steps(nest, e, r, lanes);
+        }
+    }
+    let extent = nest.linear.extent(var) as i64;
+    let name = nest.linear.vars[var as usize].name.clone();
+    let (lo, hi, conditions) = bounds(nest, r, var);
+    if nest_borders(nest, r, var) || unroll as i64 >= extent {
+        for k in 0..extent {
+            nest.place[var as usize] = Affine::constant(k);
+            let group = lane_group(nest, r, depth, Affine::constant(k - k % 4), k % 4, extent);
+            steps(nest, e, r, depth + 1, group);
+        }
+        return;
+    }
+    let constant = (lo.as_constant(), hi.as_constant());
+    let (Some(lo), Some(hi)) = constant else {
+        return e.repeat_bounds(&name, lo, hi, 1, |e, at| {
+            nest.place[var as usize] = at;
+            conditional(nest, e, r, depth, &conditions);
+        });
+    };
+    let unroll = if conditions.is_empty() { unroll as i64 } else { 1 };
+    let full = lo + (hi - lo).max(0) / unroll * unroll;
+    e.repeat(&name, lo, full, unroll, |e, at| {
+        for u in 0..unroll {
+            nest.place[var as usize] = at.offset(u);
+            let group = match lo % 4 == 0 && unroll % 4 == 0 {
+                true => lane_group(nest, r, depth, at.offset(u - u % 4), u % 4, extent),
+                false => None,
+            };
+            match conditions.is_empty() {
+                true => steps(nest, e, r, depth + 1, group),
+                false => conditional(nest, e, r, depth, &conditions),
+            }
+        }
+    });
+    for k in full..hi {
+        nest.place[var as usize] = Affine::constant(k);
+        conditional(nest, e, r, depth, &conditions);
+    }
+}
+
+/// The points of the innermost reduction axis that are loaded together with this one.
+fn lane_group(nest: &Nest, r: &Reduction, depth: usize, start: Affine, lane: i64, extent: i64) -> Option<Group> {
+    let innermost = depth + 1 == nest.schedule.reduce.len();
+    let inside = !start.is_constant() || start.base + 4 <= extent;
+    let wanted = nest.schedule.lane_loads == 4 && innermost && inside && r.dtype == DType::F32;
+    let var = nest.schedule.reduce[depth].var;
+    wanted.then_some(Group { var, start, lanes: 4, lane: lane as u8 })
+}
+
+fn conditional(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, conditions: &[Guard]) {
+    let i64s = RegType { lane: Lane::I64, lanes: 1 };
+    let mask = RegType { lane: Lane::M64, lanes: 1 };
+    let mut inside: Option<Reg> = None;
+    for guard in conditions {
+        let form = guard.form.map_vars(|v| nest.place[v as usize].clone());
+        let index = e.value(i64s, Value::Index(form, 0));
+        let extent = e.value(i64s, Value::Const(guard.extent as u64));
+        let ok = e.value(mask, Value::Cmp(Cmp::LtU, index, extent));
+        inside = Some(inside.map_or(ok, |before| e.value(mask, Value::Bin(Bin::And, before, ok))));
+    }
+    let Some(cond) = inside else { return steps(nest, e, r, depth + 1, None) };
+    e.open();
+    steps(nest, e, r, depth + 1, None);
+    let then = e.close();
+    e.push(Stmt::If { cond, then, otherwise: Vec::new() });
+}
+
+/// Whether a guard ties `var` to an axis whose tile reaches over the border: then each point is
+/// decided by itself.
+fn nest_borders(nest: &Nest, r: &Reduction, var: u32) -> bool {
+    let border = |v: u32| nest.current[v as usize].is_some_and(|s| s.border);
+    r.guards
+        .iter()
+        .any(|g| g.form.coefficient(var) != 0 && g.form.terms.iter().any(|&(v, _)| v != var && border(v)))
+}
+
+/// Loop bounds of a reduction axis that keep its guards, and the guards they cannot express.
+fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound, Vec<Guard>) {
+    let extent = nest.linear.extent(var) as i64;
+    let (mut lo, mut hi) = (vec![Affine::constant(0)], vec![Affine::constant(extent)]);
+    let mut conditions = Vec::new();
+    for guard in r.guards.iter().filter(|g| g.form.coefficient(var) != 0) {
+        let tiled = |v: u32| nest.current[v as usize].is_some_and(|s| s.points > 1);
+        if guard.form.terms.iter().any(|&(v, _)| v != var && tiled(v)) {
+            // Interior of a tiled axis: inside whatever the window does.
+            continue;
+        }
+        let step = guard.form.coefficient(var);
+        let mut rest = guard.form.clone();
+        rest.add_term(var, -step);
+        let other_reduction = rest.terms.iter().any(|&(v, _)| nest.linear.vars[v as usize].reduce);
+        let rest = rest.map_vars(|v| nest.place[v as usize].clone());
+        let last = guard.extent as i64 - 1;
+        match (rest.is_constant(), step) {
+            _ if other_reduction => conditions.push(guard.clone()),
+            (true, step) if step > 0 => {
+                lo.push(Affine::constant(-(rest.base.div_euclid(step))));
+                hi.push(Affine::constant((last - rest.base).div_euclid(step) + 1));
+            }
+            (false, 1) => {
+                lo.push(rest.scaled(-1));
+                hi.push(rest.scaled(-1).offset(last + 1));
+            }
+            _ => conditions.push(guard.clone()),
+        }
+    }
+    (tightest(lo, i64::max), tightest(hi, i64::min), conditions)
+}
+
+/// Joins the constant forms of a bound into one.
+fn tightest(forms: Vec<Affine>, better: fn(i64, i64) -> i64) -> Bound {
+    let (constants, mut rest): (Vec<Affine>, Vec<Affine>) = forms.into_iter().partition(Affine::is_constant);
+    let joined = constants.iter().map(|c| c.base).reduce(better);
+    if let Some(c) = joined {
+        rest.insert(0, Affine::constant(c));
+    }
+    Bound(rest)
+}
+
+/// The reduction axis that fills lanes: full vectors in chains, then the rest.
+fn lane_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, lanes: usize) {
+    let var = nest.schedule.reduce[nest.schedule.reduce.len() - 1].var;
+    let extent = nest.linear.extent(var) as i64;
+    let name = nest.linear.vars[var as usize].name.clone();
+    let (lanes, chains) = (lanes as i64, r.chains.len() as i64);
+    let (vectors, step) = (extent / lanes, lanes * chains);
+    let full = vectors / chains * step;
+    e.repeat(&name, 0, full, step, |e, at| {
+        for c in 0..chains {
+            nest.place[var as usize] = at.offset(c * lanes);
+            (r.chain, r.lanes) = (c as usize, lanes as usize);
+            bodies(nest, e, r, None);
+        }
+    });
+    for v in full / lanes..vectors {
+        nest.place[var as usize] = Affine::constant(v * lanes);
+        (r.chain, r.lanes) = ((v % chains) as usize, lanes as usize);
+        bodies(nest, e, r, None);
+    }
+    if let Some((rest, _)) = r.rest {
+        nest.place[var as usize] = Affine::constant(vectors * lanes);
+        r.lanes = rest;
+        bodies(nest, e, r, None);
+    }
+}
+
+/// The body at every point of the tile.
+fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Group>) {
+    let over_lanes = match nest.schedule.vector {
+        Vector::Reduction { var, .. } => Some(var),
+        _ => None,
+    };
+    for (i, tile_point) in r.points.iter().enumerate() {
+        let place = nest.place_of(tile_point);
+        if outside(r, &place) {
+            continue;
+        }
+        let point = Point {
+            place: &place,
+            vector: over_lanes.or(nest.vector_axis()),
+            lanes: if over_lanes.is_some() { r.lanes } else { tile_point.lanes },
+            acc: None,
+            unguarded: nest.droppable,
+            group: group.cloned(),
+            chunk: tile_point.chunk as i64,
+        };
+        let acc = match &r.rest {
+            Some((rest, regs)) if over_lanes.is_some() && r.lanes == *rest => regs[i],
+            _ => r.chains[r.chain][i],
+        };
+        accumulate(nest, e, r, acc, &point);
+    }
+}
+
+/// Whether a guard is known to fail at a point.
+fn outside(r: &Reduction, place: &[Affine]) -> bool {
+    r.guards.iter().any(|g| {
+        let form = g.form.map_vars(|v| place[v as usize].clone());
+        form.is_constant() && !(0..g.extent as i64).contains(&form.base)
+    })
+}
+
+fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
+    let ty = e.ty(acc);
+    let product = match &nest.linear.nodes[r.body as usize] {
+        Node::Op(Op::Mul, args) if r.fold == Fold::Sum && matches!(ty.lane, Lane::F32 | Lane::F64) => Some(args),
+        _ => None,
+    };
+    if let Some(args) = product {
+        let a = nest.eval(e, args[0], point, r.index_error);
+        let b = nest.eval(e, args[1], point, r.index_error);
+        return e.assign(acc, Value::Mla(acc, a, b));
+    }
+    let value = nest.eval(e, r.body, point, r.index_error);
+    let joined = match r.fold {
+        Fold::Sum => Value::Bin(Bin::Add, acc, value),
+        Fold::Prod => Value::Bin(Bin::Mul, acc, value),
+        Fold::And => Value::Bin(Bin::And, acc, value),
+        Fold::Or => Value::Bin(Bin::Or, acc, value),
+        Fold::Max | Fold::Min => {
+            let bin = match (r.fold, r.dtype.is_unsigned_int()) {
+                (Fold::Max, true) => Bin::MaxU,
+                (Fold::Max, false) => Bin::Max,
+                (_, true) => Bin::MinU,
+                (_, false) => Bin::Min,
+            };
+            Value::Bin(bin, value, acc)
+        }
+    };
+    e.assign(acc, joined);
+}

@@ -1,0 +1,356 @@
+//! Chooses schedules: by the structure of a definition and a small cost model, never by operator.
+//!
+//! Three shapes matter. A *contraction* sums products of two loads: it wants a register tile with
+//! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
+//! *pointwise* definition wants long vectors. Goldens of the decisions: `tests/golden/schedule`.
+
+use super::linear::{Linear, Node};
+use super::{ReduceStep, Schedule, Vector};
+use crate::base::DType;
+use crate::scalar::{Fold, Op};
+use crate::target::{Arch, Target};
+
+/// What the cost model knows of a core: rough throughputs, from the vendors' optimization guides
+/// (Zen 4, Golden Cove, Cortex-A55/A72, Neoverse N1), common to the whole class.
+struct Core {
+    /// Multiply-adds of full vectors per cycle.
+    fma: f64,
+    /// Vector loads per cycle.
+    loads: f64,
+    /// Cycles until a multiply-add's result can be added to.
+    latency: f64,
+    /// Multiplies by a lane of a register.
+    by_lane: bool,
+}
+
+const X86: Core = Core { fma: 2.0, loads: 2.0, latency: 4.0, by_lane: false };
+const X86_512: Core = Core { fma: 1.0, loads: 1.5, latency: 4.0, by_lane: false };
+const NEON: Core = Core { fma: 1.0, loads: 1.0, latency: 4.0, by_lane: true };
+
+fn core(target: &Target) -> &'static Core {
+    match (target.arch, target.vector_bytes) {
+        (Arch::Aarch64, _) => &NEON,
+        (_, 64) => &X86_512,
+        _ => &X86,
+    }
+}
+
+/// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
+const UNROLLED: usize = 96;
+/// Vectors of one pointwise step.
+const POINTWISE_VECTORS: usize = 4;
+
+/// The schedule of a definition for a target.
+pub fn choose(linear: &Linear, target: &Target) -> Schedule {
+    match choose_vector(linear, target.lanes()) {
+        Vector::None => Schedule::naive(linear),
+        vector @ Vector::Reduction { var, lanes } => over_lanes(linear, vector, var, lanes),
+        vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
+        vector @ Vector::Axis { var, lanes } => {
+            let vectors = linear.extent(var).div_ceil(lanes).min(POINTWISE_VECTORS);
+            let mut order: Vec<u32> = linear.axes().filter(|&v| v != var).collect();
+            order.push(var);
+            Schedule { vector, tile: vec![(var, vectors)], order, ..Schedule::naive(linear) }
+        }
+    }
+}
+
+/// The load nodes an expression is computed from, without those inside indices.
+fn loads(linear: &Linear, root: u32) -> Vec<&Node> {
+    value_nodes(linear, root).into_iter().map(|e| &linear.nodes[e as usize]).filter(|n| matches!(n, Node::Load { .. })).collect()
+}
+
+/// The expressions that are computed in lanes: those of indices are scalars.
+fn value_nodes(linear: &Linear, root: u32) -> Vec<u32> {
+    let (mut seen, mut stack) = (vec![false; linear.nodes.len()], vec![root]);
+    while let Some(e) = stack.pop() {
+        if std::mem::replace(&mut seen[e as usize], true) {
+            continue;
+        }
+        if !matches!(linear.nodes[e as usize], Node::Load { .. }) {
+            stack.extend(linear.nodes[e as usize].args());
+        }
+    }
+    (0..linear.nodes.len() as u32).filter(|&e| seen[e as usize]).collect()
+}
+
+fn roots(linear: &Linear) -> impl Iterator<Item = u32> {
+    linear.fold.map(|f| f.2).into_iter().chain([linear.finish])
+}
+
+/// Whether every value can be held in 32-bit lanes, and every operation done on vectors.
+fn lanes_possible(linear: &Linear) -> bool {
+    roots(linear).flat_map(|r| value_nodes(linear, r)).all(|e| {
+        let dtype = linear.types[e as usize];
+        let narrow = !matches!(dtype, DType::F64 | DType::I64 | DType::U64);
+        let divides = match &linear.nodes[e as usize] {
+            Node::Op(Op::Div | Op::Rem | Op::Mod | Op::Pow, args) => !linear.types[args[0] as usize].is_float(),
+            _ => false,
+        };
+        narrow && !divides
+    })
+}
+
+/// Whether a load can run along a variable in lanes: nothing it computes per element depends on it.
+fn follows(linear: &Linear, load: &Node, var: u32) -> bool {
+    let Node::Load { dynamic, guards, .. } = load else { return true };
+    let guarded = guards.iter().any(|g| g.form.coefficient(var) != 0);
+    let computed = dynamic.iter().any(|d| linear.depends(d.value, var));
+    !guarded && !computed
+}
+
+/// Cost of one load in a vector of `lanes` along `var`.
+fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) -> f64 {
+    let Node::Load { operand, addr, .. } = load else { return 0.0 };
+    match addr.coefficient(var) {
+        0 => 0.4,
+        1 => 1.0,
+        _ if packs && linear.buffers[*operand as usize].constant => 1.0,
+        _ => 1.0 + lanes as f64,
+    }
+}
+
+fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
+    if !lanes_possible(linear) || linear.vars.is_empty() {
+        return Vector::None;
+    }
+    let folded: f64 = linear.reductions().map(|v| linear.extent(v) as f64).product();
+    let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
+    let finish = loads(linear, linear.finish);
+    let cost = |var: u32| -> Option<f64> {
+        if !body.iter().all(|l| follows(linear, l, var)) || !finish.iter().all(|l| follows(linear, l, var)) {
+            return None;
+        }
+        let filled = (linear.extent(var) as f64 / linear.extent(var).div_ceil(lanes) as f64).max(1.0);
+        let inner: f64 = body.iter().map(|l| load_cost(linear, l, var, lanes, true)).sum::<f64>() + 0.5;
+        let outer: f64 = finish.iter().map(|l| load_cost(linear, l, var, lanes, false)).sum();
+        let store = if linear.store.coefficient(var) == 1 { 1.0 } else { lanes as f64 };
+        Some((folded * inner * f64::from(linear.fold.is_some()) + outer + store) / filled)
+    };
+    let axes = linear.axes().filter_map(|v| Some((cost(v)?, Vector::Axis { var: v, lanes })));
+    let reductions = linear.reductions().filter_map(|v| {
+        let plain = |l: &&Node| matches!(l, Node::Load { guards, .. } if guards.is_empty()) && follows(linear, l, v);
+        let fits = body.iter().all(plain) && linear.extent(v) >= 4 && lane_fold(linear);
+        let filled = linear.extent(v) as f64 / linear.extent(v).div_ceil(lanes) as f64;
+        let inner: f64 = body.iter().map(|l| load_cost(linear, l, v, lanes, false)).sum::<f64>() + 0.5;
+        fits.then_some((folded * inner / filled + 12.0, Vector::Reduction { var: v, lanes }))
+    });
+    let scalar = folded * (body.len() as f64 + 0.5) * f64::from(linear.fold.is_some()) + finish.len() as f64 + 1.0;
+    (axes.chain(reductions).chain([(scalar + 0.5, Vector::None)]))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or(Vector::None, |best| best.1)
+}
+
+/// Folds over truth values and narrow types are not done over lanes.
+fn lane_fold(linear: &Linear) -> bool {
+    linear.fold.is_some_and(|(_, dtype, _)| matches!(dtype, DType::F32 | DType::I32 | DType::F16 | DType::BF16))
+}
+
+/// A fold over lanes: one point at a time, several chains.
+fn over_lanes(linear: &Linear, vector: Vector, var: u32, lanes: usize) -> Schedule {
+    let chains = (linear.extent(var) / lanes).clamp(1, 4);
+    let mut reduce: Vec<ReduceStep> =
+        linear.reductions().filter(|&v| v != var).map(|var| ReduceStep { var, unroll: 1 }).collect();
+    reduce.push(ReduceStep { var, unroll: chains });
+    Schedule { vector, reduce, ..Schedule::naive(linear) }
+}
+
+/// The two factors of a sum of products.
+fn factors(linear: &Linear) -> Option<(&Node, &Node)> {
+    let (fold, _, body) = linear.fold?;
+    let strip = |mut e: u32| {
+        while let Node::Cast { arg, .. } = &linear.nodes[e as usize] {
+            e = *arg;
+        }
+        &linear.nodes[e as usize]
+    };
+    match &linear.nodes[body as usize] {
+        Node::Op(Op::Mul, args) if fold == Fold::Sum => Some((strip(args[0]), strip(args[1]))),
+        _ => None,
+    }
+}
+
+fn walks(node: &Node, var: u32) -> bool {
+    matches!(node, Node::Load { addr, .. } if addr.coefficient(var) != 0)
+}
+
+/// A register tile along the vector axis and one more.
+fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule {
+    let core = core(target);
+    let lanes = target.lanes();
+    let product = factors(linear);
+    // The factor that follows the vector axis is loaded as vectors, the other one is broadcast.
+    let shared = |m: u32| match product {
+        Some((a, b)) => [a, b].iter().any(|f| walks(f, var) && !walks(f, m)),
+        None => false,
+    };
+    let others: Vec<u32> = linear.axes().filter(|&v| v != var).collect();
+    let best = |list: Vec<u32>| list.into_iter().max_by_key(|&v| (linear.extent(v) > 3, v));
+    let reused = best(others.iter().copied().filter(|&m| shared(m)).collect());
+    let rows = reused.or_else(|| best(others.clone()));
+    let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
+    let by_lane = core.by_lane && broadcast && lane_factor(linear, product, var);
+    let (m, v) = best_tile(linear, target, core, rows, var, Operands { shared: reused.is_some(), broadcast, by_lane });
+    let mut tile = vec![(var, v)];
+    tile.extend(rows.map(|r| (r, m)));
+    let order = loop_order(linear, target, product, rows, (var, v * lanes), m);
+    let pack = match product {
+        Some(_) => (0..linear.buffers.len() as u32).filter(|&o| linear.buffers[o as usize].constant).collect(),
+        None => Vec::new(),
+    };
+    let reduce = reduction_steps(linear, product, var, m * v, by_lane);
+    Schedule { vector, tile, order, reduce, pack, lane_loads: if by_lane { 4 } else { 1 } }
+}
+
+/// Whether the broadcast factor walks some reduction axis by 1, at least four long.
+fn lane_factor(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> bool {
+    let Some((a, b)) = product else { return false };
+    let unit = |n: &Node| match n {
+        Node::Load { addr, .. } => linear.reductions().any(|r| addr.coefficient(r) == 1 && linear.extent(r) >= 4),
+        _ => false,
+    };
+    [a, b].iter().any(|f| !walks(f, var) && unit(f))
+}
+
+/// How a tile's operands are read.
+struct Operands {
+    /// The vectors are the same for all rows.
+    shared: bool,
+    /// The rows' factor is one element for all lanes.
+    broadcast: bool,
+    /// ... and is loaded four reduction points at a time.
+    by_lane: bool,
+}
+
+/// Rows and vectors of the register tile that take the fewest cycles over the whole axes.
+fn best_tile(
+    linear: &Linear,
+    target: &Target,
+    core: &Core,
+    rows: Option<u32>,
+    var: u32,
+    operands: Operands,
+) -> (usize, usize) {
+    let lanes = target.lanes();
+    let row_extent = rows.map_or(1, |r| linear.extent(r));
+    let vectors = linear.extent(var).div_ceil(lanes);
+    let depth: f64 = linear.reductions().map(|r| linear.extent(r) as f64).product();
+    let cycles = |m: usize, v: usize| -> f64 {
+        let (m_f, v_f) = (m as f64, v as f64);
+        let row_loads = match (operands.broadcast, operands.by_lane) {
+            (true, true) => m_f / 4.0,
+            (true, false) => m_f,
+            _ => m_f * v_f,
+        };
+        let vector_loads = if operands.shared { v_f } else { v_f * 0.5 };
+        let issue = (m_f * v_f / core.fma).max((row_loads + vector_loads) / core.loads).max(core.latency);
+        depth * issue + 2.0 * m_f * v_f + 12.0
+    };
+    let fits = |m: usize, v: usize| {
+        let held = if operands.by_lane { m } else { 1 };
+        m * v + v + held < target.vector_regs
+    };
+    let mut best = (f64::INFINITY, (1, 1));
+    for v in 1..=vectors.min(8) {
+        for m in (1..=row_extent.min(16)).filter(|&m| fits(m, v)) {
+            let tiles = |extent: usize, step: usize| [(extent / step, step), (usize::from(extent % step > 0), extent % step)];
+            let total: f64 = (tiles(row_extent, m).iter())
+                .flat_map(|&(rn, rm)| tiles(vectors, v).map(|(vn, vv)| (rn * vn) as f64 * cycles(rm, vv)))
+                .sum();
+            // Every size of tile is a body of its own: prefer few.
+            let bodies = (1 + usize::from(row_extent % m > 0)) * (1 + usize::from(vectors % v > 0));
+            let cost = total * (1.0 + 0.01 * bodies as f64);
+            if cost < best.0 {
+                best = (cost, (m, v));
+            }
+        }
+    }
+    best.1
+}
+
+/// The order of the loops around the tile: whichever operand is read again should be the one that
+/// stays in the nearer cache.
+fn loop_order(
+    linear: &Linear,
+    target: &Target,
+    product: Option<(&Node, &Node)>,
+    rows: Option<u32>,
+    (var, width): (u32, usize),
+    m: usize,
+) -> Vec<u32> {
+    let mut order: Vec<u32> = linear.axes().filter(|&v| v != var && Some(v) != rows).collect();
+    order.extend(rows);
+    let inner = [order.clone(), vec![var]].concat();
+    let Some((a, b)) = product else { return inner };
+    let (vectors, broadcast) = match (walks(a, var), walks(b, var)) {
+        (true, false) => (a, b),
+        (false, true) => (b, a),
+        _ => return inner,
+    };
+    // Axes that the vector factor follows stay outside of it.
+    let (dependent, free): (Vec<u32>, Vec<u32>) = order.iter().partition(|&&v| walks(vectors, v));
+    let bytes = |n: &Node| match n {
+        Node::Load { operand, .. } => linear.buffers[*operand as usize].elems * 4,
+        _ => 0,
+    };
+    let again = |size: usize| match size {
+        s if s <= target.l1 / 2 => 0.25,
+        s if s <= target.l2 / 2 => 1.0,
+        _ => 4.0,
+    };
+    let (vector_bytes, row_bytes) = (bytes(vectors), bytes(broadcast));
+    let row_tiles: usize = free.iter().map(|&v| linear.extent(v).div_ceil(if Some(v) == rows { m } else { 1 })).product();
+    let vector_tiles = linear.extent(var).div_ceil(width);
+    let outer_cost = (row_bytes * vector_tiles) as f64 * again(row_bytes) + vector_bytes as f64;
+    let inner_cost = (vector_bytes * row_tiles) as f64 * again(vector_bytes) + row_bytes as f64;
+    match outer_cost <= inner_cost {
+        true => [dependent, vec![var], free].concat(),
+        false => inner,
+    }
+}
+
+/// The reduction axes inside the tile: windows outside, the axis the operands walk by 1 inside.
+fn reduction_steps(
+    linear: &Linear,
+    product: Option<(&Node, &Node)>,
+    var: u32,
+    tile: usize,
+    by_lane: bool,
+) -> Vec<ReduceStep> {
+    let guarded = |r: u32| {
+        let has = |n: &Node| matches!(n, Node::Load { guards, .. } if guards.iter().any(|g| g.form.coefficient(r) != 0));
+        linear.nodes.iter().any(has)
+    };
+    let stride = |r: u32| -> i64 {
+        let walk = |n: &Node| match n {
+            Node::Load { addr, .. } if !walks(n, var) || product.is_none() => addr.coefficient(r).abs(),
+            _ => 0,
+        };
+        match product {
+            Some((a, b)) => walk(a).max(walk(b)),
+            None => linear.nodes.iter().map(walk).max().unwrap_or(0),
+        }
+    };
+    let mut order: Vec<u32> = linear.reductions().collect();
+    order.sort_by_key(|&r| (!guarded(r), -stride(r)));
+    let mut unrolled = tile;
+    let mut steps: Vec<ReduceStep> = Vec::new();
+    for (depth, &r) in order.iter().rev().enumerate() {
+        let extent = linear.extent(r);
+        let unroll = if extent * unrolled <= UNROLLED {
+            extent
+        } else if depth > 0 {
+            1
+        } else if by_lane && extent >= 4 {
+            4
+        } else {
+            (UNROLLED / 2 / unrolled).clamp(1, extent).min(8)
+        };
+        // Outside a loop nothing is unrolled.
+        let looped = steps.last().is_some_and(|s| s.unroll < linear.extent(s.var));
+        steps.push(ReduceStep { var: r, unroll: if looped { 1 } else { unroll } });
+        unrolled *= unroll;
+    }
+    steps.reverse();
+    steps
+}

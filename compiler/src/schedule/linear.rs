@@ -1,0 +1,332 @@
+//! The linear form of a definition: every access as one affine address into a buffer.
+//!
+//! With layouts known, an element's place is `offset + sum(stride * index)`. In this form axes
+//! merge where memory does: a pointwise kernel over a dense tensor becomes one loop, the pixels of
+//! a 1x1 convolution become the rows of a matrix, and no operator needs to be known for that.
+
+use crate::base::{Affine, DType};
+use crate::definition::{Definition, Expr, ExprId, Index, Reduction};
+use crate::scalar::{Fold, Op, Scalar};
+
+/// Where a value's elements are: in elements from the start of its buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// Place of the element whose indices are all 0.
+    pub offset: i64,
+    /// Elements between neighbours, per dimension.
+    pub strides: Vec<i64>,
+}
+
+impl Layout {
+    /// Dense and row-major.
+    pub fn dense(shape: &[usize]) -> Self {
+        Layout { offset: 0, strides: crate::base::row_major_strides(shape) }
+    }
+
+    /// Dense, with the dimensions in the given order of memory, outermost first.
+    pub fn permuted(shape: &[usize], order: &[usize]) -> Self {
+        let mut strides = vec![0; shape.len()];
+        let mut next = 1;
+        for &d in order.iter().rev() {
+            strides[d] = next;
+            next *= shape[d].max(1) as i64;
+        }
+        Layout { offset: 0, strides }
+    }
+
+    /// Elements from the buffer's start to past the last element.
+    pub fn span(&self, shape: &[usize]) -> usize {
+        let last: i64 = shape.iter().zip(&self.strides).map(|(&d, s)| (d as i64 - 1).max(0) * s).sum();
+        (self.offset + last + 1) as usize
+    }
+}
+
+/// A condition on a padded load: the form lies in `0..extent`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Guard {
+    /// An index, affine in the variables.
+    pub form: Affine,
+    /// The dimension's extent.
+    pub extent: usize,
+}
+
+/// An index computed at run time: adds `stride * value` to the address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DynamicIndex {
+    /// An `i64` expression.
+    pub value: ExprId,
+    /// Extent of the dimension it indexes.
+    pub extent: usize,
+    /// Elements between neighbours.
+    pub stride: i64,
+}
+
+/// An expression of a linear definition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Node {
+    Const(Scalar),
+    Index(Affine),
+    Acc,
+    Load {
+        operand: u32,
+        addr: Affine,
+        dynamic: Vec<DynamicIndex>,
+        guards: Vec<Guard>,
+        fill: Option<Scalar>,
+    },
+    Op(Op, Vec<ExprId>),
+    Cast {
+        to: DType,
+        saturate: bool,
+        arg: ExprId,
+    },
+    Bitcast {
+        to: DType,
+        arg: ExprId,
+    },
+}
+
+impl Node {
+    /// The expressions it is computed from.
+    pub fn args(&self) -> Vec<ExprId> {
+        match self {
+            Node::Op(_, args) => args.clone(),
+            Node::Cast { arg, .. } | Node::Bitcast { arg, .. } => vec![*arg],
+            Node::Load { dynamic, .. } => dynamic.iter().map(|d| d.value).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn forms_mut(&mut self) -> Vec<&mut Affine> {
+        match self {
+            Node::Index(form) => vec![form],
+            Node::Load { addr, guards, .. } => {
+                std::iter::once(addr).chain(guards.iter_mut().map(|g| &mut g.form)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn forms(&self) -> Vec<&Affine> {
+        match self {
+            Node::Index(form) => vec![form],
+            Node::Load { addr, guards, .. } => {
+                std::iter::once(addr).chain(guards.iter().map(|g| &g.form)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A loop variable of a linear definition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LinearVar {
+    /// Name in text forms.
+    pub name: String,
+    /// Runs over `0..extent`, at least 2 unless it is the only axis.
+    pub extent: usize,
+    /// A reduction axis.
+    pub reduce: bool,
+}
+
+/// A buffer of a linear definition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Buffer {
+    /// Element type.
+    pub dtype: DType,
+    /// Elements that may be accessed.
+    pub elems: usize,
+    /// Whether the contents are known at compile time, so that they can be packed.
+    pub constant: bool,
+}
+
+/// A definition with addresses in place of indices, axes merged and sorted by the output's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Linear {
+    /// Name of the kernel.
+    pub name: String,
+    /// Axes, outermost in the output's memory first, then reduction axes.
+    pub vars: Vec<LinearVar>,
+    /// Buffers read, as the definition's operands.
+    pub buffers: Vec<Buffer>,
+    /// The buffer written.
+    pub output: Buffer,
+    /// Where the result goes.
+    pub store: Affine,
+    /// Expressions, arguments first.
+    pub nodes: Vec<Node>,
+    /// Element type of each expression.
+    pub types: Vec<DType>,
+    /// The fold and its body.
+    pub fold: Option<(Fold, DType, ExprId)>,
+    /// The value stored.
+    pub finish: ExprId,
+}
+
+impl Linear {
+    /// The linear form under the layouts of the operands and of the output.
+    pub fn new(def: &Definition, operands: &[Layout], constant: &[bool], output: &Layout) -> Linear {
+        let mut linear = Linear {
+            name: def.name.clone(),
+            vars: (def.vars.iter().enumerate())
+                .map(|(i, v)| LinearVar { name: v.name.clone(), extent: v.extent, reduce: i >= def.axes })
+                .collect(),
+            buffers: (def.operands.iter().zip(operands).zip(constant))
+                .map(|((o, l), &constant)| Buffer { dtype: o.ty.dtype, elems: l.span(&o.ty.shape), constant })
+                .collect(),
+            output: Buffer {
+                dtype: def.output.ty.dtype,
+                elems: output.span(&def.output.ty.shape),
+                constant: false,
+            },
+            store: address(output, &def.store),
+            nodes: def.exprs.iter().map(|e| linear_node(def, operands, e)).collect(),
+            types: def.expr_types(),
+            fold: def.fold.as_ref().map(|Reduction { op, dtype, body }| (*op, *dtype, *body)),
+            finish: def.finish,
+        };
+        linear.drop_unit_vars();
+        linear.sort_axes();
+        linear.merge_vars();
+        linear
+    }
+
+    /// Numbers of the axes.
+    pub fn axes(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.vars.len() as u32).filter(|&v| !self.vars[v as usize].reduce)
+    }
+
+    /// Numbers of the reduction axes.
+    pub fn reductions(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.vars.len() as u32).filter(|&v| self.vars[v as usize].reduce)
+    }
+
+    /// Extent of a variable.
+    pub fn extent(&self, var: u32) -> usize {
+        self.vars[var as usize].extent
+    }
+
+    /// Whether an expression's value changes with a variable.
+    pub fn depends(&self, e: ExprId, var: u32) -> bool {
+        let node = &self.nodes[e as usize];
+        if matches!(node, Node::Acc) {
+            return !self.vars[var as usize].reduce;
+        }
+        node.forms().iter().any(|f| f.coefficient(var) != 0)
+            || node.args().iter().any(|&a| self.depends(a, var))
+    }
+
+    /// All expressions that `root` is computed from, itself included.
+    pub fn reachable(&self, root: ExprId) -> Vec<ExprId> {
+        let mut seen = vec![false; self.nodes.len()];
+        seen[root as usize] = true;
+        for e in (0..=root as usize).rev() {
+            if seen[e] {
+                self.nodes[e].args().iter().for_each(|&a| seen[a as usize] = true);
+            }
+        }
+        (0..=root).filter(|&e| seen[e as usize]).collect()
+    }
+
+    fn renumber(&mut self, map: &dyn Fn(u32) -> Affine) {
+        self.store = self.store.map_vars(map);
+        for node in &mut self.nodes {
+            node.forms_mut().into_iter().for_each(|f| *f = f.map_vars(map));
+        }
+    }
+
+    fn retain_vars(&mut self, keep: &[u32]) {
+        let place = |v: u32| keep.iter().position(|&k| k == v).map_or(Affine::constant(0), |p| Affine::var(p as u32));
+        self.renumber(&place);
+        self.vars = keep.iter().map(|&v| self.vars[v as usize].clone()).collect();
+    }
+
+    fn drop_unit_vars(&mut self) {
+        let keep: Vec<u32> = (0..self.vars.len() as u32).filter(|&v| self.extent(v) != 1).collect();
+        self.retain_vars(&keep);
+    }
+
+    fn sort_axes(&mut self) {
+        let mut order: Vec<u32> = (0..self.vars.len() as u32).collect();
+        order.sort_by_key(|&v| match self.vars[v as usize].reduce {
+            false => (0, -self.store.coefficient(v).abs()),
+            true => (1, 0),
+        });
+        self.retain_vars(&order);
+    }
+
+    /// Merges neighbouring variables that every access walks as one.
+    fn merge_vars(&mut self) {
+        let mut inner = self.vars.len();
+        while inner > 1 {
+            inner -= 1;
+            let (outer, inner_var) = (inner as u32 - 1, inner as u32);
+            if self.vars[inner - 1].reduce != self.vars[inner].reduce || !self.mergeable(outer, inner_var) {
+                continue;
+            }
+            let merged = LinearVar {
+                name: format!("{}_{}", self.vars[inner - 1].name, self.vars[inner].name),
+                extent: self.extent(outer) * self.extent(inner_var),
+                reduce: self.vars[inner].reduce,
+            };
+            // The merged variable stands where the inner one stood; the outer one's terms vanish.
+            let map = |v: u32| match v.cmp(&outer) {
+                std::cmp::Ordering::Less => Affine::var(v),
+                std::cmp::Ordering::Equal => Affine::constant(0),
+                std::cmp::Ordering::Greater => Affine::var(v - 1),
+            };
+            self.renumber(&map);
+            self.vars.remove(inner);
+            self.vars[inner - 1] = merged;
+        }
+    }
+
+    fn mergeable(&self, outer: u32, inner: u32) -> bool {
+        let extent = self.extent(inner) as i64;
+        let walks = |f: &Affine| f.coefficient(outer) == extent * f.coefficient(inner);
+        let guarded = |f: &Affine| f.coefficient(outer) != 0 || f.coefficient(inner) != 0;
+        walks(&self.store)
+            && self.nodes.iter().all(|node| match node {
+                Node::Load { addr, guards, .. } => walks(addr) && !guards.iter().any(|g| guarded(&g.form)),
+                Node::Index(form) => walks(form),
+                _ => true,
+            })
+    }
+}
+
+fn address(layout: &Layout, index: &[Affine]) -> Affine {
+    let start = Affine::constant(layout.offset);
+    index.iter().zip(&layout.strides).fold(start, |sum, (i, &s)| sum.plus_scaled(i, s))
+}
+
+fn linear_node(def: &Definition, operands: &[Layout], expr: &Expr) -> Node {
+    match expr {
+        Expr::Const(s) => Node::Const(*s),
+        Expr::Index(form) => Node::Index(form.clone()),
+        Expr::Acc => Node::Acc,
+        Expr::Op(op, args) => Node::Op(*op, args.clone()),
+        Expr::Cast { to, saturate, arg } => Node::Cast { to: *to, saturate: *saturate, arg: *arg },
+        Expr::Bitcast { to, arg } => Node::Bitcast { to: *to, arg: *arg },
+        Expr::Load { operand, index, fill } => {
+            let shape = &def.operands[*operand as usize].ty.shape;
+            let layout = &operands[*operand as usize];
+            let mut addr = Affine::constant(layout.offset);
+            let (mut dynamic, mut guards) = (Vec::new(), Vec::new());
+            for ((i, &extent), &stride) in index.iter().zip(shape).zip(&layout.strides) {
+                match i {
+                    Index::Affine(form) => {
+                        addr = addr.plus_scaled(form, stride);
+                        let (lo, hi) = form.range(|v| def.vars[v as usize].extent);
+                        if fill.is_some() && (lo < 0 || hi >= extent as i64) {
+                            guards.push(Guard { form: form.clone(), extent });
+                        }
+                    }
+                    Index::Dynamic(value) => dynamic.push(DynamicIndex { value: *value, extent, stride }),
+                }
+            }
+            let padded = !guards.is_empty() || !dynamic.is_empty();
+            Node::Load { operand: *operand, addr, dynamic, guards, fill: fill.filter(|_| padded) }
+        }
+    }
+}

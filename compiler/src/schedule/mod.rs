@@ -1,0 +1,111 @@
+//! Schedules: how a definition's loops run, as data.
+//!
+//! A schedule names the axis that fills vector lanes, how many points of which axes are held in
+//! registers at once (the register tile), the order of the loops around the tile, and how the
+//! reduction runs inside it. It never changes what is computed; where it sums floats in another
+//! order than the definition says, [`Schedule::reorders`] tells.
+
+pub mod choose;
+pub mod linear;
+
+pub use linear::Linear;
+
+/// How one reduction axis runs inside the register tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReduceStep {
+    /// The reduction axis.
+    pub var: u32,
+    /// Iterations unrolled per step of its loop; the extent itself: no loop.
+    pub unroll: usize,
+}
+
+/// What fills the lanes of vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vector {
+    /// Nothing: scalar code.
+    None,
+    /// Neighbours along an axis, `lanes` of them.
+    Axis {
+        /// The axis.
+        var: u32,
+        /// Lanes of a full vector.
+        lanes: usize,
+    },
+    /// Partial results along a reduction axis, joined at the end.
+    Reduction {
+        /// The reduction axis.
+        var: u32,
+        /// Lanes of a full vector.
+        lanes: usize,
+    },
+}
+
+/// The decisions for one definition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Schedule {
+    /// What fills the lanes.
+    pub vector: Vector,
+    /// `(axis, points)` held in registers at once; for the vector axis, the number of vectors.
+    pub tile: Vec<(u32, usize)>,
+    /// All axes, outermost loop first.
+    pub order: Vec<u32>,
+    /// All reduction axes, outermost first.
+    pub reduce: Vec<ReduceStep>,
+    /// Constant operands packed in the order in which the tile reads them.
+    pub pack: Vec<u32>,
+    /// Elements along the innermost reduction axis that are loaded as one vector and broadcast by
+    /// lane, for targets that multiply by a lane; 1: each is broadcast from memory.
+    pub lane_loads: usize,
+}
+
+impl Schedule {
+    /// The naive loops: scalar, in the definition's order.
+    pub fn naive(linear: &Linear) -> Schedule {
+        Schedule {
+            vector: Vector::None,
+            tile: Vec::new(),
+            order: linear.axes().collect(),
+            reduce: linear.reductions().map(|var| ReduceStep { var, unroll: 1 }).collect(),
+            pack: Vec::new(),
+            lane_loads: 1,
+        }
+    }
+
+    /// Points of an axis in the register tile (vectors, for the vector axis).
+    pub fn points(&self, var: u32) -> usize {
+        self.tile.iter().find(|t| t.0 == var).map_or(1, |t| t.1)
+    }
+
+    /// Lanes of a full vector along an axis: 1 unless it is the vector axis.
+    pub fn axis_lanes(&self, var: u32) -> usize {
+        match self.vector {
+            Vector::Axis { var: v, lanes } if v == var => lanes,
+            _ => 1,
+        }
+    }
+
+    /// Whether the fold's order differs from the definition's.
+    pub fn reorders(&self, linear: &Linear) -> bool {
+        let in_order = self.reduce.windows(2).all(|w| w[0].var < w[1].var);
+        linear.fold.is_some() && (matches!(self.vector, Vector::Reduction { .. }) || !in_order)
+    }
+
+    /// Text form, with the names of the definition's variables.
+    pub fn display(&self, linear: &Linear) -> String {
+        let name = |v: u32| linear.vars[v as usize].name.as_str();
+        let vector = match self.vector {
+            Vector::None => "none".to_string(),
+            Vector::Axis { var, lanes } => format!("{} x{lanes}", name(var)),
+            Vector::Reduction { var, lanes } => format!("reduce {} x{lanes}", name(var)),
+        };
+        let list = |items: Vec<String>| items.join(", ");
+        let tile = list(self.tile.iter().map(|&(v, n)| format!("{} {n}", name(v))).collect());
+        let order = list(self.order.iter().map(|&v| name(v).to_string()).collect());
+        let reduce = list(self.reduce.iter().map(|r| format!("{}/{}", name(r.var), r.unroll)).collect());
+        let pack = list(self.pack.iter().map(|p| p.to_string()).collect());
+        format!(
+            "schedule {}\n  vector {vector}\n  tile {tile}\n  order {order}\n  reduce {reduce}\n  pack {pack}\n  lane_loads {}\n",
+            linear.name, self.lane_loads
+        )
+    }
+}
