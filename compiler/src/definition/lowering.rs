@@ -2,7 +2,7 @@
 
 use super::{Definition, Operand, ValueId};
 use crate::base::{Tensor, TensorType};
-use crate::tile::Kernel;
+use crate::tile::{Access, Kernel};
 
 /// A value of a lowering: those of the graph first, under the same ids, then temporaries.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,5 +142,32 @@ impl Lowering {
     /// Adds a definition.
     pub fn define(&mut self, definition: Definition) {
         self.stages.push(Stage::Define(definition));
+    }
+}
+
+impl Stage {
+    /// The values the stage reads.
+    pub fn reads(&self) -> Vec<ValueId> {
+        match self {
+            Stage::Define(d) => d.operands.iter().map(|o| o.value).collect(),
+            Stage::Routine(r) => r.values(|access| access != Access::Write),
+            Stage::Reshape { from, .. } => vec![*from],
+        }
+    }
+
+    /// The values the stage writes.
+    pub fn writes(&self) -> Vec<ValueId> {
+        match self {
+            Stage::Define(d) => vec![d.output.value],
+            Stage::Routine(r) => r.values(|access| access != Access::Read),
+            Stage::Reshape { to, .. } => vec![*to],
+        }
+    }
+}
+
+impl Routine {
+    fn values(&self, wanted: impl Fn(Access) -> bool) -> Vec<ValueId> {
+        let pairs = self.operands.iter().zip(&self.kernel.params);
+        pairs.filter(|(_, p)| wanted(p.access)).map(|(o, _)| o.value).collect()
     }
 }

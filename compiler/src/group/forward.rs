@@ -4,7 +4,9 @@
 //! of a value, the value becomes a part of the copy's output: its producers store there, its other
 //! readers load from there. Goldens: `tests/golden/group`.
 
-use super::rewrite::{Var, copied_load, keep, plain_var, rebuild, replace_loads, same_vars, split_vars, with_vars};
+use super::rewrite::{
+    Var, copied_load, keep, plain_var, rebuild, replace_loads, same_vars, split_vars, with_vars,
+};
 use crate::base::{Affine, TensorType};
 use crate::definition::{Definition, Index, ValueId};
 
@@ -127,7 +129,9 @@ impl Forward {
             let mut sum = Affine::constant(form.base);
             for &(a, f) in &form.terms {
                 match &axis[a as usize] {
-                    Index::Affine(at) if !padded || at.is_constant() || at.terms.len() == 1 && at.base == 0 => {
+                    Index::Affine(at)
+                        if !padded || at.is_constant() || at.terms.len() == 1 && at.base == 0 =>
+                    {
                         sum = sum.plus_scaled(at, f);
                     }
                     _ => return None,

@@ -5,7 +5,9 @@
 //! Pads with the same fill join the reader's own padding; a merging reshape splits the reader's
 //! variable. Goldens: `tests/golden/group`.
 
-use super::rewrite::{Copy, Var, copied_load, plain_var, rebuild, replace_loads, same_vars, split_vars, store_axes, with_vars};
+use super::rewrite::{
+    Copy, Var, copied_load, plain_var, rebuild, replace_loads, same_vars, split_vars, store_axes, with_vars,
+};
 use crate::base::{Affine, DType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, ValueId};
 use crate::scalar::Scalar;
@@ -111,7 +113,9 @@ fn keeps_outside(
 fn read_once(reader: &Definition, value: ValueId) -> bool {
     let loads: Vec<&Vec<Index>> = (reader.exprs.iter())
         .filter_map(|e| match e {
-            Expr::Load { operand, index, .. } if reader.operands[*operand as usize].value == value => Some(index),
+            Expr::Load { operand, index, .. } if reader.operands[*operand as usize].value == value => {
+                Some(index)
+            }
             _ => None,
         })
         .collect();

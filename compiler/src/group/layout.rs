@@ -19,7 +19,7 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
     }
     for stage in &lowering.stages {
         if !matches!(stage, Stage::Define(_)) {
-            super::reads(stage).into_iter().chain(stage.writes()).for_each(|v| free[v as usize] = false);
+            stage.reads().into_iter().chain(stage.writes()).for_each(|v| free[v as usize] = false);
         }
     }
     let mut votes: Vec<Vec<u64>> = lowering.values.iter().map(|v| vec![0; v.ty.rank()]).collect();
@@ -78,9 +78,10 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
     let weight: u64 = def.vars.iter().map(|v| v.extent as u64).product();
     let stored = |var: u32| def.store.iter().position(|f| f.coefficient(var) != 0);
     let is_constant = |v: ValueId| lowering.values[v as usize].constant.is_some();
-    let product = def.fold.as_ref().is_some_and(|f| {
-        f.op == Fold::Sum && matches!(def.exprs[f.body as usize], Expr::Op(Op::Mul, _))
-    });
+    let product = def
+        .fold
+        .as_ref()
+        .is_some_and(|f| f.op == Fold::Sum && matches!(def.exprs[f.body as usize], Expr::Op(Op::Mul, _)));
     let weights = loads.iter().find(|l| product && is_constant(l.0));
     let data = loads.iter().find(|l| !is_constant(l.0));
     match (weights, data) {
@@ -95,10 +96,10 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
                 votes[def.output.value as usize][d] += weight;
             }
             // Channels in: the reduction axis alone in its dimension, or the shared channel.
-            let alone = |v: &u32| {
-                index.iter().any(|i| matches!(i, Index::Affine(f) if f.terms == [(*v, 1)]))
-            };
-            let sum = (def.axes as u32..def.vars.len() as u32).filter(alone).max_by_key(|&v| def.vars[v as usize].extent);
+            let alone = |v: &u32| index.iter().any(|i| matches!(i, Index::Affine(f) if f.terms == [(*v, 1)]));
+            let sum = (def.axes as u32..def.vars.len() as u32)
+                .filter(alone)
+                .max_by_key(|&v| def.vars[v as usize].extent);
             let inner = sum.and_then(|v| dim_of(index, v)).or_else(|| dim_of(index, out));
             if let Some(d) = inner {
                 votes[*value as usize][d] += weight;
@@ -114,7 +115,8 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
 
 /// A fold over windows: the last dimension outside of every window goes innermost.
 fn vote_pooling(def: &Definition, value: ValueId, index: &[Index], weight: u64, votes: &mut [Vec<u64>]) {
-    let reduced = |i: &Index| matches!(i, Index::Affine(f) if f.terms.iter().any(|t| t.0 as usize >= def.axes));
+    let reduced =
+        |i: &Index| matches!(i, Index::Affine(f) if f.terms.iter().any(|t| t.0 as usize >= def.axes));
     let first_window = index.iter().position(reduced);
     let kept = |d: &usize| matches!(&index[*d], Index::Affine(f) if matches!(f.terms.as_slice(), [(v, 1)] if (*v as usize) < def.axes));
     let windows = index.iter().filter(|i| reduced(i)).count();
@@ -152,7 +154,9 @@ fn spread(lowering: &Lowering, votes: &mut [Vec<u64>]) {
 
 fn pass(def: &Definition, value: usize, index: &[Index], votes: &mut [Vec<u64>]) -> bool {
     let output = def.output.value as usize;
-    let wish = |votes: &[Vec<u64>], v: usize| (0..votes[v].len()).filter(|&d| votes[v][d] > 0).max_by_key(|&d| votes[v][d]);
+    let wish = |votes: &[Vec<u64>], v: usize| {
+        (0..votes[v].len()).filter(|&d| votes[v][d] > 0).max_by_key(|&d| votes[v][d])
+    };
     match (wish(votes, output), wish(votes, value)) {
         (Some(d), None) => {
             let var = def.store[d].terms.first().map(|t| t.0);
@@ -162,7 +166,9 @@ fn pass(def: &Definition, value: usize, index: &[Index], votes: &mut [Vec<u64>])
         }
         (None, Some(d)) => {
             let Index::Affine(form) = &index[d] else { return false };
-            let Some(var) = form.terms.iter().map(|t| t.0).find(|&v| (v as usize) < def.axes) else { return false };
+            let Some(var) = form.terms.iter().map(|t| t.0).find(|&v| (v as usize) < def.axes) else {
+                return false;
+            };
             let Some(dim) = def.store.iter().position(|f| f.coefficient(var) != 0) else { return false };
             votes[output][dim] += 1;
             true

@@ -41,15 +41,6 @@ fn affine_reshapes(lowering: &mut Lowering) {
     }
 }
 
-/// The values a stage reads.
-pub fn reads(stage: &Stage) -> Vec<ValueId> {
-    match stage {
-        Stage::Define(d) => d.operands.iter().map(|o| o.value).collect(),
-        Stage::Reshape { from, .. } => vec![*from],
-        other => other.reads(),
-    }
-}
-
 struct Grouping<'a> {
     lowering: &'a mut Lowering,
     outputs: &'a [ValueId],
@@ -60,7 +51,7 @@ impl Grouping<'_> {
     fn readers(&self) -> HashMap<ValueId, Vec<usize>> {
         let mut readers: HashMap<ValueId, Vec<usize>> = HashMap::new();
         for (i, stage) in self.lowering.stages.iter().enumerate() {
-            reads(stage).into_iter().for_each(|v| readers.entry(v).or_default().push(i));
+            stage.reads().into_iter().for_each(|v| readers.entry(v).or_default().push(i));
         }
         readers
     }
@@ -88,7 +79,9 @@ impl Grouping<'_> {
             let before = self.lowering.stages.len();
             let outputs = self.outputs;
             self.lowering.stages.retain(|stage| match stage {
-                Stage::Define(d) => readers.contains_key(&d.output.value) || outputs.contains(&d.output.value),
+                Stage::Define(d) => {
+                    readers.contains_key(&d.output.value) || outputs.contains(&d.output.value)
+                }
                 _ => true,
             });
             if self.lowering.stages.len() == before {

@@ -8,7 +8,11 @@ use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, ValueId};
 
 /// The copy from `from` to `to`; `None` where the shapes have no common factors.
-pub fn reshape_copy(name: &str, from: (ValueId, &TensorType), to: (ValueId, &TensorType)) -> Option<Definition> {
+pub fn reshape_copy(
+    name: &str,
+    from: (ValueId, &TensorType),
+    to: (ValueId, &TensorType),
+) -> Option<Definition> {
     let (extents, source, target) = common_factors(&from.1.shape, &to.1.shape)?;
     let mut b = DefBuilder::new(&extents);
     let element = b.load(from.0, from.1, source);

@@ -115,7 +115,12 @@ pub fn same_vars(def: &Definition) -> (DefBuilder, Vec<Var>) {
 
 /// The definition with its variables replaced by new ones: `axes` and `reduce` are the new
 /// extents, `map` says what each old variable becomes.
-pub fn with_vars(def: &Definition, axes: &[usize], reduce: &[(String, usize)], map: &[Affine]) -> Option<Definition> {
+pub fn with_vars(
+    def: &Definition,
+    axes: &[usize],
+    reduce: &[(String, usize)],
+    map: &[Affine],
+) -> Option<Definition> {
     let mut b = DefBuilder::new(axes);
     reduce.iter().for_each(|(name, extent)| {
         b.reduce(name, *extent);

@@ -78,7 +78,8 @@ impl Emitter {
         }
         let reg = self.fresh(ty);
         let scope = &mut self.scopes[0];
-        let first_loop = scope.stmts.iter().position(|s| !matches!(s, Stmt::Let(..))).unwrap_or(scope.stmts.len());
+        let first_loop =
+            scope.stmts.iter().position(|s| !matches!(s, Stmt::Let(..))).unwrap_or(scope.stmts.len());
         scope.stmts.insert(first_loop, Stmt::Let(reg, key.1.clone()));
         scope.known.insert(key, reg);
         reg
@@ -116,15 +117,22 @@ impl Emitter {
 
     /// A new loop variable.
     pub fn loop_var(&mut self, name: &str) -> LoopVar {
-        let taken = self.kernel.vars.iter().filter(|v| v.trim_end_matches(|c: char| c.is_ascii_digit()) == name);
-        let count = taken.count();
-        let name = if count == 0 { name.to_string() } else { format!("{name}{count}") };
+        let free = |n: &String| !self.kernel.vars.contains(n);
+        let numbered = (1..).map(|i| format!("{name}_{i}"));
+        let name = std::iter::once(name.to_string()).chain(numbered).find(free).unwrap_or_default();
         self.kernel.vars.push(name);
         (self.kernel.vars.len() - 1) as LoopVar
     }
 
     /// A loop with constant bounds around what `body` emits; without a loop for one iteration.
-    pub fn repeat(&mut self, name: &str, lo: i64, hi: i64, step: i64, mut body: impl FnMut(&mut Self, Affine)) {
+    pub fn repeat(
+        &mut self,
+        name: &str,
+        lo: i64,
+        hi: i64,
+        step: i64,
+        mut body: impl FnMut(&mut Self, Affine),
+    ) {
         if hi <= lo {
             return;
         }

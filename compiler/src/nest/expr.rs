@@ -3,8 +3,8 @@
 use super::emit::{Emitter, addr, mask_lane};
 use crate::base::{Affine, DType};
 use crate::scalar::{Op, Scalar};
-use crate::schedule::linear::{DynamicIndex, Guard, Node};
 use crate::schedule::Linear;
+use crate::schedule::linear::{DynamicIndex, Guard, Node};
 use crate::tile::{Addr, Bin, Cmp, Convert, Lane, Reg, RegType, Stmt, Un, Value};
 
 /// The lane that holds an element type in a register.
@@ -298,4 +298,3 @@ pub fn memory_store(e: &mut Emitter, addr: Addr, dtype: DType, stride: i64, src:
     };
     e.store(addr, stride, src);
 }
-

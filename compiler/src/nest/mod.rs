@@ -21,7 +21,7 @@ pub use expr::lane_of;
 use crate::base::Affine;
 use crate::error::{Error, Result};
 use crate::schedule::{Linear, Schedule, Vector};
-use crate::tile::{Access, Kernel, Lane, Reg, RegType, Stmt, Value};
+use crate::tile::{Access, Kernel, Reg, Stmt};
 use emit::{Emitter, param};
 use expr::{Exprs, Point, memory_store};
 use pack::Packing;
@@ -159,7 +159,8 @@ impl Nest<'_> {
                 }
                 _ => {
                     let with = |o: &Vec<(u32, usize)>, i: usize| [o.clone(), vec![(var, i)]].concat();
-                    offsets = offsets.iter().flat_map(|o| (0..segment.points).map(move |i| with(o, i))).collect();
+                    offsets =
+                        offsets.iter().flat_map(|o| (0..segment.points).map(move |i| with(o, i))).collect();
                 }
             }
         }
@@ -224,13 +225,5 @@ impl Nest<'_> {
     }
 }
 
-/// The register type of the fold's accumulator.
-fn accumulator_type(lane: Lane, lanes: usize) -> RegType {
-    RegType { lane, lanes: lanes as u8 }
-}
-
-/// A constant of the fold's type.
-fn identity(e: &mut Emitter, ty: RegType, bits: u64) -> Value {
-    let _ = (e, ty);
-    Value::Const(bits)
-}
+#[cfg(test)]
+mod tests;

@@ -192,7 +192,11 @@ pub fn cast(e: &mut Emitter, value: Reg, from: DType, to: DType) -> Reg {
             comparison(e, Op::Ne, from, &[value, zero])
         }
         _ if from.is_float() && to.is_float() => {
-            if have.lane == want.lane { value } else { e.value(want, Value::Convert(Convert::Float, value)) }
+            if have.lane == want.lane {
+                value
+            } else {
+                e.value(want, Value::Convert(Convert::Float, value))
+            }
         }
         _ if from.is_float() => float_to_int(e, value, to, want),
         _ if to.is_float() => int_to_float(e, value, from, want),

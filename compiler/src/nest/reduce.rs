@@ -1,18 +1,18 @@
 //! The reduction inside a register tile.
 //!
 //! Points that a padded window places outside the tensor are never computed: where a loop runs
-//! over the window its bounds are shortened, where it is unrolled the point is left out, and where
-//! neither is possible (a dilated window under a loop) the step is under a condition.
+//! over the window its bounds are shortened, and where it is unrolled the point is left out. The
+//! loops of an axis under a dilated window are cut where the window's part inside changes.
 
 use super::emit::Emitter;
-use super::expr::{Group, Point, constant, lane_of};
-use super::segments::droppable_guards;
+use super::expr::{Group, Point, lane_of};
+use super::segments::{droppable_guards, inside, reduction_of};
 use super::{Nest, TilePoint};
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{ReduceStep, Vector};
-use crate::tile::{Bin, Cmp, Lane, Reg, RegType, Stmt, Un, Value};
+use crate::tile::{Bin, Lane, Reg, RegType, Value};
 
 /// What the steps of a reduction share.
 struct Reduction<'a> {
@@ -32,7 +32,12 @@ struct Reduction<'a> {
 }
 
 /// Emits the reduction of a tile and gives the folded value of each of its points.
-pub fn reduction(nest: &mut Nest, e: &mut Emitter, points: &[TilePoint], index_error: i32) -> Vec<Option<Reg>> {
+pub fn reduction(
+    nest: &mut Nest,
+    e: &mut Emitter,
+    points: &[TilePoint],
+    index_error: i32,
+) -> Vec<Option<Reg>> {
     let Some((fold, dtype, body)) = nest.linear.fold else { return vec![None; points.len()] };
     let mut r = Reduction {
         points,
@@ -141,23 +146,25 @@ fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, grou
     }
     let extent = nest.linear.extent(var) as i64;
     let name = nest.linear.vars[var as usize].name.clone();
-    let (lo, hi, conditions) = bounds(nest, r, var);
-    if nest_borders(nest, r, var) || unroll as i64 >= extent {
-        for k in 0..extent {
+    let (lo, hi) = bounds(nest, r, var);
+    let (Some(lo), Some(hi)) = (lo.as_constant(), hi.as_constant()) else {
+        return e.repeat_bounds(&name, lo, hi, 1, |e, at| {
+            nest.place[var as usize] = at;
+            steps(nest, e, r, depth + 1, None);
+        });
+    };
+    let unroll = match nest_borders(nest, r, var) {
+        true => extent,
+        false => unroll as i64,
+    };
+    if unroll >= extent {
+        for k in lo..hi {
             nest.place[var as usize] = Affine::constant(k);
             let group = lane_group(nest, r, depth, Affine::constant(k - k % 4), k % 4, extent);
             steps(nest, e, r, depth + 1, group);
         }
         return;
     }
-    let constant = (lo.as_constant(), hi.as_constant());
-    let (Some(lo), Some(hi)) = constant else {
-        return e.repeat_bounds(&name, lo, hi, 1, |e, at| {
-            nest.place[var as usize] = at;
-            conditional(nest, e, r, depth, &conditions);
-        });
-    };
-    let unroll = if conditions.is_empty() { unroll as i64 } else { 1 };
     let full = lo + (hi - lo).max(0) / unroll * unroll;
     e.repeat(&name, lo, full, unroll, |e, at| {
         for u in 0..unroll {
@@ -166,43 +173,29 @@ fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, grou
                 true => lane_group(nest, r, depth, at.offset(u - u % 4), u % 4, extent),
                 false => None,
             };
-            match conditions.is_empty() {
-                true => steps(nest, e, r, depth + 1, group),
-                false => conditional(nest, e, r, depth, &conditions),
-            }
+            steps(nest, e, r, depth + 1, group);
         }
     });
     for k in full..hi {
         nest.place[var as usize] = Affine::constant(k);
-        conditional(nest, e, r, depth, &conditions);
+        steps(nest, e, r, depth + 1, None);
     }
 }
 
 /// The points of the innermost reduction axis that are loaded together with this one.
-fn lane_group(nest: &Nest, r: &Reduction, depth: usize, start: Affine, lane: i64, extent: i64) -> Option<Group> {
+fn lane_group(
+    nest: &Nest,
+    r: &Reduction,
+    depth: usize,
+    start: Affine,
+    lane: i64,
+    extent: i64,
+) -> Option<Group> {
     let innermost = depth + 1 == nest.schedule.reduce.len();
     let inside = !start.is_constant() || start.base + 4 <= extent;
     let wanted = nest.schedule.lane_loads == 4 && innermost && inside && r.dtype == DType::F32;
     let var = nest.schedule.reduce[depth].var;
     wanted.then_some(Group { var, start, lanes: 4, lane: lane as u8 })
-}
-
-fn conditional(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, conditions: &[Guard]) {
-    let i64s = RegType { lane: Lane::I64, lanes: 1 };
-    let mask = RegType { lane: Lane::M64, lanes: 1 };
-    let mut inside: Option<Reg> = None;
-    for guard in conditions {
-        let form = guard.form.map_vars(|v| nest.place[v as usize].clone());
-        let index = e.value(i64s, Value::Index(form, 0));
-        let extent = e.value(i64s, Value::Const(guard.extent as u64));
-        let ok = e.value(mask, Value::Cmp(Cmp::LtU, index, extent));
-        inside = Some(inside.map_or(ok, |before| e.value(mask, Value::Bin(Bin::And, before, ok))));
-    }
-    let Some(cond) = inside else { return steps(nest, e, r, depth + 1, None) };
-    e.open();
-    steps(nest, e, r, depth + 1, None);
-    let then = e.close();
-    e.push(Stmt::If { cond, then, otherwise: Vec::new() });
 }
 
 /// Whether a guard ties `var` to an axis whose tile reaches over the border: then each point is
@@ -214,37 +207,33 @@ fn nest_borders(nest: &Nest, r: &Reduction, var: u32) -> bool {
         .any(|g| g.form.coefficient(var) != 0 && g.form.terms.iter().any(|&(v, _)| v != var && border(v)))
 }
 
-/// Loop bounds of a reduction axis that keep its guards, and the guards they cannot express.
-fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound, Vec<Guard>) {
+/// Loop bounds of a reduction axis that keep its guards.
+fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound) {
     let extent = nest.linear.extent(var) as i64;
     let (mut lo, mut hi) = (vec![Affine::constant(0)], vec![Affine::constant(extent)]);
-    let mut conditions = Vec::new();
     for guard in r.guards.iter().filter(|g| g.form.coefficient(var) != 0) {
-        let tiled = |v: u32| nest.current[v as usize].is_some_and(|s| s.points > 1);
-        if guard.form.terms.iter().any(|&(v, _)| v != var && tiled(v)) {
-            // Interior of a tiled axis: inside whatever the window does.
+        let axis = guard.form.terms.iter().map(|t| t.0).find(|&v| v != var);
+        let segment = axis.and_then(|a| nest.current[a as usize]);
+        if segment.is_some_and(|s| s.points > 1) {
+            // Interior of a tiled axis: inside whatever the window does; border: point by point.
             continue;
         }
         let step = guard.form.coefficient(var);
         let mut rest = guard.form.clone();
         rest.add_term(var, -step);
-        let other_reduction = rest.terms.iter().any(|&(v, _)| nest.linear.vars[v as usize].reduce);
-        let rest = rest.map_vars(|v| nest.place[v as usize].clone());
-        let last = guard.extent as i64 - 1;
-        match (rest.is_constant(), step) {
-            _ if other_reduction => conditions.push(guard.clone()),
-            (true, step) if step > 0 => {
-                lo.push(Affine::constant(-(rest.base.div_euclid(step))));
-                hi.push(Affine::constant((last - rest.base).div_euclid(step) + 1));
-            }
-            (false, 1) => {
-                lo.push(rest.scaled(-1));
-                hi.push(rest.scaled(-1).offset(last + 1));
-            }
-            _ => conditions.push(guard.clone()),
+        let placed = rest.map_vars(|v| nest.place[v as usize].clone());
+        if step == 1 && !placed.is_constant() {
+            lo.push(placed.scaled(-1));
+            hi.push(placed.scaled(-1).offset(guard.extent as i64));
+            continue;
         }
+        // Constant over the segment, which ends where the window changes.
+        let start = rest.eval(|_| segment.map_or(0, |s| s.start as i64));
+        let (first, end) = inside(nest.linear, guard, var, start);
+        lo.push(Affine::constant(first));
+        hi.push(Affine::constant(end));
     }
-    (tightest(lo, i64::max), tightest(hi, i64::min), conditions)
+    (tightest(lo, i64::max), tightest(hi, i64::min))
 }
 
 /// Joins the constant forms of a bound into one.
@@ -292,7 +281,7 @@ fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Gr
     };
     for (i, tile_point) in r.points.iter().enumerate() {
         let place = nest.place_of(tile_point);
-        if outside(r, &place) {
+        if outside(nest, r, &place) {
             continue;
         }
         let point = Point {
@@ -313,17 +302,27 @@ fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Gr
 }
 
 /// Whether a guard is known to fail at a point.
-fn outside(r: &Reduction, place: &[Affine]) -> bool {
+fn outside(nest: &Nest, r: &Reduction, place: &[Affine]) -> bool {
     r.guards.iter().any(|g| {
         let form = g.form.map_vars(|v| place[v as usize].clone());
-        form.is_constant() && !(0..g.extent as i64).contains(&form.base)
+        let known = match reduction_of(nest.linear, g) {
+            None => g.form.eval(|v| match (place[v as usize].is_constant(), nest.current[v as usize]) {
+                (false, Some(segment)) => segment.start as i64,
+                _ => place[v as usize].base,
+            }),
+            Some(_) if form.is_constant() => form.base,
+            Some(_) => return false,
+        };
+        !(0..g.extent as i64).contains(&known)
     })
 }
 
 fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
     let ty = e.ty(acc);
     let product = match &nest.linear.nodes[r.body as usize] {
-        Node::Op(Op::Mul, args) if r.fold == Fold::Sum && matches!(ty.lane, Lane::F32 | Lane::F64) => Some(args),
+        Node::Op(Op::Mul, args) if r.fold == Fold::Sum && matches!(ty.lane, Lane::F32 | Lane::F64) => {
+            Some(args)
+        }
         _ => None,
     };
     if let Some(args) = product {

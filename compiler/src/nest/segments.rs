@@ -35,14 +35,47 @@ pub fn droppable_guards(linear: &Linear) -> Vec<Guard> {
         Node::Load { guards, dynamic, .. } if dynamic.is_empty() => guards.clone(),
         _ => Vec::new(),
     };
-    match node(body) {
+    let found = match node(body) {
         n @ Node::Load { fill: Some(f), .. } if *f == identity => guards_of(n),
         // A sum of products: a factor that is zero drops the product.
         Node::Op(crate::scalar::Op::Mul, args) if fold == crate::scalar::Fold::Sum => {
             args.iter().map(|&a| stripped(a)).filter(|n| is_zero(n)).flat_map(guards_of).collect()
         }
         _ => Vec::new(),
-    }
+    };
+    let simple = |g: &Guard| {
+        let reduce = g.form.terms.iter().filter(|t| linear.vars[t.0 as usize].reduce).count();
+        reduce <= 1 && g.form.terms.len() - reduce <= 1 && g.form.terms.iter().all(|t| t.1 > 0)
+    };
+    if found.iter().all(simple) { found } else { Vec::new() }
+}
+
+/// The points of a guard's reduction axis that lie inside, where the other index stands at `rest`.
+pub fn inside(linear: &Linear, guard: &Guard, reduction: u32, rest: i64) -> (i64, i64) {
+    let step = guard.form.coefficient(reduction);
+    let lo = -(rest.div_euclid(step));
+    let hi = (guard.extent as i64 - 1 - rest).div_euclid(step) + 1;
+    (lo.max(0), hi.min(linear.extent(reduction) as i64))
+}
+
+/// A guard's reduction axis, if it has one.
+pub fn reduction_of(linear: &Linear, guard: &Guard) -> Option<u32> {
+    guard.form.terms.iter().map(|t| t.0).find(|&v| linear.vars[v as usize].reduce)
+}
+
+/// What part of the reduction axes lies inside at one point of an axis, for guards that loop
+/// bounds cannot express: those of dilated windows, and those without a window.
+fn window_at(linear: &Linear, guards: &[Guard], var: u32, at: i64) -> Vec<(i64, i64)> {
+    let involved = guards.iter().filter(|g| g.form.coefficient(var) != 0);
+    let windows = involved.filter_map(|guard| {
+        let rest = guard.form.base + guard.form.coefficient(var) * at;
+        match reduction_of(linear, guard) {
+            Some(r) if guard.form.coefficient(r) == 1 => None,
+            Some(r) => Some(inside(linear, guard, r, rest)),
+            None => Some((0, i64::from((0..guard.extent as i64).contains(&rest)))),
+        }
+    });
+    windows.collect()
 }
 
 /// Cuts an axis into tiles.
@@ -52,11 +85,15 @@ pub fn segments(linear: &Linear, schedule: &Schedule, guards: &[Guard], var: u32
     let (safe_lo, safe_hi) = safe_range(linear, guards, var, extent);
     let mut list: Vec<Segment> = Vec::new();
     let mut start = 0;
+    let window = |at: usize| window_at(linear, guards, var, at as i64);
+    let alike = |a: usize, b: usize| points > 1 || window(a) == window(b);
     while start < extent {
         let tile = points.min(extent - start);
         let border = points > 1 && ((start as i64) < safe_lo || (start + tile) as i64 > safe_hi);
         match list.last_mut() {
-            Some(last) if !border && !last.border && last.points == tile => last.count += 1,
+            Some(last) if !border && !last.border && last.points == tile && alike(last.start, start) => {
+                last.count += 1
+            }
             _ => list.push(Segment { start, points: tile, count: 1, border }),
         }
         start += tile;

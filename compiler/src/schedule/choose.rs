@@ -4,7 +4,7 @@
 //! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
 //! *pointwise* definition wants long vectors. Goldens of the decisions: `tests/golden/schedule`.
 
-use super::linear::{Linear, Node};
+use super::linear::{Guard, Linear, Node};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::DType;
 use crate::scalar::{Fold, Op};
@@ -57,7 +57,11 @@ pub fn choose(linear: &Linear, target: &Target) -> Schedule {
 
 /// The load nodes an expression is computed from, without those inside indices.
 fn loads(linear: &Linear, root: u32) -> Vec<&Node> {
-    value_nodes(linear, root).into_iter().map(|e| &linear.nodes[e as usize]).filter(|n| matches!(n, Node::Load { .. })).collect()
+    value_nodes(linear, root)
+        .into_iter()
+        .map(|e| &linear.nodes[e as usize])
+        .filter(|n| matches!(n, Node::Load { .. }))
+        .collect()
 }
 
 /// The expressions that are computed in lanes: those of indices are scalars.
@@ -84,7 +88,9 @@ fn lanes_possible(linear: &Linear) -> bool {
         let dtype = linear.types[e as usize];
         let narrow = !matches!(dtype, DType::F64 | DType::I64 | DType::U64);
         let divides = match &linear.nodes[e as usize] {
-            Node::Op(Op::Div | Op::Rem | Op::Mod | Op::Pow, args) => !linear.types[args[0] as usize].is_float(),
+            Node::Op(Op::Div | Op::Rem | Op::Mod | Op::Pow, args) => {
+                !linear.types[args[0] as usize].is_float()
+            }
             _ => false,
         };
         narrow && !divides
@@ -129,13 +135,15 @@ fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
     };
     let axes = linear.axes().filter_map(|v| Some((cost(v)?, Vector::Axis { var: v, lanes })));
     let reductions = linear.reductions().filter_map(|v| {
-        let plain = |l: &&Node| matches!(l, Node::Load { guards, .. } if guards.is_empty()) && follows(linear, l, v);
+        let plain =
+            |l: &&Node| matches!(l, Node::Load { guards, .. } if guards.is_empty()) && follows(linear, l, v);
         let fits = body.iter().all(plain) && linear.extent(v) >= 4 && lane_fold(linear);
         let filled = linear.extent(v) as f64 / linear.extent(v).div_ceil(lanes) as f64;
         let inner: f64 = body.iter().map(|l| load_cost(linear, l, v, lanes, false)).sum::<f64>() + 0.5;
         fits.then_some((folded * inner / filled + 12.0, Vector::Reduction { var: v, lanes }))
     });
-    let scalar = folded * (body.len() as f64 + 0.5) * f64::from(linear.fold.is_some()) + finish.len() as f64 + 1.0;
+    let scalar =
+        folded * (body.len() as f64 + 0.5) * f64::from(linear.fold.is_some()) + finish.len() as f64 + 1.0;
     (axes.chain(reductions).chain([(scalar + 0.5, Vector::None)]))
         .min_by(|a, b| a.0.total_cmp(&b.0))
         .map_or(Vector::None, |best| best.1)
@@ -143,7 +151,9 @@ fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
 
 /// Folds over truth values and narrow types are not done over lanes.
 fn lane_fold(linear: &Linear) -> bool {
-    linear.fold.is_some_and(|(_, dtype, _)| matches!(dtype, DType::F32 | DType::I32 | DType::F16 | DType::BF16))
+    linear
+        .fold
+        .is_some_and(|(_, dtype, _)| matches!(dtype, DType::F32 | DType::I32 | DType::F16 | DType::BF16))
 }
 
 /// A fold over lanes: one point at a time, several chains.
@@ -190,15 +200,18 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let rows = reused.or_else(|| best(others.clone()));
     let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
     let by_lane = core.by_lane && broadcast && lane_factor(linear, product, var);
-    let (m, v) = best_tile(linear, target, core, rows, var, Operands { shared: reused.is_some(), broadcast, by_lane });
+    let (m, v) =
+        best_tile(linear, target, core, rows, var, Operands { shared: reused.is_some(), broadcast, by_lane });
     let mut tile = vec![(var, v)];
     tile.extend(rows.map(|r| (r, m)));
     let order = loop_order(linear, target, product, rows, (var, v * lanes), m);
     let pack = match product {
-        Some(_) => (0..linear.buffers.len() as u32).filter(|&o| linear.buffers[o as usize].constant).collect(),
+        Some(_) => {
+            (0..linear.buffers.len() as u32).filter(|&o| linear.buffers[o as usize].constant).collect()
+        }
         None => Vec::new(),
     };
-    let reduce = reduction_steps(linear, product, var, m * v, by_lane);
+    let reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v, by_lane);
     Schedule { vector, tile, order, reduce, pack, lane_loads: if by_lane { 4 } else { 1 } }
 }
 
@@ -206,7 +219,9 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
 fn lane_factor(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> bool {
     let Some((a, b)) = product else { return false };
     let unit = |n: &Node| match n {
-        Node::Load { addr, .. } => linear.reductions().any(|r| addr.coefficient(r) == 1 && linear.extent(r) >= 4),
+        Node::Load { addr, .. } => {
+            linear.reductions().any(|r| addr.coefficient(r) == 1 && linear.extent(r) >= 4)
+        }
         _ => false,
     };
     [a, b].iter().any(|f| !walks(f, var) && unit(f))
@@ -253,7 +268,9 @@ fn best_tile(
     let mut best = (f64::INFINITY, (1, 1));
     for v in 1..=vectors.min(8) {
         for m in (1..=row_extent.min(16)).filter(|&m| fits(m, v)) {
-            let tiles = |extent: usize, step: usize| [(extent / step, step), (usize::from(extent % step > 0), extent % step)];
+            let tiles = |extent: usize, step: usize| {
+                [(extent / step, step), (usize::from(extent % step > 0), extent % step)]
+            };
             let total: f64 = (tiles(row_extent, m).iter())
                 .flat_map(|&(rn, rm)| tiles(vectors, v).map(|(vn, vv)| (rn * vn) as f64 * cycles(rm, vv)))
                 .sum();
@@ -299,7 +316,8 @@ fn loop_order(
         _ => 4.0,
     };
     let (vector_bytes, row_bytes) = (bytes(vectors), bytes(broadcast));
-    let row_tiles: usize = free.iter().map(|&v| linear.extent(v).div_ceil(if Some(v) == rows { m } else { 1 })).product();
+    let row_tiles: usize =
+        free.iter().map(|&v| linear.extent(v).div_ceil(if Some(v) == rows { m } else { 1 })).product();
     let vector_tiles = linear.extent(var).div_ceil(width);
     let outer_cost = (row_bytes * vector_tiles) as f64 * again(row_bytes) + vector_bytes as f64;
     let inner_cost = (vector_bytes * row_tiles) as f64 * again(vector_bytes) + row_bytes as f64;
@@ -314,13 +332,23 @@ fn reduction_steps(
     linear: &Linear,
     product: Option<(&Node, &Node)>,
     var: u32,
+    rows: Option<u32>,
     tile: usize,
     by_lane: bool,
 ) -> Vec<ReduceStep> {
-    let guarded = |r: u32| {
-        let has = |n: &Node| matches!(n, Node::Load { guards, .. } if guards.iter().any(|g| g.form.coefficient(r) != 0));
-        linear.nodes.iter().any(has)
+    let guards: Vec<&Guard> = (linear.nodes.iter())
+        .flat_map(|n| match n {
+            Node::Load { guards, .. } => guards.as_slice(),
+            _ => &[],
+        })
+        .collect();
+    // A window that moves with a loop has bounds that move with it, and so is a loop itself; it
+    // goes outside of the windows that the tile's rows hold still.
+    let moving = |r: u32| {
+        let axis = |v: u32| !linear.vars[v as usize].reduce && Some(v) != rows;
+        guards.iter().any(|g| g.form.coefficient(r) != 0 && g.form.terms.iter().any(|t| axis(t.0)))
     };
+    let guarded = |r: u32| guards.iter().any(|g| g.form.coefficient(r) != 0);
     let stride = |r: u32| -> i64 {
         let walk = |n: &Node| match n {
             Node::Load { addr, .. } if !walks(n, var) || product.is_none() => addr.coefficient(r).abs(),
@@ -332,12 +360,14 @@ fn reduction_steps(
         }
     };
     let mut order: Vec<u32> = linear.reductions().collect();
-    order.sort_by_key(|&r| (!guarded(r), -stride(r)));
+    order.sort_by_key(|&r| (!moving(r), !guarded(r), -stride(r)));
     let mut unrolled = tile;
     let mut steps: Vec<ReduceStep> = Vec::new();
     for (depth, &r) in order.iter().rev().enumerate() {
         let extent = linear.extent(r);
-        let unroll = if extent * unrolled <= UNROLLED {
+        let unroll = if moving(r) {
+            1
+        } else if extent * unrolled <= UNROLLED {
             extent
         } else if depth > 0 {
             1

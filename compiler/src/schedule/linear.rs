@@ -68,23 +68,10 @@ pub enum Node {
     Const(Scalar),
     Index(Affine),
     Acc,
-    Load {
-        operand: u32,
-        addr: Affine,
-        dynamic: Vec<DynamicIndex>,
-        guards: Vec<Guard>,
-        fill: Option<Scalar>,
-    },
+    Load { operand: u32, addr: Affine, dynamic: Vec<DynamicIndex>, guards: Vec<Guard>, fill: Option<Scalar> },
     Op(Op, Vec<ExprId>),
-    Cast {
-        to: DType,
-        saturate: bool,
-        arg: ExprId,
-    },
-    Bitcast {
-        to: DType,
-        arg: ExprId,
-    },
+    Cast { to: DType, saturate: bool, arg: ExprId },
+    Bitcast { to: DType, arg: ExprId },
 }
 
 impl Node {
@@ -237,7 +224,8 @@ impl Linear {
     }
 
     fn retain_vars(&mut self, keep: &[u32]) {
-        let place = |v: u32| keep.iter().position(|&k| k == v).map_or(Affine::constant(0), |p| Affine::var(p as u32));
+        let place =
+            |v: u32| keep.iter().position(|&k| k == v).map_or(Affine::constant(0), |p| Affine::var(p as u32));
         self.renumber(&place);
         self.vars = keep.iter().map(|&v| self.vars[v as usize].clone()).collect();
     }

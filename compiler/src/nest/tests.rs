@@ -1,0 +1,193 @@
+//! Every schedule computes what the naive loops compute.
+
+use super::nest;
+use crate::base::{DType, TensorType};
+use crate::definition::{DefBuilder, Definition};
+use crate::scalar::{Fold, Op, Scalar};
+use crate::schedule::linear::{Layout, Linear};
+use crate::schedule::{Schedule, choose::choose};
+use crate::tile::interpret;
+
+const TARGETS: [(&str, &str); 4] =
+    [("x86_64", "x86-64-v4"), ("x86_64", "x86-64-v3"), ("x86_64", "x86-64"), ("aarch64", "cortex-a53")];
+
+fn f32s(shape: &[usize]) -> TensorType {
+    TensorType::new(DType::F32, shape)
+}
+
+/// A 2-D convolution over `[n, c, h, w]`, padded by 1, with bias and relu.
+fn conv(
+    channels: (usize, usize),
+    size: (usize, usize),
+    kernel: usize,
+    stride: i64,
+    dilation: i64,
+) -> Definition {
+    let (c, o) = channels;
+    let out = |d: usize| (d + 2 - dilation as usize * (kernel - 1) - 1) / stride as usize + 1;
+    let (x, w, bias) = (f32s(&[1, c, size.0, size.1]), f32s(&[o, c, kernel, kernel]), f32s(&[o]));
+    let y = f32s(&[1, o, out(size.0), out(size.1)]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (ic, kh, kw) = (b.reduce("c", c), b.reduce("kh", kernel), b.reduce("kw", kernel));
+    let at = |b: &DefBuilder, axis: usize, k: &crate::base::Affine| {
+        b.var(axis).scaled(stride).plus_scaled(k, dilation).offset(-1)
+    };
+    let index = vec![b.var(0), ic.clone(), at(&b, 2, &kh), at(&b, 3, &kw)];
+    let data = b.load_padded(0, &x, index, Scalar::from_f64(DType::F32, 0.0));
+    let weights = vec![b.var(1), ic, kh, kw];
+    let weights = b.load(1, &w, weights);
+    let product = b.op(Op::Mul, &[data, weights]);
+    let acc = b.fold(Fold::Sum, product);
+    let add = vec![b.var(1)];
+    let add = b.load(2, &bias, add);
+    let sum = b.op(Op::Add, &[acc, add]);
+    let zero = b.number(DType::F32, 0.0);
+    let relu = b.op(Op::Max, &[sum, zero]);
+    b.finish("conv", 3, &y, relu)
+}
+
+fn depthwise(c: usize, size: (usize, usize), stride: i64) -> Definition {
+    let (x, w) = (f32s(&[1, c, size.0, size.1]), f32s(&[c, 1, 3, 3]));
+    let y = f32s(&[1, c, (size.0 - 1) / stride as usize + 1, (size.1 - 1) / stride as usize + 1]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (kh, kw) = (b.reduce("kh", 3), b.reduce("kw", 3));
+    let index = vec![
+        b.var(0),
+        b.var(1),
+        b.var(2).scaled(stride).plus(&kh).offset(-1),
+        b.var(3).scaled(stride).plus(&kw).offset(-1),
+    ];
+    let data = b.load_padded(0, &x, index, Scalar::from_f64(DType::F32, 0.0));
+    let weights = vec![b.var(1), crate::base::Affine::constant(0), kh, kw];
+    let weights = b.load(1, &w, weights);
+    let product = b.op(Op::Mul, &[data, weights]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("depthwise", 2, &y, acc)
+}
+
+fn matmul(m: usize, n: usize, k: usize) -> Definition {
+    let (a, w, y) = (f32s(&[m, k]), f32s(&[k, n]), f32s(&[m, n]));
+    let mut b = DefBuilder::new(&y.shape);
+    let kk = b.reduce("k", k);
+    let left = vec![b.var(0), kk.clone()];
+    let left = b.load(0, &a, left);
+    let right = vec![kk, b.var(1)];
+    let right = b.load(1, &w, right);
+    let product = b.op(Op::Mul, &[left, right]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("matmul", 2, &y, acc)
+}
+
+fn row_max(m: usize, n: usize) -> Definition {
+    let (x, y) = (f32s(&[m, n]), f32s(&[m]));
+    let mut b = DefBuilder::new(&y.shape);
+    let k = b.reduce("k", n);
+    let index = vec![b.var(0), k];
+    let element = b.load(0, &x, index);
+    let acc = b.fold(Fold::Max, element);
+    b.finish("row_max", 1, &y, acc)
+}
+
+fn silu(shape: &[usize]) -> Definition {
+    let x = f32s(shape);
+    let mut b = DefBuilder::new(shape);
+    let value = b.load_broadcast(0, &x);
+    let gate = b.op(Op::Sigmoid, &[value]);
+    let product = b.op(Op::Mul, &[value, gate]);
+    b.finish("silu", 1, &x, product)
+}
+
+fn max_pool(c: usize, h: usize, w: usize) -> Definition {
+    let (x, y) = (f32s(&[1, c, h, w]), f32s(&[1, c, h.div_ceil(2), w.div_ceil(2)]));
+    let mut b = DefBuilder::new(&y.shape);
+    let (kh, kw) = (b.reduce("kh", 3), b.reduce("kw", 3));
+    let index = vec![
+        b.var(0),
+        b.var(1),
+        b.var(2).scaled(2).plus(&kh).offset(-1),
+        b.var(3).scaled(2).plus(&kw).offset(-1),
+    ];
+    let data = b.load_padded(0, &x, index, Scalar::lowest(DType::F32));
+    let acc = b.fold(Fold::Max, data);
+    b.finish("pool", 1, &y, acc)
+}
+
+/// Runs one schedule in the interpreter on small whole numbers, whose sums are exact in any order.
+fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
+    let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
+    crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
+    let mut buffers: Vec<Vec<u8>> = Vec::new();
+    for (i, buffer) in linear.buffers.iter().enumerate() {
+        let elems = (0..buffer.elems).map(|j| ((j * 7 + i * 3) % 11) as f32 - 5.0);
+        let data: Vec<u8> = elems.flat_map(|v| v.to_le_bytes()).collect();
+        let packed = constant[i].then(|| nested.packed(linear, i as u32, &data)).flatten();
+        buffers.push(packed.unwrap_or(data));
+    }
+    buffers.push(vec![0; linear.output.elems * 4]);
+    let code = interpret(&nested.kernel, &mut buffers).expect("the kernel runs");
+    assert_eq!(code, 0);
+    buffers.pop().expect("the output")
+}
+
+fn check(def: &Definition, constant: &[bool], channels_last: bool) {
+    let layout = |ty: &TensorType| match (channels_last, ty.rank()) {
+        (true, 4) => Layout::permuted(&ty.shape, &[0, 2, 3, 1]),
+        _ => Layout::dense(&ty.shape),
+    };
+    let layouts: Vec<Layout> = (def.operands.iter().zip(constant))
+        .map(|(o, &constant)| if constant { Layout::dense(&o.ty.shape) } else { layout(&o.ty) })
+        .collect();
+    let linear = Linear::new(def, &layouts, constant, &layout(&def.output.ty));
+    let expected = run(&linear, &Schedule::naive(&linear), &vec![false; constant.len()]);
+    for (triple, cpu) in TARGETS {
+        let target = crate::target::resolve(triple, cpu).expect("the target is known");
+        let schedule = choose(&linear, &target);
+        let got = run(&linear, &schedule, constant);
+        assert!(got == expected, "{cpu}: {}", schedule.display(&linear));
+    }
+}
+
+#[test]
+fn convolutions_agree_with_the_naive_loops() {
+    for channels_last in [true, false] {
+        check(&conv((3, 20), (9, 13), 3, 1, 1), &[false, true, true], channels_last);
+        check(&conv((3, 40), (17, 33), 3, 2, 1), &[false, true, true], channels_last);
+        check(&conv((24, 10), (5, 7), 3, 1, 1), &[false, true, true], channels_last);
+        check(&conv((6, 18), (12, 15), 3, 1, 2), &[false, true, true], channels_last);
+        check(&conv((32, 48), (7, 7), 1, 1, 1), &[false, true, true], channels_last);
+        check(&conv((4, 17), (30, 40), 5, 2, 1), &[false, true, true], channels_last);
+    }
+}
+
+#[test]
+fn depthwise_convolutions_agree_with_the_naive_loops() {
+    for stride in [1, 2] {
+        check(&depthwise(35, (9, 31), stride), &[false, true], true);
+        check(&depthwise(8, (5, 3), stride), &[false, true], true);
+        check(&depthwise(5, (6, 20), stride), &[false, true], false);
+    }
+}
+
+#[test]
+fn matrix_products_agree_with_the_naive_loops() {
+    for (m, n, k) in [(1, 12, 64), (1, 640, 33), (50, 70, 19), (128, 48, 64), (7, 5, 3), (16, 1, 40)] {
+        check(&matmul(m, n, k), &[false, true], false);
+        check(&matmul(m, n, k), &[false, false], false);
+    }
+}
+
+#[test]
+fn folds_over_lanes_and_windows_agree_with_the_naive_loops() {
+    check(&row_max(3, 103), &[false], false);
+    check(&row_max(40, 6), &[false], false);
+    for channels_last in [true, false] {
+        check(&max_pool(19, 12, 13), &[false], channels_last);
+        check(&max_pool(4, 40, 40), &[false], channels_last);
+    }
+}
+
+#[test]
+fn element_wise_work_agrees_with_the_naive_loops() {
+    check(&silu(&[3, 5, 41]), &[false], false);
+    check(&silu(&[2]), &[false], false);
+}
