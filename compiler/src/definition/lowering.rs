@@ -146,22 +146,35 @@ impl Lowering {
 }
 
 impl Stage {
-    /// The values the stage reads.
+    /// The values the stage reads; for a loop, those outside of it.
     pub fn reads(&self) -> Vec<ValueId> {
         match self {
             Stage::Define(d) => d.operands.iter().map(|o| o.value).collect(),
             Stage::Routine(r) => r.values(|access| access != Access::Write),
             Stage::Reshape { from, .. } => vec![*from],
+            Stage::Repeat(r) => r.reads(),
         }
     }
 
-    /// The values the stage writes.
+    /// The values the stage writes; for a loop, those outside of it.
     pub fn writes(&self) -> Vec<ValueId> {
         match self {
             Stage::Define(d) => vec![d.output.value],
             Stage::Routine(r) => r.values(|access| access != Access::Read),
             Stage::Reshape { to, .. } => vec![*to],
+            Stage::Repeat(r) => r.writes(),
         }
+    }
+}
+
+impl Repeat {
+    /// The values outside that the loop reads.
+    pub fn reads(&self) -> Vec<ValueId> {
+        let inside: Vec<ValueId> =
+            self.entry().into_iter().chain(self.body.iter().flat_map(Stage::writes)).collect();
+        let wholes = self.slices.iter().filter(|s| !s.written).map(|s| s.whole);
+        let body = self.body.iter().flat_map(Stage::reads).filter(|v| !inside.contains(v));
+        wholes.chain(self.carries.iter().map(|c| c.initial)).chain(body).collect()
     }
 }
 

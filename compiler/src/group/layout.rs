@@ -17,11 +17,7 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
     for (v, value) in lowering.values.iter().enumerate() {
         free[v] &= value.constant.is_none() && value.ty.rank() > 2;
     }
-    for stage in &lowering.stages {
-        if !matches!(stage, Stage::Define(_)) {
-            stage.reads().into_iter().chain(stage.writes()).for_each(|v| free[v as usize] = false);
-        }
-    }
+    fix(&lowering.stages, &mut free);
     let mut votes: Vec<Vec<u64>> = lowering.values.iter().map(|v| vec![0; v.ty.rank()]).collect();
     for def in definitions(lowering) {
         vote(lowering, def, &mut votes);
@@ -42,11 +38,36 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
     (0..lowering.values.len()).map(layout).collect()
 }
 
-fn definitions(lowering: &Lowering) -> impl Iterator<Item = &Definition> {
-    lowering.stages.iter().filter_map(|s| match s {
-        Stage::Define(d) => Some(d),
-        _ => None,
-    })
+/// What routines, reshapes of dense memory and loops touch keeps its order.
+fn fix(stages: &[Stage], free: &mut [bool]) {
+    for stage in stages {
+        let mut touched = stage.reads();
+        touched.extend(stage.writes());
+        match stage {
+            Stage::Define(_) => continue,
+            Stage::Repeat(r) => {
+                touched.extend(r.entry().into_iter().chain(r.exit()));
+                fix(&r.body, free);
+            }
+            _ => {}
+        }
+        touched.into_iter().for_each(|v| free[v as usize] = false);
+    }
+}
+
+fn definitions(lowering: &Lowering) -> Vec<&Definition> {
+    fn collect<'a>(stages: &'a [Stage], found: &mut Vec<&'a Definition>) {
+        for stage in stages {
+            match stage {
+                Stage::Define(d) => found.push(d),
+                Stage::Repeat(r) => collect(&r.body, found),
+                _ => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&lowering.stages, &mut found);
+    found
 }
 
 /// The loads in a definition's fold: value and index.

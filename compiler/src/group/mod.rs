@@ -12,13 +12,25 @@ mod rewrite;
 
 pub use layout::layouts;
 
-use crate::definition::{Definition, Lowering, Stage, ValueId};
+use crate::definition::{Definition, LoweredValue, Lowering, Stage, ValueId};
 use std::collections::HashMap;
 
 /// Fuses a lowering in place. `outputs` are the values that must be written.
 pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
-    affine_reshapes(lowering);
-    let mut grouping = Grouping { lowering, outputs };
+    let mut stages = std::mem::take(&mut lowering.stages);
+    fuse_stages(&lowering.values, &mut stages, outputs);
+    lowering.stages = stages;
+}
+
+fn fuse_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[ValueId]) {
+    for stage in stages.iter_mut() {
+        if let Stage::Repeat(repeat) = stage {
+            let wanted = repeat.exit();
+            fuse_stages(values, &mut repeat.body, &wanted);
+        }
+    }
+    affine_reshapes(values, stages);
+    let mut grouping = Grouping { stages, outputs };
     grouping.drop_dead();
     while grouping.fuse_once() {
         grouping.drop_dead();
@@ -29,10 +41,10 @@ pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
 }
 
 /// Turns reshapes into copies with affine indices where the shapes allow it.
-fn affine_reshapes(lowering: &mut Lowering) {
-    for stage in &mut lowering.stages {
+fn affine_reshapes(values: &[LoweredValue], stages: &mut [Stage]) {
+    for stage in stages {
         if let Stage::Reshape { from, to } = *stage {
-            let (source, target) = (&lowering.values[from as usize], &lowering.values[to as usize]);
+            let (source, target) = (&values[from as usize], &values[to as usize]);
             let copy = reshape::reshape_copy(&target.name, (from, &source.ty), (to, &target.ty));
             if let Some(copy) = copy {
                 *stage = Stage::Define(copy);
@@ -42,7 +54,7 @@ fn affine_reshapes(lowering: &mut Lowering) {
 }
 
 struct Grouping<'a> {
-    lowering: &'a mut Lowering,
+    stages: &'a mut Vec<Stage>,
     outputs: &'a [ValueId],
 }
 
@@ -50,7 +62,7 @@ impl Grouping<'_> {
     /// For each value, the stages that read it.
     fn readers(&self) -> HashMap<ValueId, Vec<usize>> {
         let mut readers: HashMap<ValueId, Vec<usize>> = HashMap::new();
-        for (i, stage) in self.lowering.stages.iter().enumerate() {
+        for (i, stage) in self.stages.iter().enumerate() {
             stage.reads().into_iter().for_each(|v| readers.entry(v).or_default().push(i));
         }
         readers
@@ -59,14 +71,14 @@ impl Grouping<'_> {
     /// For each value, the stages that write it.
     fn writers(&self) -> HashMap<ValueId, Vec<usize>> {
         let mut writers: HashMap<ValueId, Vec<usize>> = HashMap::new();
-        for (i, stage) in self.lowering.stages.iter().enumerate() {
+        for (i, stage) in self.stages.iter().enumerate() {
             stage.writes().into_iter().for_each(|v| writers.entry(v).or_default().push(i));
         }
         writers
     }
 
     fn definition(&self, stage: usize) -> Option<&Definition> {
-        match &self.lowering.stages[stage] {
+        match &self.stages[stage] {
             Stage::Define(d) => Some(d),
             _ => None,
         }
@@ -76,15 +88,15 @@ impl Grouping<'_> {
     fn drop_dead(&mut self) {
         loop {
             let readers = self.readers();
-            let before = self.lowering.stages.len();
+            let before = self.stages.len();
             let outputs = self.outputs;
-            self.lowering.stages.retain(|stage| match stage {
+            self.stages.retain(|stage| match stage {
                 Stage::Define(d) => {
                     readers.contains_key(&d.output.value) || outputs.contains(&d.output.value)
                 }
                 _ => true,
             });
-            if self.lowering.stages.len() == before {
+            if self.stages.len() == before {
                 return;
             }
         }
@@ -93,9 +105,9 @@ impl Grouping<'_> {
     /// One round of fusion over all stages; whether anything changed.
     fn fuse_once(&mut self) -> bool {
         let (readers, writers) = (self.readers(), self.writers());
-        let mut touched = vec![false; self.lowering.stages.len()];
+        let mut touched = vec![false; self.stages.len()];
         let mut changed = false;
-        for producer in 0..self.lowering.stages.len() {
+        for producer in 0..self.stages.len() {
             let Some(def) = self.definition(producer) else { continue };
             let value = def.output.value;
             let reading = readers.get(&value).cloned().unwrap_or_default();
@@ -107,7 +119,7 @@ impl Grouping<'_> {
             for &reader in &reading {
                 let fused = self.fused(producer, reader, only_reader);
                 if let Some(fused) = fused {
-                    self.lowering.stages[reader] = Stage::Define(fused);
+                    self.stages[reader] = Stage::Define(fused);
                     (touched[reader], touched[producer], changed) = (true, true, true);
                 }
             }
@@ -125,7 +137,7 @@ impl Grouping<'_> {
     /// Makes one copy unnecessary; whether there was one.
     fn forward_once(&mut self) -> bool {
         let (readers, writers) = (self.readers(), self.writers());
-        (0..self.lowering.stages.len()).any(|copy| self.forward(copy, &readers, &writers))
+        (0..self.stages.len()).any(|copy| self.forward(copy, &readers, &writers))
     }
 
     fn forward(
@@ -152,8 +164,8 @@ impl Grouping<'_> {
                 None => return false,
             }
         }
-        moved.into_iter().for_each(|(i, def)| self.lowering.stages[i] = Stage::Define(def));
-        self.lowering.stages.remove(copy);
+        moved.into_iter().for_each(|(i, def)| self.stages[i] = Stage::Define(def));
+        self.stages.remove(copy);
         true
     }
 }

@@ -1,5 +1,12 @@
 //! The program: kernels in order, and a place for every tensor.
 
+mod arena;
+mod build;
+mod interpret;
+
+pub use build::{Request, build};
+pub use interpret::interpret;
+
 use crate::base::TensorType;
 use crate::graph::Symbol;
 use crate::tile::Kernel;

@@ -1,0 +1,519 @@
+//! Stages to a program: a kernel per definition, a place per value, steps in order.
+
+use super::arena::{self, ALIGN, Live};
+use super::{Arg, Base, Constant, Interface, Program, Step};
+use crate::base::{TensorType, abi};
+use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, ValueId};
+use crate::error::{Error, Result};
+use crate::nest::nest;
+use crate::scalar::{Fold, Op};
+use crate::schedule::choose::choose;
+use crate::schedule::linear::{Layout, Linear, Node};
+use crate::target::Target;
+use crate::tile::Kernel;
+use std::collections::HashMap;
+
+/// What the program is planned for.
+pub struct Request<'a> {
+    /// Name of the model.
+    pub name: &'a str,
+    /// Fused stages.
+    pub lowering: &'a Lowering,
+    /// Layout of each value.
+    pub layouts: &'a [Layout],
+    /// The model's inputs: values and interfaces.
+    pub inputs: Vec<(ValueId, Interface)>,
+    /// The model's outputs, each written by some stage.
+    pub outputs: Vec<(ValueId, Interface)>,
+    /// Dimensions known only at run time.
+    pub symbols: Vec<crate::graph::Symbol>,
+    /// The target.
+    pub target: &'a Target,
+}
+
+/// A buffer before it has an offset.
+struct Buffer {
+    base: Option<Base>,
+    bytes: usize,
+    /// Steps at which it is used, hull.
+    first: usize,
+    last: usize,
+    /// Loops around the stage that made it, outermost first.
+    loops: Vec<usize>,
+    /// Replaced by another buffer.
+    merged: Option<usize>,
+}
+
+/// Where a value is.
+#[derive(Clone)]
+struct Place {
+    buffer: usize,
+    /// Bytes from the buffer's start; loops move it by `strides` per iteration, outermost first.
+    offset: usize,
+    strides: Vec<i64>,
+}
+
+/// A call before buffers have offsets.
+enum Draft {
+    Call { kernel: u32, args: Vec<Place> },
+    Repeat { count: u64, body: Vec<Draft> },
+}
+
+struct Planner<'a> {
+    request: &'a Request<'a>,
+    buffers: Vec<Buffer>,
+    places: HashMap<ValueId, Place>,
+    constants: Vec<Constant>,
+    constant_ids: HashMap<Vec<u8>, usize>,
+    kernels: Vec<Kernel>,
+    kernel_ids: HashMap<Kernel, u32>,
+    /// Steps so far.
+    time: usize,
+    /// Loops open now, with the step each began at.
+    open: Vec<usize>,
+    loop_spans: Vec<(usize, usize)>,
+    macs: u64,
+}
+
+/// Plans a program.
+pub fn build(request: &Request) -> Result<Program> {
+    let mut planner = Planner {
+        request,
+        buffers: Vec::new(),
+        places: HashMap::new(),
+        constants: Vec::new(),
+        constant_ids: HashMap::new(),
+        kernels: Vec::new(),
+        kernel_ids: HashMap::new(),
+        time: 0,
+        open: Vec::new(),
+        loop_spans: Vec::new(),
+        macs: 0,
+    };
+    for (i, (value, _)) in request.inputs.iter().enumerate() {
+        planner.fixed(*value, Base::Input(i as u32));
+    }
+    for (i, (value, _)) in request.outputs.iter().enumerate() {
+        planner.fixed(*value, Base::Output(i as u32));
+    }
+    let drafts = planner.stages(&request.lowering.stages, &[])?;
+    planner.finish(drafts)
+}
+
+impl Planner<'_> {
+    fn ty(&self, value: ValueId) -> &TensorType {
+        &self.request.lowering.values[value as usize].ty
+    }
+
+    fn layout(&self, value: ValueId) -> &Layout {
+        &self.request.layouts[value as usize]
+    }
+
+    fn bytes(&self, value: ValueId) -> usize {
+        self.layout(value).span(&self.ty(value).shape) * self.ty(value).dtype.size()
+    }
+
+    fn new_buffer(&mut self, base: Option<Base>, bytes: usize) -> usize {
+        let loops = self.open.clone();
+        self.buffers.push(Buffer { base, bytes, first: usize::MAX, last: 0, loops, merged: None });
+        self.buffers.len() - 1
+    }
+
+    fn fixed(&mut self, value: ValueId, base: Base) {
+        let buffer = self.new_buffer(Some(base), self.bytes(value));
+        self.places.insert(value, Place { buffer, offset: 0, strides: Vec::new() });
+    }
+
+    fn root(&self, mut buffer: usize) -> usize {
+        while let Some(next) = self.buffers[buffer].merged {
+            buffer = next;
+        }
+        buffer
+    }
+
+    /// Marks a use at the current step.
+    fn touch(&mut self, buffer: usize) {
+        let root = self.root(buffer);
+        let time = self.time;
+        let b = &mut self.buffers[root];
+        b.first = b.first.min(time);
+        b.last = b.last.max(time);
+    }
+
+    /// The place of a value; a new arena buffer where it has none yet.
+    fn place(&mut self, value: ValueId) -> Place {
+        if let Some(place) = self.places.get(&value) {
+            return place.clone();
+        }
+        let lowered = &self.request.lowering.values[value as usize];
+        let buffer = match &lowered.constant {
+            Some(tensor) => self.constant(&lowered.name, tensor.data.to_vec()),
+            None => self.new_buffer(None, self.bytes(value)),
+        };
+        let place = Place { buffer, offset: 0, strides: Vec::new() };
+        self.places.insert(value, place.clone());
+        place
+    }
+
+    /// The buffer of constant bytes; equal ones are kept once.
+    fn constant(&mut self, name: &str, bytes: Vec<u8>) -> usize {
+        if let Some(&buffer) = self.constant_ids.get(&bytes) {
+            return buffer;
+        }
+        let id = self.constants.len() as u32;
+        let buffer = self.new_buffer(Some(Base::Constant(id)), bytes.len());
+        self.constant_ids.insert(bytes.clone(), buffer);
+        self.constants.push(Constant { name: name.to_string(), bytes, align: ALIGN });
+        buffer
+    }
+
+    fn stages(&mut self, stages: &[Stage], outside: &[ValueId]) -> Result<Vec<Draft>> {
+        let mut drafts = Vec::new();
+        for (i, stage) in stages.iter().enumerate() {
+            match stage {
+                Stage::Define(def) => {
+                    let dying = self.dying(stages, i, outside);
+                    drafts.extend(self.definition(def, &dying)?);
+                }
+                Stage::Routine(routine) => drafts.push(self.routine(routine)),
+                Stage::Reshape { from, to } => drafts.extend(self.reshape(*from, *to, stages, i, outside)?),
+                Stage::Repeat(repeat) => drafts.extend(self.repeat(repeat)?),
+            }
+        }
+        Ok(drafts)
+    }
+
+    /// The values that stage `i` is the last to read, and that no one outside the list wants.
+    fn dying(&self, stages: &[Stage], i: usize, outside: &[ValueId]) -> Vec<ValueId> {
+        let mut dying = stages[i].reads();
+        let made: Vec<ValueId> = stages[..i].iter().flat_map(Stage::writes).collect();
+        let later: Vec<ValueId> =
+            stages[i + 1..].iter().flat_map(|s| [s.reads(), s.writes()].concat()).collect();
+        dying.retain(|v| made.contains(v) && !later.contains(v) && !outside.contains(v));
+        dying
+    }
+
+    fn definition(&mut self, def: &Definition, dying: &[ValueId]) -> Result<Option<Draft>> {
+        if def.vars[..def.axes].iter().any(|v| v.extent == 0) {
+            return Ok(None);
+        }
+        let layouts: Vec<Layout> = def.operands.iter().map(|o| self.layout(o.value).clone()).collect();
+        let values = &self.request.lowering.values;
+        let constant: Vec<bool> =
+            def.operands.iter().map(|o| values[o.value as usize].constant.is_some()).collect();
+        let linear = Linear::new(def, &layouts, &constant, self.layout(def.output.value));
+        let schedule = choose(&linear, self.request.target);
+        let nested = nest(&linear, &schedule, self.request.target.fma, abi::ERR_INDEX)?;
+        self.macs += multiply_adds(def);
+        self.share(def, &linear, dying);
+        let mut args = Vec::new();
+        for (i, operand) in def.operands.iter().enumerate() {
+            let value = &self.request.lowering.values[operand.value as usize];
+            let packed = value.constant.as_ref().and_then(|t| nested.packed(&linear, i as u32, &t.data));
+            args.push(match packed {
+                Some(bytes) => {
+                    let buffer = self.constant(&value.name, bytes);
+                    Place { buffer, offset: 0, strides: Vec::new() }
+                }
+                None => self.place(operand.value),
+            });
+        }
+        args.push(self.place(def.output.value));
+        Ok(Some(self.call(nested.kernel, args)))
+    }
+
+    /// Writes the output over an operand that dies here and is read only where it is written.
+    fn share(&mut self, def: &Definition, linear: &Linear, dying: &[ValueId]) {
+        let output = def.output.value;
+        let out_place = self.place(output);
+        let out_root = self.root(out_place.buffer);
+        let written = self.buffers[out_root].first != usize::MAX;
+        if written || !out_place.strides.is_empty() || out_place.offset != 0 {
+            return;
+        }
+        for (i, operand) in def.operands.iter().enumerate() {
+            let place = self.place(operand.value);
+            let root = self.root(place.buffer);
+            let free = self.buffers[root].base.is_none() && place.offset == 0 && place.strides.is_empty();
+            let same_size = self.buffers[root].bytes == self.buffers[out_root].bytes
+                && operand.ty.dtype.size() == def.output.ty.dtype.size();
+            let here = self.buffers[root].loops == self.buffers[out_root].loops
+                || self.buffers[out_root].base.is_some();
+            if free && same_size && here && dying.contains(&operand.value) && read_in_place(linear, i as u32)
+            {
+                // The operand moves into the output's buffer, with the time it is live.
+                let (first, last) = (self.buffers[root].first, self.buffers[root].last);
+                self.buffers[root].merged = Some(out_root);
+                let out = &mut self.buffers[out_root];
+                (out.first, out.last) = (out.first.min(first), out.last.max(last));
+                return;
+            }
+        }
+    }
+
+    fn call(&mut self, mut kernel: Kernel, args: Vec<Place>) -> Draft {
+        args.iter().for_each(|a| self.touch(a.buffer));
+        self.time += 1;
+        let name = std::mem::take(&mut kernel.name);
+        let next = self.kernels.len() as u32;
+        let id = *self.kernel_ids.entry(kernel.clone()).or_insert(next);
+        if id == next {
+            kernel.name = format!("k{next}_{}", symbol(&name));
+            self.kernels.push(kernel);
+        }
+        Draft::Call { kernel: id, args }
+    }
+
+    fn routine(&mut self, routine: &Routine) -> Draft {
+        let args = routine.operands.iter().map(|o| self.place(o.value)).collect();
+        self.call(routine.kernel.clone(), args)
+    }
+
+    /// A reshape of dense memory: the same buffer where both may share it, a copy otherwise.
+    fn reshape(
+        &mut self,
+        from: ValueId,
+        to: ValueId,
+        stages: &[Stage],
+        i: usize,
+        outside: &[ValueId],
+    ) -> Result<Option<Draft>> {
+        let place = self.place(from);
+        let fixed = self.places.contains_key(&to);
+        let constant = self.request.lowering.values[from as usize].constant.is_some();
+        let made = stages[..i].iter().any(|s| s.writes().contains(&from)) && !outside.contains(&from);
+        if !fixed && !constant && made {
+            self.places.insert(to, place);
+            return Ok(None);
+        }
+        self.copy(from, to)
+    }
+
+    /// Copies all elements, in the order of memory of dense values.
+    fn copy(&mut self, from: ValueId, to: ValueId) -> Result<Option<Draft>> {
+        let ty = TensorType::new(self.ty(from).dtype, [self.ty(from).elems()]);
+        if ty.elems() == 0 {
+            return Ok(None);
+        }
+        let mut b = DefBuilder::new(&ty.shape);
+        let axes = b.axes();
+        let element = b.load(from, &ty, axes);
+        let def = b.finish("copy", to, &ty, element);
+        let dense = Layout::dense(&ty.shape);
+        let linear = Linear::new(&def, std::slice::from_ref(&dense), &[false], &dense);
+        let schedule = choose(&linear, self.request.target);
+        let nested = nest(&linear, &schedule, self.request.target.fma, abi::ERR_INDEX)?;
+        let args = vec![self.place(from), self.place(to)];
+        Ok(Some(self.call(nested.kernel, args)))
+    }
+
+    fn repeat(&mut self, repeat: &Repeat) -> Result<Vec<Draft>> {
+        let mut drafts = Vec::new();
+        let mut late = Vec::new();
+        // The state lives where its last value is wanted.
+        for carry in &repeat.carries {
+            let place = self.place(carry.last);
+            self.places.insert(carry.state, place.clone());
+            if shares(repeat, carry.state, carry.next) {
+                self.places.insert(carry.next, place);
+            } else {
+                late.push((carry.next, carry.state));
+            }
+            drafts.extend(self.copy(carry.initial, carry.state)?);
+        }
+        for slice in &repeat.slices {
+            let mut place = self.place(slice.whole);
+            let step = self.bytes(slice.part);
+            place.strides.resize(self.open.len(), 0);
+            let forward = step as i64;
+            if slice.reversed {
+                place.offset += step * repeat.count.saturating_sub(1);
+            }
+            place.strides.push(if slice.reversed { -forward } else { forward });
+            self.places.insert(slice.part, place);
+        }
+        let id = self.loop_spans.len();
+        self.loop_spans.push((self.time, self.time));
+        self.open.push(id);
+        let inside: Vec<ValueId> = repeat.entry().into_iter().chain(repeat.exit()).collect();
+        let mut body = self.stages(&repeat.body, &inside)?;
+        for (next, state) in late {
+            body.extend(self.copy(next, state)?);
+        }
+        self.open.pop();
+        self.loop_spans[id].1 = self.time.saturating_sub(1);
+        drafts.push(Draft::Repeat { count: repeat.count as u64, body });
+        Ok(drafts)
+    }
+
+    fn finish(mut self, drafts: Vec<Draft>) -> Result<Program> {
+        self.extend_over_loops(&drafts);
+        let arena_ids: Vec<usize> = (0..self.buffers.len())
+            .filter(|&b| {
+                self.buffers[b].base.is_none()
+                    && self.buffers[b].merged.is_none()
+                    && self.buffers[b].first != usize::MAX
+            })
+            .collect();
+        let live: Vec<Live> = (arena_ids.iter())
+            .map(|&b| Live {
+                bytes: self.buffers[b].bytes,
+                first: self.buffers[b].first,
+                last: self.buffers[b].last,
+            })
+            .collect();
+        let arena = arena::place(&live);
+        let offsets: HashMap<usize, usize> = arena_ids.into_iter().zip(arena.offsets).collect();
+        let steps = drafts.iter().map(|d| self.step(d, &offsets)).collect::<Result<Vec<Step>>>()?;
+        let mut program = Program {
+            name: self.request.name.to_string(),
+            inputs: self.request.inputs.iter().map(|i| i.1.clone()).collect(),
+            outputs: self.request.outputs.iter().map(|o| o.1.clone()).collect(),
+            symbols: self.request.symbols.clone(),
+            arena_bytes: arena.bytes,
+            arena_align: ALIGN,
+            arena_bound: arena.bound,
+            constants: self.constants,
+            kernels: self.kernels,
+            steps,
+            macs: self.macs,
+        };
+        drop_unused_constants(&mut program);
+        Ok(program)
+    }
+
+    /// A buffer from outside a loop that is used inside lives through all of the loop.
+    fn extend_over_loops(&mut self, drafts: &[Draft]) {
+        let mut uses = Vec::new();
+        collect_uses(drafts, &mut Vec::new(), &mut 0, &mut uses);
+        for (buffer, loops) in uses {
+            let root = self.root(buffer);
+            let own = self.buffers[root].loops.len();
+            if let Some(&outer) = loops.get(own) {
+                let (start, end) = self.loop_spans[outer];
+                let b = &mut self.buffers[root];
+                (b.first, b.last) = (b.first.min(start), b.last.max(end));
+            }
+        }
+    }
+
+    fn step(&self, draft: &Draft, offsets: &HashMap<usize, usize>) -> Result<Step> {
+        Ok(match draft {
+            Draft::Repeat { count, body } => Step::Repeat {
+                count: *count,
+                trip: None,
+                cond: None,
+                body: body.iter().map(|d| self.step(d, offsets)).collect::<Result<_>>()?,
+            },
+            Draft::Call { kernel, args } => Step::Call {
+                kernel: *kernel,
+                args: args.iter().map(|a| self.argument(a, offsets)).collect::<Result<_>>()?,
+            },
+        })
+    }
+
+    fn argument(&self, place: &Place, offsets: &HashMap<usize, usize>) -> Result<Arg> {
+        let root = self.root(place.buffer);
+        let (base, start) = match self.buffers[root].base {
+            Some(base) => (base, 0),
+            None => (Base::Arena, *offsets.get(&root).ok_or_else(|| Error::bug("a buffer has no place"))?),
+        };
+        Ok(Arg { base, offset: start + place.offset, strides: place.strides.clone() })
+    }
+}
+
+/// Every use of a buffer inside loops, with the loops around it by number.
+fn collect_uses(
+    drafts: &[Draft],
+    open: &mut Vec<usize>,
+    next: &mut usize,
+    uses: &mut Vec<(usize, Vec<usize>)>,
+) {
+    for draft in drafts {
+        match draft {
+            Draft::Call { args, .. } => uses.extend(args.iter().map(|a| (a.buffer, open.clone()))),
+            Draft::Repeat { body, .. } => {
+                open.push(*next);
+                *next += 1;
+                collect_uses(body, open, next, uses);
+                open.pop();
+            }
+        }
+    }
+}
+
+/// Whether a state and its next value may be one buffer: nothing reads the state once a stage has
+/// begun to write the next.
+fn shares(repeat: &Repeat, state: ValueId, next: ValueId) -> bool {
+    if state == next {
+        return true;
+    }
+    let other_exit =
+        repeat.slices.iter().any(|s| s.part == next) || repeat.carries.iter().any(|c| c.state == next);
+    let writes = repeat.body.iter().position(|s| s.writes().contains(&next));
+    let last_read = repeat.body.iter().rposition(|s| s.reads().contains(&state));
+    !other_exit && matches!((writes, last_read), (Some(w), Some(r)) if r < w)
+        || (!other_exit && last_read.is_none() && writes.is_some())
+}
+
+/// Whether an operand is read only in `finish`, at the place that is written.
+fn read_in_place(linear: &Linear, operand: u32) -> bool {
+    let folded = linear.fold.map(|f| linear.reachable(f.2)).unwrap_or_default();
+    linear.nodes.iter().enumerate().all(|(e, node)| match node {
+        Node::Load { operand: o, addr, dynamic, guards, .. } if *o == operand => {
+            *addr == linear.store && dynamic.is_empty() && guards.is_empty() && !folded.contains(&(e as u32))
+        }
+        _ => true,
+    })
+}
+
+/// Multiply-adds of a definition.
+fn multiply_adds(def: &Definition) -> u64 {
+    match &def.fold {
+        Some(f) if f.op == Fold::Sum && matches!(def.exprs[f.body as usize], Expr::Op(Op::Mul, _)) => {
+            def.vars.iter().map(|v| v.extent as u64).product()
+        }
+        _ => 0,
+    }
+}
+
+/// A kernel's name as part of a symbol.
+fn symbol(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(40).collect()
+}
+
+/// Removes constants that no step reads: operands that were packed.
+fn drop_unused_constants(program: &mut Program) {
+    fn visit(steps: &mut [Step], f: &mut dyn FnMut(&mut Arg)) {
+        for step in steps {
+            match step {
+                Step::Call { args, .. } => args.iter_mut().for_each(&mut *f),
+                Step::Repeat { body, .. } => visit(body, f),
+                Step::If { then, otherwise, .. } => {
+                    visit(then, f);
+                    visit(otherwise, f);
+                }
+            }
+        }
+    }
+    let mut used = vec![false; program.constants.len()];
+    visit(&mut program.steps, &mut |arg| {
+        if let Base::Constant(c) = arg.base {
+            used[c as usize] = true;
+        }
+    });
+    let number: Vec<u32> = (used.iter())
+        .scan(0, |n, &u| {
+            let this = *n;
+            *n += u32::from(u);
+            Some(this)
+        })
+        .collect();
+    visit(&mut program.steps, &mut |arg| {
+        if let Base::Constant(c) = &mut arg.base {
+            *c = number[*c as usize];
+        }
+    });
+    let mut used = used.into_iter();
+    program.constants.retain(|_| used.next().unwrap_or(false));
+}
