@@ -3,9 +3,11 @@
 mod arena;
 mod build;
 mod interpret;
+mod program;
 
 pub use build::{Request, build};
 pub use interpret::interpret;
+pub use program::program;
 
 use crate::base::TensorType;
 use crate::graph::Symbol;

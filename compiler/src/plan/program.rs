@@ -1,0 +1,50 @@
+//! From a typed graph to a program: lowering, fusion, layouts, kernels, places.
+
+use super::{Interface, Program, Request, build};
+use crate::definition::{DefBuilder, Lowering, ValueId};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::group;
+use crate::target::Target;
+
+/// Everything between the graph and code generation.
+pub fn program(graph: &Graph, name: &str, target: &Target) -> Result<Program> {
+    let mut lowering = crate::lower::lower(graph)?;
+    let outputs = own_outputs(graph, &mut lowering);
+    group::fuse(&mut lowering, &outputs);
+    let fixed: Vec<ValueId> = graph.inputs.iter().chain(&outputs).copied().collect();
+    let layouts = group::layouts(&lowering, &fixed);
+    let interface = |v: ValueId| {
+        let value = graph.value(v);
+        Interface { name: value.name.clone(), ty: value.ty.clone(), symbolic: value.symbolic.clone() }
+    };
+    build(&Request {
+        name,
+        lowering: &lowering,
+        layouts: &layouts,
+        inputs: graph.inputs.iter().map(|&v| (v, interface(v))).collect(),
+        outputs: outputs.iter().zip(&graph.outputs).map(|(&v, &shown)| (v, interface(shown))).collect(),
+        symbols: graph.symbols.clone(),
+        target,
+    })
+}
+
+/// The values that the outputs are written to. An output that is an input, a constant, or another
+/// output as well is copied into a value of its own.
+fn own_outputs(graph: &Graph, lowering: &mut Lowering) -> Vec<ValueId> {
+    let mut own: Vec<ValueId> = Vec::new();
+    for &output in &graph.outputs {
+        let value = graph.value(output);
+        if value.constant.is_none() && !graph.inputs.contains(&output) && !own.contains(&output) {
+            own.push(output);
+            continue;
+        }
+        let copy = lowering.temporary(format!("{}.output{}", value.name, own.len()), value.ty.clone());
+        let mut b = DefBuilder::new(&value.ty.shape);
+        let axes = b.axes();
+        let element = b.load(output, &value.ty, axes);
+        lowering.define(b.finish(&value.name, copy, &value.ty, element));
+        own.push(copy);
+    }
+    own
+}
