@@ -1,10 +1,10 @@
 //! Activation functions that an operator names by an attribute: those of RNN, GRU, LSTM, and of
 //! the fused operators.
 
-use super::emit::Arith;
 use crate::definition::{DefBuilder, ExprId};
 use crate::error::{Error, Result};
 use crate::ops::Ctx;
+use crate::ops::emit::Arith;
 use crate::scalar::Op;
 
 /// A function of one number, with its parameters.

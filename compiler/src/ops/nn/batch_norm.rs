@@ -1,11 +1,11 @@
 //! BatchNormalization: `x * a + b` per channel, with `a` and `b` computed once; in training mode
 //! from the batch's own mean and variance.
 
-use super::emit::{Arith, Emit, Val, compute_type, require};
 use super::normalize::{mean, per_channel, variance};
 use crate::base::TensorType;
 use crate::definition::Lowering;
 use crate::error::{Error, Result};
+use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
 
 /// The rows.

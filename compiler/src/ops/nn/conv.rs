@@ -1,11 +1,11 @@
 //! Convolution of 1 to 3 (or more) spatial dimensions, with groups, dilations and bias.
 
 use super::activation::Activation;
-use super::emit::{Arith, Emit, Val, compute_type, require};
 use super::window::{Slide, window_index, windows};
 use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::Result;
+use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::Fold;
 

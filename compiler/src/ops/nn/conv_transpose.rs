@@ -1,11 +1,11 @@
 //! Transposed convolution, by phases: the outputs at which the same window points meet input
 //! elements are one definition, a plain convolution; no zero is multiplied.
 
-use super::emit::{Arith, Emit, compute_type, require};
 use super::window::{explicit_pads, positive};
 use crate::base::{Affine, TensorType};
 use crate::definition::Lowering;
 use crate::error::{Error, Result};
+use crate::ops::emit::{Arith, Emit, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::Fold;
 

@@ -1,10 +1,10 @@
 //! Matrix products of floats and integers: MatMul, Gemm, and their fused forms.
 
 use super::activation::Activation;
-use super::emit::{Arith, Emit, Val, compute_type, require};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::Result;
+use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::Fold;
 

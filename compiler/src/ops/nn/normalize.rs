@@ -1,11 +1,11 @@
 //! Normalizations: by mean and variance over some axes (Layer, Group, Instance, MeanVariance),
 //! by the root of the mean square (RMS), by a p-norm, and local response normalization.
 
-use super::emit::{Arith, Emit, Val, compute_type, require};
 use super::pool::{power, root};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::Result;
+use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::{Fold, Op};
 

@@ -1,10 +1,10 @@
 //! Pooling: maximum, average and p-norm over windows or over all of space.
 
-use super::emit::{Arith, Emit, Val, compute_type, require};
 use super::window::{Slide, window_index, windows};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
+use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::{Fold, Op, Scalar};
 
@@ -255,7 +255,7 @@ fn define_global(
     let axes: Vec<usize> = (2..x.rank()).collect();
     let count = x.shape()[2..].iter().product();
     e.define("", &out, |b| {
-        let index = super::emit::reduced_index(b, x.shape(), &axes);
+        let index = crate::ops::emit::reduced_index(b, x.shape(), &axes);
         let elem = b.elem(&x, &index, compute_type(x.dtype()));
         let elem = body(b, elem);
         let acc = b.fold(fold, elem);

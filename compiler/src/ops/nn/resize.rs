@@ -3,11 +3,11 @@
 //! Coordinates follow ONNX's reference: in f64, and with the fractional output length
 //! (`scale * input length`) where the scale is given.
 
-use super::emit::{Arith, Emit, Val, compute_type, numbers, require};
 use super::resample::{Axis, Coordinates, Filter, Nearest};
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, ExprId, Index, Lowering};
 use crate::error::{Error, Result};
+use crate::ops::emit::{Arith, Emit, Val, compute_type, numbers, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::{Fold, Op, Scalar};
 

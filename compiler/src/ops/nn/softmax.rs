@@ -1,10 +1,10 @@
 //! Softmax, LogSoftmax, Hardmax: a maximum, exponentials, their sum. Before version 13 the tensor
 //! is taken as a matrix: all dimensions from `axis` on are normalized together.
 
-use super::emit::{Arith, Emit, Val, compute_type, require};
 use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::Result;
+use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::{Fold, Op, Scalar};
 

@@ -1,11 +1,11 @@
 //! The geometry of convolutions and pools: kernel, strides, dilations and padding in each
 //! spatial dimension, and the output's extents that follow.
 
-use super::emit::require;
 use crate::base::Affine;
 use crate::definition::DefBuilder;
 use crate::error::{Error, Result};
 use crate::ops::Ctx;
+use crate::ops::emit::require;
 
 /// One window sliding over one spatial dimension.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,116 @@
+//! Convolutions of quantized tensors: ConvInteger, QLinearConv.
+
+use super::conv::Shape;
+use super::integer::{Operands, Zero, check_quantized, define_conv};
+use super::quantize::{is_zero, requantized};
+use crate::base::{Affine, DType, TensorType};
+use crate::definition::Lowering;
+use crate::error::Result;
+use crate::ops::emit::{Arith, Emit, Val, require};
+use crate::ops::{Ctx, Lower, Operator};
+
+/// The rows.
+pub const ROWS: &[Operator] = &[
+    Operator {
+        domain: "",
+        name: "ConvInteger",
+        versions: &[10],
+        infer: infer_integer,
+        lower: Lower::Define(integer),
+        note: "",
+    },
+    Operator {
+        domain: "",
+        name: "QLinearConv",
+        versions: &[10],
+        infer: infer_qlinear,
+        lower: Lower::Define(qlinear),
+        note: "",
+    },
+];
+
+fn infer(ctx: &Ctx, w: usize, to: DType) -> Result<Vec<TensorType>> {
+    check_quantized(ctx.ty(0)?)?;
+    check_quantized(ctx.ty(w)?)?;
+    Ok(vec![TensorType::new(to, Shape::read(ctx, ctx.shape(0)?, ctx.shape(w)?)?.output())])
+}
+
+fn infer_integer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    infer(ctx, 1, DType::I32)
+}
+
+fn integer(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (x, w, out) = (e.input(0)?, e.input(1)?, e.result()?);
+    let shape = Shape::read(ctx, x.shape(), w.shape())?;
+    let operands = Operands { x_zero: Zero::of(&e, 2), w_zero: Zero::of(&e, 3), x, w };
+    define_conv(&mut e, &out, &shape, operands, |_, point| point.acc)
+}
+
+fn infer_qlinear(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let to = ctx.dtype(7)?;
+    require(to.is_int(), || format!("{to} is not a quantized type"))?;
+    infer(ctx, 3, to)
+}
+
+/// `a * b / c`, as f32; `a` and `c` have one element, `b` one or more. A vector.
+pub fn multiplier(e: &mut Emit, a: &Val, b: &Val, c: Option<&Val>) -> Result<Val> {
+    let f = DType::F32;
+    for one in [Some(a), c].into_iter().flatten() {
+        require(one.ty.elems() == 1, || format!("a scale of type {} must be one number", one.ty))?;
+    }
+    let zero = |v: &Val| vec![Affine::constant(0); v.rank()];
+    let b_flat = e.reshape(b, [b.ty.elems()]);
+    Ok(e.map("multiplier", f, [b.ty.elems()], |d| {
+        let (a, b) = (d.elem(a, &zero(a), f), d.broadcast(&b_flat, f));
+        let product = d.times(a, b);
+        match c {
+            Some(c) => {
+                let c = d.elem(c, &zero(c), f);
+                d.over(product, c)
+            }
+            None => product,
+        }
+    }))
+}
+
+/// Input `i`, a zero point of one element; none where it is zero.
+pub fn single_zero(e: &Emit, i: usize) -> Result<Option<Val>> {
+    if is_zero(e.ctx, i) {
+        return Ok(None);
+    }
+    let zero = e.input(i)?;
+    require(zero.ty.elems() == 1, || format!("a zero point of type {} must be one number", zero.ty))?;
+    Ok(Some(zero))
+}
+
+fn qlinear(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (x, w, bias, out) = (e.input(0)?, e.input(3)?, e.optional(8), e.result()?);
+    let shape = Shape::read(ctx, x.shape(), w.shape())?;
+    let channels = w.shape()[0];
+    let (x_scale, w_scale, y_scale) = (e.input(1)?, e.input(4)?, e.input(6)?);
+    require(w_scale.ty.elems() == 1 || w_scale.ty.elems() == channels, || {
+        format!("weight scales of type {} do not fit {channels} channels", w_scale.ty)
+    })?;
+    if let Some(bias) = &bias {
+        require(bias.shape() == [channels], || format!("a bias of type {} does not fit", bias.ty))?;
+    }
+    let multiplier = multiplier(&mut e, &x_scale, &w_scale, Some(&y_scale))?;
+    let y_zero = single_zero(&e, 7)?;
+    let operands = Operands { x_zero: Zero::of(&e, 2), w_zero: Zero::of(&e, 5), x, w };
+    let to = out.dtype();
+    define_conv(&mut e, &out, &shape, operands, |b, point| {
+        let mut acc = point.acc;
+        if let Some(bias) = &bias {
+            let bias = b.elem(bias, std::slice::from_ref(point.channel), DType::I32);
+            acc = b.plus(acc, bias);
+        }
+        let sum = b.cast(DType::F32, acc);
+        let channel = if multiplier.ty.elems() == 1 { Affine::constant(0) } else { point.channel.clone() };
+        let factor = b.elem(&multiplier, &[channel], DType::F32);
+        let value = b.times(sum, factor);
+        let zero = y_zero.map(|z| b.elem(&z, &vec![Affine::constant(0); z.rank()], DType::F32));
+        requantized(b, value, zero, to)
+    })
+}

@@ -1,0 +1,213 @@
+//! Matrix products of quantized tensors, with integer, quantized or float results.
+
+use super::integer::{Factors, Zero, check_quantized, define_product};
+use super::integer_conv::single_zero;
+use super::matmul::Product;
+use super::normalize::check_broadcast;
+use super::quantize::{Quantized, dynamically_quantized, requantized};
+use crate::base::{Affine, DType, TensorType};
+use crate::definition::{DefBuilder, ExprId, Lowering};
+use crate::error::Result;
+use crate::ops::emit::{Arith, Emit, Val, require};
+use crate::ops::{Ctx, Lower, Operator};
+
+const fn row(
+    domain: &'static str,
+    name: &'static str,
+    versions: &'static [i64],
+    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
+    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
+) -> Operator {
+    Operator { domain, name, versions, infer, lower: Lower::Define(lower), note: "" }
+}
+
+/// The rows.
+pub const ROWS: &[Operator] = &[
+    row("", "MatMulInteger", &[10], infer_integer, integer),
+    row("", "QLinearMatMul", &[10, 21], infer_qlinear, qlinear),
+    row("com.microsoft", "QGemm", &[1], infer_gemm, gemm),
+    row("com.microsoft", "MatMulIntegerToFloat", &[1], infer_to_float, to_float),
+    row("com.microsoft", "DynamicQuantizeMatMul", &[1], infer_dynamic, dynamic),
+];
+
+fn product(ctx: &Ctx, b: usize) -> Result<Product> {
+    check_quantized(ctx.ty(0)?)?;
+    check_quantized(ctx.ty(b)?)?;
+    Product::plain(ctx.shape(0)?, ctx.shape(b)?)
+}
+
+fn infer_integer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    Ok(vec![TensorType::new(DType::I32, product(ctx, 1)?.output())])
+}
+
+fn integer(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (a, b, out) = (e.input(0)?, e.input(1)?, e.result()?);
+    let (a_zero, b_zero) = (Zero::of(&e, 2), Zero::of(&e, 3));
+    let factors = Factors { a, a_zero, b, b_zero, b_transposed: false };
+    define_product(&mut e, &out, &product(ctx, 1)?, factors, |_, acc| acc)
+}
+
+/// A scale under a shape that is broadcast to the product: per row of the first side (`[M]` or
+/// `[..., M, 1]`), per column of the second (`[N]` or `[..., 1, N]`).
+fn scale_term(e: &mut Emit, scale: &Val, rows: bool) -> Val {
+    match (scale.ty.elems(), scale.rank()) {
+        (1, _) => e.reshape(scale, []),
+        (n, 1) if rows => e.reshape(scale, [n, 1]),
+        _ => scale.clone(),
+    }
+}
+
+/// Terms whose product, divided by the last, is the factor of the exact sum.
+struct Factor {
+    times: Vec<Val>,
+    alpha: f64,
+    over: Option<Val>,
+}
+
+impl Factor {
+    fn new(e: &mut Emit, [a, b]: [&Val; 2], over: Option<Val>, out: &[usize]) -> Result<Factor> {
+        let times = vec![scale_term(e, a, true), scale_term(e, b, false)];
+        let over = over.map(|o| scale_term(e, &o, true));
+        times.iter().chain(&over).try_for_each(|t| check_broadcast(t, out, "a scale"))?;
+        Ok(Factor { times, alpha: 1.0, over })
+    }
+
+    /// The scaled sum, as f32. Factors that are the same everywhere are joined first.
+    fn apply(&self, b: &mut DefBuilder, acc: ExprId) -> ExprId {
+        let f = DType::F32;
+        let sum = b.cast(f, acc);
+        let terms: Vec<ExprId> = self.times.iter().map(|t| b.broadcast(t, f)).collect();
+        let mut factor = b.times(terms[0], terms[1]);
+        factor = b.times_number(factor, self.alpha);
+        if let Some(over) = &self.over {
+            let over = b.broadcast(over, f);
+            factor = b.over(factor, over);
+        }
+        b.times(sum, factor)
+    }
+}
+
+fn infer_qlinear(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let to = ctx.dtype(7)?;
+    require(to.is_int(), || format!("{to} is not supported as a quantized type here"))?;
+    Ok(vec![TensorType::new(to, product(ctx, 3)?.output())])
+}
+
+fn qlinear(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (a, b, out) = (e.input(0)?, e.input(3)?, e.result()?);
+    let (a_scale, b_scale, y_scale) = (e.input(1)?, e.input(4)?, e.input(6)?);
+    let factor = Factor::new(&mut e, [&a_scale, &b_scale], Some(y_scale), out.shape())?;
+    let y_zero = e.input(7)?;
+    let y_zero = scale_term(&mut e, &y_zero, true);
+    let (a_zero, b_zero) = (Zero::of(&e, 2), Zero::of(&e, 5));
+    let factors = Factors { a, a_zero, b, b_zero, b_transposed: false };
+    define_product(&mut e, &out, &product(ctx, 3)?, factors, |d, acc| {
+        let value = factor.apply(d, acc);
+        let zero = d.broadcast(&y_zero, DType::F32);
+        requantized(d, value, Some(zero), out.dtype())
+    })
+}
+
+fn gemm_product(ctx: &Ctx) -> Result<Product> {
+    let (a, b) = (ctx.ty(0)?, ctx.ty(3)?);
+    check_quantized(a)?;
+    check_quantized(b)?;
+    require(a.rank() == 2 && b.rank() == 2, || format!("it takes matrices, not {a} and {b}"))?;
+    let flag = |name| ctx.attrs().flag(name, false);
+    require(!flag("transA")?, || "transA is not supported".into())?;
+    Product::new(&a.shape, &b.shape, false, flag("transB")?, false, false)
+}
+
+fn infer_gemm(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let to = match (ctx.has(7), ctx.optional(8)) {
+        (false, _) => DType::F32,
+        (true, Some(zero)) => zero.ty.dtype,
+        (true, None) => DType::U8,
+    };
+    Ok(vec![TensorType::new(to, gemm_product(ctx)?.output())])
+}
+
+/// The bias, in units of the product, is added to the exact sum.
+fn gemm(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (a, b, c, out) = (e.input(0)?, e.input(3)?, e.optional(6), e.result()?);
+    let (a_scale, b_scale, y_scale) = (e.input(1)?, e.input(4)?, e.optional(7));
+    let mut factor = Factor::new(&mut e, [&a_scale, &b_scale], y_scale, out.shape())?;
+    factor.alpha = f64::from(ctx.attrs().float("alpha", 1.0)?);
+    let y_zero = single_zero(&e, 8)?;
+    let (a_zero, b_zero) = (Zero::of(&e, 2), Zero::of(&e, 5));
+    let factors = Factors { a, a_zero, b, b_zero, b_transposed: ctx.attrs().flag("transB", false)? };
+    if let Some(c) = &c {
+        let fits = super::matmul::broadcast(c.shape(), out.shape()).is_some_and(|s| s == out.shape());
+        require(fits && c.dtype() == DType::I32, || format!("input C of type {} does not fit", c.ty))?;
+    }
+    define_product(&mut e, &out, &gemm_product(ctx)?, factors, |d, mut acc| {
+        if let Some(c) = &c {
+            let c = d.broadcast(c, DType::I32);
+            acc = d.plus(acc, c);
+        }
+        let value = factor.apply(d, acc);
+        if !out.dtype().is_int() {
+            return value;
+        }
+        let zero = y_zero.map(|z| d.elem(&z, &vec![Affine::constant(0); z.rank()], DType::F32));
+        requantized(d, value, zero, out.dtype())
+    })
+}
+
+fn infer_to_float(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    Ok(vec![TensorType::new(ctx.dtype(2)?, product(ctx, 1)?.output())])
+}
+
+fn with_bias(bias: Option<&Val>, out: &Val) -> Result<()> {
+    bias.map_or(Ok(()), |b| check_broadcast(b, out.shape(), "a bias"))
+}
+
+fn biased(d: &mut DefBuilder, value: ExprId, bias: Option<&Val>) -> ExprId {
+    let Some(bias) = bias else { return value };
+    let bias = d.broadcast(bias, DType::F32);
+    d.plus(value, bias)
+}
+
+fn to_float(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (a, b, bias, out) = (e.input(0)?, e.input(1)?, e.optional(6), e.result()?);
+    let (a_scale, b_scale) = (e.input(2)?, e.input(3)?);
+    let factor = Factor::new(&mut e, [&a_scale, &b_scale], None, out.shape())?;
+    with_bias(bias.as_ref(), &out)?;
+    let (a_zero, b_zero) = (Zero::of(&e, 4), Zero::of(&e, 5));
+    let factors = Factors { a, a_zero, b, b_zero, b_transposed: false };
+    define_product(&mut e, &out, &product(ctx, 1)?, factors, |d, acc| {
+        let value = factor.apply(d, acc);
+        biased(d, value, bias.as_ref())
+    })
+}
+
+fn infer_dynamic(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    require(ctx.dtype(0)? == DType::F32, || "it is defined for f32 only".into())?;
+    check_quantized(ctx.ty(1)?)?;
+    let product = Product::plain(ctx.shape(0)?, ctx.shape(1)?)?;
+    Ok(vec![TensorType::new(DType::F32, product.output())])
+}
+
+fn dynamic(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (x, b, b_scale, bias, out) = (e.input(0)?, e.input(1)?, e.input(2)?, e.optional(4), e.result()?);
+    let to = Quantized {
+        elems: e.temp("quantized", DType::U8, x.shape()),
+        scale: e.temp("scale", DType::F32, []),
+        zero: e.temp("zero", DType::U8, []),
+    };
+    let a = dynamically_quantized(&mut e, &x, to);
+    let factor = Factor::new(&mut e, [&a.scale, &b_scale], None, out.shape())?;
+    with_bias(bias.as_ref(), &out)?;
+    let product = Product::plain(x.shape(), b.shape())?;
+    let b_zero = Zero::of(&e, 3);
+    let factors = Factors { a: a.elems, a_zero: Zero::Value(a.zero), b, b_zero, b_transposed: false };
+    define_product(&mut e, &out, &product, factors, |d, acc| {
+        let value = factor.apply(d, acc);
+        biased(d, value, bias.as_ref())
+    })
+}
