@@ -3,6 +3,7 @@
 //! `cargo test -p lmc --test suite MODULE` runs one module.
 
 mod cranelift;
+mod conformance;
 mod foreign;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;

@@ -6,6 +6,7 @@
 
 mod builder;
 mod control;
+mod elementwise;
 mod emit;
 mod nn;
 mod structure;
