@@ -15,6 +15,7 @@
 mod interpret;
 mod lanes;
 mod parse;
+pub mod random;
 mod range;
 mod text;
 mod verify;

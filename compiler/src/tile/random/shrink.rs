@@ -1,0 +1,126 @@
+//! Makes a kernel that shows a failure smaller, statement by statement.
+
+use crate::tile::{Addr, Kernel, Reg, Stmt, Value, verify};
+
+/// The smallest kernel found by leaving out statements, and by putting the bodies of loops and
+/// branches in their place, that is valid and still `fails`.
+pub fn shrink(kernel: &Kernel, fails: &dyn Fn(&Kernel) -> bool) -> Kernel {
+    let mut best = kernel.clone();
+    let mut at = 0;
+    loop {
+        let mut changed = false;
+        while let Some((without, unwrapped)) = cuts(&best, at) {
+            let smaller = [Some(without), unwrapped].into_iter().flatten();
+            match smaller.into_iter().find(|k| verify(k).is_ok() && fails(k)) {
+                Some(kernel) => {
+                    best = kernel;
+                    changed = true;
+                }
+                None => at += 1,
+            }
+        }
+        if !changed {
+            let compact = without_unused(&best);
+            return if fails(&compact) { compact } else { best };
+        }
+        at = 0;
+    }
+}
+
+/// The kernel without its statement number `at`, and with that statement's body in its place.
+fn cuts(kernel: &Kernel, at: usize) -> Option<(Kernel, Option<Kernel>)> {
+    let (mut without, mut unwrapped) = (kernel.clone(), kernel.clone());
+    let removed = replace(&mut without.body, &mut { at }, &|_| Vec::new())?;
+    let has_body =
+        !matches!(removed, Stmt::Let(..) | Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. });
+    replace(&mut unwrapped.body, &mut { at }, &inner);
+    Some((without, has_body.then_some(unwrapped)))
+}
+
+fn inner(stmt: &Stmt) -> Vec<Stmt> {
+    match stmt {
+        Stmt::For { body, .. } | Stmt::Loop { body } => body.clone(),
+        Stmt::If { then, otherwise, .. } => then.iter().chain(otherwise).cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Puts other statements in the place of number `left`, counted in the order of the text.
+fn replace(body: &mut Vec<Stmt>, left: &mut usize, by: &dyn Fn(&Stmt) -> Vec<Stmt>) -> Option<Stmt> {
+    for i in 0..body.len() {
+        if *left == 0 {
+            let new = by(&body[i]);
+            return body.splice(i..=i, new).next();
+        }
+        *left -= 1;
+        let found = match &mut body[i] {
+            Stmt::For { body, .. } | Stmt::Loop { body } => replace(body, left, by),
+            Stmt::If { then, otherwise, .. } => {
+                replace(then, left, by).or_else(|| replace(otherwise, left, by))
+            }
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// The kernel with only the registers it mentions.
+fn without_unused(kernel: &Kernel) -> Kernel {
+    let mut kernel = kernel.clone();
+    let mut number: Vec<Option<Reg>> = vec![None; kernel.regs.len()];
+    let mut regs = Vec::new();
+    let types = kernel.regs.clone();
+    each_reg(&mut kernel.body, &mut |reg| {
+        let old = *reg as usize;
+        *reg = *number[old].get_or_insert_with(|| {
+            regs.push(types[old]);
+            (regs.len() - 1) as Reg
+        });
+    });
+    kernel.regs = regs;
+    kernel
+}
+
+fn each_reg(body: &mut [Stmt], f: &mut impl FnMut(&mut Reg)) {
+    for stmt in body {
+        match stmt {
+            Stmt::Let(dst, value) => {
+                f(dst);
+                operands(value, f);
+            }
+            Stmt::Store { addr, src, .. } => {
+                f(src);
+                computed(addr, f);
+            }
+            Stmt::For { body, .. } | Stmt::Loop { body } => each_reg(body, f),
+            Stmt::If { cond, then, otherwise } => {
+                f(cond);
+                each_reg(then, f);
+                each_reg(otherwise, f);
+            }
+            Stmt::Break { cond } | Stmt::Fail { cond, .. } => f(cond),
+        }
+    }
+}
+
+fn computed(addr: &mut Addr, f: &mut impl FnMut(&mut Reg)) {
+    if let Some((reg, _)) = &mut addr.dynamic {
+        f(reg);
+    }
+}
+
+fn operands(value: &mut Value, f: &mut impl FnMut(&mut Reg)) {
+    match value {
+        Value::Const(_) | Value::Index(..) => {}
+        Value::Load(addr, _) | Value::LoadWords(addr, _) => computed(addr, f),
+        Value::Copy(a) | Value::Un(_, a) | Value::Convert(_, a) => f(a),
+        Value::Splat(a) | Value::Broadcast(a, _) | Value::Reduce(_, a) => f(a),
+        Value::Bin(_, a, b) | Value::Cmp(_, a, b) => [a, b].into_iter().for_each(f),
+        Value::Mla(a, b, c) | Value::Dot(_, a, b, c) | Value::Select(a, b, c) => {
+            [a, b, c].into_iter().for_each(f);
+        }
+    }
+}
