@@ -16,7 +16,10 @@ use lmc::tile::{Access, Kernel, interpret, verify};
 /// An encoder under test.
 pub type Encode<'a> = &'a (dyn Fn(&Kernel) -> Result<Code> + Sync);
 
-/// A kernel, and the bytes of each parameter that is read. What is written begins as zeros.
+/// What every byte of an output is before the run.
+const UNWRITTEN: u8 = 0xa5;
+
+/// A kernel, and the bytes of each parameter that is read. What is written begins as [`UNWRITTEN`].
 #[derive(Clone)]
 pub struct Case {
     pub kernel: Kernel,
@@ -39,7 +42,7 @@ impl Case {
         for param in &self.kernel.params {
             buffers.push(match param.access {
                 Access::Read => given.next().expect("one per parameter").clone(),
-                _ => vec![0; param.elems * param.dtype.size()],
+                _ => vec![UNWRITTEN; param.elems * param.dtype.size()],
             });
         }
         let code = interpret(&self.kernel, &mut buffers).unwrap_or_else(|e| panic!("{e}\n{}", self.kernel));
@@ -101,7 +104,8 @@ pub fn check(name: &str, cases: &[Case], target: &Target, encode: Encode) {
         let loaded = Loaded::load(&object, "cases").unwrap_or_else(|e| panic!("{e}"));
         let guarded: Vec<Guarded> = inputs.iter().map(|bytes| Guarded::new(bytes)).collect();
         let inputs: Vec<&[u8]> = guarded.iter().map(Guarded::bytes).collect();
-        let mut outputs = Vec::new();
+        let mut outputs: Vec<Vec<u8>> =
+            program.outputs.iter().map(|o| vec![UNWRITTEN; o.ty.bytes()]).collect();
         let code = loaded.run(&inputs, &mut [], &mut outputs).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(code, 0);
         outputs

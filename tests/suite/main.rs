@@ -10,6 +10,7 @@ mod golden;
 mod layering;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod machine;
+mod objects;
 mod package;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;
