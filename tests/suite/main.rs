@@ -7,6 +7,7 @@ mod conformance;
 mod foreign;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;
+mod graph;
 mod layering;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod machine;

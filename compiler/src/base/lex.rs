@@ -186,6 +186,32 @@ impl Cursor {
         }
     }
 
+    /// Takes a quoted string if it is next.
+    pub fn string(&mut self) -> Option<String> {
+        match self.tokens.get(self.at) {
+            Some((Token::Word { text, quoted: true }, _)) => {
+                self.at += 1;
+                Some(text.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes `NAME first` if that is next and `second` follows it; gives the name.
+    pub fn before(&mut self, first: &str, second: &str) -> Option<String> {
+        let name = match self.tokens.get(self.at) {
+            Some((Token::Word { text, .. }, _)) => text.clone(),
+            _ => return None,
+        };
+        let start = self.at;
+        self.at += 1;
+        if self.eat(first) && self.is(second) {
+            return Some(name);
+        }
+        self.at = start;
+        None
+    }
+
     /// Takes a number as written, with its sign; `inf` and `nan` are numbers.
     pub fn number(&mut self) -> Result<String> {
         let sign = if self.eat("-") { "-" } else { "" };

@@ -5,10 +5,16 @@
 //! into definitions.
 
 mod attr;
+mod elements;
 mod limits;
+mod parse;
+mod text;
+mod verify;
 
 pub use attr::{Attr, Attrs};
 pub use limits::{MAX_TENSOR_BYTES, check_size};
+pub use parse::parse;
+pub use verify::{explain, verify};
 
 use crate::base::{Tensor, TensorType};
 use crate::ops::Operator;
