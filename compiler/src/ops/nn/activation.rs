@@ -50,6 +50,15 @@ const ROWS: &[(&str, Kind, f32, f32)] = &[
 ];
 
 impl Activation {
+    /// Whether a function of RNN, GRU, LSTM takes an alpha, a beta.
+    pub fn parameters(name: &str) -> (bool, bool) {
+        match name.to_ascii_lowercase().as_str() {
+            "affine" | "scaledtanh" | "hardsigmoid" => (true, true),
+            "leakyrelu" | "thresholdedrelu" | "elu" => (true, false),
+            _ => (false, false),
+        }
+    }
+
     /// By name (letter case does not matter); parameters that are not given take the defaults of
     /// the function's own ONNX operator.
     pub fn find(name: &str, alpha: Option<f32>, beta: Option<f32>) -> Result<Activation> {

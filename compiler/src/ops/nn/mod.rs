@@ -3,6 +3,7 @@
 //! They share [`super::emit::Emit`], which writes definitions into a lowering with one call per tensor.
 
 mod activation;
+mod cell;
 mod integer;
 mod resample;
 mod window;
@@ -17,6 +18,7 @@ pub mod normalize;
 pub mod pool;
 pub mod qlinear;
 pub mod quantize;
+pub mod recurrent;
 pub mod resize;
 pub mod softmax;
 
@@ -34,6 +36,7 @@ pub const FAMILIES: &[&[Operator]] = &[
     pool::ROWS,
     qlinear::ROWS,
     quantize::ROWS,
+    recurrent::ROWS,
     resize::ROWS,
     softmax::ROWS,
 ];

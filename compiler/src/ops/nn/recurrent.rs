@@ -1,0 +1,321 @@
+//! RNN, GRU, LSTM: the projection of the inputs of all time steps is one matrix product; the rest
+//! is a loop over time with the hidden (and cell) state carried.
+
+use super::cell::{self, Step};
+use crate::base::{Affine, DType, Tensor, TensorType};
+use crate::definition::{Carry, DefBuilder, ExprId, Lowering, Repeat, Slice, Stage};
+use crate::error::{Error, Result};
+use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
+use crate::ops::{Ctx, Lower, Operator};
+use crate::scalar::{Fold, Op};
+
+const fn row(
+    name: &'static str,
+    versions: &'static [i64],
+    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
+) -> Operator {
+    Operator { domain: "", name, versions, infer, lower: Lower::Define(lower), note: "" }
+}
+
+/// The rows.
+pub const ROWS: &[Operator] = &[
+    row("RNN", &[1, 7, 14, 22], |c, l| lower(c, l, &cell::RNN)),
+    row("GRU", &[1, 3, 7, 14, 22], |c, l| lower(c, l, &cell::GRU)),
+    row("LSTM", &[1, 7, 14, 22], |c, l| lower(c, l, &cell::LSTM)),
+];
+
+/// Sizes of a recurrent node.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Time steps.
+    pub time: usize,
+    /// Batch.
+    pub batch: usize,
+    /// Size of an input vector.
+    pub input: usize,
+    /// Size of the hidden state.
+    pub hidden: usize,
+    /// Directions: 1 or 2.
+    pub directions: usize,
+    /// Batch comes first in inputs and outputs.
+    pub batch_first: bool,
+}
+
+/// How many rows of weights each unit of the hidden state has.
+fn gates(name: &str) -> usize {
+    match name {
+        "LSTM" => 4,
+        "GRU" => 3,
+        _ => 1,
+    }
+}
+
+fn sizes(ctx: &Ctx) -> Result<Sizes> {
+    let (x, w, r) = (ctx.ty(0)?, ctx.ty(1)?, ctx.ty(2)?);
+    let no = || format!("a recurrence over {x} with weights {w} and {r} is not defined");
+    require(x.rank() == 3 && w.rank() == 3 && r.rank() == 3 && x.dtype.is_float(), no)?;
+    let batch_first = ctx.attrs().flag("layout", false)?;
+    let (time, batch) = if batch_first { (x.shape[1], x.shape[0]) } else { (x.shape[0], x.shape[1]) };
+    let directions = match ctx.attrs().str("direction", "forward")? {
+        "forward" | "reverse" => 1,
+        "bidirectional" => 2,
+        other => return Err(Error::model(format!("direction '{other}' is not known"))),
+    };
+    let hidden = r.shape[2];
+    let rows = gates(ctx.node.op.name) * hidden;
+    require(w.shape == [directions, rows, x.shape[2]] && r.shape == [directions, rows, hidden], no)?;
+    require(ctx.attrs().int("hidden_size", hidden as i64)? == hidden as i64, || {
+        format!("hidden_size differs from that of the weights, {hidden}")
+    })?;
+    let state = if batch_first { [batch, directions, hidden] } else { [directions, batch, hidden] };
+    let expected: &[(usize, &[usize])] = &[
+        (3, &[directions, 2 * rows]),
+        (4, &[batch]),
+        (5, &state),
+        (6, &state),
+        (7, &[directions, 3 * hidden]),
+    ];
+    for (i, shape) in expected {
+        if let Some(v) = ctx.optional(*i) {
+            require(v.ty.shape == *shape, || {
+                format!("input {i} of type {} must have shape {shape:?}", v.ty)
+            })?;
+        }
+    }
+    Ok(Sizes { time, batch, input: x.shape[2], hidden, directions, batch_first })
+}
+
+fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let s = sizes(ctx)?;
+    let dtype = ctx.dtype(0)?;
+    let (all, last) = match s.batch_first {
+        true => (vec![s.batch, s.time, s.directions, s.hidden], vec![s.batch, s.directions, s.hidden]),
+        false => (vec![s.time, s.directions, s.batch, s.hidden], vec![s.directions, s.batch, s.hidden]),
+    };
+    let last = TensorType::new(dtype, last);
+    Ok(vec![TensorType::new(dtype, all), last.clone(), last])
+}
+
+fn lower(ctx: &Ctx, low: &mut Lowering, cell: &cell::Cell) -> Result<()> {
+    let sizes = sizes(ctx)?;
+    let mut e = Emit::new(ctx, low);
+    let mask = mask(&mut e, &sizes)?;
+    let reverse = ctx.attrs().str("direction", "forward")? == "reverse";
+    for direction in 0..sizes.directions {
+        let functions = cell::functions(ctx, cell, direction)?;
+        let weights = Weights { direction, sizes, gates: cell.gates, float: compute_type(ctx.dtype(0)?) };
+        one_direction(&mut e, cell, &functions, &weights, mask.as_ref(), reverse || direction == 1)?;
+    }
+    Ok(())
+}
+
+/// Whether each time step of each sequence is inside, `[time, batch]`; `None` where all are.
+fn mask(e: &mut Emit, sizes: &Sizes) -> Result<Option<Val>> {
+    let Some(lengths) = e.optional(4) else { return Ok(None) };
+    let known = e.ctx.graph.value(lengths.id).constant.as_ref().and_then(Tensor::to_i64s);
+    if known.is_some_and(|l| l.iter().all(|&l| l == sizes.time as i64)) {
+        return Ok(None);
+    }
+    Ok(Some(e.map("inside", DType::Bool, [sizes.time, sizes.batch], |b| {
+        let length = b.elem(&lengths, &[b.var(1)], DType::I64);
+        let time = b.index(b.var(0));
+        b.op(Op::Lt, &[time, length])
+    })))
+}
+
+/// The weights of one direction.
+pub struct Weights {
+    /// Which direction.
+    pub direction: usize,
+    /// Sizes of the node.
+    pub sizes: Sizes,
+    /// Rows of weights per hidden unit.
+    pub gates: usize,
+    /// The type of the arithmetic.
+    pub float: DType,
+}
+
+impl Weights {
+    fn at(&self, index: &[Affine]) -> Vec<Affine> {
+        std::iter::once(Affine::constant(self.direction as i64)).chain(index.iter().cloned()).collect()
+    }
+
+    /// `W x_t + bias` of all time steps, `[time, batch, gates * hidden]`. The biases of the last
+    /// `apart` rows of the recurrence are left out.
+    fn projection(&self, e: &mut Emit, apart: usize) -> Result<Val> {
+        let (x, w, bias) = (e.input(0)?, e.input(1)?, e.optional(3));
+        let s = self.sizes;
+        let rows = self.gates * s.hidden;
+        let bias = bias.map(|bias| {
+            let sum = e.temp("bias", self.float, [rows]);
+            for (first, count, both) in [(0, rows - apart, true), (rows - apart, apart, false)] {
+                if count == 0 {
+                    continue;
+                }
+                let row = Affine::var(0).offset(first as i64);
+                e.define_at("bias", &sum, &[count], vec![row.clone()], |b| {
+                    let input = b.elem(&bias, &self.at(std::slice::from_ref(&row)), self.float);
+                    if !both {
+                        return input;
+                    }
+                    let recurrent = b.elem(&bias, &self.at(&[row.offset(rows as i64)]), self.float);
+                    b.plus(input, recurrent)
+                });
+            }
+            sum
+        });
+        Ok(e.map("projection", self.float, [s.time, s.batch, rows], |b| {
+            let k = b.reduce("k", s.input);
+            let (t, n, g) = (b.var(0), b.var(1), b.var(2));
+            let at_x = if s.batch_first { [n, t, k.clone()] } else { [t, n, k.clone()] };
+            let (x, w) = (b.elem(&x, &at_x, self.float), b.elem(&w, &self.at(&[g.clone(), k]), self.float));
+            let product = b.times(x, w);
+            let acc = b.fold(Fold::Sum, product);
+            let Some(bias) = &bias else { return acc };
+            let bias = b.elem(bias, &[g], self.float);
+            b.plus(acc, bias)
+        }))
+    }
+
+    /// The recurrent bias of `count` rows from `first`; `None` where there is none.
+    pub fn recurrent_bias(&self, e: &mut Emit, first: usize, count: usize) -> Option<Val> {
+        let bias = e.optional(3)?;
+        let offset = (self.gates * self.sizes.hidden + first) as i64;
+        Some(e.map("bias", self.float, [count], |b| {
+            b.elem(&bias, &self.at(&[b.var(0).offset(offset)]), self.float)
+        }))
+    }
+
+    /// `R h` for `count` rows of the recurrent weights from `first`, then `finish` of the sum and
+    /// the row, `[batch, count]`.
+    pub fn recurrent(
+        &self,
+        e: &mut Emit,
+        h: &Val,
+        first: usize,
+        count: usize,
+        finish: impl FnOnce(&mut DefBuilder, ExprId, Affine) -> ExprId,
+    ) -> Result<Val> {
+        let r = e.input(2)?;
+        let s = self.sizes;
+        Ok(e.map("recurrence", self.float, [s.batch, count], |b| {
+            let j = b.reduce("j", s.hidden);
+            let g = b.var(1);
+            let row = g.offset(first as i64);
+            let h = b.elem(h, &[b.var(0), j.clone()], self.float);
+            let r = b.elem(&r, &self.at(&[row, j]), self.float);
+            let product = b.times(h, r);
+            let acc = b.fold(Fold::Sum, product);
+            finish(b, acc, g)
+        }))
+    }
+
+    /// A state before the first step, `[batch, hidden]`: input `i`, or zeros.
+    fn initial(&self, e: &mut Emit, i: usize) -> Val {
+        let s = self.sizes;
+        match e.optional(i) {
+            Some(value) => e.map("initial", self.float, [s.batch, s.hidden], |b| {
+                let index = self.state_index(b.var(0), b.var(1));
+                b.elem(&value, &index, self.float)
+            }),
+            None => e.table("initial", self.float, &[s.batch, s.hidden], &vec![0.0; s.batch * s.hidden]),
+        }
+    }
+
+    /// The index in a state input or output.
+    fn state_index(&self, batch: Affine, unit: Affine) -> Vec<Affine> {
+        let direction = Affine::constant(self.direction as i64);
+        if self.sizes.batch_first { vec![batch, direction, unit] } else { vec![direction, batch, unit] }
+    }
+
+    fn store_state(&self, e: &mut Emit, i: usize, state: &Val) {
+        let Some(out) = e.output(i) else { return };
+        let s = self.sizes;
+        let store = self.state_index(Affine::var(0), Affine::var(1));
+        e.define_at("last", &out, &[s.batch, s.hidden], store, |b| b.broadcast(state, self.float));
+    }
+
+    fn store_all(&self, e: &mut Emit, out: &Val, all: &Val) {
+        let s = self.sizes;
+        let (t, n, j) = (Affine::var(0), Affine::var(1), Affine::var(2));
+        let direction = Affine::constant(self.direction as i64);
+        let store = if s.batch_first { vec![n, t, direction, j] } else { vec![t, direction, n, j] };
+        e.define_at("all", out, &[s.time, s.batch, s.hidden], store, |b| b.broadcast(all, self.float));
+    }
+}
+
+fn one_direction(
+    e: &mut Emit,
+    cell: &cell::Cell,
+    functions: &cell::Functions,
+    weights: &Weights,
+    mask: Option<&Val>,
+    reversed: bool,
+) -> Result<()> {
+    let s = weights.sizes;
+    let float = weights.float;
+    let prepared = (cell.prepare)(e, weights, functions)?;
+    let projection = weights.projection(e, prepared.apart)?;
+    let initial: Vec<Val> = (0..cell.states).map(|i| weights.initial(e, 5 + i)).collect();
+    let all = e.output(0).map(|_| e.temp("hidden", float, [s.time, s.batch, s.hidden]));
+
+    let mut slices = Vec::new();
+    let mut slice = |e: &mut Emit, whole: &Val, written: bool| {
+        let part = e.temp("slice", whole.dtype(), &whole.shape()[1..]);
+        slices.push(Slice { whole: whole.id, part: part.id, reversed, written });
+        part
+    };
+    let projected = slice(e, &projection, false);
+    let mask = mask.map(|m| slice(e, m, false));
+    let hidden = all.as_ref().map(|all| slice(e, all, true));
+    let states: Vec<Val> = initial.iter().map(|_| e.temp("state", float, [s.batch, s.hidden])).collect();
+
+    let before = e.low.stages.len();
+    let step = Step { weights, functions, prepared: &prepared, projected: &projected, states: &states };
+    let mut next = (cell.step)(e, &step)?;
+    if let Some(mask) = &mask {
+        for (next, state) in next.iter_mut().zip(&states) {
+            *next = e.map("kept", float, [s.batch, s.hidden], |b| {
+                let inside = b.elem(mask, &[b.var(0)], DType::Bool);
+                let (new, old) = (b.broadcast(next, float), b.broadcast(state, float));
+                b.op(Op::Select, &[inside, new, old])
+            });
+        }
+    }
+    if let Some(hidden) = &hidden {
+        e.define("step", hidden, |b| {
+            let h = b.broadcast(&next[0], float);
+            let Some(mask) = &mask else { return h };
+            let (inside, zero) = (b.elem(mask, &[b.var(0)], DType::Bool), b.number(float, 0.0));
+            b.op(Op::Select, &[inside, h, zero])
+        });
+    }
+    let body = e.low.stages.split_off(before);
+    let last: Vec<Val> = initial.iter().map(|_| e.temp("final", float, [s.batch, s.hidden])).collect();
+    let carries = (0..initial.len())
+        .map(|i| Carry { initial: initial[i].id, state: states[i].id, next: next[i].id, last: last[i].id })
+        .collect();
+    push_repeat(e.low, Repeat { count: s.time, slices, carries, body });
+
+    if let (Some(out), Some(all)) = (e.output(0), all) {
+        weights.store_all(e, &out, &all);
+    }
+    for (i, last) in last.iter().enumerate() {
+        weights.store_state(e, 1 + i, last);
+    }
+    Ok(())
+}
+
+/// Adds a loop; one that runs once is its body.
+fn push_repeat(low: &mut Lowering, repeat: Repeat) {
+    if repeat.count != 1 {
+        low.stages.push(Stage::Repeat(repeat));
+        return;
+    }
+    let (written, read): (Vec<Slice>, Vec<Slice>) = repeat.slices.into_iter().partition(|s| s.written);
+    low.stages.extend(read.iter().map(|s| Stage::Reshape { from: s.whole, to: s.part }));
+    low.stages.extend(repeat.carries.iter().map(|c| Stage::Reshape { from: c.initial, to: c.state }));
+    low.stages.extend(repeat.body);
+    low.stages.extend(written.iter().map(|s| Stage::Reshape { from: s.part, to: s.whole }));
+    low.stages.extend(repeat.carries.iter().map(|c| Stage::Reshape { from: c.next, to: c.last }));
+}
