@@ -1,6 +1,8 @@
 //! Graph to [`Lowering`]: every node becomes definitions, routines and reshapes. The last stage
 //! that knows operators by name.
 
+mod fold;
+
 use crate::definition::{LoweredValue, Lowering};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node};
@@ -18,6 +20,7 @@ pub fn lower(graph: &Graph) -> Result<Lowering> {
         lower_node(graph, node, &mut lowering)
             .map_err(|e| e.at(format!("node '{}' ({})", node.name, node.op.name)))?;
     }
+    fold::fold(&mut lowering, &graph.outputs);
     Ok(lowering)
 }
 
