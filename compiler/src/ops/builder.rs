@@ -128,8 +128,8 @@ impl<'a> NodeBuilder<'a> {
         for ty in &types {
             check_size(ty)?;
         }
-        for (name, ty) in pending.outputs.iter().zip(&types) {
-            node.outputs.push(name.as_ref().map(|n| scratch.add_value(n.clone(), ty.clone())));
+        for ((output, name), ty) in node.outputs.iter_mut().zip(&pending.outputs).zip(&types) {
+            *output = name.as_ref().map(|n| scratch.add_value(n.clone(), ty.clone()));
         }
         match op.lower {
             Lower::Expand(expand) => self.expand(expand, &node, scratch, &pending),
@@ -243,7 +243,7 @@ fn fold(
     Ok(node.outputs.iter().map(|o| o.and_then(|o| env.get(o, &scratch.value(o).ty))).collect())
 }
 
-/// A graph of the node's inputs alone, and the node on it, without outputs.
+/// A graph of the node's inputs alone, and the node on it, its outputs counted but not there.
 fn isolate(graph: &Graph, pending: &Pending) -> (Graph, Node) {
     let mut alone = Graph { symbols: graph.symbols.clone(), ..Graph::default() };
     let mut ids: HashMap<ValueId, ValueId> = HashMap::new();
@@ -261,7 +261,7 @@ fn isolate(graph: &Graph, pending: &Pending) -> (Graph, Node) {
         name: pending.name.clone(),
         attrs: pending.attrs.clone(),
         inputs,
-        outputs: Vec::new(),
+        outputs: vec![None; pending.outputs.len()],
     };
     (alone, node)
 }

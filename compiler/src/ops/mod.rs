@@ -5,10 +5,13 @@
 //! nowhere else: constant folding interprets the operator's own definitions.
 
 mod builder;
+mod cast;
 mod control;
 mod elementwise;
 mod emit;
 mod nn;
+mod movement;
+mod reduce;
 mod structure;
 mod table;
 

@@ -1,13 +1,18 @@
 //! The table of operators: one row each.
 
-use super::{Operator, control, elementwise, nn, structure};
+use super::{Operator, cast, control, elementwise, movement, nn, reduce, structure};
 
 /// All families of operators, each a list of rows.
-const FAMILIES: &[&[Operator]] = &[structure::ROWS, control::ROWS];
+const FAMILIES: &[&[Operator]] = &[structure::ROWS, control::ROWS, cast::ROWS, reduce::ROWS];
 
 /// All rows.
 pub fn rows() -> impl Iterator<Item = &'static Operator> {
-    FAMILIES.iter().chain(elementwise::FAMILIES).chain(nn::FAMILIES).flat_map(|f| f.iter())
+    FAMILIES
+        .iter()
+        .chain(elementwise::FAMILIES)
+        .chain(movement::FAMILIES)
+        .chain(nn::FAMILIES)
+        .flat_map(|f| f.iter())
 }
 
 /// The row of an operator.

@@ -1,0 +1,175 @@
+//! Pad in all modes, and CenterCropPad.
+//!
+//! A constant pad is a load with a fill. The other modes map the indices of one axis after the
+//! other; each map is affine in a few stretches.
+
+use super::super::emit::{Emit, Val, require};
+use super::super::{Ctx, Operator};
+use super::{copy_mapped, row};
+use crate::base::{Affine, DType, TensorType};
+use crate::definition::{DefBuilder, ExprId, Lowering};
+use crate::error::{Error, Result};
+use crate::scalar::{Op, Scalar};
+
+/// The rows.
+pub const ROWS: &[Operator] = &[
+    row("Pad", &[1, 2, 11, 13, 18, 19, 21, 23, 24, 25], infer, lower, "pads and axes must be constant"),
+    row("CenterCropPad", &[18], infer_center, lower_center, "the shape must be constant"),
+];
+
+/// Elements added before and after each dimension; negative ones are cut off.
+fn pads(ctx: &Ctx) -> Result<Vec<(i64, i64)>> {
+    let rank = ctx.shape(0)?.len();
+    let given = match ctx.version() {
+        1 => ctx.attrs().get_ints("paddings")?.map(<[i64]>::to_vec),
+        2 => ctx.attrs().get_ints("pads")?.map(<[i64]>::to_vec),
+        _ => ctx.constant_ints(1)?,
+    };
+    let given = given.ok_or_else(|| Error::model("the pads are missing"))?;
+    let axes = match ctx.constant_ints(3)? {
+        Some(axes) => axes.iter().map(|&a| ctx.axis(a, rank)).collect::<Result<Vec<_>>>()?,
+        None => (0..rank).collect(),
+    };
+    require(given.len() == 2 * axes.len(), || format!("{} pads for {} axes", given.len(), axes.len()))?;
+    let mut pads = vec![(0, 0); rank];
+    for (i, &axis) in axes.iter().enumerate() {
+        pads[axis] = (given[i], given[i + axes.len()]);
+    }
+    Ok(pads)
+}
+
+fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let x = ctx.ty(0)?;
+    let padded = |(&d, (before, after)): (&usize, (i64, i64))| {
+        (d as i64).checked_add(before)?.checked_add(after).and_then(|d| usize::try_from(d).ok())
+    };
+    let shape: Option<Vec<usize>> = x.shape.iter().zip(pads(ctx)?).map(padded).collect();
+    let shape = shape.ok_or_else(|| Error::model(format!("the pads leave nothing of {x}, or too much")))?;
+    Ok(vec![TensorType::new(x.dtype, shape)])
+}
+
+fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let pads = pads(ctx)?;
+    let mode = ctx.attrs().str("mode", "constant")?;
+    let mut e = Emit::new(ctx, low);
+    let (x, out) = (e.input(0)?, e.result()?);
+    match mode {
+        "constant" => constant(&mut e, &x, &out, &pads),
+        "edge" | "reflect" | "wrap" => mapped(&mut e, &x, &out, &pads, mode),
+        other => Err(Error::model(format!("mode '{other}' is not known"))),
+    }
+}
+
+/// The fill, where it is known now.
+fn fill(e: &Emit, dtype: DType) -> Result<Option<Scalar>> {
+    let ctx = e.ctx;
+    if ctx.version() < 11 {
+        return Ok(Some(Scalar::from_f64(dtype, f64::from(ctx.attrs().float("value", 0.0)?))));
+    }
+    let Some(value) = ctx.optional(2) else { return Ok(Some(Scalar::from_i64(dtype, 0))) };
+    require(value.ty.elems() == 1 && value.ty.dtype == dtype, || format!("constant_value is {}", value.ty))?;
+    Ok(value.constant.as_ref().map(|t| Scalar::from_le(dtype, &t.data)))
+}
+
+fn constant(e: &mut Emit, x: &Val, out: &Val, pads: &[(i64, i64)]) -> Result<()> {
+    let index: Vec<Affine> =
+        pads.iter().enumerate().map(|(i, &(before, _))| Affine::var(i as u32).offset(-before)).collect();
+    if let Some(fill) = fill(e, x.dtype())? {
+        e.define("", out, |b| b.load_padded(x.id, &x.ty, index, fill));
+        return Ok(());
+    }
+    let value = e.input(2)?;
+    e.define("", out, |b| {
+        let at = vec![Affine::constant(0); value.rank()];
+        let fill = b.load(value.id, &value.ty, at);
+        let zero = Scalar::from_i64(x.dtype(), 0);
+        let inside = is_inside(b, &index, x.shape());
+        let element = b.load_padded(x.id, &x.ty, index.clone(), zero);
+        b.op(Op::Select, &[inside, element, fill])
+    });
+    Ok(())
+}
+
+/// Whether all indices lie inside a shape.
+fn is_inside(b: &mut DefBuilder, index: &[Affine], shape: &[usize]) -> ExprId {
+    let mut inside = b.constant(Scalar { dtype: DType::Bool, bits: 1 });
+    for (form, &extent) in index.iter().zip(shape) {
+        let at = b.index(form.clone());
+        let (zero, end) = (b.number(DType::I64, 0.0), b.number(DType::I64, extent as f64));
+        let (above, below) = (b.op(Op::Ge, &[at, zero]), b.op(Op::Lt, &[at, end]));
+        inside = b.op(Op::And, &[inside, above]);
+        inside = b.op(Op::And, &[inside, below]);
+    }
+    inside
+}
+
+/// One axis after the other, through temporaries.
+fn mapped(e: &mut Emit, x: &Val, out: &Val, pads: &[(i64, i64)], mode: &str) -> Result<()> {
+    let moved: Vec<usize> = (0..pads.len()).filter(|&i| pads[i] != (0, 0)).collect();
+    let Some(&last) = moved.last() else {
+        e.alias(x, out);
+        return Ok(());
+    };
+    let mut from = x.clone();
+    for &axis in &moved {
+        let extent = from.shape()[axis] as i64;
+        require(extent > 0, || format!("mode {mode} needs elements to repeat"))?;
+        let map: Vec<i64> =
+            (0..out.shape()[axis] as i64).map(|i| source(mode, i - pads[axis].0, extent)).collect();
+        let mut shape = from.shape().to_vec();
+        shape[axis] = map.len();
+        let to = if axis == last { out.clone() } else { e.temp("pad", x.dtype(), shape) };
+        copy_mapped(e, &from, &to, axis, &map);
+        from = to;
+    }
+    Ok(())
+}
+
+/// Where the element at `i`, which may lie outside `0..extent`, comes from.
+fn source(mode: &str, i: i64, extent: i64) -> i64 {
+    match mode {
+        "edge" => i.clamp(0, extent - 1),
+        "wrap" => i.rem_euclid(extent),
+        _ if extent == 1 => 0,
+        _ => {
+            let at = i.rem_euclid(2 * (extent - 1));
+            at.min(2 * (extent - 1) - at)
+        }
+    }
+}
+
+/// For each dimension: how many elements are cut off or added before it, and the new extent.
+fn center(ctx: &Ctx) -> Result<Vec<(i64, usize)>> {
+    let shape = ctx.shape(0)?;
+    let wanted = ctx.constant_ints(1)?.unwrap_or_default();
+    let axes = match ctx.attrs().get_ints("axes")? {
+        Some(axes) => axes.iter().map(|&a| ctx.axis(a, shape.len())).collect::<Result<Vec<_>>>()?,
+        None => (0..shape.len()).collect(),
+    };
+    require(wanted.len() == axes.len(), || format!("{} extents for {} axes", wanted.len(), axes.len()))?;
+    let mut moves: Vec<_> = shape.iter().map(|&d| (0, d)).collect();
+    for (&axis, &extent) in axes.iter().zip(&wanted) {
+        let to = usize::try_from(extent).map_err(|_| Error::model(format!("an extent is {extent}")))?;
+        let from = shape[axis];
+        // Cut: the start is rounded down. Padded: the smaller half goes before.
+        let shift = if from > to { -(((from - to) / 2) as i64) } else { ((to - from) / 2) as i64 };
+        moves[axis] = (shift, to);
+    }
+    Ok(moves)
+}
+
+fn infer_center(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let shape: Vec<usize> = center(ctx)?.iter().map(|m| m.1).collect();
+    Ok(vec![TensorType::new(ctx.dtype(0)?, shape)])
+}
+
+fn lower_center(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let moves = center(ctx)?;
+    let mut e = Emit::new(ctx, low);
+    let (x, out) = (e.input(0)?, e.result()?);
+    let index =
+        moves.iter().enumerate().map(|(i, &(shift, _))| Affine::var(i as u32).offset(-shift)).collect();
+    let zero = Scalar::from_i64(x.dtype(), 0);
+    e.define("", &out, |b| b.load_padded(x.id, &x.ty, index, zero));
+    Ok(())
+}
