@@ -452,3 +452,35 @@ fn dot_products_use_the_instruction() {
     let ice = resolve("x86_64", "icelake-server").expect("known");
     assert_eq!(count(&disassemble("cranelift_vnni", &kernel, &ice), "vpdpbusd"), 1);
 }
+
+/// Random kernels: loops, addresses, control flow. Which of two equal zeros is the smaller is not
+/// specified, and aarch64 decides differently.
+#[test]
+fn random_kernels() {
+    use lmc::scalar::Fold;
+    use lmc::tile::random::{Vocabulary, buffers, kernel};
+    use lmc::tile::{Bin, Lane, RegType, Value};
+    let no_extremes = |ty: RegType, value: &Value| {
+        let extreme = match value {
+            Value::Bin(op, ..) => matches!(op, Bin::Min | Bin::Max | Bin::MinNan | Bin::MaxNan),
+            Value::Reduce(fold, _) => matches!(fold, Fold::Min | Fold::Max),
+            _ => false,
+        };
+        !extreme || !matches!(ty.lane, Lane::F32 | Lane::F64)
+    };
+    for (number, target) in host_targets().into_iter().chain(foreign_targets()).enumerate() {
+        let host = target.arch == lmc::target::Arch::X86_64;
+        let mut cases = Vec::new();
+        for seed in 0..50u64 {
+            let seed = 1000 * number as u64 + seed;
+            for vocabulary in [Vocabulary::vectors(4), Vocabulary::vectors(16), Vocabulary::scalars()] {
+                let accept: &dyn Fn(RegType, &Value) -> bool = if host { &|_, _| true } else { &no_extremes };
+                let mut kernel = kernel(seed, &Vocabulary { accept, ..vocabulary });
+                kernel.fused &= target.fma;
+                let mut given = buffers(&kernel, seed);
+                cases.push(Case::new(kernel, |i, _| std::mem::take(&mut given[i])));
+            }
+        }
+        check("cranelift_random", &cases, &target, &|kernel| encode(kernel, &target));
+    }
+}

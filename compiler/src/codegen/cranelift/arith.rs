@@ -4,7 +4,7 @@ use super::body::{Body, Parts};
 use super::isa::baseline_x86;
 use super::shape::Shape;
 use crate::error::{Error, Result};
-use crate::target::Arch;
+use crate::target::{Arch, Feature};
 use crate::tile::{Bin, Cmp, Lane, Reg, Un};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -266,7 +266,22 @@ impl Body<'_> {
             return Ok(pairs.into_iter().map(|(a, b)| self.compare_ints(int, shape, a, b)).collect());
         }
         let float = float.ok_or_else(|| no_operation(&op, shape))?;
-        Ok(pairs.into_iter().map(|(a, b)| self.b.ins().fcmp(float, a, b)).collect())
+        Ok(pairs.into_iter().map(|(a, b)| self.compare_floats(float, shape, a, b)).collect())
+    }
+
+    /// A comparison of float parts.
+    fn compare_floats(&mut self, condition: FloatCC, shape: Shape, a: Value, b: Value) -> Value {
+        if shape.is_scalar() || self.target.arch == Arch::Aarch64 || self.target.has(Feature::Avx) {
+            return self.b.ins().fcmp(condition, a, b);
+        }
+        // Cranelift 0.135 folds an unaligned load into `cmpps`, which traps; a value that is not
+        // itself a load is safe.
+        let mut detour = |v| {
+            let bits = self.cast(shape.int_vector(), v);
+            self.cast(shape.vector(), bits)
+        };
+        let (a, b) = (detour(a), detour(b));
+        self.b.ins().fcmp(condition, a, b)
     }
 
     /// A comparison of integer parts.
