@@ -6,6 +6,10 @@ use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{Linear, Schedule};
 
+/// Points of a window above which a border is computed point by point, the window in a loop: to
+/// decide each of its points in each point of a tile would take too much code.
+const WIDE_WINDOW: usize = 12;
+
 /// Consecutive tiles of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -94,17 +98,29 @@ pub fn segments(linear: &Linear, schedule: &Schedule, guards: &[Guard], var: u32
     let points = (schedule.points(var) * schedule.axis_lanes(var)).min(extent.max(1));
     let (safe_lo, safe_hi) = safe_range(linear, guards, var, extent);
     let mut list: Vec<Segment> = Vec::new();
-    let mut start = 0;
     let window = |at: usize| window_at(linear, guards, var, at as i64);
-    let alike = |a: usize, b: usize| points > 1 || window(a) == window(b);
+    let mut push = |start: usize, tile: usize, border: bool| match list.last_mut() {
+        Some(last)
+            if !border
+                && !last.border
+                && last.points == tile
+                && (tile > 1 || window(last.start) == window(start)) =>
+        {
+            last.count += 1;
+        }
+        _ => list.push(Segment { start, points: tile, count: 1, border }),
+    };
+    let wide = guards
+        .iter()
+        .filter(|g| g.form.coefficient(var) != 0)
+        .any(|g| reduction_of(linear, g).is_some_and(|r| linear.extent(r) > WIDE_WINDOW));
+    let mut start = 0;
     while start < extent {
         let tile = points.min(extent - start);
         let border = points > 1 && ((start as i64) < safe_lo || (start + tile) as i64 > safe_hi);
-        match list.last_mut() {
-            Some(last) if !border && !last.border && last.points == tile && alike(last.start, start) => {
-                last.count += 1
-            }
-            _ => list.push(Segment { start, points: tile, count: 1, border }),
+        match border && wide {
+            true => (start..start + tile).for_each(|at| push(at, 1, false)),
+            false => push(start, tile, border),
         }
         start += tile;
     }

@@ -185,6 +185,28 @@ fn convolutions_agree_with_the_naive_loops() {
     }
 }
 
+/// A 1-D convolution with a window wider than its borders are tiled for.
+fn long_window(size: usize, kernel: usize, stride: i64) -> Definition {
+    let (x, w) = (f32s(&[1, 3, size]), f32s(&[18, 3, kernel]));
+    let pad = (kernel / 2) as i64;
+    let y = f32s(&[1, 18, (size + 2 * pad as usize - kernel) / stride as usize + 1]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (c, k) = (b.reduce("c", 3), b.reduce("k", kernel));
+    let index = vec![b.var(0), c.clone(), b.var(2).scaled(stride).plus(&k).offset(-pad)];
+    let data = b.load_padded(0, &x, index, Scalar::from_f64(DType::F32, 0.0));
+    let weights = vec![b.var(1), c, k];
+    let weights = b.load(1, &w, weights);
+    let product = b.op(Op::Mul, &[data, weights]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("long_window", 2, &y, acc)
+}
+
+#[test]
+fn wide_windows_agree_with_the_naive_loops() {
+    check(&long_window(200, 33, 1), &[false, true], false);
+    check(&long_window(150, 64, 4), &[false, true], false);
+}
+
 #[test]
 fn depthwise_convolutions_agree_with_the_naive_loops() {
     for stride in [1, 2] {
