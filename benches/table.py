@@ -1,0 +1,189 @@
+"""Time per inference of lmc and its peers, in one run: every runtime in a process of its own, one
+thread each, in interleaved rounds; medians, and how many times faster lmc is than the fastest peer.
+
+Started by benches/run, which installs what it needs.
+"""
+import argparse
+import json
+import math
+import os
+import select
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+import models
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CACHE = models.ROOT + "/target/bench/cache"
+PEERS = ["onnxruntime", "openvino", "litert"]
+
+
+class Served:
+    """A runtime that is loaded and waits."""
+
+    def __init__(self, name, folder, env):
+        self.name, self.rounds, self.log = name, [], f"{folder}/{name}.log"
+        command = [sys.executable, HERE + "/peers.py", "serve", name, folder]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(self.log, "w"), env=env, text=True, bufsize=1)
+        self.answer(600)
+
+    def answer(self, seconds):
+        end = time.time() + seconds
+        while time.time() < end:
+            if select.select([self.process.stdout], [], [], 1)[0]:
+                line = self.process.stdout.readline()
+                if line:
+                    return line
+                raise RuntimeError(last_line(self.log) or f"ended with {self.process.wait()}")
+        self.process.kill()
+        raise RuntimeError(f"no answer in {seconds} s")
+
+    def run(self, n):
+        self.process.stdin.write(f"{n}\n")
+        return json.loads(self.answer(600))
+
+    def calibrate(self, milliseconds):
+        fastest = min(self.run(2))
+        fastest = min(self.run(max(1, min(200, int(30e6 / fastest)))))
+        self.n = max(1, min(2000, int(milliseconds * 1e6 / fastest)))
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def last_line(log):
+    lines = open(log, errors="replace").read().strip().splitlines()
+    return lines[-1][-200:] if lines else ""
+
+
+def build_ours(folder, cpu):
+    manifest = models.compile(folder, "native", cpu, folder + "/ours")
+    command = ["gcc", "-O2", "-shared", "-fPIC", "-DLMC_MODEL=model_model", "-I", models.ROOT + "/runtime-stub/include"]
+    command += [HERE + "/wrapper.c", folder + "/ours/model.o", "-o", folder + "/ours.so"]
+    subprocess.run(command, check=True)
+    return manifest
+
+
+def start(name, folder, env, failed):
+    """Prepares (once) and loads a peer; None, and the reason in `failed`, where it cannot."""
+    try:
+        verdict = f"{folder}/{name}.cannot"
+        if os.path.exists(verdict):
+            raise RuntimeError(open(verdict).read() + f" (remembered in {os.path.relpath(verdict, models.ROOT)})")
+        prepare = [sys.executable, HERE + "/peers.py", "prepare", name, folder]
+        log = f"{folder}/{name}.prepare.log"
+        if subprocess.run(prepare, stdout=open(log, "w"), stderr=subprocess.STDOUT, env=env).returncode:
+            open(verdict, "w").write(last_line(log))
+            raise RuntimeError(last_line(log))
+        return Served(name, folder, env)
+    except RuntimeError as error:
+        failed[name] = str(error)
+        return None
+
+
+def measure(folder, names, options, env):
+    """Medians in nanoseconds by runtime, and why others have none."""
+    failed = {}
+    served = [s for s in (start(n, folder, env, failed) for n in names) if s]
+    reference = np.load(folder + "/reference.npy")
+    for s in list(served):
+        try:
+            agreement = models.cosine(np.load(f"{folder}/{s.name}.npy"), reference)
+            if not agreement > 0.99:
+                raise RuntimeError(f"its result is wrong (cosine {agreement:.4f})")
+            s.calibrate(options.round_ms)
+        except RuntimeError as error:
+            failed[s.name] = str(error)
+            s.close()
+            served.remove(s)
+    for _ in range(options.rounds):
+        for s in served:
+            s.rounds.append(statistics.median(s.run(s.n)))
+    for s in served:
+        s.close()
+    return {s.name: statistics.median(s.rounds) for s in served}, failed
+
+
+def peaks():
+    program = models.ROOT + "/target/bench/peak"
+    subprocess.run(["gcc", "-O2", "-o", program, HERE + "/peak.c"], check=True)
+    lines = subprocess.run([program], capture_output=True, text=True, check=True).stdout.split("\n")
+    return {int(bits): float(rate) for bits, rate in (line.split() for line in lines if line)}
+
+
+def peak_of(cpu, rates):
+    """The peak at the vector width that the processor name allows."""
+    if "vector=" in cpu:
+        return rates[int(cpu.split("vector=")[1])]
+    if cpu == "x86-64-v3":
+        return rates[256]
+    if cpu in ("generic", "x86-64", "x86-64-v2"):
+        return rates[128]
+    return max(rates.values())
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="benches/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("models", nargs="*", help="names; all of tests/models and $LMC_MODELS otherwise")
+    add("--cpu", default="native", help="lmc's --cpu; peers choose their own code")
+    add("--isa", choices=["native", "avx2"], default="native", help="avx2: hides AVX-512 and VNNI from the peers, and lmc compiles for x86-64-v3")
+    add("--dtype", help="only models whose dtype begins so: fp32, int8, fp16")
+    add("--peers", default=",".join(PEERS), help="which peers, separated by commas")
+    add("--rounds", type=int, default=15)
+    add("--round-ms", type=float, default=50, help="time one runtime gets in a round")
+    add("--json", help="also append one JSON object a model to this file")
+    options = parser.parse_args()
+    if options.isa == "avx2":
+        options.cpu = "x86-64-v3"
+    names = [p for p in options.peers.split(",") if p]
+    env = dict(os.environ, OMP_NUM_THREADS="1")
+    rates = peaks()
+    peak = peak_of(options.cpu, rates)
+    print(f"peak of one core, GFLOP/s of f32 multiply-adds: {', '.join(f'{b} bits {r}' for b, r in rates.items())}")
+    print(f"median microseconds per inference, one thread, {options.rounds} interleaved rounds; lmc for --cpu {options.cpu}\n")
+    head = f"{'model':28}{'lmc':>10}" + "".join(f"{n:>13}" for n in names)
+    print(head + f"{'x fastest':>11}{'% peak':>8}{'code KB':>9}{'arena KB':>10}")
+    ratios, notes = [], []
+    for source, entry in models.find(options.models):
+        name = entry["name"]
+        if options.dtype and not entry["dtype"].startswith(options.dtype):
+            continue
+        folder = models.stage(source, entry, CACHE)
+        try:
+            manifest = build_ours(folder, options.cpu)
+        except RuntimeError as error:
+            notes.append(f"{name}: not compiled: {error}")
+            continue
+        medians, failed = measure(folder, ["ours", *names], options, env)
+        notes += [f"{name}: no {peer}: {why}" for peer, why in failed.items()]
+        ours = medians.pop("ours", None)
+        fastest = min(medians.values(), default=None)
+        share = 200 * entry["macs"] / ours / peak if ours and entry["dtype"] == "fp32" else None
+        ratio = fastest / ours if ours and fastest else None
+        ratios += [ratio] if ratio else []
+        cell = lambda value, width, digits=1: f"{value:{width}.{digits}f}" if value is not None else f"{'-':>{width}}"
+        micro = lambda value: value / 1e3 if value is not None else None
+        line = f"{name:28}{cell(micro(ours), 10)}" + "".join(cell(micro(medians.get(n)), 13) for n in names)
+        line += cell(ratio, 11, 2) + cell(share, 8) + cell(manifest["code_bytes"] / 1024, 9) + cell(manifest["arena_bytes"] / 1024, 10)
+        print(line, flush=True)
+        if options.json:
+            record = dict(model=name, cpu=options.cpu, isa=options.isa, ours=ours, peers=medians, ratio=ratio, peak=peak, **{k: manifest[k] for k in ("code_bytes", "arena_bytes", "stack_bytes", "macs")})
+            print(json.dumps(record), file=open(options.json, "a"))
+    if ratios:
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        print(f"\ngeometric mean of {len(ratios)} ratios: {mean:.2f}; lowest {min(ratios):.2f}")
+    for note in notes:
+        print(note)
+
+
+if __name__ == "__main__":
+    main()
