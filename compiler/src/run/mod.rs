@@ -1,7 +1,7 @@
 //! Runs compiled objects, to verify and to time them.
 //!
-//! [`load`] maps an object for the host into this process. [`foreign`] links an object with a small C program and starts it, through an emulator where the
-//! host is another machine.
+//! [`load`] maps an object for the host into this process. [`foreign`] links an object with a small
+//! C program and starts it, through an emulator where the host is another machine.
 
 pub mod foreign;
 pub mod load;

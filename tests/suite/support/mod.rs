@@ -1,5 +1,8 @@
 //! Helpers of several test modules: folders for what tests make, commands, compilers.
 
+pub mod models;
+pub mod pipeline;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
