@@ -12,6 +12,7 @@ mod layering;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod machine;
 mod objects;
+mod link;
 mod models;
 mod package;
 #[allow(dead_code, reason = "helpers for the other modules")]
