@@ -18,3 +18,4 @@ mod package;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;
 mod tile;
+mod wide;

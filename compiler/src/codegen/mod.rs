@@ -7,6 +7,7 @@
 
 pub mod cranelift;
 mod driver;
+pub mod wide;
 
 use crate::error::{Error, Result};
 use crate::plan::Program;
@@ -79,7 +80,10 @@ pub struct Compiled {
 type Encoder = fn(&Kernel, &Target) -> Option<Result<Code>>;
 
 /// The encoders, tried in order; the last takes every kernel.
-const ENCODERS: &[Encoder] = &[|kernel, target| Some(cranelift::encode(kernel, target))];
+const ENCODERS: &[Encoder] = &[
+    |kernel, target| wide::encode(kernel, target).ok().map(Ok),
+    |kernel, target| Some(cranelift::encode(kernel, target)),
+];
 
 /// Encodes one kernel. Errors are defects of the kernel ([`crate::error::Kind::Bug`]).
 pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {

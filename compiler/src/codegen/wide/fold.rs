@@ -1,0 +1,128 @@
+//! Loads into the instruction that uses them.
+//!
+//! A load whose value is used once becomes that instruction's memory operand; with embedded
+//! broadcast also a broadcast load used twice, which saves a register. Only within a straight run of
+//! instructions that changes neither memory nor the address.
+
+use super::inst::{Arg, Class, Function, Inst, Mem, VReg};
+use super::rows::Op;
+
+/// Most uses of one element that are worth a memory operand each.
+const BROADCAST_USES: usize = 2;
+
+/// Where a load's value is used.
+struct Load {
+    at: usize,
+    mem: Mem,
+    reg: VReg,
+    uses: Vec<usize>,
+}
+
+/// The register and place of a plain load or broadcast.
+fn plain_load(inst: &Inst) -> Option<(VReg, Mem)> {
+    match (inst.op, &inst.args[..]) {
+        _ if inst.mask.is_some() => None,
+        (Op::Load, [Arg::Reg(r), Arg::Mem(m)]) => Some((*r, *m)),
+        (Op::Broadcast32 | Op::Broadcast64, [Arg::Reg(r), Arg::Mem(m)]) => {
+            Some((*r, Mem { broadcast: true, ..*m }))
+        }
+        _ => None,
+    }
+}
+
+/// Puts a memory operand in the place of a register, if the instruction takes one there.
+pub fn replace(inst: &Inst, reg: VReg, mem: Mem, size: usize) -> Option<Inst> {
+    let operands = inst.op.operands();
+    let places: Vec<usize> = (0..inst.args.len()).filter(|&i| inst.args[i] == Arg::Reg(reg)).collect();
+    let [place] = places[..] else { return None };
+    if inst.has_memory() || inst.mask == Some(reg) || (mem.broadcast && inst.mask.is_some() && inst.merge) {
+        return None;
+    }
+    let takes = |place: usize| match mem.broadcast {
+        true => operands[place].broadcast == size,
+        false => operands[place].memory || operands[place].broadcast > 0,
+    };
+    let mut replaced = inst.clone();
+    let place = if takes(place) {
+        place
+    } else if inst.op.commutes() && place == 1 && takes(2) {
+        replaced.args.swap(1, 2);
+        2
+    } else {
+        return None;
+    };
+    replaced.args[place] = Arg::Mem(mem);
+    Some(replaced)
+}
+
+/// Folds what can be folded.
+pub fn fold(f: &mut Function, broadcasts: bool) {
+    let mut counts = vec![(0usize, 0usize); f.regs.len()];
+    for inst in &f.insts {
+        inst.visit(|r, read, written| {
+            counts[r as usize].0 += usize::from(written);
+            counts[r as usize].1 += usize::from(read);
+        });
+    }
+    let mut dead = vec![false; f.insts.len()];
+    let mut start = 0;
+    while start < f.insts.len() {
+        let len = f.insts[start..]
+            .iter()
+            .position(|i| i.is_control() || i.stores())
+            .unwrap_or(f.insts.len() - start);
+        for at in (start..start + len).rev() {
+            let Some((reg, mem)) = plain_load(&f.insts[at]) else { continue };
+            let (defs, uses) = counts[reg as usize];
+            let most = if mem.broadcast { BROADCAST_USES } else { 1 };
+            if defs != 1
+                || uses > most
+                || (mem.broadcast && !broadcasts)
+                || f.regs[reg as usize].class != Class::Vector
+            {
+                continue;
+            }
+            // The instruction that ends the run may still take the operand: it reads before it writes.
+            let end = (start + len + 1).min(f.insts.len());
+            if let Some(load) = find_uses(&f.insts[at..end], at, reg, mem, uses) {
+                dead[load.at] = apply(f, &load);
+            }
+        }
+        start += len + 1;
+    }
+    let mut keep = dead.iter().map(|d| !d);
+    f.insts.retain(|_| keep.next().unwrap_or(true));
+}
+
+fn find_uses(insts: &[Inst], at: usize, reg: VReg, mem: Mem, expected: usize) -> Option<Load> {
+    let mut uses = Vec::new();
+    for (i, inst) in insts.iter().enumerate().skip(1) {
+        let mut reads = false;
+        let mut moved = false;
+        inst.visit(|r, read, written| {
+            reads |= r == reg && read;
+            moved |= written && mem.regs().any(|m| m == r);
+        });
+        if reads {
+            uses.push(at + i);
+        }
+        if moved || uses.len() == expected {
+            break;
+        }
+    }
+    (uses.len() == expected).then_some(Load { at, mem, reg, uses })
+}
+
+fn apply(f: &mut Function, load: &Load) -> bool {
+    let origin = &f.insts[load.at];
+    let size = if origin.op == Op::Broadcast64 { 8 } else { 4 };
+    let fits = |inst: &Inst| load.mem.broadcast || inst.width == origin.width;
+    let replaced: Option<Vec<Inst>> = load
+        .uses
+        .iter()
+        .map(|&u| Some(&f.insts[u]).filter(|i| fits(i)).and_then(|i| replace(i, load.reg, load.mem, size)))
+        .collect();
+    let Some(replaced) = replaced else { return false };
+    load.uses.iter().zip(replaced).for_each(|(&u, inst)| f.insts[u] = inst);
+    true
+}

@@ -1,0 +1,310 @@
+//! Loads and stores of whole, partial and strided vectors, and of narrow element types.
+//!
+//! Nothing outside the accessed elements is read or written, faults included. With AVX-512 a
+//! partial vector is a masked access; otherwise it is a masked load, or pieces of 16 to 1 bytes.
+//! Narrow elements are first one packed vector, which is then extended (or was narrowed).
+
+use super::Result;
+use super::inst::{Arg, Mem, VReg};
+use super::rows::Op;
+use super::select::{Select, lane_size, vector_bytes};
+use crate::base::DType;
+use crate::tile::{Addr, Lane, Reg};
+
+/// How packed elements become lanes.
+fn extension(dtype: DType, lane: Lane) -> Result<Option<Op>> {
+    use DType::*;
+    Ok(Some(match (dtype, lane) {
+        (F32, Lane::F32) | (I32 | U32, Lane::I32) | (F64, Lane::F64) | (I64 | U64, Lane::I64) => {
+            return Ok(None);
+        }
+        (F16, Lane::F32) => Op::Cvtph2ps,
+        (BF16, Lane::F32) => Op::Pmovzxwd,
+        (I8 | I4 | I2, Lane::I32) => Op::Pmovsxbd,
+        (U8 | U4 | U2 | Bool, Lane::I32) => Op::Pmovzxbd,
+        (I16, Lane::I32) => Op::Pmovsxwd,
+        (U16, Lane::I32) => Op::Pmovzxwd,
+        _ => return Err(format!("{dtype} elements in {lane:?} lanes")),
+    }))
+}
+
+impl Select<'_> {
+    /// Translates a load of elements of a type, so many bytes apart.
+    pub(super) fn load(&mut self, r: Reg, addr: &Addr, dtype: DType, stride: i64) -> Result<()> {
+        let ty = self.ty(r);
+        let extend = extension(dtype, ty.lane)?;
+        let (size, lanes) = (dtype.size(), ty.lanes as usize);
+        let mem = self.mem(addr)?;
+        let (dst, width) = (self.target(r), self.width(r));
+        if stride == 0 && lanes > 1 {
+            self.load_repeated(dst, mem, dtype, extend, width);
+            return Ok(());
+        }
+        if stride != size as i64 && lanes > 1 {
+            let packed = self.gather(mem, size, stride, lanes);
+            self.extend(dst, packed.into(), dtype, extend, width, None);
+            return Ok(());
+        }
+        let full = lanes * lane_size(ty.lane) == width;
+        match (extend, full) {
+            (None, true) => self.op(Op::Load, width, &[dst.into(), mem.into()]),
+            (Some(_), true) => self.extend(dst, mem.into(), dtype, extend, width, None),
+            (None, false) if lanes * size <= 8 && (lanes * size).is_power_of_two() => {
+                let op = if lanes * size == 4 { Op::Load32 } else { Op::Load64 };
+                self.op(op, 16, &[dst.into(), mem.into()]);
+            }
+            (None, false) if self.isa.masks => {
+                let mask = self.lanes_mask(lanes);
+                let op = if size == 4 { Op::Load } else { Op::LoadQuads };
+                self.masked(op, width, &[dst.into(), mem.into()], Some(mask), false);
+            }
+            (None, false) => {
+                let bytes = (0..64).map(|i| if i < lanes * size { 0xff } else { 0 }).collect();
+                let mask = self.constant(bytes, 0, width);
+                self.op(Op::LoadMasked, width, &[dst.into(), mask.into(), mem.into()]);
+            }
+            (Some(_), false) if self.isa.masks && lanes > 1 => {
+                let mask = self.lanes_mask(lanes);
+                self.extend(dst, mem.into(), dtype, extend, width, Some(mask));
+            }
+            (Some(_), false) => {
+                let packed = self.load_pieces(mem, lanes * size);
+                self.extend(dst, packed.into(), dtype, extend, width, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Packed elements, in memory or a register, to lanes.
+    fn extend(
+        &mut self,
+        dst: VReg,
+        from: Arg,
+        dtype: DType,
+        op: Option<Op>,
+        width: usize,
+        mask: Option<VReg>,
+    ) {
+        match op {
+            None => self.op(Op::Movaps, width, &[dst.into(), from]),
+            Some(op) if dtype == DType::BF16 => {
+                let low = self.f.reg(super::inst::Class::Vector);
+                self.masked(op, width, &[low.into(), from], mask, false);
+                self.op(Op::Pslld, width, &[dst.into(), low.into(), Arg::Imm(16)]);
+            }
+            Some(op) => self.masked(op, width, &[dst.into(), from], mask, false),
+        }
+    }
+
+    /// One element in every lane.
+    fn load_repeated(&mut self, dst: VReg, mem: Mem, dtype: DType, extend: Option<Op>, width: usize) {
+        match dtype.size() {
+            4 => return self.op(Op::Broadcast32, width, &[dst.into(), mem.into()]),
+            8 => return self.op(Op::Broadcast64, width, &[dst.into(), mem.into()]),
+            _ => {}
+        }
+        let packed = self.load_pieces(mem, dtype.size());
+        let one = self.f.reg(super::inst::Class::Vector);
+        self.extend(one, packed.into(), dtype, extend, 16, None);
+        self.op(Op::Broadcast32, width, &[dst.into(), one.into()]);
+    }
+
+    /// So many bytes, at most 16, in the low part of a vector.
+    fn load_pieces(&mut self, mem: Mem, bytes: usize) -> VReg {
+        let mut at = 0;
+        let mut vector = None;
+        while at < bytes {
+            let piece = 1 << (bytes - at).ilog2();
+            let from = mem.offset(at as i64);
+            vector = Some(match (vector, piece) {
+                (_, 16) => self.def(Op::Load, 16, &[from.into()]),
+                (None, 8) => self.def(Op::Load64, 16, &[from.into()]),
+                (None, 4) => self.def(Op::Load32, 16, &[from.into()]),
+                (v, _) => self.insert(v, from, piece, at / piece),
+            });
+            at += piece;
+        }
+        vector.unwrap_or_else(|| self.splat(0, 4, 16))
+    }
+
+    /// A vector of 128 bits with one element, from memory, replaced.
+    fn insert(&mut self, vector: Option<VReg>, from: Mem, size: usize, place: usize) -> VReg {
+        let vector = vector.unwrap_or_else(|| self.splat(0, 4, 16));
+        let op = match size {
+            1 => Op::Pinsrb,
+            2 => Op::Pinsrw,
+            4 => Op::Pinsrd,
+            _ => Op::Pinsrq,
+        };
+        self.def(op, 16, &[vector.into(), from.into(), Arg::Imm(place as i64)])
+    }
+
+    /// Elements some bytes apart, packed.
+    fn gather(&mut self, mem: Mem, size: usize, stride: i64, lanes: usize) -> VReg {
+        let per = 16 / size;
+        let quarters: Vec<VReg> = (0..lanes.div_ceil(per))
+            .map(|q| {
+                let mut vector = None;
+                for lane in q * per..lanes.min((q + 1) * per) {
+                    let from = mem.offset(lane as i64 * stride);
+                    vector = Some(match (vector, size) {
+                        (None, 4) => self.def(Op::Load32, 16, &[from.into()]),
+                        (None, 8) => self.def(Op::Load64, 16, &[from.into()]),
+                        (v, _) => self.insert(v, from, size, lane % per),
+                    });
+                }
+                vector.expect("a quarter has a lane")
+            })
+            .collect();
+        self.join(&quarters)
+    }
+
+    /// Up to four vectors of 128 bits in one.
+    pub(super) fn join(&mut self, quarters: &[VReg]) -> VReg {
+        let halves: Vec<VReg> = quarters
+            .chunks(2)
+            .map(|pair| match pair {
+                [low, high] => self.def(Op::Insert128, 32, &[(*low).into(), (*high).into(), Arg::Imm(1)]),
+                _ => pair[0],
+            })
+            .collect();
+        match halves[..] {
+            [low, high] => self.def(Op::Insert256, 64, &[low.into(), high.into(), Arg::Imm(1)]),
+            _ => halves[0],
+        }
+    }
+
+    /// Translates a store.
+    pub(super) fn store(&mut self, addr: &Addr, stride: i64, src: Reg) -> Result<()> {
+        let dtype = self.kernel.params[addr.param as usize].dtype;
+        let ty = self.ty(src);
+        extension(dtype, ty.lane)?;
+        let (size, lanes) = (dtype.size(), ty.lanes as usize);
+        let width = self.width(src);
+        let source = self.source(src);
+        let mem = self.mem(addr)?;
+        let packed = self.narrow(source, dtype, ty.lane, width);
+        if stride != 1 && lanes > 1 {
+            self.scatter(packed, mem, size, stride * size as i64, lanes);
+            return Ok(());
+        }
+        let bytes = lanes * size;
+        if bytes >= 16 && bytes.is_power_of_two() {
+            self.op(Op::Store, bytes, &[mem.into(), packed.into()]);
+        } else if bytes.is_power_of_two() && bytes <= 8 || !self.isa.masks {
+            self.store_pieces(packed, mem, bytes);
+        } else {
+            let mask = self.lanes_mask(lanes);
+            let op = match size {
+                1 => Op::StoreBytes,
+                2 => Op::StoreWords,
+                4 => Op::Store,
+                _ => Op::StoreQuads,
+            };
+            self.masked(op, vector_bytes(bytes), &[mem.into(), packed.into()], Some(mask), false);
+        }
+        Ok(())
+    }
+
+    /// Lanes to packed elements of a type.
+    fn narrow(&mut self, src: VReg, dtype: DType, lane: Lane, width: usize) -> VReg {
+        match (dtype, dtype.size()) {
+            (DType::F16, _) => self.def(Op::Cvtps2ph, width, &[src.into(), Arg::Imm(0)]),
+            (DType::BF16, _) => {
+                let rounded = self.round_bf16(src, width);
+                self.pack(rounded, 2, width)
+            }
+            (_, size) if size < lane_size(lane) => self.pack(src, size, width),
+            _ => src,
+        }
+    }
+
+    /// The low bytes of each 32-bit lane, side by side.
+    fn pack(&mut self, src: VReg, size: usize, width: usize) -> VReg {
+        if self.isa.masks {
+            let op = if size == 1 { Op::Pmovdb } else { Op::Pmovdw };
+            return self.def(op, width, &[src.into()]);
+        }
+        let half: Vec<u8> = (0..4u8).flat_map(|lane| (0..size as u8).map(move |b| 4 * lane + b)).collect();
+        let order: Vec<u8> = (0..64).map(|i| half.get(i % 16).copied().unwrap_or(0x80)).collect();
+        let order = self.constant(order, 0, width);
+        let packed = self.def(Op::Pshufb, width, &[src.into(), order.into()]);
+        if width == 16 {
+            return packed;
+        }
+        let high = self.def(Op::Extract128, 32, &[packed.into(), Arg::Imm(1)]);
+        let join = if size == 1 { Op::Punpckldq } else { Op::Punpcklqdq };
+        self.def(join, 16, &[packed.into(), high.into()])
+    }
+
+    /// The upper half of each lane rounded to nearest even, in the lower half; NaNs stay quiet NaNs.
+    fn round_bf16(&mut self, src: VReg, width: usize) -> VReg {
+        let high = self.def(Op::Psrld, width, &[src.into(), Arg::Imm(16)]);
+        let one = self.splat(1, 4, width);
+        let odd = self.def(Op::Pand, width, &[high.into(), one.into()]);
+        let half = self.splat(0x7fff, 4, width);
+        let sum = self.def(Op::Paddd, width, &[src.into(), half.into()]);
+        let sum = self.def(Op::Paddd, width, &[sum.into(), odd.into()]);
+        let rounded = self.def(Op::Psrld, width, &[sum.into(), Arg::Imm(16)]);
+        let quiet = self.splat(0x40, 4, width);
+        let quiet = self.def(Op::Por, width, &[high.into(), quiet.into()]);
+        if self.isa.masks {
+            let nan = self.def(Op::KCmpps, width, &[src.into(), src.into(), Arg::Imm(3)]);
+            let dst = self.f.reg(super::inst::Class::Vector);
+            self.masked(Op::KBlend32, width, &[dst.into(), rounded.into(), quiet.into()], Some(nan), false);
+            return dst;
+        }
+        let nan = self.def(Op::Cmpps, width, &[src.into(), src.into(), Arg::Imm(3)]);
+        self.def(Op::Blendv, width, &[rounded.into(), quiet.into(), nan.into()])
+    }
+
+    /// 128 bits of a vector.
+    fn quarter(&mut self, src: VReg, number: usize, bytes: usize) -> VReg {
+        match (number, bytes > 32) {
+            (0, _) => src,
+            (_, wide) => {
+                let width = if wide { 64 } else { 32 };
+                self.def(Op::Extract128, width, &[src.into(), Arg::Imm(number as i64)])
+            }
+        }
+    }
+
+    /// The low bytes of a vector, in pieces of 32 to 1 bytes.
+    fn store_pieces(&mut self, src: VReg, mem: Mem, bytes: usize) {
+        let (mut at, mut part) = (0, src);
+        while at < bytes {
+            if at > 0 && at % 16 == 0 {
+                part = self.quarter(src, at / 16, bytes);
+            }
+            let piece = 1 << (bytes - at).ilog2().min(5);
+            let to = mem.offset(at as i64);
+            self.store_piece(part, to, piece, at % 16 / piece);
+            at += piece;
+        }
+    }
+
+    fn store_piece(&mut self, part: VReg, to: Mem, size: usize, place: usize) {
+        let op = match (size, place) {
+            (16 | 32, _) => return self.op(Op::Store, size, &[to.into(), part.into()]),
+            (8, 0) => return self.op(Op::Store64, 16, &[to.into(), part.into()]),
+            (4, 0) => return self.op(Op::Store32, 16, &[to.into(), part.into()]),
+            (8, _) => Op::Pextrq,
+            (4, _) => Op::Pextrd,
+            (2, _) => Op::Pextrw,
+            _ => Op::Pextrb,
+        };
+        self.op(op, 16, &[to.into(), part.into(), Arg::Imm(place as i64)]);
+    }
+
+    /// Packed elements to places some bytes apart.
+    fn scatter(&mut self, src: VReg, mem: Mem, size: usize, stride: i64, lanes: usize) {
+        let per = 16 / size;
+        let mut part = src;
+        for lane in 0..lanes {
+            if lane > 0 && lane % per == 0 {
+                part = self.quarter(src, lane / per, lanes * size);
+            }
+            self.store_piece(part, mem.offset(lane as i64 * stride), size, lane % per);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Tile kernels to x86_64 machine code with 256- and 512-bit vectors.
+//!
+//! Cranelift has no vectors over 128 bits; this encoder writes the machine code itself, for AVX2 with
+//! FMA and for AVX-512, as position-independent bytes with their constants behind them. What it
+//! does not take ([`supports`] says why), Cranelift does.
+//!
+//! The order of statements is the kernel's. What is added: running pointers and counters (`select`,
+//! `pointer`), loads as memory operands (`fold`), registers (`live`, `allocate`, `spill`), encodings
+//! (`emit`).
+
+mod allocate;
+mod convert;
+mod dot;
+mod emit;
+mod fold;
+mod inst;
+mod live;
+mod memory;
+mod pointer;
+mod pool;
+mod reduce;
+mod rows;
+mod select;
+mod spill;
+mod value;
+
+use super::Code;
+use crate::target::{Arch, Feature, Target};
+use crate::tile::Kernel;
+
+/// The result of a step, or why the encoder does not take the kernel.
+type Result<T> = std::result::Result<T, String>;
+
+/// What instructions there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Isa {
+    /// AVX-512: 32 registers of 64 bytes, masks, embedded broadcast. Otherwise AVX2 with FMA.
+    masks: bool,
+    /// `vpdpbusd`.
+    dot: bool,
+    /// `vpdpbusd` in its VEX form.
+    vex_dot: bool,
+}
+
+impl Isa {
+    fn of(target: &Target) -> Result<Isa> {
+        let has = |f| target.has(f);
+        if target.arch != Arch::X86_64 || !has(Feature::Avx2) || !has(Feature::Fma) {
+            return Err("the target has no AVX2 with FMA".into());
+        }
+        let masks = has(Feature::Avx512);
+        let vex_dot = has(Feature::AvxVnni);
+        Ok(Isa { masks, vex_dot, dot: vex_dot || (masks && has(Feature::Avx512Vnni)) })
+    }
+
+    /// Bytes of a vector register.
+    fn vector_bytes(self) -> usize {
+        if self.masks { 64 } else { 32 }
+    }
+
+    /// Whether a displacement takes four bytes in most instructions.
+    fn long_displacement(self, disp: i64) -> bool {
+        let unit = match disp % 64 {
+            _ if !self.masks => 1,
+            0 => 64,
+            _ => 4,
+        };
+        i8::try_from(disp / unit).is_err() || disp % unit != 0
+    }
+}
+
+fn select(kernel: &Kernel, target: &Target) -> Result<(inst::Function, Isa)> {
+    let isa = Isa::of(target)?;
+    let fits = |t: &crate::tile::RegType| select::lane_size(t.lane) * t.lanes as usize <= isa.vector_bytes();
+    if !kernel.regs.iter().all(fits) {
+        return Err("a register is wider than the target's".into());
+    }
+    Ok((select::Select::run(kernel, isa)?, isa))
+}
+
+/// Whether the encoder takes a kernel for a target; the reason where it does not.
+pub fn supports(kernel: &Kernel, target: &Target) -> std::result::Result<(), String> {
+    select(kernel, target).map(|_| ())
+}
+
+/// The machine code of a kernel: `int32_t kernel(const void *const *args)`, System V.
+pub fn encode(kernel: &Kernel, target: &Target) -> std::result::Result<Code, String> {
+    let (mut function, isa) = select(kernel, target)?;
+    fold::fold(&mut function, isa.masks);
+    let numbers = allocate::allocate(&mut function, isa)?;
+    emit::emit(&function, &numbers, isa)
+}

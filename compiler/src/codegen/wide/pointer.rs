@@ -1,0 +1,141 @@
+//! Which accesses share a running pointer.
+//!
+//! A pointer follows the loops around it: it is raised once per iteration by what its accesses
+//! move, so inside an iteration every access is a constant distance from it. Accesses to one
+//! parameter share a pointer where they move alike in every loop around both; how a pointer moves
+//! in loops that none of its accesses is in is free, so loops one after the other share pointers
+//! too.
+
+use crate::base::{Affine, Bound};
+use crate::tile::{Addr, Kernel, LoopVar, Stmt, Value};
+use std::collections::HashMap;
+
+/// A loop of the kernel: the address of its statement, which stays while the kernel is borrowed.
+pub type LoopId = *const Stmt;
+
+/// Accesses that share a running pointer.
+#[derive(Debug)]
+pub struct Group {
+    /// The parameter.
+    pub param: u32,
+    /// Bytes that one unit of each loop's variable moves it, for every loop around an access.
+    pub moves: HashMap<LoopId, i64>,
+    /// The distances of its accesses per innermost loop: what displacements will be needed.
+    pub distances: HashMap<Option<LoopId>, Vec<i64>>,
+}
+
+/// The pointers of a kernel.
+#[derive(Debug, Default)]
+pub struct Groups(pub Vec<Group>);
+
+/// The loops around a statement, outermost first, with their variables.
+pub type Around = Vec<(LoopId, LoopVar)>;
+
+fn moves(kernel: &Kernel, addr: &Addr, around: &Around) -> Vec<(LoopId, i64)> {
+    let size = kernel.params[addr.param as usize].dtype.size() as i64;
+    around.iter().map(|&(id, var)| (id, size * addr.index.coefficient(var))).collect()
+}
+
+impl Groups {
+    /// Groups all accesses of a kernel.
+    pub fn of(kernel: &Kernel) -> Groups {
+        let mut groups = Groups::default();
+        groups.collect(kernel, &kernel.body, &mut Vec::new());
+        groups
+    }
+
+    fn collect(&mut self, kernel: &Kernel, body: &[Stmt], around: &mut Around) {
+        for stmt in body {
+            match stmt {
+                Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) => {
+                    self.add(kernel, addr, around)
+                }
+                Stmt::Store { addr, .. } => self.add(kernel, addr, around),
+                Stmt::For { var, body, .. } => {
+                    around.push((stmt, *var));
+                    self.collect(kernel, body, around);
+                    around.pop();
+                }
+                Stmt::If { then, otherwise, .. } => {
+                    self.collect(kernel, then, around);
+                    self.collect(kernel, otherwise, around);
+                }
+                Stmt::Loop { body } => self.collect(kernel, body, around),
+                Stmt::Let(..) | Stmt::Break { .. } | Stmt::Fail { .. } => {}
+            }
+        }
+    }
+
+    fn add(&mut self, kernel: &Kernel, addr: &Addr, around: &Around) {
+        let moves = moves(kernel, addr, around);
+        let fits = |g: &&mut Group| {
+            g.param == addr.param && moves.iter().all(|(id, m)| g.moves.get(id).is_none_or(|n| n == m))
+        };
+        let size = kernel.params[addr.param as usize].dtype.size() as i64;
+        let innermost = around.last().map(|a| a.0);
+        match self.0.iter_mut().find(fits) {
+            Some(group) => {
+                group.moves.extend(moves);
+                group.distances.entry(innermost).or_default().push(size * addr.index.base);
+            }
+            None => self.0.push(Group {
+                param: addr.param,
+                moves: moves.into_iter().collect(),
+                distances: HashMap::from([(innermost, vec![size * addr.index.base])]),
+            }),
+        }
+    }
+
+    /// The group of an access.
+    pub fn find(&self, kernel: &Kernel, addr: &Addr, around: &Around) -> usize {
+        let moves = moves(kernel, addr, around);
+        let fits = |g: &Group| {
+            g.param == addr.param && moves.iter().all(|(id, m)| g.moves.get(id).copied().unwrap_or(0) == *m)
+        };
+        self.0.iter().position(fits).expect("every access was grouped")
+    }
+
+    /// The groups with an access in a list of statements.
+    pub fn used(&self, kernel: &Kernel, body: &[Stmt], around: &mut Around, used: &mut Vec<usize>) {
+        for stmt in body {
+            let addr = match stmt {
+                Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) | Stmt::Store { addr, .. } => {
+                    addr
+                }
+                Stmt::For { var, body, .. } => {
+                    around.push((stmt, *var));
+                    self.used(kernel, body, around, used);
+                    around.pop();
+                    continue;
+                }
+                Stmt::If { then, otherwise, .. } => {
+                    self.used(kernel, then, around, used);
+                    self.used(kernel, otherwise, around, used);
+                    continue;
+                }
+                Stmt::Loop { body } => {
+                    self.used(kernel, body, around, used);
+                    continue;
+                }
+                _ => continue,
+            };
+            let group = self.find(kernel, addr, around);
+            if !used.contains(&group) {
+                used.push(group);
+            }
+        }
+    }
+}
+
+/// Whether a variable's value is needed in a list of statements, beyond moving pointers.
+pub fn needs_value(body: &[Stmt], var: LoopVar) -> bool {
+    let has = |a: &Affine| a.coefficient(var) != 0;
+    let bound = |b: &Bound| b.0.iter().any(has);
+    body.iter().any(|stmt| match stmt {
+        Stmt::Let(_, Value::Index(a, _)) => has(a),
+        Stmt::For { lo, hi, body, .. } => bound(lo) || bound(hi) || needs_value(body, var),
+        Stmt::If { then, otherwise, .. } => needs_value(then, var) || needs_value(otherwise, var),
+        Stmt::Loop { body } => needs_value(body, var),
+        _ => false,
+    })
+}

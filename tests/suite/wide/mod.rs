@@ -1,0 +1,154 @@
+//! The wide x86 encoder against the interpreter, with guard pages beside every buffer; goldens of its
+//! machine code (`tests/golden/wide`).
+
+mod execute;
+
+use crate::golden::check_folder;
+use execute::Side;
+use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter, Mnemonic};
+use lmc::codegen::wide::{encode, supports};
+use lmc::target::{Target, resolve};
+use lmc::tile::random::{self, Vocabulary, differences, shrink};
+use lmc::tile::{Bin, Kernel, RegType, Value, interpret, parse, verify};
+
+/// The targets this machine can run.
+fn targets() -> Vec<Target> {
+    let native = resolve("x86_64", "native").expect("a host");
+    let all = ["x86-64-v3", "x86-64-v4", "znver4"];
+    let all = all.into_iter().map(|cpu| resolve("x86_64", cpu).expect("a known processor"));
+    let (can, cannot): (Vec<Target>, Vec<Target>) =
+        all.partition(|t| t.features.iter().all(|f| native.has(*f)));
+    cannot.iter().for_each(|t| eprintln!("skipped: this machine cannot run {}", t.cpu));
+    can
+}
+
+/// What is wrong with a kernel's code, if anything; buffers at both ends of their pages.
+fn failure(kernel: &Kernel, target: &Target, seed: u64) -> Option<String> {
+    let buffers = random::buffers(kernel, seed);
+    let mut expected = buffers.clone();
+    let want = interpret(kernel, &mut expected).expect("the kernel can be interpreted");
+    let code = match encode(kernel, target) {
+        Ok(code) => code,
+        Err(reason) => return Some(reason),
+    };
+    [Side::Low, Side::High].iter().find_map(|&side| {
+        let mut got = buffers.clone();
+        let result = execute::run(&code.bytes, &mut got, side);
+        let wrong = (result != want).then(|| format!("returned {result}, not {want}"));
+        wrong.or_else(|| differences(kernel, &expected, &got))
+    })
+}
+
+fn check(kernel: &Kernel, target: &Target) {
+    verify(kernel).unwrap_or_else(|e| panic!("{e}"));
+    if let Some(reason) = failure(kernel, target, 1) {
+        panic!("{} on {}: {reason}", kernel.name, target.cpu);
+    }
+}
+
+/// A register tile of a matrix product over packed operands: `c[m, n] += a[k, m] * b[k, n]`, with
+/// `rows` rows and `vectors` vectors of `lanes` lanes.
+fn gemm(rows: usize, vectors: usize, lanes: usize, depth: usize) -> Kernel {
+    let (tile, width) = (rows * vectors, vectors * lanes);
+    let mut text = format!(
+        "kernel gemm fused {{ read a: f32[{}] read b: f32[{}] write c: f32[{}] vars k\n",
+        rows * depth,
+        width * depth,
+        rows * width
+    );
+    (0..tile).for_each(|i| text += &format!("%{i}: f32x{lanes} = const 0.0\n"));
+    text += &format!("for k in 0..{depth} {{\n");
+    for v in 0..vectors {
+        text += &format!("%{}: f32x{lanes} = load b[{width}*k + {}]\n", tile + v, v * lanes);
+    }
+    for r in 0..rows {
+        let a = tile + vectors + r;
+        text += &format!("%{a}: f32x{lanes} = load a[{rows}*k + {r}] stride 0\n");
+        for v in 0..vectors {
+            let acc = r * vectors + v;
+            text += &format!("%{acc}: f32x{lanes} = mla %{acc}, %{a}, %{}\n", tile + v);
+        }
+    }
+    text += "}\n";
+    (0..tile).for_each(|i| text += &format!("store c[{}] = %{i}\n", lanes * i));
+    parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn register_tiles() {
+    for target in targets() {
+        let lanes = target.lanes();
+        let rows = if lanes == 16 { 14 } else { 6 };
+        for rows in 1..=rows {
+            (1..=2).for_each(|vectors| check(&gemm(rows, vectors, lanes, 5), &target));
+        }
+    }
+}
+
+/// The largest tiles keep every accumulator in a register, and a loop has nothing but its work.
+#[test]
+fn register_tiles_have_no_overhead() {
+    for (cpu, rows, instructions) in [("x86-64-v3", 6, 12 + 6 + 2 + 4), ("x86-64-v4", 14, 28 + 2 + 4)] {
+        let target = resolve("x86_64", cpu).expect("a known processor");
+        let text = disassembly(&gemm(rows, 2, target.lanes(), 64), &target);
+        let body: Vec<&str> = text.lines().skip_while(|l| !l.contains("[r")).collect();
+        let first = body.iter().position(|l| l.contains("mm") && l.contains("[r")).expect("a load");
+        let end = body.iter().position(|l| l.contains("jne")).expect("a loop");
+        assert_eq!(end + 1 - first, instructions, "{text}");
+        assert!(!text.contains("rsp"), "{text}");
+    }
+}
+
+/// The instructions up to the return.
+fn disassembly(kernel: &Kernel, target: &Target) -> String {
+    let code = encode(kernel, target).unwrap_or_else(|e| panic!("{e}"));
+    let mut formatter = IntelFormatter::new();
+    let mut text = String::new();
+    for instruction in &mut Decoder::new(64, &code.bytes, DecoderOptions::NONE) {
+        let mut line = String::new();
+        formatter.format(&instruction, &mut line);
+        text.push_str(&format!("{:4x}  {line}\n", instruction.ip()));
+        if instruction.mnemonic() == Mnemonic::Ret {
+            break;
+        }
+    }
+    text
+}
+
+/// The machine code of a kernel for the processor named in the first line, `// cpu`.
+#[test]
+fn machine_code() {
+    check_folder("wide", |text| {
+        let cpu = text.lines().next().and_then(|l| l.strip_prefix("// ")).expect("a processor");
+        let target = resolve("x86_64", cpu).expect("a known processor");
+        let kernel = parse(text).unwrap_or_else(|e| panic!("{e}"));
+        verify(&kernel).unwrap_or_else(|e| panic!("{e}"));
+        if targets().iter().any(|t| t.cpu == cpu) {
+            check(&kernel, &target);
+        }
+        disassembly(&kernel, &target)
+    });
+}
+
+/// Integer division is left to others.
+fn taken(_: RegType, value: &Value) -> bool {
+    !matches!(value, Value::Bin(Bin::DivS | Bin::DivU | Bin::RemS | Bin::RemU, ..))
+}
+
+/// Random kernels; `LMC_RANDOM_KERNELS` says how many.
+#[test]
+fn random_kernels() {
+    let count = std::env::var("LMC_RANDOM_KERNELS").ok().and_then(|n| n.parse().ok());
+    for target in targets() {
+        let words = Vocabulary { accept: &taken, ..Vocabulary::vectors(target.lanes() as u8) };
+        for seed in 0..count.unwrap_or(100) {
+            let kernel = random::kernel(seed, &words);
+            supports(&kernel, &target).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            if let Some(reason) = failure(&kernel, &target, seed) {
+                let small = shrink(&kernel, &|k| failure(k, &target, seed).is_some());
+                let smaller = failure(&small, &target, seed);
+                panic!("seed {seed} on {}: {reason}; shrunk: {smaller:?}\n{small}", target.cpu);
+            }
+        }
+    }
+}
