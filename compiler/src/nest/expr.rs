@@ -28,13 +28,24 @@ pub struct Point<'a> {
     pub lanes: usize,
     /// The folded value.
     pub acc: Option<Reg>,
-    /// Guards that need no test here: the schedule has left out what lies outside.
-    pub unguarded: bool,
+    /// What is known of the guards here.
+    pub guards: Guards,
     /// Loads that walk a reduction axis by 1 and not the vector axis are made for several of its
     /// points at once, and each is broadcast from its lane.
     pub group: Option<Group>,
     /// Elements between the start of the tile and this point along the vector axis.
     pub chunk: i64,
+}
+
+/// What is known of the guards at a point.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Guards {
+    /// Nothing: they are tested.
+    Tested,
+    /// The indices lie inside.
+    Inside,
+    /// Some index lies outside: guarded loads give their fill.
+    Outside,
 }
 
 /// Neighbouring points of a reduction axis that are loaded together.
@@ -135,7 +146,10 @@ impl Exprs<'_> {
         dtype: DType,
         point: &Point,
     ) -> Reg {
-        let guards = if point.unguarded { &[] } else { guards };
+        if let (Guards::Outside, Some(fill), false) = (point.guards, fill, guards.is_empty()) {
+            return constant(e, fill, point.lanes);
+        }
+        let guards = if point.guards == Guards::Inside { &[] } else { guards };
         let stride = point.vector.map_or(0, |v| form.coefficient(v));
         if let Some(index) = (self.packed)(operand, point) {
             return memory_load(e, addr(operand, index), dtype, i64::from(stride != 0), point.lanes);
@@ -150,6 +164,40 @@ impl Exprs<'_> {
             return memory_load(e, addr(operand, index), dtype, stride, point.lanes);
         }
         self.load_checked(e, (operand, index, dynamic, guards, fill), dtype, stride, point)
+    }
+
+    /// Four bytes along the innermost reduction axis as the word of each lane: `left` of them, at
+    /// the axis' end, are put together one by one.
+    pub fn words(&self, e: &mut Emitter, id: u32, point: &Point, left: usize, along: u32) -> Option<Reg> {
+        let mut id = id;
+        while let Node::Cast { arg, .. } = &self.linear.nodes[id as usize] {
+            id = *arg;
+        }
+        let Node::Load { operand, addr: form, guards, fill, .. } = &self.linear.nodes[id as usize] else {
+            return None;
+        };
+        let ints = |lanes: usize| RegType { lane: Lane::I32, lanes: lanes as u8 };
+        if let (Guards::Outside, Some(fill), false) = (point.guards, fill, guards.is_empty()) {
+            let word = (fill.bits & 0xff) * 0x0101_0101;
+            return Some(e.value(ints(point.lanes), Value::Const(word)));
+        }
+        if let Some(index) = (self.packed)(*operand, point) {
+            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 1)));
+        }
+        let index = self.place(form, point);
+        if left >= 4 {
+            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 0)));
+        }
+        let mut word: Option<Reg> = None;
+        for i in 0..left as i64 {
+            let byte = addr(*operand, index.offset(i * form.coefficient(along)));
+            let byte = e.value(ints(1), Value::Load(byte, 1));
+            let byte = e.value(ints(1), Value::Convert(Convert::ZextLow(8), byte));
+            let shift = e.value(ints(1), Value::Const(8 * i as u64));
+            let byte = e.value(ints(1), Value::Bin(Bin::Shl, byte, shift));
+            word = Some(word.map_or(byte, |w| e.value(ints(1), Value::Bin(Bin::Or, w, byte))));
+        }
+        word.map(|w| e.value(ints(point.lanes), Value::Splat(w)))
     }
 
     fn lane_load(&self, e: &mut Emitter, operand: u32, form: &Affine, group: &Group, point: &Point) -> Reg {

@@ -23,9 +23,9 @@ use crate::error::{Error, Result};
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Kernel, Reg, Stmt};
 use emit::{Emitter, param};
-use expr::{Exprs, Point, memory_store};
+use expr::{Exprs, Guards, Point, memory_store};
 use pack::Packing;
-use segments::{Segment, droppable_guards, segments};
+use segments::{Segment, decidable_guards, segments};
 
 /// A kernel and how its constant operands are packed.
 pub struct Nested {
@@ -65,8 +65,8 @@ struct Nest<'a> {
     packings: Vec<Packing>,
     /// Offsets of the tile's points along the tiled axes other than the vector axis.
     offsets: Vec<Vec<(u32, usize)>>,
-    /// Whether every guard is one that points can be left out by.
-    droppable: bool,
+    /// Whether every guard is decided by the schedule, none tested.
+    decided: bool,
 }
 
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
@@ -76,7 +76,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         return Err(Error::model(format!("element type {t} is not supported in computations yet"))
             .at(format!("kernel {}", linear.name)));
     }
-    let guards = droppable_guards(linear);
+    let guards = decidable_guards(linear);
     let all: usize = linear.nodes.iter().map(guard_count).sum();
     let segments: Vec<Vec<Segment>> =
         (0..linear.vars.len() as u32).map(|v| segments(linear, schedule, &guards, v)).collect();
@@ -102,7 +102,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         current: vec![None; linear.vars.len()],
         packings,
         offsets: Vec::new(),
-        droppable: all == guards.len(),
+        decided: all == guards.len(),
     };
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
@@ -205,6 +205,12 @@ impl Nest<'_> {
         Exprs { linear: self.linear, packed: &packed, index_error }.eval(e, id, point)
     }
 
+    /// Four neighbours of a factor of bytes, `left` of them inside the reduction axis `along`.
+    fn words(&self, e: &mut Emitter, id: u32, point: &Point, left: usize, along: u32) -> Option<Reg> {
+        let packed = |operand: u32, point: &Point| self.packed_address(operand, point);
+        Exprs { linear: self.linear, packed: &packed, index_error: 0 }.words(e, id, point, left, along)
+    }
+
     fn store(&self, e: &mut Emitter, tile_point: &TilePoint, acc: Option<Reg>, index_error: i32) {
         let place = self.place_of(tile_point);
         let vector = self.vector_axis();
@@ -213,7 +219,7 @@ impl Nest<'_> {
             vector,
             lanes: tile_point.lanes,
             acc,
-            unguarded: false,
+            guards: Guards::Tested,
             group: None,
             chunk: tile_point.chunk as i64,
         };

@@ -20,6 +20,8 @@ pub struct Packing {
     reduce: Vec<(u32, usize)>,
     vector: u32,
     regions: Vec<Region>,
+    /// Neighbours along the innermost reduction axis that lie together in a lane.
+    group: usize,
     /// Elements of the packed buffer.
     pub elems: usize,
 }
@@ -44,7 +46,8 @@ impl Packing {
             .filter(|&v| source.coefficient(v) != 0)
             .map(|v| (v, linear.extent(v)))
             .collect();
-        let depth: usize = reduce.iter().map(|r| r.1).product();
+        let group = if schedule.dot { 4 } else { 1 };
+        let depth = depth(&reduce, group);
         let outer_vars = schedule.order.iter().filter(|&&v| v != vector && source.coefficient(v) != 0);
         let mut outer: Vec<(u32, usize)> = outer_vars.map(|&v| (v, 0)).collect();
         let (mut regions, mut per_point) = (Vec::new(), 0);
@@ -58,30 +61,38 @@ impl Packing {
             *stride = elems;
             elems *= linear.extent(*var);
         }
-        Some(Packing { operand, source, outer, reduce, vector, regions, elems })
+        Some(Packing { operand, source, outer, reduce, vector, regions, group, elems })
     }
 
     /// The packed address of the vector at a point: `base` are the places of the variables at the
     /// start of the tile, `chunk` the elements past it along the vector axis.
     pub fn address(&self, place: &[Affine], base: &Affine, segment: &Segment, chunk: i64) -> Affine {
         let region = self.regions.iter().find(|r| r.segment == *segment).unwrap_or(&self.regions[0]);
-        let depth: usize = self.reduce.iter().map(|r| r.1).product();
+        let depth = depth(&self.reduce, self.group);
         // Tiles follow one another `depth * width` elements apart, every `points` of the axis.
         let past = base.offset(-(segment.start as i64));
         let tiles = match past.is_constant() {
             true => Affine::constant(past.base / segment.points as i64 * (depth * region.width) as i64),
             false => past.scaled((depth * region.width / segment.points) as i64),
         };
-        let mut sum = tiles.offset(region.start as i64 + chunk);
+        let mut sum = tiles.offset(region.start as i64 + chunk * self.group as i64);
         for &(var, stride) in &self.outer {
             sum = sum.plus_scaled(&place[var as usize], stride as i64);
         }
         let mut stride = region.width;
         for &(var, extent) in self.reduce.iter().rev() {
             sum = sum.plus_scaled(&place[var as usize], stride as i64);
-            stride *= extent;
+            stride *= if stride == region.width { extent.next_multiple_of(self.group) } else { extent };
         }
         sum
+    }
+
+    /// The reduction axes but the innermost, and the step and extent of that one.
+    fn groups(&self) -> (Vec<(u32, usize)>, (i64, usize)) {
+        match self.reduce.split_last() {
+            Some((&(var, extent), outer)) => (outer.to_vec(), (self.source.coefficient(var), extent)),
+            None => (Vec::new(), (0, 1)),
+        }
     }
 
     /// The packed bytes; lanes past the operand's edge are zero.
@@ -95,19 +106,30 @@ impl Packing {
                 for tile in 0..region.segment.count {
                     let first = region.segment.start + tile * region.segment.points;
                     let from = from + step * first as i64;
-                    for_each_point(&self.source, &self.reduce, from, &mut |from| {
-                        for lane in 0..region.segment.points {
-                            let source = (from + step * lane as i64) as usize * size;
-                            let to = (at + lane) * size;
-                            packed[to..to + size].copy_from_slice(&data[source..source + size]);
+                    let (groups, along) = self.groups();
+                    for_each_point(&self.source, &groups, from, &mut |from| {
+                        for (i, from) in (0..along.1).map(|i| (i, from + along.0 * i as i64)) {
+                            let row = at + i / self.group * self.group * region.width + i % self.group;
+                            for lane in 0..region.segment.points {
+                                let source = (from + step * lane as i64) as usize * size;
+                                let to = (row + lane * self.group) * size;
+                                packed[to..to + size].copy_from_slice(&data[source..source + size]);
+                            }
                         }
-                        at += region.width;
+                        at += along.1.next_multiple_of(self.group) * region.width;
                     });
                 }
             }
         });
         packed
     }
+}
+
+/// Points of the reduction axes, the innermost rounded up to whole groups.
+fn depth(reduce: &[(u32, usize)], group: usize) -> usize {
+    let (outer, inner) = reduce.split_at(reduce.len().saturating_sub(1));
+    let points = |list: &[(u32, usize)]| list.iter().map(|r| r.1).product::<usize>();
+    points(outer) * points(inner).next_multiple_of(group)
 }
 
 /// Calls `visit` with the address at every point of the variables, in order.

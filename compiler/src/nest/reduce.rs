@@ -5,19 +5,23 @@
 //! loops of an axis under a dilated window are cut where the window's part inside changes.
 
 use super::emit::Emitter;
-use super::expr::{Group, Point, lane_of};
-use super::segments::{droppable_guards, inside, reduction_of};
+use super::expr::{Group, Guards, Point, lane_of};
+use super::segments::{decidable_guards, inside, outside_is_neutral, reduction_of};
 use super::{Nest, TilePoint};
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{ReduceStep, Vector};
-use crate::tile::{Bin, Lane, Reg, RegType, Value};
+use crate::tile::{Bin, Dot, Lane, Reg, RegType, Value};
 
 /// What the steps of a reduction share.
 struct Reduction<'a> {
     points: &'a [TilePoint],
     guards: Vec<Guard>,
+    /// What lies outside need not be computed.
+    neutral: bool,
+    /// A loop around runs over what lies outside.
+    outside: bool,
     fold: Fold,
     dtype: DType,
     body: u32,
@@ -26,6 +30,8 @@ struct Reduction<'a> {
     chains: Vec<Vec<Reg>>,
     /// Accumulators of the lanes past the last full vector, of a reduction over lanes.
     rest: Option<(usize, Vec<Reg>)>,
+    /// Bytes of the word that lie inside the reduction axis, of a product of bytes.
+    words: usize,
     /// The lanes in force and the chain, while the body is emitted.
     lanes: usize,
     chain: usize,
@@ -41,13 +47,16 @@ pub fn reduction(
     let Some((fold, dtype, body)) = nest.linear.fold else { return vec![None; points.len()] };
     let mut r = Reduction {
         points,
-        guards: if nest.droppable { droppable_guards(nest.linear) } else { Vec::new() },
+        guards: if nest.decided { decidable_guards(nest.linear) } else { Vec::new() },
+        neutral: outside_is_neutral(nest.linear),
+        outside: false,
         fold,
         dtype,
         body,
         index_error,
         chains: Vec::new(),
         rest: None,
+        words: 4,
         lanes: 1,
         chain: 0,
     };
@@ -145,8 +154,44 @@ fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, grou
         }
     }
     let extent = nest.linear.extent(var) as i64;
-    let name = nest.linear.vars[var as usize].name.clone();
+    if nest.schedule.dot && depth + 1 == nest.schedule.reduce.len() {
+        return word_steps(nest, e, r, ReduceStep { var, unroll });
+    }
     let (lo, hi) = bounds(nest, r, var);
+    if !r.neutral && !r.outside {
+        // What lies before and after the part inside is folded with the fill.
+        let before = Bound([vec![Affine::constant(extent)], moving(&lo)].concat());
+        let after = Bound([vec![Affine::constant(0)], moving(&hi)].concat());
+        r.outside = true;
+        if !moving(&lo).is_empty() {
+            range_steps(nest, e, r, depth, (Bound::constant(0), before), 1);
+        }
+        if !moving(&hi).is_empty() {
+            range_steps(nest, e, r, depth, (after, Bound::constant(extent)), 1);
+        }
+        r.outside = false;
+    }
+    range_steps(nest, e, r, depth, (lo, hi), unroll);
+}
+
+/// The forms of a bound that padding has added.
+fn moving(bound: &Bound) -> Vec<Affine> {
+    bound.0[1..].to_vec()
+}
+
+/// A part of a reduction axis.
+fn range_steps(
+    nest: &mut Nest,
+    e: &mut Emitter,
+    r: &mut Reduction,
+    depth: usize,
+    (lo, hi): (Bound, Bound),
+    unroll: usize,
+) {
+    let var = nest.schedule.reduce[depth].var;
+    let extent = nest.linear.extent(var) as i64;
+    let name = nest.linear.vars[var as usize].name.clone();
+    let (lo, hi) = (constant_of(lo, i64::max), constant_of(hi, i64::min));
     let (Some(lo), Some(hi)) = (lo.as_constant(), hi.as_constant()) else {
         return e.repeat_bounds(&name, lo, hi, 1, |e, at| {
             nest.place[var as usize] = at;
@@ -211,7 +256,7 @@ fn nest_borders(nest: &Nest, r: &Reduction, var: u32) -> bool {
 fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound) {
     let extent = nest.linear.extent(var) as i64;
     let (mut lo, mut hi) = (vec![Affine::constant(0)], vec![Affine::constant(extent)]);
-    for guard in r.guards.iter().filter(|g| g.form.coefficient(var) != 0) {
+    for guard in r.guards.iter().filter(|g| !r.outside && g.form.coefficient(var) != 0) {
         let axis = guard.form.terms.iter().map(|t| t.0).find(|&v| v != var);
         let segment = axis.and_then(|a| nest.current[a as usize]);
         if segment.is_some_and(|s| s.points > 1) {
@@ -233,17 +278,37 @@ fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound) {
         lo.push(Affine::constant(first));
         hi.push(Affine::constant(end));
     }
-    (tightest(lo, i64::max), tightest(hi, i64::min))
+    (Bound(lo), Bound(hi))
 }
 
 /// Joins the constant forms of a bound into one.
-fn tightest(forms: Vec<Affine>, better: fn(i64, i64) -> i64) -> Bound {
-    let (constants, mut rest): (Vec<Affine>, Vec<Affine>) = forms.into_iter().partition(Affine::is_constant);
-    let joined = constants.iter().map(|c| c.base).reduce(better);
-    if let Some(c) = joined {
+fn constant_of(bound: Bound, better: fn(i64, i64) -> i64) -> Bound {
+    let (constants, mut rest): (Vec<Affine>, Vec<Affine>) =
+        bound.0.into_iter().partition(Affine::is_constant);
+    if let Some(c) = constants.iter().map(|c| c.base).reduce(better) {
         rest.insert(0, Affine::constant(c));
     }
     Bound(rest)
+}
+
+/// The innermost reduction axis of a product of bytes, four points at a time.
+fn word_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceStep) {
+    let extent = nest.linear.extent(step.var) as i64;
+    let name = nest.linear.vars[step.var as usize].name.clone();
+    let unroll = step.unroll.next_multiple_of(4) as i64;
+    let full = extent / unroll * unroll;
+    e.repeat(&name, 0, full, unroll, |e, at| {
+        for u in (0..unroll).step_by(4) {
+            nest.place[step.var as usize] = at.offset(u);
+            r.words = 4;
+            bodies(nest, e, r, None);
+        }
+    });
+    for k in (full..extent).step_by(4) {
+        nest.place[step.var as usize] = Affine::constant(k);
+        r.words = (extent - k).min(4) as usize;
+        bodies(nest, e, r, None);
+    }
 }
 
 /// The reduction axis that fills lanes: full vectors in chains, then the rest.
@@ -281,7 +346,8 @@ fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Gr
     };
     for (i, tile_point) in r.points.iter().enumerate() {
         let place = nest.place_of(tile_point);
-        if outside(nest, r, &place) {
+        let outside = r.outside || outside(nest, r, &place);
+        if outside && r.neutral {
             continue;
         }
         let point = Point {
@@ -289,7 +355,11 @@ fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Gr
             vector: over_lanes.or(nest.vector_axis()),
             lanes: if over_lanes.is_some() { r.lanes } else { tile_point.lanes },
             acc: None,
-            unguarded: nest.droppable,
+            guards: match (nest.decided, outside) {
+                (_, true) => Guards::Outside,
+                (true, false) => Guards::Inside,
+                (false, false) => Guards::Tested,
+            },
             group: group.cloned(),
             chunk: tile_point.chunk as i64,
         };
@@ -319,6 +389,11 @@ fn outside(nest: &Nest, r: &Reduction, place: &[Affine]) -> bool {
 
 fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
     let ty = e.ty(acc);
+    if nest.schedule.dot {
+        if let Some(value) = dot(nest, e, r, acc, point) {
+            return e.assign(acc, value);
+        }
+    }
     let product = match &nest.linear.nodes[r.body as usize] {
         Node::Op(Op::Mul, args) if r.fold == Fold::Sum && matches!(ty.lane, Lane::F32 | Lane::F64) => {
             Some(args)
@@ -347,4 +422,27 @@ fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Poi
         }
     };
     e.assign(acc, joined);
+}
+
+/// The sum of four products of bytes.
+fn dot(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) -> Option<Value> {
+    let Node::Op(Op::Mul, args) = &nest.linear.nodes[r.body as usize] else { return None };
+    let along = nest.schedule.reduce.last()?.var;
+    let signed = |e: u32| byte_type(nest, e) == DType::I8;
+    let a = nest.words(e, args[0], point, r.words, along)?;
+    let b = nest.words(e, args[1], point, r.words, along)?;
+    Some(match (signed(args[0]), signed(args[1])) {
+        (false, true) => Value::Dot(Dot::Us, acc, a, b),
+        (true, false) => Value::Dot(Dot::Us, acc, b, a),
+        (true, true) => Value::Dot(Dot::Ss, acc, a, b),
+        (false, false) => Value::Dot(Dot::Uu, acc, a, b),
+    })
+}
+
+/// The element type a factor is loaded as.
+fn byte_type(nest: &Nest, mut e: u32) -> DType {
+    while let Node::Cast { arg, .. } = &nest.linear.nodes[e as usize] {
+        e = *arg;
+    }
+    nest.linear.types[e as usize]
 }

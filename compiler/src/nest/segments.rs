@@ -2,8 +2,13 @@
 //! where a window reaches over the tensor's edge, tiles of their own at the borders.
 
 use crate::base::Affine;
+use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{Linear, Schedule};
+
+/// Points of a window above which a border is computed point by point, the window in a loop: to
+/// decide each of its points in each point of a tile would take too much code.
+const WIDE_WINDOW: usize = 12;
 
 /// Consecutive tiles of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,36 +23,45 @@ pub struct Segment {
     pub border: bool,
 }
 
-/// The guards of a definition's fold whose fill leaves the fold unchanged, so that points outside
-/// can be left out.
-pub fn droppable_guards(linear: &Linear) -> Vec<Guard> {
-    let Some((fold, dtype, body)) = linear.fold else { return Vec::new() };
-    let identity = fold.identity(dtype);
-    let is_zero = |n: &Node| matches!(n, Node::Load { fill: Some(f), .. } if f.bits == 0);
-    let node = |e: u32| &linear.nodes[e as usize];
-    let stripped = |mut e: u32| {
-        while let Node::Cast { arg, .. } = node(e) {
-            e = *arg;
-        }
-        node(e)
-    };
-    let guards_of = |n: &Node| match n {
-        Node::Load { guards, dynamic, .. } if dynamic.is_empty() => guards.clone(),
-        _ => Vec::new(),
-    };
-    let found = match node(body) {
-        n @ Node::Load { fill: Some(f), .. } if *f == identity => guards_of(n),
-        // A sum of products: a factor that is zero drops the product.
-        Node::Op(crate::scalar::Op::Mul, args) if fold == crate::scalar::Fold::Sum => {
-            args.iter().map(|&a| stripped(a)).filter(|n| is_zero(n)).flat_map(guards_of).collect()
-        }
-        _ => Vec::new(),
+/// The guards of the one padded load of a definition's fold, where each ties at most one axis to
+/// one reduction axis: then the schedule decides, tile by tile, what lies outside.
+pub fn decidable_guards(linear: &Linear) -> Vec<Guard> {
+    let Some((_, _, body)) = linear.fold else { return Vec::new() };
+    let padded: Vec<&Node> = (linear.reachable(body).into_iter().map(|e| &linear.nodes[e as usize]))
+        .filter(|n| matches!(n, Node::Load { guards, .. } if !guards.is_empty()))
+        .collect();
+    let found = match padded.as_slice() {
+        [Node::Load { guards, dynamic, .. }] if dynamic.is_empty() => guards.clone(),
+        _ => return Vec::new(),
     };
     let simple = |g: &Guard| {
         let reduce = g.form.terms.iter().filter(|t| linear.vars[t.0 as usize].reduce).count();
         reduce <= 1 && g.form.terms.len() - reduce <= 1 && g.form.terms.iter().all(|t| t.1 > 0)
     };
     if found.iter().all(simple) { found } else { Vec::new() }
+}
+
+/// Whether what lies outside leaves the fold unchanged, so that it need not be computed: the fill
+/// is the fold's identity, or a zero factor of a sum.
+pub fn outside_is_neutral(linear: &Linear) -> bool {
+    let Some((fold, dtype, body)) = linear.fold else { return false };
+    let node = |mut e: u32| {
+        while let Node::Cast { arg, .. } = &linear.nodes[e as usize] {
+            e = *arg;
+        }
+        &linear.nodes[e as usize]
+    };
+    let padding = |n: &Node| match n {
+        Node::Load { fill, guards, .. } if !guards.is_empty() => *fill,
+        _ => None,
+    };
+    match &linear.nodes[body as usize] {
+        Node::Op(Op::Mul, args) if fold == Fold::Sum => {
+            args.iter().filter_map(|&a| padding(node(a))).all(|f| f.bits == 0)
+        }
+        n @ Node::Load { .. } => padding(n).is_none_or(|f| f == fold.identity(dtype)),
+        _ => false,
+    }
 }
 
 /// The points of a guard's reduction axis that lie inside, where the other index stands at `rest`.
@@ -84,17 +98,29 @@ pub fn segments(linear: &Linear, schedule: &Schedule, guards: &[Guard], var: u32
     let points = (schedule.points(var) * schedule.axis_lanes(var)).min(extent.max(1));
     let (safe_lo, safe_hi) = safe_range(linear, guards, var, extent);
     let mut list: Vec<Segment> = Vec::new();
-    let mut start = 0;
     let window = |at: usize| window_at(linear, guards, var, at as i64);
-    let alike = |a: usize, b: usize| points > 1 || window(a) == window(b);
+    let mut push = |start: usize, tile: usize, border: bool| match list.last_mut() {
+        Some(last)
+            if !border
+                && !last.border
+                && last.points == tile
+                && (tile > 1 || window(last.start) == window(start)) =>
+        {
+            last.count += 1;
+        }
+        _ => list.push(Segment { start, points: tile, count: 1, border }),
+    };
+    let wide = guards
+        .iter()
+        .filter(|g| g.form.coefficient(var) != 0)
+        .any(|g| reduction_of(linear, g).is_some_and(|r| linear.extent(r) > WIDE_WINDOW));
+    let mut start = 0;
     while start < extent {
         let tile = points.min(extent - start);
         let border = points > 1 && ((start as i64) < safe_lo || (start + tile) as i64 > safe_hi);
-        match list.last_mut() {
-            Some(last) if !border && !last.border && last.points == tile && alike(last.start, start) => {
-                last.count += 1
-            }
-            _ => list.push(Segment { start, points: tile, count: 1, border }),
+        match border && wide {
+            true => (start..start + tile).for_each(|at| push(at, 1, false)),
+            false => push(start, tile, border),
         }
         start += tile;
     }

@@ -112,14 +112,40 @@ fn max_pool(c: usize, h: usize, w: usize) -> Definition {
     b.finish("pool", 1, &y, acc)
 }
 
+/// A convolution of bytes over `[n, c, h, w]`, padded by 1 with a zero point.
+fn byte_conv(
+    channels: (usize, usize),
+    size: (usize, usize),
+    kernel: usize,
+    types: (DType, DType),
+) -> Definition {
+    let (c, o) = channels;
+    let x = TensorType::new(types.0, [1, c, size.0, size.1]);
+    let w = TensorType::new(types.1, [o, c, kernel, kernel]);
+    let y = TensorType::new(DType::I32, [1, o, size.0 + 3 - kernel, size.1 + 3 - kernel]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (ic, kh, kw) = (b.reduce("c", c), b.reduce("kh", kernel), b.reduce("kw", kernel));
+    let index = vec![b.var(0), ic.clone(), b.var(2).plus(&kh).offset(-1), b.var(3).plus(&kw).offset(-1)];
+    let data = b.load_padded(0, &x, index, Scalar::from_f64(types.0, 3.0));
+    let weights = vec![b.var(1), ic, kh, kw];
+    let weights = b.load(1, &w, weights);
+    let (data, weights) = (b.cast(DType::I32, data), b.cast(DType::I32, weights));
+    let product = b.op(Op::Mul, &[data, weights]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("byte_conv", 2, &y, acc)
+}
+
 /// Runs one schedule in the interpreter on small whole numbers, whose sums are exact in any order.
 fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
     let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
     crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
     let mut buffers: Vec<Vec<u8>> = Vec::new();
     for (i, buffer) in linear.buffers.iter().enumerate() {
-        let elems = (0..buffer.elems).map(|j| ((j * 7 + i * 3) % 11) as f32 - 5.0);
-        let data: Vec<u8> = elems.flat_map(|v| v.to_le_bytes()).collect();
+        let number = |j: usize| (j * 7 + i * 3) % 11;
+        let data: Vec<u8> = match buffer.dtype.size() {
+            1 => (0..buffer.elems).map(|j| number(j) as u8 * 23).collect(),
+            _ => (0..buffer.elems).flat_map(|j| (number(j) as f32 - 5.0).to_le_bytes()).collect(),
+        };
         let packed = constant[i].then(|| nested.packed(linear, i as u32, &data)).flatten();
         buffers.push(packed.unwrap_or(data));
     }
@@ -159,6 +185,28 @@ fn convolutions_agree_with_the_naive_loops() {
     }
 }
 
+/// A 1-D convolution with a window wider than its borders are tiled for.
+fn long_window(size: usize, kernel: usize, stride: i64) -> Definition {
+    let (x, w) = (f32s(&[1, 3, size]), f32s(&[18, 3, kernel]));
+    let pad = (kernel / 2) as i64;
+    let y = f32s(&[1, 18, (size + 2 * pad as usize - kernel) / stride as usize + 1]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (c, k) = (b.reduce("c", 3), b.reduce("k", kernel));
+    let index = vec![b.var(0), c.clone(), b.var(2).scaled(stride).plus(&k).offset(-pad)];
+    let data = b.load_padded(0, &x, index, Scalar::from_f64(DType::F32, 0.0));
+    let weights = vec![b.var(1), c, k];
+    let weights = b.load(1, &w, weights);
+    let product = b.op(Op::Mul, &[data, weights]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("long_window", 2, &y, acc)
+}
+
+#[test]
+fn wide_windows_agree_with_the_naive_loops() {
+    check(&long_window(200, 33, 1), &[false, true], false);
+    check(&long_window(150, 64, 4), &[false, true], false);
+}
+
 #[test]
 fn depthwise_convolutions_agree_with_the_naive_loops() {
     for stride in [1, 2] {
@@ -190,4 +238,14 @@ fn folds_over_lanes_and_windows_agree_with_the_naive_loops() {
 fn element_wise_work_agrees_with_the_naive_loops() {
     check(&silu(&[3, 5, 41]), &[false], false);
     check(&silu(&[2]), &[false], false);
+}
+
+#[test]
+fn products_of_bytes_agree_with_the_naive_loops() {
+    for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
+        check(&byte_conv((8, 20), (6, 9), 3, types), &[false, true], true);
+        check(&byte_conv((3, 33), (11, 30), 3, types), &[false, true], true);
+        check(&byte_conv((70, 16), (5, 5), 1, types), &[false, true], true);
+        check(&byte_conv((5, 40), (8, 8), 5, types), &[false, true], true);
+    }
 }

@@ -211,8 +211,20 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         }
         None => Vec::new(),
     };
-    let reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v, by_lane);
-    Schedule { vector, tile, order, reduce, pack, lane_loads: if by_lane { 4 } else { 1 } }
+    let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v, by_lane);
+    let dot = byte_dot(linear, product, var);
+    if let Some(along) = dot {
+        innermost(linear, &mut reduce, along, m * v);
+    }
+    Schedule {
+        vector,
+        tile,
+        order,
+        reduce,
+        pack,
+        lane_loads: if by_lane { 4 } else { 1 },
+        dot: dot.is_some(),
+    }
 }
 
 /// Whether the broadcast factor walks some reduction axis by 1, at least four long.
@@ -225,6 +237,41 @@ fn lane_factor(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> bo
         _ => false,
     };
     [a, b].iter().any(|f| !walks(f, var) && unit(f))
+}
+
+/// The reduction axis along which bytes can be multiplied four at a time: both factors hold bytes,
+/// the broadcast one lies along the axis in memory, the other one is a constant that can be packed.
+fn byte_dot(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> Option<u32> {
+    let (a, b) = product?;
+    let (vectors, rows) = match (walks(a, var), walks(b, var)) {
+        (true, false) => (a, b),
+        (false, true) => (b, a),
+        _ => return None,
+    };
+    let (Node::Load { operand: v, guards, dynamic, .. }, Node::Load { operand: r, addr, .. }) =
+        (vectors, rows)
+    else {
+        return None;
+    };
+    let byte = |o: u32| matches!(linear.buffers[o as usize].dtype, DType::I8 | DType::U8);
+    let packs = linear.buffers[*v as usize].constant && guards.is_empty() && dynamic.is_empty();
+    let sums = linear.fold.is_some_and(|f| f.1 == DType::I32);
+    let along = linear
+        .reductions()
+        .find(|&k| addr.coefficient(k) == 1 && walks(vectors, k) && linear.extent(k) > 2)?;
+    (sums && packs && byte(*v) && byte(*r)).then_some(along)
+}
+
+/// Puts a reduction axis innermost, in steps of whole groups of four.
+fn innermost(linear: &Linear, reduce: &mut Vec<ReduceStep>, along: u32, tile: usize) {
+    reduce.retain(|r| r.var != along);
+    let groups = linear.extent(along).div_ceil(4);
+    let unroll = (UNROLLED / 2 / tile).clamp(1, groups).min(4) * 4;
+    let looped = unroll < linear.extent(along);
+    if looped {
+        reduce.iter_mut().for_each(|r| r.unroll = 1);
+    }
+    reduce.push(ReduceStep { var: along, unroll });
 }
 
 /// How a tile's operands are read.

@@ -56,6 +56,8 @@ pub struct Schedule {
     /// Elements along the innermost reduction axis that are loaded as one vector and broadcast by
     /// lane, for targets that multiply by a lane; 1: each is broadcast from memory.
     pub lane_loads: usize,
+    /// Products of bytes, four neighbours of the innermost reduction axis at a time.
+    pub dot: bool,
 }
 
 impl Schedule {
@@ -68,6 +70,7 @@ impl Schedule {
             reduce: linear.reductions().map(|var| ReduceStep { var, unroll: 1 }).collect(),
             pack: Vec::new(),
             lane_loads: 1,
+            dot: false,
         }
     }
 
@@ -104,8 +107,8 @@ impl Schedule {
         let reduce = list(self.reduce.iter().map(|r| format!("{}/{}", name(r.var), r.unroll)).collect());
         let pack = list(self.pack.iter().map(|p| p.to_string()).collect());
         format!(
-            "schedule {}\n  vector {vector}\n  tile {tile}\n  order {order}\n  reduce {reduce}\n  pack {pack}\n  lane_loads {}\n",
-            linear.name, self.lane_loads
+            "schedule {}\n  vector {vector}\n  tile {tile}\n  order {order}\n  reduce {reduce}\n  pack {pack}\n  lane_loads {}\n  dot {}\n",
+            linear.name, self.lane_loads, self.dot
         )
     }
 }
