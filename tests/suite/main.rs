@@ -4,6 +4,7 @@
 
 mod cranelift;
 mod conformance;
+mod definition;
 mod foreign;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;

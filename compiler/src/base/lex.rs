@@ -175,6 +175,14 @@ impl Cursor {
         if self.eat(what) { Ok(()) } else { Err(self.expected(&format!("'{what}'"))) }
     }
 
+    /// The unquoted word that is next.
+    pub fn peek_name(&self) -> Option<&str> {
+        match self.tokens.get(self.at) {
+            Some((Token::Word { text, quoted: false }, _)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Takes a name, quoted or not; `what` is for the error.
     pub fn name(&mut self, what: &str) -> Result<String> {
         match self.tokens.get(self.at) {

@@ -3,6 +3,7 @@
 pub mod abi;
 mod affine;
 mod dtype;
+pub mod elements;
 pub mod lex;
 mod near;
 mod tensor;

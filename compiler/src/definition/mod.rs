@@ -17,10 +17,17 @@
 mod build;
 mod interpret;
 mod lowering;
+mod parse;
+mod stages;
+mod text;
+mod types;
+mod verify;
 
 pub use build::DefBuilder;
 pub use interpret::{Env, interpret};
 pub use lowering::{Carry, LoweredValue, Lowering, Repeat, Routine, Slice, Stage};
+pub use parse::{parse, parse_definition};
+pub use verify::{explain, explain_lowering, verify, verify_definition};
 
 use crate::base::{Affine, DType, TensorType};
 use crate::scalar::{Fold, Op, Scalar};

@@ -5,7 +5,6 @@
 //! into definitions.
 
 mod attr;
-mod elements;
 mod limits;
 mod parse;
 mod text;

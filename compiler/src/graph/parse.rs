@@ -1,8 +1,8 @@
 //! Reads the text form of graphs (grammar in `docs/ir.md`): the inverse of [`super::text`].
 
-use super::{Attr, Attrs, Graph, Node, Symbol, Value, ValueId, elements};
+use super::{Attr, Attrs, Graph, Node, Symbol, Value, ValueId};
 use crate::base::lex::Cursor;
-use crate::base::{DType, TensorType};
+use crate::base::{DType, TensorType, elements};
 use crate::error::Result;
 use crate::ops::{Operator, find};
 use std::collections::HashMap;
@@ -50,6 +50,7 @@ fn graph(cursor: &mut Cursor, scopes: &mut Vec<Names>, depth: usize) -> Result<G
             let id = typed(cursor, &mut graph, &mut names)?;
             cursor.expect("=")?;
             let value = &mut graph.values[id as usize];
+            super::check_size(&value.ty)?;
             value.constant = Some(elements::read(cursor, &value.ty)?);
         } else if cursor.eat("output") {
             loop {
@@ -196,6 +197,7 @@ fn attr(cursor: &mut Cursor) -> Result<Attr> {
     if cursor.eat("tensor") {
         let (ty, _) = tensor_type(cursor, &Graph::default())?;
         cursor.expect("=")?;
+        super::check_size(&ty)?;
         return Ok(Attr::Tensor(elements::read(cursor, &ty)?));
     }
     let text = cursor.number()?;

@@ -2,9 +2,9 @@
 //!
 //! The grammar is in `docs/ir.md`. `{}` prints long constants as a hash, `{:#}` all elements.
 
-use super::{Attr, Graph, Node, Value, ValueId, elements};
-use crate::base::Tensor;
+use super::{Attr, Graph, Node, Value, ValueId};
 use crate::base::lex::write_name;
+use crate::base::{Tensor, elements};
 use std::fmt;
 
 impl fmt::Display for Graph {

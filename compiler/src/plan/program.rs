@@ -1,24 +1,27 @@
 //! From a typed graph to a program: lowering, fusion, layouts, kernels, places.
 
 use super::{Interface, Program, Request, build};
-use crate::definition::{DefBuilder, Lowering, ValueId};
+use crate::definition::{self, DefBuilder, Lowering, ValueId};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::group;
 use crate::target::Target;
+use crate::tile;
 
 /// Everything between the graph and code generation.
 pub fn program(graph: &Graph, name: &str, target: &Target) -> Result<Program> {
     let mut lowering = crate::lower::lower(graph)?;
     let outputs = own_outputs(graph, &mut lowering);
+    definition::verify(&lowering).map_err(|e| e.at("after lower"))?;
     group::fuse(&mut lowering, &outputs);
+    definition::verify(&lowering).map_err(|e| e.at("after group"))?;
     let fixed: Vec<ValueId> = graph.inputs.iter().chain(&outputs).copied().collect();
     let layouts = group::layouts(&lowering, &fixed);
     let interface = |v: ValueId| {
         let value = graph.value(v);
         Interface { name: value.name.clone(), ty: value.ty.clone(), symbolic: value.symbolic.clone() }
     };
-    build(&Request {
+    let program = build(&Request {
         name,
         lowering: &lowering,
         layouts: &layouts,
@@ -26,7 +29,9 @@ pub fn program(graph: &Graph, name: &str, target: &Target) -> Result<Program> {
         outputs: outputs.iter().zip(&graph.outputs).map(|(&v, &shown)| (v, interface(shown))).collect(),
         symbols: graph.symbols.clone(),
         target,
-    })
+    })?;
+    program.kernels.iter().try_for_each(tile::verify).map_err(|e| e.at("after nest"))?;
+    Ok(program)
 }
 
 /// The values that the outputs are written to. An output that is an input, a constant, or another

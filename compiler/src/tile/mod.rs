@@ -21,7 +21,7 @@ mod text;
 mod verify;
 
 pub use interpret::interpret;
-pub use parse::parse;
+pub use parse::{parse, read};
 pub use verify::{explain, verify};
 
 use crate::base::{Affine, Bound, DType};

@@ -10,9 +10,16 @@ use crate::scalar::Fold;
 /// Reads one kernel. Errors name the line. What the grammar allows need not be a valid kernel:
 /// that is for [`super::verify`].
 pub fn parse(text: &str) -> Result<Kernel> {
-    let mut parser = Parser { cursor: Cursor::new(text)?, kernel: empty(), types: Vec::new() };
+    let mut cursor = Cursor::new(text)?;
+    let kernel = read(&mut cursor)?;
+    cursor.end()?;
+    Ok(kernel)
+}
+
+/// Reads the kernel that is next in a longer text.
+pub fn read(cursor: &mut Cursor) -> Result<Kernel> {
+    let mut parser = Parser { cursor, kernel: empty(), types: Vec::new() };
     parser.kernel()?;
-    parser.cursor.end()?;
     let missing = parser.types.iter().position(Option::is_none);
     if let Some(reg) = missing {
         return Err(parser.cursor.error(format!("the type of %{reg} is said nowhere")));
@@ -35,8 +42,8 @@ fn empty() -> Kernel {
 /// A register number past this is a mistake of writing, not a kernel.
 const MAX_REGS: u32 = 1 << 20;
 
-struct Parser {
-    cursor: Cursor,
+struct Parser<'a> {
+    cursor: &'a mut Cursor,
     kernel: Kernel,
     /// Types of the registers, as far as said.
     types: Vec<Option<RegType>>,
@@ -46,7 +53,7 @@ fn find<T: Copy>(table: &[(T, &str)], name: &str) -> Option<T> {
     table.iter().find(|r| r.1 == name).map(|r| r.0)
 }
 
-impl Parser {
+impl Parser<'_> {
     fn kernel(&mut self) -> Result<()> {
         self.cursor.expect("kernel")?;
         self.kernel.name = self.cursor.name("the kernel's name")?;

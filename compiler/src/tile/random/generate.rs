@@ -164,9 +164,9 @@ impl Generator<'_> {
         let known = self.pool.len();
         let mut body = Vec::new();
         self.statements(&mut body, count, depth + 1);
-        for held in self.pool[known..].to_vec() {
+        for i in known..self.pool.len() {
             if self.rng.chance(40) {
-                self.store(&mut body, held);
+                self.store(&mut body, self.pool[i]);
             }
         }
         self.pool.truncate(known);

@@ -1,7 +1,7 @@
 //! Elements of constants in text forms: `[1.0, -2.5]`, `all 0.5`, `random 7`, `hash 0x...`.
 
-use crate::base::lex::Cursor;
-use crate::base::{DType, Tensor, TensorType};
+use super::lex::Cursor;
+use super::{DType, Tensor, TensorType};
 use crate::error::Result;
 
 /// Longer constants are printed as a hash, unless the full text is asked for.
@@ -14,7 +14,8 @@ fn bits(tensor: &Tensor, i: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-fn element(dtype: DType, bits: u64) -> String {
+/// One element, from its bits.
+pub fn element(dtype: DType, bits: u64) -> String {
     match dtype {
         DType::F32 if !f32::from_bits(bits as u32).is_nan() => format!("{:?}", f32::from_bits(bits as u32)),
         DType::F64 if !f64::from_bits(bits).is_nan() => format!("{:?}", f64::from_bits(bits)),
@@ -33,7 +34,7 @@ fn hash(data: &[u8]) -> u64 {
 }
 
 /// The elements of a constant; those of a long one only in the full text.
-pub(super) fn print(tensor: &Tensor, full: bool) -> String {
+pub fn print(tensor: &Tensor, full: bool) -> String {
     let count = tensor.ty.elems();
     let size = tensor.ty.dtype.size();
     let first = tensor.data.get(..size);
@@ -47,18 +48,20 @@ pub(super) fn print(tensor: &Tensor, full: bool) -> String {
     format!("[{}]", list.join(", "))
 }
 
-fn read_element(cursor: &mut Cursor, dtype: DType) -> Result<u64> {
+/// Reads one element as bits, zero-extended.
+pub fn read_element(cursor: &mut Cursor, dtype: DType) -> Result<u64> {
     let text = cursor.number()?;
     let wrong = || cursor.error(format!("'{text}' is no {dtype}"));
     if let Some(hex) = text.strip_prefix("0x") {
         return u64::from_str_radix(hex, 16).map_err(|_| wrong());
     }
+    let low = u64::MAX >> (64 - 8 * dtype.size());
     match dtype {
         DType::F32 => text.parse::<f32>().map(|v| u64::from(v.to_bits())).map_err(|_| wrong()),
         DType::F64 => text.parse::<f64>().map(f64::to_bits).map_err(|_| wrong()),
         _ if dtype.is_float() => Err(wrong()),
         DType::U64 => text.parse::<u64>().map_err(|_| wrong()),
-        _ => text.parse::<i64>().map(|v| v as u64).map_err(|_| wrong()),
+        _ => text.parse::<i64>().map(|v| v as u64 & low).map_err(|_| wrong()),
     }
 }
 
@@ -80,9 +83,8 @@ fn random(ty: &TensorType, seed: u64) -> Vec<u64> {
     (0..ty.elems()).map(one).collect()
 }
 
-/// Reads the elements of a constant of the given type.
-pub(super) fn read(cursor: &mut Cursor, ty: &TensorType) -> Result<Tensor> {
-    super::check_size(ty)?;
+/// Reads the elements of a constant of the given type, whose size the caller has found sensible.
+pub fn read(cursor: &mut Cursor, ty: &TensorType) -> Result<Tensor> {
     let elements = if cursor.eat("all") {
         vec![read_element(cursor, ty.dtype)?; ty.elems()]
     } else if cursor.eat("random") {

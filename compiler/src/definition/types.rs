@@ -1,0 +1,43 @@
+//! The element types of a definition's expressions, where they have one.
+
+use super::{Definition, Expr, ExprId, Index};
+use crate::base::DType;
+
+/// The element type of each expression; `None` where its arguments do not fit.
+pub(super) fn types(d: &Definition) -> Vec<Option<DType>> {
+    let mut types = Vec::with_capacity(d.exprs.len());
+    for expr in &d.exprs {
+        types.push(type_of(d, &types, expr));
+    }
+    types
+}
+
+/// The element type of an expression that follows those of the given types.
+pub(super) fn type_of(d: &Definition, types: &[Option<DType>], expr: &Expr) -> Option<DType> {
+    let of = |e: &ExprId| types.get(*e as usize).copied().flatten();
+    match expr {
+        Expr::Const(scalar) => Some(scalar.dtype),
+        Expr::Index(_) => Some(DType::I64),
+        Expr::Acc => d.fold.as_ref().map(|f| f.dtype),
+        Expr::Load { operand, .. } => d.operands.get(*operand as usize).map(|o| o.ty.dtype),
+        Expr::Op(op, args) => op.result_type(&args.iter().map(of).collect::<Option<Vec<_>>>()?),
+        Expr::Cast { to, arg, .. } => of(arg).map(|_| *to),
+        Expr::Bitcast { to, arg } => of(arg).filter(|from| from.size() == to.size()).map(|_| *to),
+    }
+}
+
+/// The expressions that an expression names.
+pub(super) fn arguments(expr: &Expr) -> Vec<ExprId> {
+    match expr {
+        Expr::Const(_) | Expr::Index(_) | Expr::Acc => Vec::new(),
+        Expr::Load { index, .. } => index
+            .iter()
+            .filter_map(|i| match i {
+                Index::Affine(_) => None,
+                Index::Dynamic(e) => Some(*e),
+            })
+            .collect(),
+        Expr::Op(_, args) => args.clone(),
+        Expr::Cast { arg, .. } | Expr::Bitcast { arg, .. } => vec![*arg],
+    }
+}
