@@ -21,5 +21,8 @@ pub mod plan;
 pub mod codegen;
 pub mod emit;
 pub mod package;
+pub mod build;
 pub mod run;
 pub mod cli;
+
+pub use build::Build;

@@ -16,6 +16,7 @@ mod objects;
 mod link;
 mod models;
 mod package;
+mod passes;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;
 mod tile;

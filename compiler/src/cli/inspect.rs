@@ -2,7 +2,7 @@
 
 use super::options::ModelArgs;
 use super::report::{Report, error_json, table, thousands};
-use crate::definition::{Expr, Lowering, Stage};
+use crate::definition::{Expr, Stage};
 use crate::error::{Error, Result};
 use crate::import::{self, Body, Declared, Dim, Model};
 use crate::lower::lower;
@@ -60,7 +60,7 @@ fn examine(model: &Model, args: &Inspect) -> Result<Findings> {
     found.outputs = show(&graph.outputs);
     if found.errors.is_empty() {
         match lower(&graph) {
-            Ok(lowering) => found.macs = Some(macs(&lowering)),
+            Ok(lowering) => found.macs = Some(macs(&lowering.stages)),
             Err(error) => found.errors.push(error),
         }
     }
@@ -68,7 +68,7 @@ fn examine(model: &Model, args: &Inspect) -> Result<Findings> {
 }
 
 /// Multiply-adds: points of the sums whose terms are products.
-fn macs(lowering: &Lowering) -> u64 {
+fn macs(stages: &[Stage]) -> u64 {
     let one = |stage: &Stage| match stage {
         Stage::Define(d) => match &d.fold {
             Some(fold) if matches!(d.exprs[fold.body as usize], Expr::Op(Op::Mul, _)) => {
@@ -76,9 +76,10 @@ fn macs(lowering: &Lowering) -> u64 {
             }
             _ => 0,
         },
+        Stage::Repeat(repeat) => repeat.count as u64 * macs(&repeat.body),
         _ => 0,
     };
-    lowering.stages.iter().map(one).sum()
+    stages.iter().map(one).sum()
 }
 
 fn count_operators(body: &Body) -> BTreeMap<String, usize> {

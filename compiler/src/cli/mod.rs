@@ -3,10 +3,16 @@
 //! Exit codes: 0 success, 1 the model or a file, 2 the options, 3 a defect of lmc. An error is
 //! one paragraph on stderr, or one JSON object per line on stdout with `--message-format json`.
 
+mod bench;
+mod build;
+mod execute;
 mod inspect;
+mod layers;
 mod operators;
 mod options;
 mod report;
+mod run;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use report::{Format, Report};
@@ -25,6 +31,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Compile a model to an object file, a C header and a Rust binding.
+    Build(build::BuildArgs),
+    /// Compile a model and run it once; the outputs become .npy files.
+    Run(run::RunArgs),
+    /// Compile a model, run the object, and compare with reference results.
+    Verify(verify::VerifyArgs),
+    /// Compile a model and measure the time of one inference.
+    Bench(bench::BenchArgs),
     /// List inputs, outputs, free dimensions, operators, sizes, and what is unsupported and why.
     Inspect(inspect::Inspect),
     /// List the operators that are supported.
@@ -36,6 +50,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let report = Report::new(cli.message_format);
     let result = match cli.command {
+        Command::Build(args) => build::run(&args, &report),
+        Command::Run(args) => run::run(&args, &report),
+        Command::Verify(args) => verify::run(&args, &report),
+        Command::Bench(args) => bench::run(&args, &report),
         Command::Inspect(args) => inspect::run(&args, &report),
         Command::Ops => operators::run(&report),
     };

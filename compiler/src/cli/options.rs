@@ -1,5 +1,6 @@
 //! Options that several commands share.
 
+use crate::build::Build;
 use crate::error::{Error, Result};
 use crate::import::Bindings;
 use clap::Args;
@@ -18,13 +19,51 @@ pub(super) struct ModelArgs {
     inputs: Vec<String>,
 }
 
-fn split<'a>(option: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
+/// What is compiled for.
+#[derive(Args, Clone, Debug)]
+pub(super) struct TargetArgs {
+    /// native, x86_64, aarch64, or a triple.
+    #[arg(long, default_value = "native")]
+    pub target: String,
+    /// A processor, generic (any of the architecture), or native (this machine's).
+    #[arg(long, default_value = "generic")]
+    pub cpu: String,
+}
+
+/// How compiled models are run.
+#[derive(Args, Clone, Debug)]
+pub(super) struct RunnerArgs {
+    /// The command that starts programs of the target, as in 'qemu-aarch64 -cpu max'.
+    #[arg(long, value_name = "COMMAND")]
+    pub runner: Option<String>,
+}
+
+/// `NAME=VALUE`, split at the last `=`.
+pub(super) fn split<'a>(option: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
     let pair = text.rsplit_once('=').filter(|(name, _)| !name.is_empty());
     pair.ok_or_else(|| Error::options(format!("'{text}' is not of the form NAME=VALUE")).at(option))
 }
 
 fn size(option: &str, text: &str) -> Result<usize> {
     text.trim().parse().map_err(|_| Error::options(format!("'{text}' is not a size")).at(option))
+}
+
+/// A number of bytes: `20000`, `64K`, `1.5M`, `2KiB`; K and M are 1024 and its square.
+pub(super) fn bytes(text: &str) -> std::result::Result<usize, String> {
+    let lower = text.trim().to_lowercase();
+    let plain = lower.trim_end_matches("ib").trim_end_matches('b');
+    let (number, unit) = match plain.chars().last() {
+        Some('k') => (&plain[..plain.len() - 1], 1024.0),
+        Some('m') => (&plain[..plain.len() - 1], 1024.0 * 1024.0),
+        Some('g') => (&plain[..plain.len() - 1], 1024.0 * 1024.0 * 1024.0),
+        _ => (plain, 1.0),
+    };
+    let value: f64 = number.trim().parse().map_err(|_| "not a number of bytes (64K, 1.5M)".to_string())?;
+    if value.is_finite() && value >= 0.0 {
+        Ok((value * unit) as usize)
+    } else {
+        Err("out of range".to_string())
+    }
 }
 
 impl ModelArgs {
@@ -44,5 +83,29 @@ impl ModelArgs {
             bindings.shapes.insert(name.to_string(), shape?);
         }
         Ok(bindings)
+    }
+}
+
+impl TargetArgs {
+    /// A build of the model for this target.
+    pub(super) fn build(&self, model: &ModelArgs) -> Result<Build> {
+        let build = Build::new(&model.model).target(&self.target).cpu(&self.cpu);
+        Ok(build.bindings(model.bindings()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_take_units() {
+        let read = |t| bytes(t).ok();
+        assert_eq!(read("20000"), Some(20000));
+        assert_eq!(read("64K"), Some(65536));
+        assert_eq!(read("1.5MiB"), Some(1572864));
+        assert_eq!(read("2 kB"), Some(2048));
+        assert_eq!(read("x"), None);
+        assert_eq!(read("-1"), None);
     }
 }

@@ -1,9 +1,11 @@
 //! What is printed: text for people, one JSON object per line for tools.
 
+use crate::build::Observer;
 use crate::error::{Error, Kind};
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,6 +60,50 @@ impl Report {
                 self.line(&json.to_string());
             }
         }
+    }
+}
+
+/// Shows progress on a terminal, and prints what is dumped.
+struct Follow<'a> {
+    report: &'a Report,
+    bar: Option<ProgressBar>,
+    dumps: &'a [String],
+}
+
+impl Observer for Follow<'_> {
+    fn progress(&self, step: &str, done: usize, total: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            bar.set_message(step.to_string());
+        }
+    }
+
+    fn wants(&self, stage: &str) -> bool {
+        self.dumps.iter().any(|d| d == stage)
+    }
+
+    fn dump(&self, stage: &str, text: &str) {
+        self.report.result("dump", text, json!({ "stage": stage, "text": text }));
+    }
+}
+
+impl Report {
+    /// Runs a build with a progress bar on a terminal, none in a pipe or with JSON.
+    pub(super) fn follow<T>(&self, dumps: &[String], f: impl FnOnce(&dyn Observer) -> T) -> T {
+        let shown = self.format == Format::Human && std::io::stderr().is_terminal();
+        let bar = shown.then(|| {
+            let style = ProgressStyle::with_template("{msg:10} {bar:30} {pos}/{len} {elapsed}");
+            let bar = ProgressBar::new(1);
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        let follow = Follow { report: self, bar, dumps };
+        let result = f(&follow);
+        if let Some(bar) = &follow.bar {
+            bar.finish_and_clear();
+        }
+        result
     }
 }
 

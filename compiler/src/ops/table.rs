@@ -1,20 +1,9 @@
 //! The table of operators: one row each.
 
-use super::{
-    Operator, cast, chosen, control, elementwise, movement, nn, reduce, scan, scatter, structure, top_k,
-};
+use super::{Operator, cast, control, elementwise, movement, nn, reduce, structure};
 
 /// All families of operators, each a list of rows.
-const FAMILIES: &[&[Operator]] = &[
-    structure::ROWS,
-    control::ROWS,
-    cast::ROWS,
-    reduce::ROWS,
-    scan::ROWS,
-    scatter::ROWS,
-    top_k::ROWS,
-    chosen::ROWS,
-];
+const FAMILIES: &[&[Operator]] = &[structure::ROWS, control::ROWS, cast::ROWS, reduce::ROWS];
 
 /// All rows.
 pub fn rows() -> impl Iterator<Item = &'static Operator> {

@@ -1,7 +1,11 @@
 //! Runs compiled objects, to verify and to time them.
 //!
 //! [`load`] maps an object for the host into this process. [`foreign`] links an object with a small
-//! C program and starts it, through an emulator where the host is another machine.
+//! C program and starts it, through an emulator where the host is another machine. [`executor`]
+//! chooses between them, [`reference`] gives results to compare with, [`compare`] does that.
 
+pub mod compare;
+pub mod executor;
 pub mod foreign;
 pub mod load;
+pub mod reference;

@@ -1,0 +1,332 @@
+//! The compiler as a library: [`Build`] says what to compile, [`Built`] is what comes out.
+//!
+//! The command line and build scripts are thin layers over it. In a `build.rs`:
+//!
+//! ```no_run
+//! # fn main() -> lmc::error::Result<()> {
+//! lmc::Build::new("kws.onnx").dim("batch", 1).compile()?;
+//! # Ok(())
+//! # }
+//! ```
+//! writes the object, the header, the binding and a library into `OUT_DIR` and tells Cargo to link it;
+//! the application says `lmc_runtime::include_model!("kws")`.
+
+mod archive;
+mod budget;
+
+pub use archive::archive;
+
+use crate::base::TensorType;
+use crate::emit::Emitted;
+use crate::error::{Error, Kind, Result};
+use crate::graph::Graph;
+use crate::import::{Bindings, Model};
+use crate::package::{self, Manifest};
+use crate::plan::Program;
+use crate::target::Target;
+use crate::{codegen, emit, import, passes, plan, target};
+use budget::Budgets;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Follows a build.
+pub trait Observer: Sync {
+    /// A step has begun or gone on: `done` of `total` parts. Called from several threads.
+    fn progress(&self, _step: &str, _done: usize, _total: usize) {}
+
+    /// Whether [`Observer::dump`] wants the text after this stage.
+    fn wants(&self, _stage: &str) -> bool {
+        false
+    }
+
+    /// The text of the intermediate form after a stage.
+    fn dump(&self, _stage: &str, _text: &str) {}
+}
+
+/// An observer that does nothing.
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// What to compile, for what, and within which budgets.
+#[derive(Clone, Debug)]
+pub struct Build {
+    model: PathBuf,
+    target: Option<String>,
+    cpu: String,
+    name: Option<String>,
+    bindings: Bindings,
+    out_dir: Option<PathBuf>,
+    budgets: Budgets,
+}
+
+/// A compiled model.
+pub struct Built {
+    /// What was compiled for.
+    pub target: Target,
+    /// Kernels, steps, memory; the model's interface.
+    pub program: Program,
+    /// The object file.
+    pub object: Emitted,
+    /// Bytes of stack that one inference needs at most.
+    pub stack_bytes: usize,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// The files that [`Build::compile`] and [`Built::write`] made.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// `NAME.o`.
+    pub object: PathBuf,
+    /// `NAME.h`.
+    pub header: PathBuf,
+    /// `NAME.rs`.
+    pub binding: PathBuf,
+    /// `NAME.json`.
+    pub manifest: PathBuf,
+}
+
+/// Stages that can be printed: `graph`, the passes by name, `kernels`.
+pub fn stages() -> Vec<&'static str> {
+    let passes = passes::PASSES.iter().map(|p| p.name);
+    ["graph"].into_iter().chain(passes).chain(["kernels"]).collect()
+}
+
+impl Build {
+    /// A build of a model file with the defaults: the host's target (in a build script, Cargo's),
+    /// its generic processor, the file's name.
+    pub fn new(model: impl Into<PathBuf>) -> Self {
+        Build {
+            model: model.into(),
+            target: None,
+            cpu: "generic".to_string(),
+            name: None,
+            bindings: Bindings::default(),
+            out_dir: None,
+            budgets: Budgets::default(),
+        }
+    }
+
+    /// The target: `native`, `x86_64`, `aarch64`, or a triple.
+    pub fn target(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
+    }
+
+    /// The processor: a name, `native` or `generic`.
+    pub fn cpu(mut self, cpu: impl Into<String>) -> Self {
+        self.cpu = cpu.into();
+        self
+    }
+
+    /// The prefix of the symbols and files; otherwise from the file's name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Binds a free dimension by its name.
+    pub fn dim(mut self, name: impl Into<String>, size: usize) -> Self {
+        self.bindings.dims.insert(name.into(), size);
+        self
+    }
+
+    /// Gives the whole shape of an input.
+    pub fn input(mut self, name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
+        self.bindings.shapes.insert(name.into(), shape.into());
+        self
+    }
+
+    /// All bindings at once.
+    pub fn bindings(mut self, bindings: Bindings) -> Self {
+        self.bindings = bindings;
+        self
+    }
+
+    /// The folder for the files; otherwise `OUT_DIR` in a build script, the current one elsewhere.
+    pub fn out_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.out_dir = Some(folder.into());
+        self
+    }
+
+    /// Fails the build where the arena exceeds this many bytes.
+    pub fn max_ram(mut self, bytes: usize) -> Self {
+        self.budgets.ram = Some(bytes);
+        self
+    }
+
+    /// Fails the build where code and constants exceed this many bytes.
+    pub fn max_flash(mut self, bytes: usize) -> Self {
+        self.budgets.flash = Some(bytes);
+        self
+    }
+
+    /// Fails the build where the stack exceeds this many bytes.
+    pub fn max_stack(mut self, bytes: usize) -> Self {
+        self.budgets.stack = Some(bytes);
+        self
+    }
+
+    /// The target that the options name.
+    pub fn resolve_target(&self) -> Result<Target> {
+        let from_cargo = || std::env::var("TARGET").ok().filter(|_| std::env::var_os("OUT_DIR").is_some());
+        let named = self.target.clone().or_else(from_cargo).unwrap_or_else(|| "native".to_string());
+        target::resolve(&named, &self.cpu)
+    }
+
+    /// The prefix of symbols, an identifier.
+    fn symbol_name(&self) -> Result<String> {
+        let text = match &self.name {
+            Some(name) => name.clone(),
+            None => self.model.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+        };
+        match &self.name {
+            Some(name) if package::names::identifier(name) != *name => {
+                Err(Error::options(format!("'{name}' is not an identifier"))
+                    .advise(format!(
+                        "Symbols and files are named after it; '{}' would do",
+                        package::names::identifier(name)
+                    ))
+                    .at("--name"))
+            }
+            _ => Ok(package::names::identifier(&text)),
+        }
+    }
+
+    /// The decoded model.
+    pub fn import(&self) -> Result<Model> {
+        import::read(&self.model)
+    }
+
+    /// Compiles in memory; nothing is written.
+    pub fn build(&self, observer: &dyn Observer) -> Result<Built> {
+        let target = self.resolve_target()?;
+        let name = self.symbol_name()?;
+        observer.progress("reading", 0, 1);
+        let model = self.import()?;
+        let place = self.model.display().to_string();
+        self.build_model(&model, target, &name, observer).map_err(|e| match e.kind {
+            Kind::Options | Kind::Target => e,
+            _ => e.at(place),
+        })
+    }
+
+    fn build_model(
+        &self,
+        model: &Model,
+        target: Target,
+        name: &str,
+        observer: &dyn Observer,
+    ) -> Result<Built> {
+        let (types, notes) = self.bindings.resolve(&model.body)?;
+        let (graph, more) = typed_graph(model, &types, observer)?;
+        let built = self.build_graph(&graph, target, name, observer)?;
+        Ok(Built { notes: notes.into_iter().chain(more).collect(), ..built })
+    }
+
+    /// Compiles a graph as it is: no pass runs.
+    pub fn build_graph(
+        &self,
+        graph: &Graph,
+        target: Target,
+        name: &str,
+        observer: &dyn Observer,
+    ) -> Result<Built> {
+        observer.progress("planning", 0, 1);
+        let program = plan::program(graph, name, &target)?;
+        if observer.wants("kernels") {
+            let text: Vec<String> = program.kernels.iter().map(|k| k.to_string()).collect();
+            observer.dump("kernels", &text.join("\n"));
+        }
+        let (total, done) = (program.kernels.len(), AtomicUsize::new(0));
+        let compiled = codegen::compile(&program, &target, &|| {
+            observer.progress("compiling", done.fetch_add(1, Ordering::Relaxed) + 1, total);
+        })?;
+        let object = emit::emit(&program, &compiled, &target)?;
+        let built = Built { stack_bytes: compiled.stack_bytes, target, program, object, notes: Vec::new() };
+        self.budgets.check(&built)?;
+        Ok(built)
+    }
+
+    /// Compiles and writes the files. In a build script it also writes a static library and tells
+    /// Cargo to link it and when to build again.
+    pub fn compile(&self) -> Result<Files> {
+        let built = self.build(&Silent)?;
+        let cargo = std::env::var_os("OUT_DIR").filter(|_| std::env::var_os("CARGO").is_some());
+        let folder = self.out_dir.clone().or_else(|| cargo.clone().map(PathBuf::from));
+        let folder = folder.unwrap_or_else(|| PathBuf::from("."));
+        let files = built.write(&folder)?;
+        if cargo.is_some() {
+            let name = &built.program.name;
+            let library = match built.target.triple.environment {
+                target_lexicon::Environment::Msvc => format!("{name}.lib"),
+                _ => format!("lib{name}.a"),
+            };
+            put(&folder.join(library), &archive(&built))?;
+            println!("cargo:rerun-if-changed={}", self.model.display());
+            println!("cargo:rustc-link-search=native={}", folder.display());
+            println!("cargo:rustc-link-lib=static={name}");
+            built.notes.iter().for_each(|n| println!("cargo:warning={name}: {n}"));
+        }
+        Ok(files)
+    }
+}
+
+/// Types the model and runs the passes.
+fn typed_graph(model: &Model, types: &[TensorType], observer: &dyn Observer) -> Result<(Graph, Vec<String>)> {
+    observer.progress("typing", 0, 1);
+    let (mut graph, notes) = passes::infer(model, types).into_result()?;
+    let dump = |stage: &str, graph: &Graph| {
+        if observer.wants(stage) {
+            observer.dump(stage, &graph.to_string());
+        }
+    };
+    dump("graph", &graph);
+    let mut done = 0;
+    passes::run_passes(&mut graph, &mut |pass, graph, _| {
+        done += 1;
+        observer.progress("rewriting", done, passes::PASSES.len());
+        dump(pass, graph);
+    })?;
+    Ok((graph, notes))
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes)
+        .map_err(|e| Error::new(Kind::Io, format!("cannot be written: {e}")).at(path.display().to_string()))
+}
+
+impl Built {
+    fn compiled(&self) -> package::Compiled<'_> {
+        package::Compiled {
+            program: &self.program,
+            target: &self.target,
+            code_bytes: self.object.code_bytes,
+            constant_bytes: self.object.constant_bytes,
+            stack_bytes: self.stack_bytes,
+        }
+    }
+
+    /// What the header says, as data.
+    pub fn manifest(&self) -> Manifest {
+        package::manifest(&self.compiled())
+    }
+
+    /// Writes `NAME.o`, `NAME.h`, `NAME.rs` and `NAME.json` into a folder, which is made if need be.
+    pub fn write(&self, folder: &Path) -> Result<Files> {
+        std::fs::create_dir_all(folder).map_err(|e| {
+            Error::new(Kind::Io, format!("cannot be made: {e}")).at(folder.display().to_string())
+        })?;
+        let path = |extension: &str| folder.join(format!("{}.{extension}", self.program.name));
+        let files =
+            Files { object: path("o"), header: path("h"), binding: path("rs"), manifest: path("json") };
+        let manifest = serde_json::to_string_pretty(&self.manifest())
+            .map_err(|e| Error::bug(format!("the manifest is no JSON: {e}")))?;
+        put(&files.object, &self.object.bytes)?;
+        put(&files.header, package::header(&self.compiled()).as_bytes())?;
+        put(&files.binding, package::binding(&self.compiled()).as_bytes())?;
+        put(&files.manifest, format!("{manifest}\n").as_bytes())?;
+        Ok(files)
+    }
+}

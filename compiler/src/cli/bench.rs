@@ -1,0 +1,64 @@
+//! `lmc bench`: the time of one inference.
+
+use super::execute::{Session, data_sets};
+use super::options::{ModelArgs, RunnerArgs, TargetArgs};
+use super::report::Report;
+use crate::error::Result;
+use crate::import;
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Options of `lmc bench`.
+#[derive(Args)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    runner: RunnerArgs,
+    /// A folder of ONNX test data for the inputs; seeded ones otherwise.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// How long to measure.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+}
+
+/// Nanoseconds for people.
+fn show(nanoseconds: u64) -> String {
+    match nanoseconds as f64 {
+        t if t < 1e5 => format!("{:.2} us", t / 1e3),
+        t if t < 1e8 => format!("{:.3} ms", t / 1e6),
+        t => format!("{:.3} s", t / 1e9),
+    }
+}
+
+pub(super) fn run(args: &BenchArgs, report: &Report) -> Result<ExitCode> {
+    let model = import::read(&args.model.model)?;
+    let set = data_sets(&model, args.data.as_slice())?.into_iter().next();
+    let data = set.map_or_else(|| vec![None; model.body.inputs.len()], |s| s.inputs);
+    let mut session = Session::new(&args.model, &args.target, &args.runner, &data, report)?;
+    let inputs = session.inputs(&data);
+    let budget = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
+    let mut times = session.executor.time(&inputs, budget)?;
+    times.sort_unstable();
+    let (least, median) =
+        (times.first().copied().unwrap_or(0), times.get(times.len() / 2).copied().unwrap_or(0));
+    let macs = session.built.program.macs;
+    let rate = 2.0 * macs as f64 / median.max(1) as f64;
+    let text = format!(
+        "minimum {}, median {}, {} inferences, {rate:.1} GFLOP/s of multiply-adds",
+        show(least),
+        show(median),
+        times.len()
+    );
+    let json = json!({
+        "minimum_ns": least, "median_ns": median, "inferences": times.len(), "multiply_adds": macs,
+    });
+    report.result("bench", &text, json);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,91 @@
+//! `lmc build`: an object file, its header and bindings.
+
+use super::options::{ModelArgs, TargetArgs, bytes};
+use super::report::{Report, table, thousands};
+use crate::build::{Built, Files, stages};
+use crate::error::{Error, Result};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Options of `lmc build`.
+#[derive(Args)]
+pub(super) struct BuildArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Folder for NAME.o, NAME.h, NAME.rs and NAME.json.
+    #[arg(short, long, default_value = ".")]
+    out: PathBuf,
+    /// Prefix of the symbols and files; otherwise the model's file name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Fail where the arena is larger (64K, 1.5M).
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_ram: Option<usize>,
+    /// Fail where code and constants are larger.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_flash: Option<usize>,
+    /// Fail where the stack is larger.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_stack: Option<usize>,
+    /// Print the intermediate form after a stage (graph, a pass, kernels); the object is built all the same.
+    #[arg(long, value_name = "STAGE")]
+    dump_after: Vec<String>,
+}
+
+pub(super) fn run(args: &BuildArgs, report: &Report) -> Result<ExitCode> {
+    if let Some(unknown) = args.dump_after.iter().find(|s| !stages().contains(&s.as_str())) {
+        return Err(Error::options(format!("there is no stage '{unknown}'"))
+            .advise(format!("Stages: {}", stages().join(", ")))
+            .at("--dump-after"));
+    }
+    let mut build = args.target.build(&args.model)?;
+    if let Some(name) = &args.name {
+        build = build.name(name);
+    }
+    for (limit, set) in [
+        (args.max_ram, crate::Build::max_ram as fn(crate::Build, usize) -> crate::Build),
+        (args.max_flash, crate::Build::max_flash),
+        (args.max_stack, crate::Build::max_stack),
+    ] {
+        if let Some(limit) = limit {
+            build = set(build, limit);
+        }
+    }
+    let built = report.follow(&args.dump_after, |observer| build.build(observer))?;
+    let files = built.write(&args.out)?;
+    built.notes.iter().for_each(|n| report.note(n));
+    report.result("built", &text(&built, &files), data(&built, &files)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(built: &Built, files: &Files) -> String {
+    let manifest = built.manifest();
+    let row = |what: &str, value: String, note: String| vec![what.to_string(), value, note];
+    let number = |n: usize| format!("{:>12}", thousands(n as u64));
+    let arena_note = match manifest.arena_bound {
+        bound if bound == manifest.arena_bytes => "the lower bound".to_string(),
+        bound => format!("lower bound {}", thousands(bound as u64)),
+    };
+    let rows = vec![
+        row("flash", number(manifest.flash_bytes), "bytes".to_string()),
+        row("  code", number(manifest.code_bytes), String::new()),
+        row("  constants", number(manifest.constant_bytes), String::new()),
+        row("arena", number(manifest.arena_bytes), arena_note),
+        row("stack", number(manifest.stack_bytes), String::new()),
+        row("multiply-adds", format!("{:>12}", thousands(manifest.macs)), String::new()),
+        row("kernels", number(manifest.kernels), String::new()),
+    ];
+    format!("{} for {} ({})\n{}", files.object.display(), built.target.triple, built.target.cpu, table(&rows))
+}
+
+fn data(built: &Built, files: &Files) -> Result<serde_json::Value> {
+    let manifest = serde_json::to_value(built.manifest())
+        .map_err(|e| Error::bug(format!("the manifest is no JSON: {e}")))?;
+    Ok(json!({
+        "files": [files.object, files.header, files.binding, files.manifest], "manifest": manifest,
+    }))
+}

@@ -1,0 +1,80 @@
+//! What `run`, `verify` and `bench` share: data for the inputs, a compiled model, its executor.
+
+use super::options::{ModelArgs, RunnerArgs, TargetArgs, split};
+use super::report::Report;
+use crate::base::{Tensor, TensorType};
+use crate::build::Built;
+use crate::data::{DataSet, read_tensor};
+use crate::error::{Error, Result};
+use crate::import::{self, Model};
+use crate::run::executor::Executor;
+use crate::run::reference::seeded;
+use std::path::{Path, PathBuf};
+
+/// The names of the model's inputs and outputs.
+pub(super) fn names(model: &Model) -> (Vec<String>, Vec<String>) {
+    let of = |values: &[import::Declared]| values.iter().map(|v| v.name.clone()).collect();
+    (of(&model.body.inputs), of(&model.body.outputs))
+}
+
+/// Reads folders of test data.
+pub(super) fn data_sets(model: &Model, folders: &[PathBuf]) -> Result<Vec<DataSet>> {
+    let (inputs, outputs) = names(model);
+    folders.iter().map(|f| DataSet::read(f, &inputs, &outputs)).collect()
+}
+
+/// Puts tensors of `NAME=FILE` options in the place of the inputs they name.
+pub(super) fn input_files(model: &Model, files: &[String]) -> Result<Vec<Option<Tensor>>> {
+    let (names, _) = names(model);
+    let mut tensors = vec![None; names.len()];
+    for text in files {
+        let (name, file) = split("--input-file", text)?;
+        let at = names.iter().position(|n| n == name).ok_or_else(|| {
+            Error::options(format!("the model has no input named '{name}'"))
+                .advise(format!("Its inputs: {}", names.join(", ")))
+                .at("--input-file")
+        })?;
+        tensors[at] = Some(read_tensor(Path::new(file))?.1);
+    }
+    Ok(tensors)
+}
+
+/// A model compiled for given data.
+pub(super) struct Session {
+    pub built: Built,
+    pub executor: Executor,
+    /// Types of the inputs.
+    pub types: Vec<TensorType>,
+}
+
+impl Session {
+    /// Compiles the model; free dimensions that no option binds take the sizes of the data.
+    pub(super) fn new(
+        model: &ModelArgs,
+        target: &TargetArgs,
+        runner: &RunnerArgs,
+        data: &[Option<Tensor>],
+        report: &Report,
+    ) -> Result<Session> {
+        let decoded = import::read(&model.model)?;
+        let mut bindings = model.bindings()?;
+        for (input, tensor) in decoded.body.inputs.iter().zip(data) {
+            if let Some(tensor) = tensor {
+                bindings.shapes.entry(input.name.clone()).or_insert_with(|| tensor.ty.shape.clone());
+            }
+        }
+        let build = target.build(model)?.bindings(bindings);
+        let built = report.follow(&[], |observer| build.build(observer))?;
+        built.notes.iter().for_each(|n| report.note(n));
+        let executor =
+            Executor::new(&built.program, &built.object.bytes, &built.target, runner.runner.as_deref())?;
+        let types = built.program.inputs.iter().map(|i| i.ty.clone()).collect();
+        Ok(Session { built, executor, types })
+    }
+
+    /// The inputs: those of the data, seeded ones for the others.
+    pub(super) fn inputs(&self, data: &[Option<Tensor>]) -> Vec<Tensor> {
+        let given = |i: usize| data.get(i).cloned().flatten();
+        seeded(&self.types).into_iter().enumerate().map(|(i, t)| given(i).unwrap_or(t)).collect()
+    }
+}

@@ -1,0 +1,122 @@
+//! `lmc verify`: the compiled object against reference results.
+
+use super::execute::{Session, data_sets};
+use super::layers;
+use super::options::{ModelArgs, RunnerArgs, TargetArgs};
+use super::report::{Report, table};
+use crate::base::Tensor;
+use crate::error::{Error, Result};
+use crate::import;
+use crate::run::compare::{Difference, Tolerance, compare};
+use crate::run::reference::tract;
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Options of `lmc verify`.
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub runner: RunnerArgs,
+    /// Folders of ONNX test data (input_0.pb, output_0.pb ...); without them tract computes the
+    /// reference on seeded inputs.
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Relative tolerance.
+    #[arg(long, default_value_t = 1e-3)]
+    rtol: f64,
+    /// Absolute tolerance.
+    #[arg(long, default_value_t = 1e-4)]
+    atol: f64,
+    /// Compare every node with its naive loops and name the first that differs.
+    #[arg(long)]
+    per_layer: bool,
+}
+
+/// Inputs, and the outputs that are expected.
+struct Case {
+    name: String,
+    inputs: Vec<Option<Tensor>>,
+    outputs: Vec<Option<Tensor>>,
+}
+
+pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
+    let model = import::read(&args.model.model)?;
+    let tolerance = Tolerance { rtol: args.rtol, atol: args.atol };
+    let sets = data_sets(&model, &args.data)?;
+    let mut cases: Vec<Case> = sets
+        .into_iter()
+        .map(|s| Case { name: s.path.display().to_string(), inputs: s.inputs, outputs: s.outputs })
+        .collect();
+    if cases.is_empty() {
+        let inputs = vec![None; model.body.inputs.len()];
+        cases.push(Case { name: "seeded inputs, tract".to_string(), inputs, outputs: Vec::new() });
+    }
+    let mut right = true;
+    for case in &cases {
+        let mut session = Session::new(&args.model, &args.target, &args.runner, &case.inputs, report)?;
+        let inputs = session.inputs(&case.inputs);
+        if args.per_layer {
+            right &= layers::run(args, &inputs, tolerance, report)?;
+            continue;
+        }
+        let expected = match case.outputs.iter().any(Option::is_some) {
+            true => case.outputs.clone(),
+            false => reference(args, &inputs)?,
+        };
+        let results = session.executor.run(&inputs)?;
+        let names = session.built.program.outputs.iter().map(|o| o.name.as_str());
+        let found: Vec<(&str, Difference)> = names
+            .zip(results.iter().zip(&expected))
+            .filter_map(|(name, (result, want))| Some((name, compare(result, want.as_ref()?, tolerance))))
+            .collect();
+        right &= found.iter().all(|f| f.1.is_within());
+        report.result("verified", &text(&case.name, &found), data(&case.name, &found));
+    }
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn reference(args: &VerifyArgs, inputs: &[Tensor]) -> Result<Vec<Option<Tensor>>> {
+    let outputs = tract(&args.model.model, inputs)
+        .map_err(|e: Error| e.advise("Give reference results with --data DIR"))?;
+    Ok(outputs.into_iter().map(Some).collect())
+}
+
+fn verdict(difference: &Difference) -> String {
+    match (&difference.mismatch, difference.first) {
+        (Some(mismatch), _) => mismatch.clone(),
+        (None, Some((at, is, should))) => format!(
+            "WRONG: {} of {} elements outside, the first at {at}: {is} instead of {should}",
+            difference.outside, difference.elements
+        ),
+        _ => "right".to_string(),
+    }
+}
+
+fn text(case: &str, found: &[(&str, Difference)]) -> String {
+    let row = |(name, d): &(&str, Difference)| {
+        vec![
+            name.to_string(),
+            format!("max abs {:.3e}", d.max_abs),
+            format!("max rel {:.3e}", d.max_rel),
+            format!("cosine {:.9}", d.cosine),
+            verdict(d),
+        ]
+    };
+    format!("{case}\n{}", table(&found.iter().map(row).collect::<Vec<_>>()))
+}
+
+fn data(case: &str, found: &[(&str, Difference)]) -> Value {
+    let one = |(name, d): &(&str, Difference)| {
+        json!({
+            "name": name, "max_abs": d.max_abs, "max_rel": d.max_rel, "cosine": d.cosine,
+            "outside": d.outside, "elements": d.elements, "right": d.is_within(), "verdict": verdict(d),
+        })
+    };
+    json!({ "case": case, "outputs": found.iter().map(one).collect::<Vec<_>>() })
+}

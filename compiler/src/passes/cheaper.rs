@@ -1,0 +1,73 @@
+//! Arithmetic with a constant in a cheaper, equal form: powers as products and roots, divisions by
+//! powers of two as products.
+//!
+//! `Pow(x, 2)` of a decomposed normalization would be a logarithm and an exponential per element.
+
+use super::edit::is;
+use crate::base::{DType, Tensor};
+use crate::error::Result;
+use crate::graph::{Attrs, Graph, Node, ValueId};
+use crate::ops::NodeBuilder;
+
+/// The one number that a constant f32 tensor holds, at a rank that does not change the result's.
+fn number(graph: &Graph, node: &Node, i: usize) -> Option<f32> {
+    let x = graph.value((*node.inputs.first()?)?);
+    let value = graph.value((*node.inputs.get(i)?)?);
+    let fits = x.ty.dtype == DType::F32 && value.ty.rank() <= x.ty.rank();
+    let elements = value.constant.as_ref().filter(|_| fits && value.ty.elems() == 1)?.to_vec::<f32>()?;
+    elements.first().copied()
+}
+
+/// The cheaper form of a node: its operator, inputs.
+fn rewrite(graph: &Graph, node: &Node) -> Option<(&'static str, f32)> {
+    let by = number(graph, node, 1)?;
+    if is(node, "Pow") {
+        return match by {
+            2.0 => Some(("Mul", by)),
+            0.5 => Some(("Sqrt", by)),
+            -1.0 => Some(("Reciprocal", by)),
+            _ => None,
+        };
+    }
+    let exact = by.is_normal() && by.to_bits() & 0x007f_ffff == 0 && (1.0 / by).is_normal();
+    (is(node, "Div") && exact).then_some(("Times", 1.0 / by))
+}
+
+/// Replaces nodes one by one.
+pub fn cheaper(graph: &mut Graph) -> Result<bool> {
+    let mut changed = false;
+    for i in 0..graph.nodes.len() {
+        let node = &graph.nodes[i];
+        let (Some((form, by)), Some(Some(x)), [Some(to)]) =
+            (rewrite(graph, node), node.inputs.first().copied(), node.outputs.as_slice())
+        else {
+            continue;
+        };
+        let (to, name) = (*to, node.name.clone());
+        let mark = graph.values.len();
+        let mut builder = NodeBuilder::new(graph, name.clone(), i64::MAX);
+        let built = build(&mut builder, form, x, by)?;
+        let nodes = std::mem::take(&mut builder.nodes);
+        let fits = graph.value(built).ty == graph.value(to).ty;
+        let Some(mut made) = <[Node; 1]>::try_from(nodes).ok().map(|[n]| n).filter(|_| fits) else {
+            graph.values.truncate(mark);
+            continue;
+        };
+        made.outputs = vec![Some(to)];
+        made.name = name;
+        graph.nodes[i] = made;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+fn build(b: &mut NodeBuilder, form: &str, x: ValueId, by: f32) -> Result<ValueId> {
+    match form {
+        "Mul" => b.binary("Mul", x, x),
+        "Times" => {
+            let factor = b.constant(Tensor::scalar(by));
+            b.binary("Mul", x, factor)
+        }
+        op => b.one(op, &[x], Attrs::default()),
+    }
+}

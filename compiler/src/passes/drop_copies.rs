@@ -1,0 +1,70 @@
+//! Nodes that give their input unchanged are dropped: identities, casts to the same type, reshapes
+//! to the same shape, transposes that keep the order, slices of everything, single concatenations.
+//!
+//! Exporters leave hundreds of them; each would be a kernel or hide a pattern from later passes.
+
+use super::edit::{is, remove, replace};
+use crate::error::Result;
+use crate::graph::{Graph, Node};
+
+/// Operators that only move elements in order: the same shape means the same tensor.
+const MOVES: &[&str] = &[
+    "Identity",
+    "Cast",
+    "CastLike",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Expand",
+    "Tile",
+    "Dropout",
+];
+
+/// Operators of which a result as large as the input, with ascending indices, is the input.
+fn keeps_all(graph: &Graph, node: &Node) -> bool {
+    match node.op.name {
+        "Transpose" => {
+            let perm = node.attrs.get_ints("perm").ok().flatten();
+            perm.is_some_and(|p| p.iter().enumerate().all(|(i, &d)| d == i as i64))
+        }
+        "Concat" => node.inputs.len() == 1,
+        "Pad" => pads(graph, node).is_some_and(|p| p.iter().all(|&v| v == 0)),
+        "Slice" => slice_steps(graph, node).is_some_and(|s| s.iter().all(|&v| v == 1)),
+        name => MOVES.contains(&name),
+    }
+}
+
+/// The constant pads of a Pad node, as input or attribute.
+fn pads(graph: &Graph, node: &Node) -> Option<Vec<i64>> {
+    match node.inputs.get(1).copied().flatten() {
+        Some(id) => graph.value(id).constant.as_ref()?.to_i64s(),
+        None => node.attrs.get_ints("pads").ok()?.map(<[i64]>::to_vec),
+    }
+}
+
+/// The constant steps of a Slice node; empty where they are omitted (1).
+fn slice_steps(graph: &Graph, node: &Node) -> Option<Vec<i64>> {
+    match node.inputs.get(4).copied().flatten() {
+        Some(id) => graph.value(id).constant.as_ref()?.to_i64s(),
+        None => Some(Vec::new()),
+    }
+}
+
+/// Drops the nodes that change nothing.
+pub fn drop_copies(graph: &mut Graph) -> Result<bool> {
+    let mut dead = vec![false; graph.nodes.len()];
+    for (i, dead) in dead.iter_mut().enumerate() {
+        let node = &graph.nodes[i];
+        let (Some(Some(from)), [Some(to)]) = (node.inputs.first(), node.outputs.as_slice()) else { continue };
+        let (from, to) = (*from, *to);
+        let same = graph.value(from).ty == graph.value(to).ty;
+        if !same || !is(node, node.op.name) || !keeps_all(graph, node) {
+            continue;
+        }
+        *dead = replace(graph, to, from);
+    }
+    let changed = dead.contains(&true);
+    remove(graph, &dead);
+    Ok(changed)
+}

@@ -1,0 +1,61 @@
+//! Nodes whose results nobody reads are dropped, and with them the values left over.
+//!
+//! Folding and inlining leave constants and whole chains behind; every later stage would plan,
+//! print and emit them.
+
+use super::edit::reads;
+use crate::error::Result;
+use crate::graph::{Attr, Graph, ValueId};
+
+/// Drops dead nodes, outputs and values. Values are renumbered, in the same order.
+pub fn drop_dead(graph: &mut Graph) -> Result<bool> {
+    let mut live = vec![false; graph.values.len()];
+    graph.inputs.iter().chain(&graph.outputs).for_each(|&id| live[id as usize] = true);
+    let before = (graph.nodes.len(), graph.values.len());
+    let mut kept = Vec::new();
+    for mut node in std::mem::take(&mut graph.nodes).into_iter().rev() {
+        if !node.outputs.iter().flatten().any(|&o| live[o as usize]) {
+            continue;
+        }
+        reads(&node).for_each(|id| live[id as usize] = true);
+        let unread = |o: &Option<ValueId>| o.is_some_and(|o| !live[o as usize]);
+        while node.outputs.last().is_some_and(|o| o.is_none() || unread(o)) {
+            node.outputs.pop();
+        }
+        node.outputs.iter().flatten().for_each(|&o| live[o as usize] = true);
+        kept.push(node);
+    }
+    kept.reverse();
+    graph.nodes = kept;
+    graph.captures.retain(|c| live[c.1 as usize]);
+    renumber(graph, &live);
+    Ok(before != (graph.nodes.len(), graph.values.len()))
+}
+
+/// Keeps the live values only.
+fn renumber(graph: &mut Graph, live: &[bool]) {
+    let mut next = 0;
+    let new: Vec<ValueId> = live
+        .iter()
+        .map(|&l| {
+            next += ValueId::from(l);
+            next.wrapping_sub(1)
+        })
+        .collect();
+    let mut old = 0;
+    graph.values.retain(|_| {
+        old += 1;
+        live[old - 1]
+    });
+    let map = |id: &mut ValueId| *id = new[*id as usize];
+    graph.inputs.iter_mut().chain(&mut graph.outputs).for_each(map);
+    graph.captures.iter_mut().for_each(|c| map(&mut c.1));
+    for node in &mut graph.nodes {
+        node.inputs.iter_mut().chain(&mut node.outputs).flatten().for_each(map);
+        for attr in node.attrs.0.values_mut() {
+            if let Attr::Graph(body) = attr {
+                body.captures.iter_mut().for_each(|c| map(&mut c.0));
+            }
+        }
+    }
+}

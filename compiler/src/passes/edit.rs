@@ -1,0 +1,97 @@
+//! What passes share: who reads and writes a value, and putting one value in another's place.
+
+use crate::error::Result;
+use crate::graph::{Attr, Graph, Node, ValueId};
+use crate::ops::NodeBuilder;
+
+/// Values a node reads, what its bodies capture included.
+pub(super) fn reads(node: &Node) -> impl Iterator<Item = ValueId> {
+    let captured = node.attrs.0.values().flat_map(|a| match a {
+        Attr::Graph(body) => body.captures.iter().map(|c| c.0).collect(),
+        _ => Vec::new(),
+    });
+    node.inputs.iter().flatten().copied().chain(captured)
+}
+
+/// For each value, how often it is read: by nodes, bodies, and as an output of the graph.
+pub(super) fn read_counts(graph: &Graph) -> Vec<usize> {
+    let mut counts = vec![0; graph.values.len()];
+    let all = graph.nodes.iter().flat_map(reads).chain(graph.outputs.iter().copied());
+    all.for_each(|id| counts[id as usize] += 1);
+    counts
+}
+
+/// For each value, the node that writes it.
+pub(super) fn writers(graph: &Graph) -> Vec<Option<usize>> {
+    let mut writers = vec![None; graph.values.len()];
+    for (i, node) in graph.nodes.iter().enumerate() {
+        node.outputs.iter().flatten().for_each(|&o| writers[o as usize] = Some(i));
+    }
+    writers
+}
+
+/// Whether a node is this operator of ai.onnx.
+pub(super) fn is(node: &Node, name: &str) -> bool {
+    node.op.domain.is_empty() && node.op.name == name
+}
+
+fn redirect(graph: &mut Graph, from: ValueId, to: ValueId) {
+    let swap = |id: &mut ValueId| {
+        if *id == from {
+            *id = to;
+        }
+    };
+    for node in &mut graph.nodes {
+        node.inputs.iter_mut().flatten().for_each(swap);
+        for attr in node.attrs.0.values_mut() {
+            if let Attr::Graph(body) = attr {
+                body.captures.iter_mut().for_each(|c| swap(&mut c.0));
+            }
+        }
+    }
+}
+
+/// Makes all readers of `from` read `to`, which has the same type and elements. Where `from` is an
+/// output of the graph, the node that writes `to` writes `from` instead. False where neither
+/// is possible; then nothing has changed. What wrote `from` must be removed by the caller.
+pub(super) fn replace(graph: &mut Graph, from: ValueId, to: ValueId) -> bool {
+    if !graph.outputs.contains(&from) {
+        redirect(graph, from, to);
+        return true;
+    }
+    let writer = writers(graph)[to as usize];
+    let Some(writer) = writer.filter(|_| !graph.outputs.contains(&to)) else { return false };
+    redirect(graph, to, from);
+    for output in graph.nodes[writer].outputs.iter_mut().flatten() {
+        if *output == to {
+            *output = from;
+        }
+    }
+    true
+}
+
+/// Removes the nodes whose flag is set.
+pub(super) fn remove(graph: &mut Graph, dead: &[bool]) {
+    let mut index = 0;
+    graph.nodes.retain(|_| {
+        index += 1;
+        !dead.get(index - 1).copied().unwrap_or(false)
+    });
+}
+
+/// Builds values that must come out constant; `None` (and nothing added but unused constants)
+/// where they do not.
+pub(super) fn constants(
+    graph: &mut Graph,
+    name: &str,
+    build: impl FnOnce(&mut NodeBuilder) -> Result<Vec<ValueId>>,
+) -> Result<Option<Vec<ValueId>>> {
+    let mark = graph.values.len();
+    let mut builder = NodeBuilder::new(graph, name, i64::MAX);
+    let built = build(&mut builder)?;
+    let folded = builder.nodes.is_empty();
+    if !folded {
+        graph.values.truncate(mark);
+    }
+    Ok(folded.then_some(built))
+}

@@ -1,0 +1,81 @@
+//! Equal nodes and equal constants become one.
+//!
+//! Exporters repeat shape arithmetic, masks and scalars; tf2onnx repeats whole constants. Fewer
+//! values make fusions legal that need a single reader or the same operand.
+
+use super::edit::{remove, replace};
+use crate::base::TensorType;
+use crate::error::Result;
+use crate::graph::{Attr, Graph, Node, ValueId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Merges constants, then nodes in order.
+pub fn merge_equal(graph: &mut Graph) -> Result<bool> {
+    let constants = merge_constants(graph);
+    Ok(merge_nodes(graph) || constants)
+}
+
+fn merge_constants(graph: &mut Graph) -> bool {
+    let mut first: HashMap<(TensorType, Arc<[u8]>), ValueId> = HashMap::new();
+    let mut same: Vec<(ValueId, ValueId)> = Vec::new();
+    for (id, value) in graph.values.iter().enumerate() {
+        if let Some(tensor) = value.constant.as_ref().filter(|_| !graph.outputs.contains(&(id as ValueId))) {
+            let id = id as ValueId;
+            let known = *first.entry((tensor.ty.clone(), tensor.data.clone())).or_insert(id);
+            if known != id {
+                same.push((id, known));
+            }
+        }
+    }
+    let merged: HashMap<ValueId, ValueId> = same.into_iter().collect();
+    let mut changed = false;
+    for node in &mut graph.nodes {
+        for id in node.inputs.iter_mut().flatten() {
+            if let Some(&known) = merged.get(id) {
+                *id = known;
+                changed = true;
+            }
+        }
+    }
+    changed
+}
+
+/// What makes two nodes equal; `None` for a node that must not be merged: random numbers, bodies.
+fn key(node: &Node) -> Option<String> {
+    let random = ["RandomNormal", "RandomUniform", "Bernoulli", "Multinomial", "Dropout"];
+    if random.iter().any(|r| node.op.name.starts_with(r)) {
+        return None;
+    }
+    let mut text = format!("{}.{}@{} {:?}", node.op.domain, node.op.name, node.opset, node.inputs);
+    for (name, attr) in &node.attrs.0 {
+        match attr {
+            Attr::Graph(_) => return None,
+            Attr::Tensor(t) => text.push_str(&format!(" {name}={}{:?}", t.ty, t.data)),
+            attr => text.push_str(&format!(" {name}={attr:?}")),
+        }
+    }
+    Some(text)
+}
+
+fn merge_nodes(graph: &mut Graph) -> bool {
+    let mut first: HashMap<String, usize> = HashMap::new();
+    let mut dead = vec![false; graph.nodes.len()];
+    for (i, dead) in dead.iter_mut().enumerate() {
+        let Some(key) = key(&graph.nodes[i]) else { continue };
+        let known = *first.entry(key).or_insert(i);
+        let (a, b) = (&graph.nodes[known].outputs, &graph.nodes[i].outputs);
+        let pairs: Option<Vec<(ValueId, ValueId)>> =
+            b.iter().zip(a).filter(|(b, _)| b.is_some()).map(|(b, a)| Some(((*b)?, (*a)?))).collect();
+        let Some(pairs) = pairs.filter(|p| known != i && !p.is_empty() && b.len() <= a.len()) else {
+            continue;
+        };
+        if pairs.iter().any(|(b, _)| graph.outputs.contains(b)) {
+            continue;
+        }
+        *dead = pairs.into_iter().all(|(b, a)| replace(graph, b, a));
+    }
+    let changed = dead.contains(&true);
+    remove(graph, &dead);
+    changed
+}

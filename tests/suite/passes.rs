@@ -1,0 +1,61 @@
+//! Graph passes: what each makes of small graphs, and that the results stay the same.
+
+use crate::golden::{check_folder, tests_folder};
+use lmc::base::{DType, Tensor};
+use lmc::definition::{Env, interpret};
+use lmc::graph::{Graph, parse, verify};
+use lmc::lower::lower;
+use lmc::passes::{PASSES, Pass, run_pass};
+use lmc::scalar::Scalar;
+
+/// Numbers of both signs in steps of an eighth, the same on every run.
+fn seeded(graph: &Graph, id: u32) -> Tensor {
+    let ty = &graph.value(id).ty;
+    let element = |i: usize| {
+        let value = ((i as f64 + f64::from(id)) * 37.0 % 61.0).floor() - 30.0;
+        Scalar::from_f64(ty.dtype, if ty.dtype.is_float() { value / 8.0 } else { value })
+    };
+    let bytes = (0..ty.elems()).flat_map(|i| element(i).bits.to_le_bytes()[..ty.dtype.size()].to_vec());
+    Tensor::from_bytes(ty.clone(), bytes.collect::<Vec<u8>>()).expect("a whole tensor")
+}
+
+/// The outputs of a graph on seeded inputs, as numbers.
+fn outputs(graph: &Graph) -> Vec<Vec<f64>> {
+    let lowering = lower(graph).expect("a graph that can be lowered");
+    let mut env = Env::new(&lowering);
+    graph.inputs.iter().for_each(|&id| env.set(id, &seeded(graph, id)));
+    interpret(&lowering, &mut env).expect("a graph that runs");
+    let output = |&id: &u32| {
+        let tensor = env.get(id, &graph.value(id).ty).expect("an output");
+        match tensor.ty.dtype {
+            DType::F32 => tensor.to_vec::<f32>().expect("floats").into_iter().map(f64::from).collect(),
+            _ => tensor.to_i64s().expect("integers").into_iter().map(|v| v as f64).collect(),
+        }
+    };
+    graph.outputs.iter().map(output).collect()
+}
+
+/// The graph that the pass makes, after comparing its results with those before.
+fn rewrite(pass: &Pass, text: &str) -> String {
+    let mut graph = parse(text).expect("a graph");
+    verify(&graph).expect("a valid graph");
+    let before = outputs(&graph);
+    let changed = run_pass(pass, &mut graph).expect("a pass that succeeds");
+    verify(&graph).expect("a valid graph after the pass");
+    for (a, b) in before.iter().flatten().zip(outputs(&graph).iter().flatten()) {
+        assert!((a - b).abs() <= 1e-5 * (1.0 + a.abs()), "{a} before, {b} after\n{graph}");
+    }
+    let dead = PASSES.iter().find(|p| p.name == "drop-dead").expect("the pass that drops dead nodes");
+    run_pass(dead, &mut graph).expect("a pass that succeeds");
+    if changed { graph.to_string() } else { "unchanged\n".to_string() }
+}
+
+#[test]
+fn passes_on_small_graphs() {
+    for pass in PASSES {
+        let folder = format!("passes/{}", pass.name);
+        if tests_folder().join("golden").join(&folder).is_dir() {
+            check_folder(&folder, |text| rewrite(pass, text));
+        }
+    }
+}
