@@ -227,10 +227,14 @@ impl Exprs<'_> {
         let mut limit = 0usize;
         let mut base = form.clone();
         if !guards.is_empty() {
-            // The whole address becomes dynamic: outside, it is replaced by element 0.
-            offset = Some(e.value(i64s, Value::Index(form, 0)));
-            limit = self.linear.buffers[operand as usize].elems - 1;
-            base = Affine::constant(0);
+            // The whole address becomes dynamic: outside, it is replaced by the first one from which
+            // all lanes lie inside.
+            let across = stride * (point.lanes as i64 - 1);
+            let first = -across.min(0);
+            offset = Some(e.value(i64s, Value::Index(form.offset(-first), 0)));
+            let elems = self.linear.buffers[operand as usize].elems;
+            limit = (elems - 1).saturating_sub(across.unsigned_abs() as usize);
+            base = Affine::constant(first);
         }
         for guard in guards {
             let at = self.place(&guard.form, point);
