@@ -122,8 +122,12 @@ fn check(case: &Path) -> Result<(), String> {
 fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, String> {
     let mut tensors = Vec::new();
     while let Ok(bytes) = std::fs::read(folder.join(format!("{kind}_{}.pb", tensors.len()))) {
-        let (_, tensor) =
+        let (_, mut tensor) =
             import::decode_tensor(&bytes).map_err(|e| format!("not tensors of numbers: {e}"))?;
+        let dtype = declared.get(tensors.len()).and_then(|d| d.dtype);
+        if (dtype, tensor.ty.dtype) == (Some(DType::BF16), DType::U16) {
+            tensor.ty.dtype = DType::BF16;
+        }
         tensors.push(tensor);
     }
     Ok(tensors)

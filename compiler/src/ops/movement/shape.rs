@@ -15,7 +15,6 @@ pub const ROWS: &[Operator] = &[
     row("Flatten", &[1, 9, 11, 13, 21, 23, 24, 25], infer_flatten, lower, ""),
     row("Squeeze", &[1, 11, 13, 21, 23, 24, 25], infer_squeeze, lower, NOTE),
     row("Unsqueeze", &[1, 11, 13, 21, 23, 24, 25], infer_unsqueeze, lower, NOTE),
-    row("Dropout", &[1, 6, 7, 10, 12, 13, 22], infer_dropout, lower_dropout, "inference only"),
 ];
 
 fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
@@ -97,26 +96,4 @@ fn infer_unsqueeze(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let shape: Vec<usize> =
         (0..rank).map(|i| if axes.contains(&i) { 1 } else { *rest.next().unwrap_or(&1) }).collect();
     Ok(vec![TensorType::new(x.dtype, shape)])
-}
-
-/// The second output, a mask, is all true: nothing is dropped at inference.
-fn infer_dropout(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let x = ctx.ty(0)?;
-    let training = ctx
-        .optional(2)
-        .is_some_and(|t| t.constant.as_ref().and_then(|c| c.to_i64s()).is_none_or(|v| v.first() != Some(&0)));
-    let ratio = ctx.optional(1).and_then(|r| r.constant.as_ref()).and_then(|c| c.to_vec::<f32>());
-    let none = ratio.is_some_and(|r| r.first() == Some(&0.0));
-    require(!training || none, || "training mode is not supported".into())?;
-    let mask = if ctx.version() < 10 { x.dtype } else { crate::base::DType::Bool };
-    Ok(vec![x.clone(), TensorType::new(mask, x.shape.clone())])
-}
-
-fn lower_dropout(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    lower(ctx, low)?;
-    let mut e = Emit::new(ctx, low);
-    if let Some(mask) = e.output(1) {
-        e.define("mask", &mask, |b| b.number(mask.dtype(), 1.0));
-    }
-    Ok(())
 }
