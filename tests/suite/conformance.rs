@@ -12,7 +12,7 @@
 use crate::support::{repository, run};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::definition::{Env, interpret};
-use lmc::import::{self, Model};
+use lmc::import::{self, Declared, Model};
 use lmc::scalar::Scalar;
 use lmc::{lower, passes};
 use std::collections::BTreeMap;
@@ -100,7 +100,10 @@ fn check(case: &Path) -> Result<(), String> {
         if !folder.exists() {
             break;
         }
-        let data = Data { inputs: tensors(&folder, "input")?, outputs: tensors(&folder, "output")? };
+        let data = Data {
+            inputs: tensors(&folder, "input", &model.body.inputs)?,
+            outputs: tensors(&folder, "output", &model.body.outputs)?,
+        };
         let attempt = |constants| {
             let run = std::panic::catch_unwind(|| execute(&model, &data, constants));
             run.unwrap_or_else(|_| Err("panicked".into()))
@@ -118,8 +121,8 @@ fn check(case: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// `input_0.pb`, `input_1.pb`, ... of a data set.
-fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, String> {
+/// `input_0.pb`, `input_1.pb`, ... of a data set. Older cases keep bf16 as the u16 of its bits.
+fn tensors(folder: &Path, kind: &str, declared: &[Declared]) -> Result<Vec<Tensor>, String> {
     let mut tensors = Vec::new();
     while let Ok(bytes) = std::fs::read(folder.join(format!("{kind}_{}.pb", tensors.len()))) {
         let (_, mut tensor) =
