@@ -6,14 +6,19 @@
 
 mod builder;
 mod cast;
+mod chosen;
 mod control;
 mod elementwise;
 mod emit;
 mod nn;
 mod movement;
 mod reduce;
+mod routine;
+mod scan;
+mod scatter;
 mod structure;
 mod table;
+mod top_k;
 
 pub use builder::Pending;
 pub use table::{find, rows};

@@ -1,9 +1,20 @@
 //! The table of operators: one row each.
 
-use super::{Operator, cast, control, elementwise, movement, nn, reduce, structure};
+use super::{
+    Operator, cast, chosen, control, elementwise, movement, nn, reduce, scan, scatter, structure, top_k,
+};
 
 /// All families of operators, each a list of rows.
-const FAMILIES: &[&[Operator]] = &[structure::ROWS, control::ROWS, cast::ROWS, reduce::ROWS];
+const FAMILIES: &[&[Operator]] = &[
+    structure::ROWS,
+    control::ROWS,
+    cast::ROWS,
+    reduce::ROWS,
+    scan::ROWS,
+    scatter::ROWS,
+    top_k::ROWS,
+    chosen::ROWS,
+];
 
 /// All rows.
 pub fn rows() -> impl Iterator<Item = &'static Operator> {

@@ -45,6 +45,7 @@ impl Env {
     /// The elements of a value; `None` where nothing has written them.
     pub fn get(&self, value: ValueId, ty: &TensorType) -> Option<Tensor> {
         let data: Arc<[u8]> = match &self.slots[value as usize] {
+            Slot::Empty if ty.bytes() == 0 => Arc::new([]),
             Slot::Empty => return None,
             Slot::Shared(data) => data.clone(),
             Slot::Owned(data) => data.as_slice().into(),

@@ -21,13 +21,19 @@ pub const ROWS: &[Operator] = &[Operator {
 
 /// One spatial dimension: output `o` is the sum over `i`, `k` with
 /// `o = stride * i + dilation * k - before`.
-struct Spread {
-    input: usize,
-    kernel: usize,
-    stride: usize,
-    dilation: usize,
-    before: i64,
-    output: usize,
+pub struct Spread {
+    /// Extent of the input.
+    pub input: usize,
+    /// Number of points of the window.
+    pub kernel: usize,
+    /// Output steps between two inputs.
+    pub stride: usize,
+    /// Output steps between two points of the window.
+    pub dilation: usize,
+    /// Outputs cut off at the beginning.
+    pub before: i64,
+    /// Extent of the output.
+    pub output: usize,
 }
 
 struct Shape {
@@ -121,14 +127,37 @@ fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
 /// The outputs `stride * q + first`, `q < count`, of one dimension: window points
 /// `point + step * j`, `j < points`, meet inputs `q + from - back * j`.
 #[derive(Clone, Copy)]
-struct Phase {
-    first: usize,
-    count: usize,
+pub struct Phase {
+    /// The first output.
+    pub first: usize,
+    /// How many outputs.
+    pub count: usize,
+    /// How many window points meet them.
+    pub points: usize,
     point: usize,
     step: usize,
-    points: usize,
     from: i64,
     back: i64,
+}
+
+impl Phase {
+    /// The `j`-th window point.
+    pub fn point(&self, j: &Affine) -> Affine {
+        j.scaled(self.step as i64).offset(self.point as i64)
+    }
+
+    /// The input that the `j`-th window point meets at the `q`-th output.
+    pub fn input(&self, q: &Affine, j: &Affine) -> Affine {
+        q.plus_scaled(j, -self.back).offset(self.from)
+    }
+}
+
+/// All combinations of the phases of the dimensions.
+pub fn combinations(spreads: &[Spread]) -> Vec<Vec<Phase>> {
+    spreads.iter().fold(vec![Vec::new()], |all, spread| {
+        let phases = spread.phases();
+        all.iter().flat_map(|c| phases.iter().map(|&p| c.iter().copied().chain([p]).collect())).collect()
+    })
 }
 
 impl Spread {
@@ -156,16 +185,11 @@ impl Spread {
 }
 
 fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    let mut combinations: Vec<Vec<Phase>> = vec![Vec::new()];
     let shape = read(ctx)?;
-    for spread in &shape.spreads {
-        require(spread.input > 0, || "a transposed convolution of an empty tensor is not supported".into())?;
-        let phases = spread.phases();
-        combinations = combinations
-            .iter()
-            .flat_map(|c| phases.iter().map(|&p| c.iter().copied().chain([p]).collect()))
-            .collect();
-    }
+    require(shape.spreads.iter().all(|s| s.input > 0), || {
+        "a transposed convolution of an empty tensor is not supported".into()
+    })?;
+    let combinations = combinations(&shape.spreads);
     let mut e = Emit::new(ctx, low);
     for (i, phases) in combinations.iter().enumerate() {
         let what = if combinations.len() == 1 { String::new() } else { format!("phase{i}") };
@@ -208,8 +232,8 @@ fn define_phase(e: &mut Emit, what: &str, shape: &Shape, phases: &[Phase]) -> Re
         let mut at_w = vec![c, outer];
         for (i, p) in phases.iter().enumerate() {
             let j = b.reduce(&format!("k{i}"), p.points);
-            at_x.push(axis(first + i).plus_scaled(&j, -p.back).offset(p.from));
-            at_w.push(j.scaled(p.step as i64).offset(p.point as i64));
+            at_x.push(p.input(&axis(first + i), &j));
+            at_w.push(p.point(&j));
         }
         let (x, w) = (b.elem_or_zero(&x, &at_x, float), b.elem(&w, &at_w, float));
         let product = b.times(x, w);

@@ -6,13 +6,23 @@ mod activation;
 mod cell;
 mod integer;
 mod resample;
+mod sample;
 mod window;
 
+pub mod audio;
 pub mod batch_norm;
+pub mod col2im;
 pub mod conv;
 pub mod conv_transpose;
+pub mod deform_conv;
+pub mod determinant;
+pub mod dropout;
+pub mod einsum;
+pub mod fourier;
+pub mod grid;
 pub mod integer_conv;
 pub mod integer_matmul;
+pub mod loss;
 pub mod matmul;
 pub mod normalize;
 pub mod pool;
@@ -20,17 +30,28 @@ pub mod qlinear;
 pub mod quantize;
 pub mod recurrent;
 pub mod resize;
+pub mod roi;
 pub mod softmax;
+pub mod unpool;
 
 use super::Operator;
 
 /// The families.
 pub const FAMILIES: &[&[Operator]] = &[
+    audio::ROWS,
     batch_norm::ROWS,
+    col2im::ROWS,
     conv::ROWS,
     conv_transpose::ROWS,
+    deform_conv::ROWS,
+    determinant::ROWS,
+    dropout::ROWS,
+    einsum::ROWS,
+    fourier::ROWS,
+    grid::ROWS,
     integer_conv::ROWS,
     integer_matmul::ROWS,
+    loss::ROWS,
     matmul::ROWS,
     normalize::ROWS,
     pool::ROWS,
@@ -38,5 +59,7 @@ pub const FAMILIES: &[&[Operator]] = &[
     quantize::ROWS,
     recurrent::ROWS,
     resize::ROWS,
+    roi::ROWS,
     softmax::ROWS,
+    unpool::ROWS,
 ];

@@ -1,0 +1,208 @@
+//! Operators whose result has a size that depends on the data: NonZero, Compress, Unique,
+//! NonMaxSuppression. They are evaluated where that data is constant.
+
+use super::emit::{numbers, require};
+use super::{Ctx, Lower, NodeBuilder, Operator};
+use crate::base::{DType, Tensor, TensorType, row_major_strides};
+use crate::error::{Error, Result};
+use crate::graph::{Attr, Attrs, ValueId};
+use crate::scalar::Scalar;
+use std::cmp::Ordering;
+
+const NOTE: &str = "the data that the size depends on must be constant";
+
+const fn row(
+    name: &'static str,
+    versions: &'static [i64],
+    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
+    expand: fn(&Ctx, &mut NodeBuilder) -> Result<Vec<ValueId>>,
+) -> Operator {
+    Operator { domain: "", name, versions, infer, lower: Lower::Expand(expand), note: NOTE }
+}
+
+/// The rows.
+pub const ROWS: &[Operator] = &[
+    row("NonZero", &[9, 13], |ctx| types(vec![non_zero(ctx)?]), |ctx, b| constants(b, vec![non_zero(ctx)?])),
+    row("Unique", &[11], |ctx| types(unique(ctx)?), |ctx, b| constants(b, unique(ctx)?)),
+    row("Compress", &[9, 11], infer_compress, expand_compress),
+    row(
+        "NonMaxSuppression",
+        &[10, 11],
+        |ctx| types(vec![suppress(ctx)?]),
+        |ctx, b| constants(b, vec![suppress(ctx)?]),
+    ),
+];
+
+fn types(tensors: Vec<Tensor>) -> Result<Vec<TensorType>> {
+    Ok(tensors.into_iter().map(|t| t.ty).collect())
+}
+
+fn constants(b: &mut NodeBuilder, tensors: Vec<Tensor>) -> Result<Vec<ValueId>> {
+    Ok(tensors.into_iter().map(|t| b.constant(t)).collect())
+}
+
+fn scalars(tensor: &Tensor) -> Vec<Scalar> {
+    let dtype = tensor.ty.dtype;
+    tensor.data.chunks_exact(dtype.size()).map(|bytes| Scalar::from_le(dtype, bytes)).collect()
+}
+
+/// The index of each element that is not zero, one column each.
+fn non_zero(ctx: &Ctx) -> Result<Tensor> {
+    let x = ctx.constant(0)?;
+    let found = scalars(x).into_iter().enumerate().filter(|(_, s)| s.to_f64() != 0.0);
+    let places: Vec<usize> = found.map(|(i, _)| i).collect();
+    let strides = row_major_strides(&x.ty.shape);
+    let coordinate = |d: usize| {
+        let (stride, extent) = (strides[d] as usize, x.ty.shape[d]);
+        places.iter().map(move |&p| ((p / stride) % extent) as i64)
+    };
+    let all: Vec<i64> = (0..x.ty.rank()).flat_map(coordinate).collect();
+    Ok(Tensor::new([x.ty.rank(), places.len()], &all))
+}
+
+/// The places kept along the axis.
+fn kept(ctx: &Ctx) -> Result<(Option<usize>, Vec<i64>)> {
+    let x = ctx.ty(0)?;
+    let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, x.rank())).transpose()?;
+    let extent = axis.map_or(x.elems(), |a| x.shape[a]);
+    let flags = ctx.constant_ints(1)?.unwrap_or_default();
+    require(flags.len() <= extent, || format!("{} conditions for {extent} elements", flags.len()))?;
+    let places = flags.iter().enumerate().filter(|(_, f)| **f != 0).map(|(i, _)| i as i64);
+    Ok((axis, places.collect()))
+}
+
+fn infer_compress(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let (axis, places) = kept(ctx)?;
+    let x = ctx.ty(0)?;
+    let shape = match axis {
+        None => vec![places.len()],
+        Some(axis) => {
+            x.shape.iter().enumerate().map(|(i, &d)| if i == axis { places.len() } else { d }).collect()
+        }
+    };
+    Ok(vec![TensorType::new(x.dtype, shape)])
+}
+
+fn expand_compress(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    let (axis, places) = kept(ctx)?;
+    let mut x = ctx.node.inputs[0].ok_or_else(|| Error::model("input 0 is missing"))?;
+    if axis.is_none() {
+        let shape = b.constant(Tensor::new([1], &[-1i64]));
+        x = b.binary("Reshape", x, shape)?;
+    }
+    let places = b.constant(Tensor::new([places.len()], &places));
+    let attrs = Attrs::default().with("axis", Attr::Int(axis.unwrap_or(0) as i64));
+    Ok(vec![b.one("Gather", &[x, places], attrs)?])
+}
+
+/// Compares elements by value.
+fn order(a: &Scalar, b: &Scalar) -> Ordering {
+    if a.dtype.is_float() {
+        return a.to_f64().total_cmp(&b.to_f64());
+    }
+    if a.dtype == DType::U64 { a.bits.cmp(&b.bits) } else { a.to_i64().cmp(&b.to_i64()) }
+}
+
+fn order_slices(a: &[Scalar], b: &[Scalar]) -> Ordering {
+    a.iter().zip(b).map(|(a, b)| order(a, b)).find(|o| *o != Ordering::Equal).unwrap_or(Ordering::Equal)
+}
+
+/// Unique elements or slices, the first place of each, which one each element is, and the counts.
+fn unique(ctx: &Ctx) -> Result<Vec<Tensor>> {
+    let x = ctx.constant(0)?;
+    let (dtype, shape) = (x.ty.dtype, &x.ty.shape);
+    let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, shape.len())).transpose()?;
+    let extent = axis.map_or(x.ty.elems(), |a| shape[a]);
+    let inner: usize = axis.map_or(1, |a| shape[a + 1..].iter().product());
+    let outer = axis.map_or(1, |a| shape[..a].iter().product());
+    let all = scalars(x);
+    let slice = |i: usize| -> Vec<Scalar> {
+        let at = |o: usize| (o * extent + i) * inner;
+        (0..outer).flat_map(|o| all[at(o)..at(o) + inner].to_vec()).collect()
+    };
+    let slices: Vec<Vec<Scalar>> = (0..extent).map(slice).collect();
+    // Representatives in the order of the output.
+    let mut firsts: Vec<usize> = (0..extent).collect();
+    firsts.sort_by(|&a, &b| order_slices(&slices[a], &slices[b]).then(a.cmp(&b)));
+    firsts.dedup_by(|b, a| order_slices(&slices[*a], &slices[*b]) == Ordering::Equal);
+    if !ctx.attrs().flag("sorted", true)? {
+        firsts.sort_unstable();
+    }
+    let which = |i: usize| {
+        let same = |&f: &usize| order_slices(&slices[f], &slices[i]) == Ordering::Equal;
+        firsts.iter().position(same).unwrap_or(0) as i64
+    };
+    let inverse: Vec<i64> = (0..extent).map(which).collect();
+    let counts: Vec<i64> =
+        (0..firsts.len() as i64).map(|f| inverse.iter().filter(|&&i| i == f).count() as i64).collect();
+    let mut data = Vec::new();
+    for o in 0..outer {
+        for &f in &firsts {
+            let elements = &slices[f][o * inner..(o + 1) * inner];
+            elements.iter().for_each(|e| data.extend_from_slice(&e.bits.to_le_bytes()[..dtype.size()]));
+        }
+    }
+    let mut result = shape.clone();
+    match axis {
+        Some(axis) => result[axis] = firsts.len(),
+        None => result = vec![firsts.len()],
+    }
+    let values = Tensor { ty: TensorType::new(dtype, result), data: data.into() };
+    let places: Vec<i64> = firsts.iter().map(|&f| f as i64).collect();
+    let list = |v: &[i64]| Tensor::new([v.len()], v);
+    Ok(vec![values, list(&places), list(&inverse), list(&counts)])
+}
+
+/// A box as `[low y, low x, high y, high x]`.
+fn corners(raw: &[f64], centered: bool) -> [f64; 4] {
+    if centered {
+        let [x, y, w, h] = [raw[0], raw[1], raw[2], raw[3]];
+        return [y - h / 2.0, x - w / 2.0, y + h / 2.0, x + w / 2.0];
+    }
+    [raw[0].min(raw[2]), raw[1].min(raw[3]), raw[0].max(raw[2]), raw[1].max(raw[3])]
+}
+
+/// Intersection over union.
+fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
+    let area = |b: &[f64; 4]| (b[2] - b[0]) * (b[3] - b[1]);
+    let height = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
+    let width = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
+    let common = height * width;
+    let union = area(a) + area(b) - common;
+    if union > 0.0 { common / union } else { 0.0 }
+}
+
+fn suppress(ctx: &Ctx) -> Result<Tensor> {
+    let (boxes, scores) = (ctx.constant(0)?, ctx.constant(1)?);
+    let number = |i: usize| -> Result<Option<f64>> {
+        if !ctx.has(i) {
+            return Ok(None);
+        }
+        Ok(numbers(ctx.constant(i)?)?.first().copied())
+    };
+    let most = number(2)?.unwrap_or(0.0).max(0.0) as usize;
+    let (limit, least) = (number(3)?.unwrap_or(0.0), number(4)?);
+    let centered = ctx.attrs().flag("center_point_box", false)?;
+    let (b, s) = (&boxes.ty.shape, &scores.ty.shape);
+    let fits = b.len() == 3 && s.len() == 3 && b[2] == 4 && b[0] == s[0] && b[1] == s[2];
+    require(fits, || format!("boxes {} and scores {} do not fit", boxes.ty, scores.ty))?;
+    let (places, values) = (numbers(boxes)?, numbers(scores)?);
+    let mut found = Vec::new();
+    for (batch, class) in (0..s[0]).flat_map(|n| (0..s[1]).map(move |c| (n, c))) {
+        let score = |i: usize| values[(batch * s[1] + class) * s[2] + i];
+        let corner = |i: usize| corners(&places[(batch * b[1] + i) * 4..][..4], centered);
+        let mut order: Vec<usize> = (0..b[1]).filter(|&i| least.is_none_or(|l| score(i) > l)).collect();
+        order.sort_by(|&i, &j| score(j).total_cmp(&score(i)).then(i.cmp(&j)));
+        let mut taken: Vec<usize> = Vec::new();
+        for i in order {
+            if taken.len() >= most {
+                break;
+            }
+            if taken.iter().all(|&t| overlap(&corner(i), &corner(t)) <= limit) {
+                taken.push(i);
+                found.extend([batch as i64, class as i64, i as i64]);
+            }
+        }
+    }
+    Ok(Tensor::new([found.len() / 3, 3], &found))
+}

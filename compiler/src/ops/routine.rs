@@ -1,0 +1,213 @@
+//! Writes kernels by hand: routines for what no definition says. One call per statement, scalar
+//! registers, addresses that are affine in the loops plus a checked computed part.
+
+use super::emit::Val;
+use crate::base::{Affine, Bound, DType, abi};
+use crate::definition::{Lowering, Operand, Routine, Stage};
+use crate::scalar::Scalar;
+use crate::tile::{Access, Addr, Bin, Cmp, Convert, Kernel, Lane, Param, Reg, RegType, Stmt, Value};
+
+/// A routine under construction.
+pub struct Code {
+    kernel: Kernel,
+    operands: Vec<Operand>,
+    /// The statement lists that are open, innermost last.
+    open: Vec<Vec<Stmt>>,
+}
+
+/// A place in a parameter: affine in the loops, and a register with its largest value.
+#[derive(Clone)]
+pub struct Place {
+    /// The affine part.
+    pub index: Affine,
+    /// The computed part: `0..=limit`.
+    pub dynamic: Option<(Reg, usize)>,
+}
+
+impl From<Affine> for Place {
+    fn from(index: Affine) -> Self {
+        Place { index, dynamic: None }
+    }
+}
+
+impl Code {
+    /// An empty routine.
+    pub fn new(name: &str) -> Self {
+        let kernel = Kernel {
+            name: name.to_string(),
+            params: Vec::new(),
+            vars: Vec::new(),
+            regs: Vec::new(),
+            fused: false,
+            body: Vec::new(),
+        };
+        Code { kernel, operands: Vec::new(), open: vec![Vec::new()] }
+    }
+
+    /// Adds a parameter; returns its number. Types that have no arithmetic are moved as their bytes.
+    pub fn param(&mut self, name: &str, val: &Val, access: Access) -> u32 {
+        let dtype = match val.dtype() {
+            d if d.is_small_float() || d.bits() < 8 => DType::U8,
+            d => d,
+        };
+        self.kernel.params.push(Param { name: name.into(), dtype, elems: val.ty.elems(), access });
+        self.operands.push(Operand { value: val.id, ty: val.ty.clone() });
+        (self.kernel.params.len() - 1) as u32
+    }
+
+    /// The lane that holds an element of a parameter.
+    pub fn lane(&self, param: u32) -> Lane {
+        Lane::of(self.kernel.params[param as usize].dtype)
+    }
+
+    fn lane_of(&self, reg: Reg) -> Lane {
+        self.kernel.regs[reg as usize].lane
+    }
+
+    fn push(&mut self, stmt: Stmt) {
+        if let Some(block) = self.open.last_mut() {
+            block.push(stmt);
+        }
+    }
+
+    /// A new register that holds a value.
+    pub fn let_(&mut self, lane: Lane, value: Value) -> Reg {
+        self.kernel.regs.push(RegType { lane, lanes: 1 });
+        let reg = (self.kernel.regs.len() - 1) as Reg;
+        self.push(Stmt::Let(reg, value));
+        reg
+    }
+
+    /// Assigns a register again.
+    pub fn set(&mut self, reg: Reg, value: Value) {
+        self.push(Stmt::Let(reg, value));
+    }
+
+    /// A constant, rounded to the lane.
+    pub fn number(&mut self, lane: Lane, value: f64) -> Reg {
+        let dtype = lane.dtype().unwrap_or(DType::Bool);
+        self.let_(lane, Value::Const(Scalar::from_f64(dtype, value).bits))
+    }
+
+    /// The value of an affine form.
+    pub fn index(&mut self, lane: Lane, form: &Affine) -> Reg {
+        self.let_(lane, Value::Index(form.clone(), 0))
+    }
+
+    /// An operation on two registers.
+    pub fn bin(&mut self, op: Bin, a: Reg, b: Reg) -> Reg {
+        self.let_(self.lane_of(a), Value::Bin(op, a, b))
+    }
+
+    /// A comparison.
+    pub fn cmp(&mut self, op: Cmp, a: Reg, b: Reg) -> Reg {
+        self.let_(self.lane_of(a).mask(), Value::Cmp(op, a, b))
+    }
+
+    /// `mask ? a : b`.
+    pub fn select(&mut self, mask: Reg, a: Reg, b: Reg) -> Reg {
+        self.let_(self.lane_of(a), Value::Select(mask, a, b))
+    }
+
+    /// An integer in 64 bits.
+    pub fn widen(&mut self, a: Reg) -> Reg {
+        match self.lane_of(a) {
+            Lane::I64 => a,
+            _ => self.let_(Lane::I64, Value::Convert(Convert::Int, a)),
+        }
+    }
+
+    fn addr(&self, param: u32, place: Place) -> Addr {
+        Addr { param, index: place.index, dynamic: place.dynamic }
+    }
+
+    /// An element of a parameter.
+    pub fn load(&mut self, param: u32, place: impl Into<Place>) -> Reg {
+        let addr = self.addr(param, place.into());
+        self.let_(self.lane(param), Value::Load(addr, 1))
+    }
+
+    /// Writes an element of a parameter.
+    pub fn store(&mut self, param: u32, place: impl Into<Place>, src: Reg) {
+        let addr = self.addr(param, place.into());
+        self.push(Stmt::Store { addr, stride: 1, src });
+    }
+
+    /// Statements repeated for `0..count`; none where the count is 0.
+    pub fn repeat(&mut self, name: &str, count: usize, body: impl FnOnce(&mut Self, Affine)) {
+        if count == 0 {
+            return;
+        }
+        let var = self.kernel.vars.len() as u32;
+        self.kernel.vars.push(format!("{name}{var}"));
+        self.open.push(Vec::new());
+        body(self, Affine::var(var));
+        let body = self.open.pop().unwrap_or_default();
+        self.push(Stmt::For {
+            var,
+            lo: Bound::constant(0),
+            hi: Bound::constant(count as i64),
+            step: 1,
+            body,
+        });
+    }
+
+    /// Loops over all points of a shape; the body gets the flat index and the index of each
+    /// dimension.
+    pub fn points(&mut self, shape: &[usize], body: impl FnOnce(&mut Self, Affine, Vec<Affine>)) {
+        fn nest(
+            code: &mut Code,
+            shape: &[usize],
+            flat: Affine,
+            mut index: Vec<Affine>,
+            body: impl FnOnce(&mut Code, Affine, Vec<Affine>),
+        ) {
+            let Some((&extent, rest)) = shape.split_first() else { return body(code, flat, index) };
+            let inner: usize = rest.iter().product();
+            code.repeat("i", extent, |code, i| {
+                let flat = flat.plus_scaled(&i, inner as i64);
+                index.push(i);
+                nest_boxed(code, rest, flat, index, Box::new(body));
+            });
+        }
+        fn nest_boxed(
+            code: &mut Code,
+            shape: &[usize],
+            flat: Affine,
+            index: Vec<Affine>,
+            body: Box<dyn FnOnce(&mut Code, Affine, Vec<Affine>) + '_>,
+        ) {
+            nest(code, shape, flat, index, body);
+        }
+        if !shape.contains(&0) {
+            nest_boxed(self, shape, Affine::constant(0), Vec::new(), Box::new(body));
+        }
+    }
+
+    /// Counts an index from the front and ends the run with an error where it lies outside
+    /// `0..extent`.
+    pub fn checked_index(&mut self, index: Reg, extent: usize) -> Reg {
+        let index = self.widen(index);
+        let (zero, end) = (self.number(Lane::I64, 0.0), self.number(Lane::I64, extent as f64));
+        let negative = self.cmp(Cmp::Lt, index, zero);
+        let moved = self.bin(Bin::Add, index, end);
+        let index = self.select(negative, moved, index);
+        let outside = self.cmp(Cmp::LeU, end, index);
+        self.push(Stmt::Fail { cond: outside, code: abi::ERR_INDEX });
+        index
+    }
+
+    /// Copies all elements of one parameter to another.
+    pub fn copy(&mut self, from: u32, to: u32) {
+        self.repeat("c", self.kernel.params[from as usize].elems, |code, i| {
+            let element = code.load(from, i.clone());
+            code.store(to, i, element);
+        });
+    }
+
+    /// Adds the routine to a lowering.
+    pub fn finish(mut self, low: &mut Lowering) {
+        self.kernel.body = self.open.pop().unwrap_or_default();
+        low.stages.push(Stage::Routine(Routine { operands: self.operands, kernel: self.kernel }));
+    }
+}

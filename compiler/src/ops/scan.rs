@@ -1,0 +1,78 @@
+//! CumSum and CumProd: one pass along an axis.
+
+use super::emit::{Emit, require};
+use super::routine::Code;
+use super::{Ctx, Lower, Operator};
+use crate::base::{Affine, TensorType};
+use crate::definition::Lowering;
+use crate::error::{Error, Result};
+use crate::scalar::Fold;
+use crate::tile::{Access, Bin, Value};
+
+const fn row(
+    name: &'static str,
+    versions: &'static [i64],
+    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
+) -> Operator {
+    Operator {
+        domain: "",
+        name,
+        versions,
+        infer,
+        lower: Lower::Define(lower),
+        note: "the axis must be constant",
+    }
+}
+
+/// The rows.
+pub const ROWS: &[Operator] = &[
+    row("CumSum", &[11, 14], |ctx, low| lower(ctx, low, Fold::Sum, Bin::Add)),
+    row("CumProd", &[26], |ctx, low| lower(ctx, low, Fold::Prod, Bin::Mul)),
+];
+
+fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let x = ctx.ty(0)?;
+    let number = !x.dtype.is_small_float() && (x.dtype.is_float() || x.dtype.is_int());
+    require(number, || format!("it is not defined for {}", x.dtype))?;
+    axis(ctx)?;
+    Ok(vec![x.clone()])
+}
+
+fn axis(ctx: &Ctx) -> Result<usize> {
+    let given = ctx.constant_ints(1)?.and_then(|a| a.first().copied());
+    ctx.axis(given.ok_or_else(|| Error::model("the axis is missing"))?, ctx.shape(0)?.len())
+}
+
+fn lower(ctx: &Ctx, low: &mut Lowering, fold: Fold, op: Bin) -> Result<()> {
+    let axis = axis(ctx)?;
+    let (exclusive, reverse) = (ctx.attrs().flag("exclusive", false)?, ctx.attrs().flag("reverse", false)?);
+    let mut e = Emit::new(ctx, low);
+    let (x, out) = (e.input(0)?, e.result()?);
+    let extent = x.shape()[axis];
+    let outer: usize = x.shape()[..axis].iter().product();
+    let inner: usize = x.shape()[axis + 1..].iter().product();
+    let mut code = Code::new(&ctx.node.name);
+    let (from, to) = (code.param("x", &x, Access::Read), code.param("y", &out, Access::Write));
+    let lane = code.lane(from);
+    code.repeat("outer", outer, |code, o| {
+        code.repeat("inner", inner, |code, i| {
+            let first = o.scaled((extent * inner) as i64).plus(&i);
+            let neutral = fold.identity(lane.dtype().unwrap_or(x.dtype()));
+            let acc = code.let_(lane, Value::Const(neutral.bits));
+            code.repeat("t", extent, |code, t| {
+                let along: Affine = if reverse { t.scaled(-1).offset(extent as i64 - 1) } else { t };
+                let at = first.plus_scaled(&along, inner as i64);
+                if exclusive {
+                    code.store(to, at.clone(), acc);
+                }
+                let element = code.load(from, at.clone());
+                code.set(acc, Value::Bin(op, acc, element));
+                if !exclusive {
+                    code.store(to, at, acc);
+                }
+            });
+        });
+    });
+    code.finish(e.low);
+    Ok(())
+}
