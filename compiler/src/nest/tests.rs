@@ -135,13 +135,28 @@ fn byte_conv(
     b.finish("byte_conv", 2, &y, acc)
 }
 
+fn byte_matmul(m: usize, n: usize, k: usize) -> Definition {
+    let (a, w) = (TensorType::new(DType::U8, [m, k]), TensorType::new(DType::I8, [k, n]));
+    let y = TensorType::new(DType::I32, [m, n]);
+    let mut b = DefBuilder::new(&y.shape);
+    let kk = b.reduce("k", k);
+    let left = vec![b.var(0), kk.clone()];
+    let left = b.load(0, &a, left);
+    let right = vec![kk, b.var(1)];
+    let right = b.load(1, &w, right);
+    let (left, right) = (b.cast(DType::I32, left), b.cast(DType::I32, right));
+    let product = b.op(Op::Mul, &[left, right]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("byte_matmul", 2, &y, acc)
+}
+
 /// Runs one schedule in the interpreter on small whole numbers, whose sums are exact in any order.
 fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
     let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
     crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
     let mut buffers: Vec<Vec<u8>> = Vec::new();
     for (i, buffer) in linear.buffers.iter().enumerate() {
-        let number = |j: usize| (j * 7 + i * 3) % 11;
+        let number = |j: usize| (j * 7 + j / 11 * 5 + i * 3) % 11;
         let data: Vec<u8> = match buffer.dtype.size() {
             1 => (0..buffer.elems).map(|j| number(j) as u8 * 23).collect(),
             _ => (0..buffer.elems).flat_map(|j| (number(j) as f32 - 5.0).to_le_bytes()).collect(),
@@ -242,9 +257,13 @@ fn element_wise_work_agrees_with_the_naive_loops() {
 
 #[test]
 fn products_of_bytes_agree_with_the_naive_loops() {
+    check(&byte_matmul(20, 100, 64), &[false, true], false);
+    check(&byte_matmul(1, 12, 65), &[false, true], false);
     for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
         check(&byte_conv((8, 20), (6, 9), 3, types), &[false, true], true);
         check(&byte_conv((3, 33), (11, 30), 3, types), &[false, true], true);
+        check(&byte_conv((8, 20), (6, 9), 3, types), &[false, true], false);
+        check(&byte_conv((16, 64), (12, 12), 3, types), &[false, true], true);
         check(&byte_conv((70, 16), (5, 5), 1, types), &[false, true], true);
         check(&byte_conv((5, 40), (8, 8), 5, types), &[false, true], true);
     }

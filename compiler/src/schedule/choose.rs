@@ -205,12 +205,12 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let mut tile = vec![(var, v)];
     tile.extend(rows.map(|r| (r, m)));
     let order = loop_order(linear, target, product, rows, (var, v * lanes), m);
-    let pack = match product {
-        Some(_) => {
-            (0..linear.buffers.len() as u32).filter(|&o| linear.buffers[o as usize].constant).collect()
-        }
-        None => Vec::new(),
+    let packs = |n: &Node| match n {
+        Node::Load { operand, .. } if walks(n, var) => Some(*operand),
+        _ => None,
     };
+    let factors = product.map(|(a, b)| [packs(a), packs(b)]).into_iter().flatten().flatten();
+    let pack = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
     let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v, by_lane);
     let dot = byte_dot(linear, product, var);
     if let Some(along) = dot {
@@ -248,17 +248,20 @@ fn byte_dot(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> Optio
         (false, true) => (b, a),
         _ => return None,
     };
-    let (Node::Load { operand: v, guards, dynamic, .. }, Node::Load { operand: r, addr, .. }) =
-        (vectors, rows)
+    let (
+        Node::Load { operand: v, guards, dynamic, .. },
+        Node::Load { operand: r, addr, guards: padding, .. },
+    ) = (vectors, rows)
     else {
         return None;
     };
     let byte = |o: u32| matches!(linear.buffers[o as usize].dtype, DType::I8 | DType::U8);
     let packs = linear.buffers[*v as usize].constant && guards.is_empty() && dynamic.is_empty();
     let sums = linear.fold.is_some_and(|f| f.1 == DType::I32);
-    let along = linear
-        .reductions()
-        .find(|&k| addr.coefficient(k) == 1 && walks(vectors, k) && linear.extent(k) > 2)?;
+    let padded = |k: u32| padding.iter().any(|g| g.form.coefficient(k) != 0);
+    let fits =
+        |k: &u32| addr.coefficient(*k) == 1 && walks(vectors, *k) && linear.extent(*k) > 2 && !padded(*k);
+    let along = linear.reductions().find(fits)?;
     (sums && packs && byte(*v) && byte(*r)).then_some(along)
 }
 
