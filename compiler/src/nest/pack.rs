@@ -46,7 +46,8 @@ impl Packing {
             .filter(|&v| source.coefficient(v) != 0)
             .map(|v| (v, linear.extent(v)))
             .collect();
-        let group = if schedule.dot { 4 } else { 1 };
+        // What the reduction does not run over (a bias) is no factor of the products of bytes.
+        let group = if schedule.dot && !reduce.is_empty() { 4 } else { 1 };
         let depth = depth(&reduce, group);
         let outer_vars = schedule.order.iter().filter(|&&v| v != vector && source.coefficient(v) != 0);
         let mut outer: Vec<(u32, usize)> = outer_vars.map(|&v| (v, 0)).collect();
