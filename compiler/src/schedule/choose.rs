@@ -200,8 +200,15 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let rows = reused.or_else(|| best(others.clone()));
     let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
     let by_lane = core.by_lane && broadcast && lane_factor(linear, product, var);
-    let (m, v) =
-        best_tile(linear, target, core, rows, var, Operands { shared: reused.is_some(), broadcast, by_lane });
+    let window = sliding(linear, rows, var);
+    let (m, v) = best_tile(
+        linear,
+        target,
+        core,
+        rows,
+        var,
+        Operands { shared: reused.is_some(), broadcast, by_lane, window },
+    );
     let mut tile = vec![(var, v)];
     tile.extend(rows.map(|r| (r, m)));
     let order = loop_order(linear, target, product, rows, (var, v * lanes), m);
@@ -285,6 +292,24 @@ struct Operands {
     broadcast: bool,
     /// ... and is loaded four reduction points at a time.
     by_lane: bool,
+    /// Where rows share what they load: the window's step and extent along them.
+    window: Option<(usize, usize)>,
+}
+
+/// The window that slides along the rows: neighbours load the same vectors where its step, from
+/// row to row, is shorter than the window.
+fn sliding(linear: &Linear, rows: Option<u32>, var: u32) -> Option<(usize, usize)> {
+    let (rows, body) = (rows?, linear.fold?.2);
+    loads(linear, body).into_iter().find_map(|n| {
+        let Node::Load { addr, .. } = n else { return None };
+        let step = addr.coefficient(rows);
+        let overlap = |r: u32| {
+            let one = addr.coefficient(r);
+            let fits = one > 0 && step % one == 0 && ((step / one) as usize) < linear.extent(r);
+            (fits && addr.coefficient(var) != 0).then(|| ((step / one) as usize, linear.extent(r)))
+        };
+        (step > 0).then(|| linear.reductions().find_map(overlap)).flatten()
+    })
 }
 
 /// Rows and vectors of the register tile that take the fewest cycles over the whole axes.
@@ -305,14 +330,22 @@ fn best_tile(
         let row_loads = match (operands.broadcast, operands.by_lane) {
             (true, true) => m_f / 4.0,
             (true, false) => m_f,
-            _ => m_f * v_f,
+            _ => match operands.window {
+                Some((step, extent)) => v_f * (m.saturating_sub(1) * step + extent) as f64 / extent as f64,
+                None => m_f * v_f,
+            },
         };
         let vector_loads = if operands.shared { v_f } else { v_f * 0.5 };
         let issue = (m_f * v_f / core.fma).max((row_loads + vector_loads) / core.loads).max(core.latency);
         depth * issue + 2.0 * m_f * v_f + 12.0
     };
     let fits = |m: usize, v: usize| {
-        let held = if operands.by_lane { m } else { 1 };
+        let held = match (operands.by_lane, operands.window) {
+            (true, _) => m,
+            // What later rows load again stays in registers.
+            (_, Some((step, extent))) => v * (m + extent / step),
+            _ => 1,
+        };
         m * v + v + held < target.vector_regs
     };
     let mut best = (f64::INFINITY, (1, 1));
