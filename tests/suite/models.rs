@@ -1,68 +1,35 @@
 //! Real models against reference outputs: each is compiled to an object, and the object runs, on
 //! this machine and as an aarch64 program under emulation, with every test data set.
 //!
-//! What ran, and what did not and why, is printed even where tests print nothing.
+//! What ran, and what did not and why, is printed even where tests print nothing. `LMC_MODEL=NAME`
+//! keeps to the models whose name has NAME in it.
 
 use crate::support::models::{Entry, all};
-use crate::support::pipeline::build;
-use crate::support::scratch;
-use lmc::run::foreign::Foreign;
-use lmc::run::load::Loaded;
-use lmc::target::{Target, resolve};
+use lmc::build::{Build, Silent};
+use lmc::run::executor::Executor;
+use lmc::target::{Arch, resolve};
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// A target and how its objects run.
-struct Place {
-    target: Target,
-    native: bool,
-}
+/// A target and a processor.
+type Place = (&'static str, &'static str);
 
-/// The processors that models are compiled for and run on; those this machine lacks are left out.
-fn places(list: &[(&str, &str)]) -> Vec<Place> {
-    let here = resolve("native", "native").expect("this machine");
-    let place = |&(target, cpu): &(&str, &str)| {
-        let target = resolve(target, cpu).expect("a known target");
-        let native = target.arch == here.arch;
-        let runs = !native || target.features.iter().all(|f| here.has(*f));
-        runs.then_some(Place { native, target })
-    };
-    list.iter().filter_map(place).collect()
-}
-
-/// Compiles for one test data set, runs, compares; what is wrong, if anything.
-fn check(entry: &Entry, model: &lmc::import::Model, set: usize, place: &Place) -> Result<(), String> {
-    let built = build(model, &entry.bindings(set), "model", &place.target).map_err(|e| e.to_string())?;
+/// Compiles for one test data set, runs, compares.
+fn check(entry: &Entry, set: usize, place: Place) -> Result<(), String> {
+    let build = Build::new(entry.folder.join("model.onnx")).target(place.0).cpu(place.1);
+    let built = build.bindings(entry.bindings(set)).build(&Silent).map_err(|e| e.to_string())?;
     let (inputs, wanted) = entry.data(set);
-    let inputs: Vec<&[u8]> = inputs.iter().map(|t| &*t.data).collect();
-    let mut symbols: Vec<i64> = built.program.symbols.iter().map(|s| s.max as i64).collect();
-    let mut outputs = Vec::new();
-    let status = if place.native {
-        let loaded = Loaded::load(&built.emitted.bytes, "model").map_err(|e| e.to_string())?;
-        loaded.run(&inputs, &mut symbols, &mut outputs).map_err(|e| e.to_string())?
-    } else {
-        let folder = scratch(&format!("models/{}_{set}_{}", entry.name, place.target.cpu));
-        let object = crate::support::write(&folder, "model.o", &built.emitted.bytes);
-        let ran = Foreign::link(&object, "model", &place.target, None, &folder)
-            .and_then(|program| program.run(&inputs, &symbols, wanted.len(), 1));
-        std::fs::remove_dir_all(&folder).map_err(|e| e.to_string())?;
-        let outcome = ran.map_err(|e| e.to_string())?;
-        outputs = outcome.outputs;
-        outcome.status
-    };
-    if status != 0 {
-        return Err(format!("the model returned {status}"));
-    }
-    let compare = |(i, want)| entry.compare(i, &outputs[i], want);
-    wanted.iter().enumerate().try_for_each(compare)
+    let executor = Executor::new(&built.program, &built.object.bytes, &built.target, None);
+    let outputs = executor.and_then(|mut e| e.run(&inputs)).map_err(|e| e.to_string())?;
+    let mut pairs = outputs.iter().zip(&wanted).enumerate();
+    pairs.try_for_each(|(i, (got, want))| entry.compare(i, got, want))
 }
 
 /// All models on some places, two at a time; panics with what failed.
-fn check_all(places: &[Place], choose: impl Fn(&Entry) -> bool + Sync) {
+fn check_all(places: &[Place]) {
     let (mut models, folders) = all();
-    models.retain(choose);
     let filter = std::env::var("LMC_MODEL").unwrap_or_default();
     models.retain(|m| m.name.contains(&filter));
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -77,18 +44,16 @@ fn check_all(places: &[Place], choose: impl Fn(&Entry) -> bool + Sync) {
                 entry.name,
                 entry.test_sets.len()
             ));
-            failures
-                .lock()
-                .expect("no panic")
-                .extend(failed.into_iter().map(|f| format!("{}: {f}", entry.name)));
+            let named = failed.into_iter().map(|f| format!("{}: {f}", entry.name));
+            failures.lock().expect("no panic").extend(named);
         }
     };
     std::thread::scope(|scope| {
         scope.spawn(work);
         scope.spawn(work);
     });
-    let cpus: Vec<&str> = places.iter().map(|p| p.target.cpu.as_str()).collect();
-    tell(&format!("{} models on {}\n", models.len(), cpus.join(", ")));
+    let names: Vec<String> = places.iter().map(|(target, cpu)| format!("{target} {cpu}")).collect();
+    tell(&format!("{} models on {}\n", models.len(), names.join(", ")));
     for folder in folders.iter().filter(|f| !f.is_dir()) {
         tell(&format!("not tested: the models of {}, which is not here\n", folder.display()));
     }
@@ -97,15 +62,11 @@ fn check_all(places: &[Place], choose: impl Fn(&Entry) -> bool + Sync) {
 }
 
 fn check_model(entry: &Entry, places: &[Place]) -> Vec<String> {
-    let model = match lmc::import::read(&entry.folder.join("model.onnx")) {
-        Ok(model) => model,
-        Err(error) => return vec![error.to_string()],
-    };
     let mut failed = Vec::new();
-    for place in places {
+    for &place in places {
         for set in 0..entry.test_sets.len() {
-            if let Err(why) = check(entry, &model, set, place) {
-                failed.push(format!("{} set {set}: {why}", place.target.cpu));
+            if let Err(why) = check(entry, set, place) {
+                failed.push(format!("{} {} set {set}: {why}", place.0, place.1));
             }
         }
     }
@@ -119,20 +80,26 @@ fn tell(text: &str) {
 
 #[test]
 fn on_this_machine() {
-    let list = [("native", "generic"), ("native", "native")];
-    check_all(&places(&list), |_| true);
+    check_all(&[("native", "generic"), ("native", "native")]);
 }
 
 #[test]
 fn on_x86_64_levels() {
-    let list = [("x86_64", "x86-64-v2"), ("x86_64", "x86-64-v3"), ("x86_64", "x86-64-v4")];
     let host = resolve("native", "native").expect("this machine");
-    if host.arch == lmc::target::Arch::X86_64 {
-        check_all(&places(&list), |_| true);
-    }
+    let runs = |cpu: &&str| {
+        let level = resolve("x86_64", cpu).expect("a known processor");
+        let runs = host.arch == Arch::X86_64 && level.features.iter().all(|f| host.has(*f));
+        if !runs {
+            tell(&format!("not tested: x86_64 {cpu}, which this machine cannot run\n"));
+        }
+        runs
+    };
+    let levels: Vec<Place> =
+        ["x86-64-v2", "x86-64-v3", "x86-64-v4"].into_iter().filter(runs).map(|cpu| ("x86_64", cpu)).collect();
+    check_all(&levels);
 }
 
 #[test]
 fn on_aarch64_under_emulation() {
-    check_all(&places(&[("aarch64", "generic")]), |_| true);
+    check_all(&[("aarch64", "generic"), ("aarch64", "neoverse-n1")]);
 }

@@ -2,8 +2,8 @@
 //! input with its expected output.
 
 use super::models::named;
-use super::{pipeline, scratch, write};
-use lmc::package::{Compiled, binding, header};
+use super::{scratch, write};
+use lmc::build::{Build, Silent};
 use std::path::PathBuf;
 
 /// A compiled model in a folder of its own.
@@ -23,22 +23,12 @@ impl Kws {
     pub fn build(target: &str, test: &str) -> Kws {
         let folder = scratch(&format!("{test}_{target}"));
         let entry = named("kws_dscnn");
-        let model = lmc::import::read(&entry.folder.join("model.onnx")).unwrap_or_else(|e| panic!("{e}"));
-        let target = lmc::target::resolve(target, "generic").unwrap_or_else(|e| panic!("{e}"));
-        let built =
-            pipeline::build(&model, &entry.bindings(0), "kws", &target).unwrap_or_else(|e| panic!("{e}"));
-        let compiled = Compiled {
-            program: &built.program,
-            target: &target,
-            code_bytes: built.emitted.code_bytes,
-            constant_bytes: built.emitted.constant_bytes,
-            stack_bytes: built.stack_bytes,
-        };
-        write(&folder, "kws.h", header(&compiled));
-        write(&folder, "kws.rs", binding(&compiled));
+        let build = Build::new(entry.folder.join("model.onnx")).bindings(entry.bindings(0)).name("kws");
+        let built = build.target(target).build(&Silent).unwrap_or_else(|e| panic!("{e}"));
+        let files = built.write(&folder).unwrap_or_else(|e| panic!("{e}"));
         let (inputs, outputs) = entry.data(0);
         Kws {
-            object: write(&folder, "kws.o", &built.emitted.bytes),
+            object: files.object,
             input: write(&folder, "input.bin", &inputs[0].data),
             expected: write(&folder, "expected.bin", &outputs[0].data),
             folder,

@@ -2,7 +2,6 @@
 
 pub mod kws;
 pub mod models;
-pub mod pipeline;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
