@@ -4,11 +4,14 @@
 
 mod activation;
 mod cell;
+mod heads;
 mod integer;
 mod resample;
 mod sample;
+mod scaled_attention;
 mod window;
 
+pub mod attention;
 pub mod audio;
 pub mod batch_norm;
 pub mod col2im;
@@ -24,6 +27,8 @@ pub mod integer_conv;
 pub mod integer_matmul;
 pub mod loss;
 pub mod matmul;
+pub mod ms_attention;
+pub mod ms_fused;
 pub mod normalize;
 pub mod pool;
 pub mod qlinear;
@@ -38,6 +43,7 @@ use super::Operator;
 
 /// The families.
 pub const FAMILIES: &[&[Operator]] = &[
+    attention::ROWS,
     audio::ROWS,
     batch_norm::ROWS,
     col2im::ROWS,
@@ -53,6 +59,8 @@ pub const FAMILIES: &[&[Operator]] = &[
     integer_matmul::ROWS,
     loss::ROWS,
     matmul::ROWS,
+    ms_attention::ROWS,
+    ms_fused::ROWS,
     normalize::ROWS,
     pool::ROWS,
     qlinear::ROWS,
