@@ -1,23 +1,30 @@
 //! ONNX's own operator tests: each case is a model of one node or few, with inputs and outputs.
 //!
 //! The cases are `tests/data/onnx_node_tests.tar.xz` (from onnx/onnx, Apache-2.0; see
-//! `tests/data/LICENSES.md`). Here each model is typed, lowered and run by the interpreter of
-//! definitions. Models may get a shape or an axis as an input, which must be a constant for lmc:
+//! `tests/data/LICENSES.md`). Each model is typed, then run by the interpreter of definitions, and
+//! compiled to an object that runs on this machine. Models may get a shape or an axis as an input, which must be a constant for lmc:
 //! where that is the only obstacle, such inputs are given as constants.
 //!
-//! A case that fails must be listed, with its reason, in `conformance_exceptions.txt`; listed cases
-//! that pass are printed. `LMC_CASE=name` runs only the cases whose name holds `name`, and prints
+//! A case that fails must be listed, with its reason, in `conformance_exceptions.txt`, or, where the
+//! interpreter passes it, in `conformance_compiled.txt`; listed cases that pass are printed. `LMC_CASE=name` runs only the cases whose name holds `name`, and prints
 //! why each fails.
 
 use crate::support::{repository, run};
 use lmc::base::{DType, Tensor, TensorType};
+use lmc::build::{Build, Silent};
 use lmc::definition::{Env, interpret};
+use lmc::graph::Graph;
 use lmc::import::{self, Declared, Model};
+use lmc::run::load::Loaded;
 use lmc::scalar::Scalar;
+use lmc::target::{Target, resolve};
 use lmc::{lower, passes};
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Inputs and outputs of one run.
 struct Data {
@@ -34,29 +41,63 @@ enum Constants {
     All,
 }
 
+/// Runs a typed graph on inputs.
+type Execute<'a> = &'a (dyn Fn(&Graph, &[&Tensor]) -> Result<Vec<Tensor>, String> + Sync);
+
 #[test]
 fn operator_tests_by_the_interpreter() {
+    check_all("interpreter", &interpreted, &[LISTED]);
+}
+
+#[test]
+fn operator_tests_on_this_machine() {
+    for cpu in ["generic", "native"] {
+        let target = resolve("native", cpu).expect("this machine");
+        check_all(cpu, &|graph, inputs| compiled(graph, inputs, &target), &[LISTED, LISTED_COMPILED]);
+    }
+}
+
+/// Cases that may fail.
+const LISTED: &str = include_str!("conformance_exceptions.txt");
+/// Cases that the interpreter passes, but that fail when compiled.
+const LISTED_COMPILED: &str = include_str!("conformance_compiled.txt");
+
+/// Checks all cases, two at a time; panics with those that fail and are not listed.
+fn check_all(place: &str, execute: Execute, listed: &[&str]) {
     let only = std::env::var("LMC_CASE").unwrap_or_default();
-    let excepted = exceptions();
-    let (mut passed, mut failures) = (0, BTreeMap::new());
-    for case in cases().iter().filter(|c| name(c).contains(&only)) {
-        match check(case) {
-            Ok(()) => passed += 1,
-            Err(reason) => {
-                failures.insert(name(case), reason);
+    let excepted = exceptions(listed);
+    let cases: Vec<PathBuf> = cases().into_iter().filter(|c| name(c).contains(&only)).collect();
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if !only.is_empty() {
+                eprintln!("{place}: {}", name(case));
+            }
+            if let Err(reason) = check(case, execute) {
+                failures.lock().expect("no panic").insert(name(case), reason);
             }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    let failures = failures.into_inner().expect("no panic");
     let wrong: Vec<String> = failures
         .iter()
         .filter(|(name, _)| !only.is_empty() || !excepted.contains_key(*name))
         .map(|(name, reason)| format!("{name}: {reason}"))
         .collect();
-    println!("{passed} passed, {} failed or refused, {} of them unexpected", failures.len(), wrong.len());
+    let passed = cases.len() - failures.len();
+    println!(
+        "{place}: {passed} passed, {} failed or refused, {} of them unexpected",
+        failures.len(),
+        wrong.len()
+    );
     let unlisted: Vec<&String> =
         excepted.keys().filter(|n| n.contains(&only) && !failures.contains_key(*n)).collect();
     println!("listed as exceptions, but pass: {unlisted:?}");
-    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{place}: {} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 fn name(case: &Path) -> String {
@@ -65,6 +106,8 @@ fn name(case: &Path) -> String {
 
 /// The folders of the cases, unpacked once.
 fn cases() -> Vec<PathBuf> {
+    static UNPACKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = UNPACKING.lock();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("onnx_node_tests");
     let done = folder.join(".unpacked");
     if !done.exists() {
@@ -80,17 +123,17 @@ fn cases() -> Vec<PathBuf> {
 }
 
 /// Name and reason of the cases that may fail.
-fn exceptions() -> BTreeMap<String, String> {
-    let text = include_str!("conformance_exceptions.txt");
-    let lines = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+fn exceptions(listed: &[&str]) -> BTreeMap<String, String> {
+    let lines = listed.iter().flat_map(|text| text.lines());
     lines
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
         .map(|l| l.split_once(": ").unwrap_or_else(|| panic!("no reason: {l}")))
         .map(|(name, reason)| (name.to_string(), reason.to_string()))
         .collect()
 }
 
 /// Runs all data sets of a case; the reason where one fails.
-fn check(case: &Path) -> Result<(), String> {
+fn check(case: &Path, execute: Execute) -> Result<(), String> {
     let model = import::read(&case.join("model.onnx")).map_err(|e| format!("refused: {e}"))?;
     if model.body.inputs.iter().chain(&model.body.outputs).any(|v| !v.is_tensor) {
         return Err("refused: inputs or outputs are sequences or optionals".into());
@@ -105,7 +148,8 @@ fn check(case: &Path) -> Result<(), String> {
             outputs: tensors(&folder, "output", &model.body.outputs)?,
         };
         let attempt = |constants| {
-            let run = std::panic::catch_unwind(|| execute(&model, &data, constants));
+            let run =
+                std::panic::catch_unwind(AssertUnwindSafe(|| run_model(&model, &data, constants, execute)));
             run.unwrap_or_else(|_| Err("panicked".into()))
         };
         let needs_constants =
@@ -136,7 +180,13 @@ fn tensors(folder: &Path, kind: &str, declared: &[Declared]) -> Result<Vec<Tenso
     Ok(tensors)
 }
 
-fn execute(model: &Model, data: &Data, constants: Constants) -> Result<Vec<Tensor>, String> {
+/// Types the model, some of its inputs as constants, and executes it on the others.
+fn run_model(
+    model: &Model,
+    data: &Data,
+    constants: Constants,
+    execute: Execute,
+) -> Result<Vec<Tensor>, String> {
     let mut model = model.clone();
     let declared = std::mem::take(&mut model.body.inputs);
     let mut given = Vec::new();
@@ -155,15 +205,38 @@ fn execute(model: &Model, data: &Data, constants: Constants) -> Result<Vec<Tenso
     }
     let types: Vec<TensorType> = given.iter().map(|t| t.ty.clone()).collect();
     let (graph, _) = passes::infer(&model, &types).into_result().map_err(|e| format!("refused: {e}"))?;
-    let lowering = lower::lower(&graph).map_err(|e| format!("refused: {e}"))?;
+    execute(&graph, &given)
+}
+
+fn interpreted(graph: &Graph, inputs: &[&Tensor]) -> Result<Vec<Tensor>, String> {
+    let lowering = lower::lower(graph).map_err(|e| format!("refused: {e}"))?;
     let mut env = Env::new(&lowering);
-    for (&value, tensor) in graph.inputs.iter().zip(given) {
-        env.set(value, tensor);
-    }
+    graph.inputs.iter().zip(inputs).for_each(|(&value, tensor)| env.set(value, tensor));
     interpret(&lowering, &mut env).map_err(|e| format!("failed: {e}"))?;
     let output =
         |&value| env.get(value, &graph.value(value).ty).ok_or_else(|| "an output is not written".to_string());
     graph.outputs.iter().map(output).collect()
+}
+
+/// As an object, loaded into this process.
+fn compiled(graph: &Graph, inputs: &[&Tensor], target: &Target) -> Result<Vec<Tensor>, String> {
+    let mut graph = graph.clone();
+    let refused = |e: lmc::error::Error| format!("refused: {e}");
+    passes::run_passes(&mut graph, &mut |_, _, _| ()).map_err(refused)?;
+    let built = Build::new("m.onnx").build_graph(&graph, target.clone(), "m", &Silent).map_err(refused)?;
+    let loaded = Loaded::load(&built.object.bytes, "m").map_err(|e| e.to_string())?;
+    let mut symbols: Vec<i64> = built.program.symbols.iter().map(|s| s.max as i64).collect();
+    let inputs: Vec<&[u8]> = inputs.iter().map(|t| &*t.data).collect();
+    let mut outputs = Vec::new();
+    let status = loaded.run(&inputs, &mut symbols, &mut outputs).map_err(|e| e.to_string())?;
+    if status != 0 {
+        return Err(format!("the model returned {status}"));
+    }
+    let types = graph.outputs.iter().map(|&o| graph.value(o).ty.clone());
+    let tensor = |(ty, bytes): (TensorType, Vec<u8>)| {
+        Tensor::from_bytes(ty, bytes).ok_or_else(|| "an output has another size".to_string())
+    };
+    types.zip(outputs).map(tensor).collect()
 }
 
 fn compare(got: &[Tensor], want: &[Tensor]) -> Result<(), String> {
