@@ -7,13 +7,13 @@ use crate::schedule::Linear;
 use crate::schedule::linear::{DynamicIndex, Guard, Node};
 use crate::tile::{Addr, Bin, Cmp, Convert, Lane, Reg, RegType, Stmt, Un, Value};
 
-/// The lane that holds an element type in a register.
+/// The lane that holds an element type in a register; of the small floats, their code.
 pub fn lane_of(dtype: DType) -> Lane {
     match dtype {
         DType::F64 => Lane::F64,
         DType::I64 | DType::U64 => Lane::I64,
         DType::Bool => Lane::M32,
-        _ if dtype.is_float() => Lane::F32,
+        _ if dtype.is_float() && !dtype.is_small_float() => Lane::F32,
         _ => Lane::I32,
     }
 }
@@ -104,10 +104,10 @@ impl Exprs<'_> {
                 self.min_max_with_constant(e, *op, args, &regs)
                     .unwrap_or_else(|| super::ops::operation(e, *op, from, &regs))
             }
-            Node::Cast { to, arg, .. } => {
+            Node::Cast { to, saturate, arg } => {
                 let from = self.linear.types[*arg as usize];
                 let value = self.eval_memo(e, *arg, point, memo);
-                super::ops::cast(e, value, from, *to)
+                super::ops::cast(e, value, from, *to, *saturate)
             }
             Node::Bitcast { to, arg } => {
                 let from = self.linear.types[*arg as usize];

@@ -19,7 +19,7 @@ mod segments;
 pub use expr::lane_of;
 
 use crate::base::Affine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Kernel, Reg, Stmt};
 use emit::{Emitter, param};
@@ -72,10 +72,6 @@ struct Nest<'a> {
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
 /// code a failed index check returns.
 pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32) -> Result<Nested> {
-    if let Some(t) = linear.types.iter().find(|t| t.is_small_float()) {
-        return Err(Error::model(format!("element type {t} is not supported in computations yet"))
-            .at(format!("kernel {}", linear.name)));
-    }
     let guards = decidable_guards(linear);
     let all: usize = linear.nodes.iter().map(guard_count).sum();
     let segments: Vec<Vec<Segment>> =

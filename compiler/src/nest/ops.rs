@@ -33,7 +33,7 @@ impl Emit for Lanes<'_> {
     }
 
     fn cast(&mut self, to: DType, value: (Reg, DType)) -> (Reg, DType) {
-        (cast(self.emitter, value.0, value.1, to), to)
+        (cast(self.emitter, value.0, value.1, to, true), to)
     }
 
     fn bitcast(&mut self, to: DType, value: (Reg, DType)) -> (Reg, DType) {
@@ -176,12 +176,27 @@ fn wrap(e: &mut Emitter, value: Reg, dtype: DType) -> Reg {
     e.value(e.ty(value), Value::Convert(convert, value))
 }
 
+/// A code of a small float to or from f32.
+fn small_float(e: &mut Emitter, dtype: DType, encode: bool, saturate: bool, value: Reg) -> Reg {
+    let lanes = e.ty(value).lanes;
+    let typed = (value, if encode { DType::F32 } else { DType::I32 });
+    math::cast_small_float(&mut Lanes { emitter: e, lanes }, dtype, encode, saturate, typed).0
+}
+
 /// Emits a conversion as [`crate::scalar::cast`] defines it.
-pub fn cast(e: &mut Emitter, value: Reg, from: DType, to: DType) -> Reg {
+pub fn cast(e: &mut Emitter, value: Reg, from: DType, to: DType, saturate: bool) -> Reg {
     let have = e.ty(value);
     let want = RegType { lane: lane_of(to), lanes: have.lanes };
     match (from, to) {
         _ if from == to => value,
+        _ if to.is_small_float() => {
+            let single = cast(e, value, from, DType::F32, saturate);
+            small_float(e, to, true, saturate, single)
+        }
+        _ if from.is_small_float() => {
+            let single = small_float(e, from, false, saturate, value);
+            cast(e, single, DType::F32, to, saturate)
+        }
         (DType::Bool, _) => {
             let one = super::expr::constant(e, Scalar::from_f64(to, 1.0), have.lanes as usize);
             let zero = super::expr::constant(e, Scalar::from_f64(to, 0.0), have.lanes as usize);

@@ -123,7 +123,9 @@ fn join(e: &mut Emitter, r: &Reduction, point: usize, over_lanes: bool) -> Reg {
 /// Sums and products of narrow integers wrap at the end.
 fn narrowed(e: &mut Emitter, r: &Reduction, value: Reg) -> Reg {
     match r.dtype {
-        DType::I8 | DType::I16 | DType::U8 | DType::U16 => super::ops::cast(e, value, DType::I32, r.dtype),
+        DType::I8 | DType::I16 | DType::U8 | DType::U16 => {
+            super::ops::cast(e, value, DType::I32, r.dtype, true)
+        }
         _ => value,
     }
 }
