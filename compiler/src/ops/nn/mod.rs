@@ -41,6 +41,9 @@ pub mod unpool;
 
 use super::Operator;
 
+#[cfg(test)]
+mod tests;
+
 /// The families.
 pub const FAMILIES: &[&[Operator]] = &[
     attention::ROWS,
