@@ -18,6 +18,9 @@ const GENERAL: &[u8] = &[0, 1, 2, 6, 7, 8, 9, 10, 11, 3, 14, 15, 5, 12, 13];
 /// The number of rdi, which the arguments come in.
 const ARGUMENTS: u8 = 7;
 
+/// The number of rbp, which holds the stack pointer where vectors on the stack are aligned.
+const FRAME: u8 = 5;
+
 /// The occupied ranges of one register: start to end.
 #[derive(Clone, Default)]
 struct Busy(BTreeMap<u32, u32>);
@@ -34,10 +37,11 @@ impl Busy {
     }
 }
 
-fn file(isa: Isa, class: Class) -> Vec<u8> {
+fn file(isa: Isa, class: Class, aligned: bool) -> Vec<u8> {
     match class {
         Class::Vector => (0..if isa.masks { 32 } else { 16 }).collect(),
         Class::Mask => (1..8).collect(),
+        Class::Gpr if aligned => GENERAL.iter().copied().filter(|&n| n != FRAME).collect(),
         Class::Gpr => GENERAL.to_vec(),
     }
 }
@@ -66,6 +70,7 @@ fn assign(f: &Function, isa: Isa, ranges: &[Ranges]) -> Result<Vec<u8>, Victim> 
         Arg::Reg(r) => Some(r),
         _ => None,
     });
+    let aligned = f.aligned_stack();
     let mut busy: BTreeMap<(u8, u8), Busy> = BTreeMap::new();
     let mut numbers = vec![u8::MAX; f.regs.len()];
     for &r in &order {
@@ -76,7 +81,7 @@ fn assign(f: &Function, isa: Isa, ranges: &[Ranges]) -> Result<Vec<u8>, Victim> 
         let choice = first
             .into_iter()
             .chain(wanted)
-            .chain(file(isa, class))
+            .chain(file(isa, class, aligned))
             .find(|&n| busy.get(&(class as u8, n)).is_none_or(|b| b.free(live)));
         match choice {
             Some(number) => {

@@ -28,6 +28,7 @@ pub fn emit(f: &Function, numbers: &[u8], isa: Isa) -> Result<codegen::Code> {
         pool: Pool::default(),
         slots: Vec::new(),
         frame: 0,
+        aligned: false,
         label: None,
     };
     emitter.slots = emitter.place_slots(f);
@@ -53,7 +54,8 @@ pub fn emit(f: &Function, numbers: &[u8], isa: Isa) -> Result<codegen::Code> {
     let mut bytes = encode(pool_at as u64)?;
     bytes.resize(pool_at, 0xcc);
     bytes.extend_from_slice(&emitter.pool.bytes);
-    let stack = emitter.frame + 8 * saved.len() + 8;
+    let padding = if emitter.aligned { 56 } else { 0 };
+    let stack = emitter.frame + padding + 8 * saved.len() + 8;
     Ok(codegen::Code { bytes, align: align.max(16) as u64, relocs: Vec::new(), stack })
 }
 
@@ -65,6 +67,8 @@ struct Emitter<'a> {
     /// Offsets from the stack pointer.
     slots: Vec<i64>,
     frame: usize,
+    /// Whether the frame is at a multiple of 64; rbp then has the stack pointer before it.
+    aligned: bool,
     /// The label of the next instruction.
     label: Option<i64>,
 }
@@ -73,17 +77,23 @@ impl Emitter<'_> {
     fn place_slots(&mut self, f: &Function) -> Vec<i64> {
         let mut offsets = vec![0; f.slots.len()];
         let mut order: Vec<usize> = (0..f.slots.len()).collect();
+        // Pointers first: they need short displacements.
         order.sort_by_key(|&s| f.slots[s]);
         for slot in order {
+            self.frame = self.frame.next_multiple_of(f.slots[slot]);
             offsets[slot] = self.frame as i64;
             self.frame += f.slots[slot];
+        }
+        self.aligned = f.aligned_stack();
+        if self.aligned {
+            self.frame = self.frame.next_multiple_of(64);
         }
         offsets
     }
 
     fn saved(&self, f: &Function) -> Vec<Register> {
         let used = |reg: &&Register| {
-            let mut found = false;
+            let mut found = self.aligned && **reg == Register::RBP;
             for inst in &f.insts {
                 inst.visit(|r, _, _| {
                     let gpr = f.regs[r as usize].class == super::inst::Class::Gpr;
@@ -97,8 +107,14 @@ impl Emitter<'_> {
 
     fn prologue(&mut self, saved: &[Register]) {
         saved.iter().for_each(|&r| self.registers(Code::Push_r64, &[r]));
+        if self.aligned {
+            self.registers(Code::Mov_r64_rm64, &[Register::RBP, Register::RSP]);
+        }
         if self.frame > 0 {
             self.with_imm(Code::Sub_rm64_imm32, Register::RSP, self.frame as i64, OpKind::Immediate32to64);
+        }
+        if self.aligned {
+            self.with_imm(Code::And_rm64_imm8, Register::RSP, -64, OpKind::Immediate8to64);
         }
     }
 
@@ -187,7 +203,9 @@ impl Emitter<'_> {
     }
 
     fn epilogue(&mut self, inst: &Inst, saved: &[Register]) {
-        if self.frame > 0 {
+        if self.aligned {
+            self.registers(Code::Mov_r64_rm64, &[Register::RSP, Register::RBP]);
+        } else if self.frame > 0 {
             self.with_imm(Code::Add_rm64_imm32, Register::RSP, self.frame as i64, OpKind::Immediate32to64);
         }
         saved.iter().rev().for_each(|&r| self.registers(Code::Pop_r64, &[r]));

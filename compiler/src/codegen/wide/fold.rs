@@ -2,9 +2,10 @@
 //!
 //! A load whose value is used once becomes that instruction's memory operand; with embedded
 //! broadcast also a broadcast load used twice, which saves a register. Only within a straight run of
-//! instructions that changes neither memory nor the address.
+//! instructions that changes neither memory nor the address. Other loads of that kind are marked, so
+//! that the allocator may repeat them rather than keep their values.
 
-use super::inst::{Arg, Class, Function, Inst, Mem, VReg};
+use super::inst::{Again, Arg, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
 
 /// Most uses of one element that are worth a memory operand each.
@@ -74,18 +75,16 @@ pub fn fold(f: &mut Function, broadcasts: bool) {
         for at in (start..start + len).rev() {
             let Some((reg, mem)) = plain_load(&f.insts[at]) else { continue };
             let (defs, uses) = counts[reg as usize];
-            let most = if mem.broadcast { BROADCAST_USES } else { 1 };
-            if defs != 1
-                || uses > most
-                || (mem.broadcast && !broadcasts)
-                || f.regs[reg as usize].class != Class::Vector
-            {
+            if defs != 1 || f.regs[reg as usize].class != Class::Vector {
                 continue;
             }
             // The instruction that ends the run may still take the operand: it reads before it writes.
             let end = (start + len + 1).min(f.insts.len());
-            if let Some(load) = find_uses(&f.insts[at..end], at, reg, mem, uses) {
-                dead[load.at] = apply(f, &load);
+            let Some(load) = find_uses(&f.insts[at..end], at, reg, mem, uses) else { continue };
+            let most = if mem.broadcast { BROADCAST_USES * usize::from(broadcasts) } else { 1 };
+            dead[at] = uses <= most && apply(f, &load);
+            if !dead[at] {
+                f.regs[reg as usize].again = Again::Load(Box::new(f.insts[at].clone()));
             }
         }
         start += len + 1;

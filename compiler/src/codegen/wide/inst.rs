@@ -150,6 +150,8 @@ pub enum Again {
     Vector(Vec<u8>, usize),
     /// A constant mask.
     Mask(u32),
+    /// A load whose memory and address stay the same up to the last use.
+    Load(Box<Inst>),
 }
 
 /// A virtual register.
@@ -192,6 +194,11 @@ impl Function {
             self.pool.push(bytes.to_vec());
             self.pool.len() - 1
         }) as u32
+    }
+
+    /// Whether there are vectors on the stack.
+    pub fn aligned_stack(&self) -> bool {
+        self.slots.iter().any(|&s| s > 8)
     }
 
     /// A new label.

@@ -18,7 +18,14 @@ pub fn spill(f: &mut Function, isa: Isa, reg: VReg) {
         }
         Again::Vector(bytes, element) => Home::Constant(bytes.clone(), *element),
         Again::Mask(bits) => Home::Mask(*bits),
+        Again::Load(load) => Home::Load((**load).clone()),
     };
+    // Loads through a pointer that is no longer kept cannot be repeated.
+    for other in &mut f.regs {
+        if matches!(&other.again, Again::Load(load) if reads(load, reg)) {
+            other.again = Again::No;
+        }
+    }
     let insts = std::mem::take(&mut f.insts);
     for inst in insts {
         let (mut read, mut written) = (false, false);
@@ -28,8 +35,8 @@ pub fn spill(f: &mut Function, isa: Isa, reg: VReg) {
         });
         match (read, written, &home) {
             (false, false, _) => f.insts.push(inst),
-            // The definition of a constant.
-            (false, true, Home::Constant(..) | Home::Mask(_)) => {}
+            // The definition.
+            (false, true, Home::Constant(..) | Home::Mask(_) | Home::Load(_)) => {}
             _ => rewrite(f, isa, inst, reg, &home, (read, written)),
         }
     }
@@ -39,6 +46,13 @@ enum Home {
     Slot(Mem),
     Constant(Vec<u8>, usize),
     Mask(u32),
+    Load(Inst),
+}
+
+fn reads(inst: &Inst, reg: VReg) -> bool {
+    let mut found = false;
+    inst.visit(|r, read, _| found |= r == reg && read);
+    found
 }
 
 fn rewrite(f: &mut Function, isa: Isa, inst: Inst, reg: VReg, home: &Home, (read, written): (bool, bool)) {
@@ -63,6 +77,7 @@ fn rewrite(f: &mut Function, isa: Isa, inst: Inst, reg: VReg, home: &Home, (read
                 let mem = Mem::at(Base::Pool(f.constant(&bytes[..len])));
                 f.insts.push(make(op, vec![short.into(), mem.into()]));
             }
+            Home::Load(load) => f.insts.push(Inst { depth, ..renamed(load.clone(), reg, short) }),
             Home::Mask(bits) => {
                 let gpr = f.reg(Class::Gpr);
                 f.regs[gpr as usize].short = true;
@@ -103,6 +118,13 @@ fn folded(f: &mut Function, isa: Isa, inst: &Inst, reg: VReg, home: &Home) -> Op
             let mem = Mem::at(Base::Pool(f.constant(&bytes[..inst.width])));
             let swap = |a: &Arg| if matches!(a, Arg::Mem(_)) { Arg::Mem(mem) } else { *a };
             Some(Inst { args: found.args.iter().map(swap).collect(), ..found })
+        }
+        Home::Load(load) => {
+            let broadcast = load.op != Op::Load;
+            let Arg::Mem(mem) = load.args[1] else { return None };
+            let fits = if broadcast { isa.masks } else { load.width == inst.width };
+            let size = if load.op == Op::Broadcast64 { 8 } else { 4 };
+            fits.then(|| replace(inst, reg, Mem { broadcast, ..mem }, size))?
         }
         Home::Mask(_) => None,
     }
