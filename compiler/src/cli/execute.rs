@@ -6,7 +6,7 @@ use crate::base::{Tensor, TensorType};
 use crate::build::Built;
 use crate::data::{DataSet, read_tensor};
 use crate::error::{Error, Result};
-use crate::import::{self, Model};
+use crate::import::{self, Dim, Model};
 use crate::run::executor::Executor;
 use crate::run::reference::seeded;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,27 @@ pub(super) fn names(model: &Model) -> (Vec<String>, Vec<String>) {
     (of(&model.body.inputs), of(&model.body.outputs))
 }
 
+/// A tensor in the shape that the model fixes, where it has as many elements: a scalar may be given
+/// as a list of one.
+fn fitted(declared: &import::Declared, tensor: Tensor) -> Tensor {
+    let fixed = |d: &Dim| match d {
+        Dim::Fixed(n) => Some(*n),
+        Dim::Free(_) => None,
+    };
+    let shape: Option<Vec<usize>> = declared.dims.as_ref().and_then(|d| d.iter().map(fixed).collect());
+    shape.and_then(|s| tensor.reshaped(s)).unwrap_or(tensor)
+}
+
 /// Reads folders of test data.
 pub(super) fn data_sets(model: &Model, folders: &[PathBuf]) -> Result<Vec<DataSet>> {
     let (inputs, outputs) = names(model);
-    folders.iter().map(|f| DataSet::read(f, &inputs, &outputs)).collect()
+    let mut sets = folders.iter().map(|f| DataSet::read(f, &inputs, &outputs)).collect::<Result<Vec<_>>>()?;
+    for set in &mut sets {
+        for (declared, slot) in model.body.inputs.iter().zip(&mut set.inputs) {
+            *slot = slot.take().map(|t| fitted(declared, t));
+        }
+    }
+    Ok(sets)
 }
 
 /// Puts tensors of `NAME=FILE` options in the place of the inputs they name.
@@ -34,7 +51,7 @@ pub(super) fn input_files(model: &Model, files: &[String]) -> Result<Vec<Option<
                 .advise(format!("Its inputs: {}", names.join(", ")))
                 .at("--input-file")
         })?;
-        tensors[at] = Some(read_tensor(Path::new(file))?.1);
+        tensors[at] = Some(fitted(&model.body.inputs[at], read_tensor(Path::new(file))?.1));
     }
     Ok(tensors)
 }

@@ -4,6 +4,7 @@ use super::options::ModelArgs;
 use super::report::{Report, error_json, table, thousands};
 use crate::definition::{Expr, Stage};
 use crate::error::{Error, Result};
+use crate::graph::Attr;
 use crate::import::{self, Body, Declared, Dim, Model};
 use crate::lower::lower;
 use crate::passes::{infer, is_supported};
@@ -109,8 +110,12 @@ fn missing(body: &Body) -> BTreeSet<String> {
 
 fn parameters(body: &Body) -> u64 {
     let own: usize = body.constants.iter().map(|c| c.1.ty.elems()).sum();
+    let attributes = body.nodes.iter().flat_map(|n| n.attrs.0.values()).map(|a| match a {
+        Attr::Tensor(t) => t.ty.elems(),
+        _ => 0,
+    });
     let inner = body.nodes.iter().flat_map(|n| n.bodies.values()).map(parameters);
-    own as u64 + inner.sum::<u64>()
+    (own + attributes.sum::<usize>()) as u64 + inner.sum::<u64>()
 }
 
 fn declared(value: &Declared) -> String {

@@ -1,34 +1,46 @@
-//! Graph to [`Lowering`]: every node becomes definitions, routines and reshapes. The last stage
-//! that knows operators by name.
+//! Graph to [`Lowering`]: every node becomes definitions, routines and reshapes, control flow loops
+//! and selections. The last stage that knows operators by name.
 
-mod fold;
+mod control;
+mod flat;
 
 use crate::definition::{LoweredValue, Lowering};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node};
 use crate::ops::{Ctx, Lower};
+use flat::Item;
 
-/// Lowers a graph. Its values keep their ids; temporaries come after them.
+/// Lowers a graph. Its values keep their ids; those of bodies and temporaries come after them.
 pub fn lower(graph: &Graph) -> Result<Lowering> {
-    let values = graph.values.iter().map(|v| LoweredValue {
+    let (flat, items) = flat::flatten(graph)?;
+    let values = flat.values.iter().map(|v| LoweredValue {
         name: v.name.clone(),
         ty: v.ty.clone(),
         constant: v.constant.clone(),
     });
     let mut lowering = Lowering { values: values.collect(), stages: Vec::new() };
-    for node in &graph.nodes {
-        lower_node(graph, node, &mut lowering)
-            .map_err(|e| e.at(format!("node '{}' ({})", node.name, node.op.name)))?;
-    }
-    fold::fold(&mut lowering, &graph.outputs);
+    lower_items(&flat, &items, &mut lowering)?;
     Ok(lowering)
+}
+
+fn lower_items(graph: &Graph, items: &[Item], lowering: &mut Lowering) -> Result<()> {
+    for item in items {
+        let node = item.node();
+        let result = match item {
+            Item::Node(node) => lower_node(graph, node, lowering),
+            Item::If(branches) => control::lower_if(graph, branches, lowering),
+            Item::Loop(body) => control::lower_loop(graph, body, lowering),
+            Item::Scan(body) => control::lower_scan(graph, body, lowering),
+        };
+        result.map_err(|e| e.at(format!("node '{}' ({})", node.name, node.op.name)))?;
+    }
+    Ok(())
 }
 
 fn lower_node(graph: &Graph, node: &Node, lowering: &mut Lowering) -> Result<()> {
     match node.op.lower {
         Lower::Define(define) => define(&Ctx { graph, node }, lowering),
         Lower::Expand(_) => Err(Error::bug("a compound operator was not expanded")),
-        Lower::Control => Err(Error::model("control flow decided at run time is not supported")
-            .advise("Make the condition or trip count a constant")),
+        Lower::Control => Err(Error::bug("control flow was not flattened")),
     }
 }

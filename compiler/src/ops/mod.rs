@@ -13,6 +13,7 @@ mod emit;
 mod nn;
 mod movement;
 mod reduce;
+mod require;
 mod routine;
 mod scan;
 mod scatter;

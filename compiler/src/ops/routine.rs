@@ -193,8 +193,13 @@ impl Code {
         let moved = self.bin(Bin::Add, index, end);
         let index = self.select(negative, moved, index);
         let outside = self.cmp(Cmp::LeU, end, index);
-        self.push(Stmt::Fail { cond: outside, code: abi::ERR_INDEX });
+        self.fail_if(outside, abi::ERR_INDEX);
         index
+    }
+
+    /// Ends the run with an error where a mask is true.
+    pub fn fail_if(&mut self, cond: Reg, code: i32) {
+        self.push(Stmt::Fail { cond, code });
     }
 
     /// Copies all elements of one parameter to another.

@@ -1,7 +1,8 @@
 //! The table of operators: one row each.
 
 use super::{
-    Operator, cast, chosen, control, elementwise, movement, nn, reduce, scan, scatter, structure, top_k,
+    Operator, cast, chosen, control, elementwise, movement, nn, reduce, require, scan, scatter, structure,
+    top_k,
 };
 
 /// All families of operators, each a list of rows.
@@ -14,6 +15,7 @@ const FAMILIES: &[&[Operator]] = &[
     scatter::ROWS,
     top_k::ROWS,
     chosen::ROWS,
+    require::ROWS,
 ];
 
 /// All rows.

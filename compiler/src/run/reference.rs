@@ -86,8 +86,7 @@ fn run(path: &Path, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
         let dtype =
             dtype(value.datum_type()).ok_or_else(|| TractError::msg(format!("{:?}", value.datum_type())))?;
         let ty = TensorType::new(dtype, value.shape());
-        // SAFETY: the tensor is dense and of a plain element type.
-        let bytes = unsafe { value.as_slice_unchecked::<u8>() };
+        let bytes = value.as_bytes();
         crate::base::Tensor::from_bytes(ty, bytes).ok_or_else(|| TractError::msg("an output of a wrong size"))
     };
     outputs.iter().map(convert).collect()

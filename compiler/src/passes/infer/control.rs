@@ -68,9 +68,48 @@ impl Driver {
         if ty.is_none_or(|t| t.dtype != DType::Bool || t.elems() != 1) {
             return Err(Error::model("the condition must be one boolean"));
         }
-        let then = self.typed_body(then, Vec::new())?;
-        let otherwise = self.typed_body(otherwise, Vec::new())?;
-        self.keep(node, inputs, vec![("then_branch", then), ("else_branch", otherwise)])
+        match (self.typed_body(then, Vec::new()), self.typed_body(otherwise, Vec::new())) {
+            (Ok(a), Ok(b)) => self.keep(node, inputs, vec![("then_branch", a), ("else_branch", b)]),
+            (Err(error), Err(_)) => Err(error),
+            (Ok(_), Err(error)) => self.only_branch(node, inputs, then, true, error),
+            (Err(error), Ok(_)) => self.only_branch(node, inputs, otherwise, false, error),
+        }
+    }
+
+    /// Inlines the one branch that fits the shapes; taking the other is an error at run time.
+    fn only_branch(
+        &mut self,
+        node: &SourceNode,
+        inputs: Vec<Option<ValueId>>,
+        taken: &Body,
+        value: bool,
+        error: Error,
+    ) -> Result<Bindings> {
+        self.notes.push(format!(
+            "{}: only the branch for {value} fits these shapes; the other is an error at run time ({error})",
+            node.place()
+        ));
+        let op = find("lmc", "Require").ok_or_else(|| Error::bug("no row for Require"))?;
+        let outputs = self.inline(taken, Vec::new())?;
+        let mut checked = Vec::new();
+        for (output, name) in outputs.into_iter().zip(&node.outputs) {
+            let Binding::Value(x) = output else {
+                return Err(
+                    Error::model("the branches give a sequence").advise("Make the condition a constant")
+                );
+            };
+            let name = self.level().unique(name);
+            let pending = Pending {
+                op,
+                opset: i64::MAX,
+                name: node.name.clone(),
+                attrs: Attrs::default().with("value", Attr::Int(i64::from(value))),
+                inputs: vec![inputs[0], Some(x)],
+                outputs: vec![Some(name)],
+            };
+            checked.extend(self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)));
+        }
+        Ok(checked)
     }
 
     pub(super) fn loop_node(&mut self, node: &SourceNode, mut inputs: Bindings) -> Result<Bindings> {
