@@ -9,10 +9,11 @@ CPUS = ["cortex-a55", "cortex-a72", "neoverse-n1"]
 
 
 def tool(name):
-    found = [n for n in (name, *(f"{name}-{v}" for v in range(22, 13, -1))) if shutil.which(n)]
+    """llvm-mca skips instructions it has no model for since version 19."""
+    found = [n for n in (f"{name}-{version}" for version in range(24, 18, -1)) if shutil.which(n)]
     if not found:
-        raise SystemExit(f"{name} is missing: apt-get install llvm-19 (or another version from 14 on)")
-    return found[-1] if name in found else found[0]
+        raise SystemExit(f"{name} 19 or newer is missing: apt-get install llvm-19")
+    return found[0]
 
 
 def load(dump):
@@ -43,7 +44,7 @@ def model(blocks, cpu, iterations=50):
     source = "".join(f"# LLVM-MCA-BEGIN b{i}\n" + "\n".join(b) + f"\n# LLVM-MCA-END b{i}\n" for i, b in enumerate(blocks))
     command = [tool("llvm-mca"), "-mtriple=aarch64", f"-mcpu={cpu}", "-mattr=+v8.2a,+fullfp16,+dotprod,+i8mm,+bf16"]
     command += [f"-iterations={iterations}", "-skip-unsupported-instructions=any", "-resource-pressure=0", "-instruction-info=0"]
-    out = subprocess.run(command, input=source, capture_output=True, text=True).stdout
+    out = subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
     found, region = {}, None
     for line in out.splitlines():
         if match := re.match(r"\[\d+\] Code Region - b(\d+)", line):

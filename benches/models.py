@@ -63,10 +63,10 @@ def compile(staged, target, cpu, out):
     os.makedirs(out, exist_ok=True)
     command = [LMC, "build", staged + "/model.onnx", "--target", target, "--cpu", cpu, "--name", "model", "-o", out]
     done = subprocess.run(command + ["--message-format", "json"], capture_output=True, text=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode:
         raise RuntimeError(next((line["message"] for line in lines if "message" in line), done.stderr.strip()))
-    return lines[-1]
+    return lines[-1]["manifest"]
 
 
 def cosine(a, b):
