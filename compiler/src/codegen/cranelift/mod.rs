@@ -16,14 +16,17 @@ mod flatten;
 mod half;
 mod isa;
 mod lanes;
+mod live;
 mod memory;
+mod order;
+mod pairs;
 mod shape;
 
 pub(super) use isa::{finish, isa};
 
 use super::Code;
 use crate::error::{Error, Result};
-use crate::target::Target;
+use crate::target::{Arch, Target};
 use crate::tile::Kernel;
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
 use cranelift_codegen::isa::CallConv;
@@ -41,9 +44,12 @@ pub(super) fn kernel_signature() -> Signature {
 pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     let isa = isa(target)?;
     let function = function(kernel, target, &*isa)?;
-    let code = finish(function, &*isa)?;
+    let mut code = finish(function, &*isa)?;
     if !code.relocs.is_empty() {
         return Err(Error::bug("Cranelift called a library function"));
+    }
+    if target.arch == Arch::Aarch64 {
+        code.bytes = pairs::join(&code.bytes);
     }
     Ok(code)
 }
@@ -57,7 +63,10 @@ fn function(
     if kernel.fused && !target.fma {
         return Err(Error::bug("it needs fused multiply-add, which the target lacks"));
     }
-    let kernel = flatten::flatten(kernel);
+    let mut kernel = flatten::flatten(kernel);
+    if target.arch == Arch::Aarch64 {
+        order::order(&mut kernel);
+    }
     let mut function = Function::with_name_signature(UserFuncName::default(), kernel_signature());
     let mut context = FunctionBuilderContext::new();
     let builder = FunctionBuilder::new(&mut function, &mut context);

@@ -1,0 +1,107 @@
+//! How long registers live, in the order of a kernel's text: enough to estimate pressure.
+
+use crate::tile::{Addr, Kernel, Reg, Stmt, Value};
+
+/// The registers a statement reads itself, not in the statements inside it.
+pub(super) fn reads(stmt: &Stmt) -> Vec<Reg> {
+    let dynamic = |addr: &Addr| addr.dynamic.map(|d| d.0);
+    match stmt {
+        Stmt::Let(_, value) => match value {
+            Value::Const(_) | Value::Index(..) => Vec::new(),
+            Value::Load(addr, _) | Value::LoadWords(addr, _) => dynamic(addr).into_iter().collect(),
+            Value::Copy(a)
+            | Value::Un(_, a)
+            | Value::Convert(_, a)
+            | Value::Splat(a)
+            | Value::Broadcast(a, _)
+            | Value::Reduce(_, a) => vec![*a],
+            Value::Bin(_, a, b) | Value::Cmp(_, a, b) => vec![*a, *b],
+            Value::Mla(a, b, c) | Value::Dot(_, a, b, c) | Value::Select(a, b, c) => vec![*a, *b, *c],
+        },
+        Stmt::Store { addr, src, .. } => dynamic(addr).into_iter().chain([*src]).collect(),
+        Stmt::If { cond, .. } | Stmt::Break { cond } | Stmt::Fail { cond, .. } => vec![*cond],
+        Stmt::For { .. } | Stmt::Loop { .. } => Vec::new(),
+    }
+}
+
+/// The register a statement assigns.
+pub(super) fn writes(stmt: &Stmt) -> Option<Reg> {
+    if let Stmt::Let(reg, _) = stmt { Some(*reg) } else { None }
+}
+
+/// When each register lives, as positions of statements in the order of the text.
+pub(super) struct Lives {
+    /// First and last position; first > last where a register is not used.
+    pub ranges: Vec<(usize, usize)>,
+    /// How often each register is read or written.
+    pub mentions: Vec<usize>,
+}
+
+impl Lives {
+    pub fn new(kernel: &Kernel) -> Lives {
+        let regs = kernel.regs.len();
+        let mut walk = Walk {
+            lives: Lives { ranges: vec![(usize::MAX, 0); regs], mentions: vec![0; regs] },
+            read_first: vec![false; regs],
+            loops: Vec::new(),
+            at: 0,
+        };
+        walk.body(&kernel.body);
+        // A value that enters a loop, or is carried around it, lives until its end. Inner loops come
+        // before the loops around them.
+        for (start, end) in walk.loops {
+            for (range, read_first) in walk.lives.ranges.iter_mut().zip(&walk.read_first) {
+                let inside = (start..=end).contains(&range.1);
+                if inside && range.0 < start {
+                    range.1 = end;
+                } else if inside && *read_first {
+                    *range = (start, end);
+                }
+            }
+        }
+        walk.lives
+    }
+}
+
+struct Walk {
+    lives: Lives,
+    read_first: Vec<bool>,
+    loops: Vec<(usize, usize)>,
+    at: usize,
+}
+
+impl Walk {
+    fn body(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            let start = self.at;
+            self.at += 1;
+            for reg in reads(stmt) {
+                self.mention(reg, start, true);
+            }
+            if let Some(reg) = writes(stmt) {
+                self.mention(reg, start, false);
+            }
+            match stmt {
+                Stmt::For { body, .. } | Stmt::Loop { body } => {
+                    self.body(body);
+                    self.loops.push((start, self.at - 1));
+                }
+                Stmt::If { then, otherwise, .. } => {
+                    self.body(then);
+                    self.body(otherwise);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn mention(&mut self, reg: Reg, at: usize, read: bool) {
+        let range = &mut self.lives.ranges[reg as usize];
+        if range.0 == usize::MAX {
+            range.0 = at;
+            self.read_first[reg as usize] = read;
+        }
+        range.1 = at;
+        self.lives.mentions[reg as usize] += 1;
+    }
+}

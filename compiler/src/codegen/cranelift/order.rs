@@ -1,0 +1,455 @@
+//! Orders straight runs of statements for machines that execute in order and load in pairs.
+//!
+//! A nest lists the work of a register tile by its structure: all points of one step, then the next.
+//! Executed so, a loaded value is used at once, before it has arrived, and values that many steps
+//! share stay in registers until they spill. Here each run of loads, arithmetic and stores is listed
+//! anew: loads a few statements ahead of their use, next to the load of the 16 bytes beside them
+//! (`pairs` joins the two), and what makes a register free before what fills another. Each
+//! register's own statements keep their order, so every result keeps its bits.
+
+use super::live::{Lives, reads, writes};
+use super::shape::Shape;
+use crate::base::Affine;
+use crate::tile::{Kernel, Lane, Reg, Stmt, Value};
+use std::collections::HashMap;
+
+/// Vector registers of the machine, without one for moves.
+const REGISTERS: usize = 31;
+/// Registers that a run may fill where it would need fewer: the allocator likes some room.
+const COMFORT: usize = 29;
+/// Loaded values that wait for their first use.
+const AHEAD: usize = 4;
+/// Ready loads that are compared.
+const WINDOW: usize = 64;
+/// Longer runs are left as they are.
+const LONGEST: usize = 6000;
+
+/// Orders all runs of a kernel.
+pub(super) fn order(kernel: &mut Kernel) {
+    let lives = Lives::new(kernel);
+    let mut body = std::mem::take(&mut kernel.body);
+    orders(kernel, &lives, &mut body, &mut 0);
+    kernel.body = body;
+}
+
+fn orders(kernel: &Kernel, lives: &Lives, body: &mut [Stmt], at: &mut usize) {
+    let mut start = 0;
+    while start < body.len() {
+        let straight = |s: &Stmt| matches!(s, Stmt::Let(..) | Stmt::Store { .. });
+        let length = body[start..].iter().take_while(|s| straight(s)).count();
+        if length > 0 {
+            if (4..=LONGEST).contains(&length) {
+                let run = &mut body[start..start + length];
+                if let Some(better) = Run::new(kernel, lives, run, *at).list() {
+                    let old: Vec<Stmt> = run.to_vec();
+                    better.into_iter().zip(run.iter_mut()).for_each(|(i, place)| *place = old[i].clone());
+                }
+            }
+            (start, *at) = (start + length, *at + length);
+            continue;
+        }
+        *at += 1;
+        match &mut body[start] {
+            Stmt::For { body, .. } | Stmt::Loop { body } => orders(kernel, lives, body, at),
+            Stmt::If { then, otherwise, .. } => {
+                orders(kernel, lives, then, at);
+                orders(kernel, lives, otherwise, at);
+            }
+            _ => {}
+        }
+        start += 1;
+    }
+}
+
+/// A 16-byte access: which parameter, loads or stores, terms and bytes past them.
+type Spot = (u32, bool, Vec<(u32, i64)>, i64);
+
+/// A run as a graph.
+struct Run {
+    /// Statements that must come after each, and the cycles until they can start.
+    after: Vec<Vec<(usize, u32)>>,
+    /// How many statements each still waits for.
+    waits: Vec<usize>,
+    /// The values each statement reads, as their roots.
+    uses: Vec<Vec<usize>>,
+    /// The value each statement makes: the same number as the statement.
+    kind: Vec<Work>,
+    /// Machine registers of each value; values that enter the run follow the statements'.
+    size: Vec<usize>,
+    /// Reads of each value to come; those that leave the run have one more.
+    left: Vec<usize>,
+    /// The statement that touches the 16 bytes beside those of each.
+    beside: Vec<Option<usize>>,
+    /// Registers filled at the start.
+    pressure: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Load,
+    Store,
+    /// A lane of another register, which the multiply-add takes itself.
+    Free,
+    Arithmetic,
+}
+
+impl Run {
+    fn new(kernel: &Kernel, lives: &Lives, run: &[Stmt], at: usize) -> Run {
+        let count = run.len();
+        let mut r = Run {
+            after: vec![Vec::new(); count],
+            waits: vec![0; count],
+            uses: vec![Vec::new(); count],
+            kind: run.iter().map(kind).collect(),
+            size: vec![0; count],
+            left: vec![0; count],
+            beside: beside(kernel, run),
+            pressure: 0,
+        };
+        let mut b = Builder::default();
+        for (i, stmt) in run.iter().enumerate() {
+            for reg in reads(stmt) {
+                let value = *b.value.entry(reg).or_insert_with(|| {
+                    r.size.push(registers(kernel, reg));
+                    r.left.push(0);
+                    r.pressure += registers(kernel, reg);
+                    r.size.len() - 1
+                });
+                let root = b.root.get(&value).copied().unwrap_or(value);
+                r.uses[i].push(root);
+                r.left[root] += 1;
+                if r.kind[i] == Work::Free {
+                    b.root.insert(i, root);
+                }
+                if value < count {
+                    r.edge(value, i, latency(&run[value]));
+                }
+                b.readers.entry(reg).or_default().push(i);
+                *b.mentions.entry(reg).or_default() += 1;
+            }
+            if let Some(reg) = writes(stmt) {
+                for reader in b.readers.remove(&reg).unwrap_or_default() {
+                    r.edge(reader, i, 0);
+                }
+                if let Some(&old) = b.value.get(&reg).filter(|v| **v < count) {
+                    r.edge(old, i, 0);
+                }
+                b.value.insert(reg, i);
+                *b.mentions.entry(reg).or_default() += 1;
+                r.size[i] = if r.kind[i] == Work::Free { 0 } else { registers(kernel, reg) };
+            }
+            r.memory_edges(run, i, &mut b);
+        }
+        r.join_stores(run);
+        for (&reg, &value) in &b.value {
+            if lives.mentions[reg as usize] > b.mentions[&reg] {
+                let root = b.root.get(&value).copied().unwrap_or(value);
+                r.left[root] += 1;
+            }
+        }
+        // What passes by.
+        for (reg, &(first, last)) in lives.ranges.iter().enumerate() {
+            let passes = first < at && last >= at + count && !b.mentions.contains_key(&(reg as Reg));
+            r.pressure += if passes { registers(kernel, reg as Reg) } else { 0 };
+        }
+        r
+    }
+
+    fn edge(&mut self, from: usize, to: usize, latency: u32) {
+        if from != to {
+            self.after[from].push((to, latency));
+            self.waits[to] += 1;
+        }
+    }
+
+    /// Stores keep their order, and come after the loads before them. A load may come before a store
+    /// to another parameter: where the two are one buffer, each element is read before it is written.
+    fn memory_edges(&mut self, run: &[Stmt], i: usize, b: &mut Builder) {
+        match &run[i] {
+            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) => {
+                if let Some(&store) = b.stored.get(&addr.param) {
+                    self.edge(store, i, 1);
+                }
+                b.loads.push(i);
+            }
+            Stmt::Store { addr, .. } => {
+                for load in std::mem::take(&mut b.loads) {
+                    self.edge(load, i, 0);
+                }
+                if let Some(last) = b.last_store.replace(i) {
+                    self.edge(last, i, 0);
+                }
+                b.stored.insert(addr.param, i);
+            }
+            _ => {}
+        }
+    }
+
+    /// A store waits for the value of the store beside it.
+    fn join_stores(&mut self, run: &[Stmt]) {
+        for i in 0..run.len() {
+            let Some(next) = self.beside[i].filter(|&next| next > i && self.kind[i] == Work::Store) else {
+                continue;
+            };
+            if let Some(&value) = self.uses[next].iter().find(|&&v| v > i && v < run.len()) {
+                self.edge(value, i, 4);
+            }
+        }
+    }
+
+    /// The statements in their new order; `None` where it would not be better.
+    fn list(&self) -> Option<Vec<usize>> {
+        let original: Vec<usize> = (0..self.kind.len()).collect();
+        let limit = (self.peak(&original) + 1).clamp(COMFORT, REGISTERS);
+        let listed = [false, true].map(|free| List::new(self, free, limit).run());
+        // Statements may wait for each other, where a register is used again and again.
+        let whole = listed.into_iter().filter(|order| order.len() == original.len());
+        let best = whole.min_by_key(|order| self.cost(order))?;
+        (self.cost(&best) <= self.cost(&original)).then_some(best)
+    }
+
+    /// Accesses to memory that an order needs, in instructions.
+    fn cost(&self, order: &[usize]) -> usize {
+        let spilled = self.peak(order).saturating_sub(REGISTERS);
+        let mut instructions = 2 * spilled;
+        let mut single = None;
+        for &i in order.iter().filter(|&&i| self.kind[i] != Work::Free) {
+            let second = single.is_some_and(|last: usize| self.beside[last] == Some(i));
+            let access = matches!(self.kind[i], Work::Load | Work::Store);
+            instructions += usize::from(access && !second);
+            single = (!second).then_some(i);
+        }
+        instructions
+    }
+
+    /// The most registers filled at once in an order.
+    fn peak(&self, order: &[usize]) -> usize {
+        let mut left = self.left.clone();
+        let mut pressure = self.pressure as i64;
+        let mut peak = pressure;
+        for &i in order {
+            pressure += self.step(i, &mut left);
+            peak = peak.max(pressure);
+        }
+        peak as usize
+    }
+
+    /// How many more registers are filled after a statement.
+    fn change(&self, i: usize, left: &[usize]) -> i64 {
+        let mut change = if left[i] > 0 { self.size[i] as i64 } else { 0 };
+        for (at, value) in self.uses[i].iter().enumerate() {
+            let times = self.uses[i].iter().filter(|v| *v == value).count();
+            if !self.uses[i][..at].contains(value) && left[*value] == times {
+                change -= self.size[*value] as i64;
+            }
+        }
+        change
+    }
+
+    /// Executes a statement: as [`Run::change`], and counts its reads.
+    fn step(&self, i: usize, left: &mut [usize]) -> i64 {
+        let change = self.change(i, left);
+        self.uses[i].iter().for_each(|&value| left[value] -= 1);
+        change
+    }
+}
+
+/// What is known while the graph is built.
+#[derive(Default)]
+struct Builder {
+    /// The value that a register holds.
+    value: HashMap<Reg, usize>,
+    /// For lanes of another register: that register's value.
+    root: HashMap<usize, usize>,
+    /// Who read a register since it was assigned.
+    readers: HashMap<Reg, Vec<usize>>,
+    mentions: HashMap<Reg, usize>,
+    loads: Vec<usize>,
+    stored: HashMap<u32, usize>,
+    last_store: Option<usize>,
+}
+
+/// The listing, statement by statement.
+struct List<'a> {
+    run: &'a Run,
+    /// Whether arithmetic is chosen freely, or keeps its order and only loads move.
+    free: bool,
+    /// Registers that it may fill.
+    limit: i64,
+    waits: Vec<usize>,
+    left: Vec<usize>,
+    /// When the operands of each statement have arrived.
+    arrives: Vec<u32>,
+    /// Statements that wait for none, by their first place.
+    ready: Vec<usize>,
+    done: Vec<usize>,
+    pressure: i64,
+    clock: u32,
+    /// Loaded values that nothing has read yet.
+    fresh: Vec<usize>,
+    /// The statement before, where it is not the second of a pair.
+    single: Option<usize>,
+}
+
+impl<'a> List<'a> {
+    fn new(run: &'a Run, free: bool, limit: usize) -> Self {
+        let ready = (0..run.kind.len()).filter(|&i| run.waits[i] == 0).collect();
+        List {
+            run,
+            free,
+            limit: limit as i64,
+            waits: run.waits.clone(),
+            left: run.left.clone(),
+            arrives: vec![0; run.kind.len()],
+            ready,
+            done: Vec::with_capacity(run.kind.len()),
+            pressure: run.pressure as i64,
+            clock: 0,
+            fresh: Vec::new(),
+            single: None,
+        }
+    }
+
+    fn run(mut self) -> Vec<usize> {
+        while let Some(next) = self.choose() {
+            self.issue(next);
+        }
+        self.done
+    }
+
+    fn choose(&self) -> Option<usize> {
+        if let Some(&free) = self.ready.iter().find(|&&i| self.run.kind[i] == Work::Free) {
+            return Some(free);
+        }
+        if let Some(beside) = self.single.and_then(|last| self.run.beside[last])
+            && self.ready.binary_search(&beside).is_ok()
+            && (self.run.kind[beside] == Work::Store || self.pressure < self.limit)
+        {
+            return Some(beside);
+        }
+        let load = self.load();
+        match load {
+            Some(load) if self.fresh.len() < AHEAD && self.has_room(load) => Some(load),
+            _ => self.arithmetic().or(load),
+        }
+    }
+
+    /// Whether a load, and the one beside it where that is next, find free registers.
+    fn has_room(&self, load: usize) -> bool {
+        let beside = self.run.beside[load].filter(|i| self.ready.binary_search(i).is_ok());
+        let size = self.run.size[load] + beside.map_or(0, |i| self.run.size[i]);
+        self.pressure + size as i64 <= self.limit
+    }
+
+    /// The load that lets most statements start.
+    fn load(&self) -> Option<usize> {
+        let mut loads = self.ready.iter().copied().filter(|&i| self.run.kind[i] == Work::Load).take(WINDOW);
+        if !self.free {
+            return loads.next();
+        }
+        loads.max_by_key(|&i| (self.unlocks(i), std::cmp::Reverse(i)))
+    }
+
+    /// Statements that wait for this one alone, looking through lanes.
+    fn unlocks(&self, i: usize) -> usize {
+        let after = self.run.after[i].iter();
+        after
+            .map(|&(next, _)| match self.run.kind[next] {
+                Work::Free => self.unlocks(next),
+                _ => usize::from(self.waits[next] == 1),
+            })
+            .sum()
+    }
+
+    /// Arithmetic or a store: what need not wait, in the old order; what frees registers first where
+    /// there are none.
+    fn arithmetic(&self) -> Option<usize> {
+        let mut work = self.ready.iter().copied().filter(|&i| self.run.kind[i] != Work::Load);
+        if !self.free {
+            return work.next();
+        }
+        let full = self.pressure >= self.limit;
+        work.min_by_key(|&i| {
+            let change = if full { self.run.change(i, &self.left) } else { 0 };
+            (change, self.arrives[i].saturating_sub(self.clock), i)
+        })
+    }
+
+    fn issue(&mut self, i: usize) {
+        if let Ok(place) = self.ready.binary_search(&i) {
+            self.ready.remove(place);
+        }
+        self.pressure += self.run.step(i, &mut self.left);
+        self.fresh.retain(|v| !self.run.uses[i].contains(v));
+        match self.run.kind[i] {
+            Work::Load => self.fresh.push(i),
+            Work::Free => {}
+            _ => self.clock = self.arrives[i].max(self.clock) + 1,
+        }
+        self.done.push(i);
+        let second = self.single.is_some_and(|last| self.run.beside[last] == Some(i));
+        self.single = (!second).then_some(i);
+        for &(next, latency) in &self.run.after[i] {
+            self.arrives[next] = self.arrives[next].max(self.clock + latency);
+            self.waits[next] -= 1;
+            if self.waits[next] == 0
+                && let Err(place) = self.ready.binary_search(&next)
+            {
+                self.ready.insert(place, next);
+            }
+        }
+    }
+}
+
+fn kind(stmt: &Stmt) -> Work {
+    match stmt {
+        Stmt::Store { .. } => Work::Store,
+        Stmt::Let(_, Value::Load(..) | Value::LoadWords(..)) => Work::Load,
+        Stmt::Let(_, Value::Broadcast(..)) => Work::Free,
+        _ => Work::Arithmetic,
+    }
+}
+
+/// Cycles until the result can be used, about right for Cortex-A53 and A55.
+fn latency(stmt: &Stmt) -> u32 {
+    match kind(stmt) {
+        Work::Free => 0,
+        _ => 4,
+    }
+}
+
+/// Vector registers that a register fills; integer scalars have registers of their own.
+fn registers(kernel: &Kernel, reg: Reg) -> usize {
+    let shape = Shape::of(kernel.regs[reg as usize]);
+    match shape.lane {
+        Lane::F32 | Lane::F64 => shape.parts(),
+        _ if shape.is_scalar() => 0,
+        _ => shape.parts(),
+    }
+}
+
+/// For each whole 16-byte access, the statement that touches the next 16 bytes.
+fn beside(kernel: &Kernel, run: &[Stmt]) -> Vec<Option<usize>> {
+    let spots: Vec<Option<Spot>> = run.iter().map(|stmt| spot(kernel, stmt)).collect();
+    let mut at: HashMap<&Spot, usize> = HashMap::new();
+    spots.iter().enumerate().for_each(|(i, spot)| {
+        if let Some(spot) = spot {
+            at.insert(spot, i);
+        }
+    });
+    let next = |spot: &Spot| at.get(&(spot.0, spot.1, spot.2.clone(), spot.3 + 16)).copied();
+    spots.iter().map(|spot| spot.as_ref().and_then(next)).collect()
+}
+
+fn spot(kernel: &Kernel, stmt: &Stmt) -> Option<Spot> {
+    let (addr, stride, reg, load) = match stmt {
+        Stmt::Let(reg, Value::Load(addr, stride)) => (addr, *stride, *reg, true),
+        Stmt::Store { addr, stride, src } => (addr, *stride, *src, false),
+        _ => return None,
+    };
+    let size = kernel.params[addr.param as usize].dtype.size() as i64;
+    let lanes = Shape::of(kernel.regs[reg as usize]).lanes as i64;
+    let Affine { base, terms } = &addr.index;
+    (stride == 1 && lanes * size == 16 && size >= 4 && addr.dynamic.is_none())
+        .then(|| (addr.param, load, terms.clone(), base * size))
+}
