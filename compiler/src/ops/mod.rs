@@ -10,6 +10,7 @@ mod chosen;
 mod control;
 mod elementwise;
 mod emit;
+mod ml;
 mod nn;
 mod movement;
 mod reduce;

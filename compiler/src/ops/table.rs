@@ -1,8 +1,8 @@
 //! The table of operators: one row each.
 
 use super::{
-    Operator, cast, chosen, control, elementwise, movement, nn, reduce, require, scan, scatter, structure,
-    top_k,
+    Operator, cast, chosen, control, elementwise, ml, movement, nn, reduce, require, scan, scatter,
+    structure, top_k,
 };
 
 /// All families of operators, each a list of rows.
@@ -25,6 +25,7 @@ pub fn rows() -> impl Iterator<Item = &'static Operator> {
         .chain(elementwise::FAMILIES)
         .chain(movement::FAMILIES)
         .chain(nn::FAMILIES)
+        .chain(ml::FAMILIES)
         .flat_map(|f| f.iter())
 }
 

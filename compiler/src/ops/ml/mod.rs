@@ -1,0 +1,14 @@
+//! Operators of ai.onnx.ml whose values are tensors of numbers.
+
+mod score;
+mod tree_tables;
+
+pub mod features;
+pub mod linear;
+pub mod svm;
+pub mod trees;
+
+use super::Operator;
+
+/// The families.
+pub const FAMILIES: &[&[Operator]] = &[features::ROWS, linear::ROWS, svm::ROWS, trees::ROWS];
