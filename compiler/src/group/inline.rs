@@ -25,7 +25,7 @@ pub fn inline(reader: &Definition, producer: &Definition, only_reader: bool) -> 
     if !moves && !(only_reader && read_once(reader, producer.output.value)) {
         return None;
     }
-    if rounds(producer) {
+    if rounds(producer) || !padding_fits(reader, producer) {
         return None;
     }
     let axes = store_axes(producer)?;
@@ -40,6 +40,29 @@ pub fn inline(reader: &Definition, producer: &Definition, only_reader: bool) -> 
         inlined
     })?;
     possible.then_some(replaced)
+}
+
+/// Padding joins the padding of a fold, whose schedule avoids it; elsewhere it would be tested
+/// element by element.
+fn padding_fits(reader: &Definition, producer: &Definition) -> bool {
+    let Some((_, _, Some(_))) = copied_load(producer) else { return true };
+    let mut in_fold = vec![false; reader.exprs.len()];
+    if let Some(fold) = &reader.fold {
+        in_fold[fold.body as usize] = true;
+    }
+    for e in
+        (0..reader.exprs.len()).rev().filter(|&e| matches!(reader.exprs[e], Expr::Op(..) | Expr::Cast { .. }))
+    {
+        if in_fold[e] {
+            match &reader.exprs[e] {
+                Expr::Op(_, args) => args.iter().for_each(|&a| in_fold[a as usize] = true),
+                Expr::Cast { arg, .. } => in_fold[*arg as usize] = true,
+                _ => {}
+            }
+        }
+    }
+    let reads = |e: &Expr| matches!(e, Expr::Load { operand, .. } if reader.operands[*operand as usize].value == producer.output.value);
+    reader.exprs.iter().zip(&in_fold).all(|(e, in_fold)| *in_fold || !reads(e))
 }
 
 /// A conversion to a narrower float rounds where the value is stored: it must stay a store.

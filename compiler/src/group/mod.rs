@@ -9,6 +9,7 @@ mod inline;
 mod layout;
 mod reshape;
 mod rewrite;
+mod split;
 
 pub use layout::layouts;
 
@@ -35,6 +36,7 @@ fn fuse_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[Valu
     while grouping.fuse_once() {
         grouping.drop_dead();
     }
+    grouping.split_padding();
     while grouping.forward_once() {
         grouping.drop_dead();
     }
@@ -81,6 +83,21 @@ impl Grouping<'_> {
         match &self.stages[stage] {
             Stage::Define(d) => Some(d),
             _ => None,
+        }
+    }
+
+    /// Cuts element-wise definitions where padding begins.
+    fn split_padding(&mut self) {
+        let stages = std::mem::take(self.stages);
+        for stage in stages {
+            let parts = match &stage {
+                Stage::Define(d) => split::split(d),
+                _ => None,
+            };
+            match parts {
+                Some(parts) => self.stages.extend(parts.into_iter().map(Stage::Define)),
+                None => self.stages.push(stage),
+            }
         }
     }
 

@@ -112,7 +112,7 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
         0 => 0.4,
         1 => 1.0,
         _ if packs && linear.buffers[*operand as usize].constant => 1.0,
-        _ => 1.0 + lanes as f64,
+        _ => 2.0 * lanes as f64,
     }
 }
 
