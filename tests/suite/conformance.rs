@@ -7,7 +7,7 @@
 //!
 //! A case that fails must be listed, with its reason, in `conformance_exceptions.txt`, or, where the
 //! interpreter passes it, in `conformance_compiled.txt`; listed cases that pass are printed. `LMC_CASE=name` runs only the cases whose name holds `name`, and prints
-//! why each fails.
+//! why each fails; `LMC_ONNX_TESTS=folder` takes the cases from there, newer ones for example.
 
 use crate::support::{repository, run};
 use lmc::base::{DType, Tensor, TensorType};
@@ -104,8 +104,17 @@ fn name(case: &Path) -> String {
     case.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The folders of the cases, unpacked once.
+/// The folders of the cases.
 fn cases() -> Vec<PathBuf> {
+    let folder = std::env::var_os("LMC_ONNX_TESTS").map_or_else(unpacked, PathBuf::from);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut cases: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    cases.sort();
+    cases
+}
+
+/// The folder of the cases of this repository, unpacked once.
+fn unpacked() -> PathBuf {
     static UNPACKING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = UNPACKING.lock();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("onnx_node_tests");
@@ -116,10 +125,7 @@ fn cases() -> Vec<PathBuf> {
         run(Command::new("tar").arg("-xJf").arg(archive).arg("-C").arg(&folder));
         std::fs::write(done, "").expect("a file under target");
     }
-    let entries = std::fs::read_dir(&folder).expect("the cases");
-    let mut cases: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
-    cases.sort();
-    cases
+    folder
 }
 
 /// Name and reason of the cases that may fail.
