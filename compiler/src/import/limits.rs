@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use tract_onnx::pb;
 
 /// Largest opset of `ai.onnx` that is understood.
-pub const MAX_OPSET: i64 = 26;
+pub const MAX_OPSET: i64 = 28;
 /// Largest version of the file format that is understood.
-const MAX_IR: i64 = 13;
+const MAX_IR: i64 = 14;
 /// Protobuf's own limit.
 pub(super) const MAX_FILE_BYTES: u64 = (1 << 31) - 1;
 /// Largest sum of all constants.

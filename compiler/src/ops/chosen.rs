@@ -23,8 +23,8 @@ const fn row(
 /// The rows.
 pub const ROWS: &[Operator] = &[
     row("NonZero", &[9, 13], |ctx| types(vec![non_zero(ctx)?]), |ctx, b| constants(b, vec![non_zero(ctx)?])),
-    row("Unique", &[11], |ctx| types(unique(ctx)?), |ctx, b| constants(b, unique(ctx)?)),
-    row("Compress", &[9, 11], infer_compress, expand_compress),
+    row("Unique", &[11, 28], |ctx| types(unique(ctx)?), |ctx, b| constants(b, unique(ctx)?)),
+    row("Compress", &[9, 11, 28], infer_compress, expand_compress),
     row(
         "NonMaxSuppression",
         &[10, 11],

@@ -49,8 +49,8 @@ rows! {
     "ReduceL1" [1, 11, 13, 18], |ctx, low| lower(ctx, low, Fold::Sum, |b, x, _| b.op(Op::Abs, &[x]), same);
     "ReduceL2" [1, 11, 13, 18], |ctx, low| lower(ctx, low, Fold::Sum, square, root);
     "ReduceSumSquare" [1, 11, 13, 18], |ctx, low| lower(ctx, low, Fold::Sum, square, same);
-    "ReduceLogSum" [1, 11, 13, 18], |ctx, low| lower(ctx, low, Fold::Sum, same, log);
-    "ReduceLogSumExp" [1, 11, 13, 18], log_sum_exp;
+    "ReduceLogSum" [1, 11, 13, 18, 28], |ctx, low| lower(ctx, low, Fold::Sum, same, log);
+    "ReduceLogSumExp" [1, 11, 13, 18, 28], log_sum_exp;
 }
 
 /// An expression of one value and the number of elements folded.

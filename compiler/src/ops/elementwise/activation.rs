@@ -14,13 +14,14 @@ rows! {
     "ThresholdedRelu" [10, 22], Float, Same, thresholded_relu;
     "Elu" [1, 6, 22], Float, Same, elu;
     "Selu" [1, 6, 22], Float, Same, selu;
-    "Celu" [12], Float, Same, celu;
+    "Celu" [12, 28], Float, Same, celu;
     "Gelu" [20], Float, Same, gelu;
     "Mish" [18, 22], Float, Same, mish;
     "Sigmoid" [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Sigmoid, x));
     "HardSigmoid" [1, 6, 22], Float, Same, hard_sigmoid;
     "HardSwish" [14, 22], Float, Same, hard_swish;
     "Swish" [24], Float, Same, swish;
+    "SwiGLU" [28], Float, Same, swiglu;
     "Softplus" [1, 22], Float, Same, |_, b, x| Ok(softplus(b, x[0]));
     "Softsign" [1, 22], Float, Same, softsign;
     "Shrink" [9], Number, Same, shrink;
@@ -134,6 +135,13 @@ fn swish(ctx: &Ctx, b: &mut DefBuilder, x: &[ExprId]) -> Result<ExprId> {
     let scaled = b.times_number(x[0], attr(ctx, "alpha", 1.0)?);
     let gate = b.op(Op::Sigmoid, &[scaled]);
     Ok(b.times(x[0], gate))
+}
+
+/// `swish(a) * b`.
+fn swiglu(ctx: &Ctx, b: &mut DefBuilder, x: &[ExprId]) -> Result<ExprId> {
+    let gated = swish(ctx, b, &x[..1])?;
+    let linear = x.get(1).ok_or_else(|| Error::model("input 1 is missing"))?;
+    Ok(b.times(gated, *linear))
 }
 
 /// `max(x, 0) + log(1 + e^-|x|)`, which does not overflow.

@@ -13,10 +13,10 @@ rows! {
     "Sub" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Sub, x));
     "Mul" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Mul, x));
     "Div" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Div, x));
-    "Mod" [10, 13], Number, Same, modulo;
+    "Mod" [10, 13, 28], Number, Same, modulo;
     "Pow" [1, 7, 12, 13, 15], Number, Same, pow;
     "PRelu" [7, 9, 16], Number, Same, prelu;
-    "BitShift" [11], Int, Same, shift;
+    "BitShift" [11, 28], Int, Same, shift;
     "BitwiseAnd" [18], Int, Same, |_, b, x| Ok(b.op(Op::And, x));
     "BitwiseOr" [18], Int, Same, |_, b, x| Ok(b.op(Op::Or, x));
     "BitwiseXor" [18], Int, Same, |_, b, x| Ok(b.op(Op::Xor, x));

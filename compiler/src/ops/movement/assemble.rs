@@ -15,8 +15,8 @@ pub const ROWS: &[Operator] = &[
     row("Split", &[1, 2, 11, 13, 18], infer_split, lower_split, "the parts must be constant"),
     row("Expand", &[8, 13], infer_expand, lower_expand, "the shape must be constant"),
     row("Tile", &[1, 6, 13], infer_tile, lower_tile, "the repeats must be constant"),
-    row("DepthToSpace", &[1, 11, 13], infer_to_space, lower_to_space, ""),
-    row("SpaceToDepth", &[1, 13], infer_to_depth, lower_to_depth, ""),
+    row("DepthToSpace", &[1, 11, 13, 28], infer_to_space, lower_to_space, ""),
+    row("SpaceToDepth", &[1, 13, 28], infer_to_depth, lower_to_depth, ""),
 ];
 
 fn permutation(ctx: &Ctx) -> Result<Vec<usize>> {
@@ -242,7 +242,12 @@ fn lower_to_depth(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let extents = [x.shape()[0], size, size, x.shape()[1], out.shape()[2], out.shape()[3]];
     let [n, i, j, c, h, w] = [0, 1, 2, 3, 4, 5].map(Affine::var);
     let b = size as i64;
-    let channel = c.plus_scaled(&i.scaled(b).plus(&j), x.shape()[1] as i64);
+    let in_block = i.scaled(b).plus(&j);
+    let channel = match ctx.attrs().str("mode", "DCR")? {
+        "DCR" => c.plus_scaled(&in_block, x.shape()[1] as i64),
+        "CRD" => in_block.plus_scaled(&c, b * b),
+        other => return Err(Error::model(format!("mode '{other}' is not known"))),
+    };
     let from = vec![n.clone(), c, i.plus_scaled(&h, b), j.plus_scaled(&w, b)];
     e.define_at("", &out, &extents, vec![n, channel, h, w], |d| d.load(x.id, &x.ty, from));
     Ok(())

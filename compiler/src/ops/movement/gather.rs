@@ -16,7 +16,7 @@ pub const ROWS: &[Operator] = &[
     row("Gather", &[1, 11, 13], infer_gather, lower_gather, ""),
     row("GatherElements", &[11, 13], infer_elements, lower_elements, ""),
     row("GatherND", &[11, 12, 13], infer_nd, lower_nd, ""),
-    row("ReverseSequence", &[10], infer_reverse, lower_reverse, ""),
+    row("ReverseSequence", &[10, 28], infer_reverse, lower_reverse, ""),
 ];
 
 /// Copies with constant indices are made of at most this many definitions.

@@ -19,7 +19,7 @@ pub const ROWS: &[Operator] = &[
     ),
     row("Range", &[11, 27], infer_range, lower_range, "start, limit and delta must be constant"),
     row("EyeLike", &[9, 22], infer_eye, lower_eye, ""),
-    row("OneHot", &[9, 11], infer_one_hot, lower_one_hot, "the depth must be constant"),
+    row("OneHot", &[9, 11, 28], infer_one_hot, lower_one_hot, "the depth must be constant"),
     row("Trilu", &[14], infer_trilu, lower_trilu, ""),
 ];
 

@@ -40,7 +40,7 @@ impl<E: Emit> Math<'_, E> {
         self.with_sign(r, a)
     }
 
-    /// Python's `%`.
+    /// Python's `%`; a zero has the sign of the divisor.
     pub(super) fn modulo(&mut self, a: E::Value, b: E::Value) -> E::Value {
         let r = self.rem(a, b);
         let zero = self.c(0.0);
@@ -49,7 +49,9 @@ impl<E: Emit> Math<'_, E> {
         let differ = self.e.op(Op::Xor, &[r_below, b_below]);
         let apply = self.and(not_zero, differ);
         let moved = self.add(r, b);
-        self.select(apply, moved, r)
+        let y = self.select(apply, moved, r);
+        let (is_zero, signed) = (self.eq(r, zero), self.with_sign(zero, b));
+        self.select(is_zero, signed, y)
     }
 }
 
