@@ -89,6 +89,12 @@ fn uses(index: &Index, var: u32) -> bool {
     matches!(index, Index::Affine(form) if form.coefficient(var) != 0)
 }
 
+/// What it costs to store a contraction's output lane by lane, in multiply-adds: little beside a
+/// reader that would load it lane by lane over and over.
+fn scattered(def: &Definition) -> u64 {
+    16 * def.vars[..def.axes].iter().map(|v| v.extent as u64).product::<u64>()
+}
+
 /// The dimension whose index takes in a variable.
 fn dim_of(index: &[Index], var: u32) -> Option<usize> {
     index.iter().position(|i| uses(i, var))
@@ -114,7 +120,7 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
             let out = axes.max_by_key(|&v| (!walks(index, v), def.vars[v as usize].extent));
             let Some(out) = out else { return };
             if let Some(d) = stored(out) {
-                votes[def.output.value as usize][d] += weight;
+                votes[def.output.value as usize][d] += scattered(def);
             }
             // Channels in: the reduction axis alone in its dimension, or the shared channel.
             let alone = |v: &u32| index.iter().any(|i| matches!(i, Index::Affine(f) if f.terms == [(*v, 1)]));
@@ -124,6 +130,15 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
             let inner = sum.and_then(|v| dim_of(index, v)).or_else(|| dim_of(index, out));
             if let Some(d) = inner {
                 votes[*value as usize][d] += weight;
+            }
+        }
+        (None, Some(_)) if product => {
+            // The factor that follows the innermost axis of the output is loaded as vectors.
+            let last = def.store.iter().rev().find_map(|f| f.terms.last().map(|t| t.0));
+            for (value, index) in &loads {
+                if let Some(d) = last.and_then(|v| dim_of(index, v)) {
+                    votes[*value as usize][d] += weight;
+                }
             }
         }
         _ => {
@@ -187,9 +202,7 @@ fn pass(def: &Definition, value: usize, index: &[Index], votes: &mut [Vec<u64>])
         }
         (None, Some(d)) => {
             let Index::Affine(form) = &index[d] else { return false };
-            let Some(var) = form.terms.iter().map(|t| t.0).find(|&v| (v as usize) < def.axes) else {
-                return false;
-            };
+            let &[(var, 1)] = form.terms.as_slice() else { return false };
             let Some(dim) = def.store.iter().position(|f| f.coefficient(var) != 0) else { return false };
             votes[output][dim] += 1;
             true
