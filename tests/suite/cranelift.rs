@@ -25,6 +25,9 @@ fn everywhere(name: &str, kernels: &[Kernel], fill: impl Fn(usize, &Param) -> Ve
         let fits = kernels.iter().filter(|k| target.fma || !k.fused);
         let cases: Vec<Case> = fits.map(|k| Case::new(k.clone(), &fill)).collect();
         check(name, &cases, &target, &|kernel| encode(kernel, &target));
+        if target.arch == lmc::target::Arch::X86_64 {
+            crate::wide::stores_agree(name, &cases, &target);
+        }
     }
 }
 

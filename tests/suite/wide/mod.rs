@@ -4,12 +4,14 @@
 mod execute;
 
 use crate::golden::check_folder;
+use crate::machine::Case;
 use execute::Side;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter, Mnemonic};
 use lmc::codegen::wide::{encode, supports};
+use lmc::error::Error;
 use lmc::target::{Target, resolve};
 use lmc::tile::random::{self, Vocabulary, differences, shrink};
-use lmc::tile::{Bin, Kernel, RegType, Value, interpret, parse, verify};
+use lmc::tile::{Bin, Kernel, RegType, Stmt, Value, interpret, parse, verify};
 
 /// The targets this machine can run.
 fn targets() -> Vec<Target> {
@@ -44,6 +46,45 @@ fn check(kernel: &Kernel, target: &Target) {
     if let Some(reason) = failure(kernel, target, 1) {
         panic!("{} on {}: {reason}", kernel.name, target.cpu);
     }
+}
+
+/// Compares each store of some kernels alone, as far as the encoder takes what it stores.
+pub fn stores_agree(name: &str, cases: &[Case], target: &Target) {
+    let mut taken = Vec::new();
+    for case in cases {
+        let alone = stores(&case.kernel).into_iter().filter(|k| supports(k, target).is_ok());
+        taken.extend(alone.map(|kernel| Case { kernel, inputs: case.inputs.clone() }));
+    }
+    if !taken.is_empty() {
+        crate::machine::check(name, &taken, target, &|kernel| encode(kernel, target).map_err(Error::bug));
+    }
+}
+
+/// One kernel per store of a straight kernel: the store, and what it needs.
+fn stores(kernel: &Kernel) -> Vec<Kernel> {
+    let text = kernel.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    let lines = &lines[lines.len() - 1 - kernel.body.len()..];
+    let registers = |text: &str| -> Vec<String> {
+        let names = text.split('%').skip(1);
+        names.map(|t| t.chars().take_while(char::is_ascii_digit).collect()).collect()
+    };
+    let is_store = |i: &usize| matches!(kernel.body[*i], Stmt::Store { .. });
+    let alone = |store: usize| {
+        let mut needed = registers(lines[store]);
+        let mut body = vec![kernel.body[store].clone()];
+        for i in (0..store).rev().filter(|i| !is_store(i)) {
+            let assigned = registers(lines[i]);
+            if let Some(value) = lines[i].split_once('=').filter(|_| needed.contains(&assigned[0])) {
+                needed.retain(|n| *n != assigned[0]);
+                needed.extend(registers(value.1));
+                body.insert(0, kernel.body[i].clone());
+            }
+        }
+        Kernel { body, ..kernel.clone() }
+    };
+    let straight = kernel.vars.is_empty();
+    (0..kernel.body.len()).filter(|i| straight && is_store(i)).map(alone).collect()
 }
 
 /// A register tile of a matrix product over packed operands: `c[m, n] += a[k, m] * b[k, n]`, with
