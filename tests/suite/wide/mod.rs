@@ -176,7 +176,7 @@ fn taken(_: RegType, value: &Value) -> bool {
     !matches!(value, Value::Bin(Bin::DivS | Bin::DivU | Bin::RemS | Bin::RemU, ..))
 }
 
-/// Random kernels; `LMC_RANDOM_KERNELS` says how many.
+/// Random kernels of vectors, all of which are taken; `LMC_RANDOM_KERNELS` says how many.
 #[test]
 fn random_kernels() {
     let count = std::env::var("LMC_RANDOM_KERNELS").ok().and_then(|n| n.parse().ok());
@@ -185,11 +185,30 @@ fn random_kernels() {
         for seed in 0..count.unwrap_or(100) {
             let kernel = random::kernel(seed, &words);
             supports(&kernel, &target).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-            if let Some(reason) = failure(&kernel, &target, seed) {
-                let small = shrink(&kernel, &|k| failure(k, &target, seed).is_some());
-                let smaller = failure(&small, &target, seed);
-                panic!("seed {seed} on {}: {reason}; shrunk: {smaller:?}\n{small}", target.cpu);
-            }
+            agrees(&kernel, &target, seed);
         }
+    }
+}
+
+/// Random kernels with branches, endless loops, errors, computed addresses and 64-bit lanes, as far as
+/// they are taken.
+#[test]
+fn random_kernels_with_control_flow() {
+    let count = std::env::var("LMC_RANDOM_KERNELS").ok().and_then(|n| n.parse().ok());
+    for target in targets() {
+        let words = Vocabulary { accept: &taken, ..Vocabulary::scalars() };
+        let kernels = (0..2 * count.unwrap_or(100)).map(|seed| (seed, random::kernel(seed, &words)));
+        let kernels: Vec<_> = kernels.filter(|(_, k)| supports(k, &target).is_ok()).collect();
+        assert!(!kernels.is_empty());
+        kernels.iter().for_each(|(seed, kernel)| agrees(kernel, &target, *seed));
+    }
+}
+
+/// Fails with a small kernel where the code and the interpreter differ.
+fn agrees(kernel: &Kernel, target: &Target, seed: u64) {
+    if let Some(reason) = failure(kernel, target, seed) {
+        let small = shrink(kernel, &|k| failure(k, target, seed).is_some());
+        let smaller = failure(&small, target, seed);
+        panic!("seed {seed} on {}: {reason}; shrunk: {smaller:?}\n{small}", target.cpu);
     }
 }

@@ -4,7 +4,10 @@ use super::Result;
 use super::inst::{Arg, VReg};
 use super::rows::Op;
 use super::select::Select;
-use crate::tile::{Convert, Lane, Reg};
+use crate::tile::{Bin, Convert, Lane, Reg, Un, Value};
+
+/// How far values are followed to learn what they are.
+const MOST_STEPS: u32 = 12;
 
 impl Select<'_> {
     /// Translates a conversion.
@@ -16,7 +19,7 @@ impl Select<'_> {
         let op = match (convert, from, to) {
             (Convert::Bits, ..) => Op::Movaps,
             (Convert::FloatToInt, Lane::F32, Lane::I32) => {
-                self.float_to_int(dst, src, width);
+                self.float_to_int(dst, src, width, a);
                 return Ok(());
             }
             (Convert::FloatToUint, Lane::F32, Lane::I32) => {
@@ -64,24 +67,77 @@ impl Select<'_> {
     }
 
     /// The instruction gives the smallest integer for what does not fit: NaN becomes 0, and what is
-    /// too large the largest.
-    fn float_to_int(&mut self, dst: VReg, src: VReg, width: usize) {
-        let limit = self.splat(u64::from(2147483648f32.to_bits()), 4, width);
+    /// too large the largest, unless that is known not to occur.
+    fn float_to_int(&mut self, dst: VReg, src: VReg, width: usize, a: Reg) {
+        let (fits, number) = (self.fits_int(a, 0), self.is_number(a, 0));
+        let limit = u64::from(2147483648f32.to_bits());
         let (ordered, at_least) = (Arg::Imm(7), Arg::Imm(0x1d));
         if self.isa.masks {
-            let number = self.def(Op::KCmpps, width, &[src.into(), src.into(), ordered]);
-            let large = self.def(Op::KCmpps, width, &[src.into(), limit.into(), at_least]);
-            let cut = self.f.reg(super::inst::Class::Vector);
-            self.masked(Op::Cvttps2dq, width, &[cut.into(), src.into()], Some(number), false);
-            let most = self.splat(0x7fff_ffff, 4, width);
-            self.masked(Op::KBlend32, width, &[dst.into(), cut.into(), most.into()], Some(large), false);
+            let number = (!number).then(|| self.def(Op::KCmpps, width, &[src.into(), src.into(), ordered]));
+            let cut = if fits { dst } else { self.f.reg(super::inst::Class::Vector) };
+            self.masked(Op::Cvttps2dq, width, &[cut.into(), src.into()], number, false);
+            if !fits {
+                let limit = self.splat(limit, 4, width);
+                let large = self.def(Op::KCmpps, width, &[src.into(), limit.into(), at_least]);
+                let most = self.splat(0x7fff_ffff, 4, width);
+                self.masked(Op::KBlend32, width, &[dst.into(), cut.into(), most.into()], Some(large), false);
+            }
             return;
         }
+        let mut cut = self.def(Op::Cvttps2dq, width, &[src.into()]);
+        if !fits {
+            let limit = self.splat(limit, 4, width);
+            let large = self.def(Op::Cmpps, width, &[src.into(), limit.into(), at_least]);
+            cut = self.def(Op::Pxor, width, &[cut.into(), large.into()]);
+        }
+        if number {
+            return self.op(Op::Movaps, width, &[dst.into(), cut.into()]);
+        }
         let number = self.def(Op::Cmpps, width, &[src.into(), src.into(), ordered]);
-        let large = self.def(Op::Cmpps, width, &[src.into(), limit.into(), at_least]);
-        let cut = self.def(Op::Cvttps2dq, width, &[src.into()]);
-        let cut = self.def(Op::Pxor, width, &[cut.into(), large.into()]);
         self.op(Op::Pand, width, &[dst.into(), cut.into(), number.into()]);
+    }
+
+    /// The operation that a register is the only result of, with comparison and selection joined.
+    fn extreme_of(&self, r: Reg) -> Option<(Bin, Reg, Reg)> {
+        match self.single(r)? {
+            Value::Bin(bin @ (Bin::Min | Bin::Max), a, b) => Some((*bin, *a, *b)),
+            Value::Select(m, a, b) => Some((self.extreme(*m, *a, *b)?, *a, *b)),
+            _ => None,
+        }
+    }
+
+    /// Whether a float is known to be below 2^31, or NaN.
+    fn fits_int(&self, r: Reg, steps: u32) -> bool {
+        let fits = |r: Reg| self.fits_int(r, steps + 1);
+        let both = |r: Reg| fits(r) && self.is_number(r, steps + 1);
+        if steps > MOST_STEPS {
+            return false;
+        }
+        match (self.extreme_of(r), self.single(r)) {
+            // A NaN gives the second operand.
+            (Some((Bin::Min, a, b)), _) => both(a) || both(b) || (fits(a) && fits(b)),
+            (Some((_, a, b)), _) => fits(a) && fits(b),
+            (_, Some(Value::Const(bits))) => f32::from_bits(*bits as u32) < 2147483648f32,
+            (_, Some(Value::Un(Un::Round | Un::Floor | Un::Ceil | Un::Trunc, a))) => fits(*a),
+            (_, Some(Value::Copy(a) | Value::Splat(a))) => fits(*a),
+            _ => false,
+        }
+    }
+
+    /// Whether a float is known not to be NaN.
+    fn is_number(&self, r: Reg, steps: u32) -> bool {
+        let number = |r: Reg| self.is_number(r, steps + 1);
+        if steps > MOST_STEPS {
+            return false;
+        }
+        match (self.extreme_of(r), self.single(r)) {
+            (Some((_, _, b)), _) => number(b),
+            (_, Some(Value::Const(bits))) => !f32::from_bits(*bits as u32).is_nan(),
+            (_, Some(Value::Un(Un::Round | Un::Floor | Un::Ceil | Un::Trunc, a))) => number(*a),
+            (_, Some(Value::Copy(a) | Value::Splat(a))) => number(*a),
+            (_, Some(Value::Convert(Convert::IntToFloat | Convert::UintToFloat, _))) => true,
+            _ => false,
+        }
     }
 
     /// NaN and negatives become 0 first: `max` gives its second operand for NaN.

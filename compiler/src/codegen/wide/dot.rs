@@ -67,8 +67,17 @@ impl Select<'_> {
         self.op(Op::Paddd, width, &[dst.into(), sum.into(), odd.into()]);
     }
 
-    /// The even and the odd bytes of a register as 16-bit numbers.
+    /// The even and the odd bytes of a register as 16-bit numbers, once for each value.
     fn words(&mut self, src: VReg, signed: bool, width: usize) -> (VReg, VReg) {
+        if let Some(&known) = self.words.get(&(src, signed)) {
+            return known;
+        }
+        let halves = self.new_words(src, signed, width);
+        self.words.insert((src, signed), halves);
+        halves
+    }
+
+    fn new_words(&mut self, src: VReg, signed: bool, width: usize) -> (VReg, VReg) {
         let eight = Arg::Imm(8);
         if !signed {
             let low = self.splat(0x00ff_00ff, 4, width);

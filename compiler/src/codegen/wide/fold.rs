@@ -56,6 +56,24 @@ pub fn replace(inst: &Inst, reg: VReg, mem: Mem, size: usize) -> Option<Inst> {
     Some(replaced)
 }
 
+/// Leaves out what computes registers that nothing reads.
+pub fn drop_unused(f: &mut Function) {
+    loop {
+        let mut read = vec![false; f.regs.len()];
+        f.insts.iter().for_each(|i| i.visit(|r, reads, _| read[r as usize] |= reads));
+        let count = f.insts.len();
+        f.insts.retain(|inst| match inst.args.first() {
+            Some(Arg::Reg(r)) if !inst.is_control() && inst.op.operands()[0].written => {
+                read[*r as usize] || f.regs[*r as usize].class == Class::Gpr
+            }
+            _ => true,
+        });
+        if f.insts.len() == count {
+            return;
+        }
+    }
+}
+
 /// Folds what can be folded.
 pub fn fold(f: &mut Function, broadcasts: bool) {
     let mut counts = vec![(0usize, 0usize); f.regs.len()];

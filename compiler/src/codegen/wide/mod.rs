@@ -4,17 +4,19 @@
 //! FMA and for AVX-512, as position-independent bytes with their constants behind them. What it
 //! does not take ([`supports`] says why), Cranelift does.
 //!
-//! The order of statements is the kernel's. What is added: running pointers and counters (`select`,
+//! The order of statements is the kernel's. What is added: running pointers and counters (`loops`,
 //! `pointer`), loads as memory operands (`fold`), registers (`live`, `allocate`, `spill`), encodings
 //! (`emit`).
 
 mod allocate;
+mod control;
 mod convert;
 mod dot;
 mod emit;
 mod fold;
 mod inst;
 mod live;
+mod loops;
 mod memory;
 mod pointer;
 mod pool;
@@ -86,6 +88,7 @@ pub fn supports(kernel: &Kernel, target: &Target) -> std::result::Result<(), Str
 /// The machine code of a kernel: `int32_t kernel(const void *const *args)`, System V.
 pub fn encode(kernel: &Kernel, target: &Target) -> std::result::Result<Code, String> {
     let (mut function, isa) = select(kernel, target)?;
+    fold::drop_unused(&mut function);
     fold::fold(&mut function, isa.masks);
     let numbers = allocate::allocate(&mut function, isa)?;
     emit::emit(&function, &numbers, isa)

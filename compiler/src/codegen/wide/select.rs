@@ -1,15 +1,13 @@
-//! Statements and loops to instructions; values are in `value` and `memory`.
+//! A kernel to instructions on virtual registers: the state, constants, operands.
 //!
-//! Loops with constant bounds count down, and those of one iteration disappear. Pointers run: see
-//! `pointer`. Between what a pointer holds and what it would hold without loops there is a known
-//! distance (`ahead`), so that returning a pointer to a row's start and moving it to the next row is
-//! one addition.
+//! Statements and loops are in `loops`, branches in `control`, values in `value`, `convert`, `dot`,
+//! `reduce`, and accesses in `memory`.
 
+use super::control::Exit;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
-use super::pointer::{Around, Groups, LoopId, needs_value};
+use super::pointer::{Around, Groups};
 use super::rows::Op;
 use super::{Isa, Result};
-use crate::base::{Affine, Bound};
 use crate::tile::{Addr, Kernel, Lane, LoopVar, Reg, Stmt, Value};
 use std::collections::HashMap;
 
@@ -36,8 +34,14 @@ pub struct Select<'a> {
     /// Values of the loop variables: a register, or a constant in a loop of one iteration.
     pub(super) vars: HashMap<LoopVar, VarValue>,
     regs: Vec<Option<VReg>>,
-    /// Registers assigned once, to a constant.
-    pub(super) constant_regs: Vec<Option<u64>>,
+    /// The values of registers assigned in one place.
+    single: Vec<Option<&'a Value>>,
+    /// The 16-bit halves of registers of bytes, see `dot`.
+    pub(super) words: HashMap<(VReg, bool), (VReg, VReg)>,
+    /// The loop of loops around, innermost last, see `control`.
+    pub(super) exits: Vec<Exit>,
+    /// Labels that return an error code.
+    pub(super) failures: Vec<(i64, i32)>,
     constants: Constants,
     masks: HashMap<u32, VReg>,
     args: VReg,
@@ -66,12 +70,12 @@ pub fn vector_bytes(bytes: usize) -> usize {
     bytes.next_power_of_two().max(16)
 }
 
-fn constant_regs(kernel: &Kernel) -> Vec<Option<u64>> {
-    fn walk(body: &[Stmt], defs: &mut [Vec<Option<u64>>]) {
+/// The value of each register that is assigned in one place only.
+fn single_values(kernel: &Kernel) -> Vec<Option<&Value>> {
+    fn walk<'a>(body: &'a [Stmt], defs: &mut [Vec<&'a Value>]) {
         for stmt in body {
             match stmt {
-                Stmt::Let(r, Value::Const(bits)) => defs[*r as usize].push(Some(*bits)),
-                Stmt::Let(r, _) => defs[*r as usize].push(None),
+                Stmt::Let(r, value) => defs[*r as usize].push(value),
                 Stmt::For { body, .. } | Stmt::Loop { body } => walk(body, defs),
                 Stmt::If { then, otherwise, .. } => {
                     walk(then, defs);
@@ -83,7 +87,7 @@ fn constant_regs(kernel: &Kernel) -> Vec<Option<u64>> {
     }
     let mut defs = vec![Vec::new(); kernel.regs.len()];
     walk(&kernel.body, &mut defs);
-    defs.iter().map(|d| if let [one] = d[..] { one } else { None }).collect()
+    defs.iter().map(|d| if let [one] = d[..] { Some(one) } else { None }).collect()
 }
 
 impl<'a> Select<'a> {
@@ -102,7 +106,10 @@ impl<'a> Select<'a> {
             around: Vec::new(),
             vars: HashMap::new(),
             regs: vec![None; kernel.regs.len()],
-            constant_regs: constant_regs(kernel),
+            single: single_values(kernel),
+            words: HashMap::new(),
+            exits: Vec::new(),
+            failures: Vec::new(),
             constants: HashMap::new(),
             masks: HashMap::new(),
             args,
@@ -113,6 +120,7 @@ impl<'a> Select<'a> {
             select.stmt(stmt)?;
         }
         select.op(Op::Ret, 16, &[Arg::Imm(0)]);
+        select.failures();
         select.prelude();
         Ok(select.f)
     }
@@ -239,9 +247,29 @@ impl<'a> Select<'a> {
         reg
     }
 
+    /// The value of a register, where it has only one.
+    pub(super) fn single(&self, r: Reg) -> Option<&'a Value> {
+        self.single[r as usize]
+    }
+
+    /// The bits of a register that is always one constant.
+    pub(super) fn constant_reg(&self, r: Reg) -> Option<u64> {
+        match self.single(r) {
+            Some(Value::Const(bits)) => Some(*bits),
+            _ => None,
+        }
+    }
+
+    /// Forgets what was derived from a register's last value.
+    pub(super) fn assigned(&mut self, r: Reg) {
+        if let Some(reg) = self.regs[r as usize] {
+            self.words.retain(|key, _| key.0 != reg);
+        }
+    }
+
     /// The virtual register of a kernel's register, to be read.
     pub(super) fn source(&mut self, r: Reg) -> VReg {
-        match self.constant_regs[r as usize] {
+        match self.constant_reg(r) {
             Some(bits) if !self.in_mask(r) => {
                 let (bits, element) = self.constant_bits(r, bits);
                 self.splat(bits, element, self.width(r))
@@ -275,209 +303,5 @@ impl<'a> Select<'a> {
             }
         };
         Ok(Mem { index, disp, ..Mem::at(base) })
-    }
-
-    fn block(&mut self, body: &[Stmt]) -> Result<()> {
-        body.iter().try_for_each(|stmt| self.stmt(stmt))
-    }
-
-    fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
-        match stmt {
-            Stmt::Let(r, Value::Const(_))
-                if self.constant_regs[*r as usize].is_some() && !self.in_mask(*r) =>
-            {
-                Ok(())
-            }
-            Stmt::Let(r, value) => self.value(*r, value),
-            Stmt::Store { addr, stride, src } => self.store(addr, *stride, *src),
-            Stmt::For { var, lo, hi, step, body } => {
-                match (self.fixed(lo, i64::max), self.fixed(hi, i64::min)) {
-                    (Some(lo), Some(hi)) => self.counted(stmt, *var, lo, hi, *step, body),
-                    _ => self.bounded(stmt, *var, (lo, hi), *step, body),
-                }
-            }
-            _ => Err("the wide encoder was given control flow it does not take".to_string()),
-        }
-    }
-
-    /// The value of a bound, where known.
-    fn fixed(&self, bound: &Bound, join: fn(i64, i64) -> i64) -> Option<i64> {
-        let form = |a: &Affine| {
-            a.terms.iter().try_fold(a.base, |sum, (v, c)| match self.vars.get(v) {
-                Some(VarValue::Constant(value)) => Some(sum + c * value),
-                _ => None,
-            })
-        };
-        bound.0.iter().map(form).reduce(|a, b| Some(join(a?, b?)))?
-    }
-
-    /// Moves a pointer.
-    fn advance(&mut self, group: usize, bytes: i64) -> Result<()> {
-        let reg = self.pointers[group].reg.expect("pointers are loaded before the statement");
-        if i32::try_from(bytes).is_err() {
-            return Err("a pointer moves more than 2 GiB".to_string());
-        }
-        if bytes != 0 {
-            self.op(Op::AddImm, 16, &[reg.into(), Arg::Imm(bytes)]);
-        }
-        self.pointers[group].ahead += bytes;
-        Ok(())
-    }
-
-    /// Groups used inside a loop, with their moves in it.
-    fn moving(&self, id: LoopId) -> Vec<(usize, i64)> {
-        let groups = self.groups.0.iter().enumerate();
-        groups.filter_map(|(g, group)| Some((g, *group.moves.get(&id)?))).collect()
-    }
-
-    /// A loop whose bounds are known.
-    fn counted(&mut self, id: &Stmt, var: LoopVar, lo: i64, hi: i64, step: i64, body: &[Stmt]) -> Result<()> {
-        let trips = if hi > lo { (hi - lo + step - 1) / step } else { 0 };
-        if trips == 0 {
-            return Ok(());
-        }
-        let moving = self.moving(id);
-        moving.iter().for_each(|&(g, m)| self.pointers[g].ahead -= m * lo);
-        self.around.push((id, var));
-        if trips == 1 {
-            let outer = self.vars.insert(var, VarValue::Constant(lo));
-            self.block(body)?;
-            self.vars.remove(&var);
-            outer.map(|o| self.vars.insert(var, o));
-            moving.iter().for_each(|&(g, m)| self.pointers[g].ahead += m * lo);
-        } else {
-            let up = needs_value(body, var);
-            let counter = self.def(Op::MovImm, 16, &[Arg::Imm(if up { lo } else { trips })]);
-            self.vars.insert(var, VarValue::Reg(counter));
-            self.bias(id, &moving)?;
-            let entry = self.pointers.clone();
-            let top = self.loop_top();
-            self.block(body)?;
-            for &(g, m) in &moving {
-                self.advance(g, entry[g].ahead + m * step - self.pointers[g].ahead)?;
-            }
-            if up {
-                self.op(Op::AddImm, 16, &[counter.into(), Arg::Imm(step)]);
-                self.op(Op::CmpImm, 16, &[counter.into(), Arg::Imm(lo + trips * step)]);
-            } else {
-                self.op(Op::Dec, 16, &[counter.into()]);
-            }
-            self.op(Op::Jne, 16, &[Arg::Imm(top)]);
-            self.depth -= 1;
-            moving
-                .iter()
-                .for_each(|&(g, m)| self.pointers[g].ahead = entry[g].ahead + m * (lo + trips * step));
-            self.vars.remove(&var);
-        }
-        self.around.pop();
-        Ok(())
-    }
-
-    fn loop_top(&mut self) -> i64 {
-        let top = self.f.label();
-        self.depth += 1;
-        self.op(Op::Label, 16, &[Arg::Imm(top)]);
-        top
-    }
-
-    /// Moves pointers before an innermost loop so that most displacements fit one byte.
-    fn bias(&mut self, id: LoopId, moving: &[(usize, i64)]) -> Result<()> {
-        for &(g, _) in moving {
-            let Some(distances) = self.groups.0[g].distances.get(&Some(id)) else { continue };
-            let long = |shift: i64| {
-                let disp = |d: &&i64| self.isa.long_displacement(*d - self.pointers[g].ahead - shift);
-                distances.iter().filter(disp).count()
-            };
-            let low = distances.iter().min().expect("a group has accesses") - self.pointers[g].ahead;
-            let best = [0, low + 128, low].into_iter().min_by_key(|&shift| long(shift)).unwrap_or(0);
-            if long(0) >= long(best) + 4 {
-                self.advance(g, best)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A loop whose bounds depend on variables outside it.
-    fn bounded(
-        &mut self,
-        id: &Stmt,
-        var: LoopVar,
-        bounds: (&Bound, &Bound),
-        step: i64,
-        body: &[Stmt],
-    ) -> Result<()> {
-        let counter = self.bound(bounds.0, Op::CmovG)?;
-        let end = self.bound(bounds.1, Op::CmovL)?;
-        let skip = self.f.label();
-        self.op(Op::Cmp, 16, &[counter.into(), end.into()]);
-        self.op(Op::Jge, 16, &[Arg::Imm(skip)]);
-        let outside = self.pointers.clone();
-        let moving = self.moving(id);
-        for &(g, m) in moving.iter().filter(|(_, m)| *m != 0) {
-            let reg = self.scaled_sum(self.pointers[g].reg, counter, m)?;
-            self.pointers[g].reg = Some(reg);
-        }
-        self.around.push((id, var));
-        let outer = self.vars.insert(var, VarValue::Reg(counter));
-        let entry = self.pointers.clone();
-        let top = self.loop_top();
-        self.block(body)?;
-        for &(g, m) in &moving {
-            self.advance(g, entry[g].ahead + m * step - self.pointers[g].ahead)?;
-        }
-        self.op(Op::AddImm, 16, &[counter.into(), Arg::Imm(step)]);
-        self.op(Op::Cmp, 16, &[counter.into(), end.into()]);
-        self.op(Op::Jl, 16, &[Arg::Imm(top)]);
-        self.depth -= 1;
-        self.op(Op::Label, 16, &[Arg::Imm(skip)]);
-        self.around.pop();
-        self.vars.remove(&var);
-        outer.map(|o| self.vars.insert(var, o));
-        self.pointers = outside;
-        Ok(())
-    }
-
-    /// A bound in a register: the largest or smallest of its forms.
-    fn bound(&mut self, bound: &Bound, join: Op) -> Result<VReg> {
-        let first = self.affine(&bound.0[0])?;
-        for form in &bound.0[1..] {
-            let other = self.affine(form)?;
-            self.op(Op::Cmp, 16, &[other.into(), first.into()]);
-            self.op(join, 16, &[first.into(), other.into()]);
-        }
-        Ok(first)
-    }
-
-    /// `base + factor * value`, in a new register.
-    fn scaled_sum(&mut self, base: Option<VReg>, value: VReg, factor: i64) -> Result<VReg> {
-        let base = base.expect("pointers are loaded before the statement");
-        if matches!(factor, 1 | 2 | 4 | 8) {
-            let mem = Mem { index: Some((value, factor as u32)), ..Mem::at(Base::Reg(base)) };
-            return Ok(self.def(Op::Lea, 16, &[mem.into()]));
-        }
-        if i32::try_from(factor).is_err() {
-            return Err("a pointer moves more than 2 GiB".to_string());
-        }
-        let product = self.def(Op::ImulImm, 16, &[value.into(), Arg::Imm(factor)]);
-        self.op(Op::Add, 16, &[product.into(), base.into()]);
-        Ok(product)
-    }
-
-    /// An affine form in a new register.
-    pub(super) fn affine(&mut self, form: &Affine) -> Result<VReg> {
-        let mut base = form.base;
-        let mut terms = Vec::new();
-        for &(var, factor) in &form.terms {
-            match self.vars.get(&var) {
-                Some(VarValue::Constant(value)) => base += factor * value,
-                Some(&VarValue::Reg(reg)) => terms.push((reg, factor)),
-                None => return Err("a loop variable is used outside its loop".to_string()),
-            }
-        }
-        let mut sum = self.def(Op::MovImm, 16, &[Arg::Imm(base)]);
-        for (reg, factor) in terms {
-            sum = self.scaled_sum(Some(sum), reg, factor)?;
-        }
-        Ok(sum)
     }
 }

@@ -46,7 +46,10 @@ impl Select<'_> {
             Value::Mla(acc, a, b) => self.multiply_add(r, *acc, *a, *b)?,
             Value::Dot(dot, acc, a, b) => self.dot(r, *dot, *acc, *a, *b),
             Value::Cmp(cmp, a, b) => self.compare(r, *cmp, *a, *b),
-            Value::Select(m, a, b) => self.select(r, *m, *a, *b),
+            Value::Select(m, a, b) => match self.extreme(*m, *a, *b) {
+                Some(bin) => self.binary(r, bin, *a, *b)?,
+                None => self.select(r, *m, *a, *b),
+            },
             Value::Convert(convert, a) => self.convert(r, *convert, *a)?,
             Value::Splat(a) => self.broadcast(r, *a, 0),
             Value::Broadcast(a, lane) => self.broadcast(r, *a, *lane),
@@ -135,7 +138,7 @@ impl Select<'_> {
 
     fn binary(&mut self, r: Reg, bin: Bin, a: Reg, b: Reg) -> Result<()> {
         let (dst, width, lane) = (self.target(r), self.width(r), self.ty(r).lane);
-        if let (Bin::Shl | Bin::ShrS | Bin::ShrU, Some(count)) = (bin, self.constant_regs[b as usize]) {
+        if let (Bin::Shl | Bin::ShrS | Bin::ShrU, Some(count)) = (bin, self.constant_reg(b)) {
             return self.shift(r, bin, a, count);
         }
         let (x, y) = (self.source(a), self.source(b));
@@ -319,6 +322,20 @@ impl Select<'_> {
         let opposite = self.def(op, width, &[x.into(), y.into()]);
         let ones = self.splat(u64::MAX, size, width);
         self.op(Op::Pxor, width, &[dst.into(), opposite.into(), ones.into()]);
+    }
+
+    /// The minimum or maximum that `m ? a : b` is, where it is one.
+    pub(super) fn extreme(&self, m: Reg, a: Reg, b: Reg) -> Option<Bin> {
+        let unchanged = self.single(a).is_some() && self.single(b).is_some();
+        let float = matches!(self.ty(a).lane, Lane::F32 | Lane::F64);
+        match self.single(m)? {
+            Value::Cmp(cmp, x, y) if unchanged && float && (*x, *y) == (a, b) => match cmp {
+                Cmp::Lt => Some(Bin::Min),
+                Cmp::Gt => Some(Bin::Max),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     fn select(&mut self, r: Reg, m: Reg, a: Reg, b: Reg) {
