@@ -190,9 +190,12 @@ impl Nest<'_> {
 
     fn packed_address(&self, operand: u32, point: &Point) -> Option<Affine> {
         let packing = self.packings.iter().find(|p| p.operand == operand)?;
-        let vector = self.vector_axis()?;
-        let segment = self.current[vector as usize]?;
-        Some(packing.address(point.place, &self.place[vector as usize], &segment, point.chunk))
+        let whole = (Affine::constant(0), packing.whole());
+        let (base, segment) = match self.vector_axis() {
+            Some(v) => (self.place[v as usize].clone(), self.current[v as usize]?),
+            None => whole,
+        };
+        Some(packing.address(point.place, &base, &segment, point.chunk))
     }
 
     /// Evaluates an expression at a point.

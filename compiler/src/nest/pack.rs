@@ -18,7 +18,8 @@ pub struct Packing {
     outer: Vec<(u32, usize)>,
     /// Reduction variables, outermost first, with their extents.
     reduce: Vec<(u32, usize)>,
-    vector: u32,
+    /// The axis whose neighbours fill lanes; none where the reduction does.
+    vector: Option<u32>,
     regions: Vec<Region>,
     /// Neighbours along the innermost reduction axis that lie together in a lane.
     group: usize,
@@ -37,11 +38,17 @@ impl Packing {
     /// The packing of an operand under a schedule; `None` where it would not help: the operand
     /// does not follow the vector axis, or is read in two ways.
     pub fn new(linear: &Linear, schedule: &Schedule, operand: u32, segments: &[Segment]) -> Option<Packing> {
-        let Vector::Axis { var: vector, lanes } = schedule.vector else { return None };
         let source = single_load(linear, operand)?;
-        if source.coefficient(vector) == 0 {
+        let (vector, lanes, follows) = match schedule.vector {
+            Vector::Axis { var, lanes } => (Some(var), lanes, source.coefficient(var) != 0),
+            Vector::Reduction { var, .. } => (None, 1, source.coefficient(var) != 0),
+            Vector::None => return None,
+        };
+        if !follows {
             return None;
         }
+        let whole = [Segment { start: 0, points: 1, count: 1, border: false }];
+        let segments = if vector.is_some() { segments } else { &whole };
         let reduce: Vec<(u32, usize)> = (schedule.reduce.iter().map(|r| r.var))
             .filter(|&v| source.coefficient(v) != 0)
             .map(|v| (v, linear.extent(v)))
@@ -49,7 +56,7 @@ impl Packing {
         // What the reduction does not run over (a bias) is no factor of the products of bytes.
         let group = if schedule.dot && !reduce.is_empty() { 4 } else { 1 };
         let depth = depth(&reduce, group);
-        let outer_vars = schedule.order.iter().filter(|&&v| v != vector && source.coefficient(v) != 0);
+        let outer_vars = schedule.order.iter().filter(|&&v| Some(v) != vector && source.coefficient(v) != 0);
         let mut outer: Vec<(u32, usize)> = outer_vars.map(|&v| (v, 0)).collect();
         let (mut regions, mut per_point) = (Vec::new(), 0);
         for segment in segments {
@@ -63,6 +70,11 @@ impl Packing {
             elems *= linear.extent(*var);
         }
         Some(Packing { operand, source, outer, reduce, vector, regions, group, elems })
+    }
+
+    /// The first segment of the vector axis.
+    pub fn whole(&self) -> Segment {
+        self.regions[0].segment
     }
 
     /// The packed address of the vector at a point: `base` are the places of the variables at the
@@ -103,7 +115,7 @@ impl Packing {
         let outer: Vec<(u32, usize)> = self.outer.iter().map(|&(v, _)| (v, linear.extent(v))).collect();
         for_each_point(&self.source, &outer, self.source.base, &mut |from| {
             for region in &self.regions {
-                let step = self.source.coefficient(self.vector);
+                let step = self.vector.map_or(0, |v| self.source.coefficient(v));
                 for tile in 0..region.segment.count {
                     let first = region.segment.start + tile * region.segment.points;
                     let from = from + step * first as i64;

@@ -239,6 +239,15 @@ fn matrix_products_agree_with_the_naive_loops() {
     }
 }
 
+/// One output channel: the sum over input channels fills the lanes, and the weights, whose channels
+/// lie apart, are packed.
+#[test]
+fn single_outputs_agree_with_the_naive_loops() {
+    check(&conv((40, 1), (6, 7), 1, 1, 1), &[false, true, true], true);
+    check(&conv((19, 1), (6, 7), 3, 1, 1), &[false, true, true], true);
+    check(&matmul(9, 1, 70), &[false, true], false);
+}
+
 #[test]
 fn folds_over_lanes_and_windows_agree_with_the_naive_loops() {
     check(&row_max(3, 103), &[false], false);

@@ -134,12 +134,13 @@ fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
         Some((folded * inner * f64::from(linear.fold.is_some()) + outer + store) / filled)
     };
     let axes = linear.axes().filter_map(|v| Some((cost(v)?, Vector::Axis { var: v, lanes })));
+    let product = factors(linear).is_some();
     let reductions = linear.reductions().filter_map(|v| {
         let plain =
             |l: &&Node| matches!(l, Node::Load { guards, .. } if guards.is_empty()) && follows(linear, l, v);
         let fits = body.iter().all(plain) && linear.extent(v) >= 4 && lane_fold(linear);
         let filled = linear.extent(v) as f64 / linear.extent(v).div_ceil(lanes) as f64;
-        let inner: f64 = body.iter().map(|l| load_cost(linear, l, v, lanes, false)).sum::<f64>() + 0.5;
+        let inner: f64 = body.iter().map(|l| load_cost(linear, l, v, lanes, product)).sum::<f64>() + 0.5;
         fits.then_some((folded * inner / filled + 12.0, Vector::Reduction { var: v, lanes }))
     });
     let scalar =
@@ -162,7 +163,13 @@ fn over_lanes(linear: &Linear, vector: Vector, var: u32, lanes: usize) -> Schedu
     let mut reduce: Vec<ReduceStep> =
         linear.reductions().filter(|&v| v != var).map(|var| ReduceStep { var, unroll: 1 }).collect();
     reduce.push(ReduceStep { var, unroll: chains });
-    Schedule { vector, reduce, ..Schedule::naive(linear) }
+    let scattered = |n: &Node| match n {
+        Node::Load { operand, addr, .. } if addr.coefficient(var) > 1 => Some(*operand),
+        _ => None,
+    };
+    let factors = factors(linear).map(|(a, b)| [scattered(a), scattered(b)]).into_iter().flatten().flatten();
+    let pack = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
+    Schedule { vector, reduce, pack, ..Schedule::naive(linear) }
 }
 
 /// The two factors of a sum of products.
