@@ -5,10 +5,10 @@ use super::{Arg, Base, Constant, Interface, Program, Step};
 use crate::base::{TensorType, abi};
 use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, ValueId};
 use crate::error::{Error, Result};
-use crate::nest::nest;
+use crate::nest::{Nested, nest};
 use crate::scalar::{Fold, Op};
-use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear, Node};
+use crate::schedule::{self, choose::choose};
 use crate::target::Target;
 use crate::tile::Kernel;
 use std::collections::HashMap;
@@ -202,8 +202,7 @@ impl Planner<'_> {
         let constant: Vec<bool> =
             def.operands.iter().map(|o| values[o.value as usize].constant.is_some()).collect();
         let linear = Linear::new(def, &layouts, &constant, self.layout(def.output.value));
-        let schedule = choose(&linear, self.request.target);
-        let nested = nest(&linear, &schedule, self.request.target.fma, abi::ERR_INDEX)?;
+        let nested = self.kernel(&linear)?;
         self.macs += multiply_adds(def);
         self.share(def, &linear, dying);
         let mut args = Vec::new();
@@ -220,6 +219,13 @@ impl Planner<'_> {
         }
         args.push(self.place(def.output.value));
         Ok(Some(self.call(nested.kernel, args)))
+    }
+
+    /// The kernel of a definition under the schedule chosen for the target.
+    fn kernel(&self, linear: &Linear) -> Result<Nested> {
+        let schedule = choose(linear, self.request.target);
+        schedule::verify(&schedule, linear).map_err(|e| e.at("after schedule"))?;
+        nest(linear, &schedule, self.request.target.fma, abi::ERR_INDEX)
     }
 
     /// Writes the output over an operand that dies here and is read only where it is written.
@@ -301,8 +307,7 @@ impl Planner<'_> {
         let def = b.finish("copy", to, &ty, element);
         let dense = Layout::dense(&ty.shape);
         let linear = Linear::new(&def, std::slice::from_ref(&dense), &[false], &dense);
-        let schedule = choose(&linear, self.request.target);
-        let nested = nest(&linear, &schedule, self.request.target.fma, abi::ERR_INDEX)?;
+        let nested = self.kernel(&linear)?;
         let args = vec![self.place(from), self.place(to)];
         Ok(Some(self.call(nested.kernel, args)))
     }

@@ -56,7 +56,7 @@ pub fn choose(linear: &Linear, target: &Target) -> Schedule {
 }
 
 /// The load nodes an expression is computed from, without those inside indices.
-fn loads(linear: &Linear, root: u32) -> Vec<&Node> {
+pub(super) fn loads(linear: &Linear, root: u32) -> Vec<&Node> {
     value_nodes(linear, root)
         .into_iter()
         .map(|e| &linear.nodes[e as usize])
@@ -83,7 +83,7 @@ fn roots(linear: &Linear) -> impl Iterator<Item = u32> {
 }
 
 /// Whether every value can be held in 32-bit lanes, and every operation done on vectors.
-fn lanes_possible(linear: &Linear) -> bool {
+pub(super) fn lanes_possible(linear: &Linear) -> bool {
     roots(linear).flat_map(|r| value_nodes(linear, r)).all(|e| {
         let dtype = linear.types[e as usize];
         let narrow = !matches!(dtype, DType::F64 | DType::I64 | DType::U64);
@@ -98,7 +98,7 @@ fn lanes_possible(linear: &Linear) -> bool {
 }
 
 /// Whether a load can run along a variable in lanes: nothing it computes per element depends on it.
-fn follows(linear: &Linear, load: &Node, var: u32) -> bool {
+pub(super) fn follows(linear: &Linear, load: &Node, var: u32) -> bool {
     let Node::Load { dynamic, guards, .. } = load else { return true };
     let guarded = guards.iter().any(|g| g.form.coefficient(var) != 0);
     let computed = dynamic.iter().any(|d| linear.depends(d.value, var));
@@ -173,7 +173,7 @@ fn over_lanes(linear: &Linear, vector: Vector, var: u32, lanes: usize) -> Schedu
 }
 
 /// The two factors of a sum of products.
-fn factors(linear: &Linear) -> Option<(&Node, &Node)> {
+pub(super) fn factors(linear: &Linear) -> Option<(&Node, &Node)> {
     let (fold, _, body) = linear.fold?;
     let strip = |mut e: u32| {
         while let Node::Cast { arg, .. } = &linear.nodes[e as usize] {
@@ -187,7 +187,7 @@ fn factors(linear: &Linear) -> Option<(&Node, &Node)> {
     }
 }
 
-fn walks(node: &Node, var: u32) -> bool {
+pub(super) fn walks(node: &Node, var: u32) -> bool {
     matches!(node, Node::Load { addr, .. } if addr.coefficient(var) != 0)
 }
 

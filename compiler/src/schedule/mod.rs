@@ -7,8 +7,15 @@
 
 pub mod choose;
 pub mod linear;
+mod text;
+mod verify;
 
 pub use linear::Linear;
+pub use text::parse;
+pub use verify::{explain, verify};
+
+use crate::base::DType;
+use crate::scalar::Fold;
 
 /// How one reduction axis runs inside the register tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,28 +94,12 @@ impl Schedule {
         }
     }
 
-    /// Whether the fold's order differs from the definition's.
+    /// Whether the result may differ from the definition's: floats are summed in another order.
     pub fn reorders(&self, linear: &Linear) -> bool {
         let in_order = self.reduce.windows(2).all(|w| w[0].var < w[1].var);
-        linear.fold.is_some() && (matches!(self.vector, Vector::Reduction { .. }) || !in_order)
-    }
-
-    /// Text form, with the names of the definition's variables.
-    pub fn display(&self, linear: &Linear) -> String {
-        let name = |v: u32| linear.vars[v as usize].name.as_str();
-        let vector = match self.vector {
-            Vector::None => "none".to_string(),
-            Vector::Axis { var, lanes } => format!("{} x{lanes}", name(var)),
-            Vector::Reduction { var, lanes } => format!("reduce {} x{lanes}", name(var)),
-        };
-        let list = |items: Vec<String>| items.join(", ");
-        let tile = list(self.tile.iter().map(|&(v, n)| format!("{} {n}", name(v))).collect());
-        let order = list(self.order.iter().map(|&v| name(v).to_string()).collect());
-        let reduce = list(self.reduce.iter().map(|r| format!("{}/{}", name(r.var), r.unroll)).collect());
-        let pack = list(self.pack.iter().map(|p| p.to_string()).collect());
-        format!(
-            "schedule {}\n  vector {vector}\n  tile {tile}\n  order {order}\n  reduce {reduce}\n  pack {pack}\n  lane_loads {}\n  dot {}\n",
-            linear.name, self.lane_loads, self.dot
-        )
+        let other = matches!(self.vector, Vector::Reduction { .. }) || !in_order;
+        let rounds =
+            |(fold, dtype, _): (Fold, DType, u32)| dtype.is_float() && matches!(fold, Fold::Sum | Fold::Prod);
+        other && linear.fold.is_some_and(rounds)
     }
 }

@@ -1,0 +1,241 @@
+//! The text forms of schedules and of linear definitions; the grammar is in `docs/ir.md`.
+//!
+//! A schedule is read back with the variables of its linear definition; a linear definition is
+//! only printed, since it follows from a definition and the layouts.
+
+use super::linear::{Buffer, DynamicIndex, Guard, Linear, LinearVar, Node};
+use super::{ReduceStep, Schedule, Vector};
+use crate::base::lex::{Cursor, write_name};
+use crate::base::{Affine, elements};
+use crate::error::{Error, Result};
+use crate::scalar::Scalar;
+use std::fmt;
+
+/// What a line of a schedule is about; faults are shown under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    Vector,
+    Tile,
+    Order,
+    Reduce,
+    Pack,
+    Broadcast,
+    Dot,
+}
+
+fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+    items.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+/// The lines of a schedule with what they are about.
+pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option<Subject>)> {
+    let name = |v: u32| linear.vars.get(v as usize).map_or(format!("?{v}"), |v| write_name(&v.name));
+    let of = |n: usize, v: u32| format!("{n} of {}", name(v));
+    let mut lines = vec![(format!("schedule {} {{", write_name(&linear.name)), None)];
+    let vector = match schedule.vector {
+        Vector::None => "vector none".to_string(),
+        Vector::Axis { var, lanes } => format!("vector {}", of(lanes, var)),
+        Vector::Reduction { var, lanes } => format!("vector {lanes} over {}", name(var)),
+    };
+    let mut line = |subject: Subject, text: String| lines.push((format!("  {text}"), Some(subject)));
+    line(Subject::Vector, vector);
+    if !schedule.tile.is_empty() {
+        line(Subject::Tile, format!("tile {}", list(&schedule.tile, |&(v, n)| of(n, v))));
+    }
+    if !schedule.order.is_empty() {
+        line(Subject::Order, format!("order {}", list(&schedule.order, |&v| name(v))));
+    }
+    if !schedule.reduce.is_empty() {
+        line(Subject::Reduce, format!("reduce {}", list(&schedule.reduce, |r| of(r.unroll, r.var))));
+    }
+    if !schedule.pack.is_empty() {
+        line(Subject::Pack, format!("pack {}", list(&schedule.pack, |p| format!("in{p}"))));
+    }
+    if schedule.lane_loads != 1 {
+        line(Subject::Broadcast, format!("broadcast {}", schedule.lane_loads));
+    }
+    if schedule.dot {
+        line(Subject::Dot, "dot".to_string());
+    }
+    lines.push(("}".to_string(), None));
+    lines
+}
+
+impl Schedule {
+    /// Text form, with the names of the definition's variables.
+    pub fn display(&self, linear: &Linear) -> String {
+        lines(self, linear).into_iter().map(|l| l.0 + "\n").collect()
+    }
+}
+
+/// Reads a schedule of a linear definition. Errors name the line. What the grammar allows need not
+/// be valid: that is for [`super::verify`].
+pub fn parse(text: &str, linear: &Linear) -> Result<Schedule> {
+    let mut cursor = Cursor::new(text)?;
+    let mut reader = Reader { cursor: &mut cursor, linear };
+    let schedule = reader.schedule()?;
+    cursor.end()?;
+    Ok(schedule)
+}
+
+struct Reader<'a> {
+    cursor: &'a mut Cursor,
+    linear: &'a Linear,
+}
+
+impl Reader<'_> {
+    fn schedule(&mut self) -> Result<Schedule> {
+        self.cursor.expect("schedule")?;
+        let name = self.cursor.name("a name")?;
+        if name != self.linear.name {
+            let wanted = &self.linear.name;
+            return Err(self.cursor.error(format!("this is the schedule of '{name}', not of '{wanted}'")));
+        }
+        self.cursor.expect("{")?;
+        self.cursor.expect("vector")?;
+        let mut schedule = Schedule {
+            vector: self.vector()?,
+            tile: Vec::new(),
+            order: Vec::new(),
+            reduce: Vec::new(),
+            pack: Vec::new(),
+            lane_loads: 1,
+            dot: false,
+        };
+        if self.cursor.eat("tile") {
+            schedule.tile = self.list(|r| r.of().map(|(n, v)| (v, n)))?;
+        }
+        if self.cursor.eat("order") {
+            schedule.order = self.list(Self::var)?;
+        }
+        if self.cursor.eat("reduce") {
+            schedule.reduce = self.list(|r| r.of().map(|(unroll, var)| ReduceStep { var, unroll }))?;
+        }
+        if self.cursor.eat("pack") {
+            schedule.pack = self.list(Self::operand)?;
+        }
+        if self.cursor.eat("broadcast") {
+            schedule.lane_loads = self.cursor.int()?;
+        }
+        schedule.dot = self.cursor.eat("dot");
+        self.cursor.expect("}")?;
+        Ok(schedule)
+    }
+
+    fn vector(&mut self) -> Result<Vector> {
+        if self.cursor.eat("none") {
+            return Ok(Vector::None);
+        }
+        let lanes = self.cursor.int()?;
+        if self.cursor.eat("over") {
+            return Ok(Vector::Reduction { var: self.var()?, lanes });
+        }
+        self.cursor.expect("of")?;
+        Ok(Vector::Axis { var: self.var()?, lanes })
+    }
+
+    fn list<T>(&mut self, read: impl Fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let mut items = vec![read(self)?];
+        while self.cursor.eat(",") {
+            items.push(read(self)?);
+        }
+        Ok(items)
+    }
+
+    /// `NUMBER of VAR`.
+    fn of(&mut self) -> Result<(usize, u32)> {
+        let number = self.cursor.int()?;
+        self.cursor.expect("of")?;
+        Ok((number, self.var()?))
+    }
+
+    fn var(&mut self) -> Result<u32> {
+        let name = self.cursor.name("a variable")?;
+        let found = self.linear.vars.iter().position(|v| v.name == name);
+        found.map(|v| v as u32).ok_or_else(|| self.cursor.error(format!("no variable '{name}'")))
+    }
+
+    fn operand(&mut self) -> Result<u32> {
+        let name = self.cursor.name("an operand")?;
+        let number = name.strip_prefix("in").and_then(|n| n.parse().ok());
+        number.ok_or_else(|| self.cursor.error(format!("'{name}' is no operand: those are in0, in1, ...")))
+    }
+}
+
+impl fmt::Display for Linear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "linear {} {{", write_name(&self.name))?;
+        let var = |v: &LinearVar| format!("{} < {}", write_name(&v.name), v.extent);
+        for (word, reduce) in [("axes", false), ("over", true)] {
+            let vars: Vec<LinearVar> = self.vars.iter().filter(|v| v.reduce == reduce).cloned().collect();
+            if !vars.is_empty() {
+                writeln!(f, "  {word} {}", list(&vars, var))?;
+            }
+        }
+        for (i, buffer) in self.buffers.iter().enumerate() {
+            writeln!(f, "  read in{i}: {}", self.buffer(buffer))?;
+        }
+        writeln!(f, "  write out: {}", self.buffer(&self.output))?;
+        let mut fold = self.fold;
+        for (i, node) in self.nodes.iter().enumerate() {
+            if *node == Node::Acc {
+                self.write_fold(f, fold.take())?;
+            }
+            writeln!(f, "  %{i}: {} = {}", self.types[i], self.node(node))?;
+        }
+        self.write_fold(f, fold)?;
+        writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)
+    }
+}
+
+impl Linear {
+    fn write_fold(&self, f: &mut fmt::Formatter<'_>, fold: Fold) -> fmt::Result {
+        match fold {
+            Some((op, dtype, body)) => writeln!(f, "  fold {} {dtype} %{body}", op.name()),
+            None => Ok(()),
+        }
+    }
+
+    fn buffer(&self, buffer: &Buffer) -> String {
+        let constant = if buffer.constant { " constant" } else { "" };
+        format!("{}[{}]{constant}", buffer.dtype, buffer.elems)
+    }
+
+    fn form(&self, form: &Affine) -> String {
+        form.display(|v| self.vars.get(v as usize).map_or(format!("?{v}"), |v| write_name(&v.name)))
+    }
+
+    fn node(&self, node: &Node) -> String {
+        let constant = |s: Scalar| elements::element(s.dtype, s.bits);
+        match node {
+            Node::Const(scalar) => format!("const {}", constant(*scalar)),
+            Node::Index(form) => format!("index {}", self.form(form)),
+            Node::Acc => "acc".to_string(),
+            Node::Load { operand, addr, dynamic, guards, fill } => {
+                let computed = |d: &DynamicIndex| format!(" + {}*%{}", d.stride, d.value);
+                let computed: String = dynamic.iter().map(computed).collect();
+                let affine = guards.iter().map(|g: &Guard| format!("{} < {}", self.form(&g.form), g.extent));
+                let limits = dynamic.iter().map(|d| format!("%{} < {}", d.value, d.extent));
+                let conditions: Vec<String> = affine.chain(limits).collect();
+                let when = match conditions.is_empty() {
+                    true => String::new(),
+                    false => format!(" where {}", conditions.join(", ")),
+                };
+                let fill = fill.map_or(String::new(), |f| format!(" else {}", constant(f)));
+                format!("load in{operand}[{}{computed}]{when}{fill}", self.form(addr))
+            }
+            Node::Op(op, args) => format!("{} {}", op.name(), list(args, |a| format!("%{a}"))),
+            Node::Cast { to, saturate, arg } => {
+                format!("cast {to} {}%{arg}", if *saturate { "" } else { "overflow " })
+            }
+            Node::Bitcast { to, arg } => format!("bitcast {to} %{arg}"),
+        }
+    }
+}
+
+type Fold = Option<(crate::scalar::Fold, crate::base::DType, u32)>;
+
+/// An internal error that shows a schedule with one of its faults.
+pub(super) fn fault(schedule: &Schedule, linear: &Linear, reason: &str) -> Error {
+    Error::bug(format!("{reason}\n{}", schedule.display(linear))).at(linear.name.clone())
+}

@@ -1,0 +1,202 @@
+//! Proves that a schedule is one of its linear definition, before a loop nest is built from it.
+//!
+//! 1. Every axis is once in `order`, every reduction axis once in `reduce`, nothing else is.
+//! 2. `tile` names axes, each once, with 1 point or more, and no more than the axis has (vectors that
+//!    hold it, for the vector axis); a step of a reduction is at least 1 and at most the extent.
+//! 3. The vector variable is of its kind; lanes are a power of two from 2 to 64; every value is held
+//!    in 32-bit lanes, every load can run along the variable. Over a reduction nothing is padded, and
+//!    the variable is the innermost.
+//! 4. Packed operands exist, are constant, and are named once.
+//! 5. Elements are broadcast 1 or 4 at a time; 4 along an axis in lanes only.
+//! 6. `dot` needs an `i32` sum of products of two bytes along the vector axis. The innermost reduction
+//!    axis is contiguous in the broadcast factor and not padded; the other factor is packed and follows
+//!    both.
+//!
+//! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
+
+use super::choose::{factors, follows, lanes_possible, loads, walks};
+use super::linear::{Linear, Node};
+use super::text::{Subject, fault, lines};
+use super::{Schedule, Vector};
+use crate::base::DType;
+use crate::error::Result;
+
+type Check = std::result::Result<(), String>;
+
+/// An internal error where a schedule breaks one of the invariants.
+pub fn verify(schedule: &Schedule, linear: &Linear) -> Result<()> {
+    match check(schedule, linear).first() {
+        None => Ok(()),
+        Some((_, reason)) => Err(fault(schedule, linear, reason)),
+    }
+}
+
+/// The text of a schedule with every violation under its line.
+pub fn explain(schedule: &Schedule, linear: &Linear) -> String {
+    let faults = check(schedule, linear);
+    let missing = |subject: Subject| !lines(schedule, linear).iter().any(|l| l.1 == Some(subject));
+    let mut text = String::new();
+    for (line, subject) in lines(schedule, linear) {
+        text += &format!("{line}\n");
+        // What has no line of its own is said under the first.
+        let about = faults.iter().filter(|f| Some(f.0) == subject || (subject.is_none() && missing(f.0)));
+        if line != "}" {
+            about.for_each(|f| text += &format!("  ^ {}\n", f.1));
+        }
+    }
+    text
+}
+
+fn require(holds: bool, reason: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(reason()) }
+}
+
+fn check(schedule: &Schedule, linear: &Linear) -> Vec<(Subject, String)> {
+    let checker = Checker { schedule, linear };
+    let checks = [
+        (Subject::Vector, checker.vector()),
+        (Subject::Tile, checker.tile()),
+        (Subject::Order, checker.order()),
+        (Subject::Reduce, checker.reduce()),
+        (Subject::Pack, checker.pack()),
+        (Subject::Broadcast, checker.broadcast()),
+        (Subject::Dot, checker.dot()),
+    ];
+    checks.into_iter().filter_map(|(subject, check)| Some((subject, check.err()?))).collect()
+}
+
+struct Checker<'a> {
+    schedule: &'a Schedule,
+    linear: &'a Linear,
+}
+
+impl Checker<'_> {
+    fn name(&self, var: u32) -> String {
+        self.linear.vars.get(var as usize).map_or(format!("variable {var}"), |v| format!("'{}'", v.name))
+    }
+
+    fn is_axis(&self, var: u32) -> bool {
+        self.linear.vars.get(var as usize).is_some_and(|v| !v.reduce)
+    }
+
+    /// The list holds each of the wanted variables once, and nothing else.
+    fn all_once(&self, list: &[u32], wanted: &[u32], kind: &str) -> Check {
+        for (i, var) in list.iter().enumerate() {
+            require(wanted.contains(var), || format!("{} is no {kind}", self.name(*var)))?;
+            require(!list[..i].contains(var), || format!("{} is named twice", self.name(*var)))?;
+        }
+        let missing = wanted.iter().find(|v| !list.contains(v));
+        missing.map_or(Ok(()), |v| Err(format!("{} is missing", self.name(*v))))
+    }
+
+    fn order(&self) -> Check {
+        self.all_once(&self.schedule.order, &self.linear.axes().collect::<Vec<_>>(), "axis")
+    }
+
+    fn reduce(&self) -> Check {
+        let list: Vec<u32> = self.schedule.reduce.iter().map(|r| r.var).collect();
+        self.all_once(&list, &self.linear.reductions().collect::<Vec<_>>(), "reduction axis")?;
+        for step in &self.schedule.reduce {
+            let extent = self.linear.extent(step.var);
+            let most = if self.schedule.dot { extent.next_multiple_of(4) } else { extent };
+            require((1..=most.max(1)).contains(&step.unroll), || {
+                format!("{} has {extent} points, not {}", self.name(step.var), step.unroll)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn tile(&self) -> Check {
+        let tile = &self.schedule.tile;
+        for (i, &(var, points)) in tile.iter().enumerate() {
+            require(self.is_axis(var), || format!("{} is no axis", self.name(var)))?;
+            require(tile[..i].iter().all(|t| t.0 != var), || format!("{} is named twice", self.name(var)))?;
+            let most = self.linear.extent(var).div_ceil(self.schedule.axis_lanes(var)).max(1);
+            require((1..=most).contains(&points), || {
+                format!("{} has {most} points, not {points}", self.name(var))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn vector(&self) -> Check {
+        let linear = self.linear;
+        let (var, lanes) = match self.schedule.vector {
+            Vector::None => return Ok(()),
+            Vector::Axis { var, lanes } => {
+                require(self.is_axis(var), || format!("{} is no axis", self.name(var)))?;
+                let finish = loads(linear, linear.finish);
+                require(finish.into_iter().all(|l| follows(linear, l, var)), || {
+                    format!("what is stored cannot be computed along {}", self.name(var))
+                })?;
+                (var, lanes)
+            }
+            Vector::Reduction { var, lanes } => {
+                let innermost = self.schedule.reduce.last().is_some_and(|r| r.var == var);
+                require(innermost, || format!("{} is not the innermost reduction", self.name(var)))?;
+                (var, lanes)
+            }
+        };
+        require(lanes.is_power_of_two() && (2..=64).contains(&lanes), || {
+            format!("there are no {lanes} lanes")
+        })?;
+        require(lanes_possible(linear), || "not every value fits lanes".to_string())?;
+        let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
+        require(body.iter().all(|l| follows(linear, l, var)), || {
+            format!("what is folded cannot be computed along {}", self.name(var))
+        })?;
+        let padded = |n: &&Node| matches!(n, Node::Load { guards, .. } if !guards.is_empty());
+        let over = matches!(self.schedule.vector, Vector::Reduction { .. });
+        require(!over || !body.iter().any(padded), || "what is folded over lanes is padded".to_string())
+    }
+
+    fn pack(&self) -> Check {
+        let pack = &self.schedule.pack;
+        for (i, &operand) in pack.iter().enumerate() {
+            let buffer = self.linear.buffers.get(operand as usize);
+            require(buffer.is_some_and(|b| b.constant), || format!("in{operand} is no constant"))?;
+            require(!pack[..i].contains(&operand), || format!("in{operand} is named twice"))?;
+        }
+        Ok(())
+    }
+
+    fn broadcast(&self) -> Check {
+        let along = matches!(self.schedule.vector, Vector::Axis { .. }) && self.linear.fold.is_some();
+        match self.schedule.lane_loads {
+            1 => Ok(()),
+            4 => require(along, || "nothing is folded in the lanes of an axis".to_string()),
+            n => Err(format!("{n} elements are not loaded together")),
+        }
+    }
+
+    fn dot(&self) -> Check {
+        if !self.schedule.dot {
+            return Ok(());
+        }
+        let sums = self.linear.fold.is_some_and(|f| f.1 == DType::I32);
+        let (a, b) = factors(self.linear).filter(|_| sums).ok_or("no i32 sum of products")?;
+        let Vector::Axis { var, .. } = self.schedule.vector else {
+            return Err("no axis fills the lanes".to_string());
+        };
+        let (vectors, rows) = match (walks(a, var), walks(b, var)) {
+            (true, false) => (a, b),
+            (false, true) => (b, a),
+            _ => return Err(format!("no factor is the same along {}", self.name(var))),
+        };
+        let (
+            Node::Load { operand: v, guards: over, dynamic, .. },
+            Node::Load { operand: r, addr, guards, .. },
+        ) = (vectors, rows)
+        else {
+            return Err("a factor is not in memory".to_string());
+        };
+        let byte = |o: u32| matches!(self.linear.buffers[o as usize].dtype, DType::I8 | DType::U8);
+        require(byte(*v) && byte(*r), || "the factors are no bytes".to_string())?;
+        let plain = over.is_empty() && dynamic.is_empty();
+        require(plain && self.schedule.pack.contains(v), || format!("in{v} is not packed"))?;
+        let along = self.schedule.reduce.last().ok_or("there is no reduction axis")?.var;
+        let inside = guards.iter().all(|g| g.form.coefficient(along) == 0);
+        let fits = addr.coefficient(along) == 1 && walks(vectors, along) && inside;
+        require(fits, || format!("the factors do not lie along {}", self.name(along)))
+    }
+}
