@@ -35,11 +35,30 @@ pub fn inline(reader: &Definition, producer: &Definition, only_reader: bool) -> 
         if reader.operands[operand as usize].value != value {
             return None;
         }
-        let inlined = at(b, producer, &axes, index, fill);
+        let checked = fill.is_none() || unit_dims_inside(reader, producer, &axes, index);
+        let inlined = if checked { at(b, producer, &axes, index, fill) } else { None };
         possible &= inlined.is_some();
         inlined
     })?;
     possible.then_some(replaced)
+}
+
+/// Whether a reader's index stays inside in each dimension that is no axis of the producer: the
+/// source has no such dimension to test it against.
+fn unit_dims_inside(
+    reader: &Definition,
+    producer: &Definition,
+    axes: &[Option<usize>],
+    index: &[Index],
+) -> bool {
+    let extents = &producer.output.ty.shape;
+    index.iter().zip(extents).enumerate().filter(|(d, _)| !axes.contains(&Some(*d))).all(
+        |(_, (i, &extent))| {
+            let Index::Affine(form) = i else { return false };
+            let (least, most) = form.range(|v| reader.vars[v as usize].extent);
+            least >= 0 && most < extent as i64
+        },
+    )
 }
 
 /// Padding joins the padding of a fold, whose schedule avoids it; elsewhere it would be tested

@@ -14,6 +14,7 @@ mod window;
 pub mod attention;
 pub mod audio;
 pub mod batch_norm;
+pub mod causal_conv;
 pub mod col2im;
 pub mod conv;
 pub mod conv_transpose;
@@ -25,6 +26,7 @@ pub mod fourier;
 pub mod grid;
 pub mod integer_conv;
 pub mod integer_matmul;
+pub mod linear_attention;
 pub mod loss;
 pub mod matmul;
 pub mod ms_attention;
@@ -49,6 +51,7 @@ pub const FAMILIES: &[&[Operator]] = &[
     attention::ROWS,
     audio::ROWS,
     batch_norm::ROWS,
+    causal_conv::ROWS,
     col2im::ROWS,
     conv::ROWS,
     conv_transpose::ROWS,
@@ -60,6 +63,7 @@ pub const FAMILIES: &[&[Operator]] = &[
     grid::ROWS,
     integer_conv::ROWS,
     integer_matmul::ROWS,
+    linear_attention::ROWS,
     loss::ROWS,
     matmul::ROWS,
     ms_attention::ROWS,

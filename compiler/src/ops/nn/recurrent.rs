@@ -307,7 +307,7 @@ fn one_direction(
 }
 
 /// Adds a loop; one that runs once is its body.
-fn push_repeat(low: &mut Lowering, repeat: Repeat) {
+pub fn push_repeat(low: &mut Lowering, repeat: Repeat) {
     if repeat.count != 1 {
         low.stages.push(Stage::Repeat(repeat));
         return;
