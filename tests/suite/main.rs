@@ -20,5 +20,6 @@ mod passes;
 mod schedule;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;
+mod readme;
 mod tile;
 mod wide;

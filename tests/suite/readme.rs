@@ -1,0 +1,119 @@
+//! README.md is true: the examples it shows are those of `tests/examples`, its commands run, and the
+//! links of all documents lead somewhere.
+
+use crate::support::{self, repository, run, rustc, scratch, write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The blocks of code in one language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    let after = text.split(&fence).skip(1);
+    after.map(|t| t.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// A folder with the README's example files, from which `tests/models` can be reached.
+fn workspace(name: &str) -> PathBuf {
+    let folder = scratch(name);
+    let tests = std::fs::canonicalize(repository().join("tests")).expect("the tests");
+    std::os::unix::fs::symlink(&tests, folder.join("tests")).expect("a link");
+    std::os::unix::fs::symlink(tests.join("models"), folder.join("models")).expect("a link");
+    folder
+}
+
+/// What the C example prints, built by the README's own commands.
+fn c_example(readme: &str) -> String {
+    let shown = blocks(readme, "c");
+    assert_eq!(
+        shown,
+        [read(&repository().join("tests/examples/main.c"))],
+        "README.md and tests/examples/main.c"
+    );
+    let folder = workspace("readme_c");
+    write(&folder, "main.c", &shown[0]);
+    let commands =
+        blocks(readme, "sh").into_iter().find(|b| b.contains("lmc build")).expect("commands for C");
+    let lmc = Path::new(env!("CARGO_BIN_EXE_lmc")).parent().expect("a folder");
+    let path = format!("{}:{}", lmc.display(), std::env::var("PATH").unwrap_or_default());
+    let printed =
+        run(Command::new("sh").args(["-e", "-c", &commands]).current_dir(&folder).env("PATH", path));
+    printed.lines().rev().take(12).collect::<Vec<_>>().into_iter().rev().map(|l| format!("{l}\n")).collect()
+}
+
+/// The newest library of lmc beside this test, as Cargo built it.
+fn lmc_library() -> PathBuf {
+    let folder = std::env::current_exe().expect("this test").parent().expect("a folder").to_owned();
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path());
+    let name = |p: &PathBuf| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let libraries = entries.filter(|p| name(p).starts_with("liblmc-") && name(p).ends_with(".rlib"));
+    libraries.max_by_key(|p| p.metadata().and_then(|m| m.modified()).ok()).expect("lmc as a library")
+}
+
+/// What the Rust example prints: its build script compiled and run, and its program built, as Cargo
+/// does it, but with the lmc that the tests were built with.
+fn rust_example(readme: &str) -> String {
+    let examples = repository().join("tests/examples");
+    let files = ["build.rs", "main.rs"].map(|f| read(&examples.join(f)));
+    assert_eq!(blocks(readme, "rust"), files, "README.md and tests/examples");
+    let folder = workspace("readme_rust");
+    let library = lmc_library();
+    let mut compile = Command::new(rustc());
+    compile.args(["--edition=2024", "--extern"]).arg(format!("lmc={}", library.display()));
+    compile.arg("-L").arg(format!("dependency={}", library.parent().expect("a folder").display()));
+    run(compile.arg(examples.join("build.rs")).arg("-o").arg(folder.join("build")));
+    let out = folder.join("out");
+    std::fs::create_dir(&out).expect("a folder");
+    let mut script = Command::new(folder.join("build"));
+    let printed = run(script.current_dir(&folder).env("OUT_DIR", &out).env("CARGO", "cargo"));
+
+    let runtime = support::runtime_crate(&rustc(), "", &folder);
+    let mut compile = Command::new(rustc());
+    compile.args(["--edition=2024", "--extern"]).arg(format!("lmc_runtime={}", runtime.display()));
+    for line in printed.lines() {
+        match line.strip_prefix("cargo:").and_then(|l| l.split_once('=')) {
+            Some(("rustc-link-search", path)) => compile.args(["-L", path]),
+            Some(("rustc-link-lib", library)) => compile.args(["-l", library]),
+            _ => &mut compile,
+        };
+    }
+    let program = folder.join("app");
+    run(compile.arg(examples.join("main.rs")).arg("-o").arg(&program).env("OUT_DIR", &out));
+    run(&mut Command::new(program))
+}
+
+#[test]
+fn examples_run_and_agree() {
+    let readme = read(&repository().join("README.md"));
+    let (c, rust) = (c_example(&readme), rust_example(&readme));
+    assert_eq!(c, rust);
+    let sum: f32 = c.lines().map(|l| l.parse::<f32>().expect("a score")).sum();
+    assert!((sum - 1.0).abs() < 0.01, "{c}");
+}
+
+/// The targets of `[text](target)` in a document, without those on the network.
+fn links(text: &str) -> Vec<String> {
+    let targets = text.split("](").skip(1).filter_map(|t| t.split_once(')')).map(|(target, _)| target);
+    let local = targets.filter(|t| !t.contains("://") && !t.starts_with('#'));
+    local.map(|t| t.split('#').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for folder in ["", "docs", "benches", "tests/models"] {
+        let folder = repository().join(folder);
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_none_or(|e| e != "md") {
+                continue;
+            }
+            let missing = links(&read(&path)).into_iter().filter(|l| !folder.join(l).exists());
+            wrong.extend(missing.map(|l| format!("{}: {l}", path.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "links to nothing:\n{}", wrong.join("\n"));
+}
