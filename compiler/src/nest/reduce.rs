@@ -242,7 +242,9 @@ fn lane_group(
     let inside = !start.is_constant() || start.base + 4 <= extent;
     let wanted = nest.schedule.lane_loads == 4 && innermost && inside && r.dtype == DType::F32;
     let var = nest.schedule.reduce[depth].var;
-    wanted.then_some(Group { var, start, lanes: 4, lane: lane as u8 })
+    // A window that reaches over the border is loaded point by point.
+    let padded = r.guards.iter().any(|g| g.form.coefficient(var) != 0);
+    (wanted && !padded).then_some(Group { var, start, lanes: 4, lane: lane as u8 })
 }
 
 /// Whether a guard ties `var` to an axis whose tile reaches over the border: then each point is

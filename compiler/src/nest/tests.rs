@@ -197,6 +197,7 @@ fn convolutions_agree_with_the_naive_loops() {
         check(&conv((6, 18), (12, 15), 3, 1, 2), &[false, true, true], channels_last);
         check(&conv((32, 48), (7, 7), 1, 1, 1), &[false, true, true], channels_last);
         check(&conv((4, 17), (30, 40), 5, 2, 1), &[false, true, true], channels_last);
+        check(&conv((1, 20), (11, 9), 5, 2, 1), &[false, true, true], channels_last);
     }
 }
 

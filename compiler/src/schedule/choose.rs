@@ -37,6 +37,10 @@ fn core(target: &Target) -> &'static Core {
 
 /// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
 const UNROLLED: usize = 96;
+/// Points of a reduction from which its loop's own instructions are worth halving, and vectors of
+/// a tile up to which that leaves registers for the loads.
+const LONG: usize = 48;
+const SMALL_TILE: usize = 12;
 /// Vectors of one pointwise step.
 const POINTWISE_VECTORS: usize = 4;
 
@@ -245,9 +249,10 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
 fn lane_factor(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> bool {
     let Some((a, b)) = product else { return false };
     let unit = |n: &Node| match n {
-        Node::Load { addr, .. } => {
-            linear.reductions().any(|r| addr.coefficient(r) == 1 && linear.extent(r) >= 4)
-        }
+        Node::Load { addr, guards, .. } => linear.reductions().any(|r| {
+            let padded = guards.iter().any(|g| g.form.coefficient(r) != 0);
+            addr.coefficient(r) == 1 && linear.extent(r) >= 4 && !padded
+        }),
         _ => false,
     };
     [a, b].iter().any(|f| !walks(f, var) && unit(f))
@@ -461,6 +466,8 @@ fn reduction_steps(
             extent
         } else if depth > 0 {
             1
+        } else if by_lane && extent >= LONG && extent.is_multiple_of(8) && tile <= SMALL_TILE {
+            8
         } else if by_lane && extent >= 4 {
             4
         } else {
