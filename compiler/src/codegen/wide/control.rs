@@ -43,7 +43,7 @@ impl Select<'_> {
         let before = self.pointers.clone();
         self.test(cond);
         self.jump(Op::Je, not);
-        self.words.clear();
+        self.derived.clear();
         self.block(then)?;
         self.restore(&before)?;
         if !otherwise.is_empty() {

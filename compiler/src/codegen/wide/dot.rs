@@ -3,12 +3,28 @@
 //! `vpdpbusd` takes unsigned by signed. Other signs flip the top bit of one operand, which changes
 //! it by 128, and take back 128 times the sum of the other. Without the instruction, bytes are
 //! widened to 16 bits, even and odd ones apart, for `vpmaddwd`: exact, since no intermediate
-//! saturates (`vpmaddubsw` would).
+//! saturates (`vpmaddubsw` would). What depends on one operand alone is computed once for all
+//! products that share it.
 
-use super::inst::{Arg, VReg};
+use super::inst::{Arg, Class, VReg};
 use super::rows::Op;
 use super::select::Select;
 use crate::tile::{Dot, Reg};
+
+/// What is derived from a register of bytes, see [`Select::derived`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Derived {
+    /// Its even bytes as 16-bit numbers, by sign or by zero.
+    Even(bool),
+    /// Its odd bytes, likewise.
+    Odd(bool),
+    /// Each byte with its top bit flipped: signed bytes plus 128, or unsigned ones minus 128.
+    Flipped,
+    /// 128 times the sum of the signed bytes of each lane.
+    SignedSum,
+    /// 128 times the sum of the unsigned bytes of each lane.
+    UnsignedSum,
+}
 
 impl Select<'_> {
     /// Translates a dot product.
@@ -21,34 +37,70 @@ impl Select<'_> {
         match dot {
             Dot::Us => self.us(dst, acc, a, b, width),
             Dot::Ss => {
-                let flip = self.splat(0x8080_8080, 4, width);
-                let raised = self.def(Op::Pxor, width, &[a.into(), flip.into()]);
-                let zero = self.splat(0, 4, width);
-                let excess = self.new_us(zero, flip, b, width);
+                let raised = self.derived(a, Derived::Flipped, width);
+                let excess = self.derived(b, Derived::SignedSum, width);
                 let sum = self.new_us(acc, raised, b, width);
                 self.op(Op::Psubd, width, &[dst.into(), sum.into(), excess.into()]);
             }
             Dot::Uu => {
-                let flip = self.splat(0x8080_8080, 4, width);
-                let half = self.splat(0x4040_4040, 4, width);
-                let lowered = self.def(Op::Pxor, width, &[b.into(), flip.into()]);
+                let lowered = self.derived(b, Derived::Flipped, width);
+                let missing = self.derived(a, Derived::UnsignedSum, width);
                 let sum = self.new_us(acc, a, lowered, width);
-                let sum = self.new_us(sum, a, half, width);
-                self.us(dst, sum, a, half, width);
+                self.op(Op::Paddd, width, &[dst.into(), sum.into(), missing.into()]);
+            }
+        }
+    }
+
+    /// What is derived from a register's value, computed once as long as it has that value.
+    fn derived(&mut self, src: VReg, what: Derived, width: usize) -> VReg {
+        if let Some(&known) = self.derived.get(&(src, what)) {
+            return known;
+        }
+        let new = self.new_derived(src, what, width);
+        self.derived.insert((src, what), new);
+        new
+    }
+
+    fn new_derived(&mut self, src: VReg, what: Derived, width: usize) -> VReg {
+        let eight = Arg::Imm(8);
+        match what {
+            Derived::Even(false) => {
+                let low = self.splat(0x00ff_00ff, 4, width);
+                self.def(Op::Pand, width, &[src.into(), low.into()])
+            }
+            Derived::Even(true) => {
+                let high = self.def(Op::Psllw, width, &[src.into(), eight]);
+                self.def(Op::Psraw, width, &[high.into(), eight])
+            }
+            Derived::Odd(false) => self.def(Op::Psrlw, width, &[src.into(), eight]),
+            Derived::Odd(true) => self.def(Op::Psraw, width, &[src.into(), eight]),
+            Derived::Flipped => {
+                let flip = self.splat(0x8080_8080, 4, width);
+                self.def(Op::Pxor, width, &[src.into(), flip.into()])
+            }
+            Derived::SignedSum => {
+                let zero = self.splat(0, 4, width);
+                let most = self.splat(0x8080_8080, 4, width);
+                self.new_us(zero, most, src, width)
+            }
+            Derived::UnsignedSum => {
+                let zero = self.splat(0, 4, width);
+                let half = self.splat(0x4040_4040, 4, width);
+                let sum = self.new_us(zero, src, half, width);
+                self.new_us(sum, src, half, width)
             }
         }
     }
 
     fn new_us(&mut self, acc: VReg, a: VReg, b: VReg, width: usize) -> VReg {
-        let dst = self.f.reg(super::inst::Class::Vector);
+        let dst = self.f.reg(Class::Vector);
         self.us(dst, acc, a, b, width);
         dst
     }
 
     /// `dst = acc + a * b`, where the destination may be an operand.
     fn us(&mut self, dst: VReg, acc: VReg, a: VReg, b: VReg, width: usize) {
-        let sum =
-            if dst != acc && (dst == a || dst == b) { self.f.reg(super::inst::Class::Vector) } else { dst };
+        let sum = if dst != acc && (dst == a || dst == b) { self.f.reg(Class::Vector) } else { dst };
         if sum != acc {
             self.op(Op::Movaps, width, &[sum.into(), acc.into()]);
         }
@@ -59,33 +111,16 @@ impl Select<'_> {
     }
 
     fn dot_by_words(&mut self, dot: Dot, (dst, acc, a, b): (VReg, VReg, VReg, VReg), width: usize) {
-        let a = self.words(a, dot == Dot::Ss, width);
-        let b = self.words(b, dot != Dot::Uu, width);
-        let even = self.def(Op::Pmaddwd, width, &[a.0.into(), b.0.into()]);
-        let odd = self.def(Op::Pmaddwd, width, &[a.1.into(), b.1.into()]);
+        let (a_signed, b_signed) = (dot == Dot::Ss, dot != Dot::Uu);
+        let even = [
+            self.derived(a, Derived::Even(a_signed), width),
+            self.derived(b, Derived::Even(b_signed), width),
+        ];
+        let odd =
+            [self.derived(a, Derived::Odd(a_signed), width), self.derived(b, Derived::Odd(b_signed), width)];
+        let even = self.def(Op::Pmaddwd, width, &even.map(Arg::Reg));
+        let odd = self.def(Op::Pmaddwd, width, &odd.map(Arg::Reg));
         let sum = self.def(Op::Paddd, width, &[acc.into(), even.into()]);
         self.op(Op::Paddd, width, &[dst.into(), sum.into(), odd.into()]);
-    }
-
-    /// The even and the odd bytes of a register as 16-bit numbers, once for each value.
-    fn words(&mut self, src: VReg, signed: bool, width: usize) -> (VReg, VReg) {
-        if let Some(&known) = self.words.get(&(src, signed)) {
-            return known;
-        }
-        let halves = self.new_words(src, signed, width);
-        self.words.insert((src, signed), halves);
-        halves
-    }
-
-    fn new_words(&mut self, src: VReg, signed: bool, width: usize) -> (VReg, VReg) {
-        let eight = Arg::Imm(8);
-        if !signed {
-            let low = self.splat(0x00ff_00ff, 4, width);
-            let even = self.def(Op::Pand, width, &[src.into(), low.into()]);
-            return (even, self.def(Op::Psrlw, width, &[src.into(), eight]));
-        }
-        let high = self.def(Op::Psllw, width, &[src.into(), eight]);
-        let even = self.def(Op::Psraw, width, &[high.into(), eight]);
-        (even, self.def(Op::Psraw, width, &[src.into(), eight]))
     }
 }

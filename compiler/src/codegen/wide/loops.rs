@@ -126,7 +126,7 @@ impl Select<'_> {
     /// Begins a run of instructions that is entered from more than one place.
     pub(super) fn label(&mut self, label: i64) {
         self.op(Op::Label, 16, &[Arg::Imm(label)]);
-        self.words.clear();
+        self.derived.clear();
     }
 
     /// Moves pointers before an innermost loop so that most displacements fit one byte.

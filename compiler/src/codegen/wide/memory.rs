@@ -36,7 +36,7 @@ impl Select<'_> {
         let (size, lanes) = (dtype.size(), ty.lanes as usize);
         let mem = self.mem(addr)?;
         let (dst, width) = (self.target(r), self.width(r));
-        if stride == 0 && lanes > 1 {
+        if (stride == 0 && lanes > 1) || (lanes == 1 && extend.is_some()) {
             self.load_repeated(dst, mem, dtype, extend, width);
             return Ok(());
         }
@@ -63,7 +63,7 @@ impl Select<'_> {
                 let mask = self.constant(bytes, 0, width);
                 self.op(Op::LoadMasked, width, &[dst.into(), mask.into(), mem.into()]);
             }
-            (Some(_), false) if self.isa.masks && lanes > 1 => {
+            (Some(_), false) if self.isa.masks => {
                 let mask = self.lanes_mask(lanes);
                 self.extend(dst, mem.into(), dtype, extend, width, Some(mask));
             }
@@ -103,10 +103,16 @@ impl Select<'_> {
             8 => return self.op(Op::Broadcast64, width, &[dst.into(), mem.into()]),
             _ => {}
         }
-        let packed = self.load_pieces(mem, dtype.size());
-        let one = self.f.reg(super::inst::Class::Vector);
-        self.extend(one, packed.into(), dtype, extend, 16, None);
-        self.op(Op::Broadcast32, width, &[dst.into(), one.into()]);
+        // Conversions of long vectors are slower than a broadcast more.
+        if dtype == DType::F16 && width > 16 {
+            let one = self.f.reg(super::inst::Class::Vector);
+            self.load_repeated(one, mem, dtype, extend, 16);
+            return self.op(Op::Broadcast32, width, &[dst.into(), one.into()]);
+        }
+        // The narrow vector that extends to the whole one.
+        let (op, part) = if dtype.size() == 1 { (Op::Broadcast8, 4) } else { (Op::Broadcast16, 2) };
+        let packed = self.def(op, (width / part).max(16), &[mem.into()]);
+        self.extend(dst, packed.into(), dtype, extend, width, None);
     }
 
     /// So many bytes, at most 16, in the low part of a vector.

@@ -140,6 +140,8 @@ rows! {
     Load64 "=X M" [VEX_Vmovsd_xmm_m64, VEX_Vmovsd_xmm_m64, EVEX_Vmovsd_xmm_k1z_m64, EVEX_Vmovsd_xmm_k1z_m64, EVEX_Vmovsd_xmm_k1z_m64],
     Store64 "M X" [VEX_Vmovsd_m64_xmm, VEX_Vmovsd_m64_xmm, EVEX_Vmovsd_m64_k1_xmm, EVEX_Vmovsd_m64_k1_xmm, EVEX_Vmovsd_m64_k1_xmm],
     LoadMasked "=V V M" [VEX_Vmaskmovps_xmm_xmm_m128, VEX_Vmaskmovps_ymm_ymm_m256, INVALID, INVALID, INVALID],
+    Broadcast8 "=V X~" [VEX_Vpbroadcastb_xmm_xmmm8, VEX_Vpbroadcastb_ymm_xmmm8, EVEX_Vpbroadcastb_xmm_k1z_xmmm8, EVEX_Vpbroadcastb_ymm_k1z_xmmm8, EVEX_Vpbroadcastb_zmm_k1z_xmmm8],
+    Broadcast16 "=V X~" [VEX_Vpbroadcastw_xmm_xmmm16, VEX_Vpbroadcastw_ymm_xmmm16, EVEX_Vpbroadcastw_xmm_k1z_xmmm16, EVEX_Vpbroadcastw_ymm_k1z_xmmm16, EVEX_Vpbroadcastw_zmm_k1z_xmmm16],
     Broadcast32 "=V X~" [VEX_Vpbroadcastd_xmm_xmmm32, VEX_Vpbroadcastd_ymm_xmmm32, EVEX_Vpbroadcastd_xmm_k1z_xmmm32, EVEX_Vpbroadcastd_ymm_k1z_xmmm32, EVEX_Vpbroadcastd_zmm_k1z_xmmm32],
     Broadcast64 "=V X~" [VEX_Vpbroadcastq_xmm_xmmm64, VEX_Vpbroadcastq_ymm_xmmm64, EVEX_Vpbroadcastq_xmm_k1z_xmmm64, EVEX_Vpbroadcastq_ymm_k1z_xmmm64, EVEX_Vpbroadcastq_zmm_k1z_xmmm64],
     BroadcastGpr32 "=V D" [INVALID, INVALID, EVEX_Vpbroadcastd_xmm_k1z_r32, EVEX_Vpbroadcastd_ymm_k1z_r32, EVEX_Vpbroadcastd_zmm_k1z_r32],

@@ -4,6 +4,7 @@
 //! `reduce`, and accesses in `memory`.
 
 use super::control::Exit;
+use super::dot::Derived;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
 use super::pointer::{Around, Groups};
 use super::rows::Op;
@@ -36,8 +37,8 @@ pub struct Select<'a> {
     regs: Vec<Option<VReg>>,
     /// The values of registers assigned in one place.
     single: Vec<Option<&'a Value>>,
-    /// The 16-bit halves of registers of bytes, see `dot`.
-    pub(super) words: HashMap<(VReg, bool), (VReg, VReg)>,
+    /// What was derived from registers of bytes.
+    pub(super) derived: HashMap<(VReg, Derived), VReg>,
     /// The loop of loops around, innermost last, see `control`.
     pub(super) exits: Vec<Exit>,
     /// Labels that return an error code.
@@ -107,7 +108,7 @@ impl<'a> Select<'a> {
             vars: HashMap::new(),
             regs: vec![None; kernel.regs.len()],
             single: single_values(kernel),
-            words: HashMap::new(),
+            derived: HashMap::new(),
             exits: Vec::new(),
             failures: Vec::new(),
             constants: HashMap::new(),
@@ -263,7 +264,7 @@ impl<'a> Select<'a> {
     /// Forgets what was derived from a register's last value.
     pub(super) fn assigned(&mut self, r: Reg) {
         if let Some(reg) = self.regs[r as usize] {
-            self.words.retain(|key, _| key.0 != reg);
+            self.derived.retain(|key, _| key.0 != reg);
         }
     }
 
