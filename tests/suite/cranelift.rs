@@ -429,14 +429,14 @@ fn matrix_tiles_keep_the_multiply_add_units_busy() {
     let a53 = resolve("aarch64", "cortex-a53").expect("known");
     let kernel = gemm(8, 3, 64, true, 1);
     let text = disassemble("cranelift_gemm_a64", &kernel, &a53);
-    assert_eq!(count(&text, "fmla\tv"), 24, "{text}");
-    assert_eq!(count(&text, ".s["), 24, "by element: {text}");
+    assert_eq!(count(&text, "fmla\tv"), 48, "two iterations at once: {text}");
+    assert_eq!(count(&text, ".s["), 48, "by element: {text}");
     assert!(count(&text, "[sp") <= 8, "only the saved registers on the stack: {text}");
-    // Five vectors in three loads, two pointers, one test.
+    // Ten vectors in six loads, two pointers, one test.
     let body: Vec<&str> =
         text.lines().skip_while(|l| !l.contains("ldp\tq") && !l.contains("ldr\tq")).collect();
     let end = body.iter().position(|l| l.contains("b.ne")).expect("a loop");
-    assert_eq!(end + 1, 24 + 3 + 2 + 2, "{text}");
+    assert_eq!(end + 1, 48 + 6 + 2 + 2, "{text}");
     let zen = resolve("x86_64", "znver4,vector=128").expect("known");
     let tile = gemm(8, 1, 64, false, 4);
     let text = disassemble("cranelift_gemm_x86", &tile, &zen);

@@ -1,6 +1,7 @@
 //! How long registers live, in the order of a kernel's text: enough to estimate pressure.
 
 use crate::tile::{Addr, Kernel, Reg, Stmt, Value};
+use std::collections::HashMap;
 
 /// The registers a statement reads itself, not in the statements inside it.
 pub(super) fn reads(stmt: &Stmt) -> Vec<Reg> {
@@ -27,6 +28,15 @@ pub(super) fn reads(stmt: &Stmt) -> Vec<Reg> {
 /// The register a statement assigns.
 pub(super) fn writes(stmt: &Stmt) -> Option<Reg> {
     if let Stmt::Let(reg, _) = stmt { Some(*reg) } else { None }
+}
+
+/// How often each register is read or written in straight statements.
+pub(super) fn mentions(body: &[Stmt]) -> HashMap<Reg, usize> {
+    let mut mentions = HashMap::new();
+    for reg in body.iter().flat_map(|stmt| reads(stmt).into_iter().chain(writes(stmt))) {
+        *mentions.entry(reg).or_default() += 1;
+    }
+    mentions
 }
 
 /// When each register lives, as positions of statements in the order of the text.

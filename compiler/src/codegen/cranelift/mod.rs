@@ -21,6 +21,7 @@ mod memory;
 mod order;
 mod pairs;
 mod shape;
+mod unroll;
 
 pub(super) use isa::{finish, isa};
 
@@ -29,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::target::{Arch, Target};
 use crate::tile::Kernel;
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
-use cranelift_codegen::isa::CallConv;
+use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
 /// The signature of every kernel: `int32_t kernel(const void *const *args)`.
@@ -42,9 +43,36 @@ pub(super) fn kernel_signature() -> Signature {
 
 /// Encodes a kernel.
 pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
+    if kernel.fused && !target.fma {
+        return Err(Error::bug("it needs fused multiply-add, which the target lacks"));
+    }
     let isa = isa(target)?;
-    let function = function(kernel, target, &*isa)?;
-    let mut code = finish(function, &*isa)?;
+    let flat = flatten::flatten(kernel);
+    if target.arch == Arch::X86_64 {
+        return translate(&flat, target, &*isa);
+    }
+    // How many registers a listing may fill without spills is known when they are allocated.
+    let [strict, bold] = [31, 32].map(|registers| {
+        let mut ordered = flat.clone();
+        order::order(&mut ordered, registers);
+        ordered
+    });
+    let first = translate(&strict, target, &*isa)?;
+    if bold == strict {
+        return Ok(first);
+    }
+    let second = translate(&bold, target, &*isa)?;
+    let better = (second.stack, second.bytes.len()) < (first.stack, first.bytes.len());
+    Ok(if better { second } else { first })
+}
+
+/// The kernel as it stands, to machine code.
+fn translate(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<Code> {
+    let mut function = Function::with_name_signature(UserFuncName::default(), kernel_signature());
+    let mut context = FunctionBuilderContext::new();
+    let builder = FunctionBuilder::new(&mut function, &mut context);
+    body::Body::new(kernel, target, builder).translate(isa.frontend_config())?;
+    let mut code = finish(function, isa)?;
     if !code.relocs.is_empty() {
         return Err(Error::bug("Cranelift called a library function"));
     }
@@ -52,24 +80,4 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
         code.bytes = pairs::join(&code.bytes);
     }
     Ok(code)
-}
-
-/// The kernel in Cranelift's form.
-fn function(
-    kernel: &Kernel,
-    target: &Target,
-    isa: &dyn cranelift_codegen::isa::TargetIsa,
-) -> Result<Function> {
-    if kernel.fused && !target.fma {
-        return Err(Error::bug("it needs fused multiply-add, which the target lacks"));
-    }
-    let mut kernel = flatten::flatten(kernel);
-    if target.arch == Arch::Aarch64 {
-        order::order(&mut kernel);
-    }
-    let mut function = Function::with_name_signature(UserFuncName::default(), kernel_signature());
-    let mut context = FunctionBuilderContext::new();
-    let builder = FunctionBuilder::new(&mut function, &mut context);
-    body::Body::new(&kernel, target, builder).translate(isa.frontend_config())?;
-    Ok(function)
 }

@@ -9,55 +9,85 @@
 
 use super::live::{Lives, reads, writes};
 use super::shape::Shape;
+use super::unroll::second;
 use crate::base::Affine;
 use crate::tile::{Kernel, Lane, Reg, Stmt, Value};
 use std::collections::HashMap;
 
-/// Vector registers of the machine, without one for moves.
-const REGISTERS: usize = 31;
 /// Registers that a run may fill where it would need fewer: the allocator likes some room.
 const COMFORT: usize = 29;
 /// Loaded values that wait for their first use.
 const AHEAD: usize = 4;
 /// Ready loads that are compared.
 const WINDOW: usize = 64;
+/// Statements between two accesses that may be brought together.
+const APART: usize = 64;
 /// Longer runs are left as they are.
 const LONGEST: usize = 6000;
 
-/// Orders all runs of a kernel.
-pub(super) fn order(kernel: &mut Kernel) {
-    let lives = Lives::new(kernel);
+/// Orders all runs of a kernel. What needs more vector registers than `registers` counts as spilled.
+pub(super) fn order(kernel: &mut Kernel, registers: usize) {
+    let mut lives = Lives::new(kernel);
     let mut body = std::mem::take(&mut kernel.body);
-    orders(kernel, &lives, &mut body, &mut 0);
+    orders(kernel, &mut lives, registers, &mut body, &mut 0);
     kernel.body = body;
 }
 
-fn orders(kernel: &Kernel, lives: &Lives, body: &mut [Stmt], at: &mut usize) {
+fn is_straight(stmt: &Stmt) -> bool {
+    matches!(stmt, Stmt::Let(..) | Stmt::Store { .. })
+}
+
+/// `at` is the position of the first statement in the text that `lives` was made from.
+fn orders(kernel: &mut Kernel, lives: &mut Lives, registers: usize, body: &mut [Stmt], at: &mut usize) {
     let mut start = 0;
     while start < body.len() {
-        let straight = |s: &Stmt| matches!(s, Stmt::Let(..) | Stmt::Store { .. });
-        let length = body[start..].iter().take_while(|s| straight(s)).count();
+        let length = body[start..].iter().take_while(|s| is_straight(s)).count();
         if length > 0 {
-            if (4..=LONGEST).contains(&length) {
-                let run = &mut body[start..start + length];
-                if let Some(better) = Run::new(kernel, lives, run, *at).list() {
-                    let old: Vec<Stmt> = run.to_vec();
-                    better.into_iter().zip(run.iter_mut()).for_each(|(i, place)| *place = old[i].clone());
-                }
-            }
+            list(kernel, lives, registers, &mut body[start..start + length], *at);
             (start, *at) = (start + length, *at + length);
             continue;
         }
         *at += 1;
+        let second = doubled(kernel, lives, &body[start], *at);
         match &mut body[start] {
-            Stmt::For { body, .. } | Stmt::Loop { body } => orders(kernel, lives, body, at),
+            Stmt::For { step, body, .. } if second.is_some() => {
+                let length = body.len();
+                body.extend(second.into_iter().flatten());
+                *step *= 2;
+                list(kernel, lives, registers, body, *at);
+                *at += length;
+            }
+            Stmt::For { body, .. } | Stmt::Loop { body } => orders(kernel, lives, registers, body, at),
             Stmt::If { then, otherwise, .. } => {
-                orders(kernel, lives, then, at);
-                orders(kernel, lives, otherwise, at);
+                orders(kernel, lives, registers, then, at);
+                orders(kernel, lives, registers, otherwise, at);
             }
             _ => {}
         }
         start += 1;
+    }
+}
+
+/// The second copy of an innermost loop's body, where registers are left for both.
+fn doubled(kernel: &mut Kernel, lives: &mut Lives, stmt: &Stmt, at: usize) -> Option<Vec<Stmt>> {
+    let Stmt::For { body, .. } = stmt else { return None };
+    if !body.iter().all(is_straight) || body.len() > LONGEST {
+        return None;
+    }
+    let run = Run::new(kernel, lives, body, at);
+    let original: Vec<usize> = (0..body.len()).collect();
+    let room = run.peak(&original) <= COMFORT;
+    room.then(|| second(kernel, lives, stmt)).flatten()
+}
+
+/// Orders one run.
+fn list(kernel: &Kernel, lives: &Lives, registers: usize, run: &mut [Stmt], at: usize) {
+    if !(4..=LONGEST).contains(&run.len()) {
+        return;
+    }
+    if let Some(better) = Run::new(kernel, lives, run, at).list(registers) {
+        let old = run.to_vec();
+        better.into_iter().zip(run.iter_mut()).for_each(|(i, place)| *place = old[i].clone());
     }
 }
 
@@ -198,20 +228,21 @@ impl Run {
     }
 
     /// The statements in their new order; `None` where it would not be better.
-    fn list(&self) -> Option<Vec<usize>> {
+    fn list(&self, registers: usize) -> Option<Vec<usize>> {
         let original: Vec<usize> = (0..self.kind.len()).collect();
-        let limit = (self.peak(&original) + 1).clamp(COMFORT, REGISTERS);
+        let limit = (self.peak(&original) + 1).clamp(COMFORT, 31);
         let listed = [false, true].map(|free| List::new(self, free, limit).run());
         // Statements may wait for each other, where a register is used again and again.
         let whole = listed.into_iter().filter(|order| order.len() == original.len());
-        let best = whole.min_by_key(|order| self.cost(order))?;
-        (self.cost(&best) <= self.cost(&original)).then_some(best)
+        let best = whole.min_by_key(|order| self.cost(order, registers))?;
+        (self.cost(&best, registers) <= self.cost(&original, registers)).then_some(best)
     }
 
     /// Accesses to memory that an order needs, in instructions.
-    fn cost(&self, order: &[usize]) -> usize {
-        let spilled = self.peak(order).saturating_sub(REGISTERS);
-        let mut instructions = 2 * spilled;
+    fn cost(&self, order: &[usize], registers: usize) -> usize {
+        let spilled = self.peak(order).saturating_sub(registers);
+        // Stored and loaded again, and often moved about.
+        let mut instructions = 8 * spilled;
         let mut single = None;
         for &i in order.iter().filter(|&&i| self.kind[i] != Work::Free) {
             let second = single.is_some_and(|last: usize| self.beside[last] == Some(i));
@@ -438,7 +469,9 @@ fn beside(kernel: &Kernel, run: &[Stmt]) -> Vec<Option<usize>> {
         }
     });
     let next = |spot: &Spot| at.get(&(spot.0, spot.1, spot.2.clone(), spot.3 + 16)).copied();
-    spots.iter().map(|spot| spot.as_ref().and_then(next)).collect()
+    let near =
+        |(i, spot): (usize, &Option<Spot>)| spot.as_ref().and_then(next).filter(|j| j.abs_diff(i) <= APART);
+    spots.iter().enumerate().map(near).collect()
 }
 
 fn spot(kernel: &Kernel, stmt: &Stmt) -> Option<Spot> {
