@@ -2,14 +2,14 @@
 //!
 //! The cases are `tests/data/onnx_node_tests*.tar.xz` (from onnx/onnx, Apache-2.0; see
 //! `tests/data/LICENSES.md`). Each model is typed, then run by the interpreter of definitions, and
-//! compiled to an object that runs on this machine. Models may get a shape or an axis as an input, which must be a constant for lmc:
+//! compiled to an object that runs on this machine and under emulation. Models may get a shape or an axis as an input, which must be a constant for lmc:
 //! where that is the only obstacle, such inputs are given as constants.
 //!
 //! A case that fails must be listed, with its reason, in `conformance_exceptions.txt`, or, where the
 //! interpreter passes it, in `conformance_compiled.txt`; listed cases that pass are printed. `LMC_CASE=name` runs only the cases whose name holds `name`, and prints
 //! why each fails; `LMC_ONNX_TESTS=folder` takes the cases from there, newer ones for example.
 
-use crate::support::{repository, run};
+use crate::support::{batch, repository, run};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::build::{Build, Silent};
 use lmc::definition::{Env, interpret};
@@ -26,12 +26,6 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Inputs and outputs of one run.
-struct Data {
-    inputs: Vec<Tensor>,
-    outputs: Vec<Tensor>,
-}
-
 /// Which inputs are given as constants.
 #[derive(Clone, Copy)]
 enum Constants {
@@ -41,20 +35,64 @@ enum Constants {
     All,
 }
 
-/// Runs a typed graph on inputs.
-type Execute<'a> = &'a (dyn Fn(&Graph, &[&Tensor]) -> Result<Vec<Tensor>, String> + Sync);
+/// One data set of a case: a typed graph, what it is given, and what it must give.
+struct Run {
+    graph: Graph,
+    inputs: Vec<Tensor>,
+    wanted: Vec<Tensor>,
+}
 
 #[test]
 fn operator_tests_by_the_interpreter() {
-    check_all("interpreter", &interpreted, &[LISTED]);
+    report("interpreter", each_run(interpreted), &[LISTED]);
 }
 
 #[test]
 fn operator_tests_on_this_machine() {
     for cpu in ["generic", "native"] {
         let target = resolve("native", cpu).expect("this machine");
-        check_all(cpu, &|graph, inputs| compiled(graph, inputs, &target), &[LISTED, LISTED_COMPILED]);
+        report(cpu, each_run(|run| compiled(run, &target)), &[LISTED, LISTED_COMPILED]);
     }
+}
+
+#[test]
+fn operator_tests_on_aarch64_under_emulation() {
+    let target = resolve("aarch64", "generic").expect("a known target");
+    let (runs, refused) = (Mutex::new(Vec::new()), Mutex::new(Failures::new()));
+    each_case(|case| {
+        let built = typed(case).and_then(|runs| {
+            let with_object = |run: Run| Ok((object(&run, &target)?, run));
+            runs.into_iter().map(with_object).collect::<Result<Vec<_>, String>>()
+        });
+        match built {
+            Ok(built) => {
+                let named = built.into_iter().map(|(object, run)| (name(case), object, run));
+                runs.lock().expect("no panic").extend(named);
+            }
+            Err(reason) => {
+                refused.lock().expect("no panic").insert(name(case), Some(reason));
+            }
+        }
+    });
+    let mut results = refused.into_inner().expect("no panic");
+    let runs = runs.into_inner().expect("no panic");
+    for (number, part) in runs.chunks(200).enumerate() {
+        let models: Vec<batch::Model> = part
+            .iter()
+            .map(|(_, object, run)| batch::Model {
+                object,
+                inputs: run.inputs.iter().map(|t| &*t.data).collect(),
+                outputs: run.wanted.iter().map(|t| t.ty.bytes()).collect(),
+            })
+            .collect();
+        let outcomes = batch::run_on_aarch64(&format!("conformance_{number}"), &models);
+        for ((name, _, run), outcome) in part.iter().zip(outcomes) {
+            let failed = outcome.and_then(|bytes| compare(&tensors_of(&run.graph, bytes)?, &run.wanted));
+            let before = results.entry(name.clone()).or_default();
+            *before = before.take().or(failed.err());
+        }
+    }
+    report("aarch64", results, &[LISTED, LISTED_COMPILED]);
 }
 
 /// Cases that may fail.
@@ -62,41 +100,58 @@ const LISTED: &str = include_str!("conformance_exceptions.txt");
 /// Cases that the interpreter passes, but that fail when compiled.
 const LISTED_COMPILED: &str = include_str!("conformance_compiled.txt");
 
-/// Checks all cases, two at a time; panics with those that fail and are not listed.
-fn check_all(place: &str, execute: Execute, listed: &[&str]) {
-    let only = std::env::var("LMC_CASE").unwrap_or_default();
-    let excepted = exceptions(listed);
+/// For each case that ran, why it failed, if it did.
+type Failures = BTreeMap<String, Option<String>>;
+
+/// The part of the cases' names that `LMC_CASE` asks for.
+fn filter() -> String {
+    std::env::var("LMC_CASE").unwrap_or_default()
+}
+
+/// Does something with each case, two at a time.
+fn each_case(work: impl Fn(&Path) + Sync) {
+    let only = filter();
     let cases: Vec<PathBuf> = cases().into_iter().filter(|c| name(c).contains(&only)).collect();
-    let (next, failures) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let next = AtomicUsize::new(0);
     let work = || {
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
             if !only.is_empty() {
-                eprintln!("{place}: {}", name(case));
+                eprintln!("{}", name(case));
             }
-            if let Err(reason) = check(case, execute) {
-                failures.lock().expect("no panic").insert(name(case), reason);
-            }
+            work(case);
         }
     };
     std::thread::scope(|scope| {
         scope.spawn(work);
         scope.spawn(work);
     });
-    let failures = failures.into_inner().expect("no panic");
-    let wrong: Vec<String> = failures
-        .iter()
+}
+
+/// Executes each run of each case and compares.
+fn each_run(execute: impl Fn(&Run) -> Result<Vec<Tensor>, String> + Sync) -> Failures {
+    let results = Mutex::new(Failures::new());
+    each_case(|case| {
+        let checked =
+            AssertUnwindSafe(|| typed(case)?.iter().try_for_each(|run| compare(&execute(run)?, &run.wanted)));
+        let result = std::panic::catch_unwind(checked).unwrap_or_else(|_| Err("panicked".into()));
+        results.lock().expect("no panic").insert(name(case), result.err());
+    });
+    results.into_inner().expect("no panic")
+}
+
+/// Prints how many passed; panics with those that failed and are not listed.
+fn report(place: &str, results: Failures, listed: &[&str]) {
+    let (only, excepted) = (filter(), exceptions(listed));
+    let failed = || results.iter().filter_map(|(name, reason)| Some((name, reason.as_ref()?)));
+    let wrong: Vec<String> = failed()
         .filter(|(name, _)| !only.is_empty() || !excepted.contains_key(*name))
         .map(|(name, reason)| format!("{name}: {reason}"))
         .collect();
-    let passed = cases.len() - failures.len();
-    println!(
-        "{place}: {passed} passed, {} failed or refused, {} of them unexpected",
-        failures.len(),
-        wrong.len()
-    );
-    let unlisted: Vec<&String> =
-        excepted.keys().filter(|n| n.contains(&only) && !failures.contains_key(*n)).collect();
-    println!("listed as exceptions, but pass: {unlisted:?}");
+    let (all, failures) = (results.len(), failed().count());
+    let passed = all - failures;
+    println!("{place}: {passed} passed, {failures} failed or refused, {} of them unexpected", wrong.len());
+    let passes = |n: &&String| results.get(*n).is_some_and(|r| r.is_none());
+    println!("listed as exceptions, but pass: {:?}", excepted.keys().filter(passes).collect::<Vec<_>>());
     assert!(wrong.is_empty(), "{place}: {} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
@@ -150,37 +205,26 @@ fn exceptions(listed: &[&str]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Runs all data sets of a case; the reason where one fails.
-fn check(case: &Path, execute: Execute) -> Result<(), String> {
+/// The runs of a case, typed; the reason where it is refused.
+fn typed(case: &Path) -> Result<Vec<Run>, String> {
     let model = import::read(&case.join("model.onnx")).map_err(|e| format!("refused: {e}"))?;
     if model.body.inputs.iter().chain(&model.body.outputs).any(|v| !v.is_tensor) {
         return Err("refused: inputs or outputs are sequences or optionals".into());
     }
-    for set in 0.. {
-        let folder = case.join(format!("test_data_set_{set}"));
-        if !folder.exists() {
-            break;
-        }
-        let data = Data {
-            inputs: tensors(&folder, "input", &model.body.inputs)?,
-            outputs: tensors(&folder, "output", &model.body.outputs)?,
-        };
-        let attempt = |constants| {
-            let run =
-                std::panic::catch_unwind(AssertUnwindSafe(|| run_model(&model, &data, constants, execute)));
-            run.unwrap_or_else(|_| Err("panicked".into()))
-        };
-        let needs_constants =
-            |r: &Result<_, String>| r.as_ref().is_err_and(|e| e.contains("must be a constant"));
-        let mut got = attempt(Constants::None);
+    let folders = (0..).map(|set| case.join(format!("test_data_set_{set}"))).take_while(|f| f.exists());
+    let run = |folder: PathBuf| {
+        let inputs = tensors(&folder, "input", &model.body.inputs)?;
+        let wanted = tensors(&folder, "output", &model.body.outputs)?;
+        let mut run = typed_run(&model, &inputs, Constants::None);
         for constants in [Constants::Integers, Constants::All] {
-            if needs_constants(&got) {
-                got = attempt(constants);
+            if run.as_ref().is_err_and(|e| e.contains("must be a constant")) {
+                run = typed_run(&model, &inputs, constants);
             }
         }
-        compare(&got?, &data.outputs)?;
-    }
-    Ok(())
+        let (graph, inputs) = run?;
+        Ok(Run { graph, inputs, wanted })
+    };
+    folders.map(run).collect()
 }
 
 /// `input_0.pb`, `input_1.pb`, ... of a data set. Older cases keep bf16 as the u16 of its bits.
@@ -198,17 +242,12 @@ fn tensors(folder: &Path, kind: &str, declared: &[Declared]) -> Result<Vec<Tenso
     Ok(tensors)
 }
 
-/// Types the model, some of its inputs as constants, and executes it on the others.
-fn run_model(
-    model: &Model,
-    data: &Data,
-    constants: Constants,
-    execute: Execute,
-) -> Result<Vec<Tensor>, String> {
+/// Types the model, some of its inputs as constants; gives the graph and its other inputs.
+fn typed_run(model: &Model, inputs: &[Tensor], constants: Constants) -> Result<(Graph, Vec<Tensor>), String> {
     let mut model = model.clone();
     let declared = std::mem::take(&mut model.body.inputs);
     let mut given = Vec::new();
-    for (input, tensor) in declared.into_iter().zip(&data.inputs) {
+    for (input, tensor) in declared.into_iter().zip(inputs) {
         let constant = match constants {
             Constants::None => false,
             Constants::Integers => tensor.ty.dtype.is_int() && tensor.ty.rank() <= 1,
@@ -218,38 +257,52 @@ fn run_model(
             model.body.constants.push((input.name, tensor.clone()));
         } else {
             model.body.inputs.push(input);
-            given.push(tensor);
+            given.push(tensor.clone());
         }
     }
     let types: Vec<TensorType> = given.iter().map(|t| t.ty.clone()).collect();
-    let (graph, _) = passes::infer(&model, &types).into_result().map_err(|e| format!("refused: {e}"))?;
-    execute(&graph, &given)
+    let refused = |e: lmc::error::Error| format!("refused: {e}");
+    let (graph, _) = passes::infer(&model, &types).into_result().map_err(refused)?;
+    lower::lower(&graph).map_err(refused)?;
+    Ok((graph, given))
 }
 
-fn interpreted(graph: &Graph, inputs: &[&Tensor]) -> Result<Vec<Tensor>, String> {
+fn interpreted(run: &Run) -> Result<Vec<Tensor>, String> {
+    let graph = &run.graph;
     let lowering = lower::lower(graph).map_err(|e| format!("refused: {e}"))?;
     let mut env = Env::new(&lowering);
-    graph.inputs.iter().zip(inputs).for_each(|(&value, tensor)| env.set(value, tensor));
+    graph.inputs.iter().zip(&run.inputs).for_each(|(&value, tensor)| env.set(value, tensor));
     interpret(&lowering, &mut env).map_err(|e| format!("failed: {e}"))?;
     let output =
         |&value| env.get(value, &graph.value(value).ty).ok_or_else(|| "an output is not written".to_string());
     graph.outputs.iter().map(output).collect()
 }
 
-/// As an object, loaded into this process.
-fn compiled(graph: &Graph, inputs: &[&Tensor], target: &Target) -> Result<Vec<Tensor>, String> {
-    let mut graph = graph.clone();
+/// The object of a run: all its models are named `m`.
+fn object(run: &Run, target: &Target) -> Result<Vec<u8>, String> {
+    let mut graph = run.graph.clone();
     let refused = |e: lmc::error::Error| format!("refused: {e}");
     passes::run_passes(&mut graph, &mut |_, _, _| ()).map_err(refused)?;
-    let built = Build::new("m.onnx").build_graph(&graph, target.clone(), "m", &Silent).map_err(refused)?;
-    let loaded = Loaded::load(&built.object.bytes, "m").map_err(|e| e.to_string())?;
-    let mut symbols: Vec<i64> = built.program.symbols.iter().map(|s| s.max as i64).collect();
-    let inputs: Vec<&[u8]> = inputs.iter().map(|t| &*t.data).collect();
+    let build = Build::new("m.onnx");
+    Ok(build.build_graph(&graph, target.clone(), "m", &Silent).map_err(refused)?.object.bytes)
+}
+
+/// As an object, loaded into this process.
+fn compiled(run: &Run, target: &Target) -> Result<Vec<Tensor>, String> {
+    let object = object(run, target)?;
+    let loaded = Loaded::load(&object, "m").map_err(|e| e.to_string())?;
+    let mut symbols = vec![0; loaded.model().symbol_count as usize];
+    let inputs: Vec<&[u8]> = run.inputs.iter().map(|t| &*t.data).collect();
     let mut outputs = Vec::new();
     let status = loaded.run(&inputs, &mut symbols, &mut outputs).map_err(|e| e.to_string())?;
     if status != 0 {
         return Err(format!("the model returned {status}"));
     }
+    tensors_of(&run.graph, outputs)
+}
+
+/// The outputs of a graph from their bytes.
+fn tensors_of(graph: &Graph, outputs: Vec<Vec<u8>>) -> Result<Vec<Tensor>, String> {
     let types = graph.outputs.iter().map(|&o| graph.value(o).ty.clone());
     let tensor = |(ty, bytes): (TensorType, Vec<u8>)| {
         Tensor::from_bytes(ty, bytes).ok_or_else(|| "an output has another size".to_string())

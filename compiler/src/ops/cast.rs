@@ -111,8 +111,16 @@ fn lower_bits(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, out) = (e.input(0)?, e.result()?);
     e.define("", &out, |b| {
-        let x = b.load_broadcast(x.id, &x.ty);
-        b.bitcast(out.dtype(), x)
+        let element = b.load_broadcast(x.id, &x.ty);
+        // Truth values are bytes only in memory.
+        match (x.dtype(), out.dtype()) {
+            (DType::Bool, to) => {
+                let byte = b.cast(DType::U8, element);
+                if to == DType::U8 { byte } else { b.bitcast(to, byte) }
+            }
+            (_, DType::Bool) => b.cast(DType::Bool, element),
+            (_, to) => b.bitcast(to, element),
+        }
     });
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Helpers of several test modules: folders for what tests make, commands, compilers.
 
+pub mod batch;
 pub mod kws;
 pub mod models;
 
