@@ -166,7 +166,7 @@ fn name(case: &Path) -> String {
 }
 
 /// The folders of the cases.
-fn cases() -> Vec<PathBuf> {
+pub fn cases() -> Vec<PathBuf> {
     let folders = match std::env::var_os("LMC_ONNX_TESTS") {
         Some(folder) => vec![PathBuf::from(folder)],
         None => vec![unpacked("onnx_node_tests"), unpacked("onnx_node_tests_28")],

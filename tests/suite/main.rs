@@ -17,6 +17,7 @@ mod link;
 mod models;
 mod package;
 mod passes;
+mod robustness;
 mod schedule;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;

@@ -9,6 +9,7 @@ use crate::ops::emit::Arith;
 use crate::scalar::Op;
 
 rows! {
+    1:
     "Relu" [1, 6, 13, 14], Number, Same, relu;
     "LeakyRelu" [1, 6, 16], Float, Same, leaky_relu;
     "ThresholdedRelu" [10, 22], Float, Same, thresholded_relu;

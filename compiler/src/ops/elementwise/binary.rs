@@ -9,6 +9,7 @@ use crate::ops::emit::{Arith, numbers};
 use crate::scalar::Op;
 
 rows! {
+    2:
     "Add" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Add, x));
     "Sub" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Sub, x));
     "Mul" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Mul, x));

@@ -78,8 +78,15 @@ fn is_legacy(ctx: &Ctx) -> Result<bool> {
     Ok(ctx.node.opset < 7 && ctx.attrs().flag("broadcast", false)?)
 }
 
-fn infer(ctx: &Ctx, accepts: Accepts, gives: Gives) -> Result<Vec<TensorType>> {
+/// Operators that take any number of inputs.
+const VARIADIC: &[&str] = &["Max", "Mean", "Min", "Sum"];
+
+fn infer(ctx: &Ctx, inputs: usize, accepts: Accepts, gives: Gives) -> Result<Vec<TensorType>> {
     let dtype = ctx.dtype(0)?;
+    let given = ctx.node.inputs.len();
+    let fits = given == inputs || VARIADIC.contains(&ctx.node.op.name);
+    require(fits, || format!("it takes {inputs} inputs, not {given}"))?;
+    (0..given).try_for_each(|i| ctx.input(i).map(|_| ()))?;
     for i in 0..ctx.node.inputs.len() {
         if let Some(value) = ctx.optional(i) {
             accepts.check(value.ty.dtype)?;
@@ -124,15 +131,15 @@ fn place(ctx: &Ctx, b: &DefBuilder, i: usize, shape: &[usize], rank: usize) -> R
     Ok(shape.iter().enumerate().map(at).collect())
 }
 
-/// Rows of a family: name, versions, accepted types, result, body.
+/// Rows of a family: the number of inputs; then name, versions, accepted types, result, body.
 macro_rules! rows {
-    ($($name:literal $versions:expr, $accepts:ident, $gives:ident, $body:expr;)*) => {
+    ($inputs:literal: $($name:literal $versions:expr, $accepts:ident, $gives:ident, $body:expr;)*) => {
         /// The rows.
         pub const ROWS: &[crate::ops::Operator] = &[$(crate::ops::Operator {
             domain: "",
             name: $name,
             versions: &$versions,
-            infer: |ctx| super::infer(ctx, super::Accepts::$accepts, super::Gives::$gives),
+            infer: |ctx| super::infer(ctx, $inputs, super::Accepts::$accepts, super::Gives::$gives),
             lower: crate::ops::Lower::Define(|ctx, low| super::lower(ctx, low, $body)),
             note: "",
         }),*];

@@ -8,6 +8,7 @@ use crate::ops::emit::Arith;
 use crate::scalar::Op;
 
 rows! {
+    1:
     "Abs" [1, 6, 13], Number, Same, |_, b, x| Ok(b.op(Op::Abs, x));
     "Neg" [1, 6, 13], Number, Same, |_, b, x| Ok(b.op(Op::Neg, x));
     "Sign" [9, 13], Number, Same, |_, b, x| Ok(b.op(Op::Sign, x));

@@ -1,0 +1,248 @@
+//! Damaged models: thousands of mutations of small models must give errors, never a panic.
+//!
+//! Bytes are flipped, files cut, and fields of the decoded model set to hostile values; what still
+//! decodes goes all the way to a program. `LMC_MUTATIONS=n` sets how often each model is mutated.
+
+use crate::conformance::cases;
+use crate::support::repository;
+use lmc::import::{self, Bindings};
+use lmc::passes::{infer, run_passes};
+use lmc::target::{Target, resolve};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tract_onnx::pb;
+
+/// Numbers from a seed (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 7
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    fn pick<'a, T>(&mut self, of: &'a mut [T]) -> Option<&'a mut T> {
+        let at = self.below(of.len());
+        of.get_mut(at)
+    }
+
+    fn hostile(&mut self) -> i64 {
+        const VALUES: [i64; 12] = [0, -1, 1, 2, -2, 7, 255, 65536, i64::MAX, i64::MIN, 1 << 31, -(1 << 33)];
+        VALUES[self.below(VALUES.len())]
+    }
+}
+
+/// Damages the bytes of a file.
+fn mutate_bytes(bytes: &mut Vec<u8>, random: &mut Random) {
+    match random.below(4) {
+        0 => bytes.truncate(random.below(bytes.len())),
+        1 => {
+            let at = random.below(bytes.len());
+            bytes.remove(at);
+        }
+        _ => {
+            for _ in 0..1 + random.below(4) {
+                let bit = 1 << random.below(8);
+                if let Some(byte) = random.pick(bytes) {
+                    *byte ^= bit;
+                }
+            }
+        }
+    }
+}
+
+fn mutate_tensor(tensor: &mut pb::TensorProto, random: &mut Random) {
+    match random.below(5) {
+        0 => tensor.data_type = random.below(30) as i32,
+        1 => {
+            let value = random.hostile();
+            random.pick(&mut tensor.dims).into_iter().for_each(|d| *d = value);
+        }
+        2 => tensor.dims.push(random.hostile()),
+        3 => {
+            let value = random.hostile();
+            random.pick(&mut tensor.int64_data).into_iter().for_each(|d| *d = value);
+            let at = random.below(tensor.raw_data.len() / 8) * 8;
+            if let Some(place) = tensor.raw_data.get_mut(at..at + 8) {
+                place.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        _ => tensor.raw_data.truncate(random.below(tensor.raw_data.len())),
+    }
+}
+
+fn mutate_attribute(attr: &mut pb::AttributeProto, random: &mut Random) {
+    match random.below(6) {
+        0 => attr.i = random.hostile(),
+        1 => {
+            let value = random.hostile();
+            random.pick(&mut attr.ints).into_iter().for_each(|i| *i = value);
+        }
+        2 => attr.ints.truncate(random.below(attr.ints.len())),
+        3 => attr.ints.push(random.hostile()),
+        4 => attr.r#type = random.below(16) as i32,
+        _ => match (&mut attr.t, &mut attr.g) {
+            (Some(tensor), _) => mutate_tensor(tensor, random),
+            (_, Some(graph)) => mutate_graph(graph, random),
+            _ => attr.s = b"SAME_UPPER".to_vec(),
+        },
+    }
+}
+
+fn mutate_node(node: &mut pb::NodeProto, names: &[String], random: &mut Random) {
+    match random.below(6) {
+        0 => {
+            let name = names.get(random.below(names.len())).cloned().unwrap_or_default();
+            random.pick(&mut node.input).into_iter().for_each(|i| i.clone_from(&name));
+        }
+        1 => node.input.truncate(random.below(node.input.len())),
+        2 => node.input.push(names.get(random.below(names.len())).cloned().unwrap_or_default()),
+        3 => node.output.push(format!("extra{}", random.next())),
+        4 => {
+            let at = random.below(node.attribute.len());
+            if at < node.attribute.len() {
+                node.attribute.remove(at);
+            }
+        }
+        _ => {
+            if let Some(attr) = random.pick(&mut node.attribute) {
+                mutate_attribute(attr, random);
+            }
+        }
+    }
+}
+
+fn mutate_type(info: &mut pb::ValueInfoProto, random: &mut Random) {
+    use pb::tensor_shape_proto::dimension::Value;
+    let Some(pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), .. }) = &mut info.r#type
+    else {
+        return;
+    };
+    match random.below(3) {
+        0 => tensor.elem_type = random.below(30) as i32,
+        1 => tensor.shape = None,
+        _ => {
+            let value = random.hostile();
+            let dims = tensor.shape.as_mut().map(|s| s.dim.as_mut_slice()).unwrap_or_default();
+            random.pick(dims).into_iter().for_each(|d| d.value = Some(Value::DimValue(value)));
+        }
+    }
+}
+
+fn mutate_graph(graph: &mut pb::GraphProto, random: &mut Random) {
+    let names: Vec<String> =
+        graph.node.iter().flat_map(|n| n.input.iter().chain(&n.output)).cloned().collect();
+    match random.below(6) {
+        0 => {
+            if let Some(info) = random.pick(&mut graph.input) {
+                mutate_type(info, random);
+            }
+        }
+        1 => {
+            if let Some(tensor) = random.pick(&mut graph.initializer) {
+                mutate_tensor(tensor, random);
+            }
+        }
+        _ => {
+            if let Some(node) = random.pick(&mut graph.node) {
+                mutate_node(node, &names, random);
+            }
+        }
+    }
+}
+
+/// A damaged copy of a model.
+fn mutate(original: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = original.to_vec();
+    match pb::ModelProto::decode(original) {
+        Ok(mut model) if random.below(4) > 0 => {
+            for _ in 0..1 + random.below(2) {
+                if let Some(graph) = &mut model.graph {
+                    mutate_graph(graph, random);
+                }
+            }
+            match random.below(20) {
+                0 => model.ir_version = random.hostile(),
+                1 => model.opset_import.iter_mut().for_each(|o| o.version = random.hostile()),
+                2 => model.graph = None,
+                _ => {}
+            }
+            model.encode_to_vec()
+        }
+        _ => {
+            mutate_bytes(&mut bytes, random);
+            bytes
+        }
+    }
+}
+
+/// Goes as far as the model allows.
+fn compile(bytes: &[u8], target: &Target) -> lmc::error::Result<()> {
+    let model = import::decode(bytes, None)?;
+    let (types, _) = Bindings::default().resolve(&model.body)?;
+    let (mut graph, _) = infer(&model, &types).into_result()?;
+    run_passes(&mut graph, &mut |_, _, _| {})?;
+    lmc::plan::program(&graph, "mutated", target).map(|_| ())
+}
+
+fn models() -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = cases().into_iter().map(|c| c.join("model.onnx")).collect();
+    let small = ["kws_dscnn", "kws_dscnn_int8_qdq", "sww_streaming"];
+    files.extend(small.map(|m| repository().join("tests/models").join(m).join("model.onnx")));
+    files
+}
+
+#[test]
+fn damaged_models_give_errors() {
+    let rounds: u64 = std::env::var("LMC_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let target = resolve("x86_64", "generic").expect("a target");
+    let files = models();
+    let panics: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let (next, refused, bugs) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let work = || {
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let original = std::fs::read(file).expect("a readable model");
+            for round in 0..rounds {
+                let seed = file.as_os_str().as_encoded_bytes().iter().rev().take(40);
+                let seed = seed.fold(round + 1, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+                let bytes = mutate(&original, &mut Random(seed | 1));
+                let place = format!("{} round {round}", file.display());
+                match catch_unwind(AssertUnwindSafe(|| compile(&bytes, &target))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                        if error.kind == lmc::error::Kind::Bug {
+                            bugs.lock().expect("no panic").insert(place, error.to_string());
+                        }
+                    }
+                    Err(panic) => {
+                        let text = panic.downcast_ref::<String>().cloned();
+                        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+                        panics.lock().expect("no panic").insert(place, text.unwrap_or_default());
+                    }
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    std::panic::set_hook(hook);
+    let (panics, bugs) = (panics.into_inner().expect("no panic"), bugs.into_inner().expect("no panic"));
+    println!("{} of {} refused", refused.into_inner(), files.len() as u64 * rounds);
+    bugs.iter().for_each(|(place, error)| println!("{place}: {error}"));
+    assert!(panics.is_empty(), "{} panics: {panics:#?}", panics.len());
+}
