@@ -223,7 +223,8 @@ fn infer_position(ctx: &Ctx) -> Result<Vec<TensorType>> {
 
 fn position_axis(ctx: &Ctx) -> Result<usize> {
     let dtype = ctx.dtype(0)?;
-    require(!dtype.is_small_float() && dtype.bits() >= 8, || format!("it is not defined for {dtype}"))?;
+    let number = !dtype.is_small_float() && dtype.bits() >= 8 && dtype != DType::Bool;
+    require(number, || format!("it is not defined for {dtype}"))?;
     ctx.axis(ctx.attrs().int("axis", 0)?, ctx.shape(0)?.len())
 }
 

@@ -19,8 +19,8 @@ pub fn drop_dead(graph: &mut Graph) -> Result<bool> {
         }
         reads(&node).for_each(|id| live[id as usize] = true);
         let unread = |o: &Option<ValueId>| o.is_some_and(|o| !live[o as usize]);
-        while node.outputs.last().is_some_and(|o| o.is_none() || unread(o)) {
-            node.outputs.pop();
+        for output in node.outputs.iter_mut().rev().take_while(|o| o.is_none() || unread(o)) {
+            *output = None;
         }
         node.outputs.iter().flatten().for_each(|&o| live[o as usize] = true);
         kept.push(node);

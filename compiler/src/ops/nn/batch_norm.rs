@@ -35,15 +35,14 @@ fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
             Error::model("spatial=0 is not supported").advise("Export the model with opset 9 or later")
         );
     }
-    let mut types = vec![x.clone()];
-    for i in [3, 4, 3, 4] {
+    for i in 1..5 {
         let ty = ctx.ty(i)?;
-        require(ty.shape == [x.shape[1]], || {
+        require(ty.shape == [x.shape[1]] && ty.dtype.is_float(), || {
             format!("input {i} of type {ty} does not fit {} channels", x.shape[1])
         })?;
-        types.push(ty.clone());
     }
-    Ok(types)
+    let (mean, variance) = (ctx.ty(3)?.clone(), ctx.ty(4)?.clone());
+    Ok(vec![x.clone(), mean.clone(), variance.clone(), mean, variance])
 }
 
 fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {

@@ -48,6 +48,8 @@ fn read(ctx: &Ctx) -> Result<Offsets> {
 fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let (x, w) = (ctx.ty(0)?, ctx.ty(1)?);
     require(x.dtype.is_float() && w.dtype == x.dtype, || format!("it is not defined for {x} and {w}"))?;
+    let bias = ctx.optional(3).is_none_or(|b| b.ty.shape == w.shape[..1] && b.ty.dtype == x.dtype);
+    require(bias, || format!("the bias does not fit the weights {w}"))?;
     Ok(vec![TensorType::new(x.dtype, read(ctx)?.shape.output())])
 }
 

@@ -37,7 +37,20 @@ fn product(ctx: &Ctx, b: usize) -> Result<Product> {
 }
 
 fn infer_integer(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    Ok(vec![TensorType::new(DType::I32, product(ctx, 1)?.output())])
+    let product = product(ctx, 1)?;
+    let (a, b) = (ctx.shape(0)?, ctx.shape(1)?);
+    check_zero(ctx, 2, a.len().checked_sub(2).map_or(1, |row| a[row]))?;
+    check_zero(ctx, 3, if b.len() < 2 { 1 } else { b[b.len() - 1] })?;
+    Ok(vec![TensorType::new(DType::I32, product.output())])
+}
+
+/// An error where input `i` is a zero point neither for all nor one per row or column.
+fn check_zero(ctx: &Ctx, i: usize, count: usize) -> Result<()> {
+    let Some(zero) = ctx.optional(i) else { return Ok(()) };
+    let shape = zero.ty.shape.as_slice();
+    let last = &shape[shape.len().saturating_sub(2)..];
+    let fits = zero.ty.elems() == 1 || shape == [count] || last == [count, 1] || last == [1, count];
+    require(fits, || format!("the zero point {} does not fit {count} rows or columns", zero.ty))
 }
 
 fn integer(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
