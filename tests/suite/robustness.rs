@@ -9,6 +9,7 @@ use lmc::import::{self, Bindings};
 use lmc::passes::{infer, run_passes};
 use lmc::target::{Target, resolve};
 use prost::Message;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -16,6 +17,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tract_onnx::pb;
+
+thread_local! {
+    /// Where the last panic of this thread was.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// Numbers from a seed (xorshift).
 struct Random(u64);
@@ -211,7 +217,9 @@ fn damaged_models_give_errors() {
     let panics: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     let (next, refused, bugs) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|info| {
+        PLACE.with(|p| p.replace(info.location().map(|l| l.to_string()).unwrap_or_default()));
+    }));
     let work = || {
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
             let original = std::fs::read(file).expect("a readable model");
@@ -236,7 +244,8 @@ fn damaged_models_give_errors() {
                     Err(panic) => {
                         let text = panic.downcast_ref::<String>().cloned();
                         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
-                        panics.lock().expect("no panic").insert(place, text.unwrap_or_default());
+                        let text = format!("{}: {}", PLACE.take(), text.unwrap_or_default());
+                        panics.lock().expect("no panic").insert(place, text);
                     }
                 }
             }

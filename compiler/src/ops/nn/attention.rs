@@ -53,6 +53,10 @@ fn extents(ctx: &Ctx) -> Result<Extents> {
     let flat = rank == 3;
     let (heads, kv_heads) = if flat { (attr("q_num_heads")?, attr("kv_num_heads")?) } else { (q[1], k[1]) };
     require(heads > 0 && kv_heads > 0, || "q_num_heads and kv_num_heads must be given".into())?;
+    let whole = q[rank - 1].is_multiple_of(heads)
+        && k[rank - 1].is_multiple_of(kv_heads)
+        && v[rank - 1].is_multiple_of(kv_heads);
+    require(!flat || whole, || format!("{q:?} does not hold {heads} heads, or {v:?} {kv_heads}"))?;
     let position = rank - 2;
     let size = |s: &[usize], heads: usize| if flat { s[2] / heads } else { s[3] };
     let past = match (ctx.optional(4), ctx.optional(5)) {
