@@ -22,7 +22,7 @@ pub fn inline(reader: &Definition, producer: &Definition, only_reader: bool) -> 
     if producer.fold.is_some() || reader.exprs.len() + producer.exprs.len() > MAX_EXPRS {
         return None;
     }
-    if !moves && !(only_reader && read_once(reader, producer.output.value)) {
+    if !(moves || only_reader && read_once(reader, producer.output.value)) {
         return None;
     }
     if rounds(producer) || !padding_fits(reader, producer) {

@@ -159,7 +159,7 @@ fn vote_pooling(def: &Definition, value: ValueId, index: &[Index], weight: u64, 
     if windows < 2 || first_window.is_none() {
         return;
     }
-    if let Some(d) = (0..index.len()).filter(kept).last() {
+    if let Some(d) = (0..index.len()).rfind(kept) {
         votes[value as usize][d] += weight;
         if let Index::Affine(form) = &index[d] {
             let var = form.terms[0].0;

@@ -103,7 +103,7 @@ fn lower_elements(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let strides = row_major_strides(out.shape());
     let extent = out.shape()[axis];
     let (indices, updates, to, join) = (s.indices, s.updates, s.out, s.join);
-    s.code.points(&ctx.shape(1)?.to_vec(), |code, flat, index| {
+    s.code.points(ctx.shape(1)?, |code, flat, index| {
         let raw = code.load(indices, flat.clone());
         let at = code.checked_index(raw, extent);
         let stride = code.number(Lane::I64, strides[axis] as f64);
@@ -208,7 +208,7 @@ fn lower_cache(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     code.copy(from, to);
     let strides = row_major_strides(out.shape());
     let extent = out.shape()[axis];
-    code.points(&update.shape().to_vec(), |code, flat, index| {
+    code.points(update.shape(), |code, flat, index| {
         let mut at = code.index(Lane::I64, &index[axis]);
         if let Some(start) = start {
             let first = code.load(start, index[0].clone());

@@ -191,7 +191,7 @@ fn product_with_four_bit_weights() {
     let inputs = [x.clone(), w, scales.clone(), zeros].map(Some);
     let got = floats(&run("com.microsoft", "MatMulNBits", &attrs, &inputs, 1)[0]);
     let (x, scales) = (floats(&x), floats(&scales));
-    let nibble = |byte: u8, i: usize| f32::from(if i % 2 == 0 { byte & 15 } else { byte >> 4 });
+    let nibble = |byte: u8, i: usize| f32::from(if i.is_multiple_of(2) { byte & 15 } else { byte >> 4 });
     let want: Vec<f32> = (0..n)
         .map(|row| {
             let weight = |i: usize| {
