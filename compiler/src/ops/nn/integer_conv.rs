@@ -27,6 +27,14 @@ pub const ROWS: &[Operator] = &[
         lower: Lower::Define(qlinear),
         note: "",
     },
+    Operator {
+        domain: "com.microsoft",
+        name: "QLinearConv",
+        versions: &[1],
+        infer: infer_qlinear,
+        lower: Lower::Define(qlinear),
+        note: "channels first only",
+    },
 ];
 
 fn infer(ctx: &Ctx, w: usize, to: DType) -> Result<Vec<TensorType>> {
@@ -48,6 +56,7 @@ fn integer(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 }
 
 fn infer_qlinear(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    require(!ctx.attrs().flag("channels_last", false)?, || "channels_last is not supported".into())?;
     let to = ctx.dtype(7)?;
     require(to.is_int(), || format!("{to} is not a quantized type"))?;
     infer(ctx, 3, to)

@@ -31,6 +31,7 @@ pub mod loss;
 pub mod matmul;
 pub mod ms_attention;
 pub mod ms_fused;
+pub mod ngrams;
 pub mod normalize;
 pub mod pool;
 pub mod qlinear;
@@ -68,6 +69,7 @@ pub const FAMILIES: &[&[Operator]] = &[
     matmul::ROWS,
     ms_attention::ROWS,
     ms_fused::ROWS,
+    ngrams::ROWS,
     normalize::ROWS,
     pool::ROWS,
     qlinear::ROWS,

@@ -32,6 +32,8 @@ pub const ROWS: &[Operator] = &[
     row("QLinearAveragePool", infer_pool, average_pool),
     row("QLinearGlobalAveragePool", infer_global, global_average_pool),
     row("QLinearConcat", infer_concat, concat),
+    row("QLinearSoftmax", infer_same, softmax),
+    row("QLinearWhere", infer_where, choose),
 ];
 
 /// Scale and zero point, from two inputs in a row; each has one element.
@@ -248,5 +250,50 @@ fn concat(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             of_out.quantized(b, value, out.dtype())
         });
     }
+    Ok(())
+}
+
+fn softmax(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (x, out) = (e.input(0)?, e.result()?);
+    let (of_x, of_out) = (Linear::of(&e, 1)?, Linear::of(&e, 3)?);
+    let first = ctx.axis(ctx.attrs().int("axis", -1)?, x.rank())?;
+    // Before opset 13, all dimensions from the axis on.
+    let end = if ctx.attrs().int("opset", 13)? < 13 { x.rank() } else { first + 1 };
+    let axes: Vec<usize> = (first..end).collect();
+    let real = e.map("real", F, x.shape(), |b| {
+        let x = b.broadcast(&x, DType::I32);
+        of_x.real(b, x)
+    });
+    let weights = e.temp("softmax", F, x.shape());
+    super::softmax::define_softmax(&mut e, &real, &axes, &weights);
+    e.define("", &out, |b| {
+        let value = b.broadcast(&weights, F);
+        of_out.quantized(b, value, out.dtype())
+    });
+    Ok(())
+}
+
+fn infer_where(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let (condition, x, y) = (ctx.ty(0)?, ctx.ty(1)?, ctx.ty(4)?);
+    check_quantized(x)?;
+    let shape = broadcast(&x.shape, &y.shape).and_then(|s| broadcast(&s, &condition.shape));
+    let shape = shape.filter(|_| x.dtype == y.dtype && condition.dtype == DType::Bool);
+    let shape =
+        shape.ok_or_else(|| Error::model(format!("it is not defined for {condition}, {x} and {y}")))?;
+    Ok(vec![TensorType::new(x.dtype, shape)])
+}
+
+fn choose(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (condition, x, y, out) = (e.input(0)?, e.input(1)?, e.input(4)?, e.result()?);
+    let (of_x, of_y, of_out) = (Linear::of(&e, 2)?, Linear::of(&e, 5)?, Linear::of(&e, 7)?);
+    e.define("", &out, |b| {
+        let condition = b.broadcast(&condition, DType::Bool);
+        let (x, y) = (b.broadcast(&x, DType::I32), b.broadcast(&y, DType::I32));
+        let (x, y) = (of_x.real(b, x), of_y.real(b, y));
+        let value = b.op(Op::Select, &[condition, x, y]);
+        of_out.quantized(b, value, out.dtype())
+    });
     Ok(())
 }

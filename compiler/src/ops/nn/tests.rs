@@ -178,13 +178,19 @@ fn rotary_embedding_of_a_part() {
     close(&got, &want);
 }
 
-/// Four-bit weights in blocks, with packed zero points.
+/// Four-bit weights in blocks, with packed zero points; few rows and many take two ways.
 #[test]
 fn product_with_four_bit_weights() {
+    for rows in [1, 6] {
+        check_four_bits(rows);
+    }
+}
+
+fn check_four_bits(rows: usize) {
     let (k, n, block) = (32, 2, 16);
     let bytes: Vec<u8> = (0..n * k / 2).map(|i| (i * 37 % 251) as u8).collect();
     let w = Tensor::new([n, k / block, block / 2], &bytes);
-    let (x, scales) = (data(&[1, k], 1), data(&[n * k / block], 2));
+    let (x, scales) = (data(&[rows, k], 1), data(&[n * k / block], 2));
     let zeros = Tensor::new([n], &[0x5au8, 0xc3]);
     let attrs =
         [("K", Attr::Int(32)), ("N", Attr::Int(2)), ("bits", Attr::Int(4)), ("block_size", Attr::Int(16))];
@@ -192,16 +198,15 @@ fn product_with_four_bit_weights() {
     let got = floats(&run("com.microsoft", "MatMulNBits", &attrs, &inputs, 1)[0]);
     let (x, scales) = (floats(&x), floats(&scales));
     let nibble = |byte: u8, i: usize| f32::from(if i.is_multiple_of(2) { byte & 15 } else { byte >> 4 });
-    let want: Vec<f32> = (0..n)
-        .map(|row| {
-            let weight = |i: usize| {
-                let zero = nibble([0x5a, 0xc3][row], i / block);
-                (nibble(bytes[(row * k + i) / 2], i) - zero) * scales[row * 2 + i / block]
-            };
-            (0..k).map(|i| x[i] * weight(i)).sum()
-        })
-        .collect();
-    close(&got, &want);
+    let weight = |row: usize, i: usize| {
+        let zero = nibble([0x5a, 0xc3][row], i / block);
+        (nibble(bytes[(row * k + i) / 2], i) - zero) * scales[row * 2 + i / block]
+    };
+    let at = |m: usize, row: usize| -> f32 { (0..k).map(|i| x[m * k + i] * weight(row, i)).sum() };
+    let want: Vec<f32> = (0..rows * n).map(|i| at(i / n, i % n)).collect();
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        assert!((g - w).abs() <= 1e-4 + 1e-4 * w.abs(), "element {i}: {g} instead of {w}");
+    }
 }
 
 /// The sum of input, skip and bias is normalized, and given out.
@@ -285,4 +290,57 @@ fn average_pool_of_quantized_elements() {
     let inputs = [x, scale.clone(), zero(10), scale, zero(0)].map(Some);
     let got = run("com.microsoft", "QLinearAveragePool", &attrs, &inputs, 1);
     assert_eq!(got[0].to_vec::<u8>(), Some(vec![0, 15, 31]));
+}
+
+/// Softmax of quantized scores; the result has a fixed scale.
+#[test]
+fn softmax_of_quantized_scores() {
+    let x = Tensor::new([1, 3], &[10i8, 12, 20]);
+    let (x_scale, y_scale) = (Tensor::scalar(0.5f32), Tensor::scalar(1.0f32 / 256.0));
+    let inputs = [x, x_scale, Tensor::scalar(4i8), y_scale, Tensor::scalar(-128i8)].map(Some);
+    let got = run("com.microsoft", "QLinearSoftmax", &[], &inputs, 1);
+    let exp = [3f32, 4.0, 8.0].map(|v| (v - 8.0).exp());
+    let sum: f32 = exp.iter().sum();
+    let want = exp.map(|v| ((v / sum * 256.0).round_ties_even() - 128.0).clamp(-128.0, 127.0) as i8);
+    assert_eq!(got[0].to_vec::<i8>(), Some(want.to_vec()));
+}
+
+/// A tree of two levels, and a tree that is one leaf, vote for two targets; NaN goes the false way.
+#[test]
+fn tree_ensemble_regressor() {
+    let ints = |v: &[i64]| Attr::Ints(v.to_vec());
+    let modes = ["BRANCH_LEQ", "LEAF", "BRANCH_GT", "LEAF", "LEAF", "LEAF"].map(String::from);
+    let attrs = [
+        ("nodes_treeids", ints(&[0, 0, 0, 0, 0, 1])),
+        ("nodes_nodeids", ints(&[0, 1, 2, 3, 4, 0])),
+        ("nodes_featureids", ints(&[0, 0, 1, 0, 0, 0])),
+        ("nodes_modes", Attr::Strs(modes.to_vec())),
+        ("nodes_values", Attr::Floats(vec![0.5, 0.0, 2.0, 0.0, 0.0, 0.0])),
+        ("nodes_truenodeids", ints(&[1, 0, 3, 0, 0, 0])),
+        ("nodes_falsenodeids", ints(&[2, 0, 4, 0, 0, 0])),
+        ("target_treeids", ints(&[0, 0, 0, 1])),
+        ("target_nodeids", ints(&[1, 3, 4, 0])),
+        ("target_ids", ints(&[0, 1, 0, 1])),
+        ("target_weights", Attr::Floats(vec![1.0, 2.0, 4.0, 8.0])),
+        ("n_targets", Attr::Int(2)),
+    ];
+    let x = Tensor::new([4, 2], &[0.5f32, 9.0, 0.6, 3.0, 0.6, 2.0, f32::NAN, 3.0]);
+    let got = run("ai.onnx.ml", "TreeEnsembleRegressor", &attrs, &[Some(x)], 1);
+    assert_eq!(floats(&got[0]), [1.0, 8.0, 0.0, 10.0, 4.0, 8.0, 0.0, 10.0]);
+}
+
+/// Two classes of which the coefficients give the score of one.
+#[test]
+fn linear_classifier_of_two_classes() {
+    let attrs = [
+        ("coefficients", Attr::Floats(vec![1.0, -2.0])),
+        ("intercepts", Attr::Floats(vec![0.5])),
+        ("classlabels_ints", Attr::Ints(vec![7, 9])),
+        ("post_transform", Attr::Str("LOGISTIC".into())),
+    ];
+    let x = Tensor::new([2, 2], &[1.0f32, 0.0, 0.0, 1.0]);
+    let got = run("ai.onnx.ml", "LinearClassifier", &attrs, &[Some(x)], 2);
+    assert_eq!(got[0].to_vec::<i64>(), Some(vec![9, 7]));
+    let sigmoid = |v: f32| 1.0 / (1.0 + (-v).exp());
+    close(&floats(&got[1]), &[sigmoid(-1.5), sigmoid(1.5), sigmoid(1.5), sigmoid(-1.5)]);
 }
