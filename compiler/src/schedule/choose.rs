@@ -364,13 +364,14 @@ fn best_tile(
     for v in 1..=vectors.min(8) {
         for m in (1..=row_extent.min(16)).filter(|&m| fits(m, v)) {
             let tiles = |extent: usize, step: usize| {
-                [(extent / step, step), (usize::from(extent % step > 0), extent % step)]
+                [(extent / step, step), (usize::from(!extent.is_multiple_of(step)), extent % step)]
             };
             let total: f64 = (tiles(row_extent, m).iter())
                 .flat_map(|&(rn, rm)| tiles(vectors, v).map(|(vn, vv)| (rn * vn) as f64 * cycles(rm, vv)))
                 .sum();
             // Every size of tile is a body of its own: prefer few.
-            let bodies = (1 + usize::from(row_extent % m > 0)) * (1 + usize::from(vectors % v > 0));
+            let bodies = (1 + usize::from(!row_extent.is_multiple_of(m)))
+                * (1 + usize::from(!vectors.is_multiple_of(v)));
             let cost = total * (1.0 + 0.01 * bodies as f64);
             if cost < best.0 {
                 best = (cost, (m, v));
