@@ -1,4 +1,4 @@
-//! The operators: one file each (families share one), one row each in [`table`].
+//! The operators: one file each (families share one), one row each in `table.rs`.
 //!
 //! A row says how an operator's types are inferred and how it is lowered: to definitions (loops),
 //! to simpler nodes (`Expand`), or, for control flow, by later stages. Semantics are stated
