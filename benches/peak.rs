@@ -13,15 +13,18 @@ use std::time::{Duration, Instant};
 
 fn main() {
     let target = resolve("x86_64", "native").expect("an x86_64 host");
-    let mut peak = 0.0;
     for lanes in [4, 8, 16].into_iter().filter(|l| 4 * l <= target.vector_bytes) {
-        peak = rate(&chains(lanes), &target);
+        let peak = rate(&chains(lanes), &target);
         println!("peak {:3} bits  {peak:6.1} GFLOP/s", 32 * lanes);
     }
-    let lanes = target.lanes();
-    let rows = if lanes == 16 { 14 } else { 6 };
-    let tile = rate(&gemm(rows, lanes, 512), &target);
-    println!("tile {rows}x{}    {tile:6.1} GFLOP/s, {:.0} % of peak", 2 * lanes, 100.0 * tile / peak);
+    for cpu in ["x86-64-v3", "x86-64-v4"] {
+        let level = resolve("x86_64", cpu).expect("a known processor");
+        if level.features.iter().all(|f| target.has(*f)) {
+            let rows = if level.lanes() == 16 { 14 } else { 6 };
+            let tile = rate(&gemm(rows, level.lanes(), 512), &level);
+            println!("tile {rows:2}x{}     {tile:6.1} GFLOP/s  ({cpu})", 2 * level.lanes());
+        }
+    }
     let mut args = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
     if let (Some(file), Some(cpu)) = (args.next(), args.next()) {
         dumped(&file, &cpu);

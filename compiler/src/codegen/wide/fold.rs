@@ -1,15 +1,18 @@
 //! Loads into the instruction that uses them.
 //!
 //! A load whose value is used once becomes that instruction's memory operand; with embedded
-//! broadcast also a broadcast load used twice, which saves a register. Only within a straight run of
+//! broadcast also one used twice, which saves a register. Only within a straight run of
 //! instructions that changes neither memory nor the address. Other loads of that kind are marked, so
 //! that the allocator may repeat them rather than keep their values.
 
 use super::inst::{Again, Arg, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
 
-/// Most uses of one element that are worth a memory operand each.
-const BROADCAST_USES: usize = 2;
+/// Most uses of one element that are worth a memory operand each. Two multiply-adds of 256 bits a cycle
+/// leave no load to spare.
+fn broadcast_uses(width: usize) -> usize {
+    if width == 64 { 2 } else { 1 }
+}
 
 /// Where a load's value is used.
 struct Load {
@@ -99,7 +102,8 @@ pub fn fold(f: &mut Function, broadcasts: bool) {
             // The instruction that ends the run may still take the operand: it reads before it writes.
             let end = (start + len + 1).min(f.insts.len());
             let Some(load) = find_uses(&f.insts[at..end], at, reg, mem, uses) else { continue };
-            let most = if mem.broadcast { BROADCAST_USES * usize::from(broadcasts) } else { 1 };
+            let most =
+                if mem.broadcast { broadcast_uses(f.insts[at].width) * usize::from(broadcasts) } else { 1 };
             dead[at] = uses <= most && apply(f, &load);
             if !dead[at] {
                 f.regs[reg as usize].again = Again::Load(Box::new(f.insts[at].clone()));
