@@ -207,7 +207,7 @@ impl Build {
         let model = self.import()?;
         let place = self.model.display().to_string();
         self.build_model(&model, target, &name, observer).map_err(|e| match e.kind {
-            Kind::Options | Kind::Target => e,
+            Kind::Options | Kind::Target if !e.place.is_empty() => e,
             _ => e.at(place),
         })
     }

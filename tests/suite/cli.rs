@@ -1,0 +1,200 @@
+//! The command line on bad input: what it says, its exit codes, and that nothing is written.
+
+use crate::golden::check_text;
+use crate::support::{repository, scratch};
+use prost::Message;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use tract_onnx::pb;
+
+fn tensor_type(elem_type: i32, dims: &[i64]) -> Option<pb::TypeProto> {
+    use pb::tensor_shape_proto::{Dimension, dimension::Value};
+    let dim = |&d: &i64| match d {
+        -1 => Dimension { value: Some(Value::DimParam("length".to_string())), ..Default::default() },
+        d => Dimension { value: Some(Value::DimValue(d)), ..Default::default() },
+    };
+    let shape = Some(pb::TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    let tensor = pb::type_proto::Tensor { elem_type, shape };
+    Some(pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() })
+}
+
+fn value(name: &str, elem_type: i32, dims: &[i64]) -> pb::ValueInfoProto {
+    pb::ValueInfoProto { name: name.to_string(), r#type: tensor_type(elem_type, dims), ..Default::default() }
+}
+
+fn node(op: &str, inputs: &[&str], output: &str) -> pb::NodeProto {
+    pb::NodeProto {
+        op_type: op.to_string(),
+        name: format!("the {op}"),
+        input: inputs.iter().map(|i| i.to_string()).collect(),
+        output: vec![output.to_string()],
+        ..Default::default()
+    }
+}
+
+/// A model of the given nodes from `x: f32[2,3]` to `y`.
+fn model(nodes: Vec<pb::NodeProto>) -> pb::ModelProto {
+    let graph = pb::GraphProto {
+        name: "g".to_string(),
+        node: nodes,
+        input: vec![value("x", 1, &[2, 3])],
+        output: vec![value("y", 1, &[2, 3])],
+        ..Default::default()
+    };
+    pb::ModelProto {
+        ir_version: 8,
+        opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: 17 }],
+        graph: Some(graph),
+        ..Default::default()
+    }
+}
+
+fn edited(edit: impl FnOnce(&mut pb::ModelProto, &mut pb::GraphProto)) -> Vec<u8> {
+    let mut model = model(vec![node("Relu", &["x"], "y")]);
+    let mut graph = model.graph.take().expect("a graph");
+    edit(&mut model, &mut graph);
+    model.graph = Some(graph);
+    model.encode_to_vec()
+}
+
+fn external(location: &str) -> pb::TensorProto {
+    let entry = pb::StringStringEntryProto { key: "location".to_string(), value: location.to_string() };
+    pb::TensorProto {
+        name: "w".to_string(),
+        dims: vec![2, 3],
+        data_type: 1,
+        data_location: Some(1),
+        external_data: vec![entry],
+        ..Default::default()
+    }
+}
+
+/// Files that are no good model, by name.
+fn bad_models() -> Vec<(&'static str, Vec<u8>)> {
+    let plain = model(vec![node("Relu", &["x"], "y")]).encode_to_vec();
+    let weights = |tensor: pb::TensorProto| {
+        edited(|_, g| {
+            g.initializer.push(tensor);
+            g.node[0] = node("Add", &["x", "w"], "y");
+        })
+    };
+    let cycle = vec![node("Add", &["x", "b"], "a"), node("Relu", &["a"], "b"), node("Relu", &["b"], "y")];
+    vec![
+        ("empty", Vec::new()),
+        ("text", b"this is no model at all".to_vec()),
+        ("archive", b"PK\x03\x04 and so on".to_vec()),
+        ("cut", plain[..plain.len() / 2].to_vec()),
+        ("no_graph", pb::ModelProto { ir_version: 8, ..Default::default() }.encode_to_vec()),
+        ("future_ir", edited(|m, _| m.ir_version = 99)),
+        ("future_opset", edited(|m, _| m.opset_import[0].version = 99)),
+        ("external_missing", weights(external("weights.bin"))),
+        ("external_outside", weights(external("../weights.bin"))),
+        ("cycle", model(cycle).encode_to_vec()),
+        ("wrong_type", edited(|_, g| g.output[0] = value("y", 7, &[2, 3]))),
+        (
+            "mixed_types",
+            edited(|_, g| {
+                g.input.push(value("i", 7, &[2, 3]));
+                g.node[0] = node("Add", &["x", "i"], "y");
+            }),
+        ),
+        ("huge", edited(|_, g| g.input[0] = value("x", 1, &[1 << 40, 1 << 40]))),
+        ("unknown_operator", edited(|_, g| g.node[0] = node("Frobnicate", &["x"], "y"))),
+        ("strings", edited(|_, g| g.input[0] = value("x", 8, &[2, 3]))),
+        ("unwritten", edited(|_, g| g.node[0] = node("Relu", &["nothing"], "y"))),
+        ("written_twice", edited(|_, g| g.node.push(node("Neg", &["x"], "y")))),
+        ("unbound", edited(|_, g| g.input[0] = value("x", 1, &[2, -1]))),
+        (
+            "short_data",
+            weights(pb::TensorProto {
+                name: "w".to_string(),
+                dims: vec![2, 3],
+                data_type: 1,
+                raw_data: vec![0; 8],
+                ..Default::default()
+            }),
+        ),
+    ]
+}
+
+/// Runs lmc in a folder; its exit code and everything it printed.
+fn lmc(folder: &Path, args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lmc"));
+    let output = command.current_dir(folder).args(args).output().expect("lmc starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!(
+        "$ lmc {}\n{}{}exit code {}\n\n",
+        args.join(" "),
+        text(&output.stdout),
+        text(&output.stderr),
+        output.status.code().unwrap_or(-1)
+    )
+}
+
+#[test]
+fn bad_models_and_options() {
+    let folder = scratch("cli");
+    let mut said = String::new();
+    for (name, bytes) in bad_models() {
+        let file = format!("{name}.onnx");
+        std::fs::write(folder.join(&file), bytes).expect("a file under target");
+        write!(said, "{}", lmc(&folder, &["build", &file, "-o", "out"])).expect("writing to a string");
+    }
+    std::fs::write(folder.join("good.onnx"), model(vec![node("Relu", &["x"], "y")]).encode_to_vec())
+        .expect("a file under target");
+    for args in [
+        ["build", "absent.onnx", "-o", "out"].as_slice(),
+        &["build", "good.onnx", "-o", "out", "--target", "pdp11"],
+        &["build", "good.onnx", "-o", "out", "--target", "aarch64", "--cpu", "cortex-a5"],
+        &["build", "good.onnx", "-o", "out", "--dim", "batch=1"],
+        &["build", "good.onnx", "-o", "out", "--dim", "batch"],
+        &["build", "good.onnx", "-o", "out", "--input", "x=4x3"],
+        &["build", "good.onnx", "-o", "out", "--name", "7 up"],
+        &["build", "good.onnx", "-o", "out", "--dump-after", "nothing"],
+        &["build", "good.onnx", "-o", "out", "--max-flash", "10"],
+        &["build", "unbound.onnx", "-o", "out", "--message-format", "json"],
+        &["run", "good.onnx"],
+        &["verify", "good.onnx", "--data", "absent"],
+    ] {
+        write!(said, "{}", lmc(&folder, args)).expect("writing to a string");
+    }
+    assert!(!folder.join("out").exists(), "a failed build has written files");
+    check_text("cli/errors.txt", &said.replace(&without_sizes(&said), ""));
+}
+
+/// Nothing: the whole text is compared. Sizes of code depend on the encoder, so that budgets are
+/// tested with one that every model exceeds and their line is left out.
+fn without_sizes(said: &str) -> String {
+    let line = said.lines().find(|l| l.contains("bytes, ") && l.contains("more than allowed"));
+    line.map(|l| format!("{l}\n")).unwrap_or_default()
+}
+
+#[test]
+fn a_model_is_inspected_built_and_run() {
+    let folder = scratch("cli_good");
+    let source = repository().join("tests/models/kws_dscnn");
+    let model = source.join("model.onnx");
+    let (model, data) = (model.to_string_lossy(), source.join("test_data_set_0"));
+    let data = data.to_string_lossy();
+    let inspected = lmc(&folder, &["inspect", &model]);
+    assert!(
+        inspected.contains("multiply-adds 2,656,768") && inspected.contains("exit code 0"),
+        "{inspected}"
+    );
+    let built = lmc(&folder, &["build", &model, "--name", "kws", "-o", "out"]);
+    assert!(built.contains("arena") && built.contains("exit code 0"), "{built}");
+    for file in ["kws.o", "kws.h", "kws.rs", "kws.json"] {
+        assert!(folder.join("out").join(file).exists(), "{file} is missing");
+    }
+    let ran = lmc(&folder, &["run", &model, "--data", &data, "-o", "outputs"]);
+    assert!(folder.join("outputs/dense.npy").exists(), "{ran}");
+    let verified = lmc(&folder, &["verify", &model, "--data", &data]);
+    assert!(verified.contains("right") && verified.contains("exit code 0"), "{verified}");
+    let strict = lmc(&folder, &["verify", &model, "--data", &data, "--rtol", "0", "--atol", "0"]);
+    assert!(strict.contains("exit code 0") || strict.contains("WRONG"), "{strict}");
+    let layers = lmc(&folder, &["verify", &model, "--data", &data, "--per-layer"]);
+    assert!(layers.contains("agree with the naive loops"), "{layers}");
+    let dumped = lmc(&folder, &["build", &model, "-o", "out", "--dump-after", "fold-affine"]);
+    assert!(dumped.contains("graph tf2onnx {"), "{dumped}");
+}
