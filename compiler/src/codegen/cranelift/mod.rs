@@ -51,19 +51,23 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     if target.arch == Arch::X86_64 {
         return translate(&flat, target, &*isa);
     }
-    // How many registers a listing may fill without spills is known when they are allocated.
-    let [strict, bold] = [31, 32].map(|registers| {
+    // Whether a listing spills is known when registers are allocated: the lightest code is taken.
+    let mut best: Option<(u64, Code)> = None;
+    let mut tried: Vec<Kernel> = Vec::new();
+    for (registers, double) in [(31, true), (32, true), (31, false), (32, false)] {
         let mut ordered = flat.clone();
-        order::order(&mut ordered, registers);
-        ordered
-    });
-    let first = translate(&strict, target, &*isa)?;
-    if bold == strict {
-        return Ok(first);
+        order::order(&mut ordered, registers, double);
+        if tried.contains(&ordered) {
+            continue;
+        }
+        let code = translate(&ordered, target, &*isa)?;
+        let overhead = pairs::overhead(&code.bytes);
+        if best.as_ref().is_none_or(|best| overhead < best.0) {
+            best = Some((overhead, code));
+        }
+        tried.push(ordered);
     }
-    let second = translate(&bold, target, &*isa)?;
-    let better = (second.stack, second.bytes.len()) < (first.stack, first.bytes.len());
-    Ok(if better { second } else { first })
+    best.map(|best| best.1).ok_or_else(|| Error::bug("no listing"))
 }
 
 /// The kernel as it stands, to machine code.

@@ -25,12 +25,20 @@ const APART: usize = 64;
 /// Longer runs are left as they are.
 const LONGEST: usize = 6000;
 
-/// Orders all runs of a kernel. What needs more vector registers than `registers` counts as spilled.
-pub(super) fn order(kernel: &mut Kernel, registers: usize) {
+/// Orders all runs of a kernel. What needs more vector registers than `registers` counts as spilled;
+/// `double`: innermost loops may do two iterations at once.
+pub(super) fn order(kernel: &mut Kernel, registers: usize, double: bool) {
     let mut lives = Lives::new(kernel);
+    let how = How { registers, double };
     let mut body = std::mem::take(&mut kernel.body);
-    orders(kernel, &mut lives, registers, &mut body, &mut 0);
+    orders(kernel, &mut lives, how, &mut body, &mut 0);
     kernel.body = body;
+}
+
+#[derive(Clone, Copy)]
+struct How {
+    registers: usize,
+    double: bool,
 }
 
 fn is_straight(stmt: &Stmt) -> bool {
@@ -38,29 +46,29 @@ fn is_straight(stmt: &Stmt) -> bool {
 }
 
 /// `at` is the position of the first statement in the text that `lives` was made from.
-fn orders(kernel: &mut Kernel, lives: &mut Lives, registers: usize, body: &mut [Stmt], at: &mut usize) {
+fn orders(kernel: &mut Kernel, lives: &mut Lives, how: How, body: &mut [Stmt], at: &mut usize) {
     let mut start = 0;
     while start < body.len() {
         let length = body[start..].iter().take_while(|s| is_straight(s)).count();
         if length > 0 {
-            list(kernel, lives, registers, &mut body[start..start + length], *at);
+            list(kernel, lives, how.registers, &mut body[start..start + length], *at);
             (start, *at) = (start + length, *at + length);
             continue;
         }
         *at += 1;
-        let second = doubled(kernel, lives, &body[start], *at);
+        let second = if how.double { doubled(kernel, lives, &body[start], *at) } else { None };
         match &mut body[start] {
             Stmt::For { step, body, .. } if second.is_some() => {
                 let length = body.len();
                 body.extend(second.into_iter().flatten());
                 *step *= 2;
-                list(kernel, lives, registers, body, *at);
+                list(kernel, lives, how.registers, body, *at);
                 *at += length;
             }
-            Stmt::For { body, .. } | Stmt::Loop { body } => orders(kernel, lives, registers, body, at),
+            Stmt::For { body, .. } | Stmt::Loop { body } => orders(kernel, lives, how, body, at),
             Stmt::If { then, otherwise, .. } => {
-                orders(kernel, lives, registers, then, at);
-                orders(kernel, lives, registers, otherwise, at);
+                orders(kernel, lives, how, then, at);
+                orders(kernel, lives, how, otherwise, at);
             }
             _ => {}
         }
@@ -76,7 +84,7 @@ fn doubled(kernel: &mut Kernel, lives: &mut Lives, stmt: &Stmt, at: usize) -> Op
     }
     let run = Run::new(kernel, lives, body, at);
     let original: Vec<usize> = (0..body.len()).collect();
-    let room = run.peak(&original) <= COMFORT;
+    let room = run.peak(&original) <= 31;
     room.then(|| second(kernel, lives, stmt)).flatten()
 }
 

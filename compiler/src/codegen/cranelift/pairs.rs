@@ -49,16 +49,49 @@ pub(super) fn join(code: &[u8]) -> Vec<u8> {
     try_join(code).unwrap_or_else(|| code.to_vec())
 }
 
-fn try_join(code: &[u8]) -> Option<Vec<u8>> {
-    let words: Vec<u32> =
-        code.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    // The constants begin where the first load of one points to.
+/// About how many instructions the function executes for each one that computes with vectors or
+/// floats, in 1/1024: those in loops count eight times per loop.
+pub(super) fn overhead(code: &[u8]) -> u64 {
+    let words = words(code);
+    let end = instructions(&words).unwrap_or(words.len());
+    // One more loop from each target of a branch back, one less after the branch.
+    let mut depth = vec![0i32; end + 1];
+    for (i, &word) in words[..end].iter().enumerate() {
+        if let Some(to) = target(i, word).filter(|&to| (0..=i as i64).contains(&to)) {
+            depth[to as usize] += 1;
+            depth[i + 1] -= 1;
+        }
+    }
+    let (mut loops, mut all, mut useful) = (0, 0u64, 0u64);
+    for (&word, change) in words[..end].iter().zip(&depth) {
+        loops += change;
+        let weight = 8u64.saturating_pow(loops.clamp(0, 12) as u32);
+        let moves = word & 0xbfe0_fc00 == 0x0ea0_1c00 && word >> 16 & 31 == word >> 5 & 31;
+        let computes = word >> 25 & 7 == 7 && !moves;
+        all = all.saturating_add(weight);
+        useful = useful.saturating_add(if computes { weight } else { 0 });
+    }
+    (u128::from(all) * 1024 / u128::from(useful.max(1))) as u64
+}
+
+fn words(code: &[u8]) -> Vec<u32> {
+    code.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// How many of the words are instructions: the constants begin where the first load of one points to.
+fn instructions(words: &[u32]) -> Option<usize> {
     let mut end = words.len();
     for (i, &word) in words.iter().enumerate() {
         if i < end && is_literal(word) {
             end = end.min(usize::try_from(target(i, word)?).ok()?);
         }
     }
+    Some(end)
+}
+
+fn try_join(code: &[u8]) -> Option<Vec<u8>> {
+    let words = words(code);
+    let end = instructions(&words)?;
     let mut targets = HashSet::new();
     for (i, &word) in words[..end].iter().enumerate() {
         if is_unknown(word) {
@@ -99,9 +132,7 @@ fn place(words: &[u32], end: usize, out: &[(usize, u32)]) -> Vec<u8> {
     for (new, window) in out.iter().enumerate() {
         moved[window.0] = new;
     }
-    for old in end..=words.len() {
-        moved[old] = constants + old - end;
-    }
+    moved.iter_mut().skip(end).zip(constants..).for_each(|(place, new)| *place = new);
     let mut result: Vec<u32> = Vec::with_capacity(words.len());
     for (new, &(old, word)) in out.iter().enumerate() {
         let word = match target(old, word) {
@@ -196,6 +227,13 @@ mod tests {
         // ldp q0, q1, [x1]; b.ne one word back.
         let joined = bytes(&[0xd503_201f, 0xad40_0420, 0x54ff_ffe1, 0xd65f_03c0]);
         assert_eq!(join(&code), joined);
+    }
+
+    /// fmla and a branch back to it: two for one. Nothing useful in the rest.
+    #[test]
+    fn loops_weigh_more() {
+        let code = bytes(&[0x4e22_cc20, 0x54ff_ffe1, 0xd65f_03c0]);
+        assert_eq!(overhead(&code), (8 + 8 + 1) * 1024 / 8);
     }
 
     /// A loop may begin at the second load; a base register must not be overwritten; a partner must
