@@ -121,20 +121,28 @@ fn unique(ctx: &Ctx) -> Result<Vec<Tensor>> {
         (0..outer).flat_map(|o| all[at(o)..at(o) + inner].to_vec()).collect()
     };
     let slices: Vec<Vec<Scalar>> = (0..extent).map(slice).collect();
-    // Representatives in the order of the output.
-    let mut firsts: Vec<usize> = (0..extent).collect();
-    firsts.sort_by(|&a, &b| order_slices(&slices[a], &slices[b]).then(a.cmp(&b)));
-    firsts.dedup_by(|b, a| order_slices(&slices[*a], &slices[*b]) == Ordering::Equal);
+    let mut sorted: Vec<usize> = (0..extent).collect();
+    sorted.sort_by(|&a, &b| order_slices(&slices[a], &slices[b]).then(a.cmp(&b)));
+    // Representatives, each the first of its equals; and which of them each slice is.
+    let (mut firsts, mut groups): (Vec<usize>, Vec<usize>) = (Vec::new(), vec![0; extent]);
+    for &i in &sorted {
+        let new = firsts.last().is_none_or(|&f| order_slices(&slices[f], &slices[i]) != Ordering::Equal);
+        if new {
+            firsts.push(i);
+        }
+        groups[i] = firsts.len() - 1;
+    }
+    // The place of each group in the output.
+    let mut places: Vec<usize> = (0..firsts.len()).collect();
     if !ctx.attrs().flag("sorted", true)? {
+        places.sort_unstable_by_key(|&g| firsts[g]);
         firsts.sort_unstable();
     }
-    let which = |i: usize| {
-        let same = |&f: &usize| order_slices(&slices[f], &slices[i]) == Ordering::Equal;
-        firsts.iter().position(same).unwrap_or(0) as i64
-    };
-    let inverse: Vec<i64> = (0..extent).map(which).collect();
-    let counts: Vec<i64> =
-        (0..firsts.len() as i64).map(|f| inverse.iter().filter(|&&i| i == f).count() as i64).collect();
+    let mut place_of = vec![0i64; places.len()];
+    places.iter().enumerate().for_each(|(place, &group)| place_of[group] = place as i64);
+    let inverse: Vec<i64> = groups.iter().map(|&g| place_of[g]).collect();
+    let mut counts = vec![0i64; firsts.len()];
+    inverse.iter().for_each(|&i| counts[i as usize] += 1);
     let mut data = Vec::new();
     for o in 0..outer {
         for &f in &firsts {

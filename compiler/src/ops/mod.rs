@@ -169,6 +169,9 @@ pub struct NodeBuilder<'a> {
 }
 
 #[cfg(test)]
+mod older;
+
+#[cfg(test)]
 mod tests {
     /// A name in the table twice would hide one of the rows.
     #[test]

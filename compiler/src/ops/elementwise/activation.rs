@@ -9,23 +9,22 @@ use crate::ops::emit::Arith;
 use crate::scalar::Op;
 
 rows! {
-    1:
-    "Relu" [1, 6, 13, 14], Number, Same, relu;
-    "LeakyRelu" [1, 6, 16], Float, Same, leaky_relu;
-    "ThresholdedRelu" [10, 22], Float, Same, thresholded_relu;
-    "Elu" [1, 6, 22], Float, Same, elu;
-    "Selu" [1, 6, 22], Float, Same, selu;
-    "Celu" [12, 28], Float, Same, celu;
-    "Gelu" [20], Float, Same, gelu;
-    "Mish" [18, 22], Float, Same, mish;
-    "Sigmoid" [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Sigmoid, x));
-    "HardSigmoid" [1, 6, 22], Float, Same, hard_sigmoid;
-    "HardSwish" [14, 22], Float, Same, hard_swish;
-    "Swish" [24], Float, Same, swish;
-    "SwiGLU" [28], Float, Same, swiglu;
-    "Softplus" [1, 22], Float, Same, |_, b, x| Ok(softplus(b, x[0]));
-    "Softsign" [1, 22], Float, Same, softsign;
-    "Shrink" [9], Number, Same, shrink;
+    "Relu" 1 [1, 6, 13, 14], Number, Same, relu;
+    "LeakyRelu" 1 [1, 6, 16], Float, Same, leaky_relu;
+    "ThresholdedRelu" 1 [10, 22], Float, Same, thresholded_relu;
+    "Elu" 1 [1, 6, 22], Float, Same, elu;
+    "Selu" 1 [1, 6, 22], Float, Same, selu;
+    "Celu" 1 [12, 28], Float, Same, celu;
+    "Gelu" 1 [20], Float, Same, gelu;
+    "Mish" 1 [18, 22], Float, Same, mish;
+    "Sigmoid" 1 [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Sigmoid, x));
+    "HardSigmoid" 1 [1, 6, 22], Float, Same, hard_sigmoid;
+    "HardSwish" 1 [14, 22], Float, Same, hard_swish;
+    "Swish" 1 [24], Float, Same, swish;
+    "SwiGLU" 2 [28], Float, Same, swiglu;
+    "Softplus" 1 [1, 22], Float, Same, |_, b, x| Ok(softplus(b, x[0]));
+    "Softsign" 1 [1, 22], Float, Same, softsign;
+    "Shrink" 1 [9], Number, Same, shrink;
 }
 
 /// A float attribute with its default.
@@ -141,8 +140,7 @@ fn swish(ctx: &Ctx, b: &mut DefBuilder, x: &[ExprId]) -> Result<ExprId> {
 /// `swish(a) * b`.
 fn swiglu(ctx: &Ctx, b: &mut DefBuilder, x: &[ExprId]) -> Result<ExprId> {
     let gated = swish(ctx, b, &x[..1])?;
-    let linear = x.get(1).ok_or_else(|| Error::model("input 1 is missing"))?;
-    Ok(b.times(gated, *linear))
+    Ok(b.times(gated, x[1]))
 }
 
 /// `max(x, 0) + log(1 + e^-|x|)`, which does not overflow.

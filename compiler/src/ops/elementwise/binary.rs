@@ -9,30 +9,29 @@ use crate::ops::emit::{Arith, numbers};
 use crate::scalar::Op;
 
 rows! {
-    2:
-    "Add" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Add, x));
-    "Sub" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Sub, x));
-    "Mul" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Mul, x));
-    "Div" [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Div, x));
-    "Mod" [10, 13, 28], Number, Same, modulo;
-    "Pow" [1, 7, 12, 13, 15], Number, Same, pow;
-    "PRelu" [7, 9, 16], Number, Same, prelu;
-    "BitShift" [11, 28], Int, Same, shift;
-    "BitwiseAnd" [18], Int, Same, |_, b, x| Ok(b.op(Op::And, x));
-    "BitwiseOr" [18], Int, Same, |_, b, x| Ok(b.op(Op::Or, x));
-    "BitwiseXor" [18], Int, Same, |_, b, x| Ok(b.op(Op::Xor, x));
-    "And" [1, 7], Bool, Same, |_, b, x| Ok(b.op(Op::And, x));
-    "Or" [1, 7], Bool, Same, |_, b, x| Ok(b.op(Op::Or, x));
-    "Xor" [1, 7], Bool, Same, |_, b, x| Ok(b.op(Op::Xor, x));
-    "Equal" [1, 7, 11, 13, 19], Any, Bool, |_, b, x| Ok(b.op(Op::Eq, x));
-    "Less" [1, 7, 9, 13], Number, Bool, |_, b, x| Ok(b.op(Op::Lt, x));
-    "LessOrEqual" [12, 16], Number, Bool, |_, b, x| Ok(b.op(Op::Le, x));
-    "Greater" [1, 7, 9, 13], Number, Bool, |_, b, x| Ok(b.op(Op::Gt, x));
-    "GreaterOrEqual" [12, 16], Number, Bool, |_, b, x| Ok(b.op(Op::Ge, x));
-    "Max" [1, 6, 8, 12, 13], Number, Same, |_, b, x| Ok(joined(b, Op::Max, x));
-    "Min" [1, 6, 8, 12, 13], Number, Same, |_, b, x| Ok(joined(b, Op::Min, x));
-    "Sum" [1, 6, 8, 13], Float, Same, |_, b, x| Ok(joined(b, Op::Add, x));
-    "Mean" [1, 6, 8, 13], Float, Same, mean;
+    "Add" 2 [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Add, x));
+    "Sub" 2 [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Sub, x));
+    "Mul" 2 [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Mul, x));
+    "Div" 2 [1, 6, 7, 13, 14], Number, Same, |_, b, x| Ok(b.op(Op::Div, x));
+    "Mod" 2 [10, 13, 28], Number, Same, modulo;
+    "Pow" 2 [1, 7, 12, 13, 15], Number, Same, pow;
+    "PRelu" 2 [1, 6, 7, 9, 16], Number, Same, prelu;
+    "BitShift" 2 [11, 28], Int, Same, shift;
+    "BitwiseAnd" 2 [18], Int, Same, |_, b, x| Ok(b.op(Op::And, x));
+    "BitwiseOr" 2 [18], Int, Same, |_, b, x| Ok(b.op(Op::Or, x));
+    "BitwiseXor" 2 [18], Int, Same, |_, b, x| Ok(b.op(Op::Xor, x));
+    "And" 2 [1, 7], Bool, Same, |_, b, x| Ok(b.op(Op::And, x));
+    "Or" 2 [1, 7], Bool, Same, |_, b, x| Ok(b.op(Op::Or, x));
+    "Xor" 2 [1, 7], Bool, Same, |_, b, x| Ok(b.op(Op::Xor, x));
+    "Equal" 2 [1, 7, 11, 13, 19], Any, Bool, |_, b, x| Ok(b.op(Op::Eq, x));
+    "Less" 2 [1, 7, 9, 13], Number, Bool, |_, b, x| Ok(b.op(Op::Lt, x));
+    "LessOrEqual" 2 [12, 16], Number, Bool, |_, b, x| Ok(b.op(Op::Le, x));
+    "Greater" 2 [1, 7, 9, 13], Number, Bool, |_, b, x| Ok(b.op(Op::Gt, x));
+    "GreaterOrEqual" 2 [12, 16], Number, Bool, |_, b, x| Ok(b.op(Op::Ge, x));
+    "Max" 0 [1, 6, 8, 12, 13], Number, Same, |_, b, x| Ok(joined(b, Op::Max, x));
+    "Min" 0 [1, 6, 8, 12, 13], Number, Same, |_, b, x| Ok(joined(b, Op::Min, x));
+    "Sum" 0 [1, 6, 8, 13], Float, Same, |_, b, x| Ok(joined(b, Op::Add, x));
+    "Mean" 0 [1, 6, 8, 13], Float, Same, mean;
 }
 
 /// All arguments joined, the first two first.

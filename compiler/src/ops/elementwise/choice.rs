@@ -1,5 +1,4 @@
-//! Where and Clip: inputs of other types and shapes than the elements they act on; and the PRelu
-//! of opsets before 7.
+//! Where and Clip: inputs of other types and shapes than the elements they act on.
 
 use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};

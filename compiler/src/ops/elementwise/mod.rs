@@ -73,20 +73,19 @@ fn result_shape(ctx: &Ctx) -> Result<Vec<usize>> {
     Ok(shape)
 }
 
-/// Whether the second input is placed by the attributes of opsets before 7.
+/// Whether the second input is placed by the rules of opsets before 7: by the attributes
+/// `broadcast` and `axis`; a slope for each channel in PRelu.
 fn is_legacy(ctx: &Ctx) -> Result<bool> {
-    Ok(ctx.node.opset < 7 && ctx.attrs().flag("broadcast", false)?)
+    let slopes = ctx.node.op.name == "PRelu" && ctx.ty(1)?.elems() > 1;
+    Ok(ctx.node.opset < 7 && (slopes || ctx.attrs().flag("broadcast", false)?))
 }
 
-/// Operators that take any number of inputs.
-const VARIADIC: &[&str] = &["Max", "Mean", "Min", "Sum"];
-
 fn infer(ctx: &Ctx, inputs: usize, accepts: Accepts, gives: Gives) -> Result<Vec<TensorType>> {
-    let dtype = ctx.dtype(0)?;
     let given = ctx.node.inputs.len();
-    let fits = given == inputs || VARIADIC.contains(&ctx.node.op.name);
+    let fits = if inputs == 0 { given > 0 } else { given == inputs };
     require(fits, || format!("it takes {inputs} inputs, not {given}"))?;
     (0..given).try_for_each(|i| ctx.input(i).map(|_| ()))?;
+    let dtype = ctx.dtype(0)?;
     for i in 0..ctx.node.inputs.len() {
         if let Some(value) = ctx.optional(i) {
             accepts.check(value.ty.dtype)?;
@@ -106,7 +105,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering, body: Body) -> Result<()> {
     let mut args = Vec::with_capacity(ctx.node.inputs.len());
     for i in 0..ctx.node.inputs.len() {
         let x = e.input(i)?;
-        let index = place(ctx, &b, i, x.shape(), out.rank())?;
+        let index = place(ctx, &b, i, x.shape(), out.shape())?;
         let x = b.load(x.id, &x.ty, index);
         args.push(b.cast(compute_type(b.dtype(x)), x));
     }
@@ -117,23 +116,27 @@ fn lower(ctx: &Ctx, low: &mut Lowering, body: Body) -> Result<()> {
 }
 
 /// The index into input `i` at the point of the axes.
-fn place(ctx: &Ctx, b: &DefBuilder, i: usize, shape: &[usize], rank: usize) -> Result<Vec<Affine>> {
-    let mut first =
-        rank.checked_sub(shape.len()).ok_or_else(|| Error::model("an input has too many dimensions"))?;
+fn place(ctx: &Ctx, b: &DefBuilder, i: usize, shape: &[usize], out: &[usize]) -> Result<Vec<Affine>> {
+    let room = out.len().checked_sub(shape.len());
+    let mut first = room.ok_or_else(|| Error::model("an input has too many dimensions"))?;
     if i == 1 && is_legacy(ctx)? {
-        if let Some(&axis) = ctx.attrs().get_int("axis")? {
-            let last = rank - shape.len();
-            first = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).unwrap_or(usize::MAX);
-            require(first <= last, || format!("axis {axis} leaves no room for the second input"))?;
+        let channels = (ctx.node.op.name == "PRelu").then_some(1);
+        if let Some(axis) = ctx.attrs().get_int("axis")?.copied().or(channels) {
+            let axis = if axis < 0 { axis + out.len() as i64 } else { axis };
+            let at = usize::try_from(axis).ok().filter(|&a| a <= first);
+            first =
+                at.ok_or_else(|| Error::model(format!("axis {axis} leaves no room for the second input")))?;
         }
     }
+    let fits = shape.iter().zip(&out[first..]).all(|(&d, &o)| d == 1 || d == o);
+    require(fits, || format!("shape {shape:?} does not fit {out:?} from axis {first} on"))?;
     let at = |(d, &extent): (usize, &usize)| if extent == 1 { Affine::constant(0) } else { b.var(first + d) };
     Ok(shape.iter().enumerate().map(at).collect())
 }
 
-/// Rows of a family: the number of inputs; then name, versions, accepted types, result, body.
+/// Rows of a family: name, number of inputs (0: any), versions, accepted types, result, body.
 macro_rules! rows {
-    ($inputs:literal: $($name:literal $versions:expr, $accepts:ident, $gives:ident, $body:expr;)*) => {
+    ($($name:literal $inputs:literal $versions:expr, $accepts:ident, $gives:ident, $body:expr;)*) => {
         /// The rows.
         pub const ROWS: &[crate::ops::Operator] = &[$(crate::ops::Operator {
             domain: "",

@@ -8,34 +8,33 @@ use crate::ops::emit::Arith;
 use crate::scalar::Op;
 
 rows! {
-    1:
-    "Abs" [1, 6, 13], Number, Same, |_, b, x| Ok(b.op(Op::Abs, x));
-    "Neg" [1, 6, 13], Number, Same, |_, b, x| Ok(b.op(Op::Neg, x));
-    "Sign" [9, 13], Number, Same, |_, b, x| Ok(b.op(Op::Sign, x));
-    "Ceil" [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Ceil, x));
-    "Floor" [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Floor, x));
-    "Round" [11, 22], Float, Same, |_, b, x| Ok(b.op(Op::Round, x));
-    "Sqrt" [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Sqrt, x));
-    "Reciprocal" [1, 6, 13], Float, Same, reciprocal;
-    "Exp" [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Exp, x));
-    "Log" [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Log, x));
-    "Erf" [9, 13], Number, Same, |_, b, x| Ok(float(b, Op::Erf, x[0]));
-    "Sin" [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Sin, x));
-    "Cos" [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Cos, x));
-    "Tan" [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Tan, x));
-    "Asin" [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Asin, x));
-    "Acos" [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Acos, x));
-    "Atan" [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Atan, x));
-    "Sinh" [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Sinh, x));
-    "Cosh" [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Cosh, x));
-    "Tanh" [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Tanh, x));
-    "Asinh" [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Asinh, x));
-    "Acosh" [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Acosh, x));
-    "Atanh" [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Atanh, x));
-    "Not" [1], Bool, Same, |_, b, x| Ok(b.op(Op::Not, x));
-    "BitwiseNot" [18], Int, Same, |_, b, x| Ok(b.op(Op::Not, x));
-    "IsNaN" [9, 13, 20], Float, Bool, |_, b, x| Ok(b.op(Op::IsNan, x));
-    "IsInf" [10, 20], Float, Bool, is_infinite;
+    "Abs" 1 [1, 6, 13], Number, Same, |_, b, x| Ok(b.op(Op::Abs, x));
+    "Neg" 1 [1, 6, 13], Number, Same, |_, b, x| Ok(b.op(Op::Neg, x));
+    "Sign" 1 [9, 13], Number, Same, |_, b, x| Ok(b.op(Op::Sign, x));
+    "Ceil" 1 [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Ceil, x));
+    "Floor" 1 [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Floor, x));
+    "Round" 1 [11, 22], Float, Same, |_, b, x| Ok(b.op(Op::Round, x));
+    "Sqrt" 1 [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Sqrt, x));
+    "Reciprocal" 1 [1, 6, 13], Float, Same, reciprocal;
+    "Exp" 1 [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Exp, x));
+    "Log" 1 [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Log, x));
+    "Erf" 1 [9, 13], Number, Same, |_, b, x| Ok(float(b, Op::Erf, x[0]));
+    "Sin" 1 [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Sin, x));
+    "Cos" 1 [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Cos, x));
+    "Tan" 1 [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Tan, x));
+    "Asin" 1 [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Asin, x));
+    "Acos" 1 [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Acos, x));
+    "Atan" 1 [7, 22], Float, Same, |_, b, x| Ok(b.op(Op::Atan, x));
+    "Sinh" 1 [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Sinh, x));
+    "Cosh" 1 [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Cosh, x));
+    "Tanh" 1 [1, 6, 13], Float, Same, |_, b, x| Ok(b.op(Op::Tanh, x));
+    "Asinh" 1 [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Asinh, x));
+    "Acosh" 1 [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Acosh, x));
+    "Atanh" 1 [9, 22], Float, Same, |_, b, x| Ok(b.op(Op::Atanh, x));
+    "Not" 1 [1], Bool, Same, |_, b, x| Ok(b.op(Op::Not, x));
+    "BitwiseNot" 1 [18], Int, Same, |_, b, x| Ok(b.op(Op::Not, x));
+    "IsNaN" 1 [9, 13, 20], Float, Bool, |_, b, x| Ok(b.op(Op::IsNan, x));
+    "IsInf" 1 [10, 20], Float, Bool, is_infinite;
 }
 
 /// A function of floats, of integers by way of f32.

@@ -97,8 +97,9 @@ fn parts(ctx: &Ctx) -> Result<(usize, Vec<usize>)> {
     let parts: Vec<usize> = match given {
         Some(split) => split.iter().map(|&s| usize::try_from(s).unwrap_or(usize::MAX)).collect(),
         None => {
-            let wanted = ctx.attrs().get_int("num_outputs")?.copied().map(|n| n.max(1) as usize);
-            let count = wanted.unwrap_or(ctx.node.outputs.len()).max(1);
+            let count = ctx.node.outputs.len().max(1);
+            let wanted = ctx.attrs().int("num_outputs", count as i64)?;
+            require(wanted == count as i64, || format!("num_outputs is {wanted} for {count} outputs"))?;
             let each = extent.div_ceil(count);
             (0..count).map(|i| each.min(extent.saturating_sub(i * each))).collect()
         }

@@ -1,0 +1,99 @@
+//! Tests of what ONNX's own cases don't have: meanings of old opsets, and models that are wrong.
+
+use super::{NodeBuilder, Pending, find};
+use crate::base::{DType, Tensor};
+use crate::error::Result;
+use crate::graph::{Attr, Attrs, Graph};
+
+/// The outputs of one node on constants, which is folded.
+fn fold(
+    op: &str,
+    opset: i64,
+    attrs: &[(&str, Attr)],
+    inputs: &[Tensor],
+    outputs: usize,
+) -> Result<Vec<Tensor>> {
+    let mut graph = Graph::default();
+    let mut builder = NodeBuilder::new(&mut graph, "n", opset);
+    let given = inputs.iter().map(|t| Some(builder.constant(t.clone()))).collect();
+    let pending = Pending {
+        op: find("", op).expect("a row"),
+        opset,
+        name: "n".into(),
+        attrs: Attrs(attrs.iter().map(|(n, a)| (n.to_string(), a.clone())).collect()),
+        inputs: given,
+        outputs: (0..outputs).map(|i| Some(format!("y{i}"))).collect(),
+    };
+    let made = builder.add(pending)?;
+    let constant = |v: Option<u32>| graph.value(v.expect("wanted")).constant.clone().expect("folded");
+    Ok(made.into_iter().map(constant).collect())
+}
+
+fn floats(op: &str, opset: i64, attrs: &[(&str, Attr)], inputs: &[Tensor]) -> Vec<f32> {
+    let result = fold(op, opset, attrs, inputs, 1).unwrap_or_else(|e| panic!("{op}: {e}"));
+    result[0].to_vec::<f32>().expect("f32")
+}
+
+fn row(values: &[f32]) -> Tensor {
+    Tensor::new([values.len()], values)
+}
+
+#[test]
+fn before_opset_7_attributes_say_where_the_second_input_lies() {
+    let a = Tensor::new([2, 3], &[0f32, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    let on = ("broadcast", Attr::Int(1));
+    let along_rows =
+        floats("Add", 6, &[on.clone(), ("axis", Attr::Int(0))], &[a.clone(), row(&[10.0, 20.0])]);
+    assert_eq!(along_rows, [10.0, 11.0, 12.0, 23.0, 24.0, 25.0]);
+    let suffix = floats("Mul", 1, &[on.clone()], &[a.clone(), row(&[1.0, 2.0, 3.0])]);
+    assert_eq!(suffix, [0.0, 2.0, 6.0, 3.0, 8.0, 15.0]);
+    assert!(fold("Add", 6, &[on, ("axis", Attr::Int(1))], &[a.clone(), row(&[1.0, 2.0])], 1).is_err());
+    let x = Tensor::new([1, 2, 2], &[-1f32, -2.0, -3.0, 4.0]);
+    assert_eq!(floats("PRelu", 6, &[], &[x, row(&[10.0, 100.0])]), [-10.0, -20.0, -300.0, 4.0]);
+}
+
+#[test]
+fn what_became_an_input_was_an_attribute() {
+    let x = row(&[-2.0, 0.5, 3.0]);
+    let limits = [("min", Attr::Float(-1.0)), ("max", Attr::Float(1.0))];
+    assert_eq!(floats("Clip", 6, &limits, &[x.clone()]), [-1.0, 0.5, 1.0]);
+    assert_eq!(floats("ReduceSum", 11, &[("axes", Attr::Ints(vec![0]))], &[x.clone()]), [1.5]);
+    let pads = [("pads", Attr::Ints(vec![1, 0])), ("value", Attr::Float(7.0))];
+    assert_eq!(floats("Pad", 2, &pads, &[x.clone()]), [7.0, -2.0, 0.5, 3.0]);
+    let range = [("starts", Attr::Ints(vec![1])), ("ends", Attr::Ints(vec![100]))];
+    assert_eq!(floats("Slice", 1, &range, &[x.clone()]), [0.5, 3.0]);
+    let split = fold("Split", 2, &[("split", Attr::Ints(vec![1, 2]))], &[x.clone()], 2).unwrap();
+    assert_eq!(split[1].to_vec::<f32>().unwrap(), [0.5, 3.0]);
+    let top = fold("TopK", 1, &[("k", Attr::Int(2))], &[x.clone()], 2).unwrap();
+    assert_eq!((top[0].to_vec::<f32>().unwrap(), top[1].to_i64s().unwrap()), (vec![3.0, 0.5], vec![2, 1]));
+    let shaped = fold("Reshape", 1, &[("shape", Attr::Ints(vec![3, -1]))], &[x.clone()], 1).unwrap();
+    assert_eq!(shaped[0].ty.shape, [3, 1]);
+    let cast = fold("Cast", 1, &[("to", Attr::Str("INT32".into()))], &[x], 1).unwrap();
+    assert_eq!((cast[0].ty.dtype, cast[0].to_i64s().unwrap()), (DType::I32, vec![-2, 0, 3]));
+}
+
+#[test]
+fn wrong_models_are_errors() {
+    let (x, two) = (row(&[1.0, 2.0, 3.0]), row(&[1.0, 2.0]));
+    let index = Tensor::new([1], &[3i64]);
+    let truth = Tensor { ty: crate::base::TensorType::new(DType::Bool, [1]), data: [1u8].into() };
+    let fails = |op: &str, attrs: &[(&str, Attr)], inputs: &[&Tensor], outputs: usize| {
+        let inputs: Vec<Tensor> = inputs.iter().map(|&t| t.clone()).collect();
+        assert!(fold(op, 28, attrs, &inputs, outputs).is_err(), "{op}");
+    };
+    fails("Add", &[], &[&x, &two], 1);
+    fails("Add", &[], &[&x], 1);
+    fails("Relu", &[], &[&x, &x], 1);
+    fails("Add", &[], &[&truth, &truth], 1);
+    fails("Gather", &[], &[&x, &index], 1);
+    fails("Reshape", &[], &[&x, &Tensor::new([1], &[2i64])], 1);
+    fails("Concat", &[("axis", Attr::Int(1))], &[&x, &two], 1);
+    fails("Split", &[("num_outputs", Attr::Int(1 << 60))], &[&x], 2);
+    fails("TopK", &[], &[&x, &Tensor::new([1], &[4i64])], 2);
+    fails("Cast", &[("to", Attr::Int(8))], &[&x], 1);
+    fails("BitShift", &[("direction", Attr::Str("UP".into()))], &[&index, &index], 1);
+    fails("Tile", &[], &[&x, &Tensor::new([1], &[i64::MAX])], 1);
+    fails("Pad", &[], &[&x, &Tensor::new([2], &[i64::MAX, i64::MAX])], 1);
+    fails("Range", &[], &[&Tensor::scalar(0f32), &Tensor::scalar(1f32), &Tensor::scalar(0f32)], 1);
+    fails("ScatterND", &[], &[&x, &Tensor::new([1, 1], &[9i64]), &row(&[1.0])], 1);
+}
