@@ -344,3 +344,77 @@ fn linear_classifier_of_two_classes() {
     let sigmoid = |v: f32| 1.0 / (1.0 + (-v).exp());
     close(&floats(&got[1]), &[sigmoid(-1.5), sigmoid(1.5), sigmoid(1.5), sigmoid(-1.5)]);
 }
+
+/// One projection gives queries, keys and values; earlier keys and values come in one tensor, and
+/// each query sees what is before it.
+#[test]
+fn projected_attention_with_a_past() {
+    let (x, w, bias) = (data(&[1, 2, 3], 1), data(&[3, 6], 2), data(&[6], 3));
+    let past = data(&[2, 1, 1, 2, 2], 4);
+    let inputs = [Some(x.clone()), Some(w.clone()), Some(bias.clone()), None, Some(past.clone())];
+    let attrs = [("num_heads", Attr::Int(1)), ("unidirectional", Attr::Int(1))];
+    let got = run("com.microsoft", "Attention", &attrs, &inputs, 2);
+    let [x, w, bias, past] = [&x, &w, &bias, &past].map(floats);
+    let projected = |s: usize, c: usize| bias[c] + (0..3).map(|i| x[s * 3 + i] * w[i * 6 + c]).sum::<f32>();
+    let part = |first: usize| -> Vec<f32> { (0..4).map(|i| projected(i / 2, first + i % 2)).collect() };
+    let (q, k, v) = (part(0), [&past[..4], &part(2)].concat(), [&past[4..], &part(4)].concat());
+    close(&floats(&got[1]), &[k.clone(), v.clone()].concat());
+    let causal = |i: usize, j: usize| if j <= i + 2 { 0.0 } else { -10000.0 };
+    close(&floats(&got[0]), &attention([&q, &k, &v], [1, 1, 2, 4, 2], causal));
+}
+
+/// A product with a transposed constant, both zero points, a bias in units of the product, and
+/// a quantized result.
+#[test]
+fn quantized_gemm() {
+    let a = Tensor::new([2, 3], &[10u8, 200, 30, 40, 5, 60]);
+    let b = Tensor::new([2, 3], &[100u8, 20, 255, 0, 128, 7]);
+    let c = Tensor::new([2], &[1000i32, -2000]);
+    let scale = |v: f32| Some(Tensor::scalar(v));
+    let zero = |v: u8| Some(Tensor::scalar(v));
+    let inputs = [
+        Some(a.clone()),
+        scale(0.02),
+        zero(12),
+        Some(b.clone()),
+        scale(0.03),
+        zero(120),
+        Some(c),
+        scale(0.1),
+        zero(100),
+    ];
+    let got = run("com.microsoft", "QGemm", &[("transB", Attr::Int(1))], &inputs, 1);
+    let (a, b) = (a.to_vec::<u8>().expect("u8"), b.to_vec::<u8>().expect("u8"));
+    let at = |m: usize, n: usize| -> u8 {
+        let sum: i32 = (0..3).map(|k| (i32::from(a[m * 3 + k]) - 12) * (i32::from(b[n * 3 + k]) - 120)).sum();
+        let value = (sum + [1000, -2000][n]) as f32 * (0.02f32 * 0.03 / 0.1);
+        (value.round_ties_even() + 100.0).clamp(0.0, 255.0) as u8
+    };
+    assert_eq!(got[0].to_vec::<u8>(), Some((0..4).map(|i| at(i / 2, i % 2)).collect::<Vec<u8>>()));
+}
+
+/// Words, positions and segments are added, normalized, and the mask is counted.
+#[test]
+fn embedding_and_normalization() {
+    let ids = Tensor::new([1, 2], &[2i32, 0]);
+    let segments = Tensor::new([1, 2], &[0i32, 1]);
+    let (words, places, kinds) = (data(&[3, 4], 1), data(&[2, 4], 2), data(&[2, 4], 3));
+    let (gamma, beta) = (data(&[4], 4), data(&[4], 5));
+    let mask = Tensor::new([1, 2], &[1i32, 0]);
+    let inputs = [&ids, &segments, &words, &places, &kinds, &gamma, &beta, &mask].map(|t| Some(t.clone()));
+    let got = run("com.microsoft", "EmbedLayerNormalization", &[("epsilon", Attr::Float(1e-5))], &inputs, 3);
+    let [words, places, kinds, gamma, beta] = [&words, &places, &kinds, &gamma, &beta].map(floats);
+    let sum: Vec<f32> =
+        (0..8).map(|i| words[[2, 0][i / 4] * 4 + i % 4] + places[i] + kinds[i / 4 * 4 + i % 4]).collect();
+    close(&floats(&got[2]), &sum);
+    assert_eq!(got[1].to_vec::<i32>(), Some(vec![1]));
+    let want: Vec<f32> = (0..8)
+        .map(|i| {
+            let row = &sum[i / 4 * 4..i / 4 * 4 + 4];
+            let mean = row.iter().sum::<f32>() / 4.0;
+            let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 4.0;
+            (sum[i] - mean) / (variance + 1e-5).sqrt() * gamma[i % 4] + beta[i % 4]
+        })
+        .collect();
+    close(&floats(&got[0]), &want);
+}
