@@ -5,7 +5,7 @@ use lmc::base::{DType, Tensor};
 use lmc::definition::{Env, interpret};
 use lmc::graph::{Graph, parse, verify};
 use lmc::lower::lower;
-use lmc::passes::{PASSES, Pass, run_pass};
+use lmc::passes::{Around, PASSES, Pass, run_pass};
 use lmc::scalar::Scalar;
 
 /// Numbers of both signs in steps of an eighth, the same on every run.
@@ -40,13 +40,15 @@ fn rewrite(pass: &Pass, text: &str) -> String {
     let mut graph = parse(text).expect("a graph");
     verify(&graph).expect("a valid graph");
     let before = outputs(&graph);
-    let changed = run_pass(pass, &mut graph).expect("a pass that succeeds");
+    let target = lmc::target::resolve("x86_64", "generic").expect("a known target");
+    let mut around = Around::new(&target);
+    let changed = run_pass(pass, &mut graph, &mut around).expect("a pass that succeeds");
     verify(&graph).expect("a valid graph after the pass");
     for (a, b) in before.iter().flatten().zip(outputs(&graph).iter().flatten()) {
         assert!((a - b).abs() <= 1e-5 * (1.0 + a.abs()), "{a} before, {b} after\n{graph}");
     }
     let dead = PASSES.iter().find(|p| p.name == "drop-dead").expect("the pass that drops dead nodes");
-    run_pass(dead, &mut graph).expect("a pass that succeeds");
+    run_pass(dead, &mut graph, &mut around).expect("a pass that succeeds");
     if changed { graph.to_string() } else { "unchanged\n".to_string() }
 }
 

@@ -220,7 +220,7 @@ impl Build {
         observer: &dyn Observer,
     ) -> Result<Built> {
         let (types, notes) = self.bindings.resolve(&model.body)?;
-        let (graph, more) = typed_graph(model, &types, observer)?;
+        let (graph, more) = typed_graph(model, &types, &target, observer)?;
         let built = self.build_graph(&graph, target, name, observer)?;
         Ok(Built { notes: notes.into_iter().chain(more).collect(), ..built })
     }
@@ -274,9 +274,14 @@ impl Build {
 }
 
 /// Types the model and runs the passes.
-fn typed_graph(model: &Model, types: &[TensorType], observer: &dyn Observer) -> Result<(Graph, Vec<String>)> {
+fn typed_graph(
+    model: &Model,
+    types: &[TensorType],
+    target: &Target,
+    observer: &dyn Observer,
+) -> Result<(Graph, Vec<String>)> {
     observer.progress("typing", 0, 1);
-    let (mut graph, notes) = passes::infer(model, types).into_result()?;
+    let (mut graph, mut notes) = passes::infer(model, types).into_result()?;
     let dump = |stage: &str, graph: &Graph| {
         if observer.wants(stage) {
             observer.dump(stage, &graph.to_string());
@@ -284,11 +289,12 @@ fn typed_graph(model: &Model, types: &[TensorType], observer: &dyn Observer) -> 
     };
     dump("graph", &graph);
     let mut done = 0;
-    passes::run_passes(&mut graph, &mut |pass, graph, _| {
+    let more = passes::run_passes(&mut graph, target, &mut |pass, graph, _| {
         done += 1;
         observer.progress("rewriting", done, passes::PASSES.len());
         dump(pass, graph);
     })?;
+    notes.extend(more);
     Ok((graph, notes))
 }
 

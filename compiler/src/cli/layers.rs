@@ -30,14 +30,14 @@ pub(super) fn run(
     let (graph, _) = infer(&model, &types).into_result()?;
     let wanted = naive(&graph, inputs)?;
     let mut rewritten = graph;
-    run_passes(&mut rewritten, &mut |_, _, _| {})?;
+    let build = args.target.build(&args.model)?;
+    run_passes(&mut rewritten, &build.resolve_target()?, &mut |_, _, _| {})?;
     let every: Vec<(ValueId, String)> = rewritten
         .nodes
         .iter()
         .flat_map(|n| n.outputs.iter().flatten().map(|&o| (o, n.name.clone())))
         .collect();
     rewritten.outputs = every.iter().map(|e| e.0).collect();
-    let build = args.target.build(&args.model)?;
     let built = build.build_graph(&rewritten, build.resolve_target()?, "layers", &Silent)?;
     let runner = args.runner.runner.as_deref();
     let results = Executor::new(&built.program, &built.object.bytes, &built.target, runner)?.run(inputs)?;

@@ -95,3 +95,40 @@ pub(super) fn constants(
     }
     Ok(folded.then_some(built))
 }
+
+/// Replaces the node `at` by nodes that compute its first output. Where they cannot be built, or
+/// give a constant or another type, nothing changes and the reason is returned.
+pub(super) fn put(
+    graph: &mut Graph,
+    at: usize,
+    build: impl FnOnce(&mut NodeBuilder) -> Result<ValueId>,
+) -> std::result::Result<(), String> {
+    let Some(Some(to)) = graph.nodes[at].outputs.first().copied() else {
+        return Err("its output is not there".to_string());
+    };
+    let mark = graph.values.len();
+    let name = graph.nodes[at].name.clone();
+    let mut builder = NodeBuilder::new(graph, name.clone(), i64::MAX);
+    let built = build(&mut builder);
+    let mut nodes = std::mem::take(&mut builder.nodes);
+    let last = |id: ValueId| move |n: &Node| n.outputs.first() == Some(&Some(id));
+    let fits = match built {
+        Err(error) => Err(error.to_string()),
+        Ok(id) if graph.value(id).ty != graph.value(to).ty => {
+            Err(format!("its result would be {}, not {}", graph.value(id).ty, graph.value(to).ty))
+        }
+        Ok(id) => nodes.iter().position(last(id)).ok_or_else(|| "its result is a constant".to_string()),
+    };
+    match fits {
+        Ok(index) => {
+            nodes[index].outputs = vec![Some(to)];
+            nodes[index].name = name;
+            graph.nodes.splice(at..=at, nodes);
+            Ok(())
+        }
+        Err(reason) => {
+            graph.values.truncate(mark);
+            Err(reason)
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod drop_dead;
 mod edit;
 mod fold_affine;
 mod infer;
+mod integer;
 mod merge_equal;
 mod merge_pad;
 mod merge_transposes;
@@ -18,47 +19,70 @@ pub use infer::{Inferred, infer, is_supported};
 
 use crate::error::Result;
 use crate::graph::{Attr, Graph, verify};
+use crate::target::Target;
 
 /// A rewrite of the graph.
 pub struct Pass {
     /// Name, for `--dump-after` and tests.
     pub name: &'static str,
     /// Rewrites one graph (not its bodies); says whether it changed anything.
-    pub run: fn(&mut Graph) -> Result<bool>,
+    pub run: fn(&mut Graph, &mut Around) -> Result<bool>,
+}
+
+/// What passes know beside the graph, and what they tell.
+pub struct Around<'a> {
+    /// What is compiled for.
+    pub target: &'a Target,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+impl<'a> Around<'a> {
+    /// For a target, with nothing noted.
+    pub fn new(target: &'a Target) -> Self {
+        Around { target, notes: Vec::new() }
+    }
 }
 
 /// All passes, in order.
 pub const PASSES: &[Pass] = &[
-    Pass { name: "drop-dead", run: drop_dead::drop_dead },
-    Pass { name: "drop-copies", run: drop_copies::drop_copies },
-    Pass { name: "merge-equal", run: merge_equal::merge_equal },
-    Pass { name: "merge-transposes", run: merge_transposes::merge_transposes },
-    Pass { name: "cheaper", run: cheaper::cheaper },
-    Pass { name: "merge-pad", run: merge_pad::merge_pad },
-    Pass { name: "fold-affine", run: fold_affine::fold_affine },
-    Pass { name: "clean-up", run: drop_dead::drop_dead },
+    Pass { name: "drop-dead", run: |g, _| drop_dead::drop_dead(g) },
+    Pass { name: "drop-copies", run: |g, _| drop_copies::drop_copies(g) },
+    Pass { name: "merge-equal", run: |g, _| merge_equal::merge_equal(g) },
+    Pass { name: "merge-transposes", run: |g, _| merge_transposes::merge_transposes(g) },
+    Pass { name: "cheaper", run: |g, _| cheaper::cheaper(g) },
+    Pass { name: "merge-pad", run: |g, _| merge_pad::merge_pad(g) },
+    Pass { name: "fold-affine", run: |g, _| fold_affine::fold_affine(g) },
+    Pass { name: "integer", run: integer::integer },
+    Pass { name: "clean-up", run: |g, _| drop_dead::drop_dead(g) },
 ];
 
 /// Runs one pass on a graph and its bodies, innermost first.
-pub fn run_pass(pass: &Pass, graph: &mut Graph) -> Result<bool> {
+pub fn run_pass(pass: &Pass, graph: &mut Graph, around: &mut Around) -> Result<bool> {
     let mut changed = false;
     let bodies = graph.nodes.iter_mut().flat_map(|n| n.attrs.0.values_mut());
     for attr in bodies {
         if let Attr::Graph(body) = attr {
-            changed |= run_pass(pass, body)?;
+            changed |= run_pass(pass, body, around)?;
         }
     }
-    Ok((pass.run)(graph)? || changed)
+    Ok((pass.run)(graph, around)? || changed)
 }
 
-/// Runs all passes; `after` sees the graph after each, and whether the pass changed it.
-pub fn run_passes(graph: &mut Graph, after: &mut dyn FnMut(&str, &Graph, bool)) -> Result<()> {
+/// Runs all passes and gives their notes; `after` sees the graph after each, and whether the pass
+/// changed it.
+pub fn run_passes(
+    graph: &mut Graph,
+    target: &Target,
+    after: &mut dyn FnMut(&str, &Graph, bool),
+) -> Result<Vec<String>> {
+    let mut around = Around::new(target);
     for pass in PASSES {
-        let changed = run_pass(pass, graph).map_err(|e| e.at(format!("pass {}", pass.name)))?;
+        let changed = run_pass(pass, graph, &mut around).map_err(|e| e.at(format!("pass {}", pass.name)))?;
         if changed {
             verify(graph).map_err(|e| e.at(format!("pass {}", pass.name)))?;
         }
         after(pass.name, graph, changed);
     }
-    Ok(())
+    Ok(around.notes)
 }

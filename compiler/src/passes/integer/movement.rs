@@ -1,0 +1,215 @@
+//! Quantization across what only moves, picks or clamps elements.
+//!
+//! `Q(move(x))` is `move(Q(x))` and `move(DQ(q))` is `DQ(move(q))`, so that moved tensors are narrow
+//! and pairs `Q(DQ(q))` of equal parameters meet and vanish. Quantization is monotonic: a clamp
+//! before it is a clamp of integers after it, or nothing where the type's range clamps already.
+
+use super::super::edit::{is, put, read_counts, remove, replace, writers};
+use super::linear::{Linear, dequantize, quantize};
+use crate::base::{DType, Tensor, TensorType};
+use crate::error::Result;
+use crate::graph::{Graph, Node, ValueId};
+use crate::ops::{NodeBuilder, Pending};
+use crate::scalar::Scalar;
+
+/// Operators that place elements of their first input elsewhere, or pick some.
+const MOVES: &[&str] = &[
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Transpose",
+    "Expand",
+    "Tile",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "MaxPool",
+    "GlobalMaxPool",
+    "Pad",
+    "Resize",
+];
+
+/// The same, but with fewer elements out than in: quantization stays after them.
+const PICKS: &[&str] = &["Slice", "Gather", "GatherND", "GatherElements"];
+
+/// Moves quantization up and dequantization down until nothing changes.
+pub fn movement(graph: &mut Graph) -> Result<bool> {
+    let mut changed = false;
+    while step(graph)? {
+        changed = true;
+    }
+    Ok(changed)
+}
+
+fn step(graph: &mut Graph) -> Result<bool> {
+    let (reads, writers) = (read_counts(graph), writers(graph));
+    for i in 0..graph.nodes.len() {
+        let Some(before) = graph.nodes[i].inputs.first().copied().flatten() else { continue };
+        let Some(writer) = writers[before as usize] else { continue };
+        if let Some(to) = quantize(graph, &graph.nodes[i]) {
+            let cancels = dequantize(graph, &graph.nodes[writer]).filter(|from| from.equals(&to, graph));
+            if let Some(from) = cancels {
+                if replace(graph, to.value, from.value) {
+                    remove(graph, &flags(graph, i));
+                    return Ok(true);
+                }
+                continue;
+            }
+            if reads[before as usize] == 1 && raise(graph, i, writer, &to)? {
+                remove(graph, &flags(graph, writer));
+                return Ok(true);
+            }
+        }
+        if moves(graph, &graph.nodes[i], PICKS) {
+            let from = dequantize(graph, &graph.nodes[writer]).filter(|l| l.axis.is_none());
+            if let Some(from) = from.filter(|_| reads[before as usize] > 0) {
+                if lower(graph, i, writer, &from)? {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn flags(graph: &Graph, dead: usize) -> Vec<bool> {
+    (0..graph.nodes.len()).map(|i| i == dead).collect()
+}
+
+/// Whether a node moves elements of its first input, or zeros.
+fn moves(graph: &Graph, node: &Node, more: &[&str]) -> bool {
+    let listed = MOVES.iter().chain(more).any(|n| is(node, n));
+    let single = node.outputs.iter().flatten().count() == 1;
+    let text = |name: &str, default: &'static str| node.attrs.str(name, default).unwrap_or("").to_string();
+    let fits = match node.op.name {
+        "Resize" => {
+            text("mode", "nearest") == "nearest"
+                && text("coordinate_transformation_mode", "") != "tf_crop_and_resize"
+        }
+        "Pad" => {
+            let fill = node.inputs.get(2).copied().flatten();
+            let zero = |id: ValueId| {
+                graph.value(id).constant.as_ref().is_some_and(|t| t.data.iter().all(|&b| b == 0))
+            };
+            fill.is_none_or(zero) && node.attrs.float("value", 0.0).is_ok_and(|v| v == 0.0)
+        }
+        _ => true,
+    };
+    listed && single && fits
+}
+
+/// The node on another input; a Pad fills with the zero point.
+fn moved(b: &mut NodeBuilder, node: &Node, x: ValueId, linear: &Linear) -> Result<ValueId> {
+    let mut inputs = node.inputs.clone();
+    inputs[0] = Some(x);
+    if node.op.name == "Pad" {
+        if inputs.len() < 2 {
+            return Err(crate::error::Error::bug("pads as an attribute stay in float"));
+        }
+        let zero = linear.zero_point(b);
+        inputs.resize(inputs.len().max(3), None);
+        inputs[2] = Some(zero);
+    }
+    let name = format!("{}.{}", node.name, b.graph.values.len());
+    let pending = Pending {
+        op: node.op,
+        opset: node.opset,
+        attrs: node.attrs.clone(),
+        outputs: vec![Some(name.clone())],
+        name,
+        inputs,
+    };
+    let made = b.add(pending)?;
+    made[0].ok_or_else(|| crate::error::Error::bug("a node without its output"))
+}
+
+/// A node like the quantization or dequantization `node`, on another input.
+fn again(b: &mut NodeBuilder, node: &Node, x: ValueId) -> Result<ValueId> {
+    let mut inputs = node.inputs.clone();
+    inputs[0] = Some(x);
+    Ok(b.node_in(node.op.domain, node.op.name, &inputs, node.attrs.clone(), 1)?[0])
+}
+
+/// Quantizes before the node `writer` instead of after it.
+fn raise(graph: &mut Graph, at: usize, writer: usize, to: &Linear) -> Result<bool> {
+    let (node, before) = (graph.nodes[at].clone(), graph.nodes[writer].clone());
+    let Some(x) = before.inputs.first().copied().flatten() else { return Ok(false) };
+    if moves(graph, &before, &[]) {
+        return Ok(put(graph, at, |b| {
+            let x = again(b, &node, x)?;
+            moved(b, &before, x, to)
+        })
+        .is_ok());
+    }
+    if is(&before, "Concat") {
+        return Ok(put(graph, at, |b| {
+            let parts: Result<Vec<ValueId>> =
+                before.inputs.iter().flatten().map(|&x| again(b, &node, x)).collect();
+            b.one("Concat", &parts?, before.attrs.clone())
+        })
+        .is_ok());
+    }
+    let Some((lo, hi)) = clamp(graph, &before) else { return Ok(false) };
+    let (lo, hi) = (quantized(graph, to, lo), quantized(graph, to, hi));
+    let (least, most) = range(to.dtype(graph));
+    Ok(put(graph, at, |b| {
+        let mut x = again(b, &node, x)?;
+        let dtype = b.ty(x).dtype;
+        for (op, limit, idle) in [("Max", lo, least), ("Min", hi, most)] {
+            if limit != idle {
+                let limit = b.constant(integer(dtype, limit));
+                x = b.binary(op, x, limit)?;
+            }
+        }
+        Ok(x)
+    })
+    .is_ok())
+}
+
+/// Dequantizes after the node `at` instead of before it.
+fn lower(graph: &mut Graph, at: usize, writer: usize, from: &Linear) -> Result<bool> {
+    let (node, before) = (graph.nodes[at].clone(), graph.nodes[writer].clone());
+    Ok(put(graph, at, |b| {
+        let x = moved(b, &node, from.value, from)?;
+        again(b, &before, x)
+    })
+    .is_ok())
+}
+
+/// The limits of a node that clamps.
+fn clamp(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
+    if is(node, "Relu") {
+        return Some((0.0, f32::INFINITY));
+    }
+    if !is(node, "Clip") {
+        return None;
+    }
+    let limit = |i: usize, name: &str, default: f32| match node.inputs.get(i).copied().flatten() {
+        Some(id) => graph.value(id).constant.as_ref()?.to_vec::<f32>()?.first().copied(),
+        None => node.attrs.float(name, default).ok(),
+    };
+    let (lo, hi) = (limit(1, "min", f32::NEG_INFINITY)?, limit(2, "max", f32::INFINITY)?);
+    (lo <= hi).then_some((lo, hi))
+}
+
+/// Smallest and largest number of an integer type.
+fn range(dtype: DType) -> (i64, i64) {
+    let bits = dtype.bits();
+    match dtype.is_signed_int() {
+        true => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
+        false => (0, (1 << bits) - 1),
+    }
+}
+
+/// A number quantized as QuantizeLinear does it.
+fn quantized(graph: &Graph, to: &Linear, x: f32) -> i64 {
+    let (least, most) = range(to.dtype(graph));
+    let steps = f64::from((x / to.scales(graph)[0]).round_ties_even());
+    (steps + to.zeros(graph)[0] as f64).clamp(least as f64, most as f64) as i64
+}
+
+fn integer(dtype: DType, value: i64) -> Tensor {
+    let bytes = Scalar::from_i64(dtype, value).bits.to_le_bytes()[..dtype.size()].to_vec();
+    Tensor { ty: TensorType::new(dtype, []), data: bytes.into() }
+}

@@ -1,0 +1,232 @@
+//! Convolutions and matrix products of dequantized operands.
+//!
+//! The sum of integer products is exact. Where the result is quantized again, the operator that
+//! requantizes takes both (QLinearConv, QGemm, QLinearMatMul); otherwise the sum is scaled to a
+//! float, which what follows takes in registers.
+
+use super::super::edit::{is, put, remove};
+use super::linear::{Linear, only_quantize, source};
+use crate::base::{DType, Tensor};
+use crate::error::{Error, Result};
+use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
+use crate::ops::NodeBuilder;
+
+/// Sums of so many products of bytes always fit 32 bits.
+const MAX_DEPTH: usize = 1 << 16;
+
+/// Rewrites products; notes what stays in float.
+pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
+    let (mut changed, mut i) = (false, 0);
+    while i < graph.nodes.len() {
+        let node = graph.nodes[i].clone();
+        let products = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+        let input = |k: usize| node.inputs.get(k).copied().flatten();
+        let quantized = [0, 1].map(|k| input(k).is_some_and(|id| source(graph, id).is_some()));
+        if quantized.contains(&true) && products.iter().any(|n| is(&node, n)) {
+            match rewrite(graph, i, &node) {
+                Ok(()) => {
+                    changed = true;
+                    continue;
+                }
+                Err(reason) => {
+                    notes.push(format!(
+                        "node '{}' ({}) is computed in float: {reason}",
+                        node.name, node.op.name
+                    ));
+                }
+            }
+        }
+        i += 1;
+    }
+    Ok(changed)
+}
+
+type Outcome<T> = std::result::Result<T, String>;
+
+/// The operands of a product, and where its result is quantized.
+struct Product {
+    x: Linear,
+    w: Linear,
+    to: Option<(usize, Linear)>,
+}
+
+fn operand(graph: &Graph, node: &Node, i: usize, what: &str) -> Outcome<Linear> {
+    let id = node.inputs.get(i).copied().flatten().ok_or("an input is missing")?;
+    let linear = source(graph, id).ok_or_else(|| format!("{what} is not dequantized"))?;
+    match linear.dtype(graph) {
+        DType::I8 | DType::U8 => Ok(linear),
+        other => Err(format!("{what} is dequantized from {other}, not from 8 bits")),
+    }
+}
+
+fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
+    let (x, w) = (operand(graph, node, 0, "the data")?, operand(graph, node, 1, "the second factor")?);
+    if x.axis.is_some() {
+        return Err("the data has a scale per channel".to_string());
+    }
+    let out = node.outputs.first().copied().flatten().ok_or("its output is not read")?;
+    let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).size() == 1);
+    let product = Product { x, w, to };
+    let target = product.to.as_ref().map_or(at, |t| t.0);
+    match node.op.name {
+        "Conv" => conv(graph, target, node, product)?,
+        "Gemm" => gemm(graph, target, node, product)?,
+        "MatMul" => matmul(graph, target, node, product)?,
+        name => return Err(format!("{name} has no integer form")),
+    }
+    if target != at {
+        let dead: Vec<bool> = (0..graph.nodes.len()).map(|i| i == at).collect();
+        remove(graph, &dead);
+    }
+    Ok(())
+}
+
+impl Product {
+    /// Data, weights, their scales and zero points; then those of the result, if it is quantized.
+    fn inputs(&self, b: &mut NodeBuilder) -> Vec<Option<ValueId>> {
+        let mut list = Vec::new();
+        for side in [&self.x, &self.w] {
+            let zero = side.zero_point(b);
+            list.extend([side.value, side.scale, zero].map(Some));
+        }
+        if let Some((_, to)) = &self.to {
+            let zero = to.zero_point(b);
+            list.extend([to.scale, zero].map(Some));
+        }
+        list
+    }
+
+    /// The scale of the sum: one number, or one per channel.
+    fn scales(&self, graph: &Graph) -> Vec<f32> {
+        let x = self.x.scales(graph)[0];
+        self.w.scales(graph).iter().map(|w| x * w).collect()
+    }
+}
+
+/// A constant as real numbers: floats, or dequantized integers.
+fn real(graph: &Graph, id: ValueId) -> Option<Vec<f64>> {
+    if let Some(tensor) = &graph.value(id).constant {
+        return Some(tensor.to_vec::<f32>()?.into_iter().map(f64::from).collect());
+    }
+    let linear = source(graph, id)?;
+    let elems = graph.value(linear.value).constant.as_ref()?.to_i64s()?;
+    let (scales, zeros) = (linear.scales(graph), linear.zeros(graph));
+    let at = |list: usize, i: usize| if list == 1 { 0 } else { i };
+    let fits = |n: usize| n == 1 || n == elems.len();
+    (fits(scales.len()) && fits(zeros.len())).then(|| {
+        let elem = |(i, &v): (usize, &i64)| {
+            (v - zeros[at(zeros.len(), i)]) as f64 * f64::from(scales[at(scales.len(), i)])
+        };
+        elems.iter().enumerate().map(elem).collect()
+    })
+}
+
+/// A bias in units of the sum: exact where its own scale is that of the sum.
+fn integer_bias(graph: &Graph, id: ValueId, scales: &[f32], channels: usize, factor: f64) -> Outcome<Tensor> {
+    let real = real(graph, id).ok_or("the bias is not a constant")?;
+    if real.len() != channels && real.len() != 1 {
+        return Err("the bias is not one number per channel".to_string());
+    }
+    let at = |n: usize, c: usize| if n == 1 { 0 } else { c };
+    let unit = |c: usize| f64::from(scales[at(scales.len(), c)]);
+    let steps = (0..channels).map(|c| (real[at(real.len(), c)] * factor / unit(c)).round_ties_even());
+    let steps: Vec<f64> = steps.collect();
+    if steps.iter().any(|s| !s.is_finite() || s.abs() >= 2f64.powi(31)) {
+        return Err("the bias is too large for the scale of the products".to_string());
+    }
+    Ok(Tensor::new([channels], &steps.iter().map(|&s| s as i32).collect::<Vec<i32>>()))
+}
+
+fn conv(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<()> {
+    let shape = graph.value(product.w.value).ty.shape.clone();
+    let channels = shape[0];
+    if product.w.axis.is_some_and(|a| a != 0) {
+        return Err("the weights' scales are not per output channel".to_string());
+    }
+    if shape[1..].iter().product::<usize>() > MAX_DEPTH {
+        return Err("it sums too many products for 32 bits".to_string());
+    }
+    let scales = product.scales(graph);
+    let bias = node.inputs.get(2).copied().flatten();
+    if product.to.is_some() {
+        let bias = bias.map(|id| integer_bias(graph, id, &scales, channels, 1.0)).transpose()?;
+        return put(graph, at, |b| {
+            let mut inputs = product.inputs(b);
+            if let Some(bias) = bias {
+                inputs.push(Some(b.constant(bias)));
+            }
+            Ok(b.node_in("", "QLinearConv", &inputs, node.attrs.clone(), 1)?[0])
+        });
+    }
+    put(graph, at, |b| {
+        let zeros = [product.x.zero_point(b), product.w.zero_point(b)];
+        let inputs = [product.x.value, product.w.value, zeros[0], zeros[1]];
+        let sum = b.one("ConvInteger", &inputs, node.attrs.clone())?;
+        let sum = b.one("Cast", &[sum], Attrs::default().with("to", Attr::Int(1)))?;
+        let mut dims = vec![1; shape.len()];
+        dims[1] = scales.len();
+        let scale = b.constant(Tensor::new(dims.clone(), &scales));
+        let scaled = b.binary("Mul", sum, scale)?;
+        let Some(bias) = bias else { return Ok(scaled) };
+        dims[1] = channels;
+        let dims: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
+        let dims = b.constant(Tensor::new([dims.len()], &dims));
+        let bias = b.binary("Reshape", bias, dims)?;
+        b.binary("Add", scaled, bias)
+    })
+}
+
+fn gemm(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<()> {
+    let attr = |e: Error| e.to_string();
+    let transposed = node.attrs.flag("transB", false).map_err(attr)?;
+    if node.attrs.flag("transA", false).map_err(attr)? {
+        return Err("the data is transposed".to_string());
+    }
+    let shape = graph.value(product.w.value).ty.shape.clone();
+    let (columns, inner) = (usize::from(!transposed), usize::from(transposed));
+    if product.w.axis.is_some_and(|a| a != columns) {
+        return Err("the second factor's scales are not per column".to_string());
+    }
+    if shape[inner] > MAX_DEPTH {
+        return Err("it sums too many products for 32 bits".to_string());
+    }
+    let alpha = node.attrs.float("alpha", 1.0).map_err(attr)?;
+    let beta = node.attrs.float("beta", 1.0).map_err(attr)?;
+    let scales = product.scales(graph);
+    let bias = match node.inputs.get(2).copied().flatten() {
+        Some(id) => {
+            let ratio = f64::from(beta) / f64::from(alpha);
+            Some(integer_bias(graph, id, &scales, shape[columns], ratio)?)
+        }
+        None => None,
+    };
+    put(graph, at, |b| {
+        let mut inputs = product.inputs(b);
+        let result = inputs.split_off(6);
+        inputs.push(bias.map(|bias| b.constant(bias)));
+        inputs.extend(result);
+        let attrs = Attrs::default()
+            .with("alpha", Attr::Float(alpha))
+            .with("transB", Attr::Int(i64::from(transposed)));
+        Ok(b.node_in("com.microsoft", "QGemm", &inputs, attrs, 1)?[0])
+    })
+}
+
+fn matmul(graph: &mut Graph, at: usize, _: &Node, product: Product) -> Outcome<()> {
+    let shape = &graph.value(product.w.value).ty.shape;
+    let rank = shape.len();
+    if product.w.axis.is_some_and(|a| rank < 2 || a + 1 != rank) {
+        return Err("the second factor's scales are not per column".to_string());
+    }
+    if shape[rank.saturating_sub(2)] > MAX_DEPTH {
+        return Err("it sums too many products for 32 bits".to_string());
+    }
+    put(graph, at, |b| {
+        let inputs = product.inputs(b);
+        if product.to.is_some() {
+            return Ok(b.node_in("", "QLinearMatMul", &inputs, Attrs::default(), 1)?[0]);
+        }
+        let order = [0, 3, 1, 4, 2, 5].map(|i: usize| inputs[i]);
+        Ok(b.node_in("com.microsoft", "MatMulIntegerToFloat", &order, Attrs::default(), 1)?[0])
+    })
+}
