@@ -91,12 +91,15 @@ impl Factor {
         let f = DType::F32;
         let sum = b.cast(f, acc);
         let terms: Vec<ExprId> = self.times.iter().map(|t| b.broadcast(t, f)).collect();
+        let Some(over) = &self.over else {
+            // In the order of a product of dequantized factors, to round as that does.
+            let scaled = terms.iter().fold(sum, |sum, &term| b.times(sum, term));
+            return b.times_number(scaled, self.alpha);
+        };
         let mut factor = b.times(terms[0], terms[1]);
         factor = b.times_number(factor, self.alpha);
-        if let Some(over) = &self.over {
-            let over = b.broadcast(over, f);
-            factor = b.over(factor, over);
-        }
+        let over = b.broadcast(over, f);
+        factor = b.over(factor, over);
         b.times(sum, factor)
     }
 }

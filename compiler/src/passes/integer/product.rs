@@ -1,8 +1,8 @@
 //! Convolutions and matrix products of dequantized operands.
 //!
 //! The sum of integer products is exact. Where the result is quantized again, the operator that
-//! requantizes takes both (QLinearConv, QGemm, QLinearMatMul); otherwise the sum is scaled to a
-//! float, which what follows takes in registers.
+//! requantizes takes both (QLinearConv, QGemm); otherwise the sum is scaled to a float, which what
+//! follows takes in registers.
 
 use super::super::edit::{is, put, remove};
 use super::linear::{Linear, only_quantize, source};
@@ -65,13 +65,16 @@ fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
         return Err("the data has a scale per channel".to_string());
     }
     let out = node.outputs.first().copied().flatten().ok_or("its output is not read")?;
-    let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).size() == 1);
+    // Attention amplifies a rounding that goes the other way: its products are scaled to floats and
+    // rounded in the order that the model writes, which costs no pass over memory.
+    let requantizes = node.op.name != "MatMul";
+    let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).size() == 1 && requantizes);
     let product = Product { x, w, to };
     let target = product.to.as_ref().map_or(at, |t| t.0);
     match node.op.name {
         "Conv" => conv(graph, target, node, product)?,
         "Gemm" => gemm(graph, target, node, product)?,
-        "MatMul" => matmul(graph, target, node, product)?,
+        "MatMul" => matmul(graph, target, &product)?,
         name => return Err(format!("{name} has no integer form")),
     }
     if target != at {
@@ -212,7 +215,7 @@ fn gemm(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<
     })
 }
 
-fn matmul(graph: &mut Graph, at: usize, _: &Node, product: Product) -> Outcome<()> {
+fn matmul(graph: &mut Graph, at: usize, product: &Product) -> Outcome<()> {
     let shape = &graph.value(product.w.value).ty.shape;
     let rank = shape.len();
     if product.w.axis.is_some_and(|a| rank < 2 || a + 1 != rank) {
@@ -223,9 +226,6 @@ fn matmul(graph: &mut Graph, at: usize, _: &Node, product: Product) -> Outcome<(
     }
     put(graph, at, |b| {
         let inputs = product.inputs(b);
-        if product.to.is_some() {
-            return Ok(b.node_in("", "QLinearMatMul", &inputs, Attrs::default(), 1)?[0]);
-        }
         let order = [0, 3, 1, 4, 2, 5].map(|i: usize| inputs[i]);
         Ok(b.node_in("com.microsoft", "MatMulIntegerToFloat", &order, Attrs::default(), 1)?[0])
     })
