@@ -198,7 +198,7 @@ fn compile(bytes: &[u8], target: &Target) -> lmc::error::Result<()> {
     let model = import::decode(bytes, None)?;
     let (types, _) = Bindings::default().resolve(&model.body)?;
     let (mut graph, _) = infer(&model, &types).into_result()?;
-    run_passes(&mut graph, &mut |_, _, _| {})?;
+    run_passes(&mut graph, target, &mut |_, _, _| {})?;
     lmc::plan::program(&graph, "mutated", target).map(|_| ())
 }
 

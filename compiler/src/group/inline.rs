@@ -10,7 +10,7 @@ use super::rewrite::{
 };
 use crate::base::{Affine, DType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, ValueId};
-use crate::scalar::Scalar;
+use crate::scalar::{Op, Scalar};
 
 /// Expressions in one definition at most: more would only lengthen compilation.
 const MAX_EXPRS: usize = 400;
@@ -22,14 +22,15 @@ pub fn inline(reader: &Definition, producer: &Definition, only_reader: bool) -> 
     if producer.fold.is_some() || reader.exprs.len() + producer.exprs.len() > MAX_EXPRS {
         return None;
     }
-    if !(moves || only_reader && read_once(reader, producer.output.value)) {
+    let value = producer.output.value;
+    let cheap = widens(producer) && reads_at_most(WIDENED, reader, value);
+    if !(moves || cheap || only_reader && reads_at_most(1, reader, value)) {
         return None;
     }
     if rounds(producer) || !padding_fits(reader, producer) {
         return None;
     }
     let axes = store_axes(producer)?;
-    let value = producer.output.value;
     let mut possible = true;
     let replaced = replace_loads(reader, &mut |b, operand, index, fill| {
         if reader.operands[operand as usize].value != value {
@@ -150,9 +151,29 @@ fn keeps_outside(
     covers && axes.iter().zip(&seen).all(|(d, seen)| d.is_none() || *seen)
 }
 
-/// Whether a definition reads each element of a value at most once, so that computing it there
-/// costs no more than computing it first.
-fn read_once(reader: &Definition, value: ValueId) -> bool {
+/// A tensor that is wider than what it is made of is computed by every reader that reads no
+/// element more often than this.
+const WIDENED: usize = 4;
+
+/// Whether a definition only shifts and scales the elements of one narrower tensor, as a
+/// dequantization does: loading the narrow ones again costs less than storing wide ones.
+fn widens(producer: &Definition) -> bool {
+    let size = |dtype: DType| dtype.size();
+    let out = size(producer.output.ty.dtype);
+    let (tensors, numbers): (Vec<_>, Vec<_>) = producer.operands.iter().partition(|o| o.ty.elems() > 1);
+    let narrow = tensors.len() == 1 && tensors.iter().all(|o| size(o.ty.dtype) * 2 <= out);
+    let simple = producer.exprs.iter().all(|e| match e {
+        Expr::Op(op, _) => matches!(op, Op::Add | Op::Sub | Op::Mul),
+        Expr::Load { fill, .. } => fill.is_none(),
+        Expr::Const(_) | Expr::Cast { .. } => true,
+        _ => false,
+    });
+    narrow && simple && numbers.len() <= 2
+}
+
+/// Whether a definition reads each element of a value at most so often; where that is once,
+/// computing it there costs no more than computing it first.
+fn reads_at_most(times: usize, reader: &Definition, value: ValueId) -> bool {
     let loads: Vec<&Vec<Index>> = (reader.exprs.iter())
         .filter_map(|e| match e {
             Expr::Load { operand, index, .. } if reader.operands[*operand as usize].value == value => {
@@ -167,7 +188,7 @@ fn read_once(reader: &Definition, value: ValueId) -> bool {
         _ => return false,
     };
     let elems = reader.operands.iter().find(|o| o.value == value).map_or(0, |o| o.ty.elems());
-    loads.len() * points <= elems.max(1)
+    loads.len() * points <= times * elems.max(1)
 }
 
 /// The reader and the merging copy with the reader's variables split to fit it; the producer is

@@ -37,7 +37,7 @@ fn parameters(graph: &Graph, node: &Node, value: ValueId) -> Option<Linear> {
     };
     let blocks = node.attrs.int("block_size", 0).ok()? != 0;
     let rank = graph.value(value).ty.rank();
-    let float = constant.ty.dtype == DType::F32;
+    let float = constant.ty.dtype == DType::F32 && constant.ty.elems() > 0;
     if blocks || !float || constant.ty.rank() > 1 || !constant.to_vec::<f32>()?.iter().all(|s| *s > 0.0) {
         return None;
     }
@@ -66,7 +66,8 @@ pub fn quantize(graph: &Graph, node: &Node) -> Option<Linear> {
     let value = node.outputs.first().copied().flatten().filter(|_| known)?;
     let from = graph.value(node.inputs.first().copied().flatten()?).ty.dtype;
     let linear = parameters(graph, node, value).filter(|l| l.axis.is_none())?;
-    (from == DType::F32 && graph.value(value).ty.dtype.is_int()).then_some(linear)
+    let to = graph.value(value).ty.dtype;
+    (from == DType::F32 && to.is_int() && to.bits() <= 16).then_some(linear)
 }
 
 /// The integers that a value is dequantized from.
