@@ -253,6 +253,7 @@ pub fn bitcast(e: &mut Emitter, value: Reg, from: DType, to: DType) -> Reg {
     let have = e.ty(value);
     let want = RegType { lane: lane_of(to), lanes: have.lanes };
     match have.lane == want.lane {
+        _ if from == DType::Bool || to == DType::Bool => cast(e, value, from, to, true),
         true if from.is_int() && to.is_int() => wrap(e, value, to),
         true => value,
         false => e.value(want, Value::Convert(Convert::Bits, value)),

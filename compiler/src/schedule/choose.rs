@@ -460,7 +460,7 @@ fn reduction_steps(
     let mut unrolled = tile;
     let mut steps: Vec<ReduceStep> = Vec::new();
     for (depth, &r) in order.iter().rev().enumerate() {
-        let extent = linear.extent(r);
+        let extent = linear.extent(r).max(1);
         let unroll = if moving(r) {
             1
         } else if extent * unrolled <= UNROLLED {
