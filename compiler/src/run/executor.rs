@@ -139,7 +139,10 @@ impl Executor {
                     Some(_) => have.shape[a] <= want.shape[a],
                     None => have.shape[a] == want.shape[a],
                 });
-            if !fits {
+            // A single element is the same bytes at any rank; files keep scalars as lists of one.
+            let fixed = wanted.symbolic.iter().all(Option::is_none);
+            let single = fixed && have.dtype == want.dtype && have.elems() == 1 && want.elems() == 1;
+            if !fits && !single {
                 return Err(Error::options(format!("the data are {have}, the model takes {want}"))
                     .advise("Bind the model's dimensions to those of the data with --dim or --input")
                     .at(format!("input '{}'", wanted.name)));
