@@ -3,6 +3,7 @@
 
 mod control;
 mod flat;
+mod fold;
 
 use crate::definition::{LoweredValue, Lowering};
 use crate::error::{Error, Result};
@@ -20,6 +21,7 @@ pub fn lower(graph: &Graph) -> Result<Lowering> {
     });
     let mut lowering = Lowering { values: values.collect(), stages: Vec::new() };
     lower_items(&flat, &items, &mut lowering)?;
+    fold::fold(&mut lowering, &graph.outputs);
     Ok(lowering)
 }
 
