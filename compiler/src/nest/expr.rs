@@ -154,7 +154,7 @@ impl Exprs<'_> {
         if let Some(index) = (self.packed)(operand, point) {
             return memory_load(e, addr(operand, index), dtype, i64::from(stride != 0), point.lanes);
         }
-        if let (0, true, Some(group)) = (stride, dynamic.is_empty(), &point.group) {
+        if let (0, true, Some(group)) = (stride, dynamic.is_empty() && guards.is_empty(), &point.group) {
             if form.coefficient(group.var) == 1 && dtype == DType::F32 && point.lanes > 1 {
                 return self.lane_load(e, operand, form, group, point);
             }
