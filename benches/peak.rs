@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --profile dev --bench peak` prints the f32 multiply-add peak at 128, 256 and 512 bits
 //! and the rate of the largest register tiles. `-- FILE CPU` adds one line for each kernel in a file
-//! that `lmc build --dump-after kernels` printed: encoder, bytes of code, microseconds, GFLOP/s.
+//! that `lmc build --dump-after nest` printed: encoder, bytes of code, microseconds, GFLOP/s.
 //! The shortest of many runs counts, so that other load on the machine shows little.
 
 use lmc::base::Bound;

@@ -10,15 +10,18 @@ mod foreign;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;
 mod graph;
+mod group;
 mod layering;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod machine;
 mod objects;
 mod link;
 mod models;
+mod nest;
 mod package;
 mod passes;
 mod robustness;
+mod plan;
 mod schedule;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;

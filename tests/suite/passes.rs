@@ -2,14 +2,14 @@
 
 use crate::golden::{check_folder, tests_folder};
 use lmc::base::{DType, Tensor};
-use lmc::definition::{Env, interpret};
+use lmc::definition::{Env, Lowering, interpret};
 use lmc::graph::{Graph, parse, verify};
 use lmc::lower::lower;
 use lmc::passes::{Around, PASSES, Pass, run_pass};
 use lmc::scalar::Scalar;
 
 /// Numbers of both signs in steps of an eighth, the same on every run.
-fn seeded(graph: &Graph, id: u32) -> Tensor {
+pub fn seeded(graph: &Graph, id: u32) -> Tensor {
     let ty = &graph.value(id).ty;
     let element = |i: usize| {
         let value = ((i as f64 + f64::from(id)) * 37.0 % 61.0).floor() - 30.0;
@@ -22,9 +22,14 @@ fn seeded(graph: &Graph, id: u32) -> Tensor {
 /// The outputs of a graph on seeded inputs, as numbers.
 fn outputs(graph: &Graph) -> Vec<Vec<f64>> {
     let lowering = lower(graph).expect("a graph that can be lowered");
-    let mut env = Env::new(&lowering);
-    graph.inputs.iter().for_each(|&id| env.set(id, &seeded(graph, id)));
-    interpret(&lowering, &mut env).expect("a graph that runs");
+    outputs_of(graph, &lowering, &|id| seeded(graph, id))
+}
+
+/// The outputs of a lowered graph on the given inputs, as numbers.
+pub fn outputs_of(graph: &Graph, lowering: &Lowering, input: &dyn Fn(u32) -> Tensor) -> Vec<Vec<f64>> {
+    let mut env = Env::new(lowering);
+    graph.inputs.iter().for_each(|&id| env.set(id, &input(id)));
+    interpret(lowering, &mut env).expect("a graph that runs");
     let output = |&id: &u32| {
         let tensor = env.get(id, &graph.value(id).ty).expect("an output");
         match tensor.ty.dtype {

@@ -87,10 +87,10 @@ pub struct Files {
     pub manifest: PathBuf,
 }
 
-/// Stages that can be printed: `graph`, the passes by name, `kernels`.
+/// Stages that can be printed: `graph`, the passes by name, and those that [`plan::program_shown`] names.
 pub fn stages() -> Vec<&'static str> {
     let passes = passes::PASSES.iter().map(|p| p.name);
-    ["graph"].into_iter().chain(passes).chain(["kernels"]).collect()
+    ["graph"].into_iter().chain(passes).chain(["lower", "group", "schedule", "nest", "plan"]).collect()
 }
 
 impl Build {
@@ -234,11 +234,11 @@ impl Build {
         observer: &dyn Observer,
     ) -> Result<Built> {
         observer.progress("planning", 0, 1);
-        let program = plan::program(graph, name, &target)?;
-        if observer.wants("kernels") {
-            let text: Vec<String> = program.kernels.iter().map(|k| k.to_string()).collect();
-            observer.dump("kernels", &text.join("\n"));
-        }
+        let program = plan::program_shown(graph, name, &target, &|stage, text| {
+            if observer.wants(stage) {
+                observer.dump(stage, &text());
+            }
+        })?;
         let (total, done) = (program.kernels.len(), AtomicUsize::new(0));
         let compiled = codegen::compile(&program, &target, &|| {
             observer.progress("compiling", done.fetch_add(1, Ordering::Relaxed) + 1, total);

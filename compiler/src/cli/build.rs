@@ -31,7 +31,7 @@ pub(super) struct BuildArgs {
     /// Fail where the stack is larger.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_stack: Option<usize>,
-    /// Print the intermediate form after a stage (graph, a pass, kernels); the object is built all the same.
+    /// Print the intermediate form after a stage (graph, a pass, lower, group, schedule, nest, plan); the object is built all the same.
     #[arg(long, value_name = "STAGE")]
     dump_after: Vec<String>,
 }

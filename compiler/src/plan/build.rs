@@ -1,7 +1,7 @@
 //! Stages to a program: a kernel per definition, a place per value, steps in order.
 
 use super::arena::{self, ALIGN, Live};
-use super::{Arg, Base, Constant, Interface, Program, Step};
+use super::{Arg, Base, Constant, Dump, Interface, Program, Step};
 use crate::base::{TensorType, abi};
 use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, ValueId};
 use crate::error::{Error, Result};
@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub symbols: Vec<crate::graph::Symbol>,
     /// The target.
     pub target: &'a Target,
+    /// Where intermediate forms are shown.
+    pub dump: &'a Dump<'a>,
 }
 
 /// A buffer before it has an offset.
@@ -224,6 +226,7 @@ impl Planner<'_> {
     /// The kernel of a definition under the schedule chosen for the target.
     fn kernel(&self, linear: &Linear) -> Result<Nested> {
         let schedule = choose(linear, self.request.target);
+        (self.request.dump)("schedule", &|| format!("{linear}{}", schedule.display(linear)));
         schedule::verify(&schedule, linear).map_err(|e| e.at("after schedule"))?;
         nest(linear, &schedule, self.request.target.fma, abi::ERR_INDEX)
     }
@@ -368,6 +371,9 @@ impl Planner<'_> {
             })
             .collect();
         let arena = arena::place(&live);
+        if let Some((a, b)) = arena::overlap(&live, &arena.offsets) {
+            return Err(Error::bug(format!("buffers {a} and {b} of the arena overlap")));
+        }
         let offsets: HashMap<usize, usize> = arena_ids.into_iter().zip(arena.offsets).collect();
         let steps = drafts.iter().map(|d| self.step(d, &offsets)).collect::<Result<Vec<Step>>>()?;
         let mut program = Program {
@@ -383,7 +389,7 @@ impl Planner<'_> {
             steps,
             macs: self.macs,
         };
-        drop_unused_constants(&mut program);
+        super::constants::drop_unused(&mut program);
         Ok(program)
     }
 
@@ -485,40 +491,4 @@ fn multiply_adds(def: &Definition) -> u64 {
 /// A kernel's name as part of a symbol.
 fn symbol(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(40).collect()
-}
-
-/// Removes constants that no step reads: operands that were packed.
-fn drop_unused_constants(program: &mut Program) {
-    fn visit(steps: &mut [Step], f: &mut dyn FnMut(&mut Arg)) {
-        for step in steps {
-            match step {
-                Step::Call { args, .. } => args.iter_mut().for_each(&mut *f),
-                Step::Repeat { body, .. } => visit(body, f),
-                Step::If { then, otherwise, .. } => {
-                    visit(then, f);
-                    visit(otherwise, f);
-                }
-            }
-        }
-    }
-    let mut used = vec![false; program.constants.len()];
-    visit(&mut program.steps, &mut |arg| {
-        if let Base::Constant(c) = arg.base {
-            used[c as usize] = true;
-        }
-    });
-    let number: Vec<u32> = (used.iter())
-        .scan(0, |n, &u| {
-            let this = *n;
-            *n += u32::from(u);
-            Some(this)
-        })
-        .collect();
-    visit(&mut program.steps, &mut |arg| {
-        if let Base::Constant(c) = &mut arg.base {
-            *c = number[*c as usize];
-        }
-    });
-    let mut used = used.into_iter();
-    program.constants.retain(|_| used.next().unwrap_or(false));
 }

@@ -2,16 +2,25 @@
 
 mod arena;
 mod build;
+mod constants;
 mod interpret;
+mod parse;
 mod program;
+mod text;
+mod verify;
 
 pub use build::{Request, build};
 pub use interpret::interpret;
-pub use program::program;
+pub use parse::parse;
+pub use program::{program, program_shown};
+pub use verify::verify;
 
 use crate::base::TensorType;
 use crate::graph::Symbol;
 use crate::tile::Kernel;
+
+/// Is given the name of a stage and what makes its text.
+pub type Dump<'a> = dyn Fn(&str, &dyn Fn() -> String) + 'a;
 
 /// An input or output of the model.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! From a typed graph to a program: lowering, fusion, layouts, kernels, places.
 
-use super::{Interface, Program, Request, build};
+use super::{Dump, Interface, Program, Request, build, verify};
 use crate::definition::{self, DefBuilder, Lowering, ValueId};
 use crate::error::Result;
 use crate::graph::Graph;
@@ -10,10 +10,18 @@ use crate::tile;
 
 /// Everything between the graph and code generation.
 pub fn program(graph: &Graph, name: &str, target: &Target) -> Result<Program> {
+    program_shown(graph, name, target, &|_, _| {})
+}
+
+/// [`program`], shown on its way: `dump` is given the text after each stage:
+/// `lower`, `group`, `schedule` (once per definition), `nest`, `plan`.
+pub fn program_shown(graph: &Graph, name: &str, target: &Target, dump: &Dump) -> Result<Program> {
     let mut lowering = crate::lower::lower(graph)?;
     let outputs = own_outputs(graph, &mut lowering);
+    dump("lower", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after lower"))?;
     group::fuse(&mut lowering, &outputs);
+    dump("group", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after group"))?;
     let fixed: Vec<ValueId> = graph.inputs.iter().chain(&outputs).copied().collect();
     let layouts = group::layouts(&lowering, &fixed);
@@ -29,8 +37,13 @@ pub fn program(graph: &Graph, name: &str, target: &Target) -> Result<Program> {
         outputs: outputs.iter().zip(&graph.outputs).map(|(&v, &shown)| (v, interface(shown))).collect(),
         symbols: graph.symbols.clone(),
         target,
+        dump,
     })?;
+    let kernels = || program.kernels.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("\n");
+    dump("nest", &kernels);
     program.kernels.iter().try_for_each(tile::verify).map_err(|e| e.at("after nest"))?;
+    dump("plan", &|| program.to_string());
+    verify(&program).map_err(|e| e.at("after plan"))?;
     Ok(program)
 }
 

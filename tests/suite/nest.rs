@@ -1,0 +1,190 @@
+//! Loop nests: the kernels of small definitions, and random definitions whose every chosen schedule
+//! computes what the naive loops compute.
+
+use crate::golden::check_folder;
+use crate::schedule::read_linear;
+use lmc::base::{Affine, DType, TensorType};
+use lmc::definition::{DefBuilder, Definition, verify_definition};
+use lmc::nest::nest;
+use lmc::scalar::{Fold, Op, Scalar};
+use lmc::schedule::choose::choose;
+use lmc::schedule::linear::{Layout, Linear};
+use lmc::schedule::{Schedule, verify};
+use lmc::target::{Target, resolve};
+use lmc::tile::interpret;
+use lmc::tile::random::Rng;
+
+fn targets() -> Vec<Target> {
+    let list =
+        [("x86_64", "x86-64-v4"), ("x86_64", "x86-64-v3"), ("x86_64", "x86-64"), ("aarch64", "cortex-a53")];
+    list.iter().map(|(triple, cpu)| resolve(triple, cpu).expect("a known processor")).collect()
+}
+
+/// The schedule and the kernel for 256-bit vectors.
+fn kernel(text: &str) -> String {
+    let linear = read_linear(text);
+    let target = resolve("x86_64", "x86-64-v3").expect("a known processor");
+    let schedule = choose(&linear, &target);
+    let nested = nest(&linear, &schedule, target.fma, 1).expect("a kernel");
+    lmc::tile::verify(&nested.kernel).expect("a valid kernel");
+    format!("{}{}", schedule.display(&linear), nested.kernel)
+}
+
+#[test]
+fn kernels_of_small_definitions() {
+    check_folder("nest", kernel);
+}
+
+/// An index into one dimension: an axis and a reduction axis with a step each, shifted; and the
+/// dimension's extent. A padded one may reach outside on both sides.
+fn index(
+    rng: &mut Rng,
+    axis: Option<(u32, usize)>,
+    over: Option<(u32, usize)>,
+    padded: bool,
+) -> (Affine, usize) {
+    let mut form = Affine::default();
+    let mut last = 0;
+    for (var, extent) in axis.into_iter().chain(over) {
+        let step = rng.pick(&[1, 1, 1, 2, 3]);
+        form.add_term(var, step);
+        last += step * (extent as i64 - 1);
+    }
+    match padded {
+        true => {
+            let before = rng.between(0, 2);
+            (form.offset(-before), (last + 1 - before - rng.between(0, 2)).max(1) as usize)
+        }
+        false => {
+            let before = rng.between(0, 1);
+            (form.offset(before), (last + 1 + before + rng.between(0, 1)) as usize)
+        }
+    }
+}
+
+/// A random definition and which of its operands are constant.
+fn definition(seed: u64) -> (Definition, Vec<bool>) {
+    let mut rng = Rng(seed);
+    let axes = 1 + rng.below(4);
+    let mut extents: Vec<usize> = (0..axes).map(|_| 1 + rng.below(6)).collect();
+    let long = rng.below(axes);
+    extents[long] = rng.pick(&[1, 7, 16, 19, 40]);
+    let mut b = DefBuilder::new(&extents);
+    let reductions: Vec<(u32, usize)> = (0..rng.below(4))
+        .map(|i| {
+            let extent = rng.pick(&[1, 2, 3, 4, 5, 18]);
+            b.reduce(&format!("k{i}"), extent);
+            ((axes + i) as u32, extent)
+        })
+        .collect();
+    let all_axes: Vec<(u32, usize)> = extents.iter().enumerate().map(|(i, &d)| (i as u32, d)).collect();
+    let bytes = !reductions.is_empty() && rng.chance(30);
+    let fold = rng.pick(&[Fold::Sum, Fold::Sum, Fold::Max, Fold::Min]);
+    let mut constant = Vec::new();
+    let factors = 1 + rng.below(2);
+    let mut values = Vec::new();
+    for value in 0..factors as u32 {
+        constant.push(rng.chance(50));
+        let padded = rng.chance(30);
+        let dtype = if bytes { rng.pick(&[DType::I8, DType::U8]) } else { DType::F32 };
+        let mut left = all_axes.clone();
+        left.retain(|_| rng.chance(70));
+        let mut over = reductions.clone();
+        over.retain(|_| rng.chance(85));
+        let (mut form, mut shape) = (Vec::new(), Vec::new());
+        while !left.is_empty() || !over.is_empty() {
+            let joined = padded || rng.chance(20);
+            let axis = if left.is_empty() || (!joined && rng.chance(50) && !over.is_empty()) {
+                None
+            } else {
+                Some(left.remove(rng.below(left.len())))
+            };
+            let r = if over.is_empty() || (axis.is_some() && !joined) {
+                None
+            } else {
+                Some(over.remove(rng.below(over.len())))
+            };
+            let (f, d) = index(&mut rng, axis, r, padded && axis.is_some());
+            form.push(f);
+            shape.push(d);
+        }
+        let ty = TensorType::new(dtype, shape);
+        let fill = match rng.below(3) {
+            0 => Scalar::from_f64(dtype, 3.0),
+            1 if !bytes => fold.identity(dtype),
+            _ => Scalar::from_f64(dtype, 0.0),
+        };
+        let element = if padded { b.load_padded(value, &ty, form, fill) } else { b.load(value, &ty, form) };
+        values.push(if bytes { b.cast(DType::I32, element) } else { element });
+    }
+    let mut result = match values[..] {
+        [one] => one,
+        _ => {
+            let op = if fold == Fold::Sum { Op::Mul } else { rng.pick(&[Op::Add, Op::Max]) };
+            b.op(op, &values)
+        }
+    };
+    if !reductions.is_empty() {
+        result = b.fold(fold, result);
+    }
+    let dtype = if bytes { DType::I32 } else { DType::F32 };
+    if rng.chance(50) {
+        let axis = rng.pick(&all_axes);
+        constant.push(rng.chance(50));
+        let bias = b.load(factors as u32, &TensorType::new(dtype, [axis.1]), vec![Affine::var(axis.0)]);
+        result = b.op(Op::Add, &[result, bias]);
+    }
+    let mut store = b.axes();
+    let (i, j) = (rng.below(axes), rng.below(axes));
+    store.swap(i, j);
+    let shape: Vec<usize> = store.iter().map(|f| extents[f.terms[0].0 as usize]).collect();
+    (b.finish_at("random", 9, &TensorType::new(dtype, shape), store, result), constant)
+}
+
+/// Runs a schedule in the interpreter on small whole numbers, whose sums are exact in any order.
+fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
+    let nested = nest(linear, schedule, true, 1).expect("a kernel");
+    lmc::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}\n{linear}{}", schedule.display(linear)));
+    let mut buffers: Vec<Vec<u8>> = Vec::new();
+    for (i, buffer) in linear.buffers.iter().enumerate() {
+        let number = |j: usize| ((j * 7 + j / 11 * 5 + i * 3) % 11) as f64 - 5.0;
+        let number = |j: usize| if buffer.dtype == DType::U8 { number(j).abs() * 40.0 } else { number(j) };
+        let element = |j: usize| Scalar::from_f64(buffer.dtype, number(j)).bits.to_le_bytes();
+        let data: Vec<u8> =
+            (0..buffer.elems).flat_map(|j| element(j)[..buffer.dtype.size()].to_vec()).collect();
+        let packed = constant[i].then(|| nested.packed(linear, i as u32, &data)).flatten();
+        buffers.push(packed.unwrap_or(data));
+    }
+    buffers.push(vec![0; linear.output.elems * linear.output.dtype.size()]);
+    let code = interpret(&nested.kernel, &mut buffers).expect("a kernel that runs");
+    assert_eq!(code, 0);
+    buffers.pop().expect("the output")
+}
+
+#[test]
+fn schedules_of_random_definitions_agree_with_the_naive_loops() {
+    let targets = targets();
+    for seed in 0..200 {
+        let (def, constant) = definition(seed);
+        verify_definition(&def).expect("a valid definition");
+        let mut rng = Rng(seed ^ 0x1a);
+        let mut layout = |ty: &TensorType, constant: bool| {
+            let mut order: Vec<usize> = (0..ty.rank()).collect();
+            if !constant && rng.chance(50) && ty.rank() > 1 {
+                let inner = order.remove(rng.below(ty.rank()));
+                order.push(inner);
+            }
+            Layout::permuted(&ty.shape, &order)
+        };
+        let layouts: Vec<Layout> =
+            def.operands.iter().zip(&constant).map(|(o, &c)| layout(&o.ty, c)).collect();
+        let linear = Linear::new(&def, &layouts, &constant, &layout(&def.output.ty, false));
+        let expected = run(&linear, &Schedule::naive(&linear), &vec![false; constant.len()]);
+        for target in &targets {
+            let schedule = choose(&linear, target);
+            verify(&schedule, &linear).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            let got = run(&linear, &schedule, &constant);
+            assert!(got == expected, "seed {seed}, {}:\n{linear}{}", target.cpu, schedule.display(&linear));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Programs: text forms read, printed, verified; those of small graphs; the arenas of real models.
+
+use crate::golden::{check_folder, tests_folder};
+use crate::support::models::{Entry, all};
+use lmc::error::Result;
+use lmc::graph;
+use lmc::plan::{Program, parse, program, verify};
+use lmc::target::{Target, resolve};
+
+fn read_and_verify(program: &Program) -> String {
+    match verify(program) {
+        Ok(()) => format!("{program}valid\n"),
+        Err(error) => format!("{program}invalid: {}\n", error.reason),
+    }
+}
+
+/// Of a program what the verifier says; of a graph its program.
+fn answer(text: &str) -> String {
+    if text.lines().any(|l| l.starts_with("program")) {
+        return match parse(text) {
+            Ok(program) => read_and_verify(&program),
+            Err(error) => format!("{error}\n"),
+        };
+    }
+    let graph = graph::parse(text).expect("a graph");
+    graph::verify(&graph).expect("a valid graph");
+    let target = resolve("x86_64", "x86-64-v3").expect("a known processor");
+    let program = program(&graph, "g", &target).expect("a program");
+    let printed = format!("{program:#}");
+    let read = parse(&printed).expect("printed text is read back");
+    assert_eq!(format!("{read:#}"), printed);
+    read_and_verify(&program)
+}
+
+#[test]
+fn programs() {
+    check_folder("plan", answer);
+}
+
+/// The arena is the largest sum of tensors live at once: nothing, or little, is lost between them.
+#[test]
+fn arenas_of_models_are_at_their_bounds() {
+    let target = resolve("x86_64", "x86-64-v3").expect("a known processor");
+    let own = tests_folder().join("models");
+    let mut exact = 0;
+    for entry in all().0 {
+        let (bytes, bound) = match arena(&entry, &target) {
+            Ok(program) => (program.arena_bytes, program.arena_bound),
+            Err(error) => {
+                println!("{}: {error}", entry.name);
+                assert!(!entry.folder.starts_with(&own), "{}: {error}", entry.name);
+                continue;
+            }
+        };
+        println!("{}: {bytes} bytes, bound {bound}", entry.name);
+        if entry.folder.starts_with(&own) && entry.dtype.starts_with("fp32") {
+            assert_eq!(bytes, bound, "{}", entry.name);
+            exact += 1;
+        }
+        assert!(bytes * 10 <= bound * 11, "{}: {bytes} bytes, bound {bound}", entry.name);
+    }
+    assert!(exact > 0, "no models in {}", own.display());
+}
+
+fn arena(entry: &Entry, target: &Target) -> Result<Program> {
+    let model = lmc::import::read(&entry.folder.join("model.onnx"))?;
+    let (types, _) = entry.bindings(0).resolve(&model.body)?;
+    let (mut graph, _) = lmc::passes::infer(&model, &types).into_result()?;
+    lmc::passes::run_passes(&mut graph, &mut |_, _, _| {})?;
+    program(&graph, "model", target)
+}
