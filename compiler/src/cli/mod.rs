@@ -14,8 +14,10 @@ mod report;
 mod run;
 mod verify;
 
+use crate::error::Error;
 use clap::{Parser, Subcommand};
 use report::{Format, Report};
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 /// Compiles ONNX models to standalone object files.
@@ -49,7 +51,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let report = Report::new(cli.message_format);
-    let result = match cli.command {
+    let run = || match cli.command {
         Command::Build(args) => build::run(&args, &report),
         Command::Run(args) => run::run(&args, &report),
         Command::Verify(args) => verify::run(&args, &report),
@@ -57,7 +59,9 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args, &report),
         Command::Ops => operators::run(&report),
     };
-    match result {
+    // A panic is a defect: its message is printed by then, the exit code says the rest.
+    let result = std::panic::catch_unwind(AssertUnwindSafe(run));
+    match result.unwrap_or_else(|_| Err(Error::bug("lmc panicked"))) {
         Ok(code) => code,
         Err(error) => {
             report.error(&error);
