@@ -9,6 +9,7 @@ mod inline;
 mod layout;
 mod reshape;
 mod rewrite;
+mod rim;
 mod split;
 
 pub use layout::layouts;
@@ -19,15 +20,18 @@ use std::collections::HashMap;
 /// Fuses a lowering in place. `outputs` are the values that must be written.
 pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
     let mut stages = std::mem::take(&mut lowering.stages);
-    fuse_stages(&lowering.values, &mut stages, outputs);
+    join_stages(&lowering.values, &mut stages, outputs);
+    rim::materialize(&mut lowering.values, &mut stages);
+    place_stages(&mut stages, outputs);
     lowering.stages = stages;
 }
 
-fn fuse_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[ValueId]) {
+/// Joins producers and readers, inner loops first.
+fn join_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[ValueId]) {
     for stage in stages.iter_mut() {
         if let Stage::Repeat(repeat) = stage {
             let wanted = repeat.exit();
-            fuse_stages(values, &mut repeat.body, &wanted);
+            join_stages(values, &mut repeat.body, &wanted);
         }
     }
     affine_reshapes(values, stages);
@@ -36,6 +40,17 @@ fn fuse_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[Valu
     while grouping.fuse_once() {
         grouping.drop_dead();
     }
+}
+
+/// Takes padding out of element-wise definitions, and lets producers write where copies would.
+fn place_stages(stages: &mut Vec<Stage>, outputs: &[ValueId]) {
+    for stage in stages.iter_mut() {
+        if let Stage::Repeat(repeat) = stage {
+            let wanted = repeat.exit();
+            place_stages(&mut repeat.body, &wanted);
+        }
+    }
+    let mut grouping = Grouping { stages, outputs };
     grouping.split_padding();
     while grouping.forward_once() {
         grouping.drop_dead();

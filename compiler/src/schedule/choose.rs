@@ -140,9 +140,7 @@ fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
     let axes = linear.axes().filter_map(|v| Some((cost(v)?, Vector::Axis { var: v, lanes })));
     let product = factors(linear).is_some();
     let reductions = linear.reductions().filter_map(|v| {
-        let plain =
-            |l: &&Node| matches!(l, Node::Load { guards, .. } if guards.is_empty()) && follows(linear, l, v);
-        let fits = body.iter().all(plain) && linear.extent(v) >= 4 && lane_fold(linear);
+        let fits = body.iter().all(|l| follows(linear, l, v)) && linear.extent(v) >= 4 && lane_fold(linear);
         let filled = linear.extent(v) as f64 / linear.extent(v).div_ceil(lanes) as f64;
         let inner: f64 = body.iter().map(|l| load_cost(linear, l, v, lanes, product)).sum::<f64>() + 0.5;
         fits.then_some((folded * inner / filled + 12.0, Vector::Reduction { var: v, lanes }))

@@ -125,7 +125,8 @@ fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
 }
 
 /// The outputs `stride * q + first`, `q < count`, of one dimension: window points
-/// `point + step * j`, `j < points`, meet inputs `q + from - back * j`.
+/// `point + step * i` meet inputs `q + from - back * i`, `i < points`. They are taken from the last to
+/// the first, so that the window walks the input forward, as that of a convolution does.
 #[derive(Clone, Copy)]
 pub struct Phase {
     /// The first output.
@@ -141,14 +142,16 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// The `j`-th window point.
+    /// The `j`-th window point from the end.
     pub fn point(&self, j: &Affine) -> Affine {
-        j.scaled(self.step as i64).offset(self.point as i64)
+        let last = self.step * self.points.saturating_sub(1);
+        j.scaled(-(self.step as i64)).offset((self.point + last) as i64)
     }
 
-    /// The input that the `j`-th window point meets at the `q`-th output.
+    /// The input that the `j`-th window point from the end meets at the `q`-th output.
     pub fn input(&self, q: &Affine, j: &Affine) -> Affine {
-        q.plus_scaled(j, -self.back).offset(self.from)
+        let last = self.back * self.points.saturating_sub(1) as i64;
+        q.plus_scaled(j, self.back).offset(self.from - last)
     }
 }
 

@@ -1,0 +1,161 @@
+//! Wide padded windows read a copy with a rim.
+//!
+//! Before: `y[p] = sum(k) x[4 p + k - 254 or 0] * w[k]` with 512 points `k`: most windows reach over
+//! an edge, and no two alike, so that each point is a loop of its own. After: `t[i] = x[i - 254 or 0]`
+//! and `y[p] = sum(k) t[4 p + k] * w[k]`, whose tiles are all alike. The copy is cut where the padding
+//! begins ([`super::split`]) and vanishes where the producer can write into its middle
+//! ([`super::forward`]). Narrow windows keep their padding: the schedule leaves out what lies outside.
+
+use super::rewrite::replace_loads;
+use crate::base::{Affine, TensorType};
+use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Stage, ValueId};
+use crate::scalar::Scalar;
+
+/// Points of a window from which on its padding is made.
+const WIDE: usize = 13;
+/// The copy is made where the fold has so many points for each of its elements.
+const WORTH: usize = 32;
+
+/// A load that reads through a rim: what is loaded and the range of each index.
+struct Rim {
+    value: ValueId,
+    ty: TensorType,
+    index: Vec<Affine>,
+    fill: Scalar,
+    /// Elements before the tensor, per dimension.
+    before: Vec<usize>,
+    /// The tensor's shape with its rim.
+    padded: Vec<usize>,
+}
+
+/// Puts a copy with a rim before each definition that reads a wide padded window.
+pub fn materialize(values: &mut Vec<LoweredValue>, stages: &mut Vec<Stage>) {
+    for stage in std::mem::take(stages) {
+        match stage {
+            Stage::Define(def) => {
+                let made = Rim::of(&def).and_then(|rim| rim.made(values, &def));
+                match made {
+                    Some((copy, reader)) => stages.extend([copy, reader].map(Stage::Define)),
+                    None => stages.push(Stage::Define(def)),
+                }
+            }
+            Stage::Repeat(mut repeat) => {
+                materialize(values, &mut repeat.body);
+                stages.push(Stage::Repeat(repeat));
+            }
+            other => stages.push(other),
+        }
+    }
+}
+
+impl Rim {
+    /// The only padded load of a fold, if a wide window reaches over the tensor's edge.
+    fn of(def: &Definition) -> Option<Rim> {
+        def.fold.as_ref()?;
+        let mut padded = def.exprs.iter().filter_map(|e| match e {
+            Expr::Load { operand, index, fill: Some(fill) } => Some((operand, index, fill)),
+            _ => None,
+        });
+        let (&operand, index, &fill) = padded.next()?;
+        let operand = &def.operands[operand as usize];
+        let affine = |i: &Index| match i {
+            Index::Affine(form) => Some(form.clone()),
+            Index::Dynamic(_) => None,
+        };
+        let index: Vec<Affine> = index.iter().map(affine).collect::<Option<_>>()?;
+        let (mut before, mut shape, mut wide) = (Vec::new(), Vec::new(), false);
+        for (form, &extent) in index.iter().zip(&operand.ty.shape) {
+            let (least, most) = form.range(|v| def.vars[v as usize].extent);
+            let (least, most) = (least.min(0), most.max(extent as i64 - 1));
+            let window = |v: u32| v as usize >= def.axes && def.vars[v as usize].extent >= WIDE;
+            wide |= most - least >= extent as i64 && form.terms.iter().any(|t| window(t.0));
+            before.push(-least as usize);
+            shape.push((most - least + 1) as usize);
+        }
+        let points: usize = def.vars.iter().map(|v| v.extent).product();
+        let pays = wide && shape.iter().product::<usize>().saturating_mul(WORTH) <= points;
+        let same = padded.next().is_none();
+        (pays && same).then(|| Rim {
+            value: operand.value,
+            ty: operand.ty.clone(),
+            index,
+            fill,
+            before,
+            padded: shape,
+        })
+    }
+
+    /// The copy with a rim, and the definition that reads it.
+    fn made(&self, values: &mut Vec<LoweredValue>, def: &Definition) -> Option<(Definition, Definition)> {
+        let ty = TensorType::new(self.ty.dtype, self.padded.clone());
+        let to = values.len() as ValueId;
+        let name = format!("{}_padded", def.name);
+        let mut b = DefBuilder::new(&self.padded);
+        let from = self.before.iter().enumerate().map(|(d, &by)| b.var(d).offset(-(by as i64))).collect();
+        let element = b.load_padded(self.value, &self.ty, from, self.fill);
+        let copy = b.finish(&name, to, &ty, element);
+        let within: Vec<Affine> =
+            self.index.iter().zip(&self.before).map(|(form, &by)| form.offset(by as i64)).collect();
+        let reader = replace_loads(def, &mut |b, operand, _, fill| {
+            let padded = fill.is_some() && def.operands[operand as usize].value == self.value;
+            padded.then(|| b.load(to, &ty, within.clone()))
+        })?;
+        values.push(LoweredValue { name, ty, constant: None });
+        Some((copy, reader))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{DType, Tensor};
+    use crate::definition::{Env, Lowering, interpret};
+    use crate::scalar::{Fold, Op};
+
+    /// `y[o, c, p] = sum(k) x[c, 2 p + k - 9 or 0] * w[o, k]`, `points` points `k`.
+    fn windows(points: usize) -> Lowering {
+        let numbers = |n: usize| (0..n).map(|i| (i * 7 % 11) as f32 - 5.0).collect::<Vec<f32>>();
+        let x = Tensor::new([3, 40], &numbers(120));
+        let w = Tensor::new([8, points], &numbers(8 * points));
+        let y = TensorType::new(DType::F32, [8, 3, 20]);
+        let mut low = Lowering::default();
+        let from = low.constant("x", x.clone());
+        let weights = low.constant("w", w.clone());
+        let to = low.temporary("y", y.clone());
+        let mut b = DefBuilder::new(&y.shape);
+        let k = b.reduce("k", points);
+        let at = vec![b.var(1), b.var(2).scaled(2).plus(&k).offset(-9)];
+        let v = b.load_padded(from, &x.ty, at, Scalar::from_f64(DType::F32, 0.0));
+        let of = vec![b.var(0), k];
+        let f = b.load(weights, &w.ty, of);
+        let product = b.op(Op::Mul, &[v, f]);
+        let sum = b.fold(Fold::Sum, product);
+        low.define(b.finish("windows", to, &y, sum));
+        low
+    }
+
+    fn result(low: &Lowering) -> Tensor {
+        let mut env = Env::new(low);
+        interpret(low, &mut env).unwrap();
+        env.get(2, &low.values[2].ty).unwrap()
+    }
+
+    #[test]
+    fn a_wide_window_reads_a_copy_with_a_rim() {
+        let mut low = windows(200);
+        let before = result(&low);
+        materialize(&mut low.values, &mut low.stages);
+        assert_eq!(low.stages.len(), 2);
+        assert_eq!(low.values[3].ty.shape, [3, 238]);
+        assert_eq!(before, result(&low));
+        let padded = |d: &Definition| d.exprs.iter().any(|e| matches!(e, Expr::Load { fill: Some(_), .. }));
+        assert!(matches!(&low.stages[1], Stage::Define(d) if !padded(d)));
+    }
+
+    #[test]
+    fn a_narrow_window_keeps_its_padding() {
+        let mut low = windows(9);
+        materialize(&mut low.values, &mut low.stages);
+        assert_eq!(low.stages.len(), 1);
+    }
+}
