@@ -13,8 +13,10 @@
 
 mod archive;
 mod budget;
+mod timing;
 
 pub use archive::archive;
+pub use timing::Timing;
 
 use crate::base::TensorType;
 use crate::emit::Emitted;
@@ -28,6 +30,7 @@ use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use timing::Clock;
 
 /// Follows a build.
 pub trait Observer: Sync {
@@ -72,6 +75,8 @@ pub struct Built {
     pub stack_bytes: usize,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// The time each stage took, in their order.
+    pub timings: Vec<Timing>,
 }
 
 /// The files that [`Build::compile`] and [`Built::write`] made.
@@ -204,9 +209,11 @@ impl Build {
         let target = self.resolve_target()?;
         let name = self.symbol_name()?;
         observer.progress("reading", 0, 1);
+        let clock = Clock::start();
         let model = self.import()?;
+        clock.end("read");
         let place = self.model.display().to_string();
-        self.build_model(&model, target, &name, observer).map_err(|e| match e.kind {
+        self.build_model(&model, target, &name, observer, clock).map_err(|e| match e.kind {
             Kind::Options | Kind::Target if !e.place.is_empty() => e,
             _ => e.at(place),
         })
@@ -218,10 +225,11 @@ impl Build {
         target: Target,
         name: &str,
         observer: &dyn Observer,
+        clock: Clock,
     ) -> Result<Built> {
         let (types, notes) = self.bindings.resolve(&model.body)?;
-        let (graph, more) = typed_graph(model, &types, &target, observer)?;
-        let built = self.build_graph(&graph, target, name, observer)?;
+        let (graph, more) = typed_graph(model, &types, &target, observer, &clock)?;
+        let built = self.build_timed(&graph, target, name, observer, clock)?;
         Ok(Built { notes: notes.into_iter().chain(more).collect(), ..built })
     }
 
@@ -233,8 +241,20 @@ impl Build {
         name: &str,
         observer: &dyn Observer,
     ) -> Result<Built> {
+        self.build_timed(graph, target, name, observer, Clock::start())
+    }
+
+    fn build_timed(
+        &self,
+        graph: &Graph,
+        target: Target,
+        name: &str,
+        observer: &dyn Observer,
+        clock: Clock,
+    ) -> Result<Built> {
         observer.progress("planning", 0, 1);
         let program = plan::program_shown(graph, name, &target, &|stage, text| {
+            clock.end(if stage == "schedule" { "nest" } else { stage });
             if observer.wants(stage) {
                 observer.dump(stage, &text());
             }
@@ -243,8 +263,11 @@ impl Build {
         let compiled = codegen::compile(&program, &target, &|| {
             observer.progress("compiling", done.fetch_add(1, Ordering::Relaxed) + 1, total);
         })?;
+        clock.end("code");
         let object = emit::emit(&program, &compiled, &target)?;
-        let built = Built { stack_bytes: compiled.stack_bytes, target, program, object, notes: Vec::new() };
+        clock.end("object");
+        let (notes, timings) = (Vec::new(), clock.timings());
+        let built = Built { stack_bytes: compiled.stack_bytes, target, program, object, notes, timings };
         self.budgets.check(&built)?;
         Ok(built)
     }
@@ -279,9 +302,11 @@ fn typed_graph(
     types: &[TensorType],
     target: &Target,
     observer: &dyn Observer,
+    clock: &Clock,
 ) -> Result<(Graph, Vec<String>)> {
     observer.progress("typing", 0, 1);
     let (mut graph, mut notes) = passes::infer(model, types).into_result()?;
+    clock.end("types");
     let dump = |stage: &str, graph: &Graph| {
         if observer.wants(stage) {
             observer.dump(stage, &graph.to_string());
@@ -294,6 +319,7 @@ fn typed_graph(
         observer.progress("rewriting", done, passes::PASSES.len());
         dump(pass, graph);
     })?;
+    clock.end("passes");
     notes.extend(more);
     Ok((graph, notes))
 }

@@ -87,5 +87,6 @@ fn data(built: &Built, files: &Files) -> Result<serde_json::Value> {
         .map_err(|e| Error::bug(format!("the manifest is no JSON: {e}")))?;
     Ok(json!({
         "files": [files.object, files.header, files.binding, files.manifest], "manifest": manifest,
+        "seconds": built.timings,
     }))
 }

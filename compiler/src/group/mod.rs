@@ -52,7 +52,7 @@ fn place_stages(stages: &mut Vec<Stage>, outputs: &[ValueId]) {
     }
     let mut grouping = Grouping { stages, outputs };
     grouping.split_padding();
-    while grouping.forward_once() {
+    while grouping.forward_copies() {
         grouping.drop_dead();
     }
 }
@@ -166,38 +166,45 @@ impl Grouping<'_> {
             .or_else(|| if only_reader { epilogue::fuse(p, r) } else { None })
     }
 
-    /// Makes one copy unnecessary; whether there was one.
-    fn forward_once(&mut self) -> bool {
+    /// Makes copies unnecessary, each with stages of its own; whether there was one.
+    fn forward_copies(&mut self) -> bool {
         let (readers, writers) = (self.readers(), self.writers());
-        (0..self.stages.len()).any(|copy| self.forward(copy, &readers, &writers))
+        let mut touched = vec![false; self.stages.len()];
+        let mut gone = vec![false; self.stages.len()];
+        for copy in 0..self.stages.len() {
+            let Some(moved) = self.forwarded(copy, &readers, &writers) else { continue };
+            if touched[copy] || moved.iter().any(|m| touched[m.0]) {
+                continue;
+            }
+            (touched[copy], gone[copy]) = (true, true);
+            for (i, def) in moved {
+                touched[i] = true;
+                self.stages[i] = Stage::Define(def);
+            }
+        }
+        let mut kept = gone.iter().map(|g| !g);
+        self.stages.retain(|_| kept.next().unwrap_or(true));
+        gone.contains(&true)
     }
 
-    fn forward(
-        &mut self,
+    /// The stages around a copy as they are without it; `None` where it is needed.
+    fn forwarded(
+        &self,
         copy: usize,
         readers: &HashMap<ValueId, Vec<usize>>,
         writers: &HashMap<ValueId, Vec<usize>>,
-    ) -> bool {
-        let Some(forward) = self.definition(copy).and_then(forward::Forward::of) else { return false };
-        let Some(producers) = writers.get(&forward.from) else { return false };
+    ) -> Option<Vec<(usize, Definition)>> {
+        let forward = forward::Forward::of(self.definition(copy)?)?;
         if self.outputs.contains(&forward.from) {
-            return false;
+            return None;
         }
         let mut moved: Vec<(usize, Definition)> = Vec::new();
-        for &p in producers {
-            match self.definition(p).and_then(|d| forward.producer(d)) {
-                Some(def) => moved.push((p, def)),
-                None => return false,
-            }
+        for &p in writers.get(&forward.from)? {
+            moved.push((p, forward.producer(self.definition(p)?)?));
         }
         for &r in readers[&forward.from].iter().filter(|&&r| r != copy) {
-            match self.definition(r).and_then(|d| forward.reader(d)) {
-                Some(def) => moved.push((r, def)),
-                None => return false,
-            }
+            moved.push((r, forward.reader(self.definition(r)?)?));
         }
-        moved.into_iter().for_each(|(i, def)| self.stages[i] = Stage::Define(def));
-        self.stages.remove(copy);
-        true
+        Some(moved)
     }
 }

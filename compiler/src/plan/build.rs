@@ -1,14 +1,14 @@
 //! Stages to a program: a kernel per definition, a place per value, steps in order.
 
 use super::arena::{self, ALIGN, Live};
+use super::kernels::Kernels;
+use super::uses::Uses;
 use super::{Arg, Base, Constant, Dump, Interface, Program, Step};
-use crate::base::{TensorType, abi};
+use crate::base::TensorType;
 use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, ValueId};
 use crate::error::{Error, Result};
-use crate::nest::{Nested, nest};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Layout, Linear, Node};
-use crate::schedule::{self, choose::choose};
 use crate::target::Target;
 use crate::tile::Kernel;
 use std::collections::HashMap;
@@ -55,6 +55,13 @@ struct Place {
     strides: Vec<i64>,
 }
 
+impl Place {
+    /// The place some bytes further.
+    fn moved(self, bytes: usize) -> Place {
+        Place { offset: self.offset + bytes, ..self }
+    }
+}
+
 /// A call before buffers have offsets.
 enum Draft {
     Call { kernel: u32, args: Vec<Place> },
@@ -67,8 +74,7 @@ struct Planner<'a> {
     places: HashMap<ValueId, Place>,
     constants: Vec<Constant>,
     constant_ids: HashMap<Vec<u8>, usize>,
-    kernels: Vec<Kernel>,
-    kernel_ids: HashMap<Kernel, u32>,
+    kernels: Kernels<'a>,
     /// Steps so far.
     time: usize,
     /// Loops open now, with the step each began at.
@@ -85,8 +91,7 @@ pub fn build(request: &Request) -> Result<Program> {
         places: HashMap::new(),
         constants: Vec::new(),
         constant_ids: HashMap::new(),
-        kernels: Vec::new(),
-        kernel_ids: HashMap::new(),
+        kernels: Kernels::new(request.target, request.dump),
         time: 0,
         open: Vec::new(),
         loop_spans: Vec::new(),
@@ -171,28 +176,22 @@ impl Planner<'_> {
 
     fn stages(&mut self, stages: &[Stage], outside: &[ValueId]) -> Result<Vec<Draft>> {
         let mut drafts = Vec::new();
+        let uses = Uses::of(stages);
         for (i, stage) in stages.iter().enumerate() {
+            // Made here, and wanted by no one outside the list.
+            let own = |v: ValueId| uses.made_before(v, i) && !outside.contains(&v);
             match stage {
                 Stage::Define(def) => {
-                    let dying = self.dying(stages, i, outside);
+                    let mut dying = stage.reads();
+                    dying.retain(|&v| own(v) && uses.ends_at(v, i));
                     drafts.extend(self.definition(def, &dying)?);
                 }
                 Stage::Routine(routine) => drafts.push(self.routine(routine)),
-                Stage::Reshape { from, to } => drafts.extend(self.reshape(*from, *to, stages, i, outside)?),
+                Stage::Reshape { from, to } => drafts.extend(self.reshape(*from, *to, own(*from))?),
                 Stage::Repeat(repeat) => drafts.extend(self.repeat(repeat)?),
             }
         }
         Ok(drafts)
-    }
-
-    /// The values that stage `i` is the last to read, and that no one outside the list wants.
-    fn dying(&self, stages: &[Stage], i: usize, outside: &[ValueId]) -> Vec<ValueId> {
-        let mut dying = stages[i].reads();
-        let made: Vec<ValueId> = stages[..i].iter().flat_map(Stage::writes).collect();
-        let later: Vec<ValueId> =
-            stages[i + 1..].iter().flat_map(|s| [s.reads(), s.writes()].concat()).collect();
-        dying.retain(|v| made.contains(v) && !later.contains(v) && !outside.contains(v));
-        dying
     }
 
     fn definition(&mut self, def: &Definition, dying: &[ValueId]) -> Result<Option<Draft>> {
@@ -203,32 +202,27 @@ impl Planner<'_> {
         let values = &self.request.lowering.values;
         let constant: Vec<bool> =
             def.operands.iter().map(|o| values[o.value as usize].constant.is_some()).collect();
-        let linear = Linear::new(def, &layouts, &constant, self.layout(def.output.value));
-        let nested = self.kernel(&linear)?;
+        let mut linear = Linear::new(def, &layouts, &constant, self.layout(def.output.value));
         self.macs += multiply_adds(def);
         self.share(def, &linear, dying);
+        let starts = linear.take_starts();
+        let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
-        for (i, operand) in def.operands.iter().enumerate() {
+        for ((i, operand), start) in def.operands.iter().enumerate().zip(&starts.operands) {
             let value = &self.request.lowering.values[operand.value as usize];
-            let packed = value.constant.as_ref().and_then(|t| nested.packed(&linear, i as u32, &t.data));
-            args.push(match packed {
+            let start = start * operand.ty.dtype.size();
+            let data = value.constant.as_ref().map(|t| &t.data[start..]);
+            args.push(match data.and_then(|d| nested.packed(&linear, i as u32, d)) {
                 Some(bytes) => {
                     let buffer = self.constant(&value.name, bytes);
                     Place { buffer, offset: 0, strides: Vec::new() }
                 }
-                None => self.place(operand.value),
+                None => self.place(operand.value).moved(start),
             });
         }
-        args.push(self.place(def.output.value));
-        Ok(Some(self.call(nested.kernel, args)))
-    }
-
-    /// The kernel of a definition under the schedule chosen for the target.
-    fn kernel(&self, linear: &Linear) -> Result<Nested> {
-        let schedule = choose(linear, self.request.target);
-        (self.request.dump)("schedule", &|| format!("{linear}{}", schedule.display(linear)));
-        schedule::verify(&schedule, linear).map_err(|e| e.at("after schedule"))?;
-        nest(linear, &schedule, self.request.target.fma, abi::ERR_INDEX)
+        let start = starts.output * def.output.ty.dtype.size();
+        args.push(self.place(def.output.value).moved(start));
+        Ok(Some(self.call(&nested.kernel, args)))
     }
 
     /// Writes the output over an operand that dies here and is read only where it is written.
@@ -260,38 +254,24 @@ impl Planner<'_> {
         }
     }
 
-    fn call(&mut self, mut kernel: Kernel, args: Vec<Place>) -> Draft {
+    fn call(&mut self, kernel: &Kernel, args: Vec<Place>) -> Draft {
         args.iter().for_each(|a| self.touch(a.buffer));
         self.time += 1;
-        let name = std::mem::take(&mut kernel.name);
-        let next = self.kernels.len() as u32;
-        let id = *self.kernel_ids.entry(kernel.clone()).or_insert(next);
-        if id == next {
-            kernel.name = format!("k{next}_{}", symbol(&name));
-            self.kernels.push(kernel);
-        }
-        Draft::Call { kernel: id, args }
+        Draft::Call { kernel: self.kernels.number(kernel), args }
     }
 
     fn routine(&mut self, routine: &Routine) -> Draft {
         let args = routine.operands.iter().map(|o| self.place(o.value)).collect();
-        self.call(routine.kernel.clone(), args)
+        self.call(&routine.kernel, args)
     }
 
     /// A reshape of dense memory: the same buffer where both may share it, a copy otherwise.
-    fn reshape(
-        &mut self,
-        from: ValueId,
-        to: ValueId,
-        stages: &[Stage],
-        i: usize,
-        outside: &[ValueId],
-    ) -> Result<Option<Draft>> {
+    /// `own`: the value is made in the list of stages, and wanted by no one outside of it.
+    fn reshape(&mut self, from: ValueId, to: ValueId, own: bool) -> Result<Option<Draft>> {
         let place = self.place(from);
         let fixed = self.places.contains_key(&to);
         let constant = self.request.lowering.values[from as usize].constant.is_some();
-        let made = stages[..i].iter().any(|s| s.writes().contains(&from)) && !outside.contains(&from);
-        if !fixed && !constant && made {
+        if !fixed && !constant && own {
             self.places.insert(to, place);
             return Ok(None);
         }
@@ -310,9 +290,9 @@ impl Planner<'_> {
         let def = b.finish("copy", to, &ty, element);
         let dense = Layout::dense(&ty.shape);
         let linear = Linear::new(&def, std::slice::from_ref(&dense), &[false], &dense);
-        let nested = self.kernel(&linear)?;
+        let nested = self.kernels.nest(&linear)?;
         let args = vec![self.place(from), self.place(to)];
-        Ok(Some(self.call(nested.kernel, args)))
+        Ok(Some(self.call(&nested.kernel, args)))
     }
 
     fn repeat(&mut self, repeat: &Repeat) -> Result<Vec<Draft>> {
@@ -385,7 +365,7 @@ impl Planner<'_> {
             arena_align: ALIGN,
             arena_bound: arena.bound,
             constants: self.constants,
-            kernels: self.kernels,
+            kernels: self.kernels.list,
             steps,
             macs: self.macs,
         };
@@ -486,9 +466,4 @@ fn multiply_adds(def: &Definition) -> u64 {
         }
         _ => 0,
     }
-}
-
-/// A kernel's name as part of a symbol.
-fn symbol(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(40).collect()
 }

@@ -4,9 +4,11 @@ mod arena;
 mod build;
 mod constants;
 mod interpret;
+mod kernels;
 mod parse;
 mod program;
 mod text;
+mod uses;
 mod verify;
 
 pub use build::{Request, build};

@@ -7,10 +7,12 @@
 
 pub mod choose;
 pub mod linear;
+mod starts;
 mod text;
 mod verify;
 
 pub use linear::Linear;
+pub use starts::Starts;
 pub use text::parse;
 pub use verify::{explain, verify};
 

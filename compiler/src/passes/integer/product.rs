@@ -21,8 +21,8 @@ pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
         let node = graph.nodes[i].clone();
         let products = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
         let input = |k: usize| node.inputs.get(k).copied().flatten();
-        let quantized = [0, 1].map(|k| input(k).is_some_and(|id| source(graph, id).is_some()));
-        if quantized.contains(&true) && products.iter().any(|n| is(&node, n)) {
+        let quantized = |k: usize| input(k).is_some_and(|id| source(graph, id).is_some());
+        if products.iter().any(|n| is(&node, n)) && (quantized(0) || quantized(1)) {
             match rewrite(graph, i, &node) {
                 Ok(()) => {
                     changed = true;

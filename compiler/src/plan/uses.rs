@@ -1,0 +1,34 @@
+//! Which stages of a list make and use each value.
+
+use crate::definition::{Stage, ValueId};
+use std::collections::HashMap;
+
+/// The first writer and the last user of each value.
+pub(super) struct Uses {
+    made: HashMap<ValueId, usize>,
+    last: HashMap<ValueId, usize>,
+}
+
+impl Uses {
+    pub(super) fn of(stages: &[Stage]) -> Uses {
+        let mut uses = Uses { made: HashMap::new(), last: HashMap::new() };
+        for (i, stage) in stages.iter().enumerate() {
+            for value in stage.writes() {
+                uses.made.entry(value).or_insert(i);
+                uses.last.insert(value, i);
+            }
+            stage.reads().into_iter().for_each(|value| _ = uses.last.insert(value, i));
+        }
+        uses
+    }
+
+    /// Whether a stage before number `i` writes the value.
+    pub(super) fn made_before(&self, value: ValueId, i: usize) -> bool {
+        self.made.get(&value).is_some_and(|&made| made < i)
+    }
+
+    /// Whether no stage after number `i` uses the value.
+    pub(super) fn ends_at(&self, value: ValueId, i: usize) -> bool {
+        self.last.get(&value).is_none_or(|&last| last <= i)
+    }
+}
