@@ -2,7 +2,8 @@
 //!
 //! Registers are given in the order in which values begin, the first that is free wherever the
 //! value lives (`live`), a copy's partner preferred. Where none is free, the value whose loads and
-//! stores cost least, among those alive there, is kept in memory (`spill`), and all is done again.
+//! stores cost least, among those alive there, gives way; those that did are kept in memory (`spill`),
+//! and all is done again.
 
 use super::Isa;
 use super::inst::{Again, Arg, Class, Function, VReg};
@@ -35,6 +36,10 @@ impl Busy {
     fn take(&mut self, ranges: &Ranges) {
         self.0.extend(ranges.iter().copied());
     }
+
+    fn give(&mut self, ranges: &Ranges) {
+        ranges.iter().for_each(|range| _ = self.0.remove(&range.0));
+    }
 }
 
 fn file(isa: Isa, class: Class, aligned: bool) -> Vec<u8> {
@@ -48,20 +53,51 @@ fn file(isa: Isa, class: Class, aligned: bool) -> Vec<u8> {
 
 /// The registers' numbers; the function is changed where values are kept in memory.
 pub fn allocate(f: &mut Function, isa: Isa) -> Result<Vec<u8>, String> {
-    // Each round keeps one more value in memory.
+    let mut spilled = 0;
     for _ in 0..1000 {
         let ranges = ranges(f);
-        match assign(f, isa, &ranges) {
+        // Few at a time where few are, since each changes what is best for the next.
+        match assign(f, isa, &ranges, 1 + spilled / 8) {
             Ok(numbers) => return Ok(numbers),
-            Err(victim) => spill::spill(f, isa, victim?),
+            Err(victims) => {
+                let victims = victims?;
+                spilled += victims.len();
+                victims.into_iter().for_each(|v| spill::spill(f, isa, v));
+            }
         }
     }
     Err("the register allocation does not end".into())
 }
 
-type Victim = Result<VReg, String>;
+type Victims = Result<Vec<VReg>, String>;
 
-fn assign(f: &Function, isa: Isa, ranges: &[Ranges]) -> Result<Vec<u8>, Victim> {
+/// The registers given so far.
+struct Files<'a> {
+    ranges: &'a [Ranges],
+    busy: BTreeMap<(Class, u8), Busy>,
+    numbers: Vec<u8>,
+}
+
+impl Files<'_> {
+    fn is_free(&self, class: Class, number: u8, r: VReg) -> bool {
+        self.busy.get(&(class, number)).is_none_or(|b| b.free(&self.ranges[r as usize]))
+    }
+
+    fn take(&mut self, class: Class, number: u8, r: VReg) {
+        self.busy.entry((class, number)).or_default().take(&self.ranges[r as usize]);
+        self.numbers[r as usize] = number;
+    }
+
+    fn give(&mut self, class: Class, r: VReg) {
+        let number = std::mem::replace(&mut self.numbers[r as usize], u8::MAX);
+        if let Some(busy) = self.busy.get_mut(&(class, number)) {
+            busy.give(&self.ranges[r as usize]);
+        }
+    }
+}
+
+/// The numbers, or at most `limit` values to keep in memory.
+fn assign(f: &Function, isa: Isa, ranges: &[Ranges], limit: usize) -> Result<Vec<u8>, Victims> {
     let mut order: Vec<VReg> =
         (0..f.regs.len() as VReg).filter(|&r| !ranges[r as usize].is_empty()).collect();
     order.sort_by_key(|&r| ranges[r as usize][0].0);
@@ -71,27 +107,38 @@ fn assign(f: &Function, isa: Isa, ranges: &[Ranges]) -> Result<Vec<u8>, Victim> 
         _ => None,
     });
     let aligned = f.aligned_stack();
-    let mut busy: BTreeMap<(u8, u8), Busy> = BTreeMap::new();
-    let mut numbers = vec![u8::MAX; f.regs.len()];
+    let mut files = Files { ranges, busy: BTreeMap::new(), numbers: vec![u8::MAX; f.regs.len()] };
+    let mut victims = Vec::new();
+    let mut costs = None;
     for &r in &order {
         let class = f.regs[r as usize].class;
-        let live = &ranges[r as usize];
-        let wanted = partners[r as usize].iter().map(|&p| numbers[p as usize]).filter(|&n| n != u8::MAX);
+        let partners = partners[r as usize].iter().map(|&p| files.numbers[p as usize]);
+        let wanted: Vec<u8> = partners.filter(|&n| n != u8::MAX).collect();
         let first = (Some(r) == arguments).then_some(ARGUMENTS);
-        let choice = first
-            .into_iter()
-            .chain(wanted)
-            .chain(file(isa, class, aligned))
-            .find(|&n| busy.get(&(class as u8, n)).is_none_or(|b| b.free(live)));
-        match choice {
-            Some(number) => {
-                busy.entry((class as u8, number)).or_default().take(live);
-                numbers[r as usize] = number;
+        let all = || first.into_iter().chain(wanted.iter().copied()).chain(file(isa, class, aligned));
+        while files.numbers[r as usize] == u8::MAX && !victims.contains(&r) {
+            if let Some(number) = all().find(|&n| files.is_free(class, n, r)) {
+                files.take(class, number, r);
+                continue;
             }
-            None => return Err(victim(f, ranges, r)),
+            let costs = costs.get_or_insert_with(|| self::costs(f));
+            match victim(f, ranges, costs, r, &victims) {
+                Some(victim) => {
+                    files.give(class, victim);
+                    victims.push(victim);
+                    if victims.len() == limit {
+                        return Err(Ok(victims));
+                    }
+                }
+                None => {
+                    return Err(Err(format!(
+                        "more {class:?} registers are needed at once than the target has"
+                    )));
+                }
+            }
         }
     }
-    Ok(numbers)
+    if victims.is_empty() { Ok(files.numbers) } else { Err(Ok(victims)) }
 }
 
 /// Registers that copies and accumulations would like to be one.
@@ -111,20 +158,19 @@ fn overlap(a: &Ranges, b: &Ranges) -> bool {
     a.iter().any(|x| b.iter().any(|y| x.0 < y.1 && y.0 < x.1))
 }
 
-/// The cheapest value to keep in memory among those alive where `r` begins.
-fn victim(f: &Function, ranges: &[Ranges], r: VReg) -> Victim {
+/// The cheapest value to keep in memory among those alive where `r` begins; not one of `gone`.
+fn victim(f: &Function, ranges: &[Ranges], costs: &[f64], r: VReg, gone: &[VReg]) -> Option<VReg> {
     let class = f.regs[r as usize].class;
-    let costs = costs(f);
     let begin = vec![(ranges[r as usize][0].0, ranges[r as usize][0].0 + 1)];
     let alive = |&v: &VReg| {
         let info = &f.regs[v as usize];
-        info.class == class && !info.short && (v == r || overlap(&ranges[v as usize], &begin))
+        let here = v == r || overlap(&ranges[v as usize], &begin);
+        info.class == class && !info.short && here && !gone.contains(&v)
     };
     let length = |v: VReg| ranges[v as usize].iter().map(|r| r.1 - r.0).sum::<u32>();
-    let cheapest = (0..f.regs.len() as VReg)
+    (0..f.regs.len() as VReg)
         .filter(alive)
-        .min_by(|&a, &b| costs[a as usize].total_cmp(&costs[b as usize]).then(length(b).cmp(&length(a))));
-    cheapest.ok_or_else(|| format!("more {class:?} registers are needed at once than the target has"))
+        .min_by(|&a, &b| costs[a as usize].total_cmp(&costs[b as usize]).then(length(b).cmp(&length(a))))
 }
 
 /// What keeping each value in memory costs: its loads and stores, each ten times per loop around.

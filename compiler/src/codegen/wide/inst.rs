@@ -6,7 +6,7 @@ use super::rows::{Kind, Op};
 pub type VReg = u32;
 
 /// A register file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// xmm, ymm, zmm.
     Vector,
