@@ -23,6 +23,7 @@ pub mod emit;
 pub mod package;
 pub mod build;
 pub mod run;
+pub mod compress;
 pub mod cli;
 
 pub use build::Build;

@@ -1,37 +1,13 @@
 //! The command line on bad input: what it says, its exit codes, and that nothing is written.
 
 use crate::golden::check_text;
+use crate::support::onnx::{node, value};
 use crate::support::{repository, scratch};
 use prost::Message;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 use tract_onnx::pb;
-
-fn tensor_type(elem_type: i32, dims: &[i64]) -> Option<pb::TypeProto> {
-    use pb::tensor_shape_proto::{Dimension, dimension::Value};
-    let dim = |&d: &i64| match d {
-        -1 => Dimension { value: Some(Value::DimParam("length".to_string())), ..Default::default() },
-        d => Dimension { value: Some(Value::DimValue(d)), ..Default::default() },
-    };
-    let shape = Some(pb::TensorShapeProto { dim: dims.iter().map(dim).collect() });
-    let tensor = pb::type_proto::Tensor { elem_type, shape };
-    Some(pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() })
-}
-
-fn value(name: &str, elem_type: i32, dims: &[i64]) -> pb::ValueInfoProto {
-    pb::ValueInfoProto { name: name.to_string(), r#type: tensor_type(elem_type, dims), ..Default::default() }
-}
-
-fn node(op: &str, inputs: &[&str], output: &str) -> pb::NodeProto {
-    pb::NodeProto {
-        op_type: op.to_string(),
-        name: format!("the {op}"),
-        input: inputs.iter().map(|i| i.to_string()).collect(),
-        output: vec![output.to_string()],
-        ..Default::default()
-    }
-}
 
 /// A model of the given nodes from `x: f32[2,3]` to `y`.
 fn model(nodes: Vec<pb::NodeProto>) -> pb::ModelProto {

@@ -4,6 +4,7 @@
 
 mod cranelift;
 mod cli;
+mod compress;
 mod conformance;
 mod definition;
 mod foreign;

@@ -10,6 +10,7 @@ mod inspect;
 mod layers;
 mod operators;
 mod options;
+mod quantize;
 mod report;
 mod run;
 mod verify;
@@ -43,6 +44,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// List inputs, outputs, free dimensions, operators, sizes, and what is unsupported and why.
     Inspect(inspect::Inspect),
+    /// Replace floats by integers: static quantization after training, to standard ONNX.
+    Quantize(quantize::QuantizeArgs),
     /// List the operators that are supported.
     Ops,
 }
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args, &report),
         Command::Bench(args) => bench::run(&args, &report),
         Command::Inspect(args) => inspect::run(&args, &report),
+        Command::Quantize(args) => quantize::run(&args, &report),
         Command::Ops => operators::run(&report),
     };
     // A panic is a defect: its message is printed by then, the exit code says the rest.

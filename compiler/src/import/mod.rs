@@ -16,7 +16,7 @@ mod tensor;
 
 pub use bind::Bindings;
 pub use limits::MAX_OPSET;
-pub use tensor::{decode_tensor, encode_tensor};
+pub use tensor::{decode_tensor, encode_tensor, from_tensor_proto, to_tensor_proto};
 
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Kind, Result};

@@ -5,6 +5,7 @@ use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::check_size;
 use prost::Message;
+use std::path::Path;
 use tract_onnx::pb;
 
 /// Decodes the bytes of one `TensorProto` (a `.pb` file of ONNX test data): its name and elements.
@@ -15,16 +16,25 @@ pub fn decode_tensor(bytes: &[u8]) -> Result<(String, Tensor)> {
     Ok((proto.name, tensor))
 }
 
-/// Encodes a tensor as a `TensorProto` with raw data.
-pub fn encode_tensor(name: &str, tensor: &Tensor) -> Vec<u8> {
-    let proto = pb::TensorProto {
+/// The elements of a `TensorProto`; `folder` is where external data may be read from, if anywhere.
+pub fn from_tensor_proto(proto: &pb::TensorProto, folder: Option<&Path>) -> Result<Tensor> {
+    from_proto(proto, &Folder::new(folder))
+}
+
+/// A tensor as a `TensorProto` with raw data.
+pub fn to_tensor_proto(name: &str, tensor: &Tensor) -> pb::TensorProto {
+    pb::TensorProto {
         name: name.to_string(),
         dims: tensor.ty.shape.iter().map(|&d| d as i64).collect(),
         data_type: tensor.ty.dtype as u32 as i32,
         raw_data: pack(&tensor.data, tensor.ty.dtype.bits()),
         ..Default::default()
-    };
-    proto.encode_to_vec()
+    }
+}
+
+/// Encodes a tensor as a `TensorProto` with raw data.
+pub fn encode_tensor(name: &str, tensor: &Tensor) -> Vec<u8> {
+    to_tensor_proto(name, tensor).encode_to_vec()
 }
 
 /// An element type by its ONNX number; an error for what tensors of lmc cannot hold.

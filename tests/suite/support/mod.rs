@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod kws;
 pub mod models;
+pub mod onnx;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

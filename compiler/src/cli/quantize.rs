@@ -1,0 +1,165 @@
+//! `lmc quantize`: a model with integers in place of floats.
+
+use super::options::ModelArgs;
+use super::report::{Report, table, thousands};
+use crate::base::{DType, TensorType};
+use crate::compress::observe::Sample;
+use crate::compress::onnx::Onnx;
+use crate::compress::quantize::{self, Method, Options};
+use crate::compress::samples;
+use crate::error::{Error, Kind, Result};
+use crate::import::{self, Model};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Options of `lmc quantize`.
+#[derive(Args)]
+pub(super) struct QuantizeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Samples: folders of ONNX test data (input_0.pb or .npy ...), folders of such folders, or, for a
+    /// model with one input, .npy files.
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Use so many seeded random samples in place of data: for a try, not for a product.
+    #[arg(long, value_name = "N", conflicts_with = "data")]
+    random_data: Option<usize>,
+    /// The file to write.
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// How ranges of activations are chosen; auto tries all and takes the best outputs.
+    #[arg(long, value_enum, default_value_t = Calibration::Auto)]
+    calibration: Calibration,
+    /// The part of the elements that --calibration percentile keeps, in percent.
+    #[arg(long, default_value_t = 99.99)]
+    percentile: f64,
+    /// Type of the activations.
+    #[arg(long, value_enum, default_value_t = Activations::U8)]
+    activations: Activations,
+    /// One scale for all weights of a layer, not one per channel.
+    #[arg(long)]
+    per_tensor: bool,
+    /// Leave biases as they are.
+    #[arg(long)]
+    no_bias_correction: bool,
+    /// Leave the most sensitive layers in float until all outputs have this cosine with the float model.
+    #[arg(long, value_name = "COSINE")]
+    min_cosine: Option<f64>,
+    /// Leave a node in float, by its name.
+    #[arg(long, value_name = "NODE")]
+    exclude: Vec<String>,
+    /// Also write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Calibration {
+    Auto,
+    MinMax,
+    Percentile,
+    Entropy,
+    Mse,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Activations {
+    U8,
+    I8,
+    I16,
+}
+
+impl QuantizeArgs {
+    fn options(&self) -> Options {
+        Options {
+            calibration: match self.calibration {
+                Calibration::Auto => None,
+                Calibration::MinMax => Some(Method::MinMax),
+                Calibration::Percentile => Some(Method::Percentile(self.percentile)),
+                Calibration::Entropy => Some(Method::Entropy),
+                Calibration::Mse => Some(Method::Mse),
+            },
+            activations: match self.activations {
+                Activations::U8 => DType::U8,
+                Activations::I8 => DType::I8,
+                Activations::I16 => DType::I16,
+            },
+            per_channel: !self.per_tensor,
+            correct: !self.no_bias_correction,
+            min_cosine: self.min_cosine,
+            exclude: self.exclude.clone(),
+        }
+    }
+
+    /// The samples that the options name.
+    fn samples(&self, model: &Model) -> Result<Vec<Sample>> {
+        if let Some(count) = self.random_data {
+            let (types, _) = self.model.bindings()?.resolve(&model.body)?;
+            let types: Vec<TensorType> = types;
+            return Ok(samples::random(&types, count.max(1)));
+        }
+        if self.data.is_empty() {
+            return Err(Error::options("no data are given to find the ranges of activations")
+                .advise(
+                    "Give --data with samples of real inputs (ten to a few hundred), or --random-data N to try \
+                     without, or --dynamic or --weights-only, which need none",
+                )
+                .at("--data"));
+        }
+        samples::read(model, &self.data)
+    }
+}
+
+pub(super) fn run(args: &QuantizeArgs, report: &Report) -> Result<ExitCode> {
+    let model = import::read(&args.model.model)?;
+    let place = args.model.model.display().to_string();
+    let samples = args.samples(&model)?;
+    let onnx = Onnx::read(&args.model.model)?;
+    let before = std::fs::metadata(&args.model.model).map_or(0, |m| m.len());
+    let made = report.follow(&[], |observer| quantize::quantize(&onnx, &samples, &args.options(), observer));
+    let made = made.map_err(|e| if e.exit_code() == 1 { e.at(place) } else { e })?;
+    let after = made.onnx.write(&args.out)?;
+    let found = &made.report;
+    let json = json!({ "file": args.out, "bytes": after, "bytes_before": before, "report": found });
+    if let Some(file) = &args.report {
+        std::fs::write(file, format!("{json:#}\n")).map_err(|e| {
+            Error::new(Kind::Io, format!("cannot be written: {e}")).at(file.display().to_string())
+        })?;
+    }
+    let head = format!(
+        "{}: {} bytes instead of {}; ranges by {}, {} samples",
+        args.out.display(),
+        thousands(after as u64),
+        thousands(before),
+        found.calibration,
+        found.samples
+    );
+    report.result("quantized", &format!("{head}\n{}{}", layers(found), outputs(found)), json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The layers as a table.
+fn layers(found: &quantize::Report) -> String {
+    let titles = ["layer", "operator", "weights", "error", "of all", "data", "saturated"];
+    let mut rows = vec![titles.map(str::to_string).to_vec()];
+    for layer in &found.layers {
+        let range = format!("{:.4} to {:.4}", layer.range[0], layer.range[1]);
+        rows.push(vec![
+            layer.name.clone(),
+            layer.op.clone(),
+            thousands(layer.weights as u64),
+            if layer.float { "float".to_string() } else { format!("{:.2e}", layer.error) },
+            format!("{:.2e}", layer.total_error),
+            if layer.float { String::new() } else { range },
+            if layer.float { String::new() } else { format!("{:.4} %", 100.0 * layer.saturation) },
+        ]);
+    }
+    table(&rows)
+}
+
+fn outputs(found: &quantize::Report) -> String {
+    let row = |(name, cosine): &(String, f64)| vec![name.clone(), format!("cosine with float {cosine:.6}")];
+    table(&found.cosine.iter().map(row).collect::<Vec<_>>())
+}

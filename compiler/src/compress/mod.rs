@@ -1,0 +1,8 @@
+//! Making models smaller before they are compiled: quantization and pruning of ONNX files.
+
+pub mod observe;
+pub mod onnx;
+mod opset;
+mod prepare;
+pub mod quantize;
+pub mod samples;

@@ -1,0 +1,254 @@
+//! Writes the quantized graph: QuantizeLinear and DequantizeLinear around what is computed in integers.
+//!
+//! The form is that of ONNX's own tools (QDQ): weights are integers with a DequantizeLinear, biases
+//! `i32` in units of the product of both scales, and each quantized value has a pair of its own.
+
+use super::grid::{Grid, integer};
+use super::plan::{Layer, Plan};
+use super::weights::{Share, quantize};
+use crate::base::{DType, Tensor};
+use crate::compress::onnx::{Node, Onnx};
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What is written beside the plan.
+pub struct Recipe<'a> {
+    /// What is quantized.
+    pub plan: &'a Plan,
+    /// Grids by group.
+    pub grids: &'a BTreeMap<String, Grid>,
+    /// Whether scales of weights are searched for the least error.
+    pub search: bool,
+}
+
+/// The graph under construction.
+struct Writer<'a> {
+    onnx: Onnx,
+    recipe: &'a Recipe<'a>,
+    nodes: Vec<Node>,
+    /// Names of scale and zero point by group.
+    parameters: HashMap<String, (String, String)>,
+    /// Names of dequantized weights, and their scales, by name, axis and grid of the data.
+    weights: HashMap<String, (String, Vec<f32>)>,
+    replaced: BTreeSet<String>,
+}
+
+/// The quantized form of a model.
+pub fn qdq(onnx: &Onnx, recipe: &Recipe) -> Result<Onnx> {
+    let mut writer = Writer::new(onnx, recipe);
+    onnx.inputs.iter().for_each(|i| writer.pair(&i.name));
+    for (i, node) in onnx.nodes.iter().enumerate() {
+        writer.node(i, node)?;
+    }
+    let Writer { mut onnx, nodes, replaced, .. } = writer;
+    onnx.nodes = nodes;
+    onnx.drop_unread(&replaced);
+    Ok(onnx)
+}
+
+/// The float model `onnx`, and beside each layer its quantized form on the same data (with the biases
+/// of `float`), whose result is named by [`own`].
+pub fn probe(onnx: &Onnx, float: &Onnx, recipe: &Recipe) -> Result<Onnx> {
+    let mut writer = Writer::new(float, recipe);
+    onnx.inputs.iter().for_each(|i| writer.pair(&i.name));
+    for (i, node) in onnx.nodes.iter().enumerate() {
+        writer.nodes.push(node.clone());
+        if let Some(layer) = recipe.plan.layers.iter().find(|l| l.node == i) {
+            let mut copy = float.nodes[i].clone();
+            writer.layer(layer, &mut copy)?;
+            for &input in &layer.data {
+                copy.inputs[input] = rounded(&copy.inputs[input]);
+            }
+            copy.outputs[0] = own(node.output());
+            writer.nodes.push(copy);
+        }
+        node.outputs.iter().for_each(|o| writer.pair(o));
+    }
+    // The constants of the float model under the names that its nodes read.
+    let Writer { onnx: mut made, nodes, .. } = writer;
+    made.nodes = nodes;
+    for initializer in &onnx.initializers {
+        if let Some(at) = made.initializers.iter().position(|i| i.proto.name == initializer.proto.name) {
+            made.initializers[at] = initializer.clone();
+        }
+    }
+    Ok(made)
+}
+
+/// The name of a layer's own result in a probe.
+pub fn own(value: &str) -> String {
+    format!("{value}_own")
+}
+
+/// The name of a value after quantization and back.
+fn rounded(value: &str) -> String {
+    format!("{value}_DequantizeLinear_Output")
+}
+
+impl<'a> Writer<'a> {
+    fn new(onnx: &Onnx, recipe: &'a Recipe<'a>) -> Self {
+        Writer {
+            onnx: onnx.clone(),
+            recipe,
+            nodes: Vec::new(),
+            parameters: HashMap::new(),
+            weights: HashMap::new(),
+            replaced: BTreeSet::new(),
+        }
+    }
+
+    fn grid(&self, value: &str) -> Result<(String, Grid)> {
+        let group = self.recipe.plan.values.get(value);
+        let grid = group.and_then(|g| Some((g.clone(), *self.recipe.grids.get(g)?)));
+        grid.ok_or_else(|| Error::bug(format!("value '{value}' has no grid")))
+    }
+
+    /// Adds the pair of a value that is quantized.
+    fn pair(&mut self, value: &str) {
+        let Ok((group, grid)) = self.grid(value) else { return };
+        if !self.parameters.contains_key(&group) {
+            let scale = self.onnx.add_constant(&format!("{group}_scale"), &grid.scale_tensor());
+            let zero = self.onnx.add_constant(&format!("{group}_zero_point"), &grid.zero_tensor());
+            self.parameters.insert(group.clone(), (scale, zero));
+        }
+        let (scale, zero) = &self.parameters[&group];
+        let integers = format!("{value}_QuantizeLinear_Output");
+        let name = |what: &str| format!("{value}_{what}");
+        let quantize =
+            Node::new("QuantizeLinear", &name("QuantizeLinear"), &[value, scale, zero], &[&integers]);
+        let back = name("DequantizeLinear");
+        let dequantize = Node::new("DequantizeLinear", &back, &[&integers, scale, zero], &[&rounded(value)]);
+        self.nodes.extend([quantize, dequantize]);
+    }
+
+    fn node(&mut self, index: usize, node: &Node) -> Result<()> {
+        let plan = self.recipe.plan;
+        let mut node = node.clone();
+        let layer = plan.layers.iter().find(|l| l.node == index);
+        if let Some(layer) = layer {
+            self.layer(layer, &mut node)?;
+        }
+        let integer = plan.integer.contains(&index);
+        for input in &mut node.inputs {
+            if plan.narrow.contains(input) || integer && plan.values.contains_key(input) {
+                *input = rounded(input);
+            }
+        }
+        let outputs = node.outputs.clone();
+        if plan.tables.contains(&index) {
+            self.table(node)?;
+        } else {
+            self.nodes.push(node);
+        }
+        outputs.iter().for_each(|o| self.pair(o));
+        Ok(())
+    }
+
+    /// Puts integers for the weights and the bias of a layer.
+    fn layer(&mut self, layer: &Layer, node: &mut Node) -> Result<()> {
+        let Some(weights) = &layer.weights else { return Ok(()) };
+        let (_, data) = self.grid(&node.inputs[layer.data[0]])?;
+        let bias = layer.bias.as_ref().and_then(|b| Some((b, self.onnx.floats(b)?.1)));
+        let share = weights.axis.map_or(Share::Tensor, Share::Axis);
+        let floor = bias.as_ref().map(|(_, b)| floor(b, data.scale, share));
+        let key = match &bias {
+            Some((name, _)) => format!("{} {:?} {name} {}", weights.name, weights.axis, data.scale),
+            None => format!("{} {:?}", weights.name, weights.axis),
+        };
+        if !self.weights.contains_key(&key) {
+            let made = self.dequantized_weights(&weights.name, share, floor.as_deref())?;
+            self.weights.insert(key.clone(), made);
+        }
+        let (name, scales) = self.weights[&key].clone();
+        node.set_input(weights.input, name);
+        self.replaced.insert(weights.name.clone());
+        if let Some((name, bias)) = bias {
+            let units: Vec<f32> = scales.iter().map(|s| s * data.scale).collect();
+            let dequantized = self.dequantized_bias(name, &bias, &units);
+            node.set_input(2, dequantized);
+            self.replaced.insert(name.clone());
+        }
+        Ok(())
+    }
+
+    fn dequantized_weights(
+        &mut self,
+        name: &str,
+        share: Share,
+        floor: Option<&[f32]>,
+    ) -> Result<(String, Vec<f32>)> {
+        let missing = || Error::bug(format!("the weights '{name}' are no constant of f32"));
+        let (shape, weights) = self.onnx.floats(name).ok_or_else(missing)?;
+        let made = quantize(&shape, &weights, share, DType::I8, floor, self.recipe.search);
+        let integers = self.onnx.add_constant(&format!("{name}_quantized"), &made.values);
+        let scale = Tensor::new(made.scale_shape.clone(), &made.scales);
+        let scale = self.onnx.add_constant(&format!("{name}_scale"), &scale);
+        let zero = integer(DType::I8, &made.scale_shape, &vec![0; made.scales.len()]);
+        let zero = self.onnx.add_constant(&format!("{name}_zero_point"), &zero);
+        let out = self.onnx.fresh(&rounded(name));
+        let mut node = Node::new("DequantizeLinear", &out, &[&integers, &scale, &zero], &[&out]);
+        if let Share::Axis(axis) = share {
+            node.set_int("axis", axis as i64);
+        }
+        self.nodes.push(node);
+        Ok((out, made.scales))
+    }
+
+    fn dequantized_bias(&mut self, name: &str, bias: &[f32], units: &[f32]) -> String {
+        let unit = |i: usize| f64::from(units[i.min(units.len() - 1)]);
+        let steps = bias.iter().enumerate().map(|(i, &b)| (f64::from(b) / unit(i)).round_ties_even() as i64);
+        let steps: Vec<i64> = steps.collect();
+        let integers = integer(DType::I32, &[bias.len()], &steps);
+        let integers = self.onnx.add_constant(&format!("{name}_quantized"), &integers);
+        let shape = if units.len() == 1 { Vec::new() } else { vec![units.len()] };
+        let scale = self.onnx.add_constant(&format!("{name}_scale"), &Tensor::new(shape, units));
+        let out = self.onnx.fresh(&rounded(name));
+        let mut node = Node::new("DequantizeLinear", &out, &[&integers, &scale], &[&out]);
+        if units.len() > 1 {
+            node.set_int("axis", 0);
+        }
+        self.nodes.push(node);
+        out
+    }
+
+    /// A Gather from a table: integers are picked, then dequantized.
+    fn table(&mut self, mut node: Node) -> Result<()> {
+        let name = node.inputs[0].clone();
+        let missing = || Error::bug(format!("the table '{name}' is no constant of f32"));
+        let (shape, elements) = self.onnx.floats(&name).ok_or_else(missing)?;
+        let columns = node.int("axis", 0) == 0;
+        let share = if columns { Share::Axis(shape.len() - 1) } else { Share::Tensor };
+        let key = format!("{name} {share:?} table");
+        if !self.weights.contains_key(&key) {
+            let made = quantize(&shape, &elements, share, DType::I8, None, self.recipe.search);
+            let integers = self.onnx.add_constant(&format!("{name}_quantized"), &made.values);
+            let scale = Tensor::new(made.scale_shape.clone(), &made.scales);
+            let scale = self.onnx.add_constant(&format!("{name}_scale"), &scale);
+            let zero = integer(DType::I8, &made.scale_shape, &vec![0; made.scales.len()]);
+            let zero = self.onnx.add_constant(&format!("{name}_zero_point"), &zero);
+            self.parameters.insert(key.clone(), (scale, zero));
+            self.weights.insert(key.clone(), (integers, made.scales));
+        }
+        let ((scale, zero), (integers, _)) = (self.parameters[&key].clone(), self.weights[&key].clone());
+        let out = node.output().to_string();
+        let picked = self.onnx.fresh(&format!("{out}_quantized"));
+        node.set_input(0, integers);
+        node.outputs[0] = picked.clone();
+        let mut back = Node::new("DequantizeLinear", &rounded(&out), &[&picked, &scale, &zero], &[&out]);
+        if columns {
+            back.set_int("axis", -1);
+        }
+        self.nodes.extend([node, back]);
+        self.replaced.insert(name);
+        Ok(())
+    }
+}
+
+/// The least scales of weights with which a bias fits 32 bits, with room for the sum.
+fn floor(bias: &[f32], data: f32, share: Share) -> Vec<f32> {
+    let least = |b: f32| (f64::from(b.abs()) / f64::from(data) / 2f64.powi(30)) as f32;
+    match share {
+        Share::Tensor => vec![bias.iter().map(|&b| least(b)).fold(0.0, f32::max)],
+        _ => bias.iter().map(|&b| least(b)).collect(),
+    }
+}

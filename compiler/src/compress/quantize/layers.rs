@@ -1,0 +1,85 @@
+//! Every layer by itself: its quantized form computed on the float model's values.
+
+use super::emit::{self, Recipe};
+use super::stats::{channel_sums, floats};
+use super::{Candidate, Work};
+use crate::compress::observe::Observed;
+use crate::error::Result;
+
+/// What quantizing one layer alone does to its result.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    /// Index of the node.
+    pub node: usize,
+    /// Norm of the error over the norm of the result.
+    pub error: f64,
+    /// What the mean of each channel is off by.
+    pub shift: Vec<f64>,
+    /// The part of the elements of its data that lie outside of their grid.
+    pub saturation: f64,
+}
+
+/// Sums over the samples.
+#[derive(Clone, Default)]
+struct Sums {
+    error: f64,
+    norm: f64,
+    shift: Vec<f64>,
+    count: f64,
+    outside: f64,
+    data: f64,
+}
+
+impl Work<'_> {
+    /// Measures the layers of a candidate one by one; all in one run per sample.
+    pub(super) fn own_errors(&self, candidate: &Candidate) -> Result<Vec<Own>> {
+        let plan = &candidate.plan;
+        let grids = self.grids(plan, candidate.method);
+        let recipe = Recipe { plan, grids: &grids, search: false };
+        let probe = emit::probe(&self.onnx, &candidate.float, &recipe)?;
+        let mut wanted: Vec<String> = plan.values.keys().cloned().collect();
+        for layer in &plan.layers {
+            let output = self.onnx.nodes[layer.node].output();
+            wanted.extend([output.to_string(), emit::own(output)]);
+        }
+        wanted.sort();
+        wanted.dedup();
+        let mut observed = Observed::new(&probe, &wanted)?;
+        let mut sums = vec![Sums::default(); plan.layers.len()];
+        for sample in self.samples {
+            let values = observed.run(sample)?;
+            for (layer, sum) in plan.layers.iter().zip(&mut sums) {
+                let node = &self.onnx.nodes[layer.node];
+                let (Some(want), Some(own)) =
+                    (values.get(node.output()), values.get(&emit::own(node.output())))
+                else {
+                    continue;
+                };
+                let (a, b) = (floats(want), floats(own));
+                for (&x, &y) in a.iter().zip(&b).filter(|(x, y)| x.is_finite() && y.is_finite()) {
+                    sum.error += f64::from(x - y).powi(2);
+                    sum.norm += f64::from(x).powi(2);
+                }
+                let axis = if node.op().starts_with("Conv") { 1 } else { want.ty.rank().saturating_sub(1) };
+                let off: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x - y).collect();
+                channel_sums(&want.ty.shape, axis, &off, &mut sum.shift);
+                sum.count += want.ty.elems() as f64 / sum.shift.len().max(1) as f64;
+                for &input in &layer.data {
+                    let name = &node.inputs[input];
+                    let grid = plan.values.get(name).and_then(|g| grids.get(g));
+                    if let (Some(grid), Some(data)) = (grid, values.get(name)) {
+                        sum.outside += grid.outside(&floats(data)) as f64;
+                        sum.data += data.ty.elems() as f64;
+                    }
+                }
+            }
+        }
+        let own = |(layer, sum): (&super::plan::Layer, Sums)| Own {
+            node: layer.node,
+            error: if sum.norm > 0.0 { (sum.error / sum.norm).sqrt() } else { 0.0 },
+            shift: sum.shift.iter().map(|s| s / sum.count.max(1.0)).collect(),
+            saturation: sum.outside / sum.data.max(1.0),
+        };
+        Ok(plan.layers.iter().zip(sums).map(own).collect())
+    }
+}

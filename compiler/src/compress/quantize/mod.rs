@@ -1,0 +1,187 @@
+//! Static quantization after training: ranges from samples, integers in the graph.
+
+mod calibrate;
+mod correct;
+mod emit;
+mod grid;
+mod histogram;
+mod layers;
+mod measure;
+mod plan;
+mod report;
+mod sensitive;
+mod stats;
+mod weights;
+
+pub use calibrate::Method;
+pub use report::{LayerReport, Report};
+
+use super::observe::{self, Facts, Observed, Sample};
+use super::onnx::Onnx;
+use super::{opset, prepare};
+use crate::base::DType;
+use crate::build::Observer;
+use crate::error::{Error, Result};
+use emit::Recipe;
+use grid::Grid;
+use histogram::Histogram;
+use measure::Reference;
+use plan::Plan;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Options of a static quantization.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How ranges are chosen; `None` tries all methods and takes the one with the best outputs.
+    pub calibration: Option<Method>,
+    /// Type of the activations: `U8`, `I8` or `I16`.
+    pub activations: DType,
+    /// Whether weights have a scale per channel.
+    pub per_channel: bool,
+    /// Whether biases are corrected for the mean error.
+    pub correct: bool,
+    /// Layers are left in float until the least cosine of an output is this.
+    pub min_cosine: Option<f64>,
+    /// Names of nodes that are left in float.
+    pub exclude: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            calibration: None,
+            activations: DType::U8,
+            per_channel: true,
+            correct: true,
+            min_cosine: None,
+            exclude: Vec::new(),
+        }
+    }
+}
+
+/// A quantized model, and how it does.
+pub struct Quantized {
+    /// The model.
+    pub onnx: Onnx,
+    /// How it does, as a whole and layer by layer.
+    pub report: Report,
+}
+
+/// A quantization under way.
+struct Work<'a> {
+    options: &'a Options,
+    observer: &'a dyn Observer,
+    samples: &'a [Sample],
+    reference: Reference,
+    /// The float model, prepared.
+    onnx: Onnx,
+    values: Facts,
+    /// By value that may be quantized.
+    histograms: BTreeMap<String, Histogram>,
+}
+
+/// What is added to the bias of each layer, by node and channel.
+type Shifts = BTreeMap<usize, Vec<f64>>;
+
+/// A choice of what is quantized and how, and how well it does.
+#[derive(Clone)]
+struct Candidate {
+    plan: Plan,
+    method: Method,
+    shifts: Shifts,
+    /// The float model with the biases that are written.
+    float: Onnx,
+    onnx: Onnx,
+    cosine: f64,
+}
+
+/// Quantizes a model with samples for all its inputs.
+pub fn quantize(
+    onnx: &Onnx,
+    samples: &[Sample],
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Quantized> {
+    prepare::check_float(onnx)?;
+    let first = samples.first().ok_or_else(|| Error::options("no samples are given"))?;
+    let reference = Reference::new(onnx, samples)?;
+    let mut onnx = prepare::prepare(onnx, first)?;
+    opset::raise(&mut onnx, if options.activations == DType::I16 { 21 } else { 13 }, first)?;
+    let values = observe::facts(&onnx, first)?;
+    let histograms = BTreeMap::new();
+    let mut work = Work { options, observer, samples, reference, onnx, values, histograms };
+    let excluded = work.excluded()?;
+    let plan = work.plan(&excluded);
+    if plan.layers.is_empty() && plan.tables.is_empty() {
+        return Err(Error::model("there is nothing to quantize: no convolution or matrix product of floats")
+            .advise("Static quantization takes Conv, ConvTranspose, Gemm, MatMul and Gather of f32"));
+    }
+    let wanted: Vec<String> = plan.values.keys().cloned().collect();
+    let mut observed = Observed::new(&work.onnx, &wanted)?;
+    work.histograms = stats::histograms(&mut observed, samples, &plan.values, observer)?;
+    let mut best = work.choose(&plan)?;
+    if options.correct {
+        best = work.corrected(best)?;
+    }
+    if let Some(least) = options.min_cosine.filter(|&l| best.cosine < l) {
+        best = work.relax(best, &excluded, least)?;
+    }
+    let report = work.report(&plan, &best)?;
+    Ok(Quantized { onnx: best.onnx, report })
+}
+
+impl Work<'_> {
+    /// The nodes that the options leave in float.
+    fn excluded(&self) -> Result<BTreeSet<usize>> {
+        let find = |name: &String| {
+            let at = self.onnx.nodes.iter().position(|n| n.name() == name || n.output() == name);
+            at.ok_or_else(|| {
+                Error::options(format!("the model has no node named '{name}'"))
+                    .advise("The report of a quantization lists the layers by name")
+                    .at("--exclude")
+            })
+        };
+        self.options.exclude.iter().map(find).collect()
+    }
+
+    fn plan(&self, float: &BTreeSet<usize>) -> Plan {
+        let facts = plan::Facts { onnx: &self.onnx, values: &self.values };
+        plan::plan(&facts, float, self.options.per_channel)
+    }
+
+    /// The grids of the groups of values that share one.
+    fn grids(&self, plan: &Plan, method: Method) -> BTreeMap<String, Grid> {
+        let mut groups: BTreeMap<&String, Vec<&Histogram>> = BTreeMap::new();
+        for (value, group) in &plan.values {
+            groups.entry(group).or_default().extend(self.histograms.get(value));
+        }
+        let dtype = self.options.activations;
+        let grid =
+            |members: &[&Histogram]| Grid::over(method.range(&Histogram::merged(members), dtype), dtype);
+        groups.into_iter().map(|(group, members)| (group.clone(), grid(&members))).collect()
+    }
+
+    /// The quantized form with corrected biases, measured.
+    fn candidate(&self, plan: &Plan, method: Method, shifts: &Shifts) -> Result<Candidate> {
+        let (mut plan, grids) = (plan.clone(), self.grids(plan, method));
+        let float = self.biased(&mut plan, shifts);
+        let onnx = emit::qdq(&float, &Recipe { plan: &plan, grids: &grids, search: false })?;
+        let cosine = self.reference.cosine(&onnx, self.samples)?;
+        Ok(Candidate { plan, method, shifts: shifts.clone(), float, onnx, cosine })
+    }
+
+    /// The candidate by the method whose outputs are best.
+    fn choose(&self, plan: &Plan) -> Result<Candidate> {
+        let all = [Method::MinMax, Method::Percentile(99.99), Method::Entropy, Method::Mse];
+        let methods = self.options.calibration.map_or(all.to_vec(), |m| vec![m]);
+        let mut best: Option<Candidate> = None;
+        for (i, &method) in methods.iter().enumerate() {
+            self.observer.progress("comparing", i, methods.len());
+            let found = self.candidate(plan, method, &Shifts::new())?;
+            if best.as_ref().is_none_or(|b| found.cosine > b.cosine) {
+                best = Some(found);
+            }
+        }
+        best.ok_or_else(|| Error::bug("no method of calibration"))
+    }
+}

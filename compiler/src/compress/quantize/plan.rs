@@ -1,0 +1,354 @@
+//! Which values are quantized: those that products read, and what lies between products.
+//!
+//! A layer is a convolution or matrix product. What it reads is quantized. Quantization spreads
+//! upwards over operators that only move elements, and over those that join or average tensors
+//! which layers computed (carriers: residual additions, concatenations, pools), so that what lies in
+//! memory between layers is narrow. Element-wise chains between a layer and the next quantized value
+//! stay in float: they are computed in registers.
+
+use crate::base::{DType, TensorType};
+use crate::compress::observe;
+use crate::compress::onnx::{Node, Onnx};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Operators that only move or pick elements of their first input.
+const MOVES: &[&str] = &[
+    "Reshape",
+    "Transpose",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Identity",
+    "MaxPool",
+    "Slice",
+    "Expand",
+    "Tile",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Pad",
+    "Resize",
+    "Split",
+];
+/// Operators that join or average quantized tensors.
+const CARRIERS: &[&str] = &["Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean"];
+/// Element-wise operators of one tensor, seen through in search of where a value comes from.
+const UNARY: &[&str] = &[
+    "Relu",
+    "Clip",
+    "LeakyRelu",
+    "PRelu",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Tanh",
+    "Elu",
+    "Selu",
+    "Erf",
+    "Gelu",
+    "Softplus",
+    "Mish",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "BatchNormalization",
+];
+
+/// Tables of fewer elements stay in float.
+const SMALL_TABLE: usize = 1024;
+
+/// Longest chain of element-wise operators that is followed.
+const MAX_CHAIN: usize = 16;
+
+/// The weights of a layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// Which input of the node they are.
+    pub input: usize,
+    /// Name of the constant.
+    pub name: String,
+    /// The axis with a scale each; `None` where one scale must do.
+    pub axis: Option<usize>,
+}
+
+/// A product that is computed in integers.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Index of its node.
+    pub node: usize,
+    /// Inputs that are data.
+    pub data: Vec<usize>,
+    /// Its constant factor.
+    pub weights: Option<Weights>,
+    /// The bias, where it is a constant that can be an integer.
+    pub bias: Option<String>,
+}
+
+/// What is quantized.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Products, in order.
+    pub layers: Vec<Layer>,
+    /// Nodes that read quantized data: layers, carriers, moves.
+    pub integer: BTreeSet<usize>,
+    /// Values that are quantized, with the name of the group that shares a grid.
+    pub values: BTreeMap<String, String>,
+    /// Tables of constants that a Gather picks from: the nodes.
+    pub tables: Vec<usize>,
+    /// Quantized values whose float form does not lie in memory: all readers take the integers.
+    pub narrow: BTreeSet<String>,
+}
+
+/// What is known of the graph.
+pub struct Facts<'a> {
+    /// The graph.
+    pub onnx: &'a Onnx,
+    /// Types of the values for the first sample, and those that are constant.
+    pub values: &'a observe::Facts,
+}
+
+impl Facts<'_> {
+    fn ty(&self, name: &str) -> Option<&TensorType> {
+        self.values.get(name).map(|v| &v.0)
+    }
+
+    fn is_constant(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|v| v.1.is_some())
+    }
+
+    /// Whether a value is a computed tensor of `f32`.
+    fn is_data(&self, name: &str) -> bool {
+        !self.is_constant(name) && self.ty(name).is_some_and(|t| t.dtype == DType::F32)
+    }
+
+    fn is_float_constant(&self, name: &str) -> bool {
+        self.is_constant(name) && self.ty(name).is_some_and(|t| t.dtype == DType::F32)
+    }
+
+    fn rank(&self, name: &str) -> usize {
+        self.ty(name).map_or(0, TensorType::rank)
+    }
+
+    /// The inputs of a node that are computed tensors of `f32`.
+    fn data<'n>(&self, node: &'n Node) -> Vec<&'n str> {
+        node.inputs.iter().map(String::as_str).filter(|n| self.is_data(n)).collect()
+    }
+
+    /// The layer that a node is, if it is one.
+    pub fn layer(&self, index: usize, per_channel: bool) -> Option<Layer> {
+        let node = &self.onnx.nodes[index];
+        let (a, b) = (node.input(0)?, node.input(1)?);
+        let axis = |axis: usize| per_channel.then_some(axis);
+        let weights = |input: usize, name: &str, axis| Some(Weights { input, name: name.to_string(), axis });
+        let (data, weights) = match node.op() {
+            "Conv" if self.is_data(a) && self.is_float_constant(b) => (vec![0], weights(1, b, axis(0))),
+            "ConvTranspose" if self.is_data(a) && self.is_float_constant(b) => {
+                let plain = node.int("group", 1) == 1;
+                (vec![0], weights(1, b, axis(1).filter(|_| plain)))
+            }
+            "Gemm" if self.is_data(a) && self.is_float_constant(b) && node.int("transA", 0) == 0 => {
+                let columns = usize::from(node.int("transB", 0) == 0);
+                (vec![0], weights(1, b, axis(columns)))
+            }
+            "MatMul" if self.is_data(a) && self.is_data(b) => (vec![0, 1], None),
+            "MatMul" if self.is_data(a) && self.is_float_constant(b) => {
+                let rank = self.rank(b);
+                (vec![0], weights(1, b, axis(rank.saturating_sub(1)).filter(|_| rank >= 2)))
+            }
+            "MatMul" if self.is_float_constant(a) && self.is_data(b) => (vec![1], weights(0, a, None)),
+            _ => return None,
+        };
+        let plain = node.op() != "Gemm" || node.float("beta", 1.0) == 1.0 && node.float("alpha", 1.0) == 1.0;
+        let bias = node.input(2).filter(|n| plain && node.op() != "MatMul" && self.is_float_constant(n));
+        let bias = bias.filter(|n| self.rank(n) == 1).map(str::to_string);
+        Some(Layer { node: index, data, weights, bias })
+    }
+
+    /// Whether a node picks from a constant table worth quantizing.
+    fn is_table(&self, node: &Node) -> bool {
+        let table = node.input(0).filter(|n| node.op() == "Gather" && self.is_float_constant(n));
+        table.and_then(|n| self.ty(n)).is_some_and(|t| t.rank() >= 2 && t.elems() >= SMALL_TABLE)
+    }
+
+    fn is_move(&self, node: &Node) -> bool {
+        let fits = match node.op() {
+            "Pad" => {
+                let zero = |n: &str| self.onnx.floats(n).is_some_and(|(_, v)| v.iter().all(|&x| x == 0.0));
+                node.text("mode", "constant") != "constant" || node.input(2).is_none_or(zero)
+            }
+            "Resize" => {
+                node.text("mode", "nearest") == "nearest"
+                    && node.text("coordinate_transformation_mode", "") != "tf_crop_and_resize"
+            }
+            "MaxPool" => node.outputs.iter().filter(|o| !o.is_empty()).count() == 1,
+            _ => true,
+        };
+        fits && MOVES.contains(&node.op()) && node.input(0).is_some_and(|n| self.is_data(n))
+    }
+
+    /// Whether a value is quantized where it is, or after element-wise operators, and read by nothing
+    /// else.
+    fn needed(
+        &self,
+        value: &str,
+        wanted: &BTreeSet<String>,
+        readers: &HashMap<String, Vec<usize>>,
+        depth: usize,
+    ) -> bool {
+        if wanted.contains(value) {
+            return true;
+        }
+        let after = |&reader: &usize| {
+            self.onnx.nodes.get(reader).is_some_and(|node| {
+                UNARY.contains(&node.op())
+                    && self.data(node).len() == 1
+                    && self.needed(node.output(), wanted, readers, depth + 1)
+            })
+        };
+        let readers = readers.get(value).map_or(&[] as &[usize], Vec::as_slice);
+        depth < MAX_CHAIN && !readers.is_empty() && readers.iter().all(after)
+    }
+
+    /// Where each value comes from: up over moves and element-wise operators of one tensor, and over
+    /// those of several that come from the same (`x * sigmoid(x)`). Values that are not listed come
+    /// from themselves.
+    fn origins(&self) -> Origins {
+        let mut origins = Origins(HashMap::new());
+        for node in &self.onnx.nodes {
+            let data = self.data(node);
+            let Some(first) = data.first().map(|d| origins.of(d).to_string()) else { continue };
+            let through = self.is_move(node) || UNARY.contains(&node.op());
+            if through && data.iter().all(|d| origins.of(d) == first) {
+                node.outputs.iter().for_each(|o| {
+                    origins.0.insert(o.clone(), first.clone());
+                });
+            }
+        }
+        origins
+    }
+}
+
+/// By value, the value that it comes from.
+struct Origins(HashMap<String, String>);
+
+impl Origins {
+    fn of<'a>(&'a self, value: &'a str) -> &'a str {
+        self.0.get(value).map_or(value, String::as_str)
+    }
+}
+
+/// What to quantize; nodes in `float` are left alone.
+pub fn plan(facts: &Facts, float: &BTreeSet<usize>, per_channel: bool) -> Plan {
+    let (nodes, writers, readers) = (&facts.onnx.nodes, facts.onnx.writers(), facts.onnx.readers());
+    let layers = (0..nodes.len()).filter(|i| !float.contains(i));
+    let mut plan = Plan {
+        layers: layers.clone().filter_map(|i| facts.layer(i, per_channel)).collect(),
+        tables: layers.filter(|&i| facts.is_table(&nodes[i])).collect(),
+        ..Plan::default()
+    };
+    let products: BTreeSet<usize> = plan.layers.iter().map(|l| l.node).collect();
+    let (origins, mut wanted) = (facts.origins(), BTreeSet::new());
+    for layer in &plan.layers {
+        plan.integer.insert(layer.node);
+        wanted.extend(layer.data.iter().map(|&i| nodes[layer.node].inputs[i].clone()));
+    }
+    loop {
+        let before = (wanted.len(), plan.integer.len());
+        for (i, node) in nodes.iter().enumerate().rev() {
+            if plan.integer.contains(&i)
+                || float.contains(&i)
+                || !facts.needed(node.output(), &wanted, &readers, 0)
+            {
+                continue;
+            }
+            let inputs = match () {
+                _ if facts.is_move(node) => vec![node.inputs[0].as_str()],
+                _ if carries(facts, node, &wanted, &products, &origins, &writers) => facts.data(node),
+                _ => continue,
+            };
+            wanted.extend(inputs.into_iter().map(str::to_string));
+            plan.integer.insert(i);
+        }
+        if before == (wanted.len(), plan.integer.len()) {
+            break;
+        }
+    }
+    // All results of a move are quantized alike.
+    for &i in plan.integer.iter().filter(|i| facts.is_move(&nodes[**i])) {
+        wanted.extend(nodes[i].outputs.iter().filter(|o| facts.is_data(o)).cloned());
+    }
+    plan.values = groups(facts, &plan, &wanted);
+    plan.narrow =
+        wanted.into_iter().filter(|v| comes_from_integers(facts, &plan, v, &origins, &writers)).collect();
+    plan
+}
+
+/// Whether a node whose result is quantized takes quantized tensors, too.
+fn carries(
+    facts: &Facts,
+    node: &Node,
+    wanted: &BTreeSet<String>,
+    products: &BTreeSet<usize>,
+    origins: &Origins,
+    writers: &HashMap<String, usize>,
+) -> bool {
+    let data = facts.data(node);
+    if !CARRIERS.contains(&node.op()) || data.is_empty() {
+        return false;
+    }
+    if matches!(node.op(), "Concat" | "AveragePool" | "GlobalAveragePool" | "ReduceMean") {
+        return data.len() == node.inputs.len() || node.op() == "ReduceMean";
+    }
+    let different: BTreeSet<&str> = data.iter().map(|d| origins.of(d)).collect();
+    let computed = |d: &str| {
+        let by = writers.get(origins.of(d));
+        wanted.contains(d)
+            || by.is_some_and(|w| products.contains(w) || CARRIERS.contains(&facts.onnx.nodes[*w].op()))
+    };
+    data.len() == node.inputs.len() && different.len() > 1 && data.iter().all(|d| computed(d))
+}
+
+/// Whether a value is computed from quantized data, over element-wise operators.
+fn comes_from_integers(
+    facts: &Facts,
+    plan: &Plan,
+    value: &str,
+    origins: &Origins,
+    writers: &HashMap<String, usize>,
+) -> bool {
+    let mut name = value;
+    while let Some(&writer) = writers.get(name) {
+        let node = &facts.onnx.nodes[writer];
+        if plan.integer.contains(&writer) {
+            return true;
+        }
+        let data = facts.data(node);
+        let Some(first) = data.first().filter(|_| UNARY.contains(&node.op())) else { return false };
+        if data.iter().any(|d| origins.of(d) != origins.of(first)) {
+            return false;
+        }
+        name = first;
+    }
+    false
+}
+
+/// Values by the group that shares a grid: over moves, and into concatenations that are the only
+/// readers of what they take.
+fn groups(facts: &Facts, plan: &Plan, wanted: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let readers = facts.onnx.readers();
+    let mut groups: BTreeMap<String, String> = wanted.iter().map(|v| (v.clone(), v.clone())).collect();
+    let mut join = |a: &str, b: &str| {
+        let (Some(a), Some(b)) = (groups.get(a).cloned(), groups.get(b).cloned()) else { return };
+        groups.values_mut().filter(|g| **g == b).for_each(|g| *g = a.clone());
+    };
+    for &i in &plan.integer {
+        let node = &facts.onnx.nodes[i];
+        if facts.is_move(node) {
+            node.outputs.iter().for_each(|o| join(&node.inputs[0], o));
+        } else if node.op() == "Concat" {
+            let alone = node.inputs.iter().filter(|n| readers.get(*n).is_some_and(|r| r.len() == 1));
+            alone.for_each(|n| join(node.output(), n));
+        }
+    }
+    groups
+}

@@ -1,0 +1,104 @@
+//! What a quantization did: as a whole, and layer by layer.
+
+use super::plan::Plan;
+use super::stats::floats;
+use super::{Candidate, Work};
+use crate::compress::observe::Observed;
+use crate::error::Result;
+use serde::Serialize;
+use std::collections::HashMap;
+
+/// One layer.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerReport {
+    /// Name of the node.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// Whether it stayed in float.
+    pub float: bool,
+    /// Number of weights.
+    pub weights: usize,
+    /// Relative error of its result where it alone is quantized.
+    pub error: f64,
+    /// Relative error of its result where all layers are.
+    pub total_error: f64,
+    /// Range that its data had over the samples.
+    pub seen: [f64; 2],
+    /// Range that the integers of its data stand for.
+    pub range: [f64; 2],
+    /// The part of its data that lies outside of that range.
+    pub saturation: f64,
+}
+
+/// The whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The method that ranges come from.
+    pub calibration: &'static str,
+    /// Samples.
+    pub samples: usize,
+    /// Least cosine over the samples, by output.
+    pub cosine: Vec<(String, f64)>,
+    /// Layers.
+    pub layers: Vec<LayerReport>,
+}
+
+impl Report {
+    /// The least cosine of all outputs.
+    pub fn worst(&self) -> f64 {
+        self.cosine.iter().map(|c| c.1).fold(1.0, f64::min)
+    }
+}
+
+impl Work<'_> {
+    /// Reports on a candidate; `all` has the layers that could be quantized.
+    pub(super) fn report(&self, all: &Plan, best: &Candidate) -> Result<Report> {
+        self.observer.progress("reporting", 0, 1);
+        let own = self.own_errors(best)?;
+        let totals = self.totals(all, best)?;
+        let grids = self.grids(&best.plan, best.method);
+        let mut layers = Vec::new();
+        for layer in &all.layers {
+            let node = &self.onnx.nodes[layer.node];
+            let found = own.iter().find(|o| o.node == layer.node);
+            let data = &node.inputs[layer.data[0]];
+            let grid = best.plan.values.get(data).and_then(|g| grids.get(g)).filter(|_| found.is_some());
+            let weights = layer.weights.as_ref().and_then(|w| self.onnx.floats(&w.name));
+            layers.push(LayerReport {
+                name: node.name().to_string(),
+                op: node.op().to_string(),
+                float: found.is_none(),
+                weights: weights.map_or(0, |w| w.1.len()),
+                error: found.map_or(0.0, |o| o.error),
+                total_error: totals.get(node.output()).copied().unwrap_or(0.0),
+                seen: self.histograms.get(data).map_or([0.0; 2], |h| [h.lo, h.hi]),
+                range: grid.map_or([0.0; 2], |g| [g.range().0, g.range().1]),
+                saturation: found.map_or(0.0, |o| o.saturation),
+            });
+        }
+        let cosines = self.reference.cosines(&best.onnx, self.samples)?;
+        let cosine = self.reference.names().iter().cloned().zip(cosines).collect();
+        Ok(Report { calibration: best.method.name(), samples: self.samples.len(), cosine, layers })
+    }
+
+    /// The relative error of each layer's result in the quantized model, by value.
+    fn totals(&self, all: &Plan, best: &Candidate) -> Result<HashMap<String, f64>> {
+        let names: Vec<String> =
+            all.layers.iter().map(|l| self.onnx.nodes[l.node].output().to_string()).collect();
+        let (mut float, mut quantized) =
+            (Observed::new(&self.onnx, &names)?, Observed::new(&best.onnx, &names)?);
+        let mut sums: HashMap<String, (f64, f64)> = HashMap::new();
+        for sample in self.samples {
+            let (wanted, found) = (float.run(sample)?, quantized.run(sample)?);
+            for (name, want) in &wanted {
+                let Some(is) = found.get(name) else { continue };
+                let sum = sums.entry(name.clone()).or_default();
+                for (&x, &y) in floats(want).iter().zip(&floats(is)).filter(|(x, _)| x.is_finite()) {
+                    *sum = (sum.0 + f64::from(x - y).powi(2), sum.1 + f64::from(x).powi(2));
+                }
+            }
+        }
+        Ok(sums.into_iter().map(|(n, (e, s))| (n, if s > 0.0 { (e / s).sqrt() } else { 0.0 })).collect())
+    }
+}

@@ -1,0 +1,69 @@
+//! What the values of a model look like over all samples.
+
+use super::histogram::{BINS, Histogram, range};
+use crate::base::{DType, Tensor};
+use crate::build::Observer;
+use crate::compress::observe::{Observed, Sample};
+use crate::error::Result;
+use std::collections::BTreeMap;
+
+/// The finite elements of a tensor of floats.
+pub fn floats(tensor: &Tensor) -> Vec<f32> {
+    if tensor.ty.dtype == DType::F32 { tensor.to_vec::<f32>().unwrap_or_default() } else { Vec::new() }
+}
+
+/// Histograms of the values that `wanted` names. Values that no sample computes have none.
+pub fn histograms(
+    observed: &mut Observed,
+    samples: &[Sample],
+    wanted: &BTreeMap<String, String>,
+    observer: &dyn Observer,
+) -> Result<BTreeMap<String, Histogram>> {
+    let mut ranges: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    let mut histograms: BTreeMap<String, Histogram> = BTreeMap::new();
+    for second in [false, true] {
+        for (i, sample) in samples.iter().enumerate() {
+            observer.progress("calibrating", i + usize::from(second) * samples.len(), 2 * samples.len());
+            for (name, tensor) in observed.run(sample)? {
+                if !wanted.contains_key(&name) {
+                    continue;
+                }
+                let elements = floats(&tensor);
+                if second {
+                    histograms.entry(name).and_modify(|h| h.add(&elements));
+                } else if let Some((lo, hi)) = range(&elements) {
+                    let all = ranges.entry(name).or_insert((lo, hi));
+                    *all = (all.0.min(lo), all.1.max(hi));
+                }
+            }
+        }
+        if !second {
+            histograms = ranges.iter().map(|(g, r)| (g.clone(), Histogram::new(r.0, r.1, BINS))).collect();
+        }
+    }
+    Ok(histograms)
+}
+
+/// Adds what the elements of a tensor sum to, by the index of an axis.
+pub fn channel_sums(shape: &[usize], axis: usize, elements: &[f32], sums: &mut Vec<f64>) {
+    let channels = shape.get(axis).copied().unwrap_or(1);
+    let inner: usize = shape.iter().skip(axis + 1).product::<usize>().max(1);
+    sums.resize(channels, 0.0);
+    for (i, &x) in elements.iter().enumerate().filter(|(_, x)| x.is_finite()) {
+        sums[i / inner % channels] += f64::from(x);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_summed() {
+        let mut sums = Vec::new();
+        channel_sums(&[2, 2, 2], 1, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, f32::NAN], &mut sums);
+        assert_eq!(sums, [14.0, 14.0]);
+        channel_sums(&[2, 2, 2], 2, &[1.0; 8], &mut sums);
+        assert_eq!(sums, [18.0, 18.0]);
+    }
+}
