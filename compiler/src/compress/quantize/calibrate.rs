@@ -35,7 +35,7 @@ impl Method {
     /// The range to cover.
     pub fn range(self, histogram: &Histogram, dtype: DType) -> (f64, f64) {
         let whole = (histogram.lo.min(0.0), histogram.hi.max(0.0));
-        if !(histogram.width() > 0.0) || histogram.total() == 0.0 {
+        if histogram.width() <= 0.0 || histogram.total() == 0.0 {
             return whole;
         }
         match self {

@@ -33,7 +33,7 @@ impl Histogram {
     /// Counts elements; those outside go to the ends.
     pub fn add(&mut self, elements: &[f32]) {
         let (last, width) = (self.counts.len() - 1, self.width());
-        if !(width > 0.0) {
+        if width <= 0.0 {
             self.counts[0] += elements.len() as f64;
             return;
         }
