@@ -9,7 +9,8 @@ use lmc::nest::nest;
 use lmc::scalar::{Fold, Op, Scalar};
 use lmc::schedule::choose::choose;
 use lmc::schedule::linear::{Layout, Linear};
-use lmc::schedule::{Schedule, verify};
+use lmc::schedule::winograd::{Conv, Winograd, product};
+use lmc::schedule::{Schedule, Vector, verify};
 use lmc::target::{Target, resolve};
 use lmc::tile::interpret;
 use lmc::tile::random::Rng;
@@ -156,9 +157,73 @@ fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
         buffers.push(packed.unwrap_or(data));
     }
     buffers.push(vec![0; linear.output.elems * linear.output.dtype.size()]);
+    if nested.between > 0 {
+        // No number: what is read here must have been written before.
+        buffers.push(vec![0xff; 4 * nested.between]);
+    }
     let code = interpret(&nested.kernel, &mut buffers).expect("a kernel that runs");
     assert_eq!(code, 0);
-    buffers.pop().expect("the output")
+    buffers.swap_remove(linear.buffers.len())
+}
+
+/// A convolution of 3x3 points with a bias, channels last: images, channels in and out, extents, and
+/// the padding before and after.
+fn convolution(n: usize, c: usize, o: usize, (h, w): (usize, usize), pad: (i64, i64)) -> Linear {
+    let (oh, ow) = (h + (pad.0 + pad.1) as usize - 2, w + (pad.0 + pad.1) as usize - 2);
+    let tensor = |shape: &[usize]| TensorType::new(DType::F32, shape);
+    let (x, weights, y) = (tensor(&[n, c, h, w]), tensor(&[o, c, 3, 3]), tensor(&[n, o, oh, ow]));
+    let mut b = DefBuilder::new(&y.shape);
+    let (ic, kh, kw) = (b.reduce("c", c), b.reduce("kh", 3), b.reduce("kw", 3));
+    let (down, across) = (b.var(2).plus(&kh).offset(-pad.0), b.var(3).plus(&kw).offset(-pad.0));
+    let index = vec![b.var(0), ic.clone(), down, across];
+    let data = b.load_padded(0, &x, index, Scalar::from_f64(DType::F32, 0.0));
+    let index = vec![b.var(1), ic, kh, kw];
+    let weight = b.load(1, &weights, index);
+    let product = b.op(Op::Mul, &[data, weight]);
+    let acc = b.fold(Fold::Sum, product);
+    let channel = vec![b.var(1)];
+    let bias = b.load(2, &tensor(&[o]), channel);
+    let result = b.op(Op::Add, &[acc, bias]);
+    let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
+    let layouts = [last(&x), Layout::dense(&weights.shape), Layout::dense(&[o])];
+    Linear::new(&b.finish("conv", 3, &y, result), &layouts, &[false, true, true], &last(&y))
+}
+
+#[test]
+fn minimal_filtering_agrees_with_the_naive_loops() {
+    let cases = [
+        (1, 4, 8, (8, 8), (1, 1)),
+        (1, 5, 20, (9, 11), (1, 1)),
+        (2, 16, 3, (7, 10), (0, 0)),
+        (1, 3, 17, (6, 5), (2, 1)),
+        (3, 2, 2, (4, 4), (0, 1)),
+    ];
+    for (n, c, o, size, pad) in cases {
+        let linear = convolution(n, c, o, size, pad);
+        let conv = Conv::of(&linear).expect("a convolution that can be filtered");
+        let constant = [false, true, true];
+        let expected = run(&linear, &Schedule::naive(&linear), &[false; 3]);
+        for (target, outputs) in targets().iter().flat_map(|t| [(t, 2), (t, 4)]) {
+            let tiles = conv.tiles(&linear, 0, outputs);
+            for rows in (1..=tiles).filter(|r| tiles % r == 0) {
+                let products = Box::new(choose(&product(&conv, &linear, outputs, rows), target));
+                let schedule = Schedule {
+                    vector: Vector::Axis { var: conv.outer, lanes: target.lanes() },
+                    pack: vec![conv.weights],
+                    winograd: Some(Winograd { outputs, rows, product: products }),
+                    ..Schedule::naive(&linear)
+                };
+                verify(&schedule, &linear).expect("a valid schedule");
+                let got = run(&linear, &schedule, &constant);
+                let floats = |bytes: &[u8]| -> Vec<f32> {
+                    bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().expect("four"))).collect()
+                };
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() < 2e-3;
+                let all = floats(&got).iter().zip(&floats(&expected)).all(near);
+                assert!(all, "{}:\n{linear}{}", target.cpu, schedule.display(&linear));
+            }
+        }
+    }
 }
 
 #[test]

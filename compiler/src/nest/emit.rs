@@ -97,6 +97,16 @@ impl Emitter {
         }
     }
 
+    /// The statements of another kernel, whose parameters are places in this one's: the number of the
+    /// parameter, and elements from its start.
+    pub fn splice(&mut self, kernel: &Kernel, params: &[(u32, i64)]) {
+        let vars: Vec<LoopVar> = kernel.vars.iter().map(|name| self.loop_var(name)).collect();
+        let first = self.kernel.regs.len() as Reg;
+        self.kernel.regs.extend(&kernel.regs);
+        let body = crate::tile::moved(kernel.body.clone(), first, &vars, params);
+        body.into_iter().for_each(|s| self.push(s));
+    }
+
     /// Begins a scope: the body of a loop or condition.
     pub fn open(&mut self) {
         self.scopes.push(Scope::default());

@@ -11,17 +11,20 @@
 
 pub mod emit;
 mod expr;
+mod filter;
 mod ops;
 mod pack;
 mod reduce;
 mod segments;
+mod winograd;
 
 pub use expr::lane_of;
 
 use crate::base::Affine;
 use crate::error::Result;
+use crate::schedule::linear::Buffer;
 use crate::schedule::{Linear, Schedule, Vector};
-use crate::tile::{Access, Kernel, Reg, Stmt};
+use crate::tile::{Access, Kernel, Param, Reg, Stmt};
 use emit::{Emitter, param};
 use expr::{Exprs, Guards, Point, memory_store};
 use pack::Packing;
@@ -31,12 +34,19 @@ use segments::{Segment, decidable_guards, segments};
 pub struct Nested {
     /// Parameters: the operands in the definition's order, then the output.
     pub kernel: Kernel,
+    /// Elements (`f32`) of a parameter behind the output, for what the kernel keeps in between; 0: there
+    /// is none.
+    pub between: usize,
     packings: Vec<Packing>,
+    weights: Option<Box<winograd::Weights>>,
 }
 
 impl Nested {
     /// The bytes of a constant operand as the kernel reads them; `None` where it is not packed.
     pub fn packed(&self, linear: &Linear, operand: u32, data: &[u8]) -> Option<Vec<u8>> {
+        if let Some(weights) = &self.weights {
+            return weights.packed(linear, operand, data);
+        }
         let packing = self.packings.iter().find(|p| p.operand == operand)?;
         Some(packing.pack(linear, data, linear.buffers[operand as usize].dtype.size()))
     }
@@ -72,6 +82,9 @@ struct Nest<'a> {
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
 /// code a failed index check returns.
 pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32) -> Result<Nested> {
+    if let Some(winograd) = &schedule.winograd {
+        return winograd::nest(linear, schedule, winograd, fused, index_error);
+    }
     let guards = decidable_guards(linear);
     let all: usize = linear.nodes.iter().map(guard_count).sum();
     let segments: Vec<Vec<Segment>> =
@@ -83,12 +96,8 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     let packings: Vec<Packing> = (schedule.pack.iter())
         .filter_map(|&operand| Packing::new(linear, schedule, operand, &vector_segments))
         .collect();
-    let mut params: Vec<_> = (linear.buffers.iter().enumerate())
-        .map(|(i, b)| {
-            let packed = packings.iter().find(|p| p.operand == i as u32);
-            param(&format!("in{i}"), b.dtype, packed.map_or(b.elems, |p| p.elems), Access::Read)
-        })
-        .collect();
+    let mut params = operands(linear);
+    packings.iter().for_each(|p| params[p.operand as usize].elems = p.elems);
     params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
     let mut nest = Nest {
         linear,
@@ -102,7 +111,13 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     };
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
-    Ok(Nested { kernel: emitter.finish(), packings: nest.packings })
+    Ok(Nested { kernel: emitter.finish(), between: 0, packings: nest.packings, weights: None })
+}
+
+/// A parameter per operand.
+fn operands(linear: &Linear) -> Vec<Param> {
+    let read = |(i, b): (usize, &Buffer)| param(&format!("in{i}"), b.dtype, b.elems, Access::Read);
+    linear.buffers.iter().enumerate().map(read).collect()
 }
 
 fn guard_count(node: &crate::schedule::linear::Node) -> usize {

@@ -286,7 +286,7 @@ fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound) {
 }
 
 /// Joins the constant forms of a bound into one.
-fn constant_of(bound: Bound, better: fn(i64, i64) -> i64) -> Bound {
+pub fn constant_of(bound: Bound, better: fn(i64, i64) -> i64) -> Bound {
     let (constants, mut rest): (Vec<Affine>, Vec<Affine>) =
         bound.0.into_iter().partition(Affine::is_constant);
     if let Some(c) = constants.iter().map(|c| c.base).reduce(better) {

@@ -222,6 +222,10 @@ impl Planner<'_> {
         }
         let start = starts.output * def.output.ty.dtype.size();
         args.push(self.place(def.output.value).moved(start));
+        if nested.between > 0 {
+            let buffer = self.new_buffer(None, nested.between * size_of::<f32>());
+            args.push(Place { buffer, offset: 0, strides: Vec::new() });
+        }
         Ok(Some(self.call(&nested.kernel, args)))
     }
 

@@ -4,36 +4,13 @@
 //! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
 //! *pointwise* definition wants long vectors. Goldens of the decisions: `tests/golden/schedule`.
 
+use super::cost::{Operands, Tile, best_tile, core};
+use super::filtering::filtered;
 use super::linear::{Guard, Linear, Node};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::DType;
 use crate::scalar::{Fold, Op};
-use crate::target::{Arch, Target};
-
-/// What the cost model knows of a core: rough throughputs, from the vendors' optimization guides
-/// (Zen 4, Golden Cove, Cortex-A55/A72, Neoverse N1), common to the whole class.
-struct Core {
-    /// Multiply-adds of full vectors per cycle.
-    fma: f64,
-    /// Vector loads per cycle.
-    loads: f64,
-    /// Cycles until a multiply-add's result can be added to.
-    latency: f64,
-    /// Multiplies by a lane of a register.
-    by_lane: bool,
-}
-
-const X86: Core = Core { fma: 2.0, loads: 2.0, latency: 4.0, by_lane: false };
-const X86_512: Core = Core { fma: 1.0, loads: 1.5, latency: 4.0, by_lane: false };
-const NEON: Core = Core { fma: 1.0, loads: 1.0, latency: 4.0, by_lane: true };
-
-fn core(target: &Target) -> &'static Core {
-    match (target.arch, target.vector_bytes) {
-        (Arch::Aarch64, _) => &NEON,
-        (_, 64) => &X86_512,
-        _ => &X86,
-    }
-}
+use crate::target::Target;
 
 /// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
 const UNROLLED: usize = 96;
@@ -210,14 +187,8 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
     let by_lane = core.by_lane && broadcast && lane_factor(linear, product, var);
     let window = sliding(linear, rows, var);
-    let (m, v) = best_tile(
-        linear,
-        target,
-        core,
-        rows,
-        var,
-        Operands { shared: reused.is_some(), broadcast, by_lane, window },
-    );
+    let operands = Operands { shared: reused.is_some(), broadcast, by_lane, window };
+    let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, rows, var, &operands);
     let mut tile = vec![(var, v)];
     tile.extend(rows.map(|r| (r, m)));
     let order = loop_order(linear, target, product, rows, (var, v * lanes), m);
@@ -240,6 +211,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         pack,
         lane_loads: if by_lane { 4 } else { 1 },
         dot: dot.is_some(),
+        winograd: filtered(linear, target, vector, cycles, rows),
     }
 }
 
@@ -294,18 +266,6 @@ fn innermost(linear: &Linear, reduce: &mut Vec<ReduceStep>, along: u32, tile: us
     reduce.push(ReduceStep { var: along, unroll });
 }
 
-/// How a tile's operands are read.
-struct Operands {
-    /// The vectors are the same for all rows.
-    shared: bool,
-    /// The rows' factor is one element for all lanes.
-    broadcast: bool,
-    /// ... and is loaded four reduction points at a time.
-    by_lane: bool,
-    /// Where rows share what they load: the window's step and extent along them.
-    window: Option<(usize, usize)>,
-}
-
 /// The window that slides along the rows: neighbours load the same vectors where its step, from
 /// row to row, is shorter than the window.
 fn sliding(linear: &Linear, rows: Option<u32>, var: u32) -> Option<(usize, usize)> {
@@ -320,63 +280,6 @@ fn sliding(linear: &Linear, rows: Option<u32>, var: u32) -> Option<(usize, usize
         };
         (step > 0).then(|| linear.reductions().find_map(overlap)).flatten()
     })
-}
-
-/// Rows and vectors of the register tile that take the fewest cycles over the whole axes.
-fn best_tile(
-    linear: &Linear,
-    target: &Target,
-    core: &Core,
-    rows: Option<u32>,
-    var: u32,
-    operands: Operands,
-) -> (usize, usize) {
-    let lanes = target.lanes();
-    let row_extent = rows.map_or(1, |r| linear.extent(r));
-    let vectors = linear.extent(var).div_ceil(lanes);
-    let depth: f64 = linear.reductions().map(|r| linear.extent(r) as f64).product();
-    let cycles = |m: usize, v: usize| -> f64 {
-        let (m_f, v_f) = (m as f64, v as f64);
-        let row_loads = match (operands.broadcast, operands.by_lane) {
-            (true, true) => m_f / 4.0,
-            (true, false) => m_f,
-            _ => match operands.window {
-                Some((step, extent)) => v_f * (m.saturating_sub(1) * step + extent) as f64 / extent as f64,
-                None => m_f * v_f,
-            },
-        };
-        let vector_loads = if operands.shared { v_f } else { v_f * 0.5 };
-        let issue = (m_f * v_f / core.fma).max((row_loads + vector_loads) / core.loads).max(core.latency);
-        depth * issue + 2.0 * m_f * v_f + 12.0
-    };
-    let fits = |m: usize, v: usize| {
-        let held = match (operands.by_lane, operands.window) {
-            (true, _) => m,
-            // What later rows load again stays in registers.
-            (_, Some((step, extent))) => v * (m + extent / step),
-            _ => 1,
-        };
-        m * v + v + held < target.vector_regs
-    };
-    let mut best = (f64::INFINITY, (1, 1));
-    for v in 1..=vectors.min(8) {
-        for m in (1..=row_extent.min(16)).filter(|&m| fits(m, v)) {
-            let tiles = |extent: usize, step: usize| {
-                [(extent / step, step), (usize::from(!extent.is_multiple_of(step)), extent % step)]
-            };
-            let total: f64 = (tiles(row_extent, m).iter())
-                .flat_map(|&(rn, rm)| tiles(vectors, v).map(|(vn, vv)| (rn * vn) as f64 * cycles(rm, vv)))
-                .sum();
-            // Every size of tile is a body of its own: prefer few.
-            let bodies = (1 + usize::from(!row_extent.is_multiple_of(m)))
-                * (1 + usize::from(!vectors.is_multiple_of(v)));
-            let cost = total * (1.0 + 0.01 * bodies as f64);
-            if cost < best.0 {
-                best = (cost, (m, v));
-            }
-        }
-    }
-    best.1
 }
 
 /// The order of the loops around the tile: whichever operand is read again should be the one that

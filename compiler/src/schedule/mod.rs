@@ -6,15 +6,19 @@
 //! order than the definition says, [`Schedule::reorders`] tells.
 
 pub mod choose;
+mod cost;
+mod filtering;
 pub mod linear;
 mod starts;
 mod text;
 mod verify;
+pub mod winograd;
 
 pub use linear::Linear;
 pub use starts::Starts;
 pub use text::parse;
 pub use verify::{explain, verify};
+use winograd::Winograd;
 
 use crate::base::DType;
 use crate::scalar::Fold;
@@ -67,6 +71,8 @@ pub struct Schedule {
     pub lane_loads: usize,
     /// Products of bytes, four neighbours of the innermost reduction axis at a time.
     pub dot: bool,
+    /// Minimal filtering: of all else only the vector axis counts then.
+    pub winograd: Option<Winograd>,
 }
 
 impl Schedule {
@@ -80,6 +86,7 @@ impl Schedule {
             pack: Vec::new(),
             lane_loads: 1,
             dot: false,
+            winograd: None,
         }
     }
 
@@ -99,7 +106,7 @@ impl Schedule {
     /// Whether the result may differ from the definition's: floats are summed in another order.
     pub fn reorders(&self, linear: &Linear) -> bool {
         let in_order = self.reduce.windows(2).all(|w| w[0].var < w[1].var);
-        let other = matches!(self.vector, Vector::Reduction { .. }) || !in_order;
+        let other = matches!(self.vector, Vector::Reduction { .. }) || !in_order || self.winograd.is_some();
         let rounds =
             |(fold, dtype, _): (Fold, DType, u32)| dtype.is_float() && matches!(fold, Fold::Sum | Fold::Prod);
         other && linear.fold.is_some_and(rounds)

@@ -4,6 +4,7 @@
 //! only printed, since it follows from a definition and the layouts.
 
 use super::linear::{Buffer, DynamicIndex, Guard, Linear, LinearVar, Node};
+use super::winograd::{Conv, Winograd, product};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::lex::{Cursor, write_name};
 use crate::base::{Affine, elements};
@@ -21,6 +22,7 @@ pub(super) enum Subject {
     Pack,
     Broadcast,
     Dot,
+    Winograd,
 }
 
 fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
@@ -57,6 +59,12 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     if schedule.dot {
         line(Subject::Dot, "dot".to_string());
     }
+    if let (Some(w), Some(conv)) = (&schedule.winograd, Conv::of(linear)) {
+        line(Subject::Winograd, format!("winograd {} rows {} {{", w.outputs, w.rows));
+        let products = product(&conv, linear, w.outputs, w.rows);
+        let inner = self::lines(&w.product, &products);
+        inner[1..].iter().for_each(|(text, _)| line(Subject::Winograd, text.clone()));
+    }
     lines.push(("}".to_string(), None));
     lines
 }
@@ -91,6 +99,11 @@ impl Reader<'_> {
             let wanted = &self.linear.name;
             return Err(self.cursor.error(format!("this is the schedule of '{name}', not of '{wanted}'")));
         }
+        self.body()
+    }
+
+    /// `{ vector ... }`
+    fn body(&mut self) -> Result<Schedule> {
         self.cursor.expect("{")?;
         self.cursor.expect("vector")?;
         let mut schedule = Schedule {
@@ -101,6 +114,7 @@ impl Reader<'_> {
             pack: Vec::new(),
             lane_loads: 1,
             dot: false,
+            winograd: None,
         };
         if self.cursor.eat("tile") {
             schedule.tile = self.list(|r| r.of().map(|(n, v)| (v, n)))?;
@@ -118,8 +132,23 @@ impl Reader<'_> {
             schedule.lane_loads = self.cursor.int()?;
         }
         schedule.dot = self.cursor.eat("dot");
+        if self.cursor.eat("winograd") {
+            schedule.winograd = Some(self.winograd()?);
+        }
         self.cursor.expect("}")?;
         Ok(schedule)
+    }
+
+    /// `OUTPUTS rows ROWS { vector ... }`, the schedule of the products.
+    fn winograd(&mut self) -> Result<Winograd> {
+        let outputs = self.cursor.int()?;
+        self.cursor.expect("rows")?;
+        let rows = self.cursor.int()?;
+        let conv = Conv::of(self.linear).filter(|_| outputs == 2 || outputs == 4);
+        let conv = conv.ok_or_else(|| self.cursor.error("no convolution for this filtering".to_string()))?;
+        let products = product(&conv, self.linear, outputs, rows);
+        let mut reader = Reader { cursor: self.cursor, linear: &products };
+        Ok(Winograd { outputs, rows, product: Box::new(reader.body()?) })
     }
 
     fn vector(&mut self) -> Result<Vector> {

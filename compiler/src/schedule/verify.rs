@@ -11,12 +11,15 @@
 //! 6. `dot` needs an `i32` sum of products of two bytes along the vector axis. The innermost reduction
 //!    axis is contiguous in the broadcast factor and not padded; the other factor is packed and follows
 //!    both.
+//! 7. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
+//!    schedule of the products is one.
 //!
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
 
 use super::choose::{factors, follows, lanes_possible, loads, walks};
 use super::linear::{Linear, Node};
 use super::text::{Subject, fault, lines};
+use super::winograd::{Conv, product};
 use super::{Schedule, Vector};
 use crate::base::DType;
 use crate::error::Result;
@@ -61,6 +64,7 @@ fn check(schedule: &Schedule, linear: &Linear) -> Vec<(Subject, String)> {
         (Subject::Pack, checker.pack()),
         (Subject::Broadcast, checker.broadcast()),
         (Subject::Dot, checker.dot()),
+        (Subject::Winograd, checker.winograd()),
     ];
     checks.into_iter().filter_map(|(subject, check)| Some((subject, check.err()?))).collect()
 }
@@ -155,6 +159,21 @@ impl Checker<'_> {
             require(!pack[..i].contains(&operand), || format!("in{operand} is named twice"))?;
         }
         Ok(())
+    }
+
+    fn winograd(&self) -> Check {
+        let Some(w) = &self.schedule.winograd else { return Ok(()) };
+        require(matches!(w.outputs, 2 | 4), || format!("tiles of {} outputs", w.outputs))?;
+        let conv = Conv::of(self.linear).ok_or("no convolution of 3 by 3 points, one apart")?;
+        let along = matches!(self.schedule.vector, Vector::Axis { var, .. } if var == conv.outer);
+        require(along, || format!("{} does not fill the lanes", self.name(conv.outer)))?;
+        let rows = conv.tiles(self.linear, 0, w.outputs);
+        require(w.rows > 0 && rows.is_multiple_of(w.rows), || {
+            format!("{rows} rows of tiles are not done {} at a time", w.rows)
+        })?;
+        let products = product(&conv, self.linear, w.outputs, w.rows);
+        let faults = check(&w.product, &products);
+        faults.into_iter().next().map_or(Ok(()), |(_, reason)| Err(format!("the products: {reason}")))
     }
 
     fn broadcast(&self) -> Check {

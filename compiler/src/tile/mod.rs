@@ -19,10 +19,12 @@ pub mod random;
 mod range;
 mod text;
 mod verify;
+mod visit;
 
 pub use interpret::interpret;
 pub use parse::{parse, read};
 pub use verify::{explain, verify};
+pub use visit::moved;
 
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::Fold;

@@ -1,6 +1,7 @@
 //! Makes a kernel that shows a failure smaller, statement by statement.
 
-use crate::tile::{Addr, Kernel, Reg, Stmt, Value, verify};
+use crate::tile::visit::each_reg;
+use crate::tile::{Kernel, Reg, Stmt, verify};
 
 /// The smallest kernel found by leaving out statements, and by putting the bodies of loops and
 /// branches in their place, that is valid and still `fails`.
@@ -82,45 +83,4 @@ fn without_unused(kernel: &Kernel) -> Kernel {
     });
     kernel.regs = regs;
     kernel
-}
-
-fn each_reg(body: &mut [Stmt], f: &mut impl FnMut(&mut Reg)) {
-    for stmt in body {
-        match stmt {
-            Stmt::Let(dst, value) => {
-                f(dst);
-                operands(value, f);
-            }
-            Stmt::Store { addr, src, .. } => {
-                f(src);
-                computed(addr, f);
-            }
-            Stmt::For { body, .. } | Stmt::Loop { body } => each_reg(body, f),
-            Stmt::If { cond, then, otherwise } => {
-                f(cond);
-                each_reg(then, f);
-                each_reg(otherwise, f);
-            }
-            Stmt::Break { cond } | Stmt::Fail { cond, .. } => f(cond),
-        }
-    }
-}
-
-fn computed(addr: &mut Addr, f: &mut impl FnMut(&mut Reg)) {
-    if let Some((reg, _)) = &mut addr.dynamic {
-        f(reg);
-    }
-}
-
-fn operands(value: &mut Value, f: &mut impl FnMut(&mut Reg)) {
-    match value {
-        Value::Const(_) | Value::Index(..) => {}
-        Value::Load(addr, _) | Value::LoadWords(addr, _) => computed(addr, f),
-        Value::Copy(a) | Value::Un(_, a) | Value::Convert(_, a) => f(a),
-        Value::Splat(a) | Value::Broadcast(a, _) | Value::Reduce(_, a) => f(a),
-        Value::Bin(_, a, b) | Value::Cmp(_, a, b) => [a, b].into_iter().for_each(f),
-        Value::Mla(a, b, c) | Value::Dot(_, a, b, c) | Value::Select(a, b, c) => {
-            [a, b, c].into_iter().for_each(f);
-        }
-    }
 }

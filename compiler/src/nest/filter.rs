@@ -1,0 +1,150 @@
+//! The transforms of minimal filtering, as matrices: of inputs, of weights, of products.
+//!
+//! For `m` outputs of a window of 3 points: `y = A ((G w) * (B x))` with `m + 2` products. The points of
+//! interpolation are 0, 1, -1 and infinity; 2 and -2 as well for `m = 4` (Lavin and Gray,
+//! arXiv:1509.09308).
+
+use super::emit::Emitter;
+use crate::tile::{Bin, Reg, RegType, Value};
+
+/// The matrices for one number of outputs.
+pub struct Filter {
+    /// Inputs to factors: `m + 2` rows.
+    pub inputs: &'static [&'static [f64]],
+    /// Weights to factors: `m + 2` rows.
+    pub weights: &'static [[f64; 3]],
+    /// Products to outputs: `m` rows.
+    pub outputs: &'static [&'static [f64]],
+}
+
+const FOUR: Filter = Filter {
+    inputs: &[
+        &[4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
+        &[0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
+        &[0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
+        &[0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
+        &[0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
+        &[0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
+    ],
+    weights: &[
+        [1.0 / 4.0, 0.0, 0.0],
+        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+        [0.0, 0.0, 1.0],
+    ],
+    outputs: &[
+        &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+        &[0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
+        &[0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
+        &[0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
+    ],
+};
+
+const TWO: Filter = Filter {
+    inputs: &[&[1.0, 0.0, -1.0, 0.0], &[0.0, 1.0, 1.0, 0.0], &[0.0, -1.0, 1.0, 0.0], &[0.0, -1.0, 0.0, 1.0]],
+    weights: &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
+    outputs: &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, 1.0]],
+};
+
+/// The matrices for tiles of 2 or 4 outputs.
+pub fn filter(outputs: usize) -> &'static Filter {
+    if outputs == 2 { &TWO } else { &FOUR }
+}
+
+/// A matrix times a vector of registers, of which those that are `None` are zero.
+pub fn transform(e: &mut Emitter, ty: RegType, matrix: &[&[f64]], x: &[Option<Reg>]) -> Vec<Reg> {
+    (0..matrix.len()).map(|row| row_of(e, ty, matrix, row, x)).collect()
+}
+
+fn row_of(e: &mut Emitter, ty: RegType, matrix: &[&[f64]], row: usize, x: &[Option<Reg>]) -> Reg {
+    let Some(twin) = twin(matrix, row) else {
+        let terms = paired(e, ty, matrix, row, x);
+        return sum(e, ty, terms);
+    };
+    // Two rows that differ in signs alone share their parts: what both have, and what changes sign.
+    let (first, second) = (matrix[row.min(twin)], matrix[row.max(twin)]);
+    let part = |same: bool| -> Vec<(f64, Reg)> {
+        (0..x.len())
+            .filter(|&i| first[i] != 0.0 && (first[i] == second[i]) == same)
+            .filter_map(|i| Some((first[i], x[i]?)))
+            .collect()
+    };
+    let (both, mut changing) = (part(true), part(false));
+    let scale = changing.iter().map(|t| t.0.abs()).fold(f64::INFINITY, f64::min);
+    changing.iter_mut().for_each(|t| t.0 /= scale);
+    let sign = if row < twin { 1.0 } else { -1.0 };
+    match (both.is_empty(), changing.is_empty()) {
+        (_, true) => sum(e, ty, both),
+        (true, false) => {
+            let changing = sum(e, ty, changing);
+            sum(e, ty, vec![(sign * scale, changing)])
+        }
+        (false, false) => {
+            let (both, changing) = (sum(e, ty, both), sum(e, ty, changing));
+            sum(e, ty, vec![(1.0, both), (sign * scale, changing)])
+        }
+    }
+}
+
+/// The neighbouring row that differs in signs alone.
+fn twin(matrix: &[&[f64]], row: usize) -> Option<usize> {
+    let alike = |other: usize| {
+        let pairs = || matrix[row].iter().zip(matrix[other]);
+        pairs().all(|(a, b)| a.abs() == b.abs()) && pairs().any(|(a, b)| *a != 0.0 && a == b)
+    };
+    let pair = if row % 2 == 1 { row + 1 } else { row.checked_sub(1)? };
+    (row > 0 && pair < matrix.len() && alike(pair)).then_some(pair)
+}
+
+/// The terms of a row; two neighbours with one factor are added, or subtracted, first: other rows
+/// have the same sums.
+fn paired(e: &mut Emitter, ty: RegType, matrix: &[&[f64]], row: usize, x: &[Option<Reg>]) -> Vec<(f64, Reg)> {
+    let row = matrix[row];
+    let pair = |i: usize| {
+        let together = |m: &&[f64]| m[i].abs() == m[i + 1].abs();
+        i % 2 == 1 && i + 1 < row.len() && matrix.iter().all(together)
+    };
+    let (mut terms, mut i) = (Vec::new(), 0);
+    while i < row.len() {
+        let factor = row[i];
+        match (factor != 0.0 && pair(i), x[i]) {
+            (true, Some(a)) if x[i + 1].is_some() => {
+                let bin = if row[i + 1] == factor { Bin::Add } else { Bin::Sub };
+                terms.push((factor, e.value(ty, Value::Bin(bin, a, x[i + 1].unwrap_or(a)))));
+                i += 1;
+            }
+            (_, Some(a)) if factor != 0.0 => terms.push((factor, a)),
+            _ => {}
+        }
+        i += 1;
+    }
+    terms
+}
+
+/// A sum of registers with factors.
+fn sum(e: &mut Emitter, ty: RegType, mut terms: Vec<(f64, Reg)>) -> Reg {
+    let unit = terms.iter().position(|t| t.0 == 1.0).unwrap_or(0);
+    let constant = |e: &mut Emitter, f: f64| e.value(ty, Value::Const(u64::from((f as f32).to_bits())));
+    if terms.is_empty() {
+        return constant(e, 0.0);
+    }
+    let (factor, first) = terms.remove(unit);
+    let mut total = match factor {
+        1.0 => first,
+        _ => {
+            let factor = constant(e, factor);
+            e.value(ty, Value::Bin(Bin::Mul, first, factor))
+        }
+    };
+    for (factor, reg) in terms {
+        let value = match factor {
+            1.0 => Value::Bin(Bin::Add, total, reg),
+            -1.0 => Value::Bin(Bin::Sub, total, reg),
+            _ => Value::Mla(total, reg, constant(e, factor)),
+        };
+        total = e.value(ty, value);
+    }
+    total
+}

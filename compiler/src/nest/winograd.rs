@@ -1,0 +1,409 @@
+//! The nest of a convolution by minimal filtering ([`crate::schedule::winograd`]).
+//!
+//! ```text
+//! for each block of rows of tiles:
+//!     for each row of tiles:  strip = B x, down;  data = strip B^T, across
+//!     products = data * weights, a matrix product per point
+//!     for each tile:  outputs = A products A^T, finished and stored
+//! ```
+//! Transforms go down and across in turn, so that few registers are needed. What lies between is in a
+//! parameter of its own, behind the output: the strip (a row of tiles and its rim), the transformed
+//! data, the products, and one tile half transformed.
+
+use super::Nested;
+use super::emit::{Emitter, addr, param};
+use super::expr::{Exprs, Guards, Point, memory_store};
+use super::filter::{Filter, filter, transform};
+use super::reduce::constant_of;
+use crate::base::{Affine, Bound, DType};
+use crate::error::{Error, Result};
+use crate::schedule::winograd::{Block, Conv, Slide, WINDOW, Winograd, product};
+use crate::schedule::{Linear, Schedule, Vector};
+use crate::tile::{Access, Lane, Reg, RegType, Value};
+
+struct Nest<'a> {
+    linear: &'a Linear,
+    conv: Conv,
+    filter: &'static Filter,
+    block: Block,
+    /// Outputs of a tile along one axis, and rows of tiles in a block.
+    outputs: usize,
+    rows: usize,
+    /// Tiles down and across.
+    tiles: [usize; 2],
+    lanes: usize,
+    scratch: Scratch,
+    place: Vec<Affine>,
+    index_error: i32,
+}
+
+/// Where things begin in the parameter for what lies between.
+struct Scratch {
+    param: u32,
+    /// Columns of the strip.
+    columns: usize,
+    data: usize,
+    products: usize,
+    tile: usize,
+    elems: usize,
+}
+
+impl Scratch {
+    fn of(linear: &Linear, conv: &Conv, block: &Block, outputs: usize, lanes: usize) -> Scratch {
+        let columns = conv.tiles(linear, 1, outputs) * outputs + WINDOW - 1;
+        let points = block.inputs * block.inputs;
+        let data = (block.inputs * columns * linear.extent(conv.inner)).next_multiple_of(16);
+        let products = data + points * block.data;
+        let tile = products + points * block.products;
+        let elems = tile + outputs * block.inputs * lanes;
+        Scratch { param: linear.buffers.len() as u32 + 1, columns, data, products, tile, elems }
+    }
+}
+
+/// Builds the kernel. Its last parameter is memory for what lies between.
+pub fn nest(
+    linear: &Linear,
+    schedule: &Schedule,
+    winograd: &Winograd,
+    fused: bool,
+    index_error: i32,
+) -> Result<Nested> {
+    let conv = Conv::of(linear).ok_or_else(|| Error::bug("no convolution for minimal filtering"))?;
+    let lanes = match schedule.vector {
+        Vector::Axis { lanes, .. } => lanes,
+        _ => 1,
+    };
+    let products = product(&conv, linear, winograd.outputs, winograd.rows);
+    let inner = super::nest(&products, &winograd.product, fused, index_error)?;
+    let block = Block::of(&conv, linear, winograd.outputs, winograd.rows);
+    let mut nest = Nest {
+        linear,
+        conv: conv.clone(),
+        filter: filter(winograd.outputs),
+        block,
+        outputs: winograd.outputs,
+        rows: winograd.rows,
+        tiles: [0, 1].map(|s| conv.tiles(linear, s, winograd.outputs)),
+        lanes,
+        scratch: Scratch::of(linear, &conv, &block, winograd.outputs, lanes),
+        place: vec![Affine::constant(0); linear.vars.len()],
+        index_error,
+    };
+    let mut params = super::operands(linear);
+    params[conv.weights as usize].elems = inner.kernel.params[1].elems;
+    params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
+    params.push(param("between", DType::F32, nest.scratch.elems, Access::ReadWrite));
+    let mut e = Emitter::new(&linear.name, params, fused);
+    nest.rim(&mut e);
+    nest.around(&mut e, &conv.around(linear), &inner);
+    let between = nest.scratch.elems;
+    let weights = Weights { conv, outputs: winograd.outputs, products, inner };
+    Ok(Nested { kernel: e.finish(), packings: Vec::new(), between, weights: Some(Box::new(weights)) })
+}
+
+/// How the weights are stored.
+pub struct Weights {
+    conv: Conv,
+    outputs: usize,
+    products: Linear,
+    inner: Nested,
+}
+
+impl Weights {
+    /// The transformed weights, packed as the products read them; `None` for other operands.
+    pub fn packed(&self, linear: &Linear, operand: u32, data: &[u8]) -> Option<Vec<u8>> {
+        if operand != self.conv.weights {
+            return None;
+        }
+        let (conv, matrix) = (&self.conv, filter(self.outputs).weights);
+        let (channels, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
+        let [down, across] = conv.slides.map(|s| s.window);
+        let at = |o: usize, c: usize, k: usize, l: usize| {
+            let place = conv.weight.eval(|v| match v {
+                _ if v == conv.outer => o as i64,
+                _ if v == conv.inner => c as i64,
+                _ if v == down => k as i64,
+                _ if v == across => l as i64,
+                _ => 0,
+            }) as usize;
+            f64::from(f32::from_le_bytes(data[4 * place..4 * place + 4].try_into().unwrap_or_default()))
+        };
+        let n = matrix.len();
+        let mut made = vec![0f32; n * n * channels * outer];
+        for o in 0..outer {
+            for c in 0..channels {
+                let window: [[f64; 3]; 3] = std::array::from_fn(|k| std::array::from_fn(|l| at(o, c, k, l)));
+                let dot = |m: &[f64; 3], x: [f64; 3]| m[0] * x[0] + m[1] * x[1] + m[2] * x[2];
+                for (i, row) in matrix.iter().enumerate() {
+                    let half: [f64; 3] = std::array::from_fn(|l| dot(row, window.map(|k| k[l])));
+                    for (j, column) in matrix.iter().enumerate() {
+                        made[((i * n + j) * channels + c) * outer + o] = dot(column, half) as f32;
+                    }
+                }
+            }
+        }
+        let bytes: Vec<u8> = made.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.inner.packed(&self.products, 1, &bytes).or(Some(bytes))
+    }
+}
+
+impl Nest<'_> {
+    fn ty(&self, lanes: usize) -> RegType {
+        RegType { lane: Lane::F32, lanes: lanes as u8 }
+    }
+
+    /// The vectors along an extent: `body` gets the first element and the lanes.
+    fn vectors(
+        &mut self,
+        e: &mut Emitter,
+        extent: usize,
+        body: &mut dyn FnMut(&mut Self, &mut Emitter, &Affine, usize),
+    ) {
+        let (lanes, rest) = (self.lanes, extent % self.lanes);
+        let full = (extent - rest) as i64;
+        e.repeat("v", 0, full, lanes as i64, |e, at| scoped(e, |e| body(self, e, &at, lanes)));
+        if rest > 0 {
+            scoped(e, |e| body(self, e, &Affine::constant(full), rest));
+        }
+    }
+
+    fn load(&self, e: &mut Emitter, at: Affine, lanes: usize) -> Reg {
+        e.value(self.ty(lanes), Value::Load(addr(self.scratch.param, at), 1))
+    }
+
+    fn keep(&self, e: &mut Emitter, at: Affine, value: Reg) {
+        e.store(addr(self.scratch.param, at), 1, value);
+    }
+
+    fn channels(&self) -> usize {
+        self.linear.extent(self.conv.inner)
+    }
+
+    /// Columns of the strip that hold data: the rest is zero.
+    fn inside(&self) -> (usize, usize) {
+        let across = &self.conv.slides[1];
+        let end = (across.before + across.extent as i64).max(0) as usize;
+        (across.before.max(0) as usize, end.min(self.scratch.columns))
+    }
+
+    /// Zeroes the strip's columns on both sides of the data, which nothing overwrites.
+    fn rim(&mut self, e: &mut Emitter) {
+        let (first, end) = self.inside();
+        let (columns, channels) = (self.scratch.columns, self.channels());
+        for (lo, hi) in [(0, first), (end, columns)] {
+            e.repeat("i", 0, self.block.inputs as i64, 1, |e, i| {
+                let row = i.scaled((columns * channels) as i64).offset((lo * channels) as i64);
+                self.vectors(e, (hi - lo) * channels, &mut |nest, e, at, lanes| {
+                    let zero = e.value(nest.ty(lanes), Value::Const(0));
+                    nest.keep(e, row.plus(at), zero);
+                });
+            });
+        }
+    }
+
+    fn around(&mut self, e: &mut Emitter, vars: &[u32], inner: &Nested) {
+        let Some((&var, rest)) = vars.split_first() else { return self.blocks(e, inner) };
+        let name = self.linear.vars[var as usize].name.clone();
+        e.repeat(&name, 0, self.linear.extent(var) as i64, 1, |e, at| {
+            self.place[var as usize] = at;
+            self.around(e, rest, inner);
+        });
+    }
+
+    fn blocks(&mut self, e: &mut Emitter, inner: &Nested) {
+        let count = (self.tiles[0] / self.rows) as i64;
+        let weights = self.conv.weights;
+        e.repeat("block", 0, count, 1, |e, block| {
+            let first = block.scaled(self.rows as i64);
+            for rows in self.alike() {
+                let lo = Bound(vec![Affine::constant(rows.0 as i64), first.clone()]);
+                let hi = Bound(vec![Affine::constant(rows.1 as i64), first.offset(self.rows as i64)]);
+                let (lo, hi) = (constant_of(lo, i64::max), constant_of(hi, i64::min));
+                each(e, "row", lo, hi, |e, row| {
+                    self.down(e, &row, rows.0);
+                    self.across(e, &row.plus_scaled(&first, -1));
+                });
+            }
+            let (data, products) = (self.scratch.data as i64, self.scratch.products as i64);
+            let between = self.scratch.param;
+            e.splice(&inner.kernel, &[(between, data), (weights, 0), (between, products)]);
+            e.repeat("r", 0, self.rows as i64, 1, |e, r| self.row_out(e, &first.plus(&r), &r));
+        });
+    }
+
+    /// The first row of the data that a row of tiles reads: its index times this, less the padding.
+    fn valid(&self, row: usize) -> (usize, usize) {
+        let down = &self.conv.slides[0];
+        let start = (row * self.outputs) as i64 - down.before;
+        let n = self.block.inputs as i64;
+        ((-start).clamp(0, n) as usize, (down.extent as i64 - start).clamp(0, n) as usize)
+    }
+
+    /// Rows of tiles in order, those together whose rows of data lie alike inside.
+    fn alike(&self) -> Vec<(usize, usize)> {
+        let mut list: Vec<(usize, usize)> = Vec::new();
+        for row in 0..self.tiles[0] {
+            match list.last_mut() {
+                Some(last) if self.valid(last.0) == self.valid(row) => last.1 = row + 1,
+                _ => list.push((row, row + 1)),
+            }
+        }
+        list
+    }
+
+    /// The address of the data at a row and column of the padded data.
+    fn data(&self, row: &Affine, column: &Affine, channel: &Affine) -> Affine {
+        let mut place = self.place.clone();
+        for (Slide { axis, window, .. }, at) in self.conv.slides.iter().zip([row, column]) {
+            (place[*axis as usize], place[*window as usize]) = (at.clone(), Affine::constant(0));
+        }
+        place[self.conv.inner as usize] = channel.clone();
+        self.conv.addr.map_vars(|v| place[v as usize].clone())
+    }
+
+    /// The strip of a row of tiles: each column of data, transformed.
+    fn down(&mut self, e: &mut Emitter, row: &Affine, like: usize) {
+        let (n, channels, columns) = (self.block.inputs, self.channels(), self.scratch.columns);
+        let (lo, hi) = self.valid(like);
+        let (first, end) = self.inside();
+        let top = row.scaled(self.outputs as i64);
+        e.repeat("x", first as i64, end as i64, 1, |e, x| {
+            self.vectors(e, channels, &mut |nest, e, c, lanes| {
+                let ty = nest.ty(lanes);
+                let loaded: Vec<Option<Reg>> = (0..n)
+                    .map(|i| {
+                        let at = nest.data(&top.offset(i as i64), &x, c);
+                        (lo..hi).contains(&i).then(|| e.value(ty, Value::Load(addr(nest.conv.data, at), 1)))
+                    })
+                    .collect();
+                let made = transform(e, ty, nest.filter.inputs, &loaded);
+                for (i, value) in made.into_iter().enumerate() {
+                    let at = x.scaled(channels as i64).plus(c).offset((i * columns * channels) as i64);
+                    nest.keep(e, at, value);
+                }
+            });
+        });
+    }
+
+    /// The transformed data of a row of tiles, the `r`-th of its block.
+    fn across(&mut self, e: &mut Emitter, r: &Affine) {
+        let (n, channels, columns) = (self.block.inputs, self.channels(), self.scratch.columns);
+        let tiles = self.tiles[1];
+        e.repeat("t", 0, tiles as i64, 1, |e, t| {
+            let tile = r.scaled(tiles as i64).plus(&t).scaled(channels as i64);
+            let left = t.scaled((self.outputs * channels) as i64);
+            e.repeat("i", 0, n as i64, 1, |e, i| {
+                let strip = left.plus_scaled(&i, (columns * channels) as i64);
+                let point = i.scaled((n * self.block.data) as i64).offset(self.scratch.data as i64);
+                self.vectors(e, channels, &mut |nest, e, c, lanes| {
+                    let at = |j: usize| strip.plus(c).offset((j * channels) as i64);
+                    let loaded: Vec<Option<Reg>> = (0..n).map(|j| Some(nest.load(e, at(j), lanes))).collect();
+                    let made = transform(e, nest.ty(lanes), nest.filter.inputs, &loaded);
+                    for (j, value) in made.into_iter().enumerate() {
+                        let at = point.plus(&tile).plus(c).offset((j * nest.block.data) as i64);
+                        nest.keep(e, at, value);
+                    }
+                });
+            });
+        });
+    }
+
+    /// The outputs of a row of tiles, the `r`-th of its block.
+    fn row_out(&mut self, e: &mut Emitter, row: &Affine, r: &Affine) {
+        let width = self.linear.extent(self.conv.slides[1].axis);
+        let (full, rest) = (width / self.outputs, width % self.outputs);
+        let (outer, tiles, outputs) = (self.linear.extent(self.conv.outer), self.tiles[1], self.outputs);
+        let mut tile = |e: &mut Emitter, t: Affine, columns: usize| {
+            let at = r.scaled(tiles as i64).plus(&t).scaled(outer as i64);
+            self.vectors(e, outer, &mut |nest, e, o, lanes| {
+                nest.half(e, &at.plus(o), lanes);
+                nest.finish(e, (row, &t, columns), o, lanes);
+            });
+        };
+        e.repeat("t", 0, full as i64, 1, |e, t| tile(e, t, outputs));
+        if rest > 0 {
+            tile(e, Affine::constant(full as i64), rest);
+        }
+    }
+
+    /// A tile of products transformed down: `outputs` rows of `inputs` vectors.
+    fn half(&self, e: &mut Emitter, at: &Affine, lanes: usize) {
+        let (n, apart) = (self.block.inputs, self.block.products as i64);
+        e.repeat("j", 0, n as i64, 1, |e, j| {
+            let first = at.plus_scaled(&j, apart).offset(self.scratch.products as i64);
+            let row = |i: usize| first.offset((i * n) as i64 * apart);
+            let loaded: Vec<Option<Reg>> = (0..n).map(|i| Some(self.load(e, row(i), lanes))).collect();
+            let made = transform(e, self.ty(lanes), self.filter.outputs, &loaded);
+            for (a, value) in made.into_iter().enumerate() {
+                let to = j.offset((a * n) as i64).scaled(self.lanes as i64).offset(self.scratch.tile as i64);
+                self.keep(e, to, value);
+            }
+        });
+    }
+
+    /// The rows of a tile's outputs that exist: transformed across, finished, stored.
+    fn finish(
+        &self,
+        e: &mut Emitter,
+        (row, t, columns): (&Affine, &Affine, usize),
+        o: &Affine,
+        lanes: usize,
+    ) {
+        let (n, m) = (self.block.inputs, self.outputs as i64);
+        let [down, across] = self.conv.slides;
+        let height = self.linear.extent(down.axis);
+        let top = row.scaled(m);
+        let left = top.scaled(-1).offset(height as i64);
+        let hi = match height.is_multiple_of(self.outputs) {
+            true => Bound::constant(m),
+            false => constant_of(Bound(vec![Affine::constant(m), left]), i64::min),
+        };
+        each(e, "a", Bound::constant(0), hi, |e, a| {
+            let at = |j: usize| {
+                a.scaled(n as i64).offset(j as i64).scaled(self.lanes as i64).offset(self.scratch.tile as i64)
+            };
+            let loaded: Vec<Option<Reg>> = (0..n).map(|j| Some(self.load(e, at(j), lanes))).collect();
+            let made = transform(e, self.ty(lanes), &self.filter.outputs[..columns], &loaded);
+            for (b, acc) in made.into_iter().enumerate() {
+                let mut place = self.place.clone();
+                place[down.axis as usize] = top.plus(&a);
+                place[across.axis as usize] = t.scaled(m).offset(b as i64);
+                place[self.conv.outer as usize] = o.clone();
+                self.store(e, &place, acc, lanes);
+            }
+        });
+    }
+
+    fn store(&self, e: &mut Emitter, place: &[Affine], acc: Reg, lanes: usize) {
+        let point = Point {
+            place,
+            vector: Some(self.conv.outer),
+            lanes,
+            acc: Some(acc),
+            guards: Guards::Tested,
+            group: None,
+            chunk: 0,
+        };
+        let packed = |_: u32, _: &Point| None;
+        let exprs = Exprs { linear: self.linear, packed: &packed, index_error: self.index_error };
+        let value = exprs.eval(e, self.linear.finish, &point);
+        let out = self.linear.buffers.len() as u32;
+        let index = self.linear.store.map_vars(|v| place[v as usize].clone());
+        memory_store(e, addr(out, index), self.linear.output.dtype, 1, value);
+    }
+}
+
+/// What `body` emits in a scope of its own: it takes up no value loaded before it.
+fn scoped(e: &mut Emitter, body: impl FnOnce(&mut Emitter)) {
+    e.open();
+    body(e);
+    e.close().into_iter().for_each(|s| e.push(s));
+}
+
+/// A loop; none for constant bounds with one iteration or none.
+fn each(e: &mut Emitter, name: &str, lo: Bound, hi: Bound, body: impl FnMut(&mut Emitter, Affine)) {
+    match (lo.as_constant(), hi.as_constant()) {
+        (Some(lo), Some(hi)) => e.repeat(name, lo, hi, 1, body),
+        _ => e.repeat_bounds(name, lo, hi, 1, body),
+    }
+}

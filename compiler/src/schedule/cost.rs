@@ -1,0 +1,113 @@
+//! The cost model: what a core does per cycle, and what a register tile takes.
+
+use super::linear::Linear;
+use crate::target::{Arch, Target};
+
+/// What the cost model knows of a core: rough throughputs, from the vendors' optimization guides
+/// (Zen 4, Golden Cove, Cortex-A55/A72, Neoverse N1), common to the whole class.
+pub struct Core {
+    /// Multiply-adds of full vectors per cycle.
+    pub fma: f64,
+    /// Vector loads per cycle.
+    pub loads: f64,
+    /// Cycles until a multiply-add's result can be added to.
+    pub latency: f64,
+    /// Multiplies by a lane of a register.
+    pub by_lane: bool,
+    /// Vector stores per cycle.
+    pub stores: f64,
+    /// Vector additions per cycle, beside multiply-adds.
+    pub adds: f64,
+    /// Bytes per cycle that come from the second-level cache, and from beyond it.
+    pub near: f64,
+    pub far: f64,
+}
+
+const X86: Core =
+    Core { fma: 2.0, loads: 2.0, latency: 4.0, by_lane: false, stores: 1.0, adds: 2.0, near: 32.0, far: 8.0 };
+const X86_512: Core =
+    Core { fma: 1.0, loads: 1.5, latency: 4.0, by_lane: false, stores: 0.5, adds: 1.0, near: 32.0, far: 8.0 };
+const NEON: Core =
+    Core { fma: 1.0, loads: 1.0, latency: 4.0, by_lane: true, stores: 1.0, adds: 1.0, near: 16.0, far: 4.0 };
+
+pub fn core(target: &Target) -> &'static Core {
+    match (target.arch, target.vector_bytes) {
+        (Arch::Aarch64, _) => &NEON,
+        (_, 64) => &X86_512,
+        _ => &X86,
+    }
+}
+
+/// How a tile's operands are read.
+pub struct Operands {
+    /// The vectors are the same for all rows.
+    pub shared: bool,
+    /// The rows' factor is one element for all lanes.
+    pub broadcast: bool,
+    /// ... and is loaded four reduction points at a time.
+    pub by_lane: bool,
+    /// Where rows share what they load: the window's step and extent along them.
+    pub window: Option<(usize, usize)>,
+}
+
+/// A register tile.
+pub struct Tile {
+    /// Points of the axis beside the vector axis.
+    pub rows: usize,
+    /// Vectors.
+    pub vectors: usize,
+    /// Cycles, by the model, for all points of the two axes.
+    pub cycles: f64,
+}
+
+/// The register tile that takes the fewest cycles over the whole axes.
+pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, operands: &Operands) -> Tile {
+    let core = core(target);
+    let lanes = target.lanes();
+    let row_extent = rows.map_or(1, |r| linear.extent(r));
+    let vectors = linear.extent(var).div_ceil(lanes);
+    let depth: f64 = linear.reductions().map(|r| linear.extent(r) as f64).product();
+    let cycles = |m: usize, v: usize| -> f64 {
+        let (m_f, v_f) = (m as f64, v as f64);
+        let row_loads = match (operands.broadcast, operands.by_lane) {
+            (true, true) => m_f / 4.0,
+            (true, false) => m_f,
+            _ => match operands.window {
+                Some((step, extent)) => v_f * (m.saturating_sub(1) * step + extent) as f64 / extent as f64,
+                None => m_f * v_f,
+            },
+        };
+        let vector_loads = if operands.shared { v_f } else { v_f * 0.5 };
+        let issue = (m_f * v_f / core.fma).max((row_loads + vector_loads) / core.loads).max(core.latency);
+        depth * issue + 2.0 * m_f * v_f + 12.0
+    };
+    let fits = |m: usize, v: usize| {
+        let held = match (operands.by_lane, operands.window) {
+            (true, _) => m,
+            // What later rows load again stays in registers.
+            (_, Some((step, extent))) => v * (m + extent / step),
+            _ => 1,
+        };
+        m * v + v + held < target.vector_regs
+    };
+    let mut best = (f64::INFINITY, (1, 1));
+    for v in 1..=vectors.min(8) {
+        for m in (1..=row_extent.min(16)).filter(|&m| fits(m, v)) {
+            let tiles = |extent: usize, step: usize| {
+                [(extent / step, step), (usize::from(!extent.is_multiple_of(step)), extent % step)]
+            };
+            let total: f64 = (tiles(row_extent, m).iter())
+                .flat_map(|&(rn, rm)| tiles(vectors, v).map(|(vn, vv)| (rn * vn) as f64 * cycles(rm, vv)))
+                .sum();
+            // Every size of tile is a body of its own: prefer few.
+            let bodies = (1 + usize::from(!row_extent.is_multiple_of(m)))
+                * (1 + usize::from(!vectors.is_multiple_of(v)));
+            let cost = total * (1.0 + 0.01 * bodies as f64);
+            if cost < best.0 {
+                best = (cost, (m, v));
+            }
+        }
+    }
+    let (cycles, (rows, vectors)) = best;
+    Tile { rows, vectors, cycles }
+}

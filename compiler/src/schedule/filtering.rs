@@ -1,0 +1,73 @@
+//! Whether minimal filtering pays, in tiles of how many outputs, how many rows of tiles at a time.
+
+use super::Vector;
+use super::choose::choose;
+use super::cost::{Operands, best_tile, core};
+use super::linear::Linear;
+use super::winograd::{Block, Conv, Winograd, product};
+use crate::target::Target;
+
+/// Tiles of a block at most: they fill the register tile, more would only take memory.
+const TILES: usize = 64;
+/// Filtering is chosen where it takes less than this part of the direct convolution's time: it takes
+/// memory and rounds more.
+const GAIN: f64 = 0.85;
+/// How much slower it may be for an eighth of the second-level cache less in between.
+const MEMORY: f64 = 0.4;
+
+/// The minimal filtering of a convolution that takes `cycles` for all points of the axes `rows` and
+/// `vector`, each time in a register tile; `None` where that is faster.
+pub fn filtered(
+    linear: &Linear,
+    target: &Target,
+    vector: Vector,
+    cycles: f64,
+    rows: Option<u32>,
+) -> Option<Winograd> {
+    let conv = Conv::of(linear)?;
+    let Vector::Axis { var, .. } = vector else { return None };
+    if var != conv.outer {
+        return None;
+    }
+    let repeated = |v: &u32| *v != var && Some(*v) != rows;
+    let times = |list: &[u32]| list.iter().map(|&v| linear.extent(v) as f64).product::<f64>();
+    let direct = cycles * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
+    let batches = times(&conv.around(linear));
+    let candidates = [4, 2].into_iter().flat_map(|outputs| {
+        let [down, across] = [0, 1].map(|s| conv.tiles(linear, s, outputs));
+        let divides = move |r: &usize| down.is_multiple_of(*r) && r * across <= TILES;
+        (1..=down).filter(divides).map(move |r| (outputs, r))
+    });
+    let costs = candidates.map(|(outputs, r)| {
+        let blocks = (conv.tiles(linear, 0, outputs) / r) as f64;
+        (batches * blocks * block_cycles(&conv, linear, target, outputs, r), (outputs, r))
+    });
+    let (cost, (outputs, rows)) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let products = product(&conv, linear, outputs, rows);
+    (cost < GAIN * direct).then(|| Winograd { outputs, rows, product: Box::new(choose(&products, target)) })
+}
+
+/// Cycles of one block, by the model.
+fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, rows: usize) -> f64 {
+    let (core, block) = (core(target), Block::of(conv, linear, outputs, rows));
+    let products = product(conv, linear, outputs, rows);
+    let (inner, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
+    let points = (block.inputs * block.inputs) as f64;
+    let operands =
+        Operands { shared: true, broadcast: true, by_lane: core.by_lane && inner >= 4, window: None };
+    let multiplied = points * best_tile(&products, target, Some(1), 2, &operands).cycles;
+    // Every block reads all weights.
+    let weights = points * (inner * outer * 4) as f64;
+    let read = weights / if weights > target.l2 as f64 * 0.75 { core.far } else { core.near };
+    let (n, m) = (block.inputs as f64, outputs as f64);
+    // A vector of n inputs or products to so many outputs; about two additions for each input.
+    let step =
+        |made: f64| (n / core.loads).max(made / core.stores).max(2.0 * n / (core.fma + core.adds)) + 4.0;
+    let vectors = |extent: usize| extent.div_ceil(target.lanes()) as f64;
+    let tiles = block.tiles as f64;
+    let into = tiles * vectors(inner) * (m + n) * step(n);
+    let back = tiles * vectors(outer) * (n + m) * step(m);
+    // What lies between takes memory, and pushes other things out of the caches.
+    let between = 4.0 * points * (block.data + block.products) as f64;
+    (multiplied.max(read) + into + back) * (1.0 + between * MEMORY / target.l2 as f64)
+}

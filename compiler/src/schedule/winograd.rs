@@ -1,0 +1,220 @@
+//! Convolutions with windows of 3x3 points by fewer multiplications: Winograd's minimal filtering.
+//!
+//! `m x m` outputs come from `(m+2) x (m+2)` inputs. Transformed inputs and transformed weights are
+//! multiplied point by point, which takes `(m+2)^2 / m^2` multiplications an output in place of 9, and
+//! the products, summed over the channels, are transformed back (Lavin and Gray, arXiv:1509.09308).
+//! Between the transforms is a product of matrices per point, the [`product`], with a schedule of
+//! its own. The tiles of some rows are done at a time, so that little memory is needed in between.
+
+use super::Schedule;
+use super::choose::factors;
+use super::linear::{Buffer, Guard, Linear, LinearVar, Node};
+use crate::base::{Affine, DType};
+use crate::scalar::{Fold, Op};
+
+/// Points of a window along one axis.
+pub const WINDOW: usize = 3;
+
+/// How a convolution is done by minimal filtering.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Winograd {
+    /// Outputs of a tile along one axis: 2 or 4.
+    pub outputs: usize,
+    /// Rows of tiles that are done at a time; divides their number.
+    pub rows: usize,
+    /// The schedule of the products of a block.
+    pub product: Box<Schedule>,
+}
+
+/// One of the two axes along which the window moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slide {
+    /// The axis of the output.
+    pub axis: u32,
+    /// The window's reduction axis.
+    pub window: u32,
+    /// Elements between neighbours in the data.
+    pub step: i64,
+    /// Padding before the data.
+    pub before: i64,
+    /// Extent of the data.
+    pub extent: usize,
+}
+
+/// A convolution that minimal filtering can do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv {
+    /// The operand the window moves over.
+    pub data: u32,
+    /// The constant operand.
+    pub weights: u32,
+    /// Address of the weights.
+    pub weight: Affine,
+    /// Address of the data.
+    pub addr: Affine,
+    /// Down and across.
+    pub slides: [Slide; 2],
+    /// The channels out, which lie side by side in the output.
+    pub outer: u32,
+    /// The channels in, which lie side by side in the data.
+    pub inner: u32,
+}
+
+impl Conv {
+    /// The convolution that a definition is; `None` where it is none of this kind.
+    pub fn of(linear: &Linear) -> Option<Conv> {
+        let (Fold::Sum, DType::F32, body) = linear.fold? else { return None };
+        let Node::Op(Op::Mul, args) = &linear.nodes[body as usize] else { return None };
+        let cast = |e: u32| matches!(linear.nodes[e as usize], Node::Cast { .. });
+        let (a, b) = factors(linear)?;
+        let constant =
+            |n: &Node| matches!(n, Node::Load { operand, .. } if linear.buffers[*operand as usize].constant);
+        let (data, weights) = if constant(b) { (a, b) } else { (b, a) };
+        let Node::Load { operand: data, addr, dynamic, guards, fill } = data else { return None };
+        let Node::Load { operand: weights, addr: weight, dynamic: computed, guards: padded, .. } = weights
+        else {
+            return None;
+        };
+        let plain = dynamic.is_empty() && computed.is_empty() && padded.is_empty();
+        let zero = fill.is_none_or(|f| f.bits == 0);
+        let known = linear.buffers[*weights as usize].constant && !linear.buffers[*data as usize].constant;
+        let floats = linear.buffers[*data as usize].dtype == DType::F32 && !args.iter().any(|&e| cast(e));
+        if !(plain && zero && known && floats) {
+            return None;
+        }
+        let [outer] = only(linear.axes().filter(|&v| weight.coefficient(v) != 0))?;
+        let [inner] =
+            only(linear.reductions().filter(|&v| linear.extent(v) != WINDOW || addr.coefficient(v) == 1))?;
+        let windows: [u32; 2] = only(linear.reductions().filter(|&v| v != inner))?;
+        let slides = windows.map(|w| slide(linear, addr, guards, outer, w));
+        let mut slides = [slides[0]?, slides[1]?];
+        slides.sort_by_key(|s| -s.step);
+        let side_by_side = addr.coefficient(inner) == 1 && linear.store.coefficient(outer) == 1;
+        let guarded = guards.iter().all(|g| slides.iter().any(|s| g.form.coefficient(s.axis) != 0));
+        let apart = addr.coefficient(outer) == 0 && slides[0].axis != slides[1].axis;
+        let finish = linear.nodes.iter().enumerate().all(|(e, n)| match n {
+            Node::Load { operand, .. } => *operand != *weights || args.contains(&(e as u32)),
+            _ => true,
+        });
+        (side_by_side && guarded && apart && finish).then(|| Conv {
+            data: *data,
+            weights: *weights,
+            weight: weight.clone(),
+            addr: addr.clone(),
+            slides,
+            outer,
+            inner,
+        })
+    }
+
+    /// Tiles along one of the axes.
+    pub fn tiles(&self, linear: &Linear, slide: usize, outputs: usize) -> usize {
+        linear.extent(self.slides[slide].axis).div_ceil(outputs)
+    }
+
+    /// The axes around the convolution: batches.
+    pub fn around(&self, linear: &Linear) -> Vec<u32> {
+        let own = [self.outer, self.slides[0].axis, self.slides[1].axis];
+        linear.axes().filter(|v| !own.contains(v)).collect()
+    }
+}
+
+/// The items, if there are just so many.
+fn only<const N: usize>(items: impl Iterator<Item = u32>) -> Option<[u32; N]> {
+    items.collect::<Vec<u32>>().try_into().ok()
+}
+
+/// The axis along which a window moves point by point.
+fn slide(linear: &Linear, addr: &Affine, guards: &[Guard], outer: u32, window: u32) -> Option<Slide> {
+    let step = addr.coefficient(window);
+    let along = |v: &u32| *v != outer && addr.coefficient(*v) == step;
+    let mut guard = guards.iter().filter(|g| g.form.coefficient(window) != 0);
+    let own = guard.next();
+    let axis = match own {
+        Some(g) => g.form.terms.iter().map(|t| t.0).find(|&v| v != window)?,
+        None => linear.axes().find(along)?,
+    };
+    let form = Affine::var(axis).plus(&Affine::var(window));
+    let exact = own.is_none_or(|g| g.form.offset(-g.form.base) == form) && guard.next().is_none();
+    let fits = step > 0 && linear.extent(window) == WINDOW && along(&axis) && exact;
+    fits.then(|| Slide {
+        axis,
+        window,
+        step,
+        before: own.map_or(0, |g| -g.form.base),
+        extent: own.map_or(linear.extent(axis) + WINDOW - 1, |g| g.extent),
+    })
+}
+
+/// What a block of tiles needs in between, in elements.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Block {
+    /// Inputs of a tile along one axis.
+    pub inputs: usize,
+    /// Tiles of a block.
+    pub tiles: usize,
+    /// Elements from the transformed inputs of one point to those of the next.
+    pub data: usize,
+    /// ... and of its products.
+    pub products: usize,
+}
+
+/// Elements in a cache line: what matrices are apart, lest all of them meet in one set of a cache.
+const LINE: usize = 16;
+
+impl Block {
+    /// The block of a convolution.
+    pub fn of(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Block {
+        let tiles = rows * conv.tiles(linear, 1, outputs);
+        let apart = |extent: usize| (tiles * extent).next_multiple_of(LINE) + LINE;
+        Block {
+            inputs: outputs + WINDOW - 1,
+            tiles,
+            data: apart(linear.extent(conv.inner)),
+            products: apart(linear.extent(conv.outer)),
+        }
+    }
+}
+
+/// The products of a block: `out[p, t, o] = sum(c) in0[p, t, c] * in1[p, c, o]` for points `p` and
+/// tiles `t`.
+pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Linear {
+    let block = Block::of(conv, linear, outputs, rows);
+    let (points, inner, outer) =
+        (block.inputs * block.inputs, linear.extent(conv.inner), linear.extent(conv.outer));
+    let var = |name: &str, extent: usize, reduce: bool| LinearVar { name: name.into(), extent, reduce };
+    let form = |terms: [(u32, usize); 3]| {
+        let mut form = Affine::constant(0);
+        terms.into_iter().for_each(|(v, by)| form.add_term(v, by as i64));
+        form
+    };
+    let load = |operand: u32, addr: Affine| Node::Load {
+        operand,
+        addr,
+        dynamic: Vec::new(),
+        guards: Vec::new(),
+        fill: None,
+    };
+    let buffer = |elems: usize, constant: bool| Buffer { dtype: DType::F32, elems, constant };
+    Linear {
+        name: format!("{}_products", linear.name),
+        vars: vec![
+            var("p", points, false),
+            var("t", block.tiles, false),
+            var("o", outer, false),
+            var("c", inner, true),
+        ],
+        buffers: vec![buffer(points * block.data, false), buffer(points * inner * outer, true)],
+        output: buffer(points * block.products, false),
+        store: form([(0, block.products), (1, outer), (2, 1)]),
+        nodes: vec![
+            load(0, form([(0, block.data), (1, inner), (3, 1)])),
+            load(1, form([(0, inner * outer), (3, outer), (2, 1)])),
+            Node::Op(Op::Mul, vec![0, 1]),
+            Node::Acc,
+        ],
+        types: vec![DType::F32; 4],
+        fold: Some((Fold::Sum, DType::F32, 2)),
+        finish: 3,
+    }
+}
