@@ -15,6 +15,7 @@ pub mod data;
 pub mod passes;
 pub mod lower;
 pub mod schedule;
+pub mod sizes;
 pub mod group;
 pub mod nest;
 pub mod plan;

@@ -2,6 +2,28 @@
 //!
 //! Indices, addresses and loop bounds are affine, so that they can be composed, and proved in
 //! bounds, without a simplifier. Kept canonical: terms sorted by variable, no zero coefficient.
+//!
+//! Variables from [`SIZE`] on are sizes known only at run time. Such a variable's number carries which
+//! size it is and the largest value, so that the range of a form is known wherever it goes, and
+//! renaming the other variables leaves it alone.
+
+/// The first variable that is a size.
+pub const SIZE: u32 = 1 << 31;
+
+/// The largest bound of a size, and the number of sizes.
+pub const MAX_SIZE: usize = (1 << 24) - 1;
+/// How many sizes there may be.
+pub const MAX_SIZES: usize = 128;
+
+/// The variable of a size that lies in `0..=max`; `None` beyond [`MAX_SIZE`] or [`MAX_SIZES`].
+pub fn size_var(number: usize, max: usize) -> Option<u32> {
+    (number < MAX_SIZES && max <= MAX_SIZE).then_some(SIZE | (number as u32) << 24 | max as u32)
+}
+
+/// Number and bound of the size that a variable is; `None` for other variables.
+pub fn as_size(var: u32) -> Option<(usize, usize)> {
+    (var >= SIZE).then_some(((var >> 24 & 0x7f) as usize, (var & 0xff_ffff) as usize))
+}
 
 /// `base + sum(coefficient * variable)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -76,9 +98,31 @@ impl Affine {
         rest.plus_scaled(by, factor)
     }
 
-    /// Replaces every variable at once.
+    /// Replaces every variable at once, but sizes.
     pub fn map_vars(&self, by: impl Fn(u32) -> Affine) -> Affine {
-        self.terms.iter().fold(Affine::constant(self.base), |sum, &(v, c)| sum.plus_scaled(&by(v), c))
+        self.terms.iter().fold(Affine::constant(self.base), |mut sum, &(v, c)| match v {
+            SIZE.. => {
+                sum.add_term(v, c);
+                sum
+            }
+            _ => sum.plus_scaled(&by(v), c),
+        })
+    }
+
+    /// Replaces the sizes by numbers.
+    pub fn with_sizes(&self, value: impl Fn(usize) -> i64) -> Affine {
+        self.terms.iter().fold(Affine::constant(self.base), |mut sum, &(v, c)| {
+            match as_size(v) {
+                Some((number, _)) => sum.base += c * value(number),
+                None => sum.add_term(v, c),
+            }
+            sum
+        })
+    }
+
+    /// Whether a size occurs.
+    pub fn has_size(&self) -> bool {
+        self.terms.last().is_some_and(|t| t.0 >= SIZE)
     }
 
     /// The value under an assignment of the variables.
@@ -91,10 +135,12 @@ impl Affine {
         self.terms.is_empty()
     }
 
-    /// The smallest and the largest value when each variable `v` lies in `0..extent(v)`.
+    /// The smallest and the largest value when each variable `v` lies in `0..extent(v)`, and sizes
+    /// in their bounds.
     pub fn range(&self, extent: impl Fn(u32) -> usize) -> (i64, i64) {
         self.terms.iter().fold((self.base, self.base), |(lo, hi), &(v, c)| {
-            let most = c * (extent(v) as i64 - 1).max(0);
+            let extent = as_size(v).map_or_else(|| extent(v), |(_, max)| max + 1);
+            let most = c * (extent as i64 - 1).max(0);
             (lo + most.min(0), hi + most.max(0))
         })
     }
@@ -112,7 +158,10 @@ impl Affine {
             if c.abs() != 1 {
                 text.push_str(&format!("{}*", c.abs()));
             }
-            text.push_str(&name(v));
+            match as_size(v) {
+                Some((number, max)) => text.push_str(&format!("?{number}:{max}")),
+                None => text.push_str(&name(v)),
+            }
         }
         if text.is_empty() {
             return self.base.to_string();

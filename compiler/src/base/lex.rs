@@ -2,6 +2,7 @@
 //!
 //! `//` starts a comment. Names are identifiers, or quoted where they hold anything else.
 
+use super::affine::size_var;
 use super::{Affine, Bound};
 use crate::error::{Error, Result};
 
@@ -256,8 +257,7 @@ impl Cursor {
                 _ => Some(1),
             };
             if let Some(factor) = factor {
-                let name = self.name("a variable")?;
-                let number = var(&name).ok_or_else(|| self.error(format!("no variable '{name}'")))?;
+                let number = if self.eat("?") { self.size()? } else { self.variable(var)? };
                 form.add_term(number, sign * factor);
             }
             sign = match () {
@@ -266,6 +266,19 @@ impl Cursor {
                 _ => return Ok(form),
             };
         }
+    }
+
+    fn variable(&mut self, var: &dyn Fn(&str) -> Option<u32>) -> Result<u32> {
+        let name = self.name("a variable")?;
+        var(&name).ok_or_else(|| self.error(format!("no variable '{name}'")))
+    }
+
+    /// Takes a size behind its question mark: number and bound, `0:128`.
+    fn size(&mut self) -> Result<u32> {
+        let number = self.int()?;
+        self.expect(":")?;
+        let max = self.int()?;
+        size_var(number, max).ok_or_else(|| self.error("no such size"))
     }
 
     /// Takes a loop bound: one affine form, or several as `max(a, b)` with the given word.
@@ -291,7 +304,7 @@ mod tests {
     fn affine_forms_round_trip() {
         let names = ["oh", "kh"];
         let var = |n: &str| names.iter().position(|m| *m == n).map(|i| i as u32);
-        for text in ["0", "-7", "oh", "-oh", "2*oh + kh - 1", "-3*oh - kh + 12"] {
+        for text in ["0", "-7", "oh", "-oh", "2*oh + kh - 1", "-3*oh - kh + 12", "oh + ?3:128 - 1"] {
             let mut cursor = Cursor::new(text).expect("tokens");
             let form = cursor.affine(&var).expect("a form");
             assert_eq!(form.display(|v| names[v as usize].to_string()), text);

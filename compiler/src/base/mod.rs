@@ -1,7 +1,7 @@
 //! Element types, constants, affine forms, tokens of text forms: what every stage of the pipeline is made of.
 
 pub mod abi;
-mod affine;
+pub mod affine;
 mod dtype;
 pub mod elements;
 pub mod lex;

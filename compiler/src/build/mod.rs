@@ -13,6 +13,7 @@
 
 mod archive;
 mod budget;
+mod sized;
 mod timing;
 
 pub use archive::archive;
@@ -23,6 +24,7 @@ use crate::emit::Emitted;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
 use crate::import::{Bindings, Model};
+use crate::lower::lower_plain;
 use crate::package::{self, Manifest};
 use crate::plan::Program;
 use crate::target::Target;
@@ -137,6 +139,12 @@ impl Build {
         self
     }
 
+    /// Leaves a free dimension to run time, up to a bound.
+    pub fn dim_up_to(mut self, name: impl Into<String>, bound: usize) -> Self {
+        self.bindings.bounds.insert(name.into(), bound);
+        self
+    }
+
     /// Gives the whole shape of an input.
     pub fn input(mut self, name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
         self.bindings.shapes.insert(name.into(), shape.into());
@@ -213,13 +221,24 @@ impl Build {
         let model = self.import()?;
         clock.end("read");
         let place = self.model.display().to_string();
-        self.build_model(&model, target, &name, observer, clock).map_err(|e| match e.kind {
+        self.build_timed(&model, target, &name, observer, clock).map_err(|e| match e.kind {
             Kind::Options | Kind::Target if !e.place.is_empty() => e,
             _ => e.at(place),
         })
     }
 
-    fn build_model(
+    /// Compiles a decoded model.
+    pub fn build_model(
+        &self,
+        model: &Model,
+        target: Target,
+        name: &str,
+        observer: &dyn Observer,
+    ) -> Result<Built> {
+        self.build_timed(model, target, name, observer, Clock::start())
+    }
+
+    fn build_timed(
         &self,
         model: &Model,
         target: Target,
@@ -227,10 +246,34 @@ impl Build {
         observer: &dyn Observer,
         clock: Clock,
     ) -> Result<Built> {
-        let (types, notes) = self.bindings.resolve(&model.body)?;
-        let (graph, more) = typed_graph(model, &types, &target, observer, &clock)?;
-        let built = self.build_timed(&graph, target, name, observer, clock)?;
-        Ok(Built { notes: notes.into_iter().chain(more).collect(), ..built })
+        let (program, notes) = self.plan_model(model, &target, name, observer, &clock)?;
+        Ok(Built { notes, ..self.build_program(program, target, observer, clock)? })
+    }
+
+    /// Everything before code generation: the program of a decoded model, and notes.
+    fn plan_model(
+        &self,
+        model: &Model,
+        target: &Target,
+        name: &str,
+        observer: &dyn Observer,
+        clock: &Clock,
+    ) -> Result<(Program, Vec<String>)> {
+        let (types, mut notes) = self.bindings.resolve(&model.body)?;
+        let mut sized = !self.bindings.bounds.is_empty();
+        if !sized {
+            let (graph, more) = typed_graph(model, &types, 0, target, observer, clock)?;
+            sized = !lower_plain(&graph)?.sizes.is_empty();
+            if !sized {
+                observer.progress("planning", 0, 1);
+                notes.extend(more);
+                let program = plan::program_shown(&graph, name, target, &show(observer, clock))?;
+                return Ok((program, notes));
+            }
+        }
+        let (lowered, notes) = sized::lowered(model, &self.bindings, target, observer, clock)?;
+        observer.progress("planning", 0, 1);
+        Ok((plan::plan(lowered, name, target, &show(observer, clock))?, notes))
     }
 
     /// Compiles a graph as it is: no pass runs.
@@ -241,24 +284,19 @@ impl Build {
         name: &str,
         observer: &dyn Observer,
     ) -> Result<Built> {
-        self.build_timed(graph, target, name, observer, Clock::start())
+        let clock = Clock::start();
+        observer.progress("planning", 0, 1);
+        let program = plan::program_shown(graph, name, &target, &show(observer, &clock))?;
+        self.build_program(program, target, observer, clock)
     }
 
-    fn build_timed(
+    fn build_program(
         &self,
-        graph: &Graph,
+        program: Program,
         target: Target,
-        name: &str,
         observer: &dyn Observer,
         clock: Clock,
     ) -> Result<Built> {
-        observer.progress("planning", 0, 1);
-        let program = plan::program_shown(graph, name, &target, &|stage, text| {
-            clock.end(if stage == "schedule" { "nest" } else { stage });
-            if observer.wants(stage) {
-                observer.dump(stage, &text());
-            }
-        })?;
         let (total, done) = (program.kernels.len(), AtomicUsize::new(0));
         let compiled = codegen::compile(&program, &target, &|| {
             observer.progress("compiling", done.fetch_add(1, Ordering::Relaxed) + 1, total);
@@ -296,16 +334,27 @@ impl Build {
     }
 }
 
+/// Shows the stages of planning, and measures them.
+fn show<'a>(observer: &'a dyn Observer, clock: &'a Clock) -> impl Fn(&str, &dyn Fn() -> String) + 'a {
+    move |stage, text| {
+        clock.end(if stage == "schedule" { "nest" } else { stage });
+        if observer.wants(stage) {
+            observer.dump(stage, &text());
+        }
+    }
+}
+
 /// Types the model and runs the passes.
 fn typed_graph(
     model: &Model,
     types: &[TensorType],
+    sample: u32,
     target: &Target,
     observer: &dyn Observer,
     clock: &Clock,
 ) -> Result<(Graph, Vec<String>)> {
     observer.progress("typing", 0, 1);
-    let (mut graph, mut notes) = passes::infer(model, types).into_result()?;
+    let (mut graph, mut notes) = passes::infer_sample(model, types, sample).into_result()?;
     clock.end("types");
     let dump = |stage: &str, graph: &Graph| {
         if observer.wants(stage) {

@@ -1,5 +1,6 @@
 //! Options that several commands share.
 
+use crate::base::affine::MAX_SIZE;
 use crate::build::Build;
 use crate::error::{Error, Result};
 use crate::import::Bindings;
@@ -11,8 +12,9 @@ use std::path::PathBuf;
 pub(super) struct ModelArgs {
     /// The ONNX file.
     pub model: PathBuf,
-    /// Bind a free dimension by its name, as in batch=1.
-    #[arg(long = "dim", value_name = "NAME=N")]
+    /// Bind a free dimension by its name, as in batch=1, or leave it to run time up to a bound, as in
+    /// 'seq<=128'.
+    #[arg(long = "dim", value_name = "NAME=N|NAME<=N")]
     dims: Vec<String>,
     /// Give the whole shape of an input, as in data=1x3x224x224.
     #[arg(long = "input", value_name = "NAME=AxBxC")]
@@ -48,6 +50,13 @@ fn size(option: &str, text: &str) -> Result<usize> {
     text.trim().parse().map_err(|_| Error::options(format!("'{text}' is not a size")).at(option))
 }
 
+fn bound_of(text: &str) -> Result<usize> {
+    match size("--dim", text)? {
+        bound @ 1..=MAX_SIZE => Ok(bound),
+        _ => Err(Error::options(format!("'{}' is no bound: 1 to {MAX_SIZE}", text.trim())).at("--dim")),
+    }
+}
+
 /// A number of bytes: `20000`, `64K`, `1.5M`, `2KiB`; K and M are 1024 and its square.
 pub(super) fn bytes(text: &str) -> std::result::Result<usize, String> {
     let lower = text.trim().to_lowercase();
@@ -71,6 +80,10 @@ impl ModelArgs {
     pub(super) fn bindings(&self) -> Result<Bindings> {
         let mut bindings = Bindings::default();
         for text in &self.dims {
+            if let Some((name, bound)) = text.split_once("<=") {
+                bindings.bounds.insert(name.trim().to_string(), bound_of(bound)?);
+                continue;
+            }
             let (name, value) = split("--dim", text)?;
             bindings.dims.insert(name.to_string(), size("--dim", value)?);
         }

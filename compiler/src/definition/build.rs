@@ -20,9 +20,15 @@ impl DefBuilder {
     /// A builder with one axis per extent, named `i0`, `i1`, ...
     pub fn new(extents: &[usize]) -> Self {
         let vars: Vec<Var> =
-            extents.iter().enumerate().map(|(i, &extent)| Var { name: format!("i{i}"), extent }).collect();
+            extents.iter().enumerate().map(|(i, &extent)| Var::new(format!("i{i}"), extent)).collect();
+        let axes = vars.len();
+        DefBuilder::with_vars(vars, axes)
+    }
+
+    /// A builder with these variables, of which the first `axes` are axes.
+    pub fn with_vars(vars: Vec<Var>, axes: usize) -> Self {
         DefBuilder {
-            axes: vars.len(),
+            axes,
             vars,
             operands: Vec::new(),
             exprs: Vec::new(),
@@ -44,7 +50,7 @@ impl DefBuilder {
 
     /// Adds a reduction axis.
     pub fn reduce(&mut self, name: &str, extent: usize) -> Affine {
-        self.vars.push(Var { name: name.to_string(), extent });
+        self.vars.push(Var::new(name, extent));
         self.var(self.vars.len() - 1)
     }
 

@@ -1,8 +1,9 @@
 //! What operators are lowered to: a list of stages over values, some of them loops.
 
 use super::{Definition, Operand, ValueId};
-use crate::base::{Tensor, TensorType};
+use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::tile::{Access, Kernel};
+use std::collections::BTreeMap;
 
 /// A value of a lowering: those of the graph first, under the same ids, then temporaries.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +62,8 @@ pub enum Stage {
 pub struct Repeat {
     /// How often the body runs.
     pub count: usize,
+    /// Affine in sizes known only at run time: how often it runs in place of `count`, the bound.
+    pub size: Option<Affine>,
     /// Views that move with the iteration.
     pub slices: Vec<Slice>,
     /// Values that go from one iteration to the next.
@@ -116,6 +119,21 @@ impl Repeat {
     }
 }
 
+/// A size known only at run time: number `n` of [`Lowering::sizes`] is the variable
+/// [`crate::base::affine::size_var`]`(n, max)` of every affine form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Size {
+    /// The ONNX name of a free dimension, which the caller gives; `None` where the model computes it.
+    pub name: Option<String>,
+    /// The value that holds it: one `i64` in `0..=max`.
+    pub value: ValueId,
+    /// The largest size.
+    pub max: usize,
+    /// The size for which the stages are written, where they are those of one size (see
+    /// `crate::sizes`); otherwise the bound.
+    pub sample: usize,
+}
+
 /// Values and stages, in execution order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lowering {
@@ -123,6 +141,11 @@ pub struct Lowering {
     pub values: Vec<LoweredValue>,
     /// All stages.
     pub stages: Vec<Stage>,
+    /// The sizes known only at run time.
+    pub sizes: Vec<Size>,
+    /// For values with such sizes, each dimension as a form in them; the type states the bounds, and
+    /// elements lie where they would at the bounds.
+    pub dims: BTreeMap<ValueId, Vec<Affine>>,
 }
 
 impl Lowering {
@@ -137,6 +160,13 @@ impl Lowering {
         let id = self.temporary(name, tensor.ty.clone());
         self.values[id as usize].constant = Some(tensor);
         id
+    }
+
+    /// Adds a size that the model computes, at most `max`; gives the value to write it to.
+    pub fn size(&mut self, name: impl Into<String>, max: usize, sample: usize) -> ValueId {
+        let value = self.temporary(name, TensorType::new(DType::I64, []));
+        self.sizes.push(Size { name: None, value, max, sample });
+        value
     }
 
     /// Adds a definition.

@@ -6,7 +6,7 @@
 //!     for each point of the reduction axes:  acc = fold.op(acc, body)      (only where there is a fold)
 //!     output[store(axes)] = finish(acc, loads...)
 //! ```
-//! Extents are constants and indices are affine in the variables, or computed (`Index::Dynamic`:
+//! Extents are constants, or affine in sizes known only at run time up to a bound, and indices are affine in the variables, or computed (`Index::Dynamic`:
 //! Gather, Resize tables). A load with a `fill` outside the tensor gives the fill: padding is part
 //! of the definition, and the schedule decides how to avoid the comparison. Several definitions
 //! may write disjoint parts of one value (Concat, ConvTranspose by phases).
@@ -25,7 +25,7 @@ mod verify;
 
 pub use build::DefBuilder;
 pub use interpret::{Env, interpret};
-pub use lowering::{Carry, LoweredValue, Lowering, Repeat, Routine, Slice, Stage};
+pub use lowering::{Carry, LoweredValue, Lowering, Repeat, Routine, Size, Slice, Stage};
 pub use parse::{parse, parse_definition};
 pub use verify::{explain, explain_lowering, verify, verify_definition};
 
@@ -45,6 +45,16 @@ pub struct Var {
     pub name: String,
     /// The variable runs over `0..extent`.
     pub extent: usize,
+    /// Affine in sizes known only at run time: the variable runs over `0..size` in place of `extent`,
+    /// which is the bound.
+    pub size: Option<Affine>,
+}
+
+impl Var {
+    /// A variable whose extent is known.
+    pub fn new(name: impl Into<String>, extent: usize) -> Var {
+        Var { name: name.into(), extent, size: None }
+    }
 }
 
 /// A tensor that a definition reads or writes.
@@ -139,6 +149,41 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// Whether sizes known only at run time occur.
+    pub fn has_sizes(&self) -> bool {
+        let index = |i: &Index| matches!(i, Index::Affine(form) if form.has_size());
+        self.vars.iter().any(|v| v.size.is_some())
+            || self.store.iter().any(Affine::has_size)
+            || self.exprs.iter().any(|e| match e {
+                Expr::Index(form) => form.has_size(),
+                Expr::Load { index: list, .. } => list.iter().any(index),
+                _ => false,
+            })
+    }
+
+    /// The definition with numbers in place of the sizes.
+    pub fn with_sizes(&self, value: impl Fn(usize) -> i64 + Copy) -> Definition {
+        let mut fixed = self.clone();
+        for var in &mut fixed.vars {
+            if let Some(size) = var.size.take() {
+                var.extent = size.with_sizes(value).base.clamp(0, var.extent as i64) as usize;
+            }
+        }
+        fixed.store.iter_mut().for_each(|f| *f = f.with_sizes(value));
+        for expr in &mut fixed.exprs {
+            match expr {
+                Expr::Index(form) => *form = form.with_sizes(value),
+                Expr::Load { index, .. } => index.iter_mut().for_each(|i| {
+                    if let Index::Affine(form) = i {
+                        *form = form.with_sizes(value);
+                    }
+                }),
+                _ => {}
+            }
+        }
+        fixed
+    }
+
     /// The element type of each expression.
     pub fn expr_types(&self) -> Vec<DType> {
         let mut types: Vec<DType> = Vec::with_capacity(self.exprs.len());

@@ -3,7 +3,7 @@
 use super::types::type_of;
 use super::{
     Carry, Definition, Expr, ExprId, Index, LoweredValue, Lowering, Operand, Reduction, Repeat, Routine,
-    Slice, Stage, ValueId, Var,
+    Size, Slice, Stage, ValueId, Var,
 };
 use crate::base::lex::Cursor;
 use crate::base::{Affine, DType, TensorType, elements};
@@ -37,9 +37,34 @@ pub fn parse(text: &str) -> Result<Lowering> {
         let constant = if cursor.eat("=") { Some(elements::read(&mut cursor, &ty)?) } else { None };
         lowering.values.push(LoweredValue { name, ty, constant });
     }
+    while cursor.eat("size") {
+        lowering.sizes.push(declared_size(&mut cursor)?);
+    }
+    while cursor.eat("dims") {
+        let value = value(&mut cursor)?;
+        cursor.expect("[")?;
+        let mut dims = vec![cursor.affine(&|_| None)?];
+        while cursor.eat(",") {
+            dims.push(cursor.affine(&|_| None)?);
+        }
+        cursor.expect("]")?;
+        lowering.dims.insert(value, dims);
+    }
     lowering.stages = stages(&mut cursor)?;
     cursor.end()?;
     Ok(lowering)
+}
+
+/// `?0 seq = v3 <= 128`, behind the first word.
+fn declared_size(cursor: &mut Cursor) -> Result<Size> {
+    cursor.expect("?")?;
+    cursor.int::<usize>()?;
+    let name = if cursor.is("=") { None } else { Some(cursor.name("a name")?) };
+    cursor.expect("=")?;
+    let value = value(cursor)?;
+    cursor.expect("<=")?;
+    let max = cursor.int()?;
+    Ok(Size { name, value, max, sample: max })
 }
 
 fn number_of(name: &str) -> Option<ValueId> {
@@ -113,8 +138,8 @@ fn stage(cursor: &mut Cursor) -> Result<Stage> {
         return Ok(Stage::Reshape { from: value(cursor)?, to });
     }
     cursor.expect("repeat")?;
-    let mut repeat =
-        Repeat { count: cursor.int()?, slices: Vec::new(), carries: Vec::new(), body: Vec::new() };
+    let (count, size) = (cursor.int()?, size(cursor)?);
+    let mut repeat = Repeat { count, size, slices: Vec::new(), carries: Vec::new(), body: Vec::new() };
     cursor.expect("{")?;
     while cursor.eat("slice") {
         let written = cursor.eat("write");
@@ -170,12 +195,18 @@ fn definition(cursor: &mut Cursor) -> Result<Definition> {
     Ok(body.d)
 }
 
+/// A size known only at run time, `size ?0:128 + 5`, where one stands.
+fn size(cursor: &mut Cursor) -> Result<Option<Affine>> {
+    Ok(if cursor.eat("size") { Some(cursor.affine(&|_| None)?) } else { None })
+}
+
 /// Reads `n < 1, oc < 64`; returns how many variables are known then.
 fn variables(cursor: &mut Cursor, vars: &mut Vec<Var>) -> Result<usize> {
     loop {
         let name = cursor.name("a variable")?;
         cursor.expect("<")?;
-        vars.push(Var { name, extent: cursor.int()? });
+        let extent = cursor.int()?;
+        vars.push(Var { name, extent, size: size(cursor)? });
         if !cursor.eat(",") {
             return Ok(vars.len());
         }

@@ -78,7 +78,10 @@ impl Printer {
         self.subject(Subject::Head);
         self.line(format!("define {} {{", write_name(&d.name)));
         self.depth += 1;
-        let var = |v: &Var| format!("{} < {}", write_name(&v.name), v.extent);
+        let var = |v: &Var| {
+            let size = v.size.as_ref().map_or(String::new(), |s| format!(" size {}", affine(d, s)));
+            format!("{} < {}{size}", write_name(&v.name), v.extent)
+        };
         let (axes, over) = d.vars.split_at(d.axes.min(d.vars.len()));
         for (word, vars) in [("axes", axes), ("over", over)] {
             if !vars.is_empty() {
@@ -123,6 +126,14 @@ impl Printer {
             let elements = constant.map_or(String::new(), |t| format!(" = {}", elements::print(t, full)));
             self.line(format!("v{i} {}: {}{elements}", write_name(&value.name), value.ty));
         }
+        for (number, size) in lowering.sizes.iter().enumerate() {
+            let name = size.name.as_deref().map_or(String::new(), |n| format!(" {}", write_name(n)));
+            self.line(format!("size ?{number}{name} = v{} <= {}", size.value, size.max));
+        }
+        for (value, dims) in &lowering.dims {
+            let dims = list(dims, |form| form.display(|v| format!("?{v}")));
+            self.line(format!("dims v{value}[{dims}]"));
+        }
         lowering.stages.iter().for_each(|s| self.stage(s));
         self.depth -= 1;
         self.line("}".to_string());
@@ -153,7 +164,8 @@ impl Printer {
     fn repeat(&mut self, repeat: &Repeat) {
         self.subject(Subject::Head);
         self.stages += 1;
-        self.line(format!("repeat {} {{", repeat.count));
+        let size = repeat.size.as_ref().map(|s| format!(" size {}", s.display(|v| format!("?{v}"))));
+        self.line(format!("repeat {}{} {{", repeat.count, size.unwrap_or_default()));
         self.depth += 1;
         for Slice { whole, part, reversed, written } in &repeat.slices {
             let word = if *written { "write" } else { "read" };

@@ -2,7 +2,7 @@
 //! calls it.
 //!
 //! A definition:
-//! 1. Names of variables are unique; arguments have smaller numbers; everything named exists; no
+//! 1. Names of variables are unique; their sizes are forms in sizes alone, at most their extents; arguments have smaller numbers; everything named exists; no
 //!    two expressions are alike, no value is read as two operands.
 //! 2. Types: operations fit their row, bitcasts keep the size, a computed index is `i64`, a fill has
 //!    the type of its operand, the fold that of its body, the stored value that of the output.
@@ -26,6 +26,7 @@
 use super::text::{Printer, Subject};
 use super::types::{arguments, types};
 use super::{Definition, Expr, ExprId, Index, Lowering};
+use crate::base::affine::SIZE;
 use crate::base::{Affine, DType, row_major_strides};
 use crate::error::{Error, Result};
 
@@ -143,6 +144,11 @@ impl Checker<'_> {
             self.fault(Subject::Head, format!("{} axes of {} variables", d.axes, d.vars.len()));
         }
         for (i, var) in d.vars.iter().enumerate() {
+            let in_sizes =
+                |s: &Affine| s.terms.iter().all(|t| t.0 >= SIZE) && s.range(|_| 1).1 <= var.extent as i64;
+            if !var.size.as_ref().is_none_or(in_sizes) {
+                self.fault(Subject::Head, format!("the size of '{}' is not below its bound", var.name));
+            }
             if d.vars[..i].iter().any(|v| v.name == var.name) {
                 self.fault(Subject::Head, format!("two variables are named '{}'", var.name));
             }
@@ -156,7 +162,7 @@ impl Checker<'_> {
 
     /// The largest index of a form, and the smallest, in variables that exist.
     fn range(&self, form: &Affine) -> std::result::Result<(i64, i64), String> {
-        require(form.terms.iter().all(|t| (t.0 as usize) < self.d.vars.len()), || {
+        require(form.terms.iter().all(|t| t.0 >= SIZE || (t.0 as usize) < self.d.vars.len()), || {
             "a variable does not exist".to_string()
         })?;
         Ok(form.range(|v| self.d.vars[v as usize].extent))
@@ -248,7 +254,7 @@ impl Checker<'_> {
         let (d, ty) = (self.d, &self.d.output.ty);
         let dtype = self.typed(d.finish)?;
         require(dtype == ty.dtype, || format!("%{} is {dtype}, not {}", d.finish, ty.dtype))?;
-        let on_axes = |form: &Affine| form.terms.iter().all(|t| (t.0 as usize) < d.axes);
+        let on_axes = |form: &Affine| form.terms.iter().all(|t| t.0 >= SIZE || (t.0 as usize) < d.axes);
         for e in self.uses(d.finish) {
             let forms: Vec<&Affine> = match &d.exprs[e] {
                 Expr::Index(form) => vec![form],

@@ -77,6 +77,9 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     /// Dimensions known only at run time.
     pub symbols: Vec<Symbol>,
+    /// Which sizes tensors have whose sizes depend on data: 0 for their bounds, any other number for
+    /// smaller ones, the same in the same node (see `crate::sizes`).
+    pub sample: u32,
     /// For a body: `(value of the outer graph, value here)`.
     pub captures: Vec<(ValueId, ValueId)>,
 }

@@ -17,15 +17,17 @@ pub fn fuse(producer: &Definition, reader: &Definition) -> Option<Definition> {
     let axes = store_axes(producer)?;
     let at = read_index(producer, reader)?;
     // Each axis of the reader is the axis of the producer that runs over the same dimension.
-    let mut place: Vec<Option<Affine>> =
-        reader.vars.iter().map(|v| (v.extent == 1).then(|| Affine::constant(0))).collect();
+    let mut place: Vec<Option<Affine>> = (reader.vars.iter())
+        .map(|v| (v.extent == 1 && v.size.is_none()).then(|| Affine::constant(0)))
+        .collect();
     for (axis, dim) in axes.iter().enumerate() {
         let Some(dim) = dim else { continue };
-        if producer.vars[axis].extent == 1 {
+        if producer.vars[axis].extent == 1 && producer.vars[axis].size.is_none() {
             continue;
         }
         let var = plain_var(&at[*dim])? as usize;
-        if reader.vars[var].extent != producer.vars[axis].extent || place[var].is_some() {
+        let (reads, makes) = (&reader.vars[var], &producer.vars[axis]);
+        if (reads.extent, &reads.size) != (makes.extent, &makes.size) || place[var].is_some() {
             return None;
         }
         place[var] = Some(Affine::var(axis as u32));

@@ -7,8 +7,9 @@
 use super::rewrite::{
     Var, copied_load, keep, plain_var, rebuild, replace_loads, same_vars, split_vars, with_vars,
 };
+use crate::base::affine::SIZE;
 use crate::base::{Affine, TensorType};
-use crate::definition::{Definition, Index, ValueId};
+use crate::definition::{Definition, Expr, Index, ValueId};
 
 /// A value's place in the output of the copy that reads it.
 pub struct Forward {
@@ -22,6 +23,8 @@ pub struct Forward {
     /// Per dimension of `to`: a form in the copy's axes.
     store: Vec<Affine>,
     axes: usize,
+    /// Of each axis, its size where that is known only at run time.
+    sizes: Vec<Option<Affine>>,
 }
 
 impl Forward {
@@ -34,6 +37,9 @@ impl Forward {
         let mut dims = Vec::new();
         for (i, &extent) in index.iter().zip(&source.ty.shape) {
             let Index::Affine(form) = i else { return None };
+            if form.has_size() {
+                return None;
+            }
             let mut parts: Vec<(u32, i64, usize)> =
                 form.terms.iter().map(|&(v, f)| (v, f, copy.vars[v as usize].extent)).collect();
             parts.sort_by_key(|p| -p.1);
@@ -46,9 +52,14 @@ impl Forward {
                     return None;
                 }
             }
+            let sized = |p: &(u32, i64, usize)| copy.vars[p.0 as usize].size.is_some();
+            if parts.len() > 1 && parts.iter().any(sized) {
+                return None;
+            }
             dims.push(parts);
         }
-        let unused_extent = used.iter().zip(&copy.vars).any(|(u, v)| !u && v.extent != 1);
+        let unused_extent =
+            used.iter().zip(&copy.vars).any(|(u, v)| !u && (v.extent != 1 || v.size.is_some()));
         (!unused_extent).then(|| Forward {
             from: source.value,
             to: copy.output.value,
@@ -56,6 +67,7 @@ impl Forward {
             dims,
             store: copy.store.clone(),
             axes: copy.axes,
+            sizes: copy.vars.iter().map(|v| v.size.clone()).collect(),
         })
     }
 
@@ -63,6 +75,9 @@ impl Forward {
     pub fn producer(&self, def: &Definition) -> Option<Definition> {
         // Where a dimension is split, the producer's variable that runs over it is split too.
         let mut parts = vec![None; def.vars.len()];
+        if !self.dims.iter().zip(&def.store).all(|(dim, form)| self.same_size(def, dim, form)) {
+            return None;
+        }
         for (dim, form) in self.dims.iter().zip(&def.store) {
             if dim.len() > 1 {
                 let var = plain_var(form)?;
@@ -85,7 +100,7 @@ impl Forward {
             }
         }
         let store = self.store.iter().map(|f| f.map_vars(|a| axis[a as usize].clone())).collect();
-        let renamed = with_vars(def, &split.axes, &split.reduce, &split.map)?;
+        let renamed = with_vars(def, &split)?;
         let (b, vars): (_, Vec<Var>) = same_vars(&renamed);
         let mut moved = rebuild(&renamed, b, &vars, &mut keep, store)?;
         moved.output.value = self.to;
@@ -93,9 +108,22 @@ impl Forward {
         Some(moved)
     }
 
+    /// Whether a producer's index runs as far as the copy's axis where a size says how far.
+    fn same_size(&self, def: &Definition, dim: &[(u32, i64, usize)], form: &Affine) -> bool {
+        let axis = dim.first().and_then(|p| self.sizes[p.0 as usize].as_ref());
+        match plain_var(form) {
+            Some(var) => def.vars[var as usize].size.as_ref() == axis,
+            None => {
+                axis.is_none() && def.vars[..def.axes].iter().all(|v| v.size.is_none()) && !form.has_size()
+            }
+        }
+    }
+
     /// A reader of the value, loading from the copy's output.
     pub fn reader(&self, def: &Definition) -> Option<Definition> {
-        if self.dims.iter().any(|d| d.len() > 1) {
+        let pads = |e: &Expr| matches!(e, Expr::Load { fill: Some(_), .. });
+        let sized = def.has_sizes() || self.sizes.iter().any(Option::is_some);
+        if self.dims.iter().any(|d| d.len() > 1) || sized && def.exprs.iter().any(pads) {
             return None;
         }
         let mut possible = true;
@@ -128,6 +156,10 @@ impl Forward {
             }
             let mut sum = Affine::constant(form.base);
             for &(a, f) in &form.terms {
+                if a >= SIZE {
+                    sum.add_term(a, f);
+                    continue;
+                }
                 match &axis[a as usize] {
                     Index::Affine(at)
                         if !padded || at.is_constant() || at.terms.len() == 1 && at.base == 0 =>

@@ -8,6 +8,7 @@
 use super::rewrite::{
     Copy, Var, copied_load, plain_var, rebuild, replace_loads, same_vars, split_vars, store_axes, with_vars,
 };
+use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, ValueId};
 use crate::scalar::{Op, Scalar};
@@ -25,6 +26,10 @@ pub fn inline(reader: &Definition, producer: &Definition, only_reader: bool) -> 
     let value = producer.output.value;
     let cheap = widens(producer) && reads_at_most(WIDENED, reader, value);
     if !(moves || cheap || only_reader && reads_at_most(1, reader, value)) {
+        return None;
+    }
+    let pads = |d: &Definition| d.exprs.iter().any(|e| matches!(e, Expr::Load { fill: Some(_), .. }));
+    if producer.has_sizes() && pads(producer) || reader.has_sizes() && pads(reader) {
         return None;
     }
     if rounds(producer) || !padding_fits(reader, producer) {
@@ -110,6 +115,9 @@ fn at(
     if fill.is_some() || dynamic {
         // The check against the producer's extents must mean the same against its source's.
         let (operand, source, inner) = copied_load(producer)?;
+        if fill.is_some() && producer.has_sizes() {
+            return None;
+        }
         if !keeps_outside(producer, axes, source, operand, dynamic) || (inner.is_some() && inner != fill) {
             return None;
         }
@@ -138,7 +146,7 @@ fn keeps_outside(
     let covers = source.iter().zip(shape).all(|(index, &extent)| {
         let Index::Affine(form) = index else { return false };
         match form.terms.as_slice() {
-            [(v, 1)] => {
+            [(v, 1)] if *v < SIZE => {
                 seen[*v as usize] = true;
                 let wide = producer.vars[*v as usize].extent as i64;
                 let exact = form.base == 0 && extent as i64 == wide;
@@ -202,7 +210,7 @@ pub fn inline_merging(reader: &Definition, producer: &Definition) -> Option<Defi
     let mut parts: Vec<Option<Vec<(u32, i64, usize)>>> = vec![None; reader.vars.len()];
     let mut axis_place: Vec<Option<(usize, Option<u32>)>> = vec![None; producer.axes];
     for (d, (form, at)) in producer.store.iter().zip(&index).enumerate() {
-        if form.base != 0 {
+        if form.base != 0 || form.has_size() {
             return None;
         }
         match form.terms.as_slice() {
@@ -210,6 +218,10 @@ pub fn inline_merging(reader: &Definition, producer: &Definition) -> Option<Defi
             [(axis, 1)] => axis_place[*axis as usize] = Some((d, None)),
             terms => {
                 let var = plain_var(at)?;
+                let sized = |v: u32, def: &Definition| def.vars[v as usize].size.is_some();
+                if sized(var, reader) || terms.iter().any(|t| sized(t.0, producer)) {
+                    return None;
+                }
                 let covered: usize = terms.iter().map(|t| producer.vars[t.0 as usize].extent).product();
                 if covered != producer.output.ty.shape[d]
                     || covered != reader.vars[var as usize].extent
@@ -234,7 +246,7 @@ pub fn inline_merging(reader: &Definition, producer: &Definition) -> Option<Defi
         }
     };
     let vars: Vec<Var> = (0..producer.axes).map(|a| Var::Affine(place(a))).collect();
-    let renamed = with_vars(reader, &split.axes, &split.reduce, &split.map)?;
+    let renamed = with_vars(reader, &split)?;
     let (b, same) = same_vars(&renamed);
     rebuild(
         &renamed,

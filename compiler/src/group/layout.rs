@@ -6,6 +6,7 @@
 //! and outputs of the model, and what routines touch, keep their order. So convolutions exchange
 //! channels-last tensors, and nothing is converted but at the model's border.
 
+use crate::base::affine::SIZE;
 use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::Layout;
@@ -151,8 +152,7 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
 
 /// A fold over windows: the last dimension outside of every window goes innermost.
 fn vote_pooling(def: &Definition, value: ValueId, index: &[Index], weight: u64, votes: &mut [Vec<u64>]) {
-    let reduced =
-        |i: &Index| matches!(i, Index::Affine(f) if f.terms.iter().any(|t| t.0 as usize >= def.axes));
+    let reduced = |i: &Index| matches!(i, Index::Affine(f) if f.terms.iter().any(|t| t.0 < SIZE && t.0 as usize >= def.axes));
     let first_window = index.iter().position(reduced);
     let kept = |d: &usize| matches!(&index[*d], Index::Affine(f) if matches!(f.terms.as_slice(), [(v, 1)] if (*v as usize) < def.axes));
     let windows = index.iter().filter(|i| reduced(i)).count();

@@ -1,7 +1,8 @@
 //! Rewriting definitions: expressions copied from one into another under a change of variables.
 
 use crate::base::Affine;
-use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index};
+use crate::base::affine::SIZE;
+use crate::definition::{self, DefBuilder, Definition, Expr, ExprId, Index};
 use crate::scalar::Scalar;
 use std::collections::HashMap;
 
@@ -81,13 +82,17 @@ impl<'a> Copy<'a> {
             Index::Dynamic(e) => return Some(Index::Dynamic(self.expr(b, *e, hook)?)),
             Index::Affine(form) => form,
         };
-        if let ([(var, 1)], 0) = (form.terms.as_slice(), form.base) {
-            if let Var::Dynamic(e) = self.vars[*var as usize] {
+        if let Some(var) = plain_var(form) {
+            if let Var::Dynamic(e) = self.vars[var as usize] {
                 return Some(Index::Dynamic(e));
             }
         }
         let mut sum = Affine::constant(form.base);
         for &(var, factor) in &form.terms {
+            if var >= SIZE {
+                sum.add_term(var, factor);
+                continue;
+            }
             match &self.vars[var as usize] {
                 Var::Affine(by) => sum = sum.plus_scaled(by, factor),
                 Var::Dynamic(_) => return None,
@@ -104,27 +109,19 @@ pub fn keep(_: &mut DefBuilder, _: u32, _: &[Index], _: Option<Scalar>) -> Optio
 
 /// A builder with the same variables as a definition.
 pub fn same_vars(def: &Definition) -> (DefBuilder, Vec<Var>) {
-    let extents: Vec<usize> = def.vars[..def.axes].iter().map(|v| v.extent).collect();
-    let mut b = DefBuilder::new(&extents);
-    def.vars[def.axes..].iter().for_each(|v| {
-        b.reduce(&v.name, v.extent);
-    });
+    let named = |(i, v): (usize, &definition::Var)| match i < def.axes {
+        true => definition::Var { name: format!("i{i}"), ..v.clone() },
+        false => v.clone(),
+    };
+    let b = DefBuilder::with_vars(def.vars.iter().enumerate().map(named).collect(), def.axes);
     let vars = (0..def.vars.len() as u32).map(|v| Var::Affine(Affine::var(v))).collect();
     (b, vars)
 }
 
-/// The definition with its variables replaced by new ones: `axes` and `reduce` are the new
-/// extents, `map` says what each old variable becomes.
-pub fn with_vars(
-    def: &Definition,
-    axes: &[usize],
-    reduce: &[(String, usize)],
-    map: &[Affine],
-) -> Option<Definition> {
-    let mut b = DefBuilder::new(axes);
-    reduce.iter().for_each(|(name, extent)| {
-        b.reduce(name, *extent);
-    });
+/// The definition with its variables replaced by those of a split.
+pub fn with_vars(def: &Definition, split: &Split) -> Option<Definition> {
+    let map = &split.map;
+    let b = DefBuilder::with_vars([split.axes.clone(), split.reduce.clone()].concat(), split.axes.len());
     let vars: Vec<Var> = map.iter().cloned().map(Var::Affine).collect();
     let store = def.store.iter().map(|f| f.map_vars(|v| map[v as usize].clone())).collect();
     rebuild(def, b, &vars, &mut keep, store)
@@ -156,7 +153,7 @@ pub fn replace_loads(def: &Definition, hook: &mut LoadHook) -> Option<Definition
 /// Whether a form is one variable, without factor or offset.
 pub fn plain_var(form: &Affine) -> Option<u32> {
     match (form.terms.as_slice(), form.base) {
-        ([(var, 1)], 0) => Some(*var),
+        ([(var, 1)], 0) if *var < SIZE => Some(*var),
         _ => None,
     }
 }
@@ -174,7 +171,8 @@ pub fn store_axes(def: &Definition) -> Option<Vec<Option<usize>>> {
             _ => return None,
         }
     }
-    let covered = axes.iter().zip(&def.vars).all(|(a, v)| a.is_some() || v.extent == 1);
+    let one = |v: &definition::Var| v.extent == 1 && v.size.is_none();
+    let covered = axes.iter().zip(&def.vars).all(|(a, v)| a.is_some() || one(v));
     covered.then_some(axes)
 }
 
@@ -188,10 +186,10 @@ pub fn copied_load(def: &Definition) -> Option<(u32, &Vec<Index>, Option<Scalar>
 
 /// Variables after a split.
 pub struct Split {
-    /// Extents of the axes.
-    pub axes: Vec<usize>,
-    /// Names and extents of the reduction axes.
-    pub reduce: Vec<(String, usize)>,
+    /// The axes.
+    pub axes: Vec<definition::Var>,
+    /// The reduction axes.
+    pub reduce: Vec<definition::Var>,
     /// What each old variable becomes.
     pub map: Vec<Affine>,
     /// For each old variable, the new variable of each part.
@@ -210,11 +208,14 @@ pub fn split_vars(def: &Definition, parts: &[Option<Vec<(u32, i64, usize)>>]) ->
             form.add_term(next, *factor);
             part.insert(*axis, next);
             next += 1;
-            match v < def.axes {
-                true => split.axes.push(*extent),
-                false if pieces.len() == 1 => split.reduce.push((var.name.clone(), *extent)),
-                false => split.reduce.push((format!("{}{i}", var.name), *extent)),
-            }
+            let size = var.size.clone().filter(|_| pieces.len() == 1);
+            let name = match v < def.axes {
+                true => format!("i{}", split.axes.len()),
+                false if pieces.len() == 1 => var.name.clone(),
+                false => format!("{}{i}", var.name),
+            };
+            let list = if v < def.axes { &mut split.axes } else { &mut split.reduce };
+            list.push(definition::Var { name, extent: *extent, size });
         }
         split.map.push(form);
         split.part.push(part);

@@ -14,7 +14,7 @@ const MAX_PARTS: usize = 9;
 /// The parts of a definition without a fold; `None` where no padding ties a load to one axis, or
 /// the parts would be too many.
 pub fn split(def: &Definition) -> Option<Vec<Definition>> {
-    if def.fold.is_some() {
+    if def.fold.is_some() || def.has_sizes() {
         return None;
     }
     let mut parts = vec![def.clone()];

@@ -14,8 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Bindings {
     /// By the name of the dimension (`--dim NAME=N`).
     pub dims: BTreeMap<String, usize>,
+    /// Bounds of dimensions left to run time, by name (`--dim NAME<=N`).
+    pub bounds: BTreeMap<String, usize>,
     /// By the name of the input: its whole shape (`--input NAME=1x3x224x224`, or from data).
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Dimensions whose size in `shapes` does not count.
+    pub left: BTreeSet<String>,
 }
 
 /// A free dimension: its name, or the input and axis where it has none.
@@ -29,11 +33,22 @@ fn key(input: &Declared, axis: usize, name: &Option<String>) -> Key {
 }
 
 impl Bindings {
+    /// The bindings with sizes in place of the bounds.
+    pub fn at(&self, sizes: &BTreeMap<String, usize>) -> Bindings {
+        let mut fixed = Bindings { bounds: BTreeMap::new(), ..self.clone() };
+        fixed.dims.extend(sizes.iter().map(|(name, &size)| (name.clone(), size)));
+        // Shapes that data or options gave say nothing more of these.
+        for name in sizes.keys() {
+            fixed.left.insert(name.clone());
+        }
+        fixed
+    }
+
     /// The types of the graph's inputs, and notes on what was assumed.
     pub fn resolve(&self, body: &Body) -> Result<(Vec<TensorType>, Vec<String>)> {
         self.check_options(body)?;
-        let mut sizes: BTreeMap<Key, usize> =
-            self.dims.iter().map(|(name, &n)| ((name.clone(), None), n)).collect();
+        let named = self.dims.iter().chain(&self.bounds);
+        let mut sizes: BTreeMap<Key, usize> = named.map(|(name, &n)| ((name.clone(), None), n)).collect();
         for input in &body.inputs {
             self.take_shape(input, &mut sizes)?;
         }
@@ -85,7 +100,11 @@ impl Bindings {
     fn check_options(&self, body: &Body) -> Result<()> {
         let names: BTreeSet<&str> =
             free_dims(body).filter_map(|(_, _, n)| n.as_ref().map(String::as_str)).collect();
-        if let Some(name) = self.dims.keys().find(|d| !names.contains(d.as_str())) {
+        if let Some(name) = self.dims.keys().find(|d| self.bounds.contains_key(*d)) {
+            let reason = format!("dimension '{name}' is given a size and a bound");
+            return Err(Error::options(reason).advise("Give one of them").at("--dim"));
+        }
+        if let Some(name) = self.dims.keys().chain(self.bounds.keys()).find(|d| !names.contains(d.as_str())) {
             let known: Vec<_> = names.into_iter().collect();
             let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
             return Err(Error::options(format!("no input has a free dimension named '{name}'"))
@@ -116,6 +135,13 @@ impl Bindings {
                     return wrong(format!("dimension {axis} is {given}, but the model fixes it at {n}"));
                 }
                 Dim::Fixed(_) => {}
+                Dim::Free(Some(name)) if self.left.contains(name) => {}
+                Dim::Free(Some(name)) if self.bounds.contains_key(name) => {
+                    let bound = self.bounds[name];
+                    if given == 0 || given > bound {
+                        return wrong(format!("dimension '{name}' is {given}, its bound {bound}"));
+                    }
+                }
                 Dim::Free(name) => {
                     let before = sizes.insert(key(input, axis, name), given);
                     if let Some(before) = before.filter(|&b| b != given) {

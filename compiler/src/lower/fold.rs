@@ -15,7 +15,8 @@ pub fn fold(lowering: &mut Lowering, outputs: &[ValueId]) {
         return;
     }
     let picked = lowering.stages.iter().zip(&chosen).filter(|(_, c)| **c).map(|(s, _)| s.clone());
-    let constant = Lowering { values: lowering.values.clone(), stages: picked.collect() };
+    let constant =
+        Lowering { values: lowering.values.clone(), stages: picked.collect(), ..Lowering::default() };
     let mut env = Env::new(&constant);
     if interpret(&constant, &mut env).is_err() {
         return; // An index is out of range: the model returns that error at run time.
@@ -59,7 +60,9 @@ fn foldable(lowering: &Lowering, outputs: &[ValueId]) -> Vec<bool> {
 /// What a definition or reshape reads and writes; `None` for other stages.
 fn simple(stage: &Stage) -> Option<(Vec<ValueId>, ValueId)> {
     match stage {
-        Stage::Define(d) => Some((d.operands.iter().map(|o| o.value).collect(), d.output.value)),
+        Stage::Define(d) if !d.has_sizes() => {
+            Some((d.operands.iter().map(|o| o.value).collect(), d.output.value))
+        }
         Stage::Reshape { from, to } => Some((vec![*from], *to)),
         _ => None,
     }

@@ -5,6 +5,8 @@ mod control;
 mod flat;
 mod fold;
 
+pub use fold::fold;
+
 use crate::definition::{LoweredValue, Lowering};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node};
@@ -13,15 +15,21 @@ use flat::Item;
 
 /// Lowers a graph. Its values keep their ids; those of bodies and temporaries come after them.
 pub fn lower(graph: &Graph) -> Result<Lowering> {
+    let mut lowering = lower_plain(graph)?;
+    fold::fold(&mut lowering, &graph.outputs);
+    Ok(lowering)
+}
+
+/// The same without computing what depends on constants alone.
+pub fn lower_plain(graph: &Graph) -> Result<Lowering> {
     let (flat, items) = flat::flatten(graph)?;
     let values = flat.values.iter().map(|v| LoweredValue {
         name: v.name.clone(),
         ty: v.ty.clone(),
         constant: v.constant.clone(),
     });
-    let mut lowering = Lowering { values: values.collect(), stages: Vec::new() };
+    let mut lowering = Lowering { values: values.collect(), ..Lowering::default() };
     lower_items(&flat, &items, &mut lowering)?;
-    fold::fold(&mut lowering, &graph.outputs);
     Ok(lowering)
 }
 

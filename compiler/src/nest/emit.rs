@@ -34,10 +34,11 @@ impl Emitter {
         Emitter { kernel, scopes: vec![Scope::default()] }
     }
 
-    /// The finished kernel.
-    pub fn finish(mut self) -> Kernel {
+    /// The finished kernel, and the sizes that it reads from its last parameters, in order.
+    pub fn finish(mut self) -> (Kernel, Vec<usize>) {
         self.kernel.body = self.scopes.pop().map(|s| s.stmts).unwrap_or_default();
-        self.kernel
+        let sizes = super::sizes::bind(&mut self.kernel);
+        (self.kernel, sizes)
     }
 
     /// The type of a register.
@@ -132,6 +133,21 @@ impl Emitter {
         let name = std::iter::once(name.to_string()).chain(numbered).find(free).unwrap_or_default();
         self.kernel.vars.push(name);
         (self.kernel.vars.len() - 1) as LoopVar
+    }
+
+    /// A loop that ends at a size known only at run time, at `hi` at most.
+    pub fn repeat_until(
+        &mut self,
+        name: &str,
+        (lo, hi): (i64, i64),
+        size: &Affine,
+        step: i64,
+        body: impl FnMut(&mut Self, Affine),
+    ) {
+        if hi > lo {
+            let ends = Bound(vec![Affine::constant(hi), size.clone()]);
+            self.repeat_bounds(name, Bound::constant(lo), ends, step, body);
+        }
     }
 
     /// A loop with constant bounds around what `body` emits; without a loop for one iteration.

@@ -239,11 +239,11 @@ impl Exprs<'_> {
         for guard in guards {
             let at = self.place(&guard.form, point);
             let index = e.value(i64s, Value::Index(at, 0));
-            inside = Some(both(e, inside, index, guard.extent));
+            inside = Some(both(e, inside, index, guard.extent, guard.size.as_ref()));
         }
         for d in dynamic {
             let index = self.eval(e, d.value, &scalar);
-            let ok = both(e, None, index, d.extent);
+            let ok = both(e, None, index, d.extent, d.size.as_ref());
             let index = match fill {
                 Some(_) => {
                     inside = Some(match inside {
@@ -288,9 +288,13 @@ fn mask(lane: Lane) -> RegType {
     RegType { lane, lanes: 1 }
 }
 
-/// `before and 0 <= index < extent`: one unsigned comparison.
-fn both(e: &mut Emitter, before: Option<Reg>, index: Reg, extent: usize) -> Reg {
-    let extent = e.value(RegType { lane: Lane::I64, lanes: 1 }, Value::Const(extent as u64));
+/// `before and 0 <= index < extent`, or the size known at run time: one unsigned comparison.
+fn both(e: &mut Emitter, before: Option<Reg>, index: Reg, extent: usize, size: Option<&Affine>) -> Reg {
+    let extent = match size {
+        Some(size) => Value::Index(size.clone(), 0),
+        None => Value::Const(extent as u64),
+    };
+    let extent = e.value(RegType { lane: Lane::I64, lanes: 1 }, extent);
     let inside = e.value(mask(Lane::M64), Value::Cmp(Cmp::LtU, index, extent));
     match before {
         Some(before) => e.value(mask(Lane::M64), Value::Bin(Bin::And, before, inside)),

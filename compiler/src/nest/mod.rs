@@ -16,9 +16,11 @@ mod ops;
 mod pack;
 mod reduce;
 mod segments;
+mod sizes;
 mod winograd;
 
 pub use expr::lane_of;
+pub use sizes::bind as bind_sizes;
 
 use crate::base::Affine;
 use crate::error::Result;
@@ -34,6 +36,8 @@ use segments::{Segment, decidable_guards, segments};
 pub struct Nested {
     /// Parameters: the operands in the definition's order, then the output.
     pub kernel: Kernel,
+    /// The sizes known only at run time whose places follow the parameters, by number.
+    pub sizes: Vec<usize>,
     /// Elements (`f32`) of a parameter behind the output, for what the kernel keeps in between; 0: there
     /// is none.
     pub between: usize,
@@ -111,7 +115,8 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     };
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
-    Ok(Nested { kernel: emitter.finish(), between: 0, packings: nest.packings, weights: None })
+    let (kernel, sizes) = emitter.finish();
+    Ok(Nested { kernel, sizes, between: 0, packings: nest.packings, weights: None })
 }
 
 /// A parameter per operand.
@@ -137,10 +142,17 @@ impl Nest<'_> {
         for segment in self.segments[var as usize].clone() {
             self.current[var as usize] = Some(segment);
             let (lo, step) = (segment.start as i64, segment.points as i64);
-            e.repeat(&name, lo, lo + step * segment.count as i64, step, |e, at| {
+            let hi = lo + step * segment.count as i64;
+            let size = self.linear.vars[var as usize].size.clone();
+            let body = |e: &mut Emitter, at| {
                 self.place[var as usize] = at;
                 self.axes(e, depth + 1, index_error);
-            });
+            };
+            match size {
+                // A tile that begins inside is computed as a whole: the bound has room for it.
+                Some(size) => e.repeat_until(&name, (lo, hi), &size, step, body),
+                None => e.repeat(&name, lo, hi, step, body),
+            }
         }
     }
 

@@ -35,6 +35,9 @@ pub fn decidable_guards(linear: &Linear) -> Vec<Guard> {
         _ => return Vec::new(),
     };
     let simple = |g: &Guard| {
+        if g.size.is_some() || g.form.has_size() {
+            return false;
+        }
         let reduce = g.form.terms.iter().filter(|t| linear.vars[t.0 as usize].reduce).count();
         reduce <= 1 && g.form.terms.len() - reduce <= 1 && g.form.terms.iter().all(|t| t.1 > 0)
     };

@@ -98,7 +98,8 @@ pub fn nest(
     nest.around(&mut e, &conv.around(linear), &inner);
     let between = nest.scratch.elems;
     let weights = Weights { conv, outputs: winograd.outputs, products, inner };
-    Ok(Nested { kernel: e.finish(), packings: Vec::new(), between, weights: Some(Box::new(weights)) })
+    let (kernel, sizes) = e.finish();
+    Ok(Nested { kernel, sizes, between, packings: Vec::new(), weights: Some(Box::new(weights)) })
 }
 
 /// How the weights are stored.
@@ -204,10 +205,16 @@ impl Nest<'_> {
     fn around(&mut self, e: &mut Emitter, vars: &[u32], inner: &Nested) {
         let Some((&var, rest)) = vars.split_first() else { return self.blocks(e, inner) };
         let name = self.linear.vars[var as usize].name.clone();
-        e.repeat(&name, 0, self.linear.extent(var) as i64, 1, |e, at| {
+        let extent = self.linear.extent(var) as i64;
+        let size = self.linear.vars[var as usize].size.clone();
+        let body = |e: &mut Emitter, at| {
             self.place[var as usize] = at;
             self.around(e, rest, inner);
-        });
+        };
+        match size {
+            Some(size) => e.repeat_until(&name, (0, extent), &size, 1, body),
+            None => e.repeat(&name, 0, extent, 1, body),
+        }
     }
 
     fn blocks(&mut self, e: &mut Emitter, inner: &Nested) {

@@ -236,7 +236,7 @@ fn fold(
         ty: v.ty.clone(),
         constant: v.constant.clone(),
     });
-    let mut lowering = Lowering { values: values.collect(), stages: Vec::new() };
+    let mut lowering = Lowering { values: values.collect(), ..Lowering::default() };
     define(&Ctx { graph: scratch, node }, &mut lowering)?;
     let mut env = Env::new(&lowering);
     interpret(&lowering, &mut env)?;
@@ -245,7 +245,7 @@ fn fold(
 
 /// A graph of the node's inputs alone, and the node on it, its outputs counted but not there.
 fn isolate(graph: &Graph, pending: &Pending) -> (Graph, Node) {
-    let mut alone = Graph { symbols: graph.symbols.clone(), ..Graph::default() };
+    let mut alone = Graph { symbols: graph.symbols.clone(), sample: graph.sample, ..Graph::default() };
     let mut ids: HashMap<ValueId, ValueId> = HashMap::new();
     let mut place = |id: ValueId| {
         *ids.entry(id).or_insert_with(|| {

@@ -15,7 +15,7 @@ mod merge_equal;
 mod merge_pad;
 mod merge_transposes;
 
-pub use infer::{Inferred, infer, is_supported};
+pub use infer::{Inferred, infer, infer_sample, is_supported};
 
 use crate::error::Result;
 use crate::graph::{Attr, Graph, verify};

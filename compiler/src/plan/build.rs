@@ -4,9 +4,11 @@ use super::arena::{self, ALIGN, Live};
 use super::kernels::Kernels;
 use super::uses::Uses;
 use super::{Arg, Base, Constant, Dump, Interface, Program, Step};
-use crate::base::TensorType;
+use crate::base::affine::as_size;
+use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, ValueId};
 use crate::error::{Error, Result};
+use crate::graph::Symbol;
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Layout, Linear, Node};
 use crate::target::Target;
@@ -21,12 +23,13 @@ pub struct Request<'a> {
     pub lowering: &'a Lowering,
     /// Layout of each value.
     pub layouts: &'a [Layout],
+    /// Sizes that the application sees, in the order of the program's symbols, by their number among
+    /// the lowering's.
+    pub visible: Vec<usize>,
     /// The model's inputs: values and interfaces.
     pub inputs: Vec<(ValueId, Interface)>,
     /// The model's outputs, each written by some stage.
     pub outputs: Vec<(ValueId, Interface)>,
-    /// Dimensions known only at run time.
-    pub symbols: Vec<crate::graph::Symbol>,
     /// The target.
     pub target: &'a Target,
     /// Where intermediate forms are shown.
@@ -65,7 +68,7 @@ impl Place {
 /// A call before buffers have offsets.
 enum Draft {
     Call { kernel: u32, args: Vec<Place> },
-    Repeat { count: u64, body: Vec<Draft> },
+    Repeat { count: u64, trip: Option<Place>, body: Vec<Draft> },
 }
 
 struct Planner<'a> {
@@ -81,6 +84,8 @@ struct Planner<'a> {
     open: Vec<usize>,
     loop_spans: Vec<(usize, usize)>,
     macs: u64,
+    /// How many stages write each value.
+    writers: HashMap<ValueId, usize>,
 }
 
 /// Plans a program.
@@ -96,14 +101,20 @@ pub fn build(request: &Request) -> Result<Program> {
         open: Vec::new(),
         loop_spans: Vec::new(),
         macs: 0,
+        writers: HashMap::new(),
     };
+    count_writers(&request.lowering.stages, &mut planner.writers);
     for (i, (value, _)) in request.inputs.iter().enumerate() {
         planner.fixed(*value, Base::Input(i as u32));
     }
     for (i, (value, _)) in request.outputs.iter().enumerate() {
         planner.fixed(*value, Base::Output(i as u32));
     }
-    let drafts = planner.stages(&request.lowering.stages, &[])?;
+    for (i, &size) in request.visible.iter().enumerate() {
+        planner.fixed_at(request.lowering.sizes[size].value, Base::Symbols, 8 * i);
+    }
+    let mut drafts: Vec<Draft> = planner.check_symbols().into_iter().collect();
+    drafts.extend(planner.stages(&request.lowering.stages, &[])?);
     planner.finish(drafts)
 }
 
@@ -127,8 +138,26 @@ impl Planner<'_> {
     }
 
     fn fixed(&mut self, value: ValueId, base: Base) {
+        self.fixed_at(value, base, 0);
+    }
+
+    fn fixed_at(&mut self, value: ValueId, base: Base, offset: usize) {
         let buffer = self.new_buffer(Some(base), self.bytes(value));
-        self.places.insert(value, Place { buffer, offset: 0, strides: Vec::new() });
+        self.places.insert(value, Place { buffer, offset, strides: Vec::new() });
+    }
+
+    /// A kernel that compares the sizes given by the caller with their bounds.
+    fn check_symbols(&mut self) -> Option<Draft> {
+        let request = self.request;
+        let given = (request.visible.iter().enumerate())
+            .filter(|(_, size)| request.lowering.sizes[**size].name.is_some())
+            .map(|(i, size)| (i, request.lowering.sizes[*size].max));
+        let given: Vec<(usize, usize)> = given.collect();
+        let last = given.last()?.0;
+        let value = request.lowering.sizes[request.visible[given[0].0]].value;
+        let buffer = self.place(value).buffer;
+        let kernel = super::symbols::check(&given, last + 1);
+        Some(self.call(&kernel, vec![Place { buffer, offset: 0, strides: Vec::new() }]))
     }
 
     fn root(&self, mut buffer: usize) -> usize {
@@ -202,7 +231,7 @@ impl Planner<'_> {
         let values = &self.request.lowering.values;
         let constant: Vec<bool> =
             def.operands.iter().map(|o| values[o.value as usize].constant.is_some()).collect();
-        let mut linear = Linear::new(def, &layouts, &constant, self.layout(def.output.value));
+        let mut linear = self.linear(def, &layouts, &constant);
         self.macs += multiply_adds(def);
         self.share(def, &linear, dying);
         let starts = linear.take_starts();
@@ -226,7 +255,23 @@ impl Planner<'_> {
             let buffer = self.new_buffer(None, nested.between * size_of::<f32>());
             args.push(Place { buffer, offset: 0, strides: Vec::new() });
         }
+        args.extend(nested.sizes.iter().map(|&n| self.place(self.request.lowering.sizes[n].value)));
         Ok(Some(self.call(&nested.kernel, args)))
+    }
+
+    /// The linear form of a definition. Where others write parts of the same value, or the place of a
+    /// part depends on a size, nothing may be written past the part.
+    fn linear(&self, def: &Definition, layouts: &[Layout], constant: &[bool]) -> Linear {
+        let output = self.layout(def.output.value);
+        if !def.has_sizes() {
+            return Linear::new(def, layouts, constant, output);
+        }
+        let dims = &self.request.lowering.dims;
+        let dims: Vec<Vec<Affine>> =
+            def.operands.iter().map(|o| dims.get(&o.value).cloned().unwrap_or_default()).collect();
+        let exact = def.store.iter().any(Affine::has_size)
+            || self.writers.get(&def.output.value).is_some_and(|&w| w > 1);
+        Linear::with_dims(def, layouts, constant, output, &dims, exact)
     }
 
     /// Writes the output over an operand that dies here and is read only where it is written.
@@ -334,8 +379,24 @@ impl Planner<'_> {
         }
         self.open.pop();
         self.loop_spans[id].1 = self.time.saturating_sub(1);
-        drafts.push(Draft::Repeat { count: repeat.count as u64, body });
+        let trip = match &repeat.size {
+            Some(size) => Some(self.trips(size)?),
+            None => None,
+        };
+        drafts.push(Draft::Repeat { count: repeat.count as u64, trip, body });
         Ok(drafts)
+    }
+
+    /// The place of the number of iterations.
+    fn trips(&mut self, size: &Affine) -> Result<Place> {
+        let plain = match size.terms.as_slice() {
+            [(var, 1)] if size.base == 0 => as_size(*var),
+            _ => None,
+        };
+        let (number, _) = plain.ok_or_else(|| Error::bug("a number of iterations is no size"))?;
+        let place = self.place(self.request.lowering.sizes[number].value);
+        self.touch(place.buffer);
+        Ok(place)
     }
 
     fn finish(mut self, drafts: Vec<Draft>) -> Result<Program> {
@@ -364,7 +425,10 @@ impl Planner<'_> {
             name: self.request.name.to_string(),
             inputs: self.request.inputs.iter().map(|i| i.1.clone()).collect(),
             outputs: self.request.outputs.iter().map(|o| o.1.clone()).collect(),
-            symbols: self.request.symbols.clone(),
+            symbols: (self.request.visible.iter())
+                .map(|&n| &self.request.lowering.sizes[n])
+                .map(|size| Symbol { name: size.name.clone(), max: size.max })
+                .collect(),
             arena_bytes: arena.bytes,
             arena_align: ALIGN,
             arena_bound: arena.bound,
@@ -394,9 +458,9 @@ impl Planner<'_> {
 
     fn step(&self, draft: &Draft, offsets: &HashMap<usize, usize>) -> Result<Step> {
         Ok(match draft {
-            Draft::Repeat { count, body } => Step::Repeat {
+            Draft::Repeat { count, trip, body } => Step::Repeat {
                 count: *count,
-                trip: None,
+                trip: trip.as_ref().map(|t| self.argument(t, offsets)).transpose()?,
                 cond: None,
                 body: body.iter().map(|d| self.step(d, offsets)).collect::<Result<_>>()?,
             },
@@ -460,6 +524,15 @@ fn read_in_place(linear: &Linear, operand: u32) -> bool {
         }
         _ => true,
     })
+}
+
+fn count_writers(stages: &[Stage], writers: &mut HashMap<ValueId, usize>) {
+    for stage in stages {
+        stage.writes().into_iter().for_each(|v| *writers.entry(v).or_default() += 1);
+        if let Stage::Repeat(repeat) = stage {
+            count_writers(&repeat.body, writers);
+        }
+    }
 }
 
 /// Multiply-adds of a definition.

@@ -7,6 +7,7 @@ mod interpret;
 mod kernels;
 mod parse;
 mod program;
+mod symbols;
 mod text;
 mod uses;
 mod verify;
@@ -14,7 +15,7 @@ mod verify;
 pub use build::{Request, build};
 pub use interpret::interpret;
 pub use parse::parse;
-pub use program::{program, program_shown};
+pub use program::{Lowered, own_outputs, plan, program, program_shown};
 pub use verify::verify;
 
 use crate::base::TensorType;

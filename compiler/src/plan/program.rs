@@ -8,37 +8,52 @@ use crate::group;
 use crate::target::Target;
 use crate::tile;
 
-/// Everything between the graph and code generation.
+/// A model as stages, with its interface.
+pub struct Lowered {
+    /// Values and stages.
+    pub lowering: Lowering,
+    /// The inputs: values, and what the application sees.
+    pub inputs: Vec<(ValueId, Interface)>,
+    /// The outputs likewise, each written by some stage.
+    pub outputs: Vec<(ValueId, Interface)>,
+    /// The sizes that the application sees, by number.
+    pub visible: Vec<usize>,
+}
+
+/// Everything between a graph without sizes known only at run time and code generation.
 pub fn program(graph: &Graph, name: &str, target: &Target) -> Result<Program> {
     program_shown(graph, name, target, &|_, _| {})
 }
 
-/// [`program`], shown on its way: `dump` is given the text after each stage:
-/// `lower`, `group`, `schedule` (once per definition), `nest`, `plan`.
+/// [`program`], shown on its way, as [`plan`] is.
 pub fn program_shown(graph: &Graph, name: &str, target: &Target, dump: &Dump) -> Result<Program> {
     let mut lowering = crate::lower::lower(graph)?;
     let outputs = own_outputs(graph, &mut lowering);
-    dump("lower", &|| lowering.to_string());
-    definition::verify(&lowering).map_err(|e| e.at("after lower"))?;
-    group::fuse(&mut lowering, &outputs);
-    dump("group", &|| lowering.to_string());
-    definition::verify(&lowering).map_err(|e| e.at("after group"))?;
-    let fixed: Vec<ValueId> = graph.inputs.iter().chain(&outputs).copied().collect();
-    let layouts = group::layouts(&lowering, &fixed);
     let interface = |v: ValueId| {
         let value = graph.value(v);
-        Interface { name: value.name.clone(), ty: value.ty.clone(), symbolic: value.symbolic.clone() }
+        Interface { name: value.name.clone(), ty: value.ty.clone(), symbolic: Vec::new() }
     };
-    let program = build(&Request {
-        name,
-        lowering: &lowering,
-        layouts: &layouts,
-        inputs: graph.inputs.iter().map(|&v| (v, interface(v))).collect(),
-        outputs: outputs.iter().zip(&graph.outputs).map(|(&v, &shown)| (v, interface(shown))).collect(),
-        symbols: graph.symbols.clone(),
-        target,
-        dump,
-    })?;
+    let inputs = graph.inputs.iter().map(|&v| (v, interface(v))).collect();
+    let outputs = outputs.iter().zip(&graph.outputs).map(|(&v, &shown)| (v, interface(shown))).collect();
+    plan(Lowered { lowering, inputs, outputs, visible: Vec::new() }, name, target, dump)
+}
+
+/// Everything between lowering and code generation: `dump` is given the text after each stage:
+/// `lower`, `group`, `schedule` (once per definition), `nest`, `plan`.
+pub fn plan(lowered: Lowered, name: &str, target: &Target, dump: &Dump) -> Result<Program> {
+    let Lowered { mut lowering, inputs, outputs, visible } = lowered;
+    let mut wanted: Vec<ValueId> = outputs.iter().map(|o| o.0).collect();
+    wanted.extend(lowering.sizes.iter().map(|s| s.value));
+    dump("lower", &|| lowering.to_string());
+    definition::verify(&lowering).map_err(|e| e.at("after lower"))?;
+    group::fuse(&mut lowering, &wanted);
+    dump("group", &|| lowering.to_string());
+    definition::verify(&lowering).map_err(|e| e.at("after group"))?;
+    let fixed: Vec<ValueId> = inputs.iter().map(|i| i.0).chain(wanted).collect();
+    let layouts = group::layouts(&lowering, &fixed);
+    let request =
+        Request { name, lowering: &lowering, layouts: &layouts, visible, inputs, outputs, target, dump };
+    let program = build(&request)?;
     let kernels = || program.kernels.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("\n");
     dump("nest", &kernels);
     program.kernels.iter().try_for_each(tile::verify).map_err(|e| e.at("after nest"))?;
@@ -49,7 +64,7 @@ pub fn program_shown(graph: &Graph, name: &str, target: &Target, dump: &Dump) ->
 
 /// The values that the outputs are written to. An output that is an input, a constant, or another
 /// output as well is copied into a value of its own.
-fn own_outputs(graph: &Graph, lowering: &mut Lowering) -> Vec<ValueId> {
+pub fn own_outputs(graph: &Graph, lowering: &mut Lowering) -> Vec<ValueId> {
     let mut own: Vec<ValueId> = Vec::new();
     for &output in &graph.outputs {
         let value = graph.value(output);

@@ -9,6 +9,7 @@ use super::filtering::filtered;
 use super::linear::{Guard, Linear, Node};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::DType;
+use crate::base::affine::SIZE;
 use crate::scalar::{Fold, Op};
 use crate::target::Target;
 
@@ -114,7 +115,8 @@ fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
         let store = if linear.store.coefficient(var) == 1 { 1.0 } else { lanes as f64 };
         Some((folded * inner * f64::from(linear.fold.is_some()) + outer + store) / filled)
     };
-    let axes = linear.axes().filter_map(|v| Some((cost(v)?, Vector::Axis { var: v, lanes })));
+    let axes = linear.axes().filter(|&v| !linear.ends(v));
+    let axes = axes.filter_map(|v| Some((cost(v)?, Vector::Axis { var: v, lanes })));
     let product = factors(linear).is_some();
     let reductions = linear.reductions().filter_map(|v| {
         let fits = body.iter().all(|l| follows(linear, l, v)) && linear.extent(v) >= 4 && lane_fold(linear);
@@ -180,7 +182,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         Some((a, b)) => [a, b].iter().any(|f| walks(f, var) && !walks(f, m)),
         None => false,
     };
-    let others: Vec<u32> = linear.axes().filter(|&v| v != var).collect();
+    let others: Vec<u32> = linear.axes().filter(|&v| v != var && !linear.ends(v)).collect();
     let best = |list: Vec<u32>| list.into_iter().max_by_key(|&v| (linear.extent(v) > 3, v));
     let reused = best(others.iter().copied().filter(|&m| shared(m)).collect());
     let rows = reused.or_else(|| best(others.clone()));
@@ -248,8 +250,10 @@ fn byte_dot(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> Optio
     let packs = linear.buffers[*v as usize].constant && guards.is_empty() && dynamic.is_empty();
     let sums = linear.fold.is_some_and(|f| f.1 == DType::I32);
     let padded = |k: u32| padding.iter().any(|g| g.form.coefficient(k) != 0);
-    let fits =
-        |k: &u32| addr.coefficient(*k) == 1 && walks(vectors, *k) && linear.extent(*k) > 2 && !padded(*k);
+    let known = |k: u32| linear.vars[k as usize].size.is_none();
+    let fits = |k: &u32| {
+        known(*k) && addr.coefficient(*k) == 1 && walks(vectors, *k) && linear.extent(*k) > 2 && !padded(*k)
+    };
     let along = linear.reductions().find(fits)?;
     (sums && packs && byte(*v) && byte(*r)).then_some(along)
 }
@@ -342,7 +346,7 @@ fn reduction_steps(
     // A window that moves with a loop has bounds that move with it, and so is a loop itself; it
     // goes outside of the windows that the tile's rows hold still.
     let moving = |r: u32| {
-        let axis = |v: u32| !linear.vars[v as usize].reduce && Some(v) != rows;
+        let axis = |v: u32| v < SIZE && !linear.vars[v as usize].reduce && Some(v) != rows;
         guards.iter().any(|g| g.form.coefficient(r) != 0 && g.form.terms.iter().any(|t| axis(t.0)))
     };
     let guarded = |r: u32| guards.iter().any(|g| g.form.coefficient(r) != 0);

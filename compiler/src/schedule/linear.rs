@@ -4,6 +4,7 @@
 //! merge where memory does: a pointwise kernel over a dense tensor becomes one loop, the pixels of
 //! a 1x1 convolution become the rows of a matrix, and no operator needs to be known for that.
 
+use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{Definition, Expr, ExprId, Index, Reduction};
 use crate::scalar::{Fold, Op, Scalar};
@@ -48,6 +49,8 @@ pub struct Guard {
     pub form: Affine,
     /// The dimension's extent.
     pub extent: usize,
+    /// The extent at run time, where only its bound is known.
+    pub size: Option<Affine>,
 }
 
 /// An index computed at run time: adds `stride * value` to the address.
@@ -57,6 +60,8 @@ pub struct DynamicIndex {
     pub value: ExprId,
     /// Extent of the dimension it indexes.
     pub extent: usize,
+    /// The extent at run time, where only its bound is known.
+    pub size: Option<Affine>,
     /// Elements between neighbours.
     pub stride: i64,
 }
@@ -115,6 +120,8 @@ pub struct LinearVar {
     pub extent: usize,
     /// A reduction axis.
     pub reduce: bool,
+    /// Where the extent is but a bound: the form in sizes known at run time that it runs up to.
+    pub size: Option<Affine>,
 }
 
 /// A buffer of a linear definition.
@@ -149,15 +156,36 @@ pub struct Linear {
     pub fold: Option<(Fold, DType, ExprId)>,
     /// The value stored.
     pub finish: ExprId,
+    /// Axes whose extent is known only at run time end there: not even points within the bound may
+    /// be computed beyond it.
+    pub exact: bool,
 }
 
 impl Linear {
     /// The linear form under the layouts of the operands and of the output.
     pub fn new(def: &Definition, operands: &[Layout], constant: &[bool], output: &Layout) -> Linear {
+        Linear::with_dims(def, operands, constant, output, &[], false)
+    }
+
+    /// The same where sizes are known only at run time: `dims` are the dimensions of each operand that
+    /// has such (empty: none), `exact` as in [`Linear::exact`].
+    pub fn with_dims(
+        def: &Definition,
+        operands: &[Layout],
+        constant: &[bool],
+        output: &Layout,
+        dims: &[Vec<Affine>],
+        exact: bool,
+    ) -> Linear {
         let mut linear = Linear {
             name: def.name.clone(),
             vars: (def.vars.iter().enumerate())
-                .map(|(i, v)| LinearVar { name: v.name.clone(), extent: v.extent, reduce: i >= def.axes })
+                .map(|(i, v)| LinearVar {
+                    name: v.name.clone(),
+                    extent: v.extent,
+                    reduce: i >= def.axes,
+                    size: v.size.clone(),
+                })
                 .collect(),
             buffers: (def.operands.iter().zip(operands).zip(constant))
                 .map(|((o, l), &constant)| Buffer { dtype: o.ty.dtype, elems: l.span(&o.ty.shape), constant })
@@ -168,15 +196,27 @@ impl Linear {
                 constant: false,
             },
             store: address(output, &def.store),
-            nodes: def.exprs.iter().map(|e| linear_node(def, operands, e)).collect(),
+            nodes: def.exprs.iter().map(|e| linear_node(def, operands, dims, e)).collect(),
             types: def.expr_types(),
             fold: def.fold.as_ref().map(|Reduction { op, dtype, body }| (*op, *dtype, *body)),
             finish: def.finish,
+            exact,
         };
+        linear.exact |= linear.checks();
         linear.drop_unit_vars();
         linear.sort_axes();
         linear.merge_vars();
         linear
+    }
+
+    /// Whether a computed index may end the model with an error.
+    fn checks(&self) -> bool {
+        self.nodes.iter().any(|n| matches!(n, Node::Load { dynamic, fill: None, .. } if !dynamic.is_empty()))
+    }
+
+    /// Whether tiles of an axis must not reach over its end.
+    pub fn ends(&self, var: u32) -> bool {
+        self.exact && self.vars[var as usize].size.is_some()
     }
 
     /// Numbers of the axes.
@@ -231,7 +271,9 @@ impl Linear {
     }
 
     fn drop_unit_vars(&mut self) {
-        let keep: Vec<u32> = (0..self.vars.len() as u32).filter(|&v| self.extent(v) != 1).collect();
+        let keep: Vec<u32> = (0..self.vars.len() as u32)
+            .filter(|&v| self.extent(v) != 1 || self.vars[v as usize].size.is_some())
+            .collect();
         self.retain_vars(&keep);
     }
 
@@ -253,10 +295,12 @@ impl Linear {
             if self.vars[inner - 1].reduce != self.vars[inner].reduce || !self.mergeable(outer, inner_var) {
                 continue;
             }
+            let factor = self.extent(inner_var) as i64;
             let merged = LinearVar {
                 name: format!("{}_{}", self.vars[inner - 1].name, self.vars[inner].name),
                 extent: self.extent(outer) * self.extent(inner_var),
                 reduce: self.vars[inner].reduce,
+                size: self.vars[inner - 1].size.as_ref().map(|s| s.scaled(factor)),
             };
             // The merged variable stands where the inner one stood; the outer one's terms vanish.
             let map = |v: u32| match v.cmp(&outer) {
@@ -271,6 +315,9 @@ impl Linear {
     }
 
     fn mergeable(&self, outer: u32, inner: u32) -> bool {
+        if self.vars[inner as usize].size.is_some() {
+            return false;
+        }
         let extent = self.extent(inner) as i64;
         let walks = |f: &Affine| f.coefficient(outer) == extent * f.coefficient(inner);
         let guarded = |f: &Affine| f.coefficient(outer) != 0 || f.coefficient(inner) != 0;
@@ -288,7 +335,7 @@ fn address(layout: &Layout, index: &[Affine]) -> Affine {
     index.iter().zip(&layout.strides).fold(start, |sum, (i, &s)| sum.plus_scaled(i, s))
 }
 
-fn linear_node(def: &Definition, operands: &[Layout], expr: &Expr) -> Node {
+fn linear_node(def: &Definition, operands: &[Layout], dims: &[Vec<Affine>], expr: &Expr) -> Node {
     match expr {
         Expr::Const(s) => Node::Const(*s),
         Expr::Index(form) => Node::Index(form.clone()),
@@ -301,20 +348,34 @@ fn linear_node(def: &Definition, operands: &[Layout], expr: &Expr) -> Node {
             let layout = &operands[*operand as usize];
             let mut addr = Affine::constant(layout.offset);
             let (mut dynamic, mut guards) = (Vec::new(), Vec::new());
-            for ((i, &extent), &stride) in index.iter().zip(shape).zip(&layout.strides) {
+            let dims = dims.get(*operand as usize);
+            for (d, ((i, &extent), &stride)) in index.iter().zip(shape).zip(&layout.strides).enumerate() {
+                let size = dims.and_then(|dims| dims.get(d)).filter(|form| !form.is_constant());
                 match i {
                     Index::Affine(form) => {
                         addr = addr.plus_scaled(form, stride);
                         let (lo, hi) = form.range(|v| def.vars[v as usize].extent);
-                        if fill.is_some() && (lo < 0 || hi >= extent as i64) {
-                            guards.push(Guard { form: form.clone(), extent });
+                        let outside = lo < 0 || hi >= extent as i64 || !stays(def, form, size);
+                        if fill.is_some() && outside {
+                            guards.push(Guard { form: form.clone(), extent, size: size.cloned() });
                         }
                     }
-                    Index::Dynamic(value) => dynamic.push(DynamicIndex { value: *value, extent, stride }),
+                    Index::Dynamic(value) => {
+                        dynamic.push(DynamicIndex { value: *value, extent, size: size.cloned(), stride });
+                    }
                 }
             }
             let padded = !guards.is_empty() || !dynamic.is_empty();
             Node::Load { operand: *operand, addr, dynamic, guards, fill: fill.filter(|_| padded) }
         }
+    }
+}
+
+/// Whether an index is known to stay below a size known only at run time.
+fn stays(def: &Definition, form: &Affine, size: Option<&Affine>) -> bool {
+    let Some(size) = size else { return true };
+    match form.terms.as_slice() {
+        [(v, 1)] if *v < SIZE && form.base <= 0 => def.vars[*v as usize].size.as_ref() == Some(size),
+        _ => false,
     }
 }

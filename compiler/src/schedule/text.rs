@@ -194,7 +194,10 @@ impl Reader<'_> {
 impl fmt::Display for Linear {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "linear {} {{", write_name(&self.name))?;
-        let var = |v: &LinearVar| format!("{} < {}", write_name(&v.name), v.extent);
+        let var = |v: &LinearVar| {
+            let size = v.size.as_ref().map_or(String::new(), |s| format!(" size {}", self.form(s)));
+            format!("{} < {}{size}", write_name(&v.name), v.extent)
+        };
         for (word, reduce) in [("axes", false), ("over", true)] {
             let vars: Vec<LinearVar> = self.vars.iter().filter(|v| v.reduce == reduce).cloned().collect();
             if !vars.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! 1. Every axis is once in `order`, every reduction axis once in `reduce`, nothing else is.
 //! 2. `tile` names axes, each once, with 1 point or more, and no more than the axis has (vectors that
-//!    hold it, for the vector axis); a step of a reduction is at least 1 and at most the extent.
+//!    hold it, for the vector axis), and no axis that must end exactly at a size known at run time; a step of a reduction is at least 1 and at most the extent.
 //! 3. The vector variable is of its kind; lanes are a power of two from 2 to 64; every value is held
 //!    in 32-bit lanes, every load can run along the variable. Over a reduction nothing is padded, and
 //!    the variable is the innermost.
@@ -115,6 +115,9 @@ impl Checker<'_> {
         for (i, &(var, points)) in tile.iter().enumerate() {
             require(self.is_axis(var), || format!("{} is no axis", self.name(var)))?;
             require(tile[..i].iter().all(|t| t.0 != var), || format!("{} is named twice", self.name(var)))?;
+            require(points == 1 || !self.linear.ends(var), || {
+                format!("{} ends within a tile", self.name(var))
+            })?;
             let most = self.linear.extent(var).div_ceil(self.schedule.axis_lanes(var)).max(1);
             require((1..=most).contains(&points), || {
                 format!("{} has {most} points, not {points}", self.name(var))
@@ -129,6 +132,7 @@ impl Checker<'_> {
             Vector::None => return Ok(()),
             Vector::Axis { var, lanes } => {
                 require(self.is_axis(var), || format!("{} is no axis", self.name(var)))?;
+                require(!self.linear.ends(var), || format!("{} ends within a vector", self.name(var)))?;
                 let finish = loads(linear, linear.finish);
                 require(finish.into_iter().all(|l| follows(linear, l, var)), || {
                     format!("what is stored cannot be computed along {}", self.name(var))

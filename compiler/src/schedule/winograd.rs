@@ -96,7 +96,11 @@ impl Conv {
             Node::Load { operand, .. } => *operand != *weights || args.contains(&(e as u32)),
             _ => true,
         });
-        (side_by_side && guarded && apart && finish).then(|| Conv {
+        // Axes around may end at sizes known only at run time, those of the convolution not.
+        let own = [outer, inner, slides[0].axis, slides[1].axis];
+        let sized = own.iter().any(|&v| linear.vars[v as usize].size.is_some())
+            || guards.iter().any(|g| g.size.is_some());
+        (side_by_side && guarded && apart && finish && !sized).then(|| Conv {
             data: *data,
             weights: *weights,
             weight: weight.clone(),
@@ -182,7 +186,8 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
     let block = Block::of(conv, linear, outputs, rows);
     let (points, inner, outer) =
         (block.inputs * block.inputs, linear.extent(conv.inner), linear.extent(conv.outer));
-    let var = |name: &str, extent: usize, reduce: bool| LinearVar { name: name.into(), extent, reduce };
+    let var =
+        |name: &str, extent: usize, reduce: bool| LinearVar { name: name.into(), extent, reduce, size: None };
     let form = |terms: [(u32, usize); 3]| {
         let mut form = Affine::constant(0);
         terms.into_iter().for_each(|(v, by)| form.add_term(v, by as i64));
@@ -215,6 +220,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         ],
         types: vec![DType::F32; 4],
         fold: Some((Fold::Sum, DType::F32, 2)),
+        exact: false,
         finish: 3,
     }
 }

@@ -87,6 +87,15 @@ impl Machine<'_> {
                     }
                 }
             }
+            Stmt::Size { var, param, max, body } => {
+                let buffer = &self.buffers[*param as usize];
+                let value = i64::from_le_bytes(bytes(buffer));
+                if !(0..=*max).contains(&value) {
+                    return Err(bug(format!("the size {value} is not in 0..={max}")));
+                }
+                self.vars[*var as usize] = value;
+                return self.run(body);
+            }
             Stmt::If { cond, then, otherwise } => {
                 return self.run(if self.truth(*cond)? { then } else { otherwise });
             }

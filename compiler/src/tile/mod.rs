@@ -287,6 +287,18 @@ pub enum Stmt {
         /// The statements repeated.
         body: Vec<Stmt>,
     },
+    /// The statements with a variable that stands for a number known at run time: element 0 of an
+    /// `i64` parameter. The caller has made sure that it lies in `0..=max`.
+    Size {
+        /// The variable.
+        var: LoopVar,
+        /// Index into [`Kernel::params`].
+        param: u32,
+        /// The largest value.
+        max: i64,
+        /// The statements.
+        body: Vec<Stmt>,
+    },
     /// Runs one of two lists, by a scalar mask.
     If {
         /// A mask with one lane.

@@ -107,6 +107,9 @@ impl Parser<'_> {
         if self.cursor.eat("for") {
             return self.for_loop();
         }
+        if self.cursor.eat("size") {
+            return self.size();
+        }
         if self.cursor.eat("if") {
             let cond = self.reg()?;
             self.cursor.expect("{")?;
@@ -133,6 +136,20 @@ impl Parser<'_> {
             return Ok(Stmt::Fail { cond: self.reg()?, code });
         }
         Err(self.cursor.expected("a statement"))
+    }
+
+    fn size(&mut self) -> Result<Stmt> {
+        let name = self.cursor.name("a variable")?;
+        let var = self.kernel.vars.iter().position(|v| *v == name);
+        let var = var.ok_or_else(|| self.cursor.error(format!("no variable '{name}'")))? as u32;
+        self.cursor.expect("=")?;
+        let name = self.cursor.name("a parameter")?;
+        let param = self.kernel.params.iter().position(|p| p.name == name);
+        let param = param.ok_or_else(|| self.cursor.error(format!("no parameter '{name}'")))? as u32;
+        self.cursor.expect("<=")?;
+        let max = self.cursor.int()?;
+        self.cursor.expect("{")?;
+        Ok(Stmt::Size { var, param, max, body: self.block()? })
     }
 
     fn for_loop(&mut self) -> Result<Stmt> {

@@ -8,13 +8,13 @@
 use crate::base::{Affine, Bound};
 
 /// A loop around a statement.
-pub struct Loop<'a> {
+pub struct Loop {
     /// Its variable.
     pub var: u32,
     /// First value.
-    pub lo: &'a Bound,
+    pub lo: Bound,
     /// First value not reached.
-    pub hi: &'a Bound,
+    pub hi: Bound,
     /// Increment.
     pub step: i64,
 }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn the_last_step_counts() {
         let (lo, hi) = (Bound::constant(0), Bound::constant(100));
-        let loops = [Loop { var: 0, lo: &lo, hi: &hi, step: 8 }];
+        let loops = [Loop { var: 0, lo, hi, step: 8 }];
         assert_eq!(range(&affine(3, &[(0, 2)]), &loops), Some((3, 195)));
         assert_eq!(range(&affine(3, &[(0, -2)]), &loops), Some((-189, 3)));
     }
@@ -132,10 +132,7 @@ mod tests {
         let (lo, hi) = (Bound::constant(0), Bound::constant(14));
         let inner_lo = Bound(vec![affine(0, &[]), affine(1, &[(0, -1)])]);
         let inner_hi = Bound(vec![affine(3, &[]), affine(15, &[(0, -1)])]);
-        let loops = [
-            Loop { var: 0, lo: &lo, hi: &hi, step: 1 },
-            Loop { var: 1, lo: &inner_lo, hi: &inner_hi, step: 1 },
-        ];
+        let loops = [Loop { var: 0, lo, hi, step: 1 }, Loop { var: 1, lo: inner_lo, hi: inner_hi, step: 1 }];
         assert_eq!(range(&affine(-1, &[(0, 1), (1, 1)]), &loops), Some((0, 13)));
         assert_eq!(range(&affine(0, &[(1, 1)]), &loops), Some((0, 2)));
         assert_eq!(range(&affine(0, &[(7, 1)]), &loops), None);

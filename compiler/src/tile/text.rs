@@ -171,6 +171,12 @@ impl<'a> Printer<'a> {
                 self.block(format!("for {} in {lo}..{hi}{step} {{", self.var(*var)), body);
                 self.line("}".to_string());
             }
+            Stmt::Size { var, param, max, body } => {
+                let name =
+                    self.kernel.params.get(*param as usize).map_or("?".into(), |p| write_name(&p.name));
+                self.block(format!("size {} = {name} <= {max} {{", self.var(*var)), body);
+                self.line("}".to_string());
+            }
             Stmt::If { cond, then, otherwise } => {
                 self.block(format!("if %{cond} {{"), then);
                 if !otherwise.is_empty() {
@@ -277,7 +283,9 @@ fn mark_assigned(body: &[Stmt], assigned: &mut [bool]) {
                     *flag = true;
                 }
             }
-            Stmt::For { body, .. } | Stmt::Loop { body } => mark_assigned(body, assigned),
+            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
+                mark_assigned(body, assigned)
+            }
             Stmt::If { then, otherwise, .. } => {
                 mark_assigned(then, assigned);
                 mark_assigned(otherwise, assigned);

@@ -7,7 +7,7 @@
 //!    `LoadWords` a parameter of bytes; conditions are scalar masks; `Fail` has a code other than 0.
 //! 3. A register is assigned before it is used, on every path.
 //! 4. A `for` has a positive step, bounds of at least one form in variables of loops around it, and
-//!    a variable that no loop around it has; addresses use variables of loops around them.
+//!    a variable that no loop around it has; a `size` likewise, read from an `i64` parameter; addresses use variables of loops around them.
 //! 5. A `break` is inside a `loop`, and each `loop` has one.
 //! 6. Parameters are read and written as declared, and every lane of every access lies inside for
 //!    all values of the loop variables and all computed indices up to their limit.
@@ -17,7 +17,7 @@
 use super::range::{Loop, is_empty, range};
 use super::text::Printer;
 use super::{Access, Addr, Kernel, Lane, Reg, RegType, Stmt, Value, lanes};
-use crate::base::{Affine, Bound};
+use crate::base::{Affine, Bound, DType};
 use crate::error::{Error, Result};
 
 /// A violation: the number of the statement (in the order of the text), and what is wrong.
@@ -85,7 +85,7 @@ struct Verifier<'a> {
     /// The number of the next statement.
     next: usize,
     /// The `for` loops around it.
-    loops: Vec<Loop<'a>>,
+    loops: Vec<Loop>,
     /// For each `loop` around it, what is assigned at all of its breaks so far.
     exits: Vec<Option<Assigned>>,
 }
@@ -150,7 +150,7 @@ impl<'a> Verifier<'a> {
             }
             Stmt::For { var, lo, hi, step, body } => {
                 self.for_head(*var, lo, hi, *step);
-                self.loops.push(Loop { var: *var, lo, hi, step: *step });
+                self.loops.push(Loop { var: *var, lo: lo.clone(), hi: hi.clone(), step: *step });
                 let mut inside = assigned.clone();
                 self.body(body, &mut inside);
                 self.loops.pop();
@@ -158,6 +158,17 @@ impl<'a> Verifier<'a> {
                 if entered {
                     *assigned = inside;
                 }
+            }
+            Stmt::Size { var, param, max, body } => {
+                let (lo, hi) = (Bound::constant(0), Bound::constant(max.saturating_add(1)));
+                self.for_head(*var, &lo, &hi, 1);
+                let param = self.kernel.params.get(*param as usize);
+                let fits =
+                    param.is_some_and(|p| p.dtype == DType::I64 && p.elems > 0 && p.access == Access::Read);
+                self.require(fits && *max >= 0, || "a size must be read from an i64 parameter".to_string());
+                self.loops.push(Loop { var: *var, lo, hi, step: 1 });
+                self.body(body, assigned);
+                self.loops.pop();
             }
             Stmt::If { cond, then, otherwise } => {
                 self.condition(*cond, assigned);

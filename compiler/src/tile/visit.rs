@@ -15,7 +15,7 @@ pub fn each_reg(body: &mut [Stmt], f: &mut impl FnMut(&mut Reg)) {
                 f(src);
                 computed(addr, f);
             }
-            Stmt::For { body, .. } | Stmt::Loop { body } => each_reg(body, f),
+            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => each_reg(body, f),
             Stmt::If { cond, then, otherwise } => {
                 f(cond);
                 each_reg(then, f);
@@ -51,7 +51,7 @@ fn each_addr(body: &mut [Stmt], f: &mut impl FnMut(&mut Addr)) {
         match stmt {
             Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) => f(addr),
             Stmt::Store { addr, .. } => f(addr),
-            Stmt::For { body, .. } | Stmt::Loop { body } => each_addr(body, f),
+            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => each_addr(body, f),
             Stmt::If { then, otherwise, .. } => {
                 each_addr(then, f);
                 each_addr(otherwise, f);
@@ -69,6 +69,10 @@ fn each_form(body: &mut [Stmt], var: &impl Fn(LoopVar) -> LoopVar, f: &mut impl 
             Stmt::For { var: own, lo, hi, body, .. } => {
                 *own = var(*own);
                 lo.0.iter_mut().chain(&mut hi.0).for_each(&mut *f);
+                each_form(body, var, f);
+            }
+            Stmt::Size { var: own, body, .. } => {
+                *own = var(*own);
                 each_form(body, var, f);
             }
             Stmt::Loop { body } => each_form(body, var, f),

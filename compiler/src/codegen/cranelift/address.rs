@@ -82,6 +82,15 @@ impl Body<'_> {
         }
     }
 
+    /// Element 0 of an `i64` parameter.
+    pub fn load_size(&mut self, param: u32) -> Result<Value> {
+        let whole = Group { param, terms: Vec::new(), bias: 0 };
+        let pointer = self.pointers.live.get(&whole).copied();
+        let pointer = pointer.ok_or_else(|| Error::bug("a size has no parameter"))?;
+        let pointer = self.b.use_var(pointer);
+        Ok(self.b.ins().load(types::I64, MemFlagsData::trusted(), pointer, 0))
+    }
+
     /// The address of an access.
     pub fn place(&mut self, addr: &Addr, extent: Extent) -> Result<Place> {
         let size = self.element(addr);
@@ -220,7 +229,9 @@ impl Body<'_> {
                 Stmt::Let(reg, TileValue::Load(addr, stride)) => see(addr, self.extent(addr, *reg, *stride)),
                 Stmt::Let(reg, TileValue::LoadWords(addr, stride)) => see(addr, self.words(*reg, *stride)),
                 Stmt::Store { addr, stride, src } => see(addr, self.extent(addr, *src, *stride)),
-                Stmt::For { body, .. } | Stmt::Loop { body } => self.visit(body, see),
+                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
+                    self.visit(body, see)
+                }
                 Stmt::If { then, otherwise, .. } => {
                     self.visit(then, see);
                     self.visit(otherwise, see);

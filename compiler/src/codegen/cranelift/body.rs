@@ -68,6 +68,7 @@ impl<'a> Body<'a> {
             }
             Stmt::Store { addr, stride, src } => self.store(addr, *stride, *src),
             Stmt::For { var, lo, hi, step, body } => self.repeat(*var, lo, hi, *step, body),
+            Stmt::Size { var, param, body, .. } => self.size(*var, *param, body),
             Stmt::If { cond, then, otherwise } => self.branch(*cond, then, otherwise),
             Stmt::Loop { body } => self.forever(body),
             Stmt::Break { cond } => self.leave(*cond),
@@ -175,7 +176,7 @@ fn constants(kernel: &Kernel) -> Vec<Option<u64>> {
                     entry.0 += 1;
                     entry.1 = if let TileValue::Const(bits) = value { Some(*bits) } else { None };
                 }
-                Stmt::For { body, .. } | Stmt::Loop { body } => count(body, seen),
+                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => count(body, seen),
                 Stmt::If { then, otherwise, .. } => {
                     count(then, seen);
                     count(otherwise, seen);

@@ -72,6 +72,22 @@ impl Body<'_> {
         Ok(())
     }
 
+    /// The statements with a variable that stands for a number in memory.
+    pub fn size(&mut self, var: LoopVar, param: u32, body: &[Stmt]) -> Result<()> {
+        let value = self.load_size(param)?;
+        let counter = self.b.declare_var(types::I64);
+        self.b.def_var(counter, value);
+        self.counters[var as usize] = Some(counter);
+        self.loops.push(var);
+        let groups = self.moving(body);
+        self.start_pointers(&groups, &Bound(Vec::new()), Some(value));
+        self.statements(body)?;
+        self.end_pointers(&groups);
+        self.loops.pop();
+        self.counters[var as usize] = None;
+        Ok(())
+    }
+
     /// x86_64 tests at the top, which lets loads fold into the instructions that use them; aarch64
     /// at the bottom, which saves a branch.
     fn run_loop(
@@ -183,7 +199,7 @@ fn uses(body: &[Stmt], var: LoopVar) -> bool {
     body.iter().any(|stmt| match stmt {
         Stmt::Let(_, TileValue::Index(form, _)) => has(form),
         Stmt::For { lo, hi, body, .. } => lo.0.iter().chain(&hi.0).any(has) || uses(body, var),
-        Stmt::Loop { body } => uses(body, var),
+        Stmt::Loop { body } | Stmt::Size { body, .. } => uses(body, var),
         Stmt::If { then, otherwise, .. } => uses(then, var) || uses(otherwise, var),
         _ => false,
     })

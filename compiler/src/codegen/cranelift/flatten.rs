@@ -37,6 +37,10 @@ fn statements(body: &[Stmt], known: &mut Vec<Option<i64>>) -> Vec<Stmt> {
                 }
                 known[*var as usize] = outer;
             }
+            Stmt::Size { var, param, max, body } => {
+                let body = statements(body, known);
+                out.push(Stmt::Size { var: *var, param: *param, max: *max, body });
+            }
             Stmt::If { cond, then, otherwise } => {
                 let (then, otherwise) = (statements(then, known), statements(otherwise, known));
                 out.push(Stmt::If { cond: *cond, then, otherwise });

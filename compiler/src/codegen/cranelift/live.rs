@@ -21,7 +21,7 @@ pub(super) fn reads(stmt: &Stmt) -> Vec<Reg> {
         },
         Stmt::Store { addr, src, .. } => dynamic(addr).into_iter().chain([*src]).collect(),
         Stmt::If { cond, .. } | Stmt::Break { cond } | Stmt::Fail { cond, .. } => vec![*cond],
-        Stmt::For { .. } | Stmt::Loop { .. } => Vec::new(),
+        Stmt::For { .. } | Stmt::Loop { .. } | Stmt::Size { .. } => Vec::new(),
     }
 }
 
@@ -96,6 +96,7 @@ impl Walk {
                     self.body(body);
                     self.loops.push((start, self.at - 1));
                 }
+                Stmt::Size { body, .. } => self.body(body),
                 Stmt::If { then, otherwise, .. } => {
                     self.body(then);
                     self.body(otherwise);

@@ -65,7 +65,9 @@ fn orders(kernel: &mut Kernel, lives: &mut Lives, how: How, body: &mut [Stmt], a
                 list(kernel, lives, how.registers, body, *at);
                 *at += length;
             }
-            Stmt::For { body, .. } | Stmt::Loop { body } => orders(kernel, lives, how, body, at),
+            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
+                orders(kernel, lives, how, body, at);
+            }
             Stmt::If { then, otherwise, .. } => {
                 orders(kernel, lives, how, then, at);
                 orders(kernel, lives, how, otherwise, at);

@@ -33,6 +33,7 @@ impl Select<'_> {
                     _ => self.bounded(stmt, *var, (lo, hi), *step, body),
                 }
             }
+            Stmt::Size { var, param, body, .. } => self.size(stmt, *var, *param, body),
             Stmt::If { cond, then, otherwise } => self.branch(*cond, then, otherwise),
             Stmt::Loop { body } => self.endless(body),
             Stmt::Break { cond } => self.leave(*cond),
@@ -183,6 +184,30 @@ impl Select<'_> {
         self.vars.remove(&var);
         outer.map(|o| self.vars.insert(var, o));
         self.pointers = outside;
+        Ok(())
+    }
+
+    /// The statements with a variable that stands for a number in memory.
+    fn size(&mut self, id: &Stmt, var: LoopVar, param: u32, body: &[Stmt]) -> Result<()> {
+        let table = Mem::at(Base::Reg(self.args)).offset(8 * i64::from(param));
+        let pointer = self.def(Op::Mov, 16, &[table.into()]);
+        let value = self.def(Op::Mov, 16, &[Mem::at(Base::Reg(pointer)).into()]);
+        let outside = self.pointers.clone();
+        for (g, m) in self.moving(id).into_iter().filter(|(_, m)| *m != 0) {
+            let reg = self.scaled_sum(self.pointers[g].reg, value, m)?;
+            self.pointers[g].reg = Some(reg);
+        }
+        self.around.push((id, var));
+        self.vars.insert(var, VarValue::Reg(value));
+        self.block(body)?;
+        self.around.pop();
+        self.vars.remove(&var);
+        // What runs on in the pointers outside has stayed; those moved were new registers.
+        for (g, before) in outside.into_iter().enumerate() {
+            if self.pointers[g].reg != before.reg {
+                self.pointers[g] = before;
+            }
+        }
         Ok(())
     }
 

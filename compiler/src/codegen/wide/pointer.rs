@@ -51,7 +51,7 @@ impl Groups {
                     self.add(kernel, addr, around)
                 }
                 Stmt::Store { addr, .. } => self.add(kernel, addr, around),
-                Stmt::For { var, body, .. } => {
+                Stmt::For { var, body, .. } | Stmt::Size { var, body, .. } => {
                     around.push((stmt, *var));
                     self.collect(kernel, body, around);
                     around.pop();
@@ -102,7 +102,7 @@ impl Groups {
                 Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) | Stmt::Store { addr, .. } => {
                     addr
                 }
-                Stmt::For { var, body, .. } => {
+                Stmt::For { var, body, .. } | Stmt::Size { var, body, .. } => {
                     around.push((stmt, *var));
                     self.used(kernel, body, around, used);
                     around.pop();
@@ -135,7 +135,7 @@ pub fn needs_value(body: &[Stmt], var: LoopVar) -> bool {
         Stmt::Let(_, Value::Index(a, _)) => has(a),
         Stmt::For { lo, hi, body, .. } => bound(lo) || bound(hi) || needs_value(body, var),
         Stmt::If { then, otherwise, .. } => needs_value(then, var) || needs_value(otherwise, var),
-        Stmt::Loop { body } => needs_value(body, var),
+        Stmt::Loop { body } | Stmt::Size { body, .. } => needs_value(body, var),
         _ => false,
     })
 }

@@ -45,7 +45,7 @@ pub struct Select<'a> {
     pub(super) failures: Vec<(i64, i32)>,
     constants: Constants,
     masks: HashMap<u32, VReg>,
-    args: VReg,
+    pub(super) args: VReg,
     pub(super) depth: u32,
 }
 
@@ -77,7 +77,7 @@ fn single_values(kernel: &Kernel) -> Vec<Option<&Value>> {
         for stmt in body {
             match stmt {
                 Stmt::Let(r, value) => defs[*r as usize].push(value),
-                Stmt::For { body, .. } | Stmt::Loop { body } => walk(body, defs),
+                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => walk(body, defs),
                 Stmt::If { then, otherwise, .. } => {
                     walk(then, defs);
                     walk(otherwise, defs);

@@ -8,10 +8,11 @@ mod columns;
 mod program;
 mod repeat;
 
-use super::{Definition, Lowering, Routine, Stage, ValueId};
+use super::{Definition, Lowering, Routine, Size, Stage, ValueId};
 use crate::base::{Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::tile;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The elements of the values of a lowering, as far as they are known.
@@ -91,7 +92,14 @@ fn run(lowering: &Lowering, stages: &[Stage], env: &mut Env) -> Result<()> {
     for stage in stages {
         match stage {
             Stage::Define(definition) => {
-                define(definition, env).map_err(|e| e.at(definition.name.clone()))?;
+                let known = match definition.has_sizes() {
+                    true => {
+                        let sizes = sizes(lowering, env)?;
+                        Cow::Owned(definition.with_sizes(|n| sizes[n]))
+                    }
+                    false => Cow::Borrowed(definition),
+                };
+                define(&known, env).map_err(|e| e.at(definition.name.clone()))?;
             }
             Stage::Routine(routine) => run_routine(routine, env)?,
             Stage::Repeat(repeat) => repeat::repeat(lowering, repeat, env)?,
@@ -103,6 +111,23 @@ fn run(lowering: &Lowering, stages: &[Stage], env: &mut Env) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The sizes known only at run time; 0 for those not known yet.
+fn sizes(lowering: &Lowering, env: &Env) -> Result<Vec<i64>> {
+    let known = |size: &Size| match &env.slots[size.value as usize] {
+        Slot::Empty => Ok(0),
+        _ => {
+            let ty = &lowering.values[size.value as usize].ty;
+            let bytes = env.bytes(size.value, ty)?;
+            let value = bytes.try_into().map(i64::from_le_bytes).unwrap_or(-1);
+            match (0..=size.max as i64).contains(&value) {
+                true => Ok(value),
+                false => Err(Error::model(format!("the size {value} is not in 0..={}", size.max))),
+            }
+        }
+    };
+    lowering.sizes.iter().map(known).collect()
 }
 
 fn define(definition: &Definition, env: &mut Env) -> Result<()> {

@@ -14,20 +14,25 @@ pub fn repeat(lowering: &Lowering, repeat: &Repeat, env: &mut Env) -> Result<()>
     for carry in &repeat.carries {
         states.push(elements(env, carry.initial)?);
     }
-    for i in 0..repeat.count {
+    let sizes = super::sizes(lowering, env)?;
+    let count = match &repeat.size {
+        Some(size) => size.with_sizes(|n| sizes[n]).base.clamp(0, repeat.count as i64) as usize,
+        None => repeat.count,
+    };
+    for i in 0..count {
         for (carry, state) in repeat.carries.iter().zip(&states) {
             env.slots[carry.state as usize] = Slot::Shared(state.clone());
         }
         for slice in repeat.slices.iter().filter(|s| !s.written) {
             let whole = env.bytes(slice.whole, &lowering.values[slice.whole as usize].ty)?;
-            let part = whole[range(lowering, slice, i, repeat.count)].into();
+            let part = whole[range(lowering, slice, i, count)].into();
             env.slots[slice.part as usize] = Slot::Shared(part);
         }
         run(lowering, &repeat.body, env)?;
         for slice in repeat.slices.iter().filter(|s| s.written) {
             let part = elements(env, slice.part)?;
             let mut whole = env.take(slice.whole, &lowering.values[slice.whole as usize].ty);
-            whole[range(lowering, slice, i, repeat.count)].copy_from_slice(&part);
+            whole[range(lowering, slice, i, count)].copy_from_slice(&part);
             env.put(slice.whole, whole);
         }
         for (carry, state) in repeat.carries.iter().zip(&mut states) {

@@ -54,7 +54,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     };
     let carries =
         vec![carry(&matrix, &state, &next, &last_matrix), carry(&one, &product, &next_product, &determinant)];
-    e.low.stages.push(Stage::Repeat(Repeat { count: size, slices: vec![slice], carries, body }));
+    e.low.stages.push(Stage::Repeat(Repeat { count: size, size: None, slices: vec![slice], carries, body }));
     let shape = out.shape().to_vec();
     let shaped = e.reshape(&determinant, shape);
     e.define("", &out, |b| b.broadcast(&shaped, float));

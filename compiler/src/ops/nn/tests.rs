@@ -36,7 +36,7 @@ fn run(
         ty: v.ty.clone(),
         constant: v.constant.clone(),
     });
-    let mut low = Lowering { values: values.collect(), stages: Vec::new() };
+    let mut low = Lowering { values: values.collect(), ..Lowering::default() };
     let Lower::Define(define) = op.lower else { panic!("{name} is defined by others") };
     define(&Ctx { graph: &graph, node: &node }, &mut low).expect("definitions");
     let mut env = Env::new(&low);

@@ -85,8 +85,9 @@ impl Driver {
     pub(super) fn typed_body(&mut self, body: &Body, inputs: Vec<Parameter>) -> Result<Graph> {
         check_inputs(body, inputs.len())?;
         let level = self.frames.last().map_or(0, |f| f.level) + 1;
+        let sample = self.graph().sample;
         self.levels.truncate(level);
-        self.levels.push(Level::default());
+        self.levels.push(Level::new(sample));
         self.frames.push(Frame { names: HashMap::new(), level });
         for (declared, parameter) in body.inputs.iter().zip(inputs) {
             let inner = self.level();

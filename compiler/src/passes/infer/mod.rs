@@ -65,6 +65,10 @@ struct Level {
 }
 
 impl Level {
+    fn new(sample: u32) -> Self {
+        Level { graph: Graph { sample, ..Graph::default() }, ..Level::default() }
+    }
+
     /// A name that no value of the graph has yet.
     fn unique(&mut self, name: &str) -> String {
         if self.used.insert(name.to_string()) {
@@ -98,8 +102,13 @@ struct Driver {
 
 /// Types the model for the given types of its inputs.
 pub fn infer(model: &Model, inputs: &[TensorType]) -> Inferred {
+    infer_sample(model, inputs, 0)
+}
+
+/// The same, with sizes that depend on data as [`crate::graph::Graph::sample`] says.
+pub fn infer_sample(model: &Model, inputs: &[TensorType], sample: u32) -> Inferred {
     let mut driver = Driver {
-        levels: vec![Level::default()],
+        levels: vec![Level::new(sample)],
         frames: vec![Frame { names: HashMap::new(), level: 0 }],
         errors: Vec::new(),
         notes: Vec::new(),

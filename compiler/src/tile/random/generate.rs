@@ -341,7 +341,7 @@ impl Generator<'_> {
         let loops: Vec<range::Loop> = self
             .loops
             .iter()
-            .map(|a| range::Loop { var: a.var, lo: &a.lo, hi: &a.hi, step: a.step })
+            .map(|a| range::Loop { var: a.var, lo: a.lo.clone(), hi: a.hi.clone(), step: a.step })
             .collect();
         let (low, high) = range(&index, &loops).expect("variables of the loops around");
         let across = step * (i64::from(lanes) - 1);

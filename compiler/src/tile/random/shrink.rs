@@ -40,7 +40,7 @@ fn cuts(kernel: &Kernel, at: usize) -> Option<(Kernel, Option<Kernel>)> {
 
 fn inner(stmt: &Stmt) -> Vec<Stmt> {
     match stmt {
-        Stmt::For { body, .. } | Stmt::Loop { body } => body.clone(),
+        Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => body.clone(),
         Stmt::If { then, otherwise, .. } => then.iter().chain(otherwise).cloned().collect(),
         _ => Vec::new(),
     }
@@ -55,7 +55,7 @@ fn replace(body: &mut Vec<Stmt>, left: &mut usize, by: &dyn Fn(&Stmt) -> Vec<Stm
         }
         *left -= 1;
         let found = match &mut body[i] {
-            Stmt::For { body, .. } | Stmt::Loop { body } => replace(body, left, by),
+            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => replace(body, left, by),
             Stmt::If { then, otherwise, .. } => {
                 replace(then, left, by).or_else(|| replace(otherwise, left, by))
             }

@@ -1,0 +1,92 @@
+//! Constants that depend on sizes: a corner of the one at the bounds (positions, masks), or elements
+//! that are each a form in the sizes (shapes).
+
+use super::{Merger, unlike};
+use crate::base::{Affine, DType, Tensor, TensorType, row_major_strides};
+use crate::definition::{DefBuilder, Stage, ValueId};
+use crate::error::{Error, Result};
+use crate::scalar::Op;
+
+/// Elements of a constant that are looked at one by one.
+const MAX_ELEMS: usize = 4096;
+
+impl Merger<'_> {
+    pub(super) fn constant(&mut self, value: ValueId) -> Result<()> {
+        let tensors = self.samples.iter().map(|s| s.lowering.values[value as usize].constant.as_ref());
+        let tensors: Option<Vec<&Tensor>> = tensors.collect();
+        let tensors = tensors.ok_or_else(|| unlike("it is a constant for some sizes only"))?;
+        if tensors.iter().all(|t| is_corner(t, tensors[0])) {
+            return Ok(());
+        }
+        let ty = tensors[0].ty.clone();
+        let integers = ty.dtype.is_int() && ty.elems() <= MAX_ELEMS;
+        if !integers || tensors.iter().any(|t| t.ty != ty) {
+            return Err(unlike("its elements depend on the sizes in a way that is not supported"));
+        }
+        self.elements(value, &tensors, &ty)
+    }
+
+    /// `sum(table of factors * size) + table`, all tables constant.
+    fn elements(&mut self, value: ValueId, tensors: &[&Tensor], ty: &TensorType) -> Result<()> {
+        let missing = || Error::bug("integers");
+        let numbers: Vec<Vec<i64>> =
+            (tensors.iter().map(|t| t.to_i64s())).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
+        let mut forms = Vec::new();
+        for i in 0..ty.elems() {
+            let element: Vec<i64> = numbers.iter().map(|n| n[i]).collect();
+            forms.push(self.fit(&element)?);
+        }
+        let mut vars: Vec<u32> = forms.iter().flat_map(|f| f.terms.iter().map(|t| t.0)).collect();
+        vars.sort_unstable();
+        vars.dedup();
+        let wide = TensorType::new(DType::I64, ty.shape.clone());
+        let mut b = DefBuilder::new(&ty.shape);
+        let name = self.low.values[value as usize].name.clone();
+        let table = |low: &mut crate::definition::Lowering, b: &mut DefBuilder, part: Vec<i64>| {
+            let id = low
+                .constant(format!("{name}.table{}", low.values.len()), Tensor::new(ty.shape.clone(), &part));
+            let axes = b.axes();
+            b.load(id, &wide, axes)
+        };
+        let mut sum = table(&mut self.low, &mut b, forms.iter().map(|f| f.base).collect());
+        for var in vars {
+            let factors = table(&mut self.low, &mut b, forms.iter().map(|f| f.coefficient(var)).collect());
+            let size = b.index(Affine::var(var));
+            let product = b.op(Op::Mul, &[factors, size]);
+            sum = b.op(Op::Add, &[sum, product]);
+        }
+        let element = b.cast(ty.dtype, sum);
+        let definition = b.finish(&name, value, ty, element);
+        self.low.values[value as usize].constant = None;
+        self.before.push(Stage::Define(definition));
+        Ok(())
+    }
+}
+
+/// Whether a tensor holds the first elements along each dimension of another.
+fn is_corner(small: &Tensor, whole: &Tensor) -> bool {
+    if small.ty == whole.ty {
+        return small.data == whole.data;
+    }
+    let fits = small.ty.shape.iter().zip(&whole.ty.shape).all(|(a, b)| a <= b);
+    if !fits || small.ty.rank() != whole.ty.rank() {
+        return false;
+    }
+    let size = small.ty.dtype.size();
+    let strides = row_major_strides(&whole.ty.shape);
+    let mut index = vec![0usize; small.ty.rank()];
+    for element in small.data.chunks_exact(size) {
+        let at: i64 = index.iter().zip(&strides).map(|(&i, s)| i as i64 * s).sum();
+        if whole.data[at as usize * size..][..size] != *element {
+            return false;
+        }
+        for d in (0..index.len()).rev() {
+            index[d] += 1;
+            if index[d] < small.ty.shape[d] {
+                break;
+            }
+            index[d] = 0;
+        }
+    }
+    true
+}

@@ -1,0 +1,271 @@
+//! Numbers as functions of sizes: what a number is in each sample decides which function it is.
+//!
+//! Affine functions are forms; others (a size divided by a stride, the product of two sizes, the
+//! smaller of a size and a number) become a size of their own, computed at run time.
+
+use super::unlike;
+use crate::base::affine::{MAX_SIZE, MAX_SIZES, size_var};
+use crate::base::{Affine, DType, TensorType};
+use crate::definition::{DefBuilder, ExprId, Lowering, Size, Stage};
+use crate::error::Result;
+use crate::scalar::Op;
+
+/// Divisors that are tried.
+const MAX_DIVISOR: i64 = 64;
+
+/// A size and its value in each sample.
+struct Fact {
+    var: Option<u32>,
+    values: Vec<i64>,
+    /// Whether the run-time value is there already.
+    available: bool,
+}
+
+/// What is known of all sizes.
+pub struct Facts {
+    samples: usize,
+    sizes: Vec<Fact>,
+}
+
+/// A function that is not affine.
+#[derive(Clone, Copy)]
+enum Derived {
+    /// `floor((factor * size + offset) / divisor)`.
+    Divided { size: usize, factor: i64, offset: i64, divisor: i64 },
+    /// `factor * a * b`.
+    Product { a: usize, b: usize, factor: i64 },
+    /// The smaller or larger of `size + offset` and a number.
+    Limited { size: usize, offset: i64, limit: i64, op: Op },
+}
+
+impl Facts {
+    /// Nothing known, of so many samples.
+    pub fn new(samples: usize) -> Self {
+        Facts { samples, sizes: Vec::new() }
+    }
+
+    /// Adds the next size of the lowering.
+    pub fn declare(&mut self, max: usize, values: Vec<i64>, available: bool) {
+        self.sizes.push(Fact { var: size_var(self.sizes.len(), max), values, available });
+    }
+
+    /// From here on a size's value is there.
+    pub fn available(&mut self, size: usize) {
+        self.sizes[size].available = true;
+    }
+
+    fn usable(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.sizes.len()).filter(|&i| self.sizes[i].available && self.sizes[i].var.is_some())
+    }
+
+    fn form(&self, size: usize, factor: i64, base: i64) -> Affine {
+        let mut form = Affine::constant(base);
+        if let Some(var) = self.sizes[size].var {
+            form.add_term(var, factor);
+        }
+        form
+    }
+
+    /// One number per sample as a form; a size that is needed for it is added to the lowering, and what
+    /// computes it to `before`.
+    pub fn fit(&mut self, numbers: &[i64], low: &mut Lowering, before: &mut Vec<Stage>) -> Result<Affine> {
+        if numbers.iter().all(|n| *n == numbers[0]) {
+            return Ok(Affine::constant(numbers[0]));
+        }
+        if let Some(form) = self.affine(numbers) {
+            return Ok(form);
+        }
+        let derived = self.derived(numbers).ok_or_else(|| {
+            let list: Vec<String> = numbers.iter().take(6).map(i64::to_string).collect();
+            unlike(&format!(
+                "no rule was found for a number that depends on the sizes ({}, ...)",
+                list.join(", ")
+            ))
+        })?;
+        self.add(derived, numbers, low, before)
+    }
+
+    /// The same as one size: for what must be read as it is.
+    pub fn plain(&mut self, form: &Affine, low: &mut Lowering, before: &mut Vec<Stage>) -> Result<Affine> {
+        if let [(_, 1)] = form.terms.as_slice()
+            && form.base == 0
+        {
+            return Ok(form.clone());
+        }
+        let numbers: Vec<i64> =
+            (0..self.samples).map(|k| form.with_sizes(|n| self.sizes[n].values[k]).base).collect();
+        let mut b = DefBuilder::new(&[]);
+        let value = b.index(form.clone());
+        self.push(b, value, &numbers, low, before)
+    }
+
+    fn affine(&self, numbers: &[i64]) -> Option<Affine> {
+        let usable: Vec<usize> = self.usable().collect();
+        usable.iter().find_map(|&s| self.line(s, numbers)).or_else(|| {
+            let pairs =
+                usable.iter().enumerate().flat_map(|(i, &s)| usable[..i].iter().map(move |&t| (t, s)));
+            pairs.into_iter().find_map(|(s, t)| self.plane(s, t, numbers))
+        })
+    }
+
+    /// `a * size + b`.
+    fn line(&self, size: usize, numbers: &[i64]) -> Option<Affine> {
+        let s = &self.sizes[size].values;
+        let other = s.iter().position(|v| *v != s[0])?;
+        let (dx, ds) = (numbers[other] - numbers[0], s[other] - s[0]);
+        if dx % ds != 0 {
+            return None;
+        }
+        let (a, b) = (dx / ds, numbers[0] - dx / ds * s[0]);
+        s.iter().zip(numbers).all(|(s, n)| a * s + b == *n).then(|| self.form(size, a, b))
+    }
+
+    /// `a * s + b * t + c`.
+    fn plane(&self, s: usize, t: usize, numbers: &[i64]) -> Option<Affine> {
+        let (x, y) = (&self.sizes[s].values, &self.sizes[t].values);
+        let row = |k: usize| (x[k] - x[0], y[k] - y[0], numbers[k] - numbers[0]);
+        for k in 1..self.samples {
+            for l in k + 1..self.samples {
+                let ((x1, y1, n1), (x2, y2, n2)) = (row(k), row(l));
+                let det = x1 * y2 - x2 * y1;
+                if det == 0 {
+                    continue;
+                }
+                let (a, b) = (n1 * y2 - n2 * y1, x1 * n2 - x2 * n1);
+                if a % det != 0 || b % det != 0 {
+                    return None;
+                }
+                let (a, b) = (a / det, b / det);
+                let c = numbers[0] - a * x[0] - b * y[0];
+                let holds = (0..self.samples).all(|k| a * x[k] + b * y[k] + c == numbers[k]);
+                return holds.then(|| self.form(s, a, c).plus(&self.form(t, b, 0)));
+            }
+        }
+        None
+    }
+
+    fn derived(&self, numbers: &[i64]) -> Option<Derived> {
+        let usable: Vec<usize> = self.usable().collect();
+        let holds = |d: &Derived| (0..self.samples).all(|k| self.value(d, k) == numbers[k]);
+        let limited = usable.iter().flat_map(|&size| {
+            let s = &self.sizes[size].values;
+            [(Op::Min, numbers.iter().max()), (Op::Max, numbers.iter().min())].into_iter().flat_map(
+                move |(op, limit)| {
+                    let limit = limit.copied().unwrap_or(0);
+                    let free = numbers.iter().zip(s).find(|(n, _)| **n != limit);
+                    free.map(|(n, s)| Derived::Limited { size, offset: n - s, limit, op })
+                },
+            )
+        });
+        let divided = usable.iter().flat_map(|&size| {
+            (2..=MAX_DIVISOR).flat_map(move |divisor| {
+                (1..=3).flat_map(move |factor| {
+                    (0..divisor).map(move |rest| {
+                        let first = (factor * self.sizes[size].values[0] + rest).div_euclid(divisor);
+                        let offset = rest + divisor * (numbers[0] - first);
+                        Derived::Divided { size, factor, offset, divisor }
+                    })
+                })
+            })
+        });
+        let products = usable.iter().enumerate().flat_map(|(i, &a)| {
+            let usable = &usable;
+            usable[..=i].iter().filter_map(move |&b| {
+                let product = self.sizes[a].values[0] * self.sizes[b].values[0];
+                let whole = product != 0 && numbers[0] % product == 0;
+                whole.then(|| Derived::Product { a, b, factor: numbers[0] / product })
+            })
+        });
+        limited.chain(products).chain(divided).find(|d| holds(d))
+    }
+
+    fn value(&self, derived: &Derived, sample: usize) -> i64 {
+        let at = |size: usize| self.sizes[size].values[sample];
+        match *derived {
+            Derived::Divided { size, factor, offset, divisor } => {
+                (factor * at(size) + offset).div_euclid(divisor)
+            }
+            Derived::Product { a, b, factor } => factor * at(a) * at(b),
+            Derived::Limited { size, offset, limit, op: Op::Min } => (at(size) + offset).min(limit),
+            Derived::Limited { size, offset, limit, .. } => (at(size) + offset).max(limit),
+        }
+    }
+
+    fn add(
+        &mut self,
+        derived: Derived,
+        numbers: &[i64],
+        low: &mut Lowering,
+        before: &mut Vec<Stage>,
+    ) -> Result<Affine> {
+        let mut b = DefBuilder::new(&[]);
+        let value = match derived {
+            Derived::Divided { size, factor, offset, divisor } => {
+                // Division is towards zero: the sum is raised to be positive before it.
+                let shift = (-offset).max(0).div_euclid(divisor) + 1;
+                let raised = b.index(self.form(size, factor, offset + shift * divisor));
+                let divisor = b.number(DType::I64, divisor as f64);
+                let quotient = b.op(Op::Div, &[raised, divisor]);
+                let shift = b.number(DType::I64, shift as f64);
+                let value = b.op(Op::Sub, &[quotient, shift]);
+                let zero = b.number(DType::I64, 0.0);
+                b.op(Op::Max, &[value, zero])
+            }
+            Derived::Product { a, b: other, factor } => {
+                let (x, y) = (b.index(self.form(a, factor, 0)), b.index(self.form(other, 1, 0)));
+                b.op(Op::Mul, &[x, y])
+            }
+            Derived::Limited { size, offset, limit, op } => {
+                let (x, limit) = (b.index(self.form(size, 1, offset)), b.number(DType::I64, limit as f64));
+                b.op(op, &[x, limit])
+            }
+        };
+        self.push(b, value, numbers, low, before)
+    }
+
+    /// Adds a size that an expression computes.
+    fn push(
+        &mut self,
+        mut b: DefBuilder,
+        value: ExprId,
+        numbers: &[i64],
+        low: &mut Lowering,
+        before: &mut Vec<Stage>,
+    ) -> Result<Affine> {
+        let max = numbers.iter().copied().max().unwrap_or(0).max(0) as usize;
+        // Whatever the samples have not shown, the bound holds.
+        let (zero, most) = (b.number(DType::I64, 0.0), b.number(DType::I64, max as f64));
+        let value = b.op(Op::Max, &[value, zero]);
+        let value = b.op(Op::Min, &[value, most]);
+        let number = self.sizes.len();
+        let Some(var) = size_var(number, max) else {
+            return Err(unlike(&format!("sizes beyond {MAX_SIZE}, or more than {MAX_SIZES} of them")));
+        };
+        let ty = TensorType::new(DType::I64, []);
+        let to = low.temporary(format!("size{number}"), ty.clone());
+        low.sizes.push(Size { name: None, value: to, max, sample: max });
+        self.sizes.push(Fact { var: Some(var), values: numbers.to_vec(), available: true });
+        before.push(Stage::Define(b.finish(&format!("size{number}"), to, &ty, value)));
+        Ok(Affine::var(var))
+    }
+
+    /// The product of two forms as a size.
+    pub fn product(
+        &mut self,
+        a: &Affine,
+        b: &Affine,
+        numbers: &[i64],
+        low: &mut Lowering,
+        before: &mut Vec<Stage>,
+    ) -> Result<Affine> {
+        let mut builder = DefBuilder::new(&[]);
+        let (a, b) = (builder.index(a.clone()), builder.index(b.clone()));
+        let product = builder.op(Op::Mul, &[a, b]);
+        self.push(builder, product, numbers, low, before)
+    }
+
+    /// The value of a form in a sample.
+    pub fn at(&self, form: &Affine, sample: usize) -> i64 {
+        form.with_sizes(|n| self.sizes[n].values[sample]).base
+    }
+}

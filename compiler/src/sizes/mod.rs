@@ -1,0 +1,233 @@
+//! Sizes known only at run time.
+//!
+//! Operators are written for shapes that are numbers. So a model with free sizes is typed, rewritten
+//! and lowered several times, each time for other sizes (a *sample*, the first one at the bounds),
+//! and the lowerings, which are alike but for numbers, are made into one: a number that differs
+//! between them must be a function of the sizes that holds in every sample ([`fit`]). No operator
+//! knows of it, and what depends on a size in no such way is an error that names its node.
+//!
+//! Elements lie where they would at the bounds, so layouts and the arena are static; loops end at
+//! the actual sizes. Tensors of the application are dense at the actual sizes: where a free
+//! dimension is not the outermost they are copied at the border ([`border`]).
+
+mod border;
+mod constants;
+mod definitions;
+mod fit;
+mod reshape;
+mod routines;
+mod samples;
+
+pub use samples::samples;
+
+use crate::base::Affine;
+use crate::definition::{Lowering, Repeat, Slice, Stage, ValueId};
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::plan::Lowered;
+use fit::Facts;
+use std::collections::HashSet;
+
+/// A model lowered for some sizes.
+pub struct Sample {
+    /// Its graph.
+    pub graph: Graph,
+    /// Its lowering; the sizes have their [`crate::definition::Size::sample`].
+    pub lowering: Lowering,
+    /// The values of the model's outputs.
+    pub outputs: Vec<ValueId>,
+}
+
+/// One lowering of several; the first sample is the one at the bounds.
+pub fn merge(samples: &[Sample]) -> Result<Lowered> {
+    let first = samples.first().ok_or_else(|| Error::bug("no sample"))?;
+    let alike = |s: &Sample| {
+        let (a, b) = (&s.lowering, &first.lowering);
+        let names = a.values.iter().map(|v| &v.name).eq(b.values.iter().map(|v| &v.name));
+        names && a.stages.len() == b.stages.len() && a.sizes.len() == b.sizes.len()
+    };
+    if let Some(other) = samples.iter().find(|s| !alike(s)) {
+        return Err(differs(&first.lowering, &other.lowering));
+    }
+    let mut merger = Merger::new(samples);
+    let lists: Vec<&[Stage]> = samples.iter().map(|s| s.lowering.stages.as_slice()).collect();
+    let inputs = first.graph.inputs.iter().map(|&v| merger.border_input(v)).collect::<Result<Vec<_>>>()?;
+    let mut stages = Vec::new();
+    for i in 0..lists[0].len() {
+        let alike: Vec<&Stage> = lists.iter().map(|l| &l[i]).collect();
+        let stage = merger.stage(&alike)?;
+        stages.append(&mut merger.before);
+        stages.extend(stage);
+    }
+    let outputs = first.outputs.iter().zip(&first.graph.outputs);
+    let outputs: Vec<_> =
+        outputs.map(|(&v, &shown)| merger.border_output(v, shown)).collect::<Result<_>>()?;
+    stages.append(&mut merger.before);
+    merger.low.stages = stages;
+    merger.finish(inputs, outputs)
+}
+
+/// The error for lowerings that are not alike.
+fn differs(a: &Lowering, b: &Lowering) -> Error {
+    let names = a.values.iter().zip(&b.values).find(|(x, y)| x.name != y.name);
+    let place = names.map(|(x, _)| format!("around '{}'", x.name)).unwrap_or_default();
+    unlike("another computation is needed for other sizes").at(place)
+}
+
+/// An error of a model that no one lowering fits.
+fn unlike(reason: &str) -> Error {
+    Error::model(format!("with dimensions left to run time: {reason}"))
+        .advise("Bind the dimension to one size with --dim NAME=N, or export the model without this node")
+}
+
+struct Merger<'a> {
+    samples: &'a [Sample],
+    low: Lowering,
+    facts: Facts,
+    /// Values whose dimensions and elements have been looked at.
+    known: HashSet<ValueId>,
+    /// Stages to be put before the one that is being made.
+    before: Vec<Stage>,
+}
+
+impl<'a> Merger<'a> {
+    fn new(samples: &'a [Sample]) -> Self {
+        let first = &samples[0].lowering;
+        let mut facts = Facts::new(samples.len());
+        for (i, size) in first.sizes.iter().enumerate() {
+            let values = samples.iter().map(|s| s.lowering.sizes[i].sample as i64).collect();
+            facts.declare(size.max, values, size.name.is_some());
+        }
+        let low = Lowering { stages: Vec::new(), ..first.clone() };
+        Merger { samples, low, facts, known: HashSet::new(), before: Vec::new() }
+    }
+
+    /// One number per sample as a form in the sizes.
+    fn fit(&mut self, numbers: &[i64]) -> Result<Affine> {
+        self.facts.fit(numbers, &mut self.low, &mut self.before)
+    }
+
+    /// Looks at the dimensions of a value, and at its elements where it is constant.
+    fn ensure(&mut self, value: ValueId) -> Result<()> {
+        if !self.known.insert(value) {
+            return Ok(());
+        }
+        let place = |e: Error, low: &Lowering| e.at(format!("'{}'", low.values[value as usize].name));
+        let types: Vec<_> = self.samples.iter().map(|s| &s.lowering.values[value as usize].ty).collect();
+        let ty = types[0].clone();
+        if types.iter().any(|t| t.dtype != ty.dtype || t.rank() != ty.rank()) {
+            return Err(place(unlike("it has another rank for other sizes"), &self.low));
+        }
+        let mut dims = Vec::new();
+        for d in 0..ty.rank() {
+            let extents: Vec<i64> = types.iter().map(|t| t.shape[d] as i64).collect();
+            if extents.iter().any(|&e| e > extents[0]) {
+                return Err(place(unlike("a dimension grows where a size shrinks"), &self.low));
+            }
+            dims.push(self.fit(&extents).map_err(|e| place(e, &self.low))?);
+        }
+        if dims.iter().any(|d| !d.is_constant()) {
+            self.low.dims.insert(value, dims);
+        }
+        if self.low.values[value as usize].constant.is_some() {
+            self.constant(value).map_err(|e| place(e, &self.low))?;
+        }
+        Ok(())
+    }
+
+    /// The dimensions of a value that was looked at.
+    fn dims(&self, value: ValueId) -> Vec<Affine> {
+        let shape = || &self.low.values[value as usize].ty.shape;
+        let fixed = || shape().iter().map(|&d| Affine::constant(d as i64)).collect();
+        self.low.dims.get(&value).cloned().unwrap_or_else(fixed)
+    }
+
+    fn stages(&mut self, lists: &[&[Stage]]) -> Result<Vec<Stage>> {
+        if lists.iter().any(|l| l.len() != lists[0].len()) {
+            return Err(unlike("another number of steps is needed for other sizes"));
+        }
+        let mut merged = Vec::new();
+        for i in 0..lists[0].len() {
+            let alike: Vec<&Stage> = lists.iter().map(|l| &l[i]).collect();
+            merged.extend(self.stage(&alike)?);
+        }
+        Ok(merged)
+    }
+
+    fn stage(&mut self, stages: &[&Stage]) -> Result<Vec<Stage>> {
+        let (reads, writes) = (stages[0].reads(), stages[0].writes());
+        if stages.iter().any(|s| s.reads() != reads || s.writes() != writes) {
+            let name = writes.first().map(|&v| self.low.values[v as usize].name.clone()).unwrap_or_default();
+            return Err(unlike("it is computed in another way for other sizes").at(format!("'{name}'")));
+        }
+        for &value in &reads {
+            self.ensure(value)?;
+        }
+        let made: Vec<usize> =
+            (0..self.low.sizes.len()).filter(|&i| writes.contains(&self.low.sizes[i].value)).collect();
+        made.into_iter().for_each(|i| self.facts.available(i));
+        for &value in &writes {
+            self.ensure(value)?;
+        }
+        let place = |e: Error| e.at(format!("'{}'", self_name(&self.samples[0].lowering, &writes)));
+        match stages[0] {
+            Stage::Define(_) => {
+                let defs: Vec<_> = stages.iter().filter_map(|s| definition(s)).collect();
+                Ok(vec![Stage::Define(self.definition(&defs).map_err(place)?)])
+            }
+            Stage::Routine(_) => {
+                let routines: Vec<_> = stages.iter().filter_map(|s| routine(s)).collect();
+                Ok(vec![Stage::Routine(self.routine(&routines).map_err(place)?)])
+            }
+            Stage::Reshape { from, to } => self.reshape(*from, *to).map_err(place),
+            Stage::Repeat(_) => {
+                let repeats: Vec<_> = stages.iter().filter_map(|s| repeat(s)).collect();
+                Ok(vec![Stage::Repeat(self.repeat(&repeats).map_err(place)?)])
+            }
+        }
+    }
+
+    fn repeat(&mut self, repeats: &[&Repeat]) -> Result<Repeat> {
+        let counts: Vec<i64> = repeats.iter().map(|r| r.count as i64).collect();
+        let form = self.fit(&counts)?;
+        let size = match form.is_constant() {
+            true => None,
+            false => Some(self.facts.plain(&form, &mut self.low, &mut self.before)?),
+        };
+        let first = repeats[0];
+        if size.is_some() && first.slices.iter().any(|s| s.reversed) {
+            return Err(unlike("a loop runs backwards over the dimension"));
+        }
+        for Slice { part, .. } in &first.slices {
+            self.ensure(*part)?;
+        }
+        for carry in &first.carries {
+            [carry.state, carry.next].into_iter().try_for_each(|v| self.ensure(v))?;
+        }
+        let lists: Vec<&[Stage]> = repeats.iter().map(|r| r.body.as_slice()).collect();
+        let body = self.stages(&lists)?;
+        Ok(Repeat {
+            count: first.count,
+            size,
+            slices: first.slices.clone(),
+            carries: first.carries.clone(),
+            body,
+        })
+    }
+}
+
+fn self_name(lowering: &Lowering, writes: &[ValueId]) -> String {
+    writes.first().map(|&v| lowering.values[v as usize].name.clone()).unwrap_or_default()
+}
+
+fn definition<'s>(stage: &&'s Stage) -> Option<&'s crate::definition::Definition> {
+    if let Stage::Define(d) = stage { Some(d) } else { None }
+}
+
+fn routine<'s>(stage: &&'s Stage) -> Option<&'s crate::definition::Routine> {
+    if let Stage::Routine(r) = stage { Some(r) } else { None }
+}
+
+fn repeat<'s>(stage: &&'s Stage) -> Option<&'s Repeat> {
+    if let Stage::Repeat(r) = stage { Some(r) } else { None }
+}
