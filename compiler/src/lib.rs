@@ -25,6 +25,7 @@ pub mod package;
 pub mod build;
 pub mod run;
 pub mod compress;
+pub mod tune;
 pub mod cli;
 
 pub use build::Build;

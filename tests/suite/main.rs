@@ -28,4 +28,5 @@ mod schedule;
 mod support;
 mod readme;
 mod tile;
+mod tune;
 mod wide;

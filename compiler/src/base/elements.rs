@@ -28,8 +28,8 @@ pub fn element(dtype: DType, bits: u64) -> String {
     }
 }
 
-/// FNV-1a, to tell long constants apart.
-fn hash(data: &[u8]) -> u64 {
+/// FNV-1a, to tell long constants and texts apart.
+pub fn hash(data: &[u8]) -> u64 {
     data.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 

@@ -26,10 +26,13 @@ use crate::graph::Graph;
 use crate::import::{Bindings, Model};
 use crate::lower::lower_plain;
 use crate::package::{self, Manifest};
-use crate::plan::Program;
+use crate::plan::{Choose, Program};
+use crate::schedule::choose::choose;
+use crate::schedule::{Linear, Schedules};
 use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use timing::Clock;
@@ -63,6 +66,7 @@ pub struct Build {
     bindings: Bindings,
     out_dir: Option<PathBuf>,
     budgets: Budgets,
+    schedules: Option<PathBuf>,
 }
 
 /// A compiled model.
@@ -94,7 +98,7 @@ pub struct Files {
     pub manifest: PathBuf,
 }
 
-/// Stages that can be printed: `graph`, the passes by name, and those that [`plan::program_shown`] names.
+/// Stages that can be printed: `graph`, the passes by name, and those that [`plan::plan`] names.
 pub fn stages() -> Vec<&'static str> {
     let passes = passes::PASSES.iter().map(|p| p.name);
     ["graph"].into_iter().chain(passes).chain(["lower", "group", "schedule", "nest", "plan"]).collect()
@@ -112,6 +116,7 @@ impl Build {
             bindings: Bindings::default(),
             out_dir: None,
             budgets: Budgets::default(),
+            schedules: None,
         }
     }
 
@@ -181,6 +186,34 @@ impl Build {
         self
     }
 
+    /// Takes the schedules of a file that `lmc tune` wrote, for the kernels it has any for.
+    pub fn schedules(mut self, file: impl Into<PathBuf>) -> Self {
+        self.schedules = Some(file.into());
+        self
+    }
+
+    fn read_schedules(&self, target: &Target) -> Result<Schedules> {
+        let Some(path) = &self.schedules else { return Ok(Schedules::new(target)) };
+        let place = |e: Error| e.at(path.display().to_string());
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| place(Error::new(Kind::Io, format!("cannot be read: {e}"))))?;
+        Schedules::read(&text, target).map_err(place)
+    }
+
+    /// The definitions that become kernels, each once.
+    pub fn definitions(&self, observer: &dyn Observer) -> Result<Vec<Linear>> {
+        let target = self.resolve_target()?;
+        observer.progress("reading", 0, 1);
+        let model = self.import()?;
+        let found = RefCell::new(Vec::new());
+        let record = |linear: &Linear| {
+            found.borrow_mut().push(linear.clone());
+            Ok(choose(linear, &target))
+        };
+        self.plan_model(&model, &target, "model", &record, observer, &Clock::start())?;
+        Ok(found.into_inner())
+    }
+
     /// The target that the options name.
     pub fn resolve_target(&self) -> Result<Target> {
         let from_cargo = || std::env::var("TARGET").ok().filter(|_| std::env::var_os("OUT_DIR").is_some());
@@ -246,7 +279,13 @@ impl Build {
         observer: &dyn Observer,
         clock: Clock,
     ) -> Result<Built> {
-        let (program, notes) = self.plan_model(model, &target, name, observer, &clock)?;
+        let schedules = self.read_schedules(&target)?;
+        let choose = |linear: &Linear| match schedules.get(linear)? {
+            Some(schedule) => Ok(schedule),
+            None => Ok(choose(linear, &target)),
+        };
+        let (program, mut notes) = self.plan_model(model, &target, name, &choose, observer, &clock)?;
+        notes.extend(schedules.unused());
         Ok(Built { notes, ..self.build_program(program, target, observer, clock)? })
     }
 
@@ -256,6 +295,7 @@ impl Build {
         model: &Model,
         target: &Target,
         name: &str,
+        choose: &Choose,
         observer: &dyn Observer,
         clock: &Clock,
     ) -> Result<(Program, Vec<String>)> {
@@ -267,13 +307,14 @@ impl Build {
             if !sized {
                 observer.progress("planning", 0, 1);
                 notes.extend(more);
-                let program = plan::program_shown(&graph, name, target, &show(observer, clock))?;
+                let lowered = plan::lowered(&graph)?;
+                let program = plan::plan(lowered, name, target, choose, &show(observer, clock))?;
                 return Ok((program, notes));
             }
         }
         let (lowered, notes) = sized::lowered(model, &self.bindings, target, observer, clock)?;
         observer.progress("planning", 0, 1);
-        Ok((plan::plan(lowered, name, target, &show(observer, clock))?, notes))
+        Ok((plan::plan(lowered, name, target, choose, &show(observer, clock))?, notes))
     }
 
     /// Compiles a graph as it is: no pass runs.
@@ -286,7 +327,8 @@ impl Build {
     ) -> Result<Built> {
         let clock = Clock::start();
         observer.progress("planning", 0, 1);
-        let program = plan::program_shown(graph, name, &target, &show(observer, &clock))?;
+        let choose = |linear: &Linear| Ok(choose(linear, &target));
+        let program = plan::plan(plan::lowered(graph)?, name, &target, &choose, &show(observer, &clock))?;
         self.build_program(program, target, observer, clock)
     }
 

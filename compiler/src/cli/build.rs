@@ -31,6 +31,9 @@ pub(super) struct BuildArgs {
     /// Fail where the stack is larger.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_stack: Option<usize>,
+    /// Schedules that `lmc tune` found.
+    #[arg(long, value_name = "FILE")]
+    schedule: Option<PathBuf>,
     /// Print the intermediate form after a stage (graph, a pass, lower, group, schedule, nest, plan); the object is built all the same.
     #[arg(long, value_name = "STAGE")]
     dump_after: Vec<String>,
@@ -45,6 +48,9 @@ pub(super) fn run(args: &BuildArgs, report: &Report) -> Result<ExitCode> {
     let mut build = args.target.build(&args.model)?;
     if let Some(name) = &args.name {
         build = build.name(name);
+    }
+    if let Some(file) = &args.schedule {
+        build = build.schedules(file);
     }
     for (limit, set) in [
         (args.max_ram, crate::Build::max_ram as fn(crate::Build, usize) -> crate::Build),

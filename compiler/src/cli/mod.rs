@@ -13,6 +13,7 @@ mod options;
 mod quantize;
 mod report;
 mod run;
+mod tune;
 mod verify;
 
 use crate::error::Error;
@@ -42,6 +43,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Compile a model and measure the time of one inference.
     Bench(bench::BenchArgs),
+    /// Search schedules on this machine; the file is for build --schedule.
+    Tune(tune::TuneArgs),
     /// List inputs, outputs, free dimensions, operators, sizes, and what is unsupported and why.
     Inspect(inspect::Inspect),
     /// Replace floats by integers: static quantization after training, to standard ONNX.
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, &report),
         Command::Verify(args) => verify::run(&args, &report),
         Command::Bench(args) => bench::run(&args, &report),
+        Command::Tune(args) => tune::run(&args, &report),
         Command::Inspect(args) => inspect::run(&args, &report),
         Command::Quantize(args) => quantize::run(&args, &report),
         Command::Ops => operators::run(&report),

@@ -3,7 +3,7 @@
 use super::arena::{self, ALIGN, Live};
 use super::kernels::Kernels;
 use super::uses::Uses;
-use super::{Arg, Base, Constant, Dump, Interface, Program, Step};
+use super::{Arg, Base, Choose, Constant, Dump, Interface, Program, Step};
 use crate::base::affine::as_size;
 use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, ValueId};
@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub outputs: Vec<(ValueId, Interface)>,
     /// The target.
     pub target: &'a Target,
+    /// Gives the schedules.
+    pub choose: &'a Choose<'a>,
     /// Where intermediate forms are shown.
     pub dump: &'a Dump<'a>,
 }
@@ -96,7 +98,7 @@ pub fn build(request: &Request) -> Result<Program> {
         places: HashMap::new(),
         constants: Vec::new(),
         constant_ids: HashMap::new(),
-        kernels: Kernels::new(request.target, request.dump),
+        kernels: Kernels::new(request),
         time: 0,
         open: Vec::new(),
         loop_spans: Vec::new(),

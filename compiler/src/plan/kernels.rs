@@ -1,19 +1,17 @@
 //! The kernels of a program: one per distinct definition, found again by what it computes.
 
-use super::Dump;
+use super::Request;
 use crate::base::abi;
 use crate::error::Result;
 use crate::nest::{Nested, nest};
-use crate::schedule::{self, Linear, choose::choose};
-use crate::target::Target;
+use crate::schedule::{self, Linear};
 use crate::tile::Kernel;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 /// The kernels so far.
 pub(super) struct Kernels<'a> {
-    target: &'a Target,
-    dump: &'a Dump<'a>,
+    request: &'a Request<'a>,
     /// By definition, its name left out.
     nested: HashMap<Linear, Rc<Nested>>,
     numbers: HashMap<Kernel, u32>,
@@ -22,8 +20,8 @@ pub(super) struct Kernels<'a> {
 }
 
 impl<'a> Kernels<'a> {
-    pub(super) fn new(target: &'a Target, dump: &'a Dump<'a>) -> Self {
-        Kernels { target, dump, nested: HashMap::new(), numbers: HashMap::new(), list: Vec::new() }
+    pub(super) fn new(request: &'a Request<'a>) -> Self {
+        Kernels { request, nested: HashMap::new(), numbers: HashMap::new(), list: Vec::new() }
     }
 
     /// The nest of a definition under the schedule chosen for the target.
@@ -32,10 +30,10 @@ impl<'a> Kernels<'a> {
         if let Some(known) = self.nested.get(&key) {
             return Ok(known.clone());
         }
-        let schedule = choose(linear, self.target);
-        (self.dump)("schedule", &|| format!("{linear}{}", schedule.display(linear)));
+        let schedule = (self.request.choose)(linear)?;
+        (self.request.dump)("schedule", &|| format!("{linear}{}", schedule.display(linear)));
         schedule::verify(&schedule, linear).map_err(|e| e.at("after schedule"))?;
-        let nested = Rc::new(nest(linear, &schedule, self.target.fma, abi::ERR_INDEX)?);
+        let nested = Rc::new(nest(linear, &schedule, self.request.target.fma, abi::ERR_INDEX)?);
         self.nested.insert(key, nested.clone());
         Ok(nested)
     }

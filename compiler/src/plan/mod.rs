@@ -15,12 +15,17 @@ mod verify;
 pub use build::{Request, build};
 pub use interpret::interpret;
 pub use parse::parse;
-pub use program::{Lowered, own_outputs, plan, program, program_shown};
+pub use program::{Lowered, lowered, own_outputs, plan, program};
 pub use verify::verify;
 
 use crate::base::TensorType;
+use crate::error::Result;
 use crate::graph::Symbol;
+use crate::schedule::{Linear, Schedule};
 use crate::tile::Kernel;
+
+/// Gives the schedule of a definition.
+pub type Choose<'a> = dyn Fn(&Linear) -> Result<Schedule> + 'a;
 
 /// Is given the name of a stage and what makes its text.
 pub type Dump<'a> = dyn Fn(&str, &dyn Fn() -> String) + 'a;

@@ -1,10 +1,11 @@
 //! From a typed graph to a program: lowering, fusion, layouts, kernels, places.
 
-use super::{Dump, Interface, Program, Request, build, verify};
+use super::{Choose, Dump, Interface, Program, Request, build, verify};
 use crate::definition::{self, DefBuilder, Lowering, ValueId};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::group;
+use crate::schedule::choose::choose;
 use crate::target::Target;
 use crate::tile;
 
@@ -22,11 +23,11 @@ pub struct Lowered {
 
 /// Everything between a graph without sizes known only at run time and code generation.
 pub fn program(graph: &Graph, name: &str, target: &Target) -> Result<Program> {
-    program_shown(graph, name, target, &|_, _| {})
+    plan(lowered(graph)?, name, target, &|linear| Ok(choose(linear, target)), &|_, _| {})
 }
 
-/// [`program`], shown on its way, as [`plan`] is.
-pub fn program_shown(graph: &Graph, name: &str, target: &Target, dump: &Dump) -> Result<Program> {
+/// The stages of a graph without sizes known only at run time.
+pub fn lowered(graph: &Graph) -> Result<Lowered> {
     let mut lowering = crate::lower::lower(graph)?;
     let outputs = own_outputs(graph, &mut lowering);
     let interface = |v: ValueId| {
@@ -35,12 +36,12 @@ pub fn program_shown(graph: &Graph, name: &str, target: &Target, dump: &Dump) ->
     };
     let inputs = graph.inputs.iter().map(|&v| (v, interface(v))).collect();
     let outputs = outputs.iter().zip(&graph.outputs).map(|(&v, &shown)| (v, interface(shown))).collect();
-    plan(Lowered { lowering, inputs, outputs, visible: Vec::new() }, name, target, dump)
+    Ok(Lowered { lowering, inputs, outputs, visible: Vec::new() })
 }
 
-/// Everything between lowering and code generation: `dump` is given the text after each stage:
+/// Everything between lowering and code generation: `choose` gives the schedules, `dump` is given the text after each stage:
 /// `lower`, `group`, `schedule` (once per definition), `nest`, `plan`.
-pub fn plan(lowered: Lowered, name: &str, target: &Target, dump: &Dump) -> Result<Program> {
+pub fn plan(lowered: Lowered, name: &str, target: &Target, choose: &Choose, dump: &Dump) -> Result<Program> {
     let Lowered { mut lowering, inputs, outputs, visible } = lowered;
     let mut wanted: Vec<ValueId> = outputs.iter().map(|o| o.0).collect();
     wanted.extend(lowering.sizes.iter().map(|s| s.value));
@@ -51,9 +52,9 @@ pub fn plan(lowered: Lowered, name: &str, target: &Target, dump: &Dump) -> Resul
     definition::verify(&lowering).map_err(|e| e.at("after group"))?;
     let fixed: Vec<ValueId> = inputs.iter().map(|i| i.0).chain(wanted).collect();
     let layouts = group::layouts(&lowering, &fixed);
-    let request =
-        Request { name, lowering: &lowering, layouts: &layouts, visible, inputs, outputs, target, dump };
-    let program = build(&request)?;
+    let (lowering, layouts) = (&lowering, &layouts);
+    let program =
+        build(&Request { name, lowering, layouts, visible, inputs, outputs, target, choose, dump })?;
     let kernels = || program.kernels.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("\n");
     dump("nest", &kernels);
     program.kernels.iter().try_for_each(tile::verify).map_err(|e| e.at("after nest"))?;

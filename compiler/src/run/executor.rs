@@ -47,7 +47,7 @@ pub struct Executor {
 }
 
 /// Whether code for a target runs on this processor as it is.
-fn is_host(target: &Target) -> bool {
+pub fn is_host(target: &Target) -> bool {
     let Ok(host) = target::resolve("native", "native") else { return false };
     host.arch == target.arch
         && target.triple.binary_format == BinaryFormat::Elf

@@ -109,9 +109,14 @@ impl Arena {
         Arena { memory, align, bytes: model.arena_bytes }
     }
 
-    fn start(&mut self) -> *mut c_void {
+    /// The memory that the model uses, from its aligned start.
+    pub fn contents(&mut self) -> &mut [u8] {
         let skip = self.memory.as_ptr().align_offset(self.align);
-        self.memory[skip..].as_mut_ptr().cast()
+        &mut self.memory[skip..]
+    }
+
+    fn start(&mut self) -> *mut c_void {
+        self.contents().as_mut_ptr().cast()
     }
 }
 

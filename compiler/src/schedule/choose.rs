@@ -24,7 +24,12 @@ const POINTWISE_VECTORS: usize = 4;
 
 /// The schedule of a definition for a target.
 pub fn choose(linear: &Linear, target: &Target) -> Schedule {
-    match choose_vector(linear, target.lanes()) {
+    with_vector(linear, target, choose_vector(linear, target.lanes()))
+}
+
+/// The schedule of a definition where what fills the lanes is given.
+pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> Schedule {
+    match vector {
         Vector::None => Schedule::naive(linear),
         vector @ Vector::Reduction { var, lanes } => over_lanes(linear, vector, var, lanes),
         vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),

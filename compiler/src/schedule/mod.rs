@@ -8,13 +8,17 @@
 pub mod choose;
 mod cost;
 mod filtering;
+mod file;
 pub mod linear;
+mod neighbours;
 mod starts;
 mod text;
 mod verify;
 pub mod winograd;
 
+pub use file::{Schedules, key};
 pub use linear::Linear;
+pub use neighbours::{neighbours, openings};
 pub use starts::Starts;
 pub use text::parse;
 pub use verify::{explain, verify};
