@@ -3,11 +3,13 @@
 use crate::golden::check_text;
 use crate::support::onnx::{ints, model, node};
 use crate::support::{models, repository};
-use lmc::base::{Tensor, TensorType};
+use lmc::base::{DType, Tensor, TensorType};
 use lmc::build::Silent;
+use lmc::compress::half::half;
 use lmc::compress::observe::{Observed, Sample};
 use lmc::compress::onnx::Onnx;
-use lmc::compress::quantize::{Method, Options, quantize};
+use lmc::compress::opset::raise;
+use lmc::compress::quantize::{Method, Options, Reference, dynamic, quantize, weights_only};
 use lmc::compress::samples;
 use lmc::import::{self, Bindings};
 use lmc::passes::infer;
@@ -24,6 +26,11 @@ fn floats(count: usize, seed: u32) -> Vec<f32> {
         ((state >> 16) % 17) as f32 / 8.0 - 1.0
     };
     (0..count).map(|_| next()).collect()
+}
+
+fn int(name: &str, i: i64) -> pb::AttributeProto {
+    let kind = pb::attribute_proto::AttributeType::Int as i32;
+    pb::AttributeProto { name: name.into(), i, r#type: kind, ..Default::default() }
 }
 
 /// A residual net: convolution, normalization, a block with an addition, a pool, a product.
@@ -182,7 +189,126 @@ fn a_real_model_keeps_its_outputs() {
                 < std::fs::metadata(entry.folder.join("model.onnx")).expect("a file").len() as usize * 6
         );
         let outputs = Observed::new(&made.onnx, &[]).expect("a model").outputs(&samples[0]).expect("outputs");
-        assert_eq!(outputs[0].ty, TensorType::new(lmc::base::DType::F32, [1, 12]));
+        assert_eq!(outputs[0].ty, TensorType::new(DType::F32, [1, 12]));
     }
     assert!(samples::read(&model, &[repository().join("docs")]).is_err());
+}
+
+/// A product, a table and a convolution large enough to be stored in integers.
+fn stored() -> pb::ModelProto {
+    let mut gather = node("Gather", &["table", "rows"], "g");
+    gather.name = "pick".to_string();
+    let mut rows = node("ArgMax", &["x"], "rows");
+    rows.attribute.push(int("axis", 1));
+    rows.attribute.push(int("keepdims", 0));
+    let nodes = vec![
+        rows,
+        gather,
+        node("Add", &["x", "g"], "a"),
+        node("MatMul", &["a", "w1"], "m"),
+        node("Gemm", &["m", "w2", "b2"], "y"),
+    ];
+    let tensor = |shape: &[usize], seed| Tensor::new(shape, &floats(shape.iter().product(), seed));
+    let constants = [
+        ("table", tensor(&[40, 40], 1)),
+        ("w1", tensor(&[40, 24], 2)),
+        ("w2", tensor(&[24, 16], 3)),
+        ("b2", tensor(&[16], 4)),
+    ];
+    model(nodes, &[3, 40], &[3, 16], &constants)
+}
+
+fn known(onnx: &Onnx) -> lmc::compress::observe::Facts {
+    let model = import::decode(&onnx.encode().expect("bytes"), None).expect("a model");
+    let (types, _) = Bindings::default().resolve(&model.body).expect("fixed shapes");
+    lmc::compress::observe::facts_for(&model, &types).expect("types")
+}
+
+/// The least cosine of the outputs with those of another form of the model.
+fn agreement(onnx: &Onnx, other: &Onnx, samples: &[Sample]) -> f64 {
+    let reference = Reference::new(onnx, samples).expect("a model that runs");
+    reference.cosine(other, samples).expect("a model that runs")
+}
+
+#[test]
+fn weights_are_stored_as_integers() {
+    let onnx = decode(&stored());
+    let samples = [vec![Tensor::new([3, 40], &floats(120, 9))]];
+    for (dtype, name, least) in [(DType::I8, "int8", 0.9999), (DType::I4, "int4", 0.99)] {
+        let (made, layers) = weights_only(&onnx, dtype, &known(&onnx)).expect("quantized");
+        check_text(&format!("compress/weights_{name}.txt"), &graph(&made));
+        assert_eq!(layers.len(), 3);
+        let cosine = agreement(&onnx, &made, &samples);
+        assert!(cosine > least, "{name}: {cosine}");
+    }
+    let (made, layers) = dynamic(&onnx, &known(&onnx)).expect("quantized");
+    check_text("compress/dynamic.txt", &graph(&made));
+    assert_eq!(layers.len(), 3);
+    assert!(agreement(&onnx, &made, &samples) > 0.9995);
+    let onnx = decode(&residual());
+    let (made, _) = dynamic(&onnx, &known(&onnx)).expect("quantized");
+    assert!(agreement(&onnx, &made, &inputs(2)) > 0.999);
+}
+
+#[test]
+fn floats_are_halved() {
+    let onnx = decode(&residual());
+    let made = half(&onnx, &known(&onnx)).expect("converted");
+    check_text("compress/half.txt", &graph(&made));
+    assert!(agreement(&onnx, &made, &inputs(2)) > 0.99999);
+}
+
+/// Nodes of old opsets mean the same after their opset is raised.
+#[test]
+fn opsets_are_raised() {
+    let float = |name: &str, f: f32| {
+        let kind = pb::attribute_proto::AttributeType::Float as i32;
+        pb::AttributeProto { name: name.into(), f, r#type: kind, ..Default::default() }
+    };
+    let with = |mut node: pb::NodeProto, attributes: Vec<pb::AttributeProto>| {
+        node.attribute = attributes;
+        node
+    };
+    let scales = pb::AttributeProto {
+        name: "scales".into(),
+        floats: vec![1.0, 1.0, 2.0, 2.0],
+        r#type: pb::attribute_proto::AttributeType::Floats as i32,
+        ..Default::default()
+    };
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c"),
+        with(node("Clip", &["c"], "k"), vec![float("min", -0.5), float("max", 1.5)]),
+        with(node("Softmax", &["k"], "s"), vec![int("axis", 1)]),
+        with(node("Pad", &["s"], "p"), vec![ints("pads", &[0, 0, 1, 1, 0, 0, 1, 1]), float("value", 2.0)]),
+        with(
+            node("Slice", &["p"], "l"),
+            vec![ints("axes", &[2, 3]), ints("starts", &[1, 0]), ints("ends", &[9, 4])],
+        ),
+        with(node("Upsample", &["l"], "u"), vec![scales]),
+        with(node("ReduceMean", &["u"], "r"), vec![ints("axes", &[1]), int("keepdims", 1)]),
+        with(node("ReduceSum", &["r"], "t"), vec![ints("axes", &[2]), int("keepdims", 0)]),
+        with(node("Squeeze", &["t"], "q"), vec![ints("axes", &[0])]),
+        with(node("Unsqueeze", &["q"], "y"), vec![ints("axes", &[0])]),
+    ];
+    let w = Tensor::new([4, 2, 1, 1], &floats(8, 1));
+    let mut proto = model(nodes, &[1, 2, 4, 4], &[1, 1, 8], &[("w", w)]);
+    proto.opset_import[0].version = 7;
+    let onnx = decode(&proto);
+    let samples = inputs(2);
+    let reference = Observed::new(&onnx, &[]).expect("a model").outputs(&samples[0]).expect("outputs");
+    for version in [13, 21] {
+        let mut raised = onnx.clone();
+        raise(&mut raised, version, &known(&onnx)).expect("raised");
+        assert_eq!(raised.opset(), version);
+        let outputs = Observed::new(&raised, &[]).expect("a model").outputs(&samples[0]).expect("outputs");
+        assert_eq!(outputs, reference, "opset {version}");
+    }
+    let wide = Options { activations: DType::I16, ..fixed(Method::MinMax) };
+    let made = quantize(&onnx, &samples, &wide, &Silent).expect("quantized");
+    assert!(made.onnx.opset() == 21 && made.report.worst() > 0.9999, "{:?}", made.report.cosine);
+    let w = Tensor::new([4, 2, 1, 1], &floats(8, 1));
+    let mut proto = model(vec![node("Conv", &["x", "w"], "y")], &[1, 2, 4, 4], &[1, 4, 4, 4], &[("w", w)]);
+    proto.opset_import[0].version = 6;
+    let error = quantize(&decode(&proto), &samples, &wide, &Silent).err().expect("too old").to_string();
+    assert!(error.contains("onnx.version_converter"), "{error}");
 }

@@ -2,10 +2,12 @@
 
 use super::options::ModelArgs;
 use super::report::{Report, table, thousands};
-use crate::base::{DType, TensorType};
-use crate::compress::observe::Sample;
+use crate::base::DType;
+use crate::build::Observer;
+use crate::compress::half::half;
+use crate::compress::observe::{self, Facts, Sample};
 use crate::compress::onnx::Onnx;
-use crate::compress::quantize::{self, Method, Options};
+use crate::compress::quantize::{self, Method, Options, Quantized};
 use crate::compress::samples;
 use crate::error::{Error, Kind, Result};
 use crate::import::{self, Model};
@@ -35,6 +37,15 @@ pub(super) struct QuantizeArgs {
     /// The part of the elements that --calibration percentile keeps, in percent.
     #[arg(long, default_value_t = 99.99)]
     percentile: f64,
+    /// Integers for weights; activations become integers when they are computed. Needs no data.
+    #[arg(long, conflicts_with_all = ["weights_only", "fp16"])]
+    dynamic: bool,
+    /// Integers in the file, floats in the arithmetic. Needs no data.
+    #[arg(long, value_enum, value_name = "TYPE", conflicts_with = "fp16")]
+    weights_only: Option<Stored>,
+    /// Half precision instead of integers. Needs no data.
+    #[arg(long)]
+    fp16: bool,
     /// Type of the activations.
     #[arg(long, value_enum, default_value_t = Activations::U8)]
     activations: Activations,
@@ -71,6 +82,12 @@ enum Activations {
     I16,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Stored {
+    Int8,
+    Int4,
+}
+
 impl QuantizeArgs {
     fn options(&self) -> Options {
         Options {
@@ -93,14 +110,18 @@ impl QuantizeArgs {
         }
     }
 
+    /// Whether ranges of activations are needed.
+    fn is_static(&self) -> bool {
+        !self.dynamic && !self.fp16 && self.weights_only.is_none()
+    }
+
     /// The samples that the options name.
     fn samples(&self, model: &Model) -> Result<Vec<Sample>> {
         if let Some(count) = self.random_data {
             let (types, _) = self.model.bindings()?.resolve(&model.body)?;
-            let types: Vec<TensorType> = types;
             return Ok(samples::random(&types, count.max(1)));
         }
-        if self.data.is_empty() {
+        if self.data.is_empty() && self.is_static() {
             return Err(Error::options("no data are given to find the ranges of activations")
                 .advise(
                     "Give --data with samples of real inputs (ten to a few hundred), or --random-data N to try \
@@ -110,16 +131,55 @@ impl QuantizeArgs {
         }
         samples::read(model, &self.data)
     }
+
+    /// What is known of the model's values: by a sample, or by the options that bind dimensions.
+    fn facts(&self, model: &Model, samples: &[Sample]) -> Result<Facts> {
+        let types = match samples.first() {
+            Some(sample) => sample.iter().map(|t| t.ty.clone()).collect(),
+            None => match self.model.bindings()?.resolve(&model.body) {
+                Ok((types, _)) => types,
+                // Only fp16 needs the types of all values.
+                Err(_) if !self.fp16 => return Ok(Facts::new()),
+                Err(error) => return Err(error),
+            },
+        };
+        observe::facts_for(model, &types)
+    }
+
+    /// Quantizes as the options say.
+    fn quantize(&self, model: &Model, observer: &dyn Observer) -> Result<Quantized> {
+        let samples = self.samples(model)?;
+        let onnx = Onnx::read(&self.model.model)?;
+        if self.is_static() {
+            return quantize::quantize(&onnx, &samples, &self.options(), observer);
+        }
+        let known = self.facts(model, &samples)?;
+        let (name, (made, layers)) = match self.weights_only {
+            _ if self.fp16 => ("fp16", (half(&onnx, &known)?, Vec::new())),
+            None => ("dynamic", quantize::dynamic(&onnx, &known)?),
+            Some(Stored::Int8) => ("int8 weights", quantize::weights_only(&onnx, DType::I8, &known)?),
+            Some(Stored::Int4) => ("int4 weights", quantize::weights_only(&onnx, DType::I4, &known)?),
+        };
+        let cosine = match samples.is_empty() {
+            true => Vec::new(),
+            false => {
+                let reference = quantize::Reference::new(&onnx, &samples)?;
+                let cosines = reference.cosines(&made, &samples)?;
+                reference.names().iter().cloned().zip(cosines).collect()
+            }
+        };
+        let report = quantize::Report { calibration: name, samples: samples.len(), cosine, layers };
+        Ok(Quantized { onnx: made, report })
+    }
 }
 
 pub(super) fn run(args: &QuantizeArgs, report: &Report) -> Result<ExitCode> {
     let model = import::read(&args.model.model)?;
     let place = args.model.model.display().to_string();
-    let samples = args.samples(&model)?;
-    let onnx = Onnx::read(&args.model.model)?;
     let before = std::fs::metadata(&args.model.model).map_or(0, |m| m.len());
-    let made = report.follow(&[], |observer| quantize::quantize(&onnx, &samples, &args.options(), observer));
-    let made = made.map_err(|e| if e.exit_code() == 1 { e.at(place) } else { e })?;
+    let made = report.follow(&[], |observer| args.quantize(&model, observer));
+    let made = made
+        .map_err(|e| if e.exit_code() == 1 && e.place.first() != Some(&place) { e.at(place) } else { e })?;
     let after = made.onnx.write(&args.out)?;
     let found = &made.report;
     let json = json!({ "file": args.out, "bytes": after, "bytes_before": before, "report": found });
@@ -129,7 +189,7 @@ pub(super) fn run(args: &QuantizeArgs, report: &Report) -> Result<ExitCode> {
         })?;
     }
     let head = format!(
-        "{}: {} bytes instead of {}; ranges by {}, {} samples",
+        "{}: {} bytes instead of {}; {}, {} samples",
         args.out.display(),
         thousands(after as u64),
         thousands(before),
@@ -145,15 +205,15 @@ fn layers(found: &quantize::Report) -> String {
     let titles = ["layer", "operator", "weights", "error", "of all", "data", "saturated"];
     let mut rows = vec![titles.map(str::to_string).to_vec()];
     for layer in &found.layers {
-        let range = format!("{:.4} to {:.4}", layer.range[0], layer.range[1]);
+        let (error, total) = (format!("{:.2e}", layer.error), layer.total_error);
         rows.push(vec![
             layer.name.clone(),
             layer.op.clone(),
             thousands(layer.weights as u64),
-            if layer.float { "float".to_string() } else { format!("{:.2e}", layer.error) },
-            format!("{:.2e}", layer.total_error),
-            if layer.float { String::new() } else { range },
-            if layer.float { String::new() } else { format!("{:.4} %", 100.0 * layer.saturation) },
+            if layer.float { "float".to_string() } else { error },
+            total.map(|t| format!("{t:.2e}")).unwrap_or_default(),
+            layer.range.map(|[lo, hi]| format!("{lo:.4} to {hi:.4}")).unwrap_or_default(),
+            layer.saturation.map(|s| format!("{:.4} %", 100.0 * s)).unwrap_or_default(),
         ]);
     }
     table(&rows)

@@ -1,8 +1,9 @@
 //! Making models smaller before they are compiled: quantization and pruning of ONNX files.
 
+pub mod half;
 pub mod observe;
 pub mod onnx;
-mod opset;
+pub mod opset;
 mod prepare;
 pub mod quantize;
 pub mod samples;

@@ -123,6 +123,11 @@ pub type Facts = HashMap<String, (TensorType, Option<Tensor>)>;
 /// Types the model for one sample.
 pub fn facts(onnx: &Onnx, sample: &Sample) -> Result<Facts> {
     let model = import::decode(&onnx.encode()?, None)?;
-    let (graph, _) = infer(&model, &types(&model, sample)?).into_result()?;
+    facts_for(&model, &types(&model, sample)?)
+}
+
+/// Types the model for types of its inputs.
+pub fn facts_for(model: &Model, types: &[TensorType]) -> Result<Facts> {
+    let (graph, _) = infer(model, types).into_result()?;
     Ok(graph.values.into_iter().map(|v| (v.name, (v.ty, v.constant))).collect())
 }

@@ -39,7 +39,7 @@ pub fn prepare(onnx: &Onnx, sample: &Sample) -> Result<Onnx> {
 
 /// Makes initializers of the float tensors that are computed from initializers alone (transposed or
 /// renamed weights), where nodes read them that are not.
-fn constants(onnx: &mut Onnx, known: &Facts) {
+pub fn constants(onnx: &mut Onnx, known: &Facts) {
     let mut fixed: HashSet<String> = onnx.initializers.iter().map(|i| i.proto.name.clone()).collect();
     let mut computed = Vec::new();
     for (i, node) in onnx.nodes.iter().enumerate() {

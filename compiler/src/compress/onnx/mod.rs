@@ -217,6 +217,17 @@ impl Onnx {
         name
     }
 
+    /// Keeps the names of all values from being issued, whatever becomes of their nodes.
+    pub fn reserve_names(&mut self) {
+        let written = self.nodes.iter().flat_map(|n| n.outputs.iter().cloned());
+        self.issued.extend(written);
+    }
+
+    /// Forgets the declared types of values between nodes, which are optional.
+    pub fn forget_types(&mut self) {
+        self.declared.clear();
+    }
+
     /// By value, the nodes that read it; once more per subgraph or output of the graph that does
     /// (then `usize::MAX`).
     pub fn readers(&self) -> HashMap<String, Vec<usize>> {

@@ -137,8 +137,18 @@ impl Node {
         self.set_attr(pb::AttributeProto { name: name.into(), i: value, r#type: kind, ..Default::default() });
     }
 
+    /// Sets a text attribute.
+    pub fn set_text(&mut self, name: &str, value: &str) {
+        let kind = pb::attribute_proto::AttributeType::String as i32;
+        let s = value.as_bytes().to_vec();
+        self.set_attr(pb::AttributeProto { name: name.into(), s, r#type: kind, ..Default::default() });
+    }
+
     /// Removes an attribute.
     pub fn remove_attr(&mut self, name: &str) {
+        if self.attr(name).is_none() {
+            return;
+        }
         self.raw = None;
         self.proto.attribute.retain(|a| a.name != name);
     }
@@ -152,6 +162,19 @@ impl Node {
     /// The tensor in an attribute.
     pub fn tensor(&self, name: &str) -> Option<&pb::TensorProto> {
         self.attr(name)?.t.as_ref()
+    }
+
+    /// The operators in its subgraphs.
+    pub fn inner_operators(&self) -> BTreeSet<&str> {
+        fn walk<'a>(attributes: &'a [pb::AttributeProto], names: &mut BTreeSet<&'a str>) {
+            for node in attributes.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).flat_map(|g| &g.node) {
+                names.insert(&node.op_type);
+                walk(&node.attribute, names);
+            }
+        }
+        let mut names = BTreeSet::new();
+        walk(&self.proto.attribute, &mut names);
+        names
     }
 
     /// Names that its subgraphs may take from outside.

@@ -5,6 +5,7 @@
 
 use super::grid::{Grid, integer};
 use super::plan::{Layer, Plan};
+use super::tables::Tables;
 use super::weights::{Share, quantize};
 use crate::base::{DType, Tensor};
 use crate::compress::onnx::{Node, Onnx};
@@ -30,6 +31,7 @@ struct Writer<'a> {
     parameters: HashMap<String, (String, String)>,
     /// Names of dequantized weights, and their scales, by name, axis and grid of the data.
     weights: HashMap<String, (String, Vec<f32>)>,
+    tables: Tables,
     replaced: BTreeSet<String>,
 }
 
@@ -93,6 +95,7 @@ impl<'a> Writer<'a> {
             nodes: Vec::new(),
             parameters: HashMap::new(),
             weights: HashMap::new(),
+            tables: Tables::default(),
             replaced: BTreeSet::new(),
         }
     }
@@ -136,7 +139,8 @@ impl<'a> Writer<'a> {
         }
         let outputs = node.outputs.clone();
         if plan.tables.contains(&index) {
-            self.table(node)?;
+            self.replaced.insert(node.inputs[0].clone());
+            self.nodes.extend(self.tables.pick(&mut self.onnx, node)?.nodes);
         } else {
             self.nodes.push(node);
         }
@@ -209,38 +213,6 @@ impl<'a> Writer<'a> {
         }
         self.nodes.push(node);
         out
-    }
-
-    /// A Gather from a table: integers are picked, then dequantized.
-    fn table(&mut self, mut node: Node) -> Result<()> {
-        let name = node.inputs[0].clone();
-        let missing = || Error::bug(format!("the table '{name}' is no constant of f32"));
-        let (shape, elements) = self.onnx.floats(&name).ok_or_else(missing)?;
-        let columns = node.int("axis", 0) == 0;
-        let share = if columns { Share::Axis(shape.len() - 1) } else { Share::Tensor };
-        let key = format!("{name} {share:?} table");
-        if !self.weights.contains_key(&key) {
-            let made = quantize(&shape, &elements, share, DType::I8, None, self.recipe.search);
-            let integers = self.onnx.add_constant(&format!("{name}_quantized"), &made.values);
-            let scale = Tensor::new(made.scale_shape.clone(), &made.scales);
-            let scale = self.onnx.add_constant(&format!("{name}_scale"), &scale);
-            let zero = integer(DType::I8, &made.scale_shape, &vec![0; made.scales.len()]);
-            let zero = self.onnx.add_constant(&format!("{name}_zero_point"), &zero);
-            self.parameters.insert(key.clone(), (scale, zero));
-            self.weights.insert(key.clone(), (integers, made.scales));
-        }
-        let ((scale, zero), (integers, _)) = (self.parameters[&key].clone(), self.weights[&key].clone());
-        let out = node.output().to_string();
-        let picked = self.onnx.fresh(&format!("{out}_quantized"));
-        node.set_input(0, integers);
-        node.outputs[0] = picked.clone();
-        let mut back = Node::new("DequantizeLinear", &rounded(&out), &[&picked, &scale, &zero], &[&out]);
-        if columns {
-            back.set_int("axis", -1);
-        }
-        self.nodes.extend([node, back]);
-        self.replaced.insert(name);
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod correct;
+mod dynamic;
 mod emit;
 mod grid;
 mod histogram;
@@ -11,10 +12,15 @@ mod plan;
 mod report;
 mod sensitive;
 mod stats;
+mod stored;
+mod tables;
 mod weights;
 
 pub use calibrate::Method;
+pub use dynamic::dynamic;
+pub use measure::Reference;
 pub use report::{LayerReport, Report};
+pub use stored::weights_only;
 
 use super::observe::{self, Facts, Observed, Sample};
 use super::onnx::Onnx;
@@ -25,7 +31,6 @@ use crate::error::{Error, Result};
 use emit::Recipe;
 use grid::Grid;
 use histogram::Histogram;
-use measure::Reference;
 use plan::Plan;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,7 +111,9 @@ pub fn quantize(
     let first = samples.first().ok_or_else(|| Error::options("no samples are given"))?;
     let reference = Reference::new(onnx, samples)?;
     let mut onnx = prepare::prepare(onnx, first)?;
-    opset::raise(&mut onnx, if options.activations == DType::I16 { 21 } else { 13 }, first)?;
+    let version = if options.activations == DType::I16 { 21 } else { 13 };
+    let known = observe::facts(&onnx, first)?;
+    opset::raise(&mut onnx, version, &known)?;
     let values = observe::facts(&onnx, first)?;
     let histograms = BTreeMap::new();
     let mut work = Work { options, observer, samples, reference, onnx, values, histograms };

@@ -19,22 +19,40 @@ pub struct LayerReport {
     pub float: bool,
     /// Number of weights.
     pub weights: usize,
-    /// Relative error of its result where it alone is quantized.
+    /// Relative error of its result where it alone is quantized; where data were not used, that of its
+    /// weights.
     pub error: f64,
     /// Relative error of its result where all layers are.
-    pub total_error: f64,
+    pub total_error: Option<f64>,
     /// Range that its data had over the samples.
-    pub seen: [f64; 2],
+    pub seen: Option<[f64; 2]>,
     /// Range that the integers of its data stand for.
-    pub range: [f64; 2],
+    pub range: Option<[f64; 2]>,
     /// The part of its data that lies outside of that range.
-    pub saturation: f64,
+    pub saturation: Option<f64>,
+}
+
+impl LayerReport {
+    /// A layer of which only the weights are known.
+    pub fn of_weights(name: &str, op: &str, weights: usize, error: f64) -> LayerReport {
+        LayerReport {
+            name: name.to_string(),
+            op: op.to_string(),
+            float: false,
+            weights,
+            error,
+            total_error: None,
+            seen: None,
+            range: None,
+            saturation: None,
+        }
+    }
 }
 
 /// The whole.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The method that ranges come from.
+    /// The method that ranges come from, or the kind of quantization.
     pub calibration: &'static str,
     /// Samples.
     pub samples: usize,
@@ -71,10 +89,10 @@ impl Work<'_> {
                 float: found.is_none(),
                 weights: weights.map_or(0, |w| w.1.len()),
                 error: found.map_or(0.0, |o| o.error),
-                total_error: totals.get(node.output()).copied().unwrap_or(0.0),
-                seen: self.histograms.get(data).map_or([0.0; 2], |h| [h.lo, h.hi]),
-                range: grid.map_or([0.0; 2], |g| [g.range().0, g.range().1]),
-                saturation: found.map_or(0.0, |o| o.saturation),
+                total_error: totals.get(node.output()).copied(),
+                seen: self.histograms.get(data).map(|h| [h.lo, h.hi]),
+                range: grid.map(|g| [g.range().0, g.range().1]),
+                saturation: found.map(|o| o.saturation),
             });
         }
         let cosines = self.reference.cosines(&best.onnx, self.samples)?;

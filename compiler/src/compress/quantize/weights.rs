@@ -22,7 +22,6 @@ pub enum Share {
     /// Those of one index of an axis.
     Axis(usize),
     /// So many neighbours along an axis.
-    #[cfg_attr(not(test), expect(dead_code))]
     Blocks {
         /// The axis.
         axis: usize,
@@ -115,7 +114,6 @@ pub fn quantize(
     Quantized { values: integer(dtype, shape, &integers), scales, scale_shape }
 }
 
-#[cfg(test)]
 impl Quantized {
     /// The weights that the integers stand for.
     pub fn dequantized(&self, share: Share) -> Vec<f32> {
