@@ -10,6 +10,7 @@ mod inspect;
 mod layers;
 mod operators;
 mod options;
+mod prune;
 mod quantize;
 mod report;
 mod run;
@@ -49,6 +50,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Replace floats by integers: static quantization after training, to standard ONNX.
     Quantize(quantize::QuantizeArgs),
+    /// Set the smallest weights to zero, or remove the lightest channels.
+    Prune(prune::PruneArgs),
     /// List the operators that are supported.
     Ops,
 }
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args, &report),
         Command::Inspect(args) => inspect::run(&args, &report),
         Command::Quantize(args) => quantize::run(&args, &report),
+        Command::Prune(args) => prune::run(&args, &report),
         Command::Ops => operators::run(&report),
     };
     // A panic is a defect: its message is printed by then, the exit code says the rest.

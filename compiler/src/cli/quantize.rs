@@ -2,7 +2,7 @@
 
 use super::options::ModelArgs;
 use super::report::{Report, table, thousands};
-use crate::base::DType;
+use crate::base::{DType, TensorType};
 use crate::build::Observer;
 use crate::compress::half::half;
 use crate::compress::observe::{self, Facts, Sample};
@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::import::{self, Model};
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Options of `lmc quantize`.
@@ -132,18 +132,14 @@ impl QuantizeArgs {
         samples::read(model, &self.data)
     }
 
-    /// What is known of the model's values: by a sample, or by the options that bind dimensions.
+    /// What is known of the model's values.
     fn facts(&self, model: &Model, samples: &[Sample]) -> Result<Facts> {
-        let types = match samples.first() {
-            Some(sample) => sample.iter().map(|t| t.ty.clone()).collect(),
-            None => match self.model.bindings()?.resolve(&model.body) {
-                Ok((types, _)) => types,
-                // Only fp16 needs the types of all values.
-                Err(_) if !self.fp16 => return Ok(Facts::new()),
-                Err(error) => return Err(error),
-            },
-        };
-        observe::facts_for(model, &types)
+        match types(&self.model, model, samples) {
+            Ok(types) => observe::facts_for(model, &types),
+            // Only fp16 needs the types of all values.
+            Err(_) if !self.fp16 => Ok(Facts::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Quantizes as the options say.
@@ -160,44 +156,67 @@ impl QuantizeArgs {
             Some(Stored::Int8) => ("int8 weights", quantize::weights_only(&onnx, DType::I8, &known)?),
             Some(Stored::Int4) => ("int4 weights", quantize::weights_only(&onnx, DType::I4, &known)?),
         };
-        let cosine = match samples.is_empty() {
-            true => Vec::new(),
-            false => {
-                let reference = quantize::Reference::new(&onnx, &samples)?;
-                let cosines = reference.cosines(&made, &samples)?;
-                reference.names().iter().cloned().zip(cosines).collect()
-            }
-        };
+        let cosine = quantize::compared(&onnx, &made, &samples)?;
         let report = quantize::Report { calibration: name, samples: samples.len(), cosine, layers };
         Ok(Quantized { onnx: made, report })
+    }
+}
+
+/// The types of a model's inputs: those of a sample, or by the options that bind dimensions.
+pub(super) fn types(args: &ModelArgs, model: &Model, samples: &[Sample]) -> Result<Vec<TensorType>> {
+    match samples.first() {
+        Some(sample) => Ok(sample.iter().map(|t| t.ty.clone()).collect()),
+        None => Ok(args.bindings()?.resolve(&model.body)?.0),
     }
 }
 
 pub(super) fn run(args: &QuantizeArgs, report: &Report) -> Result<ExitCode> {
     let model = import::read(&args.model.model)?;
     let place = args.model.model.display().to_string();
-    let before = std::fs::metadata(&args.model.model).map_or(0, |m| m.len());
     let made = report.follow(&[], |observer| args.quantize(&model, observer));
-    let made = made
-        .map_err(|e| if e.exit_code() == 1 && e.place.first() != Some(&place) { e.at(place) } else { e })?;
-    let after = made.onnx.write(&args.out)?;
-    let found = &made.report;
-    let json = json!({ "file": args.out, "bytes": after, "bytes_before": before, "report": found });
-    if let Some(file) = &args.report {
-        std::fs::write(file, format!("{json:#}\n")).map_err(|e| {
-            Error::new(Kind::Io, format!("cannot be written: {e}")).at(file.display().to_string())
-        })?;
-    }
-    let head = format!(
-        "{}: {} bytes instead of {}; {}, {} samples",
-        args.out.display(),
-        thousands(after as u64),
-        thousands(before),
-        found.calibration,
-        found.samples
-    );
-    report.result("quantized", &format!("{head}\n{}{}", layers(found), outputs(found)), json);
+    let inside =
+        |e: Error| if e.exit_code() == 1 && e.place.first() != Some(&place) { e.at(&place) } else { e };
+    let made = made.map_err(inside)?;
+    let results = Results {
+        reason: "quantized",
+        source: &args.model.model,
+        out: &args.out,
+        json: args.report.as_deref(),
+    };
+    results.write(&made.onnx, &made.report, report)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is written and printed at the end.
+pub(super) struct Results<'a> {
+    pub reason: &'static str,
+    pub source: &'a Path,
+    pub out: &'a Path,
+    pub json: Option<&'a Path>,
+}
+
+impl Results<'_> {
+    /// Writes the model and the report.
+    pub(super) fn write(&self, onnx: &Onnx, found: &quantize::Report, report: &Report) -> Result<()> {
+        let before = std::fs::metadata(self.source).map_or(0, |m| m.len());
+        let after = onnx.write(self.out)?;
+        let json = json!({ "file": self.out, "bytes": after, "bytes_before": before, "report": found });
+        if let Some(file) = self.json {
+            std::fs::write(file, format!("{json:#}\n")).map_err(|e| {
+                Error::new(Kind::Io, format!("cannot be written: {e}")).at(file.display().to_string())
+            })?;
+        }
+        let head = format!(
+            "{}: {} bytes instead of {}; {}, {} samples",
+            self.out.display(),
+            thousands(after as u64),
+            thousands(before),
+            found.calibration,
+            found.samples
+        );
+        report.result(self.reason, &format!("{head}\n{}{}", layers(found), outputs(found)), json);
+        Ok(())
+    }
 }
 
 /// The layers as a table.

@@ -5,5 +5,6 @@ pub mod observe;
 pub mod onnx;
 pub mod opset;
 mod prepare;
+pub mod prune;
 pub mod quantize;
 pub mod samples;

@@ -48,3 +48,13 @@ impl Reference {
         Ok(self.cosines(onnx, samples)?.into_iter().fold(1.0, f64::min))
     }
 }
+
+/// The least cosine of each output of two models over the samples, by name; empty without samples.
+pub fn compared(onnx: &Onnx, other: &Onnx, samples: &[Sample]) -> Result<Vec<(String, f64)>> {
+    if samples.is_empty() {
+        return Ok(Vec::new());
+    }
+    let reference = Reference::new(onnx, samples)?;
+    let cosines = reference.cosines(other, samples)?;
+    Ok(reference.names.iter().cloned().zip(cosines).collect())
+}

@@ -18,7 +18,7 @@ mod weights;
 
 pub use calibrate::Method;
 pub use dynamic::dynamic;
-pub use measure::Reference;
+pub use measure::{Reference, compared};
 pub use report::{LayerReport, Report};
 pub use stored::weights_only;
 
