@@ -88,7 +88,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn product(&mut self, index: usize, node: &Node) -> Option<()> {
-        let Some((shape, _)) = self.onnx.floats(node.input(1)?) else { return None };
+        let (shape, _) = self.onnx.floats(node.input(1)?)?;
         let last = self.shape(node.input(0)?)?.len().checked_sub(1)?;
         if shape.len() != 2 || node.int("transA", 0) != 0 {
             return None;
