@@ -143,6 +143,27 @@ fn check_together(name: &str, cases: &[(Case, Answer)], target: &Target, encode:
     }
 }
 
+/// The instructions of a kernel.
+pub fn disassemble(name: &str, kernel: &Kernel, target: &Target, encode: Encode) -> String {
+    let case = Case::new(kernel.clone(), |_, p| vec![0; p.elems * p.dtype.size()]);
+    let program = program(&[case]);
+    let object = object(&program, target, encode);
+    let folder = support::scratch(name);
+    let file = support::write(&folder, "cases.o", object);
+    let tool = match target.arch {
+        Arch::Aarch64 => "aarch64-linux-gnu-objdump",
+        Arch::X86_64 => "objdump",
+    };
+    let all = support::run(std::process::Command::new(tool).arg("-d").arg(file));
+    let kernel = all.split_once(">:\n").expect("the kernel").1;
+    kernel.split("<cases_run>:").next().unwrap_or(kernel).to_string()
+}
+
+/// Lines with a word in them.
+pub fn count(text: &str, word: &str) -> usize {
+    text.lines().filter(|line| line.contains(word)).count()
+}
+
 fn run_here(program: &Program, object: &[u8], inputs: &[&[u8]]) -> Answer {
     let loaded = Loaded::load(object, "cases").unwrap_or_else(|e| panic!("{e}"));
     let guarded: Vec<Guarded> = inputs.iter().map(|bytes| Guarded::new(bytes)).collect();

@@ -18,6 +18,7 @@ mod machine;
 mod objects;
 mod link;
 mod models;
+mod neon;
 mod nest;
 mod package;
 mod passes;

@@ -7,6 +7,10 @@
 
 pub mod cranelift;
 mod driver;
+mod flatten;
+mod live;
+pub mod neon;
+mod pointer;
 pub mod wide;
 
 use crate::error::{Error, Result};
@@ -82,6 +86,7 @@ type Encoder = fn(&Kernel, &Target) -> Option<Result<Code>>;
 /// The encoders, tried in order; the last takes every kernel.
 const ENCODERS: &[Encoder] = &[
     |kernel, target| wide::encode(kernel, target).ok().map(Ok),
+    |kernel, target| neon::encode(kernel, target).ok().map(Ok),
     |kernel, target| Some(cranelift::encode(kernel, target)),
 ];
 

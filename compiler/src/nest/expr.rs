@@ -185,6 +185,14 @@ impl Exprs<'_> {
             return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 1)));
         }
         let index = self.place(form, point);
+        if let (4, Some(group)) = (left, &point.group) {
+            let start = form.map_vars(|v| match v == group.var {
+                true => group.start.clone(),
+                false => point.place[v as usize].clone(),
+            });
+            let loaded = e.value(ints(usize::from(group.lanes)), Value::LoadWords(addr(*operand, start), 1));
+            return Some(e.value(ints(point.lanes), Value::Broadcast(loaded, group.lane)));
+        }
         if left >= 4 {
             return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 0)));
         }

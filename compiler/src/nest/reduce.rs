@@ -367,7 +367,13 @@ fn word_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceS
         for u in (0..unroll).step_by(4) {
             nest.place[step.var as usize] = at.offset(u);
             r.words = 4;
-            bodies(nest, e, r, None);
+            let group = (nest.schedule.lane_loads == 4 && unroll % 16 == 0).then(|| Group {
+                var: step.var,
+                start: at.offset(u - u % 16),
+                lanes: 4,
+                lane: (u % 16 / 4) as u8,
+            });
+            bodies(nest, e, r, group.as_ref());
         }
     });
     for k in (full..extent).step_by(4) {
@@ -496,7 +502,12 @@ fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Poi
         }
     }
     let product = match &nest.linear.nodes[r.body as usize] {
-        Node::Op(Op::Mul, args) if r.fold == Fold::Sum && matches!(ty.lane, Lane::F32 | Lane::F64) => {
+        // What lies outside is the same product in all points.
+        Node::Op(Op::Mul, args)
+            if r.fold == Fold::Sum
+                && (matches!(ty.lane, Lane::F32 | Lane::F64)
+                    || (r.dtype == DType::I32 && point.guards != Guards::Outside)) =>
+        {
             Some(args)
         }
         _ => None,

@@ -11,7 +11,7 @@ use super::{ReduceStep, Schedule, Vector};
 use crate::base::DType;
 use crate::base::affine::SIZE;
 use crate::scalar::{Fold, Op};
-use crate::target::Target;
+use crate::target::{Arch, Feature, Target};
 
 /// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
 const UNROLLED: usize = 96;
@@ -24,7 +24,7 @@ const POINTWISE_VECTORS: usize = 4;
 
 /// The schedule of a definition for a target.
 pub fn choose(linear: &Linear, target: &Target) -> Schedule {
-    with_vector(linear, target, choose_vector(linear, target.lanes()))
+    with_vector(linear, target, choose_vector(linear, lanes(linear, target)))
 }
 
 /// The schedule of a definition where what fills the lanes is given.
@@ -34,11 +34,27 @@ pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> S
         vector @ Vector::Reduction { var, lanes } => over_lanes(linear, vector, var, lanes),
         vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
         vector @ Vector::Axis { var, lanes } => {
-            let vectors = linear.extent(var).div_ceil(lanes).min(POINTWISE_VECTORS);
+            let most = (POINTWISE_VECTORS * target.lanes() / lanes).max(1);
+            let vectors = linear.extent(var).div_ceil(lanes).min(most);
             let mut order: Vec<u32> = linear.axes().filter(|&v| v != var).collect();
             order.push(var);
             Schedule { vector, tile: vec![(var, vectors)], order, ..Schedule::naive(linear) }
         }
+    }
+}
+
+/// Lanes of a vector: those of a register, or, on aarch64, of as many registers as one register of
+/// the narrowest elements read or written fills; the encoder loads, widens and narrows them at once.
+pub(super) fn lanes(linear: &Linear, target: &Target) -> usize {
+    let roots = roots(linear).flat_map(|r| loads(linear, r));
+    let read = roots.filter_map(|n| match n {
+        Node::Load { operand, .. } => Some(linear.buffers[*operand as usize].dtype.size()),
+        _ => None,
+    });
+    let narrowest = read.chain([linear.output.dtype.size()]).min().unwrap_or(4);
+    match target.arch {
+        Arch::Aarch64 => target.lanes() * 4 / narrowest.clamp(1, 4),
+        Arch::X86_64 => target.lanes(),
     }
 }
 
@@ -180,7 +196,11 @@ pub(super) fn walks(node: &Node, var: u32) -> bool {
 /// A register tile along the vector axis and one more.
 fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule {
     let core = core(target);
-    let lanes = target.lanes();
+    let lanes = match vector {
+        Vector::Axis { lanes, .. } => lanes,
+        _ => target.lanes(),
+    };
+    let parts = lanes.div_ceil(target.lanes());
     let product = factors(linear);
     // The factor that follows the vector axis is loaded as vectors, the other one is broadcast.
     let shared = |m: u32| match product {
@@ -192,9 +212,16 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let reused = best(others.iter().copied().filter(|&m| shared(m)).collect());
     let rows = reused.or_else(|| best(others.clone()));
     let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
-    let by_lane = core.by_lane && broadcast && lane_factor(linear, product, var);
+    let dot = byte_dot(linear, product, var);
+    let by_lane = core.by_lane
+        && broadcast
+        && match dot {
+            Some(along) => linear.extent(along) >= 16,
+            None => lane_factor(linear, product, var),
+        };
+    let split = dot.is_some() && target.arch == Arch::Aarch64 && !target.has(Feature::DotProd);
     let window = sliding(linear, rows, var);
-    let operands = Operands { shared: reused.is_some(), broadcast, by_lane, window };
+    let operands = Operands { shared: reused.is_some(), broadcast, by_lane, window, split, lanes };
     let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, rows, var, &operands);
     let mut tile = vec![(var, v)];
     tile.extend(rows.map(|r| (r, m)));
@@ -205,10 +232,9 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     };
     let factors = product.map(|(a, b)| [packs(a), packs(b)]).into_iter().flatten().flatten();
     let pack = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
-    let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v, by_lane);
-    let dot = byte_dot(linear, product, var);
+    let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v * parts, by_lane);
     if let Some(along) = dot {
-        innermost(linear, &mut reduce, along, m * v);
+        innermost(linear, &mut reduce, along, m * v * parts, by_lane);
     }
     Schedule {
         vector,
@@ -264,10 +290,10 @@ fn byte_dot(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> Optio
 }
 
 /// Puts a reduction axis innermost, in steps of whole groups of four.
-fn innermost(linear: &Linear, reduce: &mut Vec<ReduceStep>, along: u32, tile: usize) {
+fn innermost(linear: &Linear, reduce: &mut Vec<ReduceStep>, along: u32, tile: usize, by_lane: bool) {
     reduce.retain(|r| r.var != along);
     let groups = linear.extent(along).div_ceil(4);
-    let unroll = (UNROLLED / 2 / tile).clamp(1, groups).min(4) * 4;
+    let unroll = if by_lane { 4 } else { (UNROLLED / 2 / tile).clamp(1, groups).min(4) } * 4;
     let looped = unroll < linear.extent(along);
     if looped {
         reduce.iter_mut().for_each(|r| r.unroll = 1);

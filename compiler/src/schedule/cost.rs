@@ -48,6 +48,10 @@ pub struct Operands {
     pub by_lane: bool,
     /// Where rows share what they load: the window's step and extent along them.
     pub window: Option<(usize, usize)>,
+    /// Sums take two registers each.
+    pub split: bool,
+    /// Lanes of a vector, which may take several registers.
+    pub lanes: usize,
 }
 
 /// A register tile.
@@ -63,12 +67,13 @@ pub struct Tile {
 /// The register tile that takes the fewest cycles over the whole axes.
 pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, operands: &Operands) -> Tile {
     let core = core(target);
-    let lanes = target.lanes();
+    let lanes = operands.lanes;
+    let parts = lanes.div_ceil(target.lanes());
     let row_extent = rows.map_or(1, |r| linear.extent(r));
     let vectors = linear.extent(var).div_ceil(lanes);
     let depth: f64 = linear.reductions().map(|r| linear.extent(r) as f64).product();
     let cycles = |m: usize, v: usize| -> f64 {
-        let (m_f, v_f) = (m as f64, v as f64);
+        let (m_f, v_f) = (m as f64, (v * parts) as f64);
         let row_loads = match (operands.broadcast, operands.by_lane) {
             (true, true) => m_f / 4.0,
             (true, false) => m_f,
@@ -88,7 +93,11 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
             (_, Some((step, extent))) => v * (m + extent / step),
             _ => 1,
         };
-        m * v + v + held < target.vector_regs
+        match operands.split {
+            // Products of a vector at a time, and a copy of what each row has loaded.
+            true => 2 * m * v * parts + 4 + 2 * m <= target.vector_regs,
+            false => m * v * parts + v * parts + held < target.vector_regs,
+        }
     };
     let mut best = (f64::INFINITY, (1, 1));
     for v in 1..=vectors.min(8) {

@@ -53,8 +53,14 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let products = product(conv, linear, outputs, rows);
     let (inner, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
     let points = (block.inputs * block.inputs) as f64;
-    let operands =
-        Operands { shared: true, broadcast: true, by_lane: core.by_lane && inner >= 4, window: None };
+    let operands = Operands {
+        shared: true,
+        broadcast: true,
+        by_lane: core.by_lane && inner >= 4,
+        window: None,
+        split: false,
+        lanes: target.lanes(),
+    };
     let multiplied = points * best_tile(&products, target, Some(1), 2, &operands).cycles;
     // Every block reads all weights.
     let weights = points * (inner * outer * 4) as f64;

@@ -1,8 +1,8 @@
 //! Loops and branches.
 
 use super::body::Body;
-use super::flatten::trip;
 use crate::base::{Affine, Bound};
+use crate::codegen::flatten::trip;
 use crate::error::{Error, Result};
 use crate::target::Arch;
 use crate::tile::{LoopVar, Reg, Stmt, Value as TileValue};

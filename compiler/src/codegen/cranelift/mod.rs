@@ -1,5 +1,7 @@
 //! The encoder that takes every kernel: 128-bit vectors and scalars, through Cranelift.
 //!
+//! It compiles what the encoders of a target leave to it, and all of the x86_64 baseline.
+//!
 //! Cranelift is used without its optimizer: the order of a kernel is chosen by its schedule, and
 //! the optimizer's sinking of pure operations makes unrolled bodies spill. What it would do is done
 //! here: addresses are running pointers with constant displacements (`address`), loops are tested
@@ -12,22 +14,17 @@ mod arith;
 mod body;
 mod control;
 mod convert;
-mod flatten;
 mod half;
 mod isa;
 mod lanes;
-mod live;
 mod memory;
-mod order;
-mod pairs;
 mod shape;
-mod unroll;
 
 pub(super) use isa::{finish, isa};
 
-use super::Code;
+use super::{Code, flatten};
 use crate::error::{Error, Result};
-use crate::target::{Arch, Target};
+use crate::target::Target;
 use crate::tile::Kernel;
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{CallConv, TargetIsa};
@@ -47,27 +44,7 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
         return Err(Error::bug("it needs fused multiply-add, which the target lacks"));
     }
     let isa = isa(target)?;
-    let flat = flatten::flatten(kernel);
-    if target.arch == Arch::X86_64 {
-        return translate(&flat, target, &*isa);
-    }
-    // Whether a listing spills is known when registers are allocated: the lightest code is taken.
-    let mut best: Option<(u64, Code)> = None;
-    let mut tried: Vec<Kernel> = Vec::new();
-    for (registers, double) in [(31, true), (32, true), (31, false), (32, false)] {
-        let mut ordered = flat.clone();
-        order::order(&mut ordered, registers, double);
-        if tried.contains(&ordered) {
-            continue;
-        }
-        let code = translate(&ordered, target, &*isa)?;
-        let overhead = pairs::overhead(&code.bytes);
-        if best.as_ref().is_none_or(|best| overhead < best.0) {
-            best = Some((overhead, code));
-        }
-        tried.push(ordered);
-    }
-    best.map(|best| best.1).ok_or_else(|| Error::bug("no listing"))
+    translate(&flatten::flatten(kernel), target, &*isa)
 }
 
 /// The kernel as it stands, to machine code.
@@ -76,12 +53,9 @@ fn translate(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<Co
     let mut context = FunctionBuilderContext::new();
     let builder = FunctionBuilder::new(&mut function, &mut context);
     body::Body::new(kernel, target, builder).translate(isa.frontend_config())?;
-    let mut code = finish(function, isa)?;
+    let code = finish(function, isa)?;
     if !code.relocs.is_empty() {
         return Err(Error::bug("Cranelift called a library function"));
-    }
-    if target.arch == Arch::Aarch64 {
-        code.bytes = pairs::join(&code.bytes);
     }
     Ok(code)
 }

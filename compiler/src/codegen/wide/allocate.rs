@@ -7,9 +7,10 @@
 
 use super::Isa;
 use super::inst::{Again, Arg, Class, Function, VReg};
-use super::live::{Ranges, ranges};
 use super::rows::Op;
 use super::spill;
+use crate::codegen::live::Instruction;
+use crate::codegen::live::{Ranges, ranges};
 use std::collections::BTreeMap;
 
 /// Numbers of the general registers in the order of use: caller-saved first (rax rcx rdx rsi rdi
@@ -55,7 +56,7 @@ fn file(isa: Isa, class: Class, aligned: bool) -> Vec<u8> {
 pub fn allocate(f: &mut Function, isa: Isa) -> Result<Vec<u8>, String> {
     let mut spilled = 0;
     for _ in 0..1000 {
-        let ranges = ranges(f);
+        let ranges = ranges(&f.insts, f.regs.len());
         // Few at a time where few are, since each changes what is best for the next.
         match assign(f, isa, &ranges, 1 + spilled / 8) {
             Ok(numbers) => return Ok(numbers),

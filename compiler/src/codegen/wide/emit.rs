@@ -9,6 +9,7 @@ use super::pool::Pool;
 use super::rows::{Kind, Op};
 use super::{Isa, Result};
 use crate::codegen;
+use crate::codegen::live::Instruction as _;
 use iced_x86::{
     BlockEncoder, BlockEncoderOptions, Code, Instruction, InstructionBlock, MemoryOperand, OpKind, Register,
 };

@@ -7,6 +7,7 @@
 
 use super::inst::{Again, Arg, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
+use crate::codegen::live::Instruction;
 
 /// Most uses of one element that are worth a memory operand each. Two multiply-adds of 256 bits a cycle
 /// leave no load to spare.

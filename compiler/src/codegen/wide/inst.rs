@@ -1,6 +1,7 @@
 //! Instructions over virtual registers: what selection writes and the allocator reads.
 
 use super::rows::{Kind, Op};
+use crate::codegen::live::Instruction;
 
 /// A virtual register: an index into [`Function::regs`].
 pub type VReg = u32;
@@ -101,9 +102,8 @@ pub struct Inst {
     pub depth: u32,
 }
 
-impl Inst {
-    /// Calls `f` with each register, whether it is read, and whether it is written.
-    pub fn visit(&self, mut f: impl FnMut(VReg, bool, bool)) {
+impl Instruction for Inst {
+    fn visit(&self, mut f: impl FnMut(VReg, bool, bool)) {
         for (arg, operand) in self.args.iter().zip(self.op.operands()) {
             match arg {
                 Arg::Reg(r) => f(*r, operand.read || (operand.written && self.merge), operand.written),
@@ -114,6 +114,27 @@ impl Inst {
         self.mask.into_iter().for_each(|m| f(m, true, false));
     }
 
+    fn label(&self) -> Option<i64> {
+        match (self.op, self.args.first()) {
+            (Op::Label, Some(Arg::Imm(label))) => Some(*label),
+            _ => None,
+        }
+    }
+
+    fn jump(&self) -> Option<i64> {
+        use Op::*;
+        match (self.op, self.args.first()) {
+            (Jmp | Je | Jne | Jl | Jge | Jg | Js, Some(Arg::Imm(label))) => Some(*label),
+            _ => None,
+        }
+    }
+
+    fn falls(&self) -> bool {
+        !matches!(self.op, Op::Jmp | Op::Ret)
+    }
+}
+
+impl Inst {
     /// Whether an operand is memory.
     pub fn has_memory(&self) -> bool {
         self.args.iter().any(|a| matches!(a, Arg::Mem(_)))
@@ -129,15 +150,6 @@ impl Inst {
     /// Whether it begins or ends a straight run of instructions.
     pub fn is_control(&self) -> bool {
         self.op == Op::Label || self.jump().is_some() || self.op == Op::Ret
-    }
-
-    /// The label it may jump to.
-    pub fn jump(&self) -> Option<i64> {
-        use Op::*;
-        match (self.op, self.args.first()) {
-            (Jmp | Je | Jne | Jl | Jge | Jg | Js, Some(Arg::Imm(label))) => Some(*label),
-            _ => None,
-        }
     }
 }
 

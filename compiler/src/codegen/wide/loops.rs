@@ -7,10 +7,10 @@
 
 use super::Result;
 use super::inst::{Arg, Base, Mem, VReg};
-use super::pointer::{LoopId, needs_value};
 use super::rows::Op;
 use super::select::{Select, VarValue};
 use crate::base::{Affine, Bound};
+use crate::codegen::pointer::{LoopId, needs_value};
 use crate::tile::{LoopVar, Stmt, Value};
 
 impl Select<'_> {
@@ -70,7 +70,7 @@ impl Select<'_> {
 
     /// Groups used inside a loop, with their moves in it.
     fn moving(&self, id: LoopId) -> Vec<(usize, i64)> {
-        let groups = self.groups.0.iter().enumerate();
+        let groups = self.groups.list.iter().enumerate();
         groups.filter_map(|(g, group)| Some((g, *group.moves.get(&id)?))).collect()
     }
 
@@ -133,7 +133,7 @@ impl Select<'_> {
     /// Moves pointers before an innermost loop so that most displacements fit one byte.
     fn bias(&mut self, id: LoopId, moving: &[(usize, i64)]) -> Result<()> {
         for &(g, _) in moving {
-            let Some(distances) = self.groups.0[g].distances.get(&Some(id)) else { continue };
+            let Some(distances) = self.groups.list[g].distances.get(&Some(id)) else { continue };
             let long = |shift: i64| {
                 let disp = |d: &&i64| self.isa.long_displacement(*d - self.pointers[g].ahead - shift);
                 distances.iter().filter(disp).count()

@@ -4,9 +4,8 @@
 //! FMA and for AVX-512, as position-independent bytes with their constants behind them. What it
 //! does not take ([`supports`] says why), Cranelift does.
 //!
-//! The order of statements is the kernel's. What is added: running pointers and counters (`loops`,
-//! `pointer`), loads as memory operands (`fold`), registers (`live`, `allocate`, `spill`), encodings
-//! (`emit`).
+//! The order of statements is the kernel's. What is added: running pointers and counters (`loops`),
+//! loads as memory operands (`fold`), registers (`allocate`, `spill`), encodings (`emit`).
 
 mod allocate;
 mod control;
@@ -15,10 +14,8 @@ mod dot;
 mod emit;
 mod fold;
 mod inst;
-mod live;
 mod loops;
 mod memory;
-mod pointer;
 mod pool;
 mod reduce;
 mod rows;

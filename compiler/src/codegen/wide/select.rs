@@ -6,9 +6,9 @@
 use super::control::Exit;
 use super::dot::Derived;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
-use super::pointer::{Around, Groups};
 use super::rows::Op;
 use super::{Isa, Result};
+use crate::codegen::pointer::{Around, Groups};
 use crate::tile::{Addr, Kernel, Lane, LoopVar, Reg, Stmt, Value};
 use std::collections::HashMap;
 
@@ -96,8 +96,8 @@ impl<'a> Select<'a> {
     pub fn run(kernel: &'a Kernel, isa: Isa) -> Result<Function> {
         let mut f = Function::default();
         let args = f.reg(Class::Gpr);
-        let groups = Groups::of(kernel);
-        let pointers = groups.0.iter().map(|_| Pointer { reg: None, ahead: 0 }).collect();
+        let groups = Groups::of(kernel, i64::MAX);
+        let pointers = groups.list.iter().map(|_| Pointer { reg: None, ahead: 0 }).collect();
         let mut select = Select {
             kernel,
             isa,
@@ -132,7 +132,7 @@ impl<'a> Select<'a> {
         self.groups.used(self.kernel, std::slice::from_ref(stmt), &mut Vec::new(), &mut used);
         for group in used {
             if self.pointers[group].reg.is_none() {
-                let from = Mem::at(Base::Reg(self.args)).offset(8 * i64::from(self.groups.0[group].param));
+                let from = Mem::at(Base::Reg(self.args)).offset(8 * i64::from(self.groups.list[group].param));
                 let reg = self.f.reg(Class::Gpr);
                 self.op(Op::Mov, 16, &[reg.into(), from.into()]);
                 self.pointers[group].reg = Some(reg);

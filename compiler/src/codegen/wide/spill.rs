@@ -7,6 +7,7 @@ use super::Isa;
 use super::fold::replace;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
 use super::rows::{Kind, Op};
+use crate::codegen::live::Instruction;
 
 /// Rewrites a function so that a register is not needed.
 pub fn spill(f: &mut Function, isa: Isa, reg: VReg) {

@@ -7,11 +7,10 @@
 //! (`pairs` joins the two), and what makes a register free before what fills another. Each
 //! register's own statements keep their order, so every result keeps its bits.
 
-use super::live::{Lives, reads, writes};
-use super::shape::Shape;
+use super::lives::{Lives, reads, writes};
 use super::unroll::second;
 use crate::base::Affine;
-use crate::tile::{Kernel, Lane, Reg, Stmt, Value};
+use crate::tile::{Kernel, Reg, Stmt, Value};
 use std::collections::HashMap;
 
 /// Registers that a run may fill where it would need fewer: the allocator likes some room.
@@ -25,10 +24,11 @@ const APART: usize = 64;
 /// Longer runs are left as they are.
 const LONGEST: usize = 6000;
 
-/// Orders all runs of a kernel. What needs more vector registers than `registers` counts as spilled;
-/// `double`: innermost loops may do two iterations at once.
-pub(super) fn order(kernel: &mut Kernel, registers: usize, double: bool) {
-    let mut lives = Lives::new(kernel);
+/// Orders all runs of a kernel, whose registers take so many vector registers each. What needs more
+/// than `registers` of them counts as spilled; `double`: innermost loops may do two iterations at
+/// once.
+pub fn order(kernel: &mut Kernel, sizes: Vec<usize>, registers: usize, double: bool) {
+    let mut lives = Lives::new(kernel, sizes);
     let how = How { registers, double };
     let mut body = std::mem::take(&mut kernel.body);
     orders(kernel, &mut lives, how, &mut body, &mut 0);
@@ -150,9 +150,9 @@ impl Run {
         for (i, stmt) in run.iter().enumerate() {
             for reg in reads(stmt) {
                 let value = *b.value.entry(reg).or_insert_with(|| {
-                    r.size.push(registers(kernel, reg));
+                    r.size.push(lives.sizes[reg as usize]);
                     r.left.push(0);
-                    r.pressure += registers(kernel, reg);
+                    r.pressure += lives.sizes[reg as usize];
                     r.size.len() - 1
                 });
                 let root = b.root.get(&value).copied().unwrap_or(value);
@@ -176,7 +176,7 @@ impl Run {
                 }
                 b.value.insert(reg, i);
                 *b.mentions.entry(reg).or_default() += 1;
-                r.size[i] = if r.kind[i] == Work::Free { 0 } else { registers(kernel, reg) };
+                r.size[i] = if r.kind[i] == Work::Free { 0 } else { lives.sizes[reg as usize] };
             }
             r.memory_edges(run, i, &mut b);
         }
@@ -190,7 +190,7 @@ impl Run {
         // What passes by.
         for (reg, &(first, last)) in lives.ranges.iter().enumerate() {
             let passes = first < at && last >= at + count && !b.mentions.contains_key(&(reg as Reg));
-            r.pressure += if passes { registers(kernel, reg as Reg) } else { 0 };
+            r.pressure += if passes { lives.sizes[reg] } else { 0 };
         }
         r
     }
@@ -459,16 +459,6 @@ fn latency(stmt: &Stmt) -> u32 {
     }
 }
 
-/// Vector registers that a register fills; integer scalars have registers of their own.
-fn registers(kernel: &Kernel, reg: Reg) -> usize {
-    let shape = Shape::of(kernel.regs[reg as usize]);
-    match shape.lane {
-        Lane::F32 | Lane::F64 => shape.parts(),
-        _ if shape.is_scalar() => 0,
-        _ => shape.parts(),
-    }
-}
-
 /// For each whole 16-byte access, the statement that touches the next 16 bytes.
 fn beside(kernel: &Kernel, run: &[Stmt]) -> Vec<Option<usize>> {
     let spots: Vec<Option<Spot>> = run.iter().map(|stmt| spot(kernel, stmt)).collect();
@@ -491,7 +481,7 @@ fn spot(kernel: &Kernel, stmt: &Stmt) -> Option<Spot> {
         _ => return None,
     };
     let size = kernel.params[addr.param as usize].dtype.size() as i64;
-    let lanes = Shape::of(kernel.regs[reg as usize]).lanes as i64;
+    let lanes = i64::from(kernel.regs[reg as usize].lanes);
     let Affine { base, terms } = &addr.index;
     (stride == 1 && lanes * size == 16 && size >= 4 && addr.dynamic.is_none())
         .then(|| (addr.param, load, terms.clone(), base * size))

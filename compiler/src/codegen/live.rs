@@ -3,8 +3,19 @@
 //! Positions: instruction `i` reads at `2i` and writes at `2i + 1`, so that a destination may take
 //! the place of an operand that is read for the last time.
 
-use super::inst::{Function, Inst};
 use std::collections::HashMap;
+
+/// An instruction, as far as control flow and registers go.
+pub trait Instruction {
+    /// Calls `f` with each register, whether it is read, and whether it is written.
+    fn visit(&self, f: impl FnMut(u32, bool, bool));
+    /// The label it is.
+    fn label(&self) -> Option<i64>;
+    /// The label it may jump to.
+    fn jump(&self) -> Option<i64>;
+    /// Whether the instruction behind it may be the next one.
+    fn falls(&self) -> bool;
+}
 
 /// Ranges of positions, start included, end excluded; sorted, apart.
 pub type Ranges = Vec<(u32, u32)>;
@@ -39,48 +50,41 @@ impl Set {
 }
 
 /// Straight runs of instructions: first, one past the last, and the blocks that may follow.
-fn blocks(insts: &[Inst]) -> Vec<(usize, usize, Vec<usize>)> {
+fn blocks<I: Instruction>(insts: &[I]) -> Vec<(usize, usize, Vec<usize>)> {
     let mut starts: Vec<usize> = vec![0];
     for (i, inst) in insts.iter().enumerate() {
-        if inst.op == super::rows::Op::Label {
+        if inst.label().is_some() {
             starts.push(i);
-        } else if inst.is_control() {
+        } else if inst.jump().is_some() || !inst.falls() {
             starts.push(i + 1);
         }
     }
     starts.retain(|&s| s < insts.len());
     starts.dedup();
-    let number: HashMap<i64, usize> = starts
-        .iter()
-        .enumerate()
-        .filter_map(|(b, &s)| match (insts[s].op, &insts[s].args[..]) {
-            (super::rows::Op::Label, [super::inst::Arg::Imm(label), ..]) => Some((*label, b)),
-            _ => None,
-        })
-        .collect();
+    let number: HashMap<i64, usize> =
+        starts.iter().enumerate().filter_map(|(b, &s)| Some((insts[s].label()?, b))).collect();
     let end = |b: usize| starts.get(b + 1).copied().unwrap_or(insts.len());
     (0..starts.len())
         .map(|b| {
             let last = &insts[end(b) - 1];
             let mut next: Vec<usize> = last.jump().iter().map(|l| number[l]).collect();
-            let falls = !matches!(last.op, super::rows::Op::Jmp | super::rows::Op::Ret);
-            next.extend((falls && b + 1 < starts.len()).then_some(b + 1));
+            next.extend((last.falls() && b + 1 < starts.len()).then_some(b + 1));
             (starts[b], end(b), next)
         })
         .collect()
 }
 
-/// The ranges of every register.
-pub fn ranges(f: &Function) -> Vec<Ranges> {
-    let blocks = blocks(&f.insts);
-    let mut live_in = vec![Set::new(f.regs.len()); blocks.len()];
+/// The ranges of every one of so many registers.
+pub fn ranges<I: Instruction>(insts: &[I], regs: usize) -> Vec<Ranges> {
+    let blocks = blocks(insts);
+    let mut live_in = vec![Set::new(regs); blocks.len()];
     let mut changed = true;
     while changed {
         changed = false;
         for (b, (start, end, next)) in blocks.iter().enumerate().rev() {
-            let mut live = Set::new(f.regs.len());
+            let mut live = Set::new(regs);
             next.iter().for_each(|&n| live.add(&live_in[n]));
-            for inst in f.insts[*start..*end].iter().rev() {
+            for inst in insts[*start..*end].iter().rev() {
                 inst.visit(|r, read, written| {
                     if written && !read {
                         live.remove(r)
@@ -98,20 +102,20 @@ pub fn ranges(f: &Function) -> Vec<Ranges> {
             }
         }
     }
-    let mut ranges: Vec<Ranges> = vec![Vec::new(); f.regs.len()];
+    let mut ranges: Vec<Ranges> = vec![Vec::new(); regs];
     for (start, end, next) in blocks.iter().rev() {
-        let mut live = Set::new(f.regs.len());
+        let mut live = Set::new(regs);
         next.iter().for_each(|&n| live.add(&live_in[n]));
         let mut open: HashMap<u32, u32> = live.iter().map(|r| (r, 2 * *end as u32)).collect();
         for i in (*start..*end).rev() {
             let (read_at, write_at) = (2 * i as u32, 2 * i as u32 + 1);
-            f.insts[i].visit(|r, read, written| {
+            insts[i].visit(|r, read, written| {
                 if written && !read {
                     let end = open.remove(&r).unwrap_or(write_at + 1);
                     ranges[r as usize].push((write_at, end.max(write_at + 1)));
                 }
             });
-            f.insts[i].visit(|r, read, written| {
+            insts[i].visit(|r, read, written| {
                 if read {
                     open.entry(r).or_insert(if written { write_at + 1 } else { read_at + 1 });
                 }

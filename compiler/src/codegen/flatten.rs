@@ -4,14 +4,14 @@ use crate::base::{Affine, Bound};
 use crate::tile::{Addr, Kernel, LoopVar, Stmt, Value};
 
 /// The kernel without loops of no or one iteration, where that is known at compile time.
-pub(super) fn flatten(kernel: &Kernel) -> Kernel {
+pub fn flatten(kernel: &Kernel) -> Kernel {
     let mut flat = kernel.clone();
     flat.body = statements(&kernel.body, &mut vec![None; kernel.vars.len()]);
     flat
 }
 
 /// The iterations of a loop with constant bounds.
-pub(super) fn trip(lo: &Bound, hi: &Bound, step: i64) -> Option<i64> {
+pub fn trip(lo: &Bound, hi: &Bound, step: i64) -> Option<i64> {
     let (lo, hi) = (lo.as_constant()?, hi.as_constant()?);
     Some(if lo < hi { (hi - lo + step - 1) / step } else { 0 })
 }

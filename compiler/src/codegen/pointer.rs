@@ -4,7 +4,7 @@
 //! move, so inside an iteration every access is a constant distance from it. Accesses to one
 //! parameter share a pointer where they move alike in every loop around both; how a pointer moves
 //! in loops that none of its accesses is in is free, so loops one after the other share pointers
-//! too.
+//! too. Where displacements are limited, accesses far from each other have pointers of their own.
 
 use crate::base::{Affine, Bound};
 use crate::tile::{Addr, Kernel, LoopVar, Stmt, Value};
@@ -22,11 +22,18 @@ pub struct Group {
     pub moves: HashMap<LoopId, i64>,
     /// The distances of its accesses per innermost loop: what displacements will be needed.
     pub distances: HashMap<Option<LoopId>, Vec<i64>>,
+    /// The least and the largest distance.
+    pub span: (i64, i64),
 }
 
 /// The pointers of a kernel.
-#[derive(Debug, Default)]
-pub struct Groups(pub Vec<Group>);
+#[derive(Debug)]
+pub struct Groups {
+    /// The groups, in the order of their first accesses.
+    pub list: Vec<Group>,
+    /// The most bytes between accesses that share a pointer.
+    reach: i64,
+}
 
 /// The loops around a statement, outermost first, with their variables.
 pub type Around = Vec<(LoopId, LoopVar)>;
@@ -37,9 +44,9 @@ fn moves(kernel: &Kernel, addr: &Addr, around: &Around) -> Vec<(LoopId, i64)> {
 }
 
 impl Groups {
-    /// Groups all accesses of a kernel.
-    pub fn of(kernel: &Kernel) -> Groups {
-        let mut groups = Groups::default();
+    /// Groups all accesses of a kernel; those that share a pointer are at most `reach` bytes apart.
+    pub fn of(kernel: &Kernel, reach: i64) -> Groups {
+        let mut groups = Groups { list: Vec::new(), reach };
         groups.collect(kernel, &kernel.body, &mut Vec::new());
         groups
     }
@@ -68,20 +75,25 @@ impl Groups {
 
     fn add(&mut self, kernel: &Kernel, addr: &Addr, around: &Around) {
         let moves = moves(kernel, addr, around);
+        let at = kernel.params[addr.param as usize].dtype.size() as i64 * addr.index.base;
+        let reach = self.reach;
         let fits = |g: &&mut Group| {
-            g.param == addr.param && moves.iter().all(|(id, m)| g.moves.get(id).is_none_or(|n| n == m))
+            g.param == addr.param
+                && moves.iter().all(|(id, m)| g.moves.get(id).is_none_or(|n| n == m))
+                && g.span.1.max(at) - g.span.0.min(at) <= reach
         };
-        let size = kernel.params[addr.param as usize].dtype.size() as i64;
         let innermost = around.last().map(|a| a.0);
-        match self.0.iter_mut().find(fits) {
+        match self.list.iter_mut().find(fits) {
             Some(group) => {
                 group.moves.extend(moves);
-                group.distances.entry(innermost).or_default().push(size * addr.index.base);
+                group.distances.entry(innermost).or_default().push(at);
+                group.span = (group.span.0.min(at), group.span.1.max(at));
             }
-            None => self.0.push(Group {
+            None => self.list.push(Group {
                 param: addr.param,
                 moves: moves.into_iter().collect(),
-                distances: HashMap::from([(innermost, vec![size * addr.index.base])]),
+                distances: HashMap::from([(innermost, vec![at])]),
+                span: (at, at),
             }),
         }
     }
@@ -89,10 +101,13 @@ impl Groups {
     /// The group of an access.
     pub fn find(&self, kernel: &Kernel, addr: &Addr, around: &Around) -> usize {
         let moves = moves(kernel, addr, around);
+        let at = kernel.params[addr.param as usize].dtype.size() as i64 * addr.index.base;
         let fits = |g: &Group| {
-            g.param == addr.param && moves.iter().all(|(id, m)| g.moves.get(id).copied().unwrap_or(0) == *m)
+            g.param == addr.param
+                && moves.iter().all(|(id, m)| g.moves.get(id).copied().unwrap_or(0) == *m)
+                && (g.span.0..=g.span.1).contains(&at)
         };
-        self.0.iter().position(fits).expect("every access was grouped")
+        self.list.iter().position(fits).expect("every access was grouped")
     }
 
     /// The groups with an access in a list of statements.

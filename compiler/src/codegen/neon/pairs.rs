@@ -45,13 +45,13 @@ struct Access {
 }
 
 /// The function with its pairs joined. `code` must have no relocations.
-pub(super) fn join(code: &[u8]) -> Vec<u8> {
+pub fn join(code: &[u8]) -> Vec<u8> {
     try_join(code).unwrap_or_else(|| code.to_vec())
 }
 
 /// About how many instructions the function executes for each one that computes with vectors or
 /// floats, in 1/1024: those in loops count eight times per loop.
-pub(super) fn overhead(code: &[u8]) -> u64 {
+pub fn overhead(code: &[u8]) -> u64 {
     let words = words(code);
     let end = instructions(&words).unwrap_or(words.len());
     // One more loop from each target of a branch back, one less after the branch.

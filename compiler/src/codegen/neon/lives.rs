@@ -4,7 +4,7 @@ use crate::tile::{Addr, Kernel, Reg, Stmt, Value};
 use std::collections::HashMap;
 
 /// The registers a statement reads itself, not in the statements inside it.
-pub(super) fn reads(stmt: &Stmt) -> Vec<Reg> {
+pub fn reads(stmt: &Stmt) -> Vec<Reg> {
     let dynamic = |addr: &Addr| addr.dynamic.map(|d| d.0);
     match stmt {
         Stmt::Let(_, value) => match value {
@@ -26,12 +26,12 @@ pub(super) fn reads(stmt: &Stmt) -> Vec<Reg> {
 }
 
 /// The register a statement assigns.
-pub(super) fn writes(stmt: &Stmt) -> Option<Reg> {
+pub fn writes(stmt: &Stmt) -> Option<Reg> {
     if let Stmt::Let(reg, _) = stmt { Some(*reg) } else { None }
 }
 
 /// How often each register is read or written in straight statements.
-pub(super) fn mentions(body: &[Stmt]) -> HashMap<Reg, usize> {
+pub fn mentions(body: &[Stmt]) -> HashMap<Reg, usize> {
     let mut mentions = HashMap::new();
     for reg in body.iter().flat_map(|stmt| reads(stmt).into_iter().chain(writes(stmt))) {
         *mentions.entry(reg).or_default() += 1;
@@ -40,18 +40,21 @@ pub(super) fn mentions(body: &[Stmt]) -> HashMap<Reg, usize> {
 }
 
 /// When each register lives, as positions of statements in the order of the text.
-pub(super) struct Lives {
+pub struct Lives {
     /// First and last position; first > last where a register is not used.
     pub ranges: Vec<(usize, usize)>,
     /// How often each register is read or written.
     pub mentions: Vec<usize>,
+    /// How many machine registers each takes.
+    pub sizes: Vec<usize>,
 }
 
 impl Lives {
-    pub fn new(kernel: &Kernel) -> Lives {
+    /// The lives of a kernel's registers, which take so many machine registers each.
+    pub fn new(kernel: &Kernel, sizes: Vec<usize>) -> Lives {
         let regs = kernel.regs.len();
         let mut walk = Walk {
-            lives: Lives { ranges: vec![(usize::MAX, 0); regs], mentions: vec![0; regs] },
+            lives: Lives { ranges: vec![(usize::MAX, 0); regs], mentions: vec![0; regs], sizes },
             read_first: vec![false; regs],
             loops: Vec::new(),
             at: 0,

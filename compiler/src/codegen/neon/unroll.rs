@@ -4,9 +4,9 @@
 //! What a body sets before it reads it is another register in the second copy, so that the copies can
 //! overlap; what it carries along stays one register, so every sum keeps its order.
 
-use super::flatten::trip;
-use super::live::{Lives, mentions, reads, writes};
+use super::lives::{Lives, mentions, reads, writes};
 use crate::base::Affine;
+use crate::codegen::flatten::trip;
 use crate::tile::{Addr, Kernel, LoopVar, Reg, Stmt, Value};
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 const LONGEST: usize = 160;
 
 /// The second copy of a loop's body, where the loop runs an even number of times, known now.
-pub(super) fn second(kernel: &mut Kernel, lives: &mut Lives, stmt: &Stmt) -> Option<Vec<Stmt>> {
+pub fn second(kernel: &mut Kernel, lives: &mut Lives, stmt: &Stmt) -> Option<Vec<Stmt>> {
     let Stmt::For { var, lo, hi, step, body } = stmt else { return None };
     let even = trip(lo, hi, *step).is_some_and(|trip| trip >= 4 && trip % 2 == 0);
     (even && body.len() <= LONGEST).then(|| copy(kernel, lives, body, *var, *step))
@@ -36,6 +36,7 @@ fn copy(kernel: &mut Kernel, lives: &mut Lives, body: &[Stmt], var: LoopVar, ste
             kernel.regs.push(kernel.regs[reg as usize]);
             lives.ranges.push(lives.ranges[reg as usize]);
             lives.mentions.push(inside[&reg]);
+            lives.sizes.push(lives.sizes[reg as usize]);
         }
     }
     let name = |reg: Reg| names.get(&reg).copied().unwrap_or(reg);

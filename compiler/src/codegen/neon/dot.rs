@@ -1,0 +1,144 @@
+//! Products of four bytes summed into 32-bit lanes.
+//!
+//! With the instruction, one of the factors may be a lane. Where the processor has it for equal
+//! signs only, the top bits of the unsigned factor are flipped, which changes it by 128, and 128
+//! times the sum of the other is given back. Without it, products of bytes are made in 16 bits, and
+//! sums of neighbouring products are added to two vectors of an accumulator that is `split`; these
+//! are joined when the sum is read.
+
+use super::Result;
+use super::inst::{Kind, VReg, read, update};
+use super::select::{Derived, Select};
+use super::words;
+use crate::tile::{Dot, Reg};
+
+/// A factor: a vector, or a lane of it.
+#[derive(Clone, Copy)]
+enum Factor {
+    Vector(VReg),
+    Lane(VReg, usize),
+}
+
+impl Select<'_> {
+    /// Translates a sum of products.
+    pub(super) fn dot(&mut self, r: Reg, kind: Dot, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        if self.split[r as usize] {
+            return self.widening_dot(r, kind, a, b);
+        }
+        if !self.isa.dot {
+            return Err("a sum of products that is not one of many".into());
+        }
+        let to = self.accumulator(r, acc, &[a, b])?;
+        for (part, &to) in to.iter().enumerate() {
+            let (x, y) = (self.factor(a, part)?, self.factor(b, part)?);
+            self.dot_part(kind, to, x, y);
+        }
+        Ok(())
+    }
+
+    fn factor(&mut self, r: Reg, part: usize) -> Result<Factor> {
+        Ok(match self.lane(r) {
+            Some((v, lane)) => Factor::Lane(v, lane),
+            None => Factor::Vector(self.words(r)?[part]),
+        })
+    }
+
+    fn whole(&mut self, factor: Factor) -> VReg {
+        match factor {
+            Factor::Vector(v) => v,
+            Factor::Lane(v, lane) => self.copies(v, lane),
+        }
+    }
+
+    fn dot_part(&mut self, kind: Dot, to: VReg, x: Factor, y: Factor) {
+        match kind {
+            Dot::Ss | Dot::Uu => self.equal_dot(kind == Dot::Ss, to, x, y),
+            Dot::Us if self.isa.mixed => match (x, y) {
+                (Factor::Lane(x, lane), y) => {
+                    let y = self.whole(y);
+                    self.op3(words::mixed_dot_lane(true, lane), to, y, x);
+                }
+                (Factor::Vector(x), Factor::Lane(y, lane)) => {
+                    self.op3(words::mixed_dot_lane(false, lane), to, x, y);
+                }
+                (Factor::Vector(x), Factor::Vector(y)) => self.op3(words::USDOT, to, x, y),
+            },
+            Dot::Us => {
+                let lowered = match x {
+                    Factor::Vector(v) => Factor::Vector(self.flipped(v)),
+                    Factor::Lane(v, lane) => Factor::Lane(self.flipped(v), lane),
+                };
+                let signed = self.whole(y);
+                let excess = self.excess(signed);
+                self.equal_dot(true, to, lowered, Factor::Vector(signed));
+                self.op2(words::ADD_V, to, to, excess);
+            }
+        }
+    }
+
+    /// Both signed or both unsigned: factors can change places.
+    fn equal_dot(&mut self, signed: bool, to: VReg, x: Factor, y: Factor) {
+        match (x, y) {
+            (Factor::Lane(v, lane), other) | (other, Factor::Lane(v, lane)) => {
+                let other = self.whole(other);
+                self.op3(words::dot_lane(signed, lane), to, other, v);
+            }
+            (Factor::Vector(x), Factor::Vector(y)) => self.op3(words::dot(signed), to, x, y),
+        }
+    }
+
+    /// Unsigned bytes minus 128, as signed ones.
+    fn flipped(&mut self, v: VReg) -> VReg {
+        if let Some(known) = self.derived.get(&Derived::Flipped(v)) {
+            return known[0];
+        }
+        let top = self.splat(0x8080_8080);
+        let flipped = self.new2(words::EOR, v, top);
+        self.derived.insert(Derived::Flipped(v), vec![flipped]);
+        flipped
+    }
+
+    /// 128 times the sum of the signed bytes of each lane.
+    fn excess(&mut self, v: VReg) -> VReg {
+        if let Some(known) = self.derived.get(&Derived::Excess(v)) {
+            return known[0];
+        }
+        let half = self.splat(0x4040_4040);
+        let zero = self.splat(0);
+        let sum = self.vector();
+        self.copy(sum, zero);
+        self.op3(words::dot(true), sum, v, half);
+        self.op3(words::dot(true), sum, v, half);
+        self.derived.insert(Derived::Excess(v), vec![sum]);
+        sum
+    }
+
+    fn widening_dot(&mut self, r: Reg, kind: Dot, a: Reg, b: Reg) -> Result<()> {
+        for part in 0..self.count(r) {
+            let (x, y) = (self.factor(a, part)?, self.factor(b, part)?);
+            let (x, y) = (self.whole(x), self.whole(y));
+            let x = if kind == Dot::Us { self.flipped(x) } else { x };
+            let signed = kind != Dot::Uu;
+            let to = self.target(r);
+            for (half, high) in [(0, false), (1, true)] {
+                let products = match kind {
+                    // 128 y + (x - 128) y, which fits 16 bits.
+                    Dot::Us => {
+                        let products = self.new1(words::widen(1, true, high) | 7 << 16, y);
+                        self.op3(words::mlal(1, true, high), products, x, y);
+                        products
+                    }
+                    _ => self.new2(words::mull(1, signed, high), x, y),
+                };
+                let fields = vec![update(to[2 * part + half], 0), read(products, 5)];
+                self.push(words::adalp(signed), fields, Kind::Plain);
+            }
+        }
+        Ok(())
+    }
+
+    /// The sums of pairs of an accumulator, joined.
+    pub(super) fn joined(&mut self, parts: &[VReg]) -> Vec<VReg> {
+        parts.chunks(2).map(|pair| self.new2(words::ADDP, pair[0], pair[1])).collect()
+    }
+}

@@ -1,0 +1,257 @@
+//! Loads and stores of whole, partial and strided vectors, and of narrow element types: exactly the
+//! bytes of the lanes.
+
+use super::Result;
+use super::address::Mem;
+use super::inst::{Kind, VReg, read, update};
+use super::select::{Form, Select};
+use super::words;
+use crate::base::DType;
+use crate::tile::{Addr, Bin, Convert, Lane, Reg, Un, Value};
+
+/// Splits bytes into accesses: `(first byte, 16, 8, 4, 2 or 1)`.
+fn pieces(bytes: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let size = [16, 8, 4, 2, 1].into_iter().find(|&size| size <= bytes - at)?;
+        at += size;
+        Some((at - size, size))
+    })
+}
+
+/// What elements of a type are in a register.
+fn element(dtype: DType, lane: Lane) -> Result<Element> {
+    use DType::*;
+    Ok(match (dtype, lane) {
+        (F32, Lane::F32) | (I32 | U32, Lane::I32) => Element::Word,
+        (F16, Lane::F32) => Element::Half,
+        (BF16, Lane::F32) => Element::Brain,
+        (I8 | I4 | I2 | I16, Lane::I32) => Element::Int { signed: true },
+        (U8 | U4 | U2 | Bool | U16, Lane::I32) => Element::Int { signed: false },
+        _ => return Err(format!("{dtype} elements in {lane:?} lanes")),
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Element {
+    /// 32 bits.
+    Word,
+    /// A float of 16 bits.
+    Half,
+    /// The upper half of a float.
+    Brain,
+    /// An integer of 8 or 16 bits.
+    Int { signed: bool },
+}
+
+impl Select<'_> {
+    /// Translates a load.
+    pub(super) fn load(&mut self, r: Reg, addr: &Addr, stride: i64) -> Result<()> {
+        let dtype = self.kernel.params[addr.param as usize].dtype;
+        let (ty, size) = (self.ty(r), dtype.size());
+        let element = element(dtype, ty.lane)?;
+        let mem = self.mem(addr)?;
+        self.load_elements(r, element, size, mem, stride)
+    }
+
+    /// Translates a load of four bytes a lane.
+    pub(super) fn load_words(&mut self, r: Reg, addr: &Addr, stride: i64) -> Result<()> {
+        let mem = self.mem(addr)?;
+        self.load_elements(r, Element::Word, 4, mem, stride)
+    }
+
+    fn load_elements(&mut self, r: Reg, element: Element, size: usize, mem: Mem, stride: i64) -> Result<()> {
+        let lanes = usize::from(self.ty(r).lanes);
+        if stride == 0 && lanes > 1 {
+            let raw = self.vector();
+            self.access(words::ldr(size), raw, mem, true);
+            let one = self.extended(element, size, &[raw], 1)[0];
+            return self.define(r, Form::Lane(one, 0));
+        }
+        let raw: Vec<VReg> = match stride == 1 || lanes == 1 {
+            true => {
+                let chunks = (0..lanes * size).step_by(16);
+                chunks.map(|at| self.load_bytes(mem.offset(at as i64), (lanes * size - at).min(16))).collect()
+            }
+            false => {
+                let per = 16 / size;
+                let chunks = (0..lanes).step_by(per);
+                chunks.map(|first| self.gather(mem, size, stride, first..lanes.min(first + per))).collect()
+            }
+        };
+        let form = match element {
+            Element::Word => Form::Words(raw),
+            Element::Int { signed } => Form::Narrow { raw, bytes: size, signed },
+            _ => Form::Words(self.extended(element, size, &raw, lanes)),
+        };
+        self.define(r, form)
+    }
+
+    /// Loaded elements in lanes of 32 bits.
+    fn extended(&mut self, element: Element, size: usize, raw: &[VReg], lanes: usize) -> Vec<VReg> {
+        let vectors = 0..lanes.div_ceil(4);
+        match element {
+            Element::Word => raw.to_vec(),
+            Element::Half => {
+                vectors.map(|i| self.new1(words::FCVTL | (i as u32 % 2) << 30, raw[i / 2])).collect()
+            }
+            Element::Brain => vectors.map(|i| self.new1(words::shll16(i % 2 == 1), raw[i / 2])).collect(),
+            Element::Int { signed } => {
+                let halves: Vec<VReg> = match size {
+                    2 => raw.to_vec(),
+                    _ => (0..lanes.div_ceil(8))
+                        .map(|i| self.new1(words::widen(1, signed, i % 2 == 1), raw[i / 2]))
+                        .collect(),
+                };
+                vectors.map(|i| self.new1(words::widen(2, signed, i % 2 == 1), halves[i / 2])).collect()
+            }
+        }
+    }
+
+    /// So many bytes, at most 16, in the low end of a vector; the others are anything.
+    fn load_bytes(&mut self, mem: Mem, bytes: usize) -> VReg {
+        let vector = self.vector();
+        for (at, size) in pieces(bytes) {
+            let from = mem.offset(at as i64);
+            match at {
+                0 => self.access(words::ldr(size), vector, from, true),
+                _ => self.load_lane(vector, from, size, at / size),
+            }
+        }
+        vector
+    }
+
+    /// Replaces an element of a vector.
+    fn load_lane(&mut self, vector: VReg, from: Mem, size: usize, lane: usize) {
+        let address = self.at(from);
+        self.push(words::ld1(size, lane), vec![update(vector, 0), read(address, 5)], Kind::Plain);
+    }
+
+    /// Elements some elements apart, side by side.
+    fn gather(&mut self, mem: Mem, size: usize, stride: i64, lanes: std::ops::Range<usize>) -> VReg {
+        let vector = self.vector();
+        for (place, lane) in lanes.enumerate() {
+            let from = mem.offset(lane as i64 * stride * size as i64);
+            match place {
+                0 => self.access(words::ldr(size), vector, from, true),
+                _ => self.load_lane(vector, from, size, place),
+            }
+        }
+        vector
+    }
+
+    /// Translates a store.
+    pub(super) fn store(&mut self, addr: &Addr, stride: i64, src: Reg) -> Result<()> {
+        let dtype = self.kernel.params[addr.param as usize].dtype;
+        let (ty, size) = (self.ty(src), dtype.size());
+        let lanes = usize::from(ty.lanes);
+        let packed = match element(dtype, ty.lane)? {
+            Element::Word => self.words(src)?,
+            Element::Half => {
+                let words = self.words(src)?;
+                self.narrowed(&words, |high| words::FCVTN | u32::from(high) << 30)
+            }
+            Element::Brain => return Err("stores of bf16".into()),
+            Element::Int { signed } => self.narrow(src, size, signed)?,
+        };
+        let mem = self.mem(addr)?;
+        if stride != 1 && lanes > 1 {
+            for lane in 0..lanes {
+                let to = mem.offset(lane as i64 * stride * size as i64);
+                self.store_piece(packed[lane * size / 16], to, size, lane * size % 16 / size);
+            }
+            return Ok(());
+        }
+        for (at, piece) in pieces(lanes * size) {
+            self.store_piece(packed[at / 16], mem.offset(at as i64), piece, at % 16 / piece);
+        }
+        Ok(())
+    }
+
+    fn store_piece(&mut self, vector: VReg, to: Mem, size: usize, lane: usize) {
+        if lane == 0 {
+            return self.access(words::str(size), vector, to, false);
+        }
+        let address = self.at(to);
+        self.push(words::st1(size, lane), vec![read(vector, 0), read(address, 5)], Kind::Store);
+    }
+
+    /// 32-bit lanes as packed elements of one or two bytes.
+    fn narrow(&mut self, src: Reg, size: usize, signed: bool) -> Result<Vec<VReg>> {
+        if let Some(from) = self.saturated(src, size, signed)? {
+            if size == 2 {
+                return Ok(self.narrowed(&from, |high| words::sqxtn(2, !signed, high)));
+            }
+            let halves = self.narrowed(&from, |high| words::sqxtn(2, false, high));
+            return Ok(self.narrowed(&halves, |high| words::sqxtn(1, !signed, high)));
+        }
+        let from = self.words(src)?;
+        let halves = self.packed(&from, 2);
+        Ok(if size == 2 { halves } else { self.packed(&halves, 1) })
+    }
+
+    /// The low halves of the lanes of neighbouring vectors in one.
+    fn packed(&mut self, from: &[VReg], bytes: usize) -> Vec<VReg> {
+        let pairs = from.chunks(2);
+        pairs
+            .map(|pair| match pair {
+                [low, high] => self.new2(words::uzp1(bytes), *low, *high),
+                _ => self.new1(words::xtn(bytes, false), pair[0]),
+            })
+            .collect()
+    }
+
+    /// Neighbouring vectors narrowed into one.
+    fn narrowed(&mut self, from: &[VReg], word: impl Fn(bool) -> u32) -> Vec<VReg> {
+        let pairs = from.chunks(2);
+        pairs
+            .map(|pair| {
+                let narrow = self.new1(word(false), pair[0]);
+                if let Some(&high) = pair.get(1) {
+                    self.push(word(true), vec![update(narrow, 0), read(high, 5)], Kind::Plain);
+                }
+                narrow
+            })
+            .collect()
+    }
+
+    /// The value that a stored one is, clamped to the range of the stored type.
+    fn saturated(&mut self, src: Reg, size: usize, signed: bool) -> Result<Option<Vec<VReg>>> {
+        let bits = 8 * size as u32;
+        let range = match signed {
+            true => (-(1i64 << (bits - 1)), (1i64 << (bits - 1)) - 1),
+            false => (0, (1i64 << bits) - 1),
+        };
+        let Some(inner) = self.clamped(src, range, |bits| i64::from(bits as i32) as f64) else {
+            return Ok(None);
+        };
+        let Some(Value::Convert(Convert::FloatToInt, float)) = self.single(inner) else {
+            return self.words(inner).map(Some);
+        };
+        // To clamp the float first changes nothing: the conversion saturates, and a NaN, which the
+        // clamp keeps, gives 0.
+        let Some(float) = self.clamped(*float, range, |bits| f64::from(f32::from_bits(bits))) else {
+            return self.words(inner).map(Some);
+        };
+        let (word, float) = match self.single(float) {
+            Some(Value::Un(Un::Round, rounded)) if self.single(*rounded).is_some() => {
+                (words::FCVTNS, *rounded)
+            }
+            _ => (words::FCVTZS, float),
+        };
+        let floats = self.words(float)?;
+        Ok(Some(floats.into_iter().map(|v| self.new1(word, v)).collect()))
+    }
+
+    /// What a register is the clamp of, to just this range.
+    fn clamped(&self, r: Reg, (low, high): (i64, i64), number: impl Fn(u32) -> f64) -> Option<Reg> {
+        let step = |r: Reg, op: Bin, limit: i64| -> Option<Reg> {
+            let Some(Value::Bin(found, a, b)) = self.single(r) else { return None };
+            let is_limit = |x: Reg| self.constant_reg(x).is_some_and(|bits| number(bits) == limit as f64);
+            let inner = [(*a, *b), (*b, *a)].into_iter().find(|pair| is_limit(pair.0))?.1;
+            (*found == op && self.single(inner).is_some()).then_some(inner)
+        };
+        let highest = step(r, Bin::Min, high).and_then(|inner| step(inner, Bin::Max, low));
+        highest.or_else(|| step(r, Bin::Max, low).and_then(|inner| step(inner, Bin::Min, high)))
+    }
+}

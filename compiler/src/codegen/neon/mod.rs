@@ -1,0 +1,81 @@
+//! Tile kernels to aarch64 machine code.
+//!
+//! What Cranelift has no way to say is what kernels are made of: multiply-adds of bytes by element,
+//! widening multiply-adds, saturating narrowing, and registers that stay where the schedule put
+//! them. So this encoder writes the machine code itself. What it does not take ([`supports`] says
+//! why: 64-bit lanes, branches, computed indices), Cranelift does.
+//!
+//! A kernel is listed anew for machines that execute in order (`order`, `unroll`), becomes instructions on virtual registers (`select`, `loops`, `address`,
+//! `value`, `memory`, `dot`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`), and
+//! neighbouring loads and stores are joined (`pairs`).
+
+mod address;
+mod allocate;
+mod dot;
+mod emit;
+mod inst;
+mod lives;
+mod loops;
+mod memory;
+mod order;
+mod pairs;
+mod select;
+mod spill;
+mod unroll;
+mod value;
+mod words;
+
+use super::Code;
+use super::flatten;
+use crate::target::{Arch, Feature, Target};
+use crate::tile::Kernel;
+
+/// The result of a step, or why the encoder does not take the kernel.
+type Result<T> = std::result::Result<T, String>;
+
+fn isa(target: &Target) -> Result<select::Isa> {
+    match target.arch {
+        Arch::Aarch64 => {
+            Ok(select::Isa { dot: target.has(Feature::DotProd), mixed: target.has(Feature::I8mm) })
+        }
+        Arch::X86_64 => Err("the target is another architecture".into()),
+    }
+}
+
+/// Whether the encoder takes a kernel for a target; the reason where it does not.
+pub fn supports(kernel: &Kernel, target: &Target) -> Result<()> {
+    select::Select::run(kernel, isa(target)?).map(|_| ())
+}
+
+/// The machine code of a kernel: `int32_t kernel(const void *const *args)`, AAPCS64.
+pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
+    let isa = isa(target)?;
+    let flat = flatten::flatten(kernel);
+    // What a listing needs beside its useful work is known when registers are allocated.
+    let mut best: Option<(u64, Code)> = None;
+    let mut tried: Vec<Kernel> = Vec::new();
+    let sizes = select::sizes(&flat, isa);
+    for (registers, double) in [(31, true), (32, true), (31, false), (32, false)] {
+        let mut ordered = flat.clone();
+        order::order(&mut ordered, sizes.clone(), registers, double);
+        if tried.contains(&ordered) {
+            continue;
+        }
+        let code = translate(&ordered, isa)?;
+        let overhead = pairs::overhead(&code.bytes);
+        if best.as_ref().is_none_or(|best| overhead < best.0) {
+            best = Some((overhead, code));
+        }
+        tried.push(ordered);
+    }
+    best.map(|best| best.1).ok_or_else(|| "no listing".into())
+}
+
+/// The kernel as it stands, to machine code.
+fn translate(kernel: &Kernel, isa: select::Isa) -> Result<Code> {
+    let mut function = select::Select::run(kernel, isa)?;
+    inst::drop_unused(&mut function);
+    let numbers = allocate::allocate(&mut function)?;
+    let emit::Emitted { bytes, stack } = emit::emit(&function, &numbers)?;
+    Ok(Code { bytes: pairs::join(&bytes), align: 16, relocs: Vec::new(), stack })
+}

@@ -1,0 +1,463 @@
+//! A kernel to instructions on virtual registers: the state, and the forms that values have.
+//!
+//! A register of the language is one or more vectors of four lanes. A value is brought to that form
+//! only where it is needed so: an element that fills all lanes stays a lane of what was loaded, for
+//! instructions by element, and bytes stay bytes for instructions that widen.
+
+use super::Result;
+use super::address::Mem;
+use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg, read, update, write};
+use super::words;
+use crate::codegen::pointer::{Around, Groups};
+use crate::tile::{Kernel, Lane, LoopVar, Reg, RegType, Stmt, Value};
+use std::collections::HashMap;
+
+/// The most bytes between accesses through one pointer: what most instructions reach.
+const REACH: i64 = 32760;
+
+/// Where a group's pointer is.
+#[derive(Clone, Copy, Debug)]
+pub struct Pointer {
+    /// Its register, once loaded.
+    pub reg: Option<VReg>,
+    /// Bytes it is ahead of the parameter plus the moves of the loops around.
+    pub ahead: i64,
+}
+
+/// The form a value has.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// Vectors of four lanes.
+    Words(Vec<VReg>),
+    /// A lane of a vector, for all lanes.
+    Lane(VReg, usize),
+    /// Elements of one or two bytes as loaded, 16 bytes in a vector.
+    Narrow {
+        /// The vectors.
+        raw: Vec<VReg>,
+        /// Bytes of an element.
+        bytes: usize,
+        /// Whether they extend by sign.
+        signed: bool,
+    },
+}
+
+/// What was derived from a value, and need not be again in the same straight run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Derived {
+    /// The value in four lanes a vector.
+    Words(Reg),
+    /// The value in eight lanes of 16 bits a vector.
+    Halves(Reg),
+    /// A lane in every lane.
+    Copies(VReg, usize),
+    /// Bytes with their top bits flipped.
+    Flipped(VReg),
+    /// 128 times the sum of the signed bytes of each lane.
+    Excess(VReg),
+}
+
+/// What is known of a loop variable.
+#[derive(Clone, Copy, Debug)]
+pub enum VarValue {
+    /// One value.
+    Constant(i64),
+    /// In a register.
+    Reg(VReg),
+}
+
+/// What instructions there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Isa {
+    /// `sdot`, `udot`.
+    pub dot: bool,
+    /// `usdot`, `sudot`.
+    pub mixed: bool,
+}
+
+/// A kernel being translated.
+pub struct Select<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) isa: Isa,
+    pub(super) f: Function,
+    pub(super) groups: Groups,
+    pub(super) pointers: Vec<Pointer>,
+    pub(super) around: Around,
+    pub(super) vars: HashMap<LoopVar, VarValue>,
+    /// The values of registers assigned in one place.
+    single: Vec<Option<&'a Value>>,
+    /// Registers assigned in several places.
+    fixed: HashMap<Reg, Vec<VReg>>,
+    /// Sums of products that are kept as sums of pairs, see `dot`.
+    pub(super) split: Vec<bool>,
+    forms: HashMap<Reg, Form>,
+    pub(super) derived: HashMap<Derived, Vec<VReg>>,
+    /// Addresses computed in this straight run.
+    pub(super) addresses: HashMap<(VReg, i64), VReg>,
+    constants: HashMap<[u8; 16], VReg>,
+    pub(super) args: VReg,
+    pub(super) depth: u32,
+}
+
+/// The assignments of each register.
+fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
+    fn walk<'a>(body: &'a [Stmt], all: &mut [Vec<&'a Value>]) {
+        for stmt in body {
+            match stmt {
+                Stmt::Let(r, value) => all[*r as usize].push(value),
+                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => walk(body, all),
+                Stmt::If { then, otherwise, .. } => {
+                    walk(then, all);
+                    walk(otherwise, all);
+                }
+                Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
+            }
+        }
+    }
+    let mut all = vec![Vec::new(); kernel.regs.len()];
+    walk(&kernel.body, &mut all);
+    all
+}
+
+/// Registers that are sums of products of bytes and nothing else, where these are kept as sums of
+/// pairs.
+fn split(all: &[Vec<&Value>], isa: Isa) -> Vec<bool> {
+    let is_sum = |(r, list): (usize, &Vec<&Value>)| {
+        let own = |v: &&Value| match v {
+            Value::Const(0) => true,
+            Value::Dot(_, acc, a, b) => *acc == r as Reg && *a != *acc && *b != *acc,
+            _ => false,
+        };
+        !isa.dot && list.len() > 1 && list.iter().all(own)
+    };
+    all.iter().enumerate().map(is_sum).collect()
+}
+
+/// The vectors that each register of a kernel takes while it waits.
+pub fn sizes(kernel: &Kernel, isa: Isa) -> Vec<usize> {
+    let all = assignments(kernel);
+    let split = split(&all, isa);
+    let size = |(r, list): (usize, &Vec<&Value>)| {
+        let lanes = usize::from(kernel.regs[r].lanes);
+        match list[..] {
+            [Value::Load(_, 0) | Value::LoadWords(_, 0) | Value::Const(_)] => 1,
+            [Value::Load(addr, _)] if !kernel.params[addr.param as usize].dtype.is_float() => {
+                (lanes * kernel.params[addr.param as usize].dtype.size()).div_ceil(16)
+            }
+            _ => lanes.div_ceil(4) * if split[r] { 2 } else { 1 },
+        }
+    };
+    all.iter().enumerate().map(size).collect()
+}
+
+impl<'a> Select<'a> {
+    /// Translates a kernel.
+    pub fn run(kernel: &'a Kernel, isa: Isa) -> Result<Function> {
+        let mut f = Function::default();
+        let args = f.reg(Class::General);
+        let groups = Groups::of(kernel, REACH);
+        let pointers = groups.list.iter().map(|_| Pointer { reg: None, ahead: 0 }).collect();
+        let all = assignments(kernel);
+        let mut select = Select {
+            kernel,
+            isa,
+            f,
+            groups,
+            pointers,
+            around: Vec::new(),
+            vars: HashMap::new(),
+            single: all.iter().map(|d| if let [one] = d[..] { Some(one) } else { None }).collect(),
+            fixed: HashMap::new(),
+            split: split(&all, isa),
+            forms: HashMap::new(),
+            derived: HashMap::new(),
+            addresses: HashMap::new(),
+            constants: HashMap::new(),
+            args,
+            depth: 0,
+        };
+        for stmt in &kernel.body {
+            select.load_pointers(stmt)?;
+            select.stmt(stmt)?;
+        }
+        select.push(words::RET, Vec::new(), Kind::Return);
+        select.prelude();
+        Ok(select.f)
+    }
+
+    /// Loads the pointers that a statement uses first.
+    fn load_pointers(&mut self, stmt: &Stmt) -> Result<()> {
+        let mut used = Vec::new();
+        self.groups.used(self.kernel, std::slice::from_ref(stmt), &mut Vec::new(), &mut used);
+        for group in used {
+            if self.pointers[group].reg.is_none() {
+                let from = Mem { base: self.args, disp: 8 * i64::from(self.groups.list[group].param) };
+                let reg = self.f.reg(Class::General);
+                self.access(words::LDR_X, reg, from, true);
+                self.pointers[group].reg = Some(reg);
+                self.advance(group, self.groups.list[group].span.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the constants before the code.
+    fn prelude(&mut self) {
+        let code = std::mem::take(&mut self.f.insts);
+        self.depth = 0;
+        self.push(0, vec![write(self.args, 0)], Kind::Arguments);
+        let mut constants: Vec<_> = self.constants.drain().map(|c| c.1).collect();
+        constants.sort_unstable();
+        for reg in constants {
+            if let Again::Constant(inst) = &self.f.regs[reg as usize].again {
+                self.f.insts.push((**inst).clone());
+            }
+        }
+        self.f.insts.extend(code);
+    }
+
+    /// Writes an instruction.
+    pub(super) fn push(&mut self, word: u32, fields: Vec<Field>, kind: Kind) {
+        self.f.insts.push(Inst { word, fields, kind, depth: self.depth });
+    }
+
+    /// `dst = op(a)`.
+    pub(super) fn op1(&mut self, word: u32, dst: VReg, a: VReg) {
+        self.push(word, vec![write(dst, 0), read(a, 5)], Kind::Plain);
+    }
+
+    /// `dst = op(a, b)`.
+    pub(super) fn op2(&mut self, word: u32, dst: VReg, a: VReg, b: VReg) {
+        self.push(word, vec![write(dst, 0), read(a, 5), read(b, 16)], Kind::Plain);
+    }
+
+    /// `acc = op(acc, a, b)`.
+    pub(super) fn op3(&mut self, word: u32, acc: VReg, a: VReg, b: VReg) {
+        self.push(word, vec![update(acc, 0), read(a, 5), read(b, 16)], Kind::Plain);
+    }
+
+    /// As [`Select::op1`], into a new register.
+    pub(super) fn new1(&mut self, word: u32, a: VReg) -> VReg {
+        let dst = self.vector();
+        self.op1(word, dst, a);
+        dst
+    }
+
+    /// As [`Select::op2`], into a new register.
+    pub(super) fn new2(&mut self, word: u32, a: VReg, b: VReg) -> VReg {
+        let dst = self.vector();
+        self.op2(word, dst, a, b);
+        dst
+    }
+
+    /// A new vector register.
+    pub(super) fn vector(&mut self) -> VReg {
+        self.f.reg(Class::Vector)
+    }
+
+    /// `dst = src`, of vectors.
+    pub(super) fn copy(&mut self, dst: VReg, src: VReg) {
+        if dst != src {
+            self.push(words::MOV_V, vec![write(dst, 0), read(src, 5), read(src, 16)], Kind::Move);
+        }
+    }
+
+    /// Begins a straight run of instructions.
+    pub(super) fn label(&mut self, label: i64) {
+        self.push(0, Vec::new(), Kind::Label(label));
+        self.addresses.clear();
+    }
+
+    /// The type of a kernel's register.
+    pub(super) fn ty(&self, r: Reg) -> RegType {
+        self.kernel.regs[r as usize]
+    }
+
+    /// The vectors a register of the kernel takes.
+    pub(super) fn count(&self, r: Reg) -> usize {
+        usize::from(self.ty(r).lanes).div_ceil(4)
+    }
+
+    /// The value of a register, where it has only one.
+    pub(super) fn single(&self, r: Reg) -> Option<&'a Value> {
+        self.single[r as usize]
+    }
+
+    /// The bits of a register that is always one constant.
+    pub(super) fn constant_reg(&self, r: Reg) -> Option<u32> {
+        match self.single(r) {
+            Some(Value::Const(bits)) => Some(self.lane_bits(r, *bits)),
+            _ => None,
+        }
+    }
+
+    /// A constant as the lanes of a register hold it.
+    pub(super) fn lane_bits(&self, r: Reg, bits: u64) -> u32 {
+        match self.ty(r).lane {
+            Lane::M32 if bits & 1 != 0 => u32::MAX,
+            Lane::M32 => 0,
+            _ => bits as u32,
+        }
+    }
+
+    /// The vectors of a register, to be written: all of them, each by one instruction.
+    pub(super) fn target(&mut self, r: Reg) -> Vec<VReg> {
+        let new = |s: &mut Self| -> Vec<VReg> {
+            let count = s.count(r) * if s.split[r as usize] { 2 } else { 1 };
+            (0..count).map(|_| s.vector()).collect()
+        };
+        if self.single[r as usize].is_some() {
+            let parts = new(self);
+            self.forms.insert(r, Form::Words(parts.clone()));
+            return parts;
+        }
+        let parts = match self.fixed.get(&r) {
+            Some(parts) => parts.clone(),
+            None => new(self),
+        };
+        self.fixed.insert(r, parts.clone());
+        parts
+    }
+
+    /// Sets a register to a value of any form.
+    pub(super) fn define(&mut self, r: Reg, form: Form) -> Result<()> {
+        if self.single[r as usize].is_some() {
+            self.forms.insert(r, form);
+            return Ok(());
+        }
+        let parts = self.in_words(&form, self.count(r));
+        let target = self.target(r);
+        target.iter().zip(parts).for_each(|(&to, from)| self.copy(to, from));
+        Ok(())
+    }
+
+    /// Forgets what was derived from a register's last value.
+    pub(super) fn assigned(&mut self, r: Reg) {
+        if let Some(parts) = self.fixed.get(&r) {
+            self.derived.retain(|key, _| match key {
+                Derived::Words(other) | Derived::Halves(other) => *other != r,
+                Derived::Copies(v, _) | Derived::Flipped(v) | Derived::Excess(v) => !parts.contains(v),
+            });
+        }
+    }
+
+    /// The form of a register that has one value.
+    pub(super) fn form(&self, r: Reg) -> Option<&Form> {
+        self.forms.get(&r)
+    }
+
+    /// The lane that a register repeats.
+    pub(super) fn lane(&self, r: Reg) -> Option<(VReg, usize)> {
+        if let Some(Form::Lane(v, lane)) = self.forms.get(&r) { Some((*v, *lane)) } else { None }
+    }
+
+    /// The vectors of a register, to be read.
+    pub(super) fn words(&mut self, r: Reg) -> Result<Vec<VReg>> {
+        if let Some(bits) = self.constant_reg(r) {
+            let reg = self.splat(bits);
+            return Ok(vec![reg; self.count(r)]);
+        }
+        if let Some(parts) = self.fixed.get(&r) {
+            let parts = parts.clone();
+            return Ok(if self.split[r as usize] { self.joined(&parts) } else { parts });
+        }
+        if let Some(known) = self.derived.get(&Derived::Words(r)) {
+            return Ok(known.clone());
+        }
+        let form = self.forms.get(&r).ok_or_else(|| format!("%{r} is read before it is assigned"))?.clone();
+        let words = self.in_words(&form, self.count(r));
+        if !matches!(form, Form::Words(_)) {
+            self.derived.insert(Derived::Words(r), words.clone());
+        }
+        Ok(words)
+    }
+
+    fn in_words(&mut self, form: &Form, count: usize) -> Vec<VReg> {
+        match form {
+            Form::Words(parts) => parts.clone(),
+            Form::Lane(v, lane) => vec![self.copies(*v, *lane); count],
+            Form::Narrow { raw, bytes, signed } => {
+                let halves = self.in_halves(raw, *bytes, *signed, 4 * count);
+                (0..count).map(|i| self.new1(words::widen(2, *signed, i % 2 == 1), halves[i / 2])).collect()
+            }
+        }
+    }
+
+    /// Elements in lanes of 16 bits.
+    fn in_halves(&mut self, raw: &[VReg], bytes: usize, signed: bool, lanes: usize) -> Vec<VReg> {
+        if bytes == 2 {
+            return raw.to_vec();
+        }
+        (0..lanes.div_ceil(8)).map(|i| self.new1(words::widen(1, signed, i % 2 == 1), raw[i / 2])).collect()
+    }
+
+    /// A register's value in lanes of 16 bits, by sign, where it was loaded from elements that fit.
+    pub(super) fn halves(&mut self, r: Reg) -> Option<Vec<VReg>> {
+        let Some(Form::Narrow { raw, bytes, signed }) = self.forms.get(&r) else { return None };
+        let (raw, bytes, signed) = (raw.clone(), *bytes, *signed);
+        if bytes > 1 && !signed {
+            return None;
+        }
+        if let Some(known) = self.derived.get(&Derived::Halves(r)) {
+            return Some(known.clone());
+        }
+        let halves = self.in_halves(&raw, bytes, signed, usize::from(self.ty(r).lanes));
+        self.derived.insert(Derived::Halves(r), halves.clone());
+        Some(halves)
+    }
+
+    /// A lane in every lane.
+    pub(super) fn copies(&mut self, v: VReg, lane: usize) -> VReg {
+        if let Some(known) = self.derived.get(&Derived::Copies(v, lane)) {
+            return known[0];
+        }
+        let copies = self.new1(words::dup(4, lane), v);
+        self.derived.insert(Derived::Copies(v, lane), vec![copies]);
+        copies
+    }
+
+    /// A constant vector that repeats 32 bits.
+    pub(super) fn splat(&mut self, bits: u32) -> VReg {
+        let mut bytes = [0; 16];
+        bytes.chunks_mut(4).for_each(|lane| lane.copy_from_slice(&bits.to_le_bytes()));
+        self.constant(bytes)
+    }
+
+    /// A constant vector.
+    pub(super) fn constant(&mut self, bytes: [u8; 16]) -> VReg {
+        if let Some(&reg) = self.constants.get(&bytes) {
+            return reg;
+        }
+        let reg = self.vector();
+        let mut inst = self.constant_inst(bytes, reg);
+        inst.depth = 0;
+        self.f.regs[reg as usize].again = Again::Constant(Box::new(inst));
+        self.constants.insert(bytes, reg);
+        reg
+    }
+
+    /// The instruction that makes a constant vector.
+    fn constant_inst(&mut self, bytes: [u8; 16], dst: VReg) -> Inst {
+        let words: Vec<u32> = bytes.chunks(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let same = words.iter().all(|w| *w == words[0]);
+        let halves = same && words[0] >> 16 == words[0] & 0xffff;
+        let short = same.then(|| words::immediate(words[0])).flatten();
+        let short = short.or_else(|| halves.then(|| words::immediate_halves(words[0] as u16)).flatten());
+        let (word, kind) = match short {
+            Some(word) => (word, Kind::Plain),
+            None => (words::LDR_LITERAL, Kind::Literal(self.f.constant(bytes))),
+        };
+        Inst { word, fields: vec![write(dst, 0)], kind, depth: self.depth }
+    }
+
+    /// Sets vectors to a constant.
+    pub(super) fn set_constant(&mut self, r: Reg, bits: u64) {
+        let bits = self.lane_bits(r, bits);
+        let mut bytes = [0; 16];
+        bytes.chunks_mut(4).for_each(|lane| lane.copy_from_slice(&bits.to_le_bytes()));
+        for part in self.target(r) {
+            let inst = self.constant_inst(bytes, part);
+            self.f.insts.push(inst);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Values of registers to instructions: arithmetic, comparisons, conversions, reductions.
+//!
+//! Only the last instruction of a sequence writes the destination, which may be a source too.
+
+use super::Result;
+use super::inst::{Kind, VReg, read, update};
+use super::select::{Form, Select};
+use super::words;
+use crate::scalar::Fold;
+use crate::tile::{Bin, Cmp, Convert, Lane, Reg, Un, Value};
+
+impl Select<'_> {
+    /// Translates one assignment.
+    pub(super) fn value(&mut self, r: Reg, value: &Value) -> Result<()> {
+        let lane = self.ty(r).lane;
+        if !matches!(lane, Lane::F32 | Lane::I32 | Lane::M32) {
+            return Err(format!("{lane:?} lanes"));
+        }
+        match value {
+            Value::Const(bits) => self.set_constant(r, *bits),
+            Value::Index(..) => return Err("an index as a value".into()),
+            Value::Copy(a) => self.repeat(r, *a)?,
+            Value::Load(addr, stride) => self.load(r, addr, *stride)?,
+            Value::LoadWords(addr, stride) => self.load_words(r, addr, *stride)?,
+            Value::Un(op, a) => {
+                let word = unary(*op, lane).ok_or_else(|| format!("{op:?} of {lane:?}"))?;
+                self.each1(word, r, *a)?;
+            }
+            Value::Bin(op, a, b) => self.binary(r, *op, *a, *b)?,
+            Value::Mla(acc, a, b) => self.multiply_add(r, *acc, *a, *b)?,
+            Value::Dot(kind, acc, a, b) => self.dot(r, *kind, *acc, *a, *b)?,
+            Value::Cmp(op, a, b) => self.compare(r, *op, *a, *b)?,
+            Value::Select(mask, a, b) => self.select(r, *mask, *a, *b)?,
+            Value::Convert(kind, a) => self.convert(r, *kind, *a)?,
+            Value::Splat(a) => self.broadcast(r, *a, 0)?,
+            Value::Broadcast(a, lane) => self.broadcast(r, *a, usize::from(*lane))?,
+            Value::Reduce(fold, a) => self.reduce(r, *fold, *a)?,
+        }
+        Ok(())
+    }
+
+    fn each1(&mut self, word: u32, r: Reg, a: Reg) -> Result<()> {
+        // What is the same in all lanes is computed once.
+        if let Some((v, lane)) = self.lane(a) {
+            let once = self.new1(word, v);
+            return self.define(r, Form::Lane(once, lane));
+        }
+        let from = self.words(a)?;
+        let to = self.target(r);
+        to.iter().zip(from).for_each(|(&to, from)| self.op1(word, to, from));
+        Ok(())
+    }
+
+    fn each2(&mut self, word: u32, r: Reg, a: Reg, b: Reg) -> Result<()> {
+        let (a, b) = (self.words(a)?, self.words(b)?);
+        let to = self.target(r);
+        for ((&to, a), b) in to.iter().zip(a).zip(b) {
+            self.op2(word, to, a, b);
+        }
+        Ok(())
+    }
+
+    /// The same value, or the same bits.
+    fn repeat(&mut self, r: Reg, a: Reg) -> Result<()> {
+        let from = self.words(a)?;
+        let to = self.target(r);
+        to.iter().zip(from).for_each(|(&to, from)| self.copy(to, from));
+        Ok(())
+    }
+
+    fn binary(&mut self, r: Reg, op: Bin, a: Reg, b: Reg) -> Result<()> {
+        let lane = self.ty(r).lane;
+        if matches!(op, Bin::Shl | Bin::ShrS | Bin::ShrU) {
+            return self.shift(r, op, a, b);
+        }
+        if (op, lane) == (Bin::Mul, Lane::F32) {
+            let by_lane = [(a, b), (b, a)].into_iter().find_map(|(x, y)| Some((x, self.lane(y)?)));
+            if let Some((x, (v, lane))) = by_lane {
+                let from = self.words(x)?;
+                let to = self.target(r);
+                to.iter().zip(from).for_each(|(&to, x)| self.op2(words::fmul_lane(lane), to, x, v));
+                return Ok(());
+            }
+        }
+        if (op, lane) == (Bin::Mul, Lane::I32) && self.multiply_narrow(r, a, b, false)? {
+            return Ok(());
+        }
+        let word = binary(op, lane).ok_or_else(|| format!("{op:?} of {lane:?}"))?;
+        self.each2(word, r, a, b)
+    }
+
+    fn shift(&mut self, r: Reg, op: Bin, a: Reg, by: Reg) -> Result<()> {
+        let count = self.constant_reg(by).ok_or("a shift by a variable")?;
+        match op {
+            _ if count == 0 => self.repeat(r, a),
+            Bin::ShrS => self.each1(words::shr(true, count.min(32)), r, a),
+            _ if count > 31 => {
+                self.set_constant(r, 0);
+                Ok(())
+            }
+            Bin::Shl => self.each1(words::shl(count), r, a),
+            _ => self.each1(words::shr(false, count), r, a),
+        }
+    }
+
+    /// `acc + a * b`.
+    fn multiply_add(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        let lane = self.ty(r).lane;
+        if lane == Lane::F32 && !self.kernel.fused {
+            let (acc, a, b) = (self.words(acc)?, self.words(a)?, self.words(b)?);
+            let to = self.target(r);
+            for (i, &to) in to.iter().enumerate() {
+                let product = self.new2(words::FMUL, a[i], b[i]);
+                self.op2(words::FADD, to, acc[i], product);
+            }
+            return Ok(());
+        }
+        if lane == Lane::I32 && acc == r && self.multiply_narrow(r, a, b, true)? {
+            return Ok(());
+        }
+        let by_lane = [(a, b), (b, a)].into_iter().find_map(|(x, y)| Some((x, self.lane(y)?)));
+        match by_lane.filter(|_| lane == Lane::F32) {
+            Some((x, (v, lane))) => {
+                let xs = self.words(x)?;
+                let to = self.accumulator(r, acc, &[a, b])?;
+                to.iter().zip(xs).for_each(|(&to, x)| self.op3(words::fmla_lane(lane), to, x, v));
+            }
+            None => {
+                let (xs, ys) = (self.words(a)?, self.words(b)?);
+                let to = self.accumulator(r, acc, &[a, b])?;
+                let word = if lane == Lane::F32 { words::FMLA } else { words::MLA_V };
+                for ((&to, x), y) in to.iter().zip(xs).zip(ys) {
+                    self.op3(word, to, x, y);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The destination of an instruction that adds to it, with the sum so far in it.
+    pub(super) fn accumulator(&mut self, r: Reg, acc: Reg, factors: &[Reg]) -> Result<Vec<VReg>> {
+        if r == acc {
+            return Ok(self.target(r));
+        }
+        if factors.contains(&r) {
+            return Err("a factor is replaced by its product".into());
+        }
+        self.repeat(r, acc)?;
+        self.words(r)
+    }
+
+    /// A product of elements of 16 bits, of which each instruction takes half a vector; false where
+    /// the factors are not.
+    fn multiply_narrow(&mut self, r: Reg, a: Reg, b: Reg, add: bool) -> Result<bool> {
+        let (Some(xs), Some(ys)) = (self.halves(a), self.halves(b)) else { return Ok(false) };
+        let to = self.target(r);
+        for (i, &to) in to.iter().enumerate() {
+            let high = i % 2 == 1;
+            match add {
+                true => self.op3(words::mlal(2, true, high), to, xs[i / 2], ys[i / 2]),
+                false => self.op2(words::mull(2, true, high), to, xs[i / 2], ys[i / 2]),
+            }
+        }
+        Ok(true)
+    }
+
+    fn compare(&mut self, r: Reg, op: Cmp, a: Reg, b: Reg) -> Result<()> {
+        let float = match self.ty(a).lane {
+            Lane::F32 => true,
+            Lane::I32 | Lane::M32 => false,
+            lane => return Err(format!("{lane:?} lanes")),
+        };
+        let (word, swap, not) = match (op, float) {
+            (Cmp::Eq, true) => (words::FCMEQ, false, false),
+            (Cmp::Ne, true) => (words::FCMEQ, false, true),
+            (Cmp::Gt, true) => (words::FCMGT, false, false),
+            (Cmp::Lt, true) => (words::FCMGT, true, false),
+            (Cmp::Ge, true) => (words::FCMGE, false, false),
+            (Cmp::Le, true) => (words::FCMGE, true, false),
+            (Cmp::Eq, false) => (words::CMEQ, false, false),
+            (Cmp::Ne, false) => (words::CMEQ, false, true),
+            (Cmp::Gt, false) => (words::CMGT, false, false),
+            (Cmp::Lt, false) => (words::CMGT, true, false),
+            (Cmp::Ge, false) => (words::CMGE, false, false),
+            (Cmp::Le, false) => (words::CMGE, true, false),
+            (Cmp::LtU, false) => (words::CMHI, true, false),
+            (Cmp::LeU, false) => (words::CMHS, true, false),
+            (op, true) => return Err(format!("{op:?} of floats")),
+        };
+        let (a, b) = if swap { (b, a) } else { (a, b) };
+        if !not {
+            return self.each2(word, r, a, b);
+        }
+        let (a, b) = (self.words(a)?, self.words(b)?);
+        let to = self.target(r);
+        for ((&to, a), b) in to.iter().zip(a).zip(b) {
+            let equal = self.new2(word, a, b);
+            self.op1(words::MVN, to, equal);
+        }
+        Ok(())
+    }
+
+    fn select(&mut self, r: Reg, mask: Reg, a: Reg, b: Reg) -> Result<()> {
+        let (masks, xs, ys) = (self.words(mask)?, self.words(a)?, self.words(b)?);
+        let to = self.target(r);
+        for (i, &to) in to.iter().enumerate() {
+            let chosen = self.vector();
+            self.copy(chosen, masks[i]);
+            self.op3(words::BSL, chosen, xs[i], ys[i]);
+            self.copy(to, chosen);
+        }
+        Ok(())
+    }
+
+    fn convert(&mut self, r: Reg, kind: Convert, a: Reg) -> Result<()> {
+        let (to, from) = (self.ty(r).lane, self.ty(a).lane);
+        let word = match (kind, from, to) {
+            (Convert::Bits, _, Lane::F32 | Lane::I32) | (Convert::Int, Lane::M32, Lane::M32) => {
+                return self.repeat(r, a);
+            }
+            (Convert::FloatToInt, Lane::F32, Lane::I32) => match self.single(a) {
+                // Rounds, then converts: one instruction.
+                Some(Value::Un(Un::Round, inner)) if self.single(*inner).is_some() => {
+                    return self.each1(words::FCVTNS, r, *inner);
+                }
+                _ => words::FCVTZS,
+            },
+            (Convert::FloatToUint, Lane::F32, Lane::I32) => words::FCVTZU,
+            (Convert::IntToFloat, Lane::I32, Lane::F32) => words::SCVTF,
+            (Convert::UintToFloat, Lane::I32, Lane::F32) => words::UCVTF,
+            (Convert::SextLow(bits) | Convert::ZextLow(bits), Lane::I32, Lane::I32) => {
+                let signed = matches!(kind, Convert::SextLow(_));
+                let dropped = 32 - u32::from(bits.min(32));
+                if dropped == 0 {
+                    return self.repeat(r, a);
+                }
+                let from = self.words(a)?;
+                let to = self.target(r);
+                for (&to, from) in to.iter().zip(from) {
+                    let high = self.new1(words::shl(dropped), from);
+                    self.op1(words::shr(signed, dropped), to, high);
+                }
+                return Ok(());
+            }
+            _ => return Err(format!("{kind:?} from {from:?} to {to:?} lanes")),
+        };
+        self.each1(word, r, a)
+    }
+
+    /// One lane of a register in every lane of another.
+    fn broadcast(&mut self, r: Reg, a: Reg, lane: usize) -> Result<()> {
+        let once = self.single(a).is_some();
+        let form = match self.form(a) {
+            Some(Form::Lane(v, lane)) if once => Form::Lane(*v, *lane),
+            _ => {
+                let from = self.words(a)?[lane / 4];
+                match once {
+                    true => Form::Lane(from, lane % 4),
+                    false => Form::Words(vec![self.new1(words::dup(4, lane % 4), from); self.count(r)]),
+                }
+            }
+        };
+        match (self.ty(r).lanes, form) {
+            // A scalar is in lane 0, which a lane elsewhere is not.
+            (1, Form::Lane(v, 0)) => self.define(r, Form::Words(vec![v])),
+            (_, form) => self.define(r, form),
+        }
+    }
+
+    /// All lanes folded to a scalar, by halves.
+    fn reduce(&mut self, r: Reg, fold: Fold, a: Reg) -> Result<()> {
+        let ty = self.ty(a);
+        let op = match fold {
+            Fold::Sum => Bin::Add,
+            Fold::Prod => Bin::Mul,
+            Fold::Max => Bin::Max,
+            Fold::Min => Bin::Min,
+            Fold::And => Bin::And,
+            Fold::Or => Bin::Or,
+        };
+        let word = binary(op, ty.lane).ok_or_else(|| format!("{op:?} of {:?}", ty.lane))?;
+        let mut parts = self.words(a)?;
+        let lanes = usize::from(ty.lanes);
+        let whole = lanes.next_power_of_two();
+        let identity = match ty.lane.dtype() {
+            Some(dtype) => fold.identity(dtype).bits as u32,
+            None if fold == Fold::And => u32::MAX,
+            None => 0,
+        };
+        if lanes < whole {
+            let neutral = self.splat(identity);
+            if lanes % 4 != 0 {
+                let last = parts.len() - 1;
+                let filled = self.vector();
+                self.copy(filled, parts[last]);
+                for lane in lanes % 4..whole.min(4) {
+                    let fields = vec![update(filled, 0), read(neutral, 5)];
+                    self.push(words::ins(4, lane, 0), fields, Kind::Plain);
+                }
+                parts[last] = filled;
+            }
+            parts.resize(whole.div_ceil(4), neutral);
+        }
+        while parts.len() > 1 {
+            let upper = parts.split_off(parts.len() / 2);
+            parts = parts.iter().zip(upper).map(|(&x, y)| self.new2(word, x, y)).collect();
+        }
+        let (mut sum, mut left) = (parts[0], whole.min(4));
+        while left > 1 {
+            left /= 2;
+            let moved = self.new2(words::ext(4 * left), sum, sum);
+            sum = self.new2(word, sum, moved);
+        }
+        let to = self.target(r);
+        self.copy(to[0], sum);
+        Ok(())
+    }
+}
+
+fn unary(op: Un, lane: Lane) -> Option<u32> {
+    Some(match (op, lane) {
+        (Un::Neg, Lane::F32) => words::FNEG,
+        (Un::Abs, Lane::F32) => words::FABS,
+        (Un::Sqrt, Lane::F32) => words::FSQRT,
+        (Un::Floor, Lane::F32) => words::FRINTM,
+        (Un::Ceil, Lane::F32) => words::FRINTP,
+        (Un::Trunc, Lane::F32) => words::FRINTZ,
+        (Un::Round, Lane::F32) => words::FRINTN,
+        (Un::Neg, Lane::I32) => words::NEG_V,
+        (Un::Abs, Lane::I32) => words::ABS_V,
+        (Un::Not, Lane::I32 | Lane::M32) => words::MVN,
+        _ => return None,
+    })
+}
+
+fn binary(op: Bin, lane: Lane) -> Option<u32> {
+    Some(match (op, lane) {
+        (Bin::Add, Lane::F32) => words::FADD,
+        (Bin::Sub, Lane::F32) => words::FSUB,
+        (Bin::Mul, Lane::F32) => words::FMUL,
+        (Bin::Div, Lane::F32) => words::FDIV,
+        // Which of equal zeros it gives is not specified.
+        (Bin::Min | Bin::MinNan, Lane::F32) => words::FMIN,
+        (Bin::Max | Bin::MaxNan, Lane::F32) => words::FMAX,
+        (Bin::Add, Lane::I32) => words::ADD_V,
+        (Bin::Sub, Lane::I32) => words::SUB_V,
+        (Bin::Mul, Lane::I32) => words::MUL_V,
+        (Bin::Min, Lane::I32) => words::SMIN,
+        (Bin::Max, Lane::I32) => words::SMAX,
+        (Bin::MinU, Lane::I32) => words::UMIN,
+        (Bin::MaxU, Lane::I32) => words::UMAX,
+        (Bin::And, Lane::I32 | Lane::M32) => words::AND,
+        (Bin::Or, Lane::I32 | Lane::M32) => words::ORR,
+        (Bin::Xor, Lane::I32 | Lane::M32) => words::EOR,
+        _ => return None,
+    })
+}
