@@ -2,7 +2,7 @@
 
 use crate::golden::check_text;
 use crate::support::onnx::{ints, model, node};
-use crate::support::{models, repository};
+use crate::support::{models, repository, run, scratch};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::build::Silent;
 use lmc::compress::half::half;
@@ -16,6 +16,8 @@ use lmc::import::{self, Bindings};
 use lmc::passes::infer;
 use prost::Message;
 use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
 use tract_onnx::pb;
 
 /// Numbers in -1..1 that look random, in steps of 1/8: their products and sums are exact, so that texts
@@ -87,7 +89,7 @@ fn graph(onnx: &Onnx) -> String {
 }
 
 fn fixed(method: Method) -> Options {
-    Options { calibration: Some(method), correct: false, ..Options::default() }
+    Options { calibration: Some(method), balance: false, correct: false, ..Options::default() }
 }
 
 #[test]
@@ -426,4 +428,103 @@ fn real_models_lose_channels() {
         assert!(half * 5 < whole * 3 && left > 0, "{name}: {half} of {whole}");
         Observed::new(&made.onnx, &[]).expect("a model").outputs(&sample).expect("outputs");
     }
+}
+
+/// Runs the commands of docs/quantization.md as they stand.
+#[test]
+fn the_documented_commands_work() {
+    let text = std::fs::read_to_string(repository().join("docs/quantization.md")).expect("the document");
+    let commands = text.split("```sh\n").nth(1).and_then(|t| t.split("```").next()).expect("commands");
+    let folder = scratch("quantization");
+    let tests = std::fs::canonicalize(repository().join("tests")).expect("the tests");
+    std::os::unix::fs::symlink(tests, folder.join("tests")).expect("a link");
+    let lmc = Path::new(env!("CARGO_BIN_EXE_lmc")).parent().expect("a folder");
+    let path = format!("{}:{}", lmc.display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new("sh");
+    let printed = run(command.args(["-e", "-c", commands]).current_dir(&folder).env("PATH", path));
+    assert!(
+        printed.contains("channels removed, 2 samples") && printed.contains("cosine with float"),
+        "{printed}"
+    );
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("static.json")).expect("a report")).expect("JSON");
+    let layer = &report["report"]["layers"][0];
+    assert!(layer["error"].is_f64() && layer["range"].is_array() && layer["saturation"].is_f64(), "{layer}");
+    let quantized = std::fs::metadata(folder.join("static.onnx")).expect("a file").len();
+    assert_eq!(report["bytes"], quantized);
+}
+
+/// What the commands say to bad options, and that nothing is written.
+#[test]
+fn bad_options_are_refused() {
+    let folder = scratch("quantize_options");
+    let model = std::fs::canonicalize(models::named("kws_dscnn").folder.join("model.onnx")).expect("a model");
+    std::os::unix::fs::symlink(model, folder.join("model.onnx")).expect("a link");
+    std::fs::create_dir(folder.join("empty")).expect("a folder");
+    std::fs::create_dir(folder.join("wrong")).expect("a folder");
+    let tensor = Tensor::new([1, 49, 9, 1], &vec![0.0f32; 441]);
+    lmc::data::write_npy(&folder.join("wrong/a.npy"), &tensor).expect("a file");
+    let mut said = String::new();
+    for args in [
+        ["quantize", "model.onnx", "-o", "q.onnx"].as_slice(),
+        &["quantize", "model.onnx", "-o", "q.onnx", "--data", "absent"],
+        &["quantize", "model.onnx", "-o", "q.onnx", "--data", "empty"],
+        &["quantize", "model.onnx", "-o", "q.onnx", "--data", "wrong"],
+        &["quantize", "model.onnx", "-o", "q.onnx", "--random-data", "1", "--exclude", "nothing"],
+        &[
+            "quantize",
+            "model.onnx",
+            "-o",
+            "q.onnx",
+            "--random-data",
+            "1",
+            "--calibration",
+            "min-max",
+            "--min-cosine",
+            "1.1",
+        ],
+        &["quantize", "absent.onnx", "-o", "q.onnx", "--dynamic"],
+        &["prune", "model.onnx", "-o", "q.onnx", "--sparsity", "1.5"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lmc")).current_dir(&folder).args(args).output();
+        let output = output.expect("lmc starts");
+        let text = String::from_utf8_lossy(&output.stderr);
+        writeln!(said, "$ lmc {}\n{text}exit code {}\n", args.join(" "), output.status.code().unwrap_or(-1))
+            .expect("writing to a string");
+    }
+    assert!(!folder.join("q.onnx").exists(), "a failed command has written its file");
+    check_text("compress/options.txt", &said);
+}
+
+/// Balanced layers compute the same floats, and lose less to the grid that channels share.
+#[test]
+fn channels_are_balanced() {
+    let mut depthwise = node("Conv", &["r", "w2"], "c2");
+    depthwise.attribute.push(int("group", 4));
+    let nodes = vec![
+        node("Conv", &["x", "w1", "b1"], "c1"),
+        node("Relu", &["c1"], "r"),
+        depthwise,
+        node("Relu", &["c2"], "q"),
+        node("Conv", &["q", "w3"], "y"),
+    ];
+    // Channels of magnitudes 1, 1/16, 1/256, 1/4096.
+    let spread = |count: usize, seed, up: bool| -> Vec<f32> {
+        let inner = count / 4;
+        let factor = |i: usize| 2f32.powi(4 * (i / inner) as i32 * if up { 1 } else { -1 });
+        floats(count, seed).iter().enumerate().map(|(i, x)| x * factor(i)).collect()
+    };
+    let constants = [
+        ("w1", Tensor::new([4, 2, 1, 1], &spread(8, 1, false))),
+        ("b1", Tensor::new([4], &spread(4, 2, false))),
+        ("w2", Tensor::new([4, 1, 1, 1], &spread(4, 3, true))),
+        ("w3", Tensor::new([2, 4, 1, 1], &floats(8, 4))),
+    ];
+    let onnx = decode(&model(nodes, &[1, 2, 4, 4], &[1, 2, 4, 4], &constants));
+    let cosine = |balance| {
+        let options = Options { balance, ..fixed(Method::MinMax) };
+        quantize(&onnx, &inputs(2), &options, &Silent).expect("quantized").report.worst()
+    };
+    let (plain, balanced) = (cosine(false), cosine(true));
+    assert!(balanced > plain && balanced > 0.9995, "{plain} {balanced}");
 }

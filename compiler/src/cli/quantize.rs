@@ -52,6 +52,9 @@ pub(super) struct QuantizeArgs {
     /// One scale for all weights of a layer, not one per channel.
     #[arg(long)]
     per_tensor: bool,
+    /// Leave the ranges of channels as they are.
+    #[arg(long)]
+    no_balancing: bool,
     /// Leave biases as they are.
     #[arg(long)]
     no_bias_correction: bool,
@@ -104,6 +107,7 @@ impl QuantizeArgs {
                 Activations::I16 => DType::I16,
             },
             per_channel: !self.per_tensor,
+            balance: !self.no_balancing,
             correct: !self.no_bias_correction,
             min_cosine: self.min_cosine,
             exclude: self.exclude.clone(),

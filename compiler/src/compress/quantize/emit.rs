@@ -29,6 +29,8 @@ struct Writer<'a> {
     nodes: Vec<Node>,
     /// Names of scale and zero point by group.
     parameters: HashMap<String, (String, String)>,
+    /// Names of values after quantization and back.
+    rounded: HashMap<String, String>,
     /// Names of dequantized weights, and their scales, by name, axis and grid of the data.
     weights: HashMap<String, (String, Vec<f32>)>,
     tables: Tables,
@@ -59,7 +61,9 @@ pub fn probe(onnx: &Onnx, float: &Onnx, recipe: &Recipe) -> Result<Onnx> {
             let mut copy = float.nodes[i].clone();
             writer.layer(layer, &mut copy)?;
             for &input in &layer.data {
-                copy.inputs[input] = rounded(&copy.inputs[input]);
+                if let Some(back) = writer.rounded.get(&copy.inputs[input]) {
+                    copy.inputs[input] = back.clone();
+                }
             }
             copy.outputs[0] = own(node.output());
             writer.nodes.push(copy);
@@ -82,11 +86,6 @@ pub fn own(value: &str) -> String {
     format!("{value}_own")
 }
 
-/// The name of a value after quantization and back.
-fn rounded(value: &str) -> String {
-    format!("{value}_DequantizeLinear_Output")
-}
-
 impl<'a> Writer<'a> {
     fn new(onnx: &Onnx, recipe: &'a Recipe<'a>) -> Self {
         Writer {
@@ -94,6 +93,7 @@ impl<'a> Writer<'a> {
             recipe,
             nodes: Vec::new(),
             parameters: HashMap::new(),
+            rounded: HashMap::new(),
             weights: HashMap::new(),
             tables: Tables::default(),
             replaced: BTreeSet::new(),
@@ -114,13 +114,14 @@ impl<'a> Writer<'a> {
             let zero = self.onnx.add_constant(&format!("{group}_zero_point"), &grid.zero_tensor());
             self.parameters.insert(group.clone(), (scale, zero));
         }
-        let (scale, zero) = &self.parameters[&group];
-        let integers = format!("{value}_QuantizeLinear_Output");
-        let name = |what: &str| format!("{value}_{what}");
-        let quantize =
-            Node::new("QuantizeLinear", &name("QuantizeLinear"), &[value, scale, zero], &[&integers]);
-        let back = name("DequantizeLinear");
-        let dequantize = Node::new("DequantizeLinear", &back, &[&integers, scale, zero], &[&rounded(value)]);
+        let (scale, zero) = self.parameters[&group].clone();
+        let (scale, zero) = (scale.as_str(), zero.as_str());
+        // Node names are optional, and long ones are much of a small model.
+        let integers = self.onnx.fresh(&format!("{value}_quantized"));
+        let back = self.onnx.fresh(&format!("{value}_dequantized"));
+        let quantize = Node::new("QuantizeLinear", "", &[value, scale, zero], &[&integers]);
+        let dequantize = Node::new("DequantizeLinear", "", &[&integers, scale, zero], &[&back]);
+        self.rounded.insert(value.to_string(), back);
         self.nodes.extend([quantize, dequantize]);
     }
 
@@ -133,8 +134,8 @@ impl<'a> Writer<'a> {
         }
         let integer = plan.integer.contains(&index);
         for input in &mut node.inputs {
-            if plan.narrow.contains(input) || integer && plan.values.contains_key(input) {
-                *input = rounded(input);
+            if let Some(back) = self.rounded.get(input).filter(|_| integer || plan.narrow.contains(input)) {
+                *input = back.clone();
             }
         }
         let outputs = node.outputs.clone();
@@ -189,8 +190,8 @@ impl<'a> Writer<'a> {
         let scale = self.onnx.add_constant(&format!("{name}_scale"), &scale);
         let zero = integer(DType::I8, &made.scale_shape, &vec![0; made.scales.len()]);
         let zero = self.onnx.add_constant(&format!("{name}_zero_point"), &zero);
-        let out = self.onnx.fresh(&rounded(name));
-        let mut node = Node::new("DequantizeLinear", &out, &[&integers, &scale, &zero], &[&out]);
+        let out = self.onnx.fresh(&format!("{name}_dequantized"));
+        let mut node = Node::new("DequantizeLinear", "", &[&integers, &scale, &zero], &[&out]);
         if let Share::Axis(axis) = share {
             node.set_int("axis", axis as i64);
         }
@@ -206,8 +207,8 @@ impl<'a> Writer<'a> {
         let integers = self.onnx.add_constant(&format!("{name}_quantized"), &integers);
         let shape = if units.len() == 1 { Vec::new() } else { vec![units.len()] };
         let scale = self.onnx.add_constant(&format!("{name}_scale"), &Tensor::new(shape, units));
-        let out = self.onnx.fresh(&rounded(name));
-        let mut node = Node::new("DequantizeLinear", &out, &[&integers, &scale], &[&out]);
+        let out = self.onnx.fresh(&format!("{name}_dequantized"));
+        let mut node = Node::new("DequantizeLinear", "", &[&integers, &scale], &[&out]);
         if units.len() > 1 {
             node.set_int("axis", 0);
         }

@@ -1,5 +1,6 @@
 //! Static quantization after training: ranges from samples, integers in the graph.
 
+mod balance;
 mod calibrate;
 mod correct;
 mod dynamic;
@@ -43,7 +44,9 @@ pub struct Options {
     pub activations: DType,
     /// Whether weights have a scale per channel.
     pub per_channel: bool,
-    /// Whether biases are corrected for the mean error.
+    /// Whether ranges of channels are balanced between layers, where that makes the outputs better.
+    pub balance: bool,
+    /// Whether biases are corrected for the mean error, where that makes the outputs better.
     pub correct: bool,
     /// Layers are left in float until the least cosine of an output is this.
     pub min_cosine: Option<f64>,
@@ -57,6 +60,7 @@ impl Default for Options {
             calibration: None,
             activations: DType::U8,
             per_channel: true,
+            balance: true,
             correct: true,
             min_cosine: None,
             exclude: Vec::new(),
@@ -109,6 +113,9 @@ pub fn quantize(
 ) -> Result<Quantized> {
     prepare::check_float(onnx)?;
     let first = samples.first().ok_or_else(|| Error::options("no samples are given"))?;
+    if options.min_cosine.is_some_and(|c| !(0.0..=1.0).contains(&c)) {
+        return Err(Error::options("a cosine is a number from 0 to 1").at("--min-cosine"));
+    }
     let reference = Reference::new(onnx, samples)?;
     let mut onnx = prepare::prepare(onnx, first)?;
     let version = if options.activations == DType::I16 { 21 } else { 13 };
@@ -123,10 +130,11 @@ pub fn quantize(
         return Err(Error::model("there is nothing to quantize: no convolution or matrix product of floats")
             .advise("Static quantization takes Conv, ConvTranspose, Gemm, MatMul and Gather of f32"));
     }
-    let wanted: Vec<String> = plan.values.keys().cloned().collect();
-    let mut observed = Observed::new(&work.onnx, &wanted)?;
-    work.histograms = stats::histograms(&mut observed, samples, &plan.values, observer)?;
-    let mut best = work.choose(&plan)?;
+    work.calibrate(&plan)?;
+    let mut best = work.choose(&plan, options.calibration)?;
+    if options.balance {
+        best = work.balance(&plan, best)?;
+    }
     if options.correct {
         best = work.corrected(best)?;
     }
@@ -138,6 +146,27 @@ pub fn quantize(
 }
 
 impl Work<'_> {
+    /// Takes the ranges of all values that the plan quantizes.
+    fn calibrate(&mut self, plan: &Plan) -> Result<()> {
+        let wanted: Vec<String> = plan.values.keys().cloned().collect();
+        let mut observed = Observed::new(&self.onnx, &wanted)?;
+        self.histograms = stats::histograms(&mut observed, self.samples, &plan.values, self.observer)?;
+        Ok(())
+    }
+
+    /// The candidate for the balanced model, which becomes the float model, where that is better.
+    fn balance(&mut self, plan: &Plan, before: Candidate) -> Result<Candidate> {
+        let Some(onnx) = balance::balanced(&self.onnx, plan, self.samples)? else { return Ok(before) };
+        let (old, histograms) = (std::mem::replace(&mut self.onnx, onnx), self.histograms.clone());
+        self.calibrate(plan)?;
+        let found = self.choose(plan, Some(before.method))?;
+        if found.cosine > before.cosine {
+            return Ok(found);
+        }
+        (self.onnx, self.histograms) = (old, histograms);
+        Ok(before)
+    }
+
     /// The nodes that the options leave in float.
     fn excluded(&self) -> Result<BTreeSet<usize>> {
         let find = |name: &String| {
@@ -178,9 +207,9 @@ impl Work<'_> {
     }
 
     /// The candidate by the method whose outputs are best.
-    fn choose(&self, plan: &Plan) -> Result<Candidate> {
+    fn choose(&self, plan: &Plan, method: Option<Method>) -> Result<Candidate> {
         let all = [Method::MinMax, Method::Percentile(99.99), Method::Entropy, Method::Mse];
-        let methods = self.options.calibration.map_or(all.to_vec(), |m| vec![m]);
+        let methods = method.map_or(all.to_vec(), |m| vec![m]);
         let mut best: Option<Candidate> = None;
         for (i, &method) in methods.iter().enumerate() {
             self.observer.progress("comparing", i, methods.len());

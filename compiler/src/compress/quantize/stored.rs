@@ -128,8 +128,8 @@ fn store(onnx: &mut Onnx, name: &str, share: Share, dtype: DType) -> (Node, f64,
     let scales = onnx.add_constant(&format!("{name}_scale"), &scales);
     let zero = integer(dtype, &made.scale_shape, &vec![0; made.scales.len()]);
     let zero = onnx.add_constant(&format!("{name}_zero_point"), &zero);
-    let out = onnx.fresh(&format!("{name}_DequantizeLinear_Output"));
-    let mut node = Node::new("DequantizeLinear", &out, &[&integers, &scales, &zero], &[&out]);
+    let out = onnx.fresh(&format!("{name}_dequantized"));
+    let mut node = Node::new("DequantizeLinear", "", &[&integers, &scales, &zero], &[&out]);
     match share {
         Share::Axis(axis) => node.set_int("axis", axis as i64),
         Share::Blocks { axis, size } => {

@@ -59,8 +59,7 @@ impl Tables {
         let picked = onnx.fresh(&format!("{out}_quantized"));
         node.set_input(0, &table.integers);
         node.outputs[0] = picked.clone();
-        let name = format!("{out}_DequantizeLinear");
-        let mut back = Node::new("DequantizeLinear", &name, &[&picked, &table.scale, &table.zero], &[&out]);
+        let mut back = Node::new("DequantizeLinear", "", &[&picked, &table.scale, &table.zero], &[&out]);
         if columns {
             back.set_int("axis", -1);
         }
