@@ -101,6 +101,8 @@ struct Candidate {
     /// The float model with the biases that are written.
     float: Onnx,
     onnx: Onnx,
+    /// Least cosine of each output.
+    cosines: Vec<f64>,
     cosine: f64,
 }
 
@@ -202,8 +204,9 @@ impl Work<'_> {
         let (mut plan, grids) = (plan.clone(), self.grids(plan, method));
         let float = self.biased(&mut plan, shifts);
         let onnx = emit::qdq(&float, &Recipe { plan: &plan, grids: &grids, search: false })?;
-        let cosine = self.reference.cosine(&onnx, self.samples)?;
-        Ok(Candidate { plan, method, shifts: shifts.clone(), float, onnx, cosine })
+        let cosines = self.reference.cosines(&onnx, self.samples)?;
+        let cosine = cosines.iter().copied().fold(1.0, f64::min);
+        Ok(Candidate { plan, method, shifts: shifts.clone(), float, onnx, cosines, cosine })
     }
 
     /// The candidate by the method whose outputs are best.

@@ -95,8 +95,7 @@ impl Work<'_> {
                 saturation: found.map(|o| o.saturation),
             });
         }
-        let cosines = self.reference.cosines(&best.onnx, self.samples)?;
-        let cosine = self.reference.names().iter().cloned().zip(cosines).collect();
+        let cosine = self.reference.names().iter().cloned().zip(best.cosines.iter().copied()).collect();
         Ok(Report { calibration: best.method.name(), samples: self.samples.len(), cosine, layers })
     }
 
