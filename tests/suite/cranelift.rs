@@ -266,8 +266,18 @@ fn comparisons_and_masks() {
 
 #[test]
 fn conversions() {
-    let kinds =
-        ["float_to_int", "float_to_uint", "int_to_float", "uint_to_float", "float", "int", "zext", "bits"];
+    let kinds = [
+        "float_to_int",
+        "float_to_uint",
+        "int_to_float",
+        "uint_to_float",
+        "float",
+        "int",
+        "zext",
+        "bits",
+        "round_f16",
+        "round_bf16",
+    ];
     let ops: Vec<String> = kinds.iter().map(|kind| format!("{kind} %0")).collect();
     let mut kernels = Vec::new();
     for from in ["f32", "f64", "i32", "i64"] {

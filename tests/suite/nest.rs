@@ -3,10 +3,11 @@
 
 use crate::golden::check_folder;
 use crate::schedule::read_linear;
-use lmc::base::{Affine, DType, TensorType};
-use lmc::definition::{DefBuilder, Definition, verify_definition};
+use lmc::base::{Affine, DType, Tensor, TensorType};
+use lmc::definition::interpret as interpret_lowering;
+use lmc::definition::{DefBuilder, Definition, Env, Stage, verify_definition};
 use lmc::nest::nest;
-use lmc::scalar::{Fold, Op, Scalar};
+use lmc::scalar::{Fold, Op, Scalar, cast};
 use lmc::schedule::choose::choose;
 use lmc::schedule::linear::{Layout, Linear};
 use lmc::schedule::winograd::{Conv, Winograd, product};
@@ -251,5 +252,60 @@ fn schedules_of_random_definitions_agree_with_the_naive_loops() {
             let got = run(&linear, &schedule, &constant);
             assert!(got == expected, "seed {seed}, {}:\n{linear}{}", target.cpu, schedule.display(&linear));
         }
+    }
+}
+
+/// Sums and products rounded to half floats in the middle of one definition.
+const ROUNDED: &str = "lowering {
+  v0 x: f16[203]
+  v1 y: f32[203]
+  v2 z: f16[203]
+  define scale {
+    axes i < 203
+    read v0: f16[203]
+    read v1: f32[203]
+    write v2: f16[203]
+    %0: f16 = load v0[i]
+    %1: f32 = cast f32 %0
+    %2: f32 = load v1[i]
+    %3: f32 = add %1, %2
+    %4: f16 = cast f16 %3
+    %5: f32 = cast f32 %4
+    %6: f32 = const 0.0
+    %7: f32 = max %5, %6
+    %8: f16 = cast f16 %7
+    %9: f16 = mul %8, %0
+    %10: f32 = cast f32 %9
+    %11: f32 = mul %10, %2
+    %12: bf16 = cast bf16 %11
+    %13: f32 = cast f32 %12
+    %14: f32 = add %13, %1
+    %15: f16 = cast f16 %14
+    store v2[i] = %15
+  }
+}";
+
+#[test]
+fn roundings_to_half_floats_are_kept() {
+    let lowering = lmc::definition::parse(ROUNDED).expect("a lowering");
+    let Stage::Define(def) = &lowering.stages[0] else { panic!("a definition") };
+    let number = |i: usize| Scalar::from_f64(DType::F32, (i as f64 * 0.618).fract() * 6.0 - 2.0);
+    let y: Vec<u8> = (0..203).flat_map(|i| (number(i).bits as u32).to_le_bytes()).collect();
+    let half = |i: usize| cast(number(i + 500), DType::F16, true).bits as u16;
+    let x: Vec<u8> = (0..203).flat_map(|i| half(i).to_le_bytes()).collect();
+    let mut env = Env::new(&lowering);
+    for (v, data) in [(0, &x), (1, &y)] {
+        let ty = lowering.values[v as usize].ty.clone();
+        env.set(v, &Tensor::from_bytes(ty, data.clone()).expect("as many bytes as elements"));
+    }
+    interpret_lowering(&lowering, &mut env).expect("a lowering that runs");
+    let wanted = env.get(2, &def.output.ty).expect("the output");
+    let dense = Layout::dense(&[203]);
+    let linear = Linear::new(def, &[dense.clone(), dense.clone()], &[false; 2], &dense);
+    for target in &targets() {
+        let nested = nest(&linear, &choose(&linear, target), target.fma, 1).expect("a kernel");
+        let mut buffers = vec![x.clone(), y.clone(), vec![0; 406]];
+        assert_eq!(interpret(&nested.kernel, &mut buffers).expect("a kernel that runs"), 0);
+        assert!(buffers[2] == wanted.data[..], "{}: {}", target.cpu, nested.kernel);
     }
 }

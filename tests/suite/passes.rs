@@ -1,11 +1,12 @@
 //! Graph passes: what each makes of small graphs, and that the results stay the same.
 
 use crate::golden::{check_folder, tests_folder};
-use lmc::base::{DType, Tensor};
+use lmc::base::Tensor;
 use lmc::definition::{Env, Lowering, interpret};
 use lmc::graph::{Graph, parse, verify};
 use lmc::lower::lower;
 use lmc::passes::{Around, PASSES, Pass, run_pass};
+use lmc::run::compare::numbers;
 use lmc::scalar::Scalar;
 
 /// Numbers of both signs in steps of an eighth, the same on every run.
@@ -30,13 +31,7 @@ pub fn outputs_of(graph: &Graph, lowering: &Lowering, input: &dyn Fn(u32) -> Ten
     let mut env = Env::new(lowering);
     graph.inputs.iter().for_each(|&id| env.set(id, &input(id)));
     interpret(lowering, &mut env).expect("a graph that runs");
-    let output = |&id: &u32| {
-        let tensor = env.get(id, &graph.value(id).ty).expect("an output");
-        match tensor.ty.dtype {
-            DType::F32 => tensor.to_vec::<f32>().expect("floats").into_iter().map(f64::from).collect(),
-            _ => tensor.to_i64s().expect("integers").into_iter().map(|v| v as f64).collect(),
-        }
-    };
+    let output = |&id: &u32| numbers(&env.get(id, &graph.value(id).ty).expect("an output"));
     graph.outputs.iter().map(output).collect()
 }
 

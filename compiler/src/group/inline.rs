@@ -32,7 +32,7 @@ pub fn inline(reader: &Definition, producer: &Definition, only_reader: bool) -> 
     if producer.has_sizes() && pads(producer) || reader.has_sizes() && pads(reader) {
         return None;
     }
-    if rounds(producer) || !padding_fits(reader, producer) {
+    if !padding_fits(reader, producer) {
         return None;
     }
     let axes = store_axes(producer)?;
@@ -88,12 +88,6 @@ fn padding_fits(reader: &Definition, producer: &Definition) -> bool {
     }
     let reads = |e: &Expr| matches!(e, Expr::Load { operand, .. } if reader.operands[*operand as usize].value == producer.output.value);
     reader.exprs.iter().zip(&in_fold).all(|(e, in_fold)| *in_fold || !reads(e))
-}
-
-/// A conversion to a narrower float rounds where the value is stored: it must stay a store.
-fn rounds(producer: &Definition) -> bool {
-    matches!(&producer.exprs[producer.finish as usize],
-        Expr::Cast { to, .. } if *to == DType::F16 || *to == DType::BF16 || to.is_small_float())
 }
 
 /// The producer's expression at an index of its output.

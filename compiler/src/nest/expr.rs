@@ -1,6 +1,7 @@
 //! Expressions to registers: lane types, narrow integers, conversions.
 
 use super::emit::{Emitter, addr, mask_lane};
+use super::half;
 use crate::base::{Affine, DType};
 use crate::scalar::{Op, Scalar};
 use crate::schedule::Linear;
@@ -101,13 +102,17 @@ impl Exprs<'_> {
             Node::Op(op, args) => {
                 let from = self.linear.types[args[args.len() - 1] as usize];
                 let regs: Vec<Reg> = args.iter().map(|&a| self.eval_memo(e, a, point, memo)).collect();
-                self.min_max_with_constant(e, *op, args, &regs)
-                    .unwrap_or_else(|| super::ops::operation(e, *op, from, &regs))
+                let exact = self.min_max_with_constant(e, *op, args, &regs);
+                let result = exact.unwrap_or_else(|| super::ops::operation(e, *op, from, &regs));
+                if half::keeps(*op) { result } else { super::ops::round_half(e, result, dtype) }
             }
             Node::Cast { to, saturate, arg } => {
                 let from = self.linear.types[*arg as usize];
                 let value = self.eval_memo(e, *arg, point, memo);
-                super::ops::cast(e, value, from, *to, *saturate)
+                match half::holds(self.linear, *arg, *to) {
+                    true => value,
+                    false => super::ops::cast(e, value, from, *to, *saturate),
+                }
             }
             Node::Bitcast { to, arg } => {
                 let from = self.linear.types[*arg as usize];

@@ -12,6 +12,7 @@
 pub mod emit;
 mod expr;
 mod filter;
+mod half;
 mod ops;
 mod pack;
 mod reduce;
@@ -249,7 +250,7 @@ impl Nest<'_> {
             group: None,
             chunk: tile_point.chunk as i64,
         };
-        let value = self.eval(e, self.linear.finish, &point, index_error);
+        let value = self.eval(e, half::stored(self.linear), &point, index_error);
         let out = self.linear.buffers.len() as u32;
         let index = self.linear.store.map_vars(|v| place[v as usize].clone());
         let stride = vector.map_or(1, |v| self.linear.store.coefficient(v));

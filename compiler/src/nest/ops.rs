@@ -207,14 +207,17 @@ pub fn cast(e: &mut Emitter, value: Reg, from: DType, to: DType, saturate: bool)
             comparison(e, Op::Ne, from, &[value, zero])
         }
         _ if from.is_float() && to.is_float() => {
-            if have.lane == want.lane {
-                value
-            } else {
-                e.value(want, Value::Convert(Convert::Float, value))
-            }
+            let value = match have.lane == want.lane {
+                true => value,
+                false => e.value(want, Value::Convert(Convert::Float, value)),
+            };
+            round_half(e, value, to)
         }
         _ if from.is_float() => float_to_int(e, value, to, want),
-        _ if to.is_float() => int_to_float(e, value, from, want),
+        _ if to.is_float() => {
+            let float = int_to_float(e, value, from, want);
+            if from.size() > 1 { round_half(e, float, to) } else { float }
+        }
         _ => {
             let widened = match (have.lane, want.lane) {
                 (a, b) if a == b => value,
@@ -224,6 +227,16 @@ pub fn cast(e: &mut Emitter, value: Reg, from: DType, to: DType, saturate: bool)
             wrap(e, widened, to)
         }
     }
+}
+
+/// Rounds to what a half float holds; half floats are in f32 lanes.
+pub fn round_half(e: &mut Emitter, value: Reg, dtype: DType) -> Reg {
+    let convert = match dtype {
+        DType::F16 => Convert::RoundF16,
+        DType::BF16 => Convert::RoundBf16,
+        _ => return value,
+    };
+    e.value(e.ty(value), Value::Convert(convert, value))
 }
 
 fn float_to_int(e: &mut Emitter, value: Reg, to: DType, want: RegType) -> Reg {

@@ -211,6 +211,8 @@ pub fn convert(kind: Convert, from: Lane, to: Lane, a: u64) -> Option<u64> {
         (Convert::UintToFloat, I32 | I64, F64) => b64(a as f64),
         (Convert::Float, F32, F64) => b64(f64::from(f32_of(a))),
         (Convert::Float, F64, F32) => b32(f64_of(a) as f32),
+        (Convert::RoundF16, F32, F32) => b32(half::f16::from_f32(f32_of(a)).to_f32()),
+        (Convert::RoundBf16, F32, F32) => b32(half::bf16::from_f32(f32_of(a)).to_f32()),
         (Convert::Int, I32, I64) => int64(i64::from(a as i32)),
         (Convert::Int, I64, I32) => u64::from(a as u32),
         (Convert::Int, M32, M64) | (Convert::Int, M64, M32) | (Convert::Zext, I32, I64) => a,

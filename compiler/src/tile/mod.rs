@@ -200,6 +200,10 @@ pub enum Convert {
     UintToFloat,
     /// Between f32 and f64.
     Float,
+    /// f32 to the nearest (even) that an f16 holds, as f32.
+    RoundF16,
+    /// f32 to the nearest (even) that a bf16 holds, as f32.
+    RoundBf16,
     /// i32 to i64 by sign, or i64 to i32 by truncation; masks between widths.
     Int,
     /// i32 to i64 by zero.

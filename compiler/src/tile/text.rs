@@ -72,6 +72,8 @@ pub(super) const CONVERTS: &[(Convert, &str)] = &[
     (Convert::IntToFloat, "int_to_float"),
     (Convert::UintToFloat, "uint_to_float"),
     (Convert::Float, "float"),
+    (Convert::RoundF16, "round_f16"),
+    (Convert::RoundBf16, "round_bf16"),
     (Convert::Int, "int"),
     (Convert::Zext, "zext"),
     (Convert::Bits, "bits"),

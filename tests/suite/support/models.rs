@@ -2,8 +2,9 @@
 //! of `../shared/models` beside the repository, where there is one.
 
 use super::repository;
-use lmc::base::{DType, Tensor};
+use lmc::base::Tensor;
 use lmc::import::Bindings;
+use lmc::run::compare::numbers;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -122,23 +123,6 @@ impl Entry {
             return Err(format!("{name}: cosine {cosine:.6} under {least}"));
         }
         Ok(())
-    }
-}
-
-/// The elements as `f64`.
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    if let Some(values) = tensor.to_vec::<f32>() {
-        return values.into_iter().map(f64::from).collect();
-    }
-    match tensor.ty.dtype {
-        DType::F64 => tensor.to_vec::<f64>().expect("doubles"),
-        DType::F16 => {
-            tensor.data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f64()).collect()
-        }
-        dtype => {
-            let values = tensor.to_i64s().unwrap_or_else(|| panic!("outputs of type {dtype}"));
-            values.into_iter().map(|v| v as f64).collect()
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::body::{Body, Parts};
 use super::shape::Shape;
+use crate::base::DType;
 use crate::error::{Error, Result};
 use crate::target::Arch;
 use crate::tile::{Convert, Lane, Reg};
@@ -22,6 +23,11 @@ impl Body<'_> {
                 let parts = self.get(a);
                 let signed = matches!(kind, Convert::SextLow(_));
                 Ok(parts.into_iter().map(|v| self.keep_low(to, v, bits, signed)).collect())
+            }
+            Convert::RoundF16 | Convert::RoundBf16 => {
+                let dtype = if kind == Convert::RoundF16 { DType::F16 } else { DType::BF16 };
+                let parts = self.get(a);
+                Ok(parts.into_iter().map(|v| self.round_half(from, v, dtype)).collect())
             }
             _ if from.is_scalar() => {
                 let value = self.get(a)[0];

@@ -3,6 +3,7 @@
 //! In vectors of four 32-bit lanes, the half float in the low 16 bits.
 
 use super::body::Body;
+use super::shape::Shape;
 use crate::base::DType;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -65,6 +66,17 @@ impl Body<'_> {
         let sign = self.b.ins().ushr_imm_s(bits, 16);
         let sign = self.and_bits(sign, 0x8000);
         self.b.ins().bor(result, sign)
+    }
+
+    /// To `f16` or `bf16` and back: a scalar, or four lanes.
+    pub fn round_half(&mut self, shape: Shape, value: Value, dtype: DType) -> Value {
+        let lanes = match shape.is_scalar() {
+            true => self.b.ins().scalar_to_vector(types::F32X4, value),
+            false => value,
+        };
+        let narrow = self.float_to_half(lanes, dtype);
+        let wide = self.half_to_float(narrow, dtype);
+        if shape.is_scalar() { self.b.ins().extractlane(wide, 0) } else { wide }
     }
 
     fn float_to_bf16(&mut self, bits: Value) -> Value {

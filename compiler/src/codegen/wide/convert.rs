@@ -4,6 +4,7 @@ use super::Result;
 use super::inst::{Arg, VReg};
 use super::rows::Op;
 use super::select::Select;
+use crate::base::DType;
 use crate::tile::{Bin, Convert, Lane, Reg, Un, Value};
 
 /// How far values are followed to learn what they are.
@@ -40,6 +41,11 @@ impl Select<'_> {
             (Convert::UintToFloat, Lane::I64, Lane::F32) => Op::Cvtuqq2ps,
             (Convert::Float, Lane::F32, Lane::F64) => Op::Cvtps2pd,
             (Convert::Float, Lane::F64, Lane::F32) => Op::Cvtpd2ps,
+            (Convert::RoundF16, Lane::F32, Lane::F32) | (Convert::RoundBf16, Lane::F32, Lane::F32) => {
+                let dtype = if convert == Convert::RoundF16 { DType::F16 } else { DType::BF16 };
+                self.round_half(dst, src, dtype, width);
+                return Ok(());
+            }
             (Convert::Int, Lane::M32 | Lane::M64, _) if self.isa.masks => Op::KMove,
             (Convert::Int, Lane::I32, Lane::I64) | (Convert::Int, Lane::M32, Lane::M64) => Op::Pmovsxdq,
             (Convert::Int, Lane::I64, Lane::I32) if self.isa.masks => Op::Pmovqd,
@@ -95,6 +101,16 @@ impl Select<'_> {
         }
         let number = self.def(Op::Cmpps, width, &[src.into(), src.into(), ordered]);
         self.op(Op::Pand, width, &[dst.into(), cut.into(), number.into()]);
+    }
+
+    /// To a half float and back.
+    fn round_half(&mut self, dst: VReg, src: VReg, dtype: DType, width: usize) {
+        if dtype == DType::F16 {
+            let narrow = self.def(Op::Cvtps2ph, width, &[src.into(), Arg::Imm(0)]);
+            return self.op(Op::Cvtph2ps, width, &[dst.into(), narrow.into()]);
+        }
+        let high = self.round_bf16(src, width);
+        self.op(Op::Pslld, width, &[dst.into(), high.into(), Arg::Imm(16)]);
     }
 
     /// The operation that a register is the only result of, with comparison and selection joined.

@@ -244,7 +244,7 @@ impl Select<'_> {
     }
 
     /// The upper half of each lane rounded to nearest even, in the lower half; NaNs stay quiet NaNs.
-    fn round_bf16(&mut self, src: VReg, width: usize) -> VReg {
+    pub(super) fn round_bf16(&mut self, src: VReg, width: usize) -> VReg {
         let high = self.def(Op::Psrld, width, &[src.into(), Arg::Imm(16)]);
         let one = self.splat(1, 4, width);
         let odd = self.def(Op::Pand, width, &[high.into(), one.into()]);

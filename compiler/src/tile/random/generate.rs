@@ -86,12 +86,14 @@ const BINS: [Bin; 20] = [
     Bin::ShrU,
 ];
 const CMPS: [Cmp; 8] = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge, Cmp::LtU, Cmp::LeU];
-const CONVERTS: [Convert; 8] = [
+const CONVERTS: [Convert; 10] = [
     Convert::FloatToInt,
     Convert::FloatToUint,
     Convert::IntToFloat,
     Convert::UintToFloat,
     Convert::Float,
+    Convert::RoundF16,
+    Convert::RoundBf16,
     Convert::Int,
     Convert::Zext,
     Convert::Bits,

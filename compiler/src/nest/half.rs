@@ -1,0 +1,47 @@
+//! Where the rounding to a half float can be left out: half floats are kept in `f32` registers, and
+//! many values are halves already.
+
+use crate::base::DType;
+use crate::scalar::{Op, cast};
+use crate::schedule::Linear;
+use crate::schedule::linear::Node;
+
+/// How far an expression is followed.
+const MOST_STEPS: u32 = 8;
+
+/// Whether an operation on half floats gives what a half float holds.
+pub fn keeps(op: Op) -> bool {
+    use Op::{Abs, Ceil, Floor, Max, Min, Neg, Round, Select, Trunc};
+    matches!(op, Neg | Abs | Max | Min | Select | Floor | Ceil | Trunc | Round)
+}
+
+/// Whether the value of an expression, in an `f32` register, is what a half float type holds.
+pub fn holds(linear: &Linear, id: u32, dtype: DType) -> bool {
+    holds_within(linear, id, dtype, MOST_STEPS)
+}
+
+fn holds_within(linear: &Linear, id: u32, dtype: DType, steps: u32) -> bool {
+    let ty = linear.types[id as usize];
+    if ty == dtype || steps == 0 {
+        return ty == dtype;
+    }
+    match &linear.nodes[id as usize] {
+        Node::Const(s) if ty == DType::F32 => cast(cast(*s, dtype, true), DType::F32, true).bits == s.bits,
+        Node::Cast { to: DType::F32, arg, .. } => linear.types[*arg as usize] == dtype,
+        Node::Op(op, args) if ty == DType::F32 && keeps(*op) => {
+            let floats = if *op == Op::Select { &args[1..] } else { &args[..] };
+            floats.iter().all(|&a| holds_within(linear, a, dtype, steps - 1))
+        }
+        _ => false,
+    }
+}
+
+/// The expression to compute for the output: a store rounds by itself.
+pub fn stored(linear: &Linear) -> u32 {
+    match &linear.nodes[linear.finish as usize] {
+        Node::Cast { to: DType::F16 | DType::BF16, arg, .. } if linear.types[*arg as usize] == DType::F32 => {
+            *arg
+        }
+        _ => linear.finish,
+    }
+}
