@@ -246,7 +246,7 @@ impl Exprs<'_> {
             let first = -across.min(0);
             offset = Some(e.value(i64s, Value::Index(form.offset(-first), 0)));
             let elems = self.linear.buffers[operand as usize].elems;
-            limit = (elems - 1).saturating_sub(across.unsigned_abs() as usize);
+            limit = elems.saturating_sub(1).saturating_sub(across.unsigned_abs() as usize);
             base = Affine::constant(first);
         }
         for guard in guards {

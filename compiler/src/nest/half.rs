@@ -17,7 +17,7 @@ pub fn keeps(op: Op) -> bool {
 
 /// Whether the value of an expression, in an `f32` register, is what a half float type holds.
 pub fn holds(linear: &Linear, id: u32, dtype: DType) -> bool {
-    holds_within(linear, id, dtype, MOST_STEPS)
+    matches!(dtype, DType::F16 | DType::BF16) && holds_within(linear, id, dtype, MOST_STEPS)
 }
 
 fn holds_within(linear: &Linear, id: u32, dtype: DType, steps: u32) -> bool {

@@ -37,6 +37,9 @@ impl Layout {
 
     /// Elements from the buffer's start to past the last element.
     pub fn span(&self, shape: &[usize]) -> usize {
+        if shape.contains(&0) {
+            return 0;
+        }
         let last: i64 = shape.iter().zip(&self.strides).map(|(&d, s)| (d as i64 - 1).max(0) * s).sum();
         (self.offset + last + 1) as usize
     }
