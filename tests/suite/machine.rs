@@ -11,6 +11,7 @@ use lmc::plan::{Arg, Base, Interface, Program, Step};
 use lmc::run::foreign::Foreign;
 use lmc::run::load::Loaded;
 use lmc::target::{Arch, Target};
+use lmc::tile::random::is_nan;
 use lmc::tile::{Access, Kernel, interpret, verify};
 
 /// An encoder under test.
@@ -187,19 +188,6 @@ fn difference(dtype: DType, got: &[u8], expected: &[u8]) -> Option<usize> {
     let size = dtype.size();
     let mut elements = got.chunks(size).zip(expected.chunks(size));
     elements.position(|(a, b)| a != b && !(is_nan(dtype, a) && is_nan(dtype, b)))
-}
-
-fn is_nan(dtype: DType, bytes: &[u8]) -> bool {
-    let mut wide = [0; 8];
-    wide[..bytes.len()].copy_from_slice(bytes);
-    let bits = u64::from_le_bytes(wide);
-    match dtype {
-        DType::F32 => f32::from_bits(bits as u32).is_nan(),
-        DType::F64 => f64::from_bits(bits).is_nan(),
-        DType::F16 => bits & 0x7fff > 0x7c00,
-        DType::BF16 => bits & 0x7fff > 0x7f80,
-        _ => false,
-    }
 }
 
 /// Bytes that end where memory ends: reading past them kills the test. A mapping may be longer than

@@ -2,6 +2,7 @@
 
 pub mod abi;
 pub mod affine;
+pub mod annotate;
 mod dtype;
 pub mod elements;
 pub mod lex;

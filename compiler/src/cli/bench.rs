@@ -1,7 +1,7 @@
 //! `lmc bench`: the time of one inference.
 
 use super::execute::{Session, data_sets};
-use super::options::{ModelArgs, RunnerArgs, TargetArgs};
+use super::options::RunArgs;
 use super::report::Report;
 use crate::error::Result;
 use crate::import;
@@ -15,11 +15,7 @@ use std::time::Duration;
 #[derive(Args)]
 pub(super) struct BenchArgs {
     #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    runner: RunnerArgs,
+    run: RunArgs,
     /// A folder of ONNX test data for the inputs; seeded ones otherwise.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -38,10 +34,10 @@ fn show(nanoseconds: u64) -> String {
 }
 
 pub(super) fn run(args: &BenchArgs, report: &Report) -> Result<ExitCode> {
-    let model = import::read(&args.model.model)?;
+    let model = import::read(&args.run.model.model)?;
     let set = data_sets(&model, args.data.as_slice())?.into_iter().next();
     let data = set.map_or_else(|| vec![None; model.body.inputs.len()], |s| s.inputs);
-    let mut session = Session::new(&args.model, &args.target, &args.runner, &data, report)?;
+    let mut session = Session::new(&args.run, &data, report)?;
     let inputs = session.inputs(&data);
     let budget = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
     let mut times = session.executor.time(&inputs, budget)?;

@@ -1,6 +1,6 @@
 //! What `run`, `verify` and `bench` share: data for the inputs, a compiled model, its executor.
 
-use super::options::{ModelArgs, RunnerArgs, TargetArgs, split};
+use super::options::{RunArgs, split};
 use super::report::Report;
 use crate::base::{Tensor, TensorType};
 use crate::build::Built;
@@ -66,25 +66,19 @@ pub(super) struct Session {
 
 impl Session {
     /// Compiles the model; free dimensions that no option binds take the sizes of the data.
-    pub(super) fn new(
-        model: &ModelArgs,
-        target: &TargetArgs,
-        runner: &RunnerArgs,
-        data: &[Option<Tensor>],
-        report: &Report,
-    ) -> Result<Session> {
-        let decoded = import::read(&model.model)?;
-        let mut bindings = model.bindings()?;
+    pub(super) fn new(args: &RunArgs, data: &[Option<Tensor>], report: &Report) -> Result<Session> {
+        let decoded = import::read(&args.model.model)?;
+        let mut bindings = args.model.bindings()?;
         for (input, tensor) in decoded.body.inputs.iter().zip(data) {
             if let Some(tensor) = tensor {
                 bindings.shapes.entry(input.name.clone()).or_insert_with(|| tensor.ty.shape.clone());
             }
         }
-        let build = target.build(model)?.bindings(bindings);
+        let build = args.target.build(&args.model)?.bindings(bindings);
         let built = report.follow(&[], |observer| build.build(observer))?;
         built.notes.iter().for_each(|n| report.note(n));
         let executor =
-            Executor::new(&built.program, &built.object.bytes, &built.target, runner.runner.as_deref())?;
+            Executor::new(&built.program, &built.object.bytes, &built.target, args.runner.as_deref())?;
         let types = built.program.inputs.iter().map(|i| i.ty.clone()).collect();
         Ok(Session { built, executor, types })
     }

@@ -25,12 +25,12 @@ pub(super) fn run(
     tolerance: Tolerance,
     report: &Report,
 ) -> Result<bool> {
-    let model = import::read(&args.model.model)?;
+    let model = import::read(&args.run.model.model)?;
     let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
     let (graph, _) = infer(&model, &types).into_result()?;
     let wanted = naive(&graph, inputs)?;
     let mut rewritten = graph;
-    let build = args.target.build(&args.model)?;
+    let build = args.run.target.build(&args.run.model)?;
     run_passes(&mut rewritten, &build.resolve_target()?, &mut |_, _, _| {})?;
     let every: Vec<(ValueId, String)> = rewritten
         .nodes
@@ -39,7 +39,7 @@ pub(super) fn run(
         .collect();
     rewritten.outputs = every.iter().map(|e| e.0).collect();
     let built = build.build_graph(&rewritten, build.resolve_target()?, "layers", &Silent)?;
-    let runner = args.runner.runner.as_deref();
+    let runner = args.run.runner.as_deref();
     let results = Executor::new(&built.program, &built.object.bytes, &built.target, runner)?.run(inputs)?;
     let mut compared = 0;
     for ((id, node), result) in every.iter().zip(&results) {

@@ -39,7 +39,7 @@ enum Command {
     /// Compile a model to an object file, a C header and a Rust binding.
     Build(build::BuildArgs),
     /// Compile a model and run it once; the outputs become .npy files.
-    Run(run::RunArgs),
+    Run(run::RunOnceArgs),
     /// Compile a model, run the object, and compare with reference results.
     Verify(verify::VerifyArgs),
     /// Compile a model and measure the time of one inference.

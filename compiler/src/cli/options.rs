@@ -32,9 +32,13 @@ pub(super) struct TargetArgs {
     pub cpu: String,
 }
 
-/// How compiled models are run.
+/// A model, what it is compiled for, and how that is run.
 #[derive(Args, Clone, Debug)]
-pub(super) struct RunnerArgs {
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// The command that starts programs of the target, as in 'qemu-aarch64 -cpu max'.
     #[arg(long, value_name = "COMMAND")]
     pub runner: Option<String>,

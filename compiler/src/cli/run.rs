@@ -1,7 +1,7 @@
 //! `lmc run`: one inference, outputs as `.npy` files.
 
 use super::execute::{Session, data_sets, input_files};
-use super::options::{ModelArgs, RunnerArgs, TargetArgs};
+use super::options::RunArgs;
 use super::report::{Report, table};
 use crate::base::Tensor;
 use crate::data::write_npy;
@@ -15,13 +15,9 @@ use std::process::ExitCode;
 
 /// Options of `lmc run`.
 #[derive(Args)]
-pub(super) struct RunArgs {
+pub(super) struct RunOnceArgs {
     #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    runner: RunnerArgs,
+    run: RunArgs,
     /// A folder of ONNX test data (input_0.pb ...).
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -33,8 +29,8 @@ pub(super) struct RunArgs {
     out: PathBuf,
 }
 
-pub(super) fn run(args: &RunArgs, report: &Report) -> Result<ExitCode> {
-    let model = import::read(&args.model.model)?;
+pub(super) fn run(args: &RunOnceArgs, report: &Report) -> Result<ExitCode> {
+    let model = import::read(&args.run.model.model)?;
     let mut data = input_files(&model, &args.files)?;
     for set in data_sets(&model, args.data.as_slice())? {
         for (slot, tensor) in data.iter_mut().zip(set.inputs) {
@@ -46,7 +42,7 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<ExitCode> {
         return Err(Error::options(format!("no data are given for input '{name}'"))
             .advise(format!("Give --data DIR or --input-file '{name}=FILE.npy'")));
     }
-    let mut session = Session::new(&args.model, &args.target, &args.runner, &data, report)?;
+    let mut session = Session::new(&args.run, &data, report)?;
     let inputs = session.inputs(&data);
     let outputs = session.executor.run(&inputs)?;
     std::fs::create_dir_all(&args.out).map_err(|e| {

@@ -2,7 +2,7 @@
 
 use super::execute::{Session, data_sets};
 use super::layers;
-use super::options::{ModelArgs, RunnerArgs, TargetArgs};
+use super::options::RunArgs;
 use super::report::{Report, table};
 use crate::base::Tensor;
 use crate::error::{Error, Result};
@@ -18,11 +18,7 @@ use std::process::ExitCode;
 #[derive(Args)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub target: TargetArgs,
-    #[command(flatten)]
-    pub runner: RunnerArgs,
+    pub run: RunArgs,
     /// Folders of ONNX test data (input_0.pb, output_0.pb ...); without them tract computes the
     /// reference on seeded inputs.
     #[arg(long, value_name = "DIR", num_args = 1..)]
@@ -46,7 +42,7 @@ struct Case {
 }
 
 pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
-    let model = import::read(&args.model.model)?;
+    let model = import::read(&args.run.model.model)?;
     let tolerance = Tolerance { rtol: args.rtol, atol: args.atol };
     let sets = data_sets(&model, &args.data)?;
     let mut cases: Vec<Case> = sets
@@ -59,7 +55,7 @@ pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
     }
     let mut right = true;
     for case in &cases {
-        let mut session = Session::new(&args.model, &args.target, &args.runner, &case.inputs, report)?;
+        let mut session = Session::new(&args.run, &case.inputs, report)?;
         let inputs = session.inputs(&case.inputs);
         if args.per_layer {
             right &= layers::run(args, &inputs, tolerance, report)?;
@@ -82,7 +78,7 @@ pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
 }
 
 fn reference(args: &VerifyArgs, inputs: &[Tensor]) -> Result<Vec<Option<Tensor>>> {
-    let outputs = tract(&args.model.model, inputs)
+    let outputs = tract(&args.run.model.model, inputs)
         .map_err(|e: Error| e.advise("Give reference results with --data DIR"))?;
     Ok(outputs.into_iter().map(Some).collect())
 }

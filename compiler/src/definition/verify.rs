@@ -27,8 +27,9 @@ use super::text::{Printer, Subject};
 use super::types::{arguments, types};
 use super::{Definition, Expr, ExprId, Index, Lowering};
 use crate::base::affine::SIZE;
+use crate::base::annotate::{annotate, defect};
 use crate::base::{Affine, DType, row_major_strides};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A violation: in which stage (in the order of the text), at what, and what is wrong.
 pub(super) struct Fault {
@@ -61,45 +62,27 @@ pub fn verify(lowering: &Lowering) -> Result<()> {
 pub fn explain(d: &Definition) -> String {
     let mut printer = Printer::default();
     printer.definition(d);
-    annotated(&printer, &check(d, 0)).0.join("\n") + "\n"
+    annotate(&printer.lines, &located(&printer, &check(d, 0)))
 }
 
 /// The text of a lowering with every violation under its line.
 pub fn explain_lowering(lowering: &Lowering) -> String {
     let mut printer = Printer::default();
     printer.lowering(lowering, false);
-    annotated(&printer, &super::stages::check(lowering)).0.join("\n") + "\n"
+    annotate(&printer.lines, &located(&printer, &super::stages::check(lowering)))
 }
 
 fn report(printer: &Printer, faults: &[Fault]) -> Result<()> {
-    let Some(first) = faults.first() else {
-        return Ok(());
-    };
-    let (lines, guilty) = annotated(printer, std::slice::from_ref(first));
-    let excerpt = lines[guilty.saturating_sub(12)..(guilty + 4).min(lines.len())].join("\n");
-    let more = match faults.len() {
-        1 => String::new(),
-        n => format!("; {} more of this kind", n - 1),
-    };
-    Err(Error::bug(format!("{}{more}\n{excerpt}", first.reason)))
+    defect(&printer.lines, &located(printer, faults), 12).map_or(Ok(()), Err)
 }
 
-/// The lines with the violations, and the line of the last violation.
-fn annotated(printer: &Printer, faults: &[Fault]) -> (Vec<String>, usize) {
+/// The violations with the lines they belong to.
+fn located<'f>(printer: &Printer, faults: &'f [Fault]) -> Vec<(usize, &'f str)> {
     let line_of = |f: &Fault| {
         let found = printer.subjects.iter().find(|s| (s.0, s.1) == (f.stage, f.subject));
         found.map_or(0, |s| s.2)
     };
-    let (mut lines, mut guilty) = (Vec::new(), 0);
-    for (number, line) in printer.lines.iter().enumerate() {
-        lines.push(line.clone());
-        let indent = line.len() - line.trim_start().len();
-        for fault in faults.iter().filter(|f| line_of(f) == number) {
-            guilty = lines.len();
-            lines.push(format!("{}^ {}", " ".repeat(indent), fault.reason));
-        }
-    }
-    (lines, guilty)
+    faults.iter().map(|f| (line_of(f), f.reason.as_str())).collect()
 }
 
 /// All violations of a definition that is the given stage.

@@ -1,9 +1,10 @@
 //! Stages to a program: a kernel per definition, a place per value, steps in order.
 
-use super::arena::{self, ALIGN, Live};
+use super::arena::ALIGN;
+use super::buffers::{Buffers, Draft, Place};
 use super::kernels::Kernels;
 use super::uses::Uses;
-use super::{Arg, Base, Choose, Constant, Dump, Interface, Program, Step};
+use super::{Base, Choose, Dump, Interface, Program};
 use crate::base::affine::as_size;
 use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, ValueId};
@@ -38,53 +39,11 @@ pub struct Request<'a> {
     pub dump: &'a Dump<'a>,
 }
 
-/// A buffer before it has an offset.
-struct Buffer {
-    base: Option<Base>,
-    bytes: usize,
-    /// Steps at which it is used, hull.
-    first: usize,
-    last: usize,
-    /// Loops around the stage that made it, outermost first.
-    loops: Vec<usize>,
-    /// Replaced by another buffer.
-    merged: Option<usize>,
-}
-
-/// Where a value is.
-#[derive(Clone)]
-struct Place {
-    buffer: usize,
-    /// Bytes from the buffer's start; loops move it by `strides` per iteration, outermost first.
-    offset: usize,
-    strides: Vec<i64>,
-}
-
-impl Place {
-    /// The place some bytes further.
-    fn moved(self, bytes: usize) -> Place {
-        Place { offset: self.offset + bytes, ..self }
-    }
-}
-
-/// A call before buffers have offsets.
-enum Draft {
-    Call { kernel: u32, args: Vec<Place> },
-    Repeat { count: u64, trip: Option<Place>, body: Vec<Draft> },
-}
-
 struct Planner<'a> {
     request: &'a Request<'a>,
-    buffers: Vec<Buffer>,
+    buffers: Buffers,
     places: HashMap<ValueId, Place>,
-    constants: Vec<Constant>,
-    constant_ids: HashMap<Vec<u8>, usize>,
     kernels: Kernels<'a>,
-    /// Steps so far.
-    time: usize,
-    /// Loops open now, with the step each began at.
-    open: Vec<usize>,
-    loop_spans: Vec<(usize, usize)>,
     macs: u64,
     /// How many stages write each value.
     writers: HashMap<ValueId, usize>,
@@ -94,14 +53,9 @@ struct Planner<'a> {
 pub fn build(request: &Request) -> Result<Program> {
     let mut planner = Planner {
         request,
-        buffers: Vec::new(),
+        buffers: Buffers::default(),
         places: HashMap::new(),
-        constants: Vec::new(),
-        constant_ids: HashMap::new(),
         kernels: Kernels::new(request),
-        time: 0,
-        open: Vec::new(),
-        loop_spans: Vec::new(),
         macs: 0,
         writers: HashMap::new(),
     };
@@ -133,19 +87,13 @@ impl Planner<'_> {
         self.layout(value).span(&self.ty(value).shape) * self.ty(value).dtype.size()
     }
 
-    fn new_buffer(&mut self, base: Option<Base>, bytes: usize) -> usize {
-        let loops = self.open.clone();
-        self.buffers.push(Buffer { base, bytes, first: usize::MAX, last: 0, loops, merged: None });
-        self.buffers.len() - 1
-    }
-
     fn fixed(&mut self, value: ValueId, base: Base) {
         self.fixed_at(value, base, 0);
     }
 
     fn fixed_at(&mut self, value: ValueId, base: Base, offset: usize) {
-        let buffer = self.new_buffer(Some(base), self.bytes(value));
-        self.places.insert(value, Place { buffer, offset, strides: Vec::new() });
+        let buffer = self.buffers.add(Some(base), self.bytes(value));
+        self.places.insert(value, Place::start(buffer).moved(offset));
     }
 
     /// A kernel that compares the sizes given by the caller with their bounds.
@@ -159,23 +107,7 @@ impl Planner<'_> {
         let value = request.lowering.sizes[request.visible[given[0].0]].value;
         let buffer = self.place(value).buffer;
         let kernel = super::symbols::check(&given, last + 1);
-        Some(self.call(&kernel, vec![Place { buffer, offset: 0, strides: Vec::new() }]))
-    }
-
-    fn root(&self, mut buffer: usize) -> usize {
-        while let Some(next) = self.buffers[buffer].merged {
-            buffer = next;
-        }
-        buffer
-    }
-
-    /// Marks a use at the current step.
-    fn touch(&mut self, buffer: usize) {
-        let root = self.root(buffer);
-        let time = self.time;
-        let b = &mut self.buffers[root];
-        b.first = b.first.min(time);
-        b.last = b.last.max(time);
+        Some(self.call(&kernel, vec![Place::start(buffer)]))
     }
 
     /// The place of a value; a new arena buffer where it has none yet.
@@ -185,24 +117,12 @@ impl Planner<'_> {
         }
         let lowered = &self.request.lowering.values[value as usize];
         let buffer = match &lowered.constant {
-            Some(tensor) => self.constant(&lowered.name, tensor.data.to_vec()),
-            None => self.new_buffer(None, self.bytes(value)),
+            Some(tensor) => self.buffers.constant(&lowered.name, tensor.data.to_vec()),
+            None => self.buffers.add(None, self.bytes(value)),
         };
-        let place = Place { buffer, offset: 0, strides: Vec::new() };
+        let place = Place::start(buffer);
         self.places.insert(value, place.clone());
         place
-    }
-
-    /// The buffer of constant bytes; equal ones are kept once.
-    fn constant(&mut self, name: &str, bytes: Vec<u8>) -> usize {
-        if let Some(&buffer) = self.constant_ids.get(&bytes) {
-            return buffer;
-        }
-        let id = self.constants.len() as u32;
-        let buffer = self.new_buffer(Some(Base::Constant(id)), bytes.len());
-        self.constant_ids.insert(bytes.clone(), buffer);
-        self.constants.push(Constant { name: name.to_string(), bytes, align: ALIGN });
-        buffer
     }
 
     fn stages(&mut self, stages: &[Stage], outside: &[ValueId]) -> Result<Vec<Draft>> {
@@ -244,18 +164,15 @@ impl Planner<'_> {
             let start = start * operand.ty.dtype.size();
             let data = value.constant.as_ref().map(|t| &t.data[start..]);
             args.push(match data.and_then(|d| nested.packed(&linear, i as u32, d)) {
-                Some(bytes) => {
-                    let buffer = self.constant(&value.name, bytes);
-                    Place { buffer, offset: 0, strides: Vec::new() }
-                }
+                Some(bytes) => Place::start(self.buffers.constant(&value.name, bytes)),
                 None => self.place(operand.value).moved(start),
             });
         }
         let start = starts.output * def.output.ty.dtype.size();
         args.push(self.place(def.output.value).moved(start));
         if nested.between > 0 {
-            let buffer = self.new_buffer(None, nested.between * size_of::<f32>());
-            args.push(Place { buffer, offset: 0, strides: Vec::new() });
+            let buffer = self.buffers.add(None, nested.between * size_of::<f32>());
+            args.push(Place::start(buffer));
         }
         args.extend(nested.sizes.iter().map(|&n| self.place(self.request.lowering.sizes[n].value)));
         Ok(Some(self.call(&nested.kernel, args)))
@@ -278,37 +195,22 @@ impl Planner<'_> {
 
     /// Writes the output over an operand that dies here and is read only where it is written.
     fn share(&mut self, def: &Definition, linear: &Linear, dying: &[ValueId]) {
-        let output = def.output.value;
-        let out_place = self.place(output);
-        let out_root = self.root(out_place.buffer);
-        let written = self.buffers[out_root].first != usize::MAX;
-        if written || !out_place.strides.is_empty() || out_place.offset != 0 {
+        let out = self.place(def.output.value);
+        if !out.is_start() || !self.buffers.is_unused(out.buffer) {
             return;
         }
         for (i, operand) in def.operands.iter().enumerate() {
             let place = self.place(operand.value);
-            let root = self.root(place.buffer);
-            let free = self.buffers[root].base.is_none() && place.offset == 0 && place.strides.is_empty();
-            let same_size = self.buffers[root].bytes == self.buffers[out_root].bytes
-                && operand.ty.dtype.size() == def.output.ty.dtype.size();
-            let here = self.buffers[root].loops == self.buffers[out_root].loops
-                || self.buffers[out_root].base.is_some();
-            if free && same_size && here && dying.contains(&operand.value) && read_in_place(linear, i as u32)
-            {
-                // The operand moves into the output's buffer, with the time it is live.
-                let (first, last) = (self.buffers[root].first, self.buffers[root].last);
-                self.buffers[root].merged = Some(out_root);
-                let out = &mut self.buffers[out_root];
-                (out.first, out.last) = (out.first.min(first), out.last.max(last));
+            let same_size = operand.ty.dtype.size() == def.output.ty.dtype.size();
+            let ends = place.is_start() && same_size && dying.contains(&operand.value);
+            if ends && read_in_place(linear, i as u32) && self.buffers.merge(place.buffer, out.buffer) {
                 return;
             }
         }
     }
 
     fn call(&mut self, kernel: &Kernel, args: Vec<Place>) -> Draft {
-        args.iter().for_each(|a| self.touch(a.buffer));
-        self.time += 1;
-        Draft::Call { kernel: self.kernels.number(kernel), args }
+        self.buffers.step(self.kernels.number(kernel), args)
     }
 
     fn routine(&mut self, routine: &Routine) -> Draft {
@@ -363,7 +265,7 @@ impl Planner<'_> {
         for slice in &repeat.slices {
             let mut place = self.place(slice.whole);
             let step = self.bytes(slice.part);
-            place.strides.resize(self.open.len(), 0);
+            place.strides.resize(self.buffers.depth(), 0);
             let forward = step as i64;
             if slice.reversed {
                 place.offset += step * repeat.count.saturating_sub(1);
@@ -371,16 +273,13 @@ impl Planner<'_> {
             place.strides.push(if slice.reversed { -forward } else { forward });
             self.places.insert(slice.part, place);
         }
-        let id = self.loop_spans.len();
-        self.loop_spans.push((self.time, self.time));
-        self.open.push(id);
+        self.buffers.enter();
         let inside: Vec<ValueId> = repeat.entry().into_iter().chain(repeat.exit()).collect();
         let mut body = self.stages(&repeat.body, &inside)?;
         for (next, state) in late {
             body.extend(self.copy(next, state)?);
         }
-        self.open.pop();
-        self.loop_spans[id].1 = self.time.saturating_sub(1);
+        self.buffers.leave();
         let trip = match &repeat.size {
             Some(size) => Some(self.trips(size)?),
             None => None,
@@ -397,32 +296,12 @@ impl Planner<'_> {
         };
         let (number, _) = plain.ok_or_else(|| Error::bug("a number of iterations is no size"))?;
         let place = self.place(self.request.lowering.sizes[number].value);
-        self.touch(place.buffer);
+        self.buffers.touch(place.buffer);
         Ok(place)
     }
 
     fn finish(mut self, drafts: Vec<Draft>) -> Result<Program> {
-        self.extend_over_loops(&drafts);
-        let arena_ids: Vec<usize> = (0..self.buffers.len())
-            .filter(|&b| {
-                self.buffers[b].base.is_none()
-                    && self.buffers[b].merged.is_none()
-                    && self.buffers[b].first != usize::MAX
-            })
-            .collect();
-        let live: Vec<Live> = (arena_ids.iter())
-            .map(|&b| Live {
-                bytes: self.buffers[b].bytes,
-                first: self.buffers[b].first,
-                last: self.buffers[b].last,
-            })
-            .collect();
-        let arena = arena::place(&live);
-        if let Some((a, b)) = arena::overlap(&live, &arena.offsets) {
-            return Err(Error::bug(format!("buffers {a} and {b} of the arena overlap")));
-        }
-        let offsets: HashMap<usize, usize> = arena_ids.into_iter().zip(arena.offsets).collect();
-        let steps = drafts.iter().map(|d| self.step(d, &offsets)).collect::<Result<Vec<Step>>>()?;
+        let (arena, steps) = self.buffers.assign(&drafts)?;
         let mut program = Program {
             name: self.request.name.to_string(),
             inputs: self.request.inputs.iter().map(|i| i.1.clone()).collect(),
@@ -434,72 +313,13 @@ impl Planner<'_> {
             arena_bytes: arena.bytes,
             arena_align: ALIGN,
             arena_bound: arena.bound,
-            constants: self.constants,
+            constants: self.buffers.constants,
             kernels: self.kernels.list,
             steps,
             macs: self.macs,
         };
         super::constants::drop_unused(&mut program);
         Ok(program)
-    }
-
-    /// A buffer from outside a loop that is used inside lives through all of the loop.
-    fn extend_over_loops(&mut self, drafts: &[Draft]) {
-        let mut uses = Vec::new();
-        collect_uses(drafts, &mut Vec::new(), &mut 0, &mut uses);
-        for (buffer, loops) in uses {
-            let root = self.root(buffer);
-            let own = self.buffers[root].loops.len();
-            if let Some(&outer) = loops.get(own) {
-                let (start, end) = self.loop_spans[outer];
-                let b = &mut self.buffers[root];
-                (b.first, b.last) = (b.first.min(start), b.last.max(end));
-            }
-        }
-    }
-
-    fn step(&self, draft: &Draft, offsets: &HashMap<usize, usize>) -> Result<Step> {
-        Ok(match draft {
-            Draft::Repeat { count, trip, body } => Step::Repeat {
-                count: *count,
-                trip: trip.as_ref().map(|t| self.argument(t, offsets)).transpose()?,
-                cond: None,
-                body: body.iter().map(|d| self.step(d, offsets)).collect::<Result<_>>()?,
-            },
-            Draft::Call { kernel, args } => Step::Call {
-                kernel: *kernel,
-                args: args.iter().map(|a| self.argument(a, offsets)).collect::<Result<_>>()?,
-            },
-        })
-    }
-
-    fn argument(&self, place: &Place, offsets: &HashMap<usize, usize>) -> Result<Arg> {
-        let root = self.root(place.buffer);
-        let (base, start) = match self.buffers[root].base {
-            Some(base) => (base, 0),
-            None => (Base::Arena, *offsets.get(&root).ok_or_else(|| Error::bug("a buffer has no place"))?),
-        };
-        Ok(Arg { base, offset: start + place.offset, strides: place.strides.clone() })
-    }
-}
-
-/// Every use of a buffer inside loops, with the loops around it by number.
-fn collect_uses(
-    drafts: &[Draft],
-    open: &mut Vec<usize>,
-    next: &mut usize,
-    uses: &mut Vec<(usize, Vec<usize>)>,
-) {
-    for draft in drafts {
-        match draft {
-            Draft::Call { args, .. } => uses.extend(args.iter().map(|a| (a.buffer, open.clone()))),
-            Draft::Repeat { body, .. } => {
-                open.push(*next);
-                *next += 1;
-                collect_uses(body, open, next, uses);
-                open.pop();
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The program: kernels in order, and a place for every tensor.
 
 mod arena;
+mod buffers;
 mod build;
 mod constants;
 mod interpret;

@@ -17,8 +17,9 @@
 use super::range::{Loop, is_empty, range};
 use super::text::Printer;
 use super::{Access, Addr, Kernel, Lane, Reg, RegType, Stmt, Value, lanes};
+use crate::base::annotate::{annotate, defect};
 use crate::base::{Affine, Bound, DType};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A violation: the number of the statement (in the order of the text), and what is wrong.
 struct Fault {
@@ -32,37 +33,24 @@ const MAX_FAULTS: usize = 20;
 /// An internal error where a kernel breaks one of the invariants; it shows the guilty lines.
 pub fn verify(kernel: &Kernel) -> Result<()> {
     let faults = check(kernel);
-    let Some(first) = faults.first() else {
+    if faults.is_empty() {
         return Ok(());
-    };
-    let (lines, guilty) = annotated(kernel, std::slice::from_ref(first));
-    let excerpt = lines[guilty.saturating_sub(6)..(guilty + 4).min(lines.len())].join("\n");
-    let more = match faults.len() {
-        1 => String::new(),
-        n => format!("; {} more of this kind", n - 1),
-    };
-    Err(Error::bug(format!("{}{more}\n{excerpt}", first.reason)).at(kernel.name.clone()))
+    }
+    let printer = Printer::print(kernel);
+    let defect = defect(&printer.lines, &located(&printer, &faults), 6);
+    defect.map_or(Ok(()), |e| Err(e.at(kernel.name.clone())))
 }
 
 /// The text of a kernel with every violation under its line; the text alone for a valid kernel.
 pub fn explain(kernel: &Kernel) -> String {
-    annotated(kernel, &check(kernel)).0.join("\n") + "\n"
+    let printer = Printer::print(kernel);
+    annotate(&printer.lines, &located(&printer, &check(kernel)))
 }
 
-/// The lines with the violations, and the line of the last violation.
-fn annotated(kernel: &Kernel, faults: &[Fault]) -> (Vec<String>, usize) {
-    let printer = Printer::print(kernel);
+/// The violations with the lines they belong to.
+fn located<'f>(printer: &Printer, faults: &'f [Fault]) -> Vec<(usize, &'f str)> {
     let line_of = |f: &Fault| f.stmt.and_then(|s| printer.line_of.get(s).copied()).unwrap_or(0);
-    let (mut lines, mut guilty) = (Vec::new(), 0);
-    for (number, line) in printer.lines.iter().enumerate() {
-        lines.push(line.clone());
-        let indent = line.len() - line.trim_start().len();
-        for fault in faults.iter().filter(|f| line_of(f) == number) {
-            guilty = lines.len();
-            lines.push(format!("{}^ {}", " ".repeat(indent), fault.reason));
-        }
-    }
-    (lines, guilty)
+    faults.iter().map(|f| (line_of(f), f.reason.as_str())).collect()
 }
 
 fn check(kernel: &Kernel) -> Vec<Fault> {

@@ -5,7 +5,7 @@ use super::window::Slide;
 use crate::base::{Affine, TensorType};
 use crate::definition::Lowering;
 use crate::error::{Error, Result};
-use crate::ops::emit::{Arith, Emit, compute_type, require};
+use crate::ops::emit::{Arith, Emit, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::Op;
 
@@ -46,7 +46,6 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let (x, w, bias, past, out) = (e.input(0)?, e.input(1)?, e.optional(2), e.optional(3), e.result()?);
     let [batch, channels, length] = [x.shape()[0], x.shape()[1], x.shape()[2]];
     let kernel = w.shape()[2];
-    let float = compute_type(x.dtype());
     // The earlier inputs stand before the new ones; zeros where there are none.
     let mut before = kernel - 1;
     let mut source = x.clone();
@@ -62,27 +61,13 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let input = source.shape()[2];
     let slide = Slide { input, kernel, stride: 1, dilation: 1, before, after: 0, output: length };
     let shape = Shape { groups: channels, batch, inner: 1, outer: 1, slides: vec![slide] };
-    conv::define(
-        &mut e,
-        &out,
-        &shape,
-        |b, at_x, at_w| {
-            let (x, w) = (b.elem_or_zero(&source, at_x, float), b.elem(&w, at_w, float));
-            b.times(x, w)
-        },
-        |b, point| {
-            let mut sum = point.acc;
-            if let Some(bias) = &bias {
-                let bias = b.elem(bias, std::slice::from_ref(point.channel), float);
-                sum = b.plus(sum, bias);
-            }
-            if !gated {
-                return sum;
-            }
-            let gate = b.op(Op::Sigmoid, &[sum]);
-            b.times(sum, gate)
-        },
-    );
+    conv::weighted(&mut e, &out, &shape, (&source, &w, bias.as_ref()), |b, point| {
+        if !gated {
+            return point.acc;
+        }
+        let gate = b.op(Op::Sigmoid, &[point.acc]);
+        b.times(point.acc, gate)
+    });
     if let Some(state) = e.output(1) {
         e.define("state", &state, |b| {
             let mut at = b.axes();

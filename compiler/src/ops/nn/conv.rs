@@ -140,6 +140,33 @@ pub fn define(
     });
 }
 
+/// A convolution of a tensor (zeros where padded) with weights in float, the bias of each channel
+/// added before `finish`.
+pub fn weighted(
+    e: &mut Emit,
+    out: &Val,
+    shape: &Shape,
+    (x, w, bias): (&Val, &Val, Option<&Val>),
+    finish: impl FnOnce(&mut DefBuilder, Point) -> ExprId,
+) {
+    let float = compute_type(x.dtype());
+    define(
+        e,
+        out,
+        shape,
+        |b, at_x, at_w| {
+            let (x, w) = (b.elem_or_zero(x, at_x, float), b.elem(w, at_w, float));
+            b.times(x, w)
+        },
+        |b, point| {
+            let Some(bias) = bias else { return finish(b, point) };
+            let bias = b.elem(bias, std::slice::from_ref(point.channel), float);
+            let acc = b.plus(point.acc, bias);
+            finish(b, Point { acc, ..point })
+        },
+    );
+}
+
 /// Conv, and FusedConv: a tensor may be added, then an activation applied.
 fn conv(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
@@ -153,26 +180,13 @@ fn conv(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     }
     let activation = Activation::of_fused(ctx)?;
     let float = compute_type(x.dtype());
-    define(
-        &mut e,
-        &out,
-        &shape,
-        |b, at_x, at_w| {
-            let (x, w) = (b.elem_or_zero(&x, at_x, float), b.elem(&w, at_w, float));
-            b.times(x, w)
-        },
-        |b, point| {
-            let mut sum = point.acc;
-            if let Some(bias) = &bias {
-                let bias = b.elem(bias, std::slice::from_ref(point.channel), float);
-                sum = b.plus(sum, bias);
-            }
-            if let Some(z) = &residual {
-                let z = b.elem(z, point.index, float);
-                sum = b.plus(sum, z);
-            }
-            activation.iter().fold(sum, |sum, a| a.apply(b, sum))
-        },
-    );
+    weighted(&mut e, &out, &shape, (&x, &w, bias.as_ref()), |b, point| {
+        let mut sum = point.acc;
+        if let Some(z) = &residual {
+            let z = b.elem(z, point.index, float);
+            sum = b.plus(sum, z);
+        }
+        activation.iter().fold(sum, |sum, a| a.apply(b, sum))
+    });
     Ok(())
 }

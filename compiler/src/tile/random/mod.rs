@@ -134,7 +134,8 @@ pub fn differences(kernel: &Kernel, expected: &[Vec<u8>], got: &[Vec<u8>]) -> Op
     None
 }
 
-fn is_nan(dtype: DType, bytes: &[u8]) -> bool {
+/// Whether the bytes of an element are a NaN; of the 8-bit floats it is not asked.
+pub fn is_nan(dtype: DType, bytes: &[u8]) -> bool {
     let mut wide = [0; 8];
     wide[..bytes.len()].copy_from_slice(bytes);
     let bits = u64::from_le_bytes(wide);

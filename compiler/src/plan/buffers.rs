@@ -1,0 +1,227 @@
+//! Buffers before they have offsets: when each is used, which of them are one, and in the end the
+//! place of each in the arena and the steps that say so.
+
+use super::arena::{self, ALIGN, Arena, Live};
+use super::{Arg, Base, Constant, Step};
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+
+/// A buffer before it has an offset.
+struct Buffer {
+    base: Option<Base>,
+    bytes: usize,
+    /// Steps at which it is used, hull.
+    first: usize,
+    last: usize,
+    /// Loops around the stage that made it, outermost first.
+    loops: Vec<usize>,
+    /// Replaced by another buffer.
+    merged: Option<usize>,
+}
+
+/// Where a value is.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// Number of the buffer.
+    pub buffer: usize,
+    /// Bytes from the buffer's start; loops move it by `strides` per iteration, outermost first.
+    pub offset: usize,
+    pub strides: Vec<i64>,
+}
+
+impl Place {
+    /// The start of a buffer.
+    pub fn start(buffer: usize) -> Place {
+        Place { buffer, offset: 0, strides: Vec::new() }
+    }
+
+    /// The place some bytes further.
+    pub fn moved(self, bytes: usize) -> Place {
+        Place { offset: self.offset + bytes, ..self }
+    }
+
+    /// Whether it is the whole buffer in every iteration.
+    pub fn is_start(&self) -> bool {
+        self.offset == 0 && self.strides.is_empty()
+    }
+}
+
+/// A call before buffers have offsets.
+pub(super) enum Draft {
+    Call { kernel: u32, args: Vec<Place> },
+    Repeat { count: u64, trip: Option<Place>, body: Vec<Draft> },
+}
+
+/// All buffers, and the steps so far.
+#[derive(Default)]
+pub(super) struct Buffers {
+    list: Vec<Buffer>,
+    pub constants: Vec<Constant>,
+    constant_ids: HashMap<Vec<u8>, usize>,
+    /// Steps so far.
+    time: usize,
+    /// Loops open now, by number.
+    open: Vec<usize>,
+    /// The first and the last step of each loop.
+    loop_spans: Vec<(usize, usize)>,
+}
+
+impl Buffers {
+    /// A new buffer; of the arena, where it has no base.
+    pub fn add(&mut self, base: Option<Base>, bytes: usize) -> usize {
+        let loops = self.open.clone();
+        self.list.push(Buffer { base, bytes, first: usize::MAX, last: 0, loops, merged: None });
+        self.list.len() - 1
+    }
+
+    /// The buffer of constant bytes; equal ones are kept once.
+    pub fn constant(&mut self, name: &str, bytes: Vec<u8>) -> usize {
+        if let Some(&buffer) = self.constant_ids.get(&bytes) {
+            return buffer;
+        }
+        let id = self.constants.len() as u32;
+        let buffer = self.add(Some(Base::Constant(id)), bytes.len());
+        self.constant_ids.insert(bytes.clone(), buffer);
+        self.constants.push(Constant { name: name.to_string(), bytes, align: ALIGN });
+        buffer
+    }
+
+    fn root(&self, mut buffer: usize) -> usize {
+        while let Some(next) = self.list[buffer].merged {
+            buffer = next;
+        }
+        buffer
+    }
+
+    /// Marks a use at the current step.
+    pub fn touch(&mut self, buffer: usize) {
+        let (root, time) = (self.root(buffer), self.time);
+        let b = &mut self.list[root];
+        b.first = b.first.min(time);
+        b.last = b.last.max(time);
+    }
+
+    /// A step that uses these places.
+    pub fn step(&mut self, kernel: u32, args: Vec<Place>) -> Draft {
+        args.iter().for_each(|a| self.touch(a.buffer));
+        self.time += 1;
+        Draft::Call { kernel, args }
+    }
+
+    /// Whether nothing has used the buffer yet.
+    pub fn is_unused(&self, buffer: usize) -> bool {
+        self.list[self.root(buffer)].first == usize::MAX
+    }
+
+    /// How many loops are open.
+    pub fn depth(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Begins a loop.
+    pub fn enter(&mut self) {
+        self.open.push(self.loop_spans.len());
+        self.loop_spans.push((self.time, self.time));
+    }
+
+    /// Ends the innermost loop.
+    pub fn leave(&mut self) {
+        if let Some(id) = self.open.pop() {
+            self.loop_spans[id].1 = self.time.saturating_sub(1);
+        }
+    }
+
+    /// Makes an arena buffer a part of `into`, with the time it is live; says whether the two may be
+    /// one: of one size, and made in the same loops.
+    pub fn merge(&mut self, buffer: usize, into: usize) -> bool {
+        let (from, to) = (self.root(buffer), self.root(into));
+        let (a, b) = (&self.list[from], &self.list[to]);
+        let here = a.loops == b.loops || b.base.is_some();
+        if a.base.is_some() || a.bytes != b.bytes || !here {
+            return false;
+        }
+        let (first, last) = (a.first, a.last);
+        self.list[from].merged = Some(to);
+        let b = &mut self.list[to];
+        (b.first, b.last) = (b.first.min(first), b.last.max(last));
+        true
+    }
+
+    /// Places the arena's buffers and gives the steps their arguments.
+    pub fn assign(&mut self, drafts: &[Draft]) -> Result<(Arena, Vec<Step>)> {
+        self.extend_over_loops(drafts);
+        let in_arena = |b: &Buffer| b.base.is_none() && b.merged.is_none() && b.first != usize::MAX;
+        let ids: Vec<usize> = (0..self.list.len()).filter(|&b| in_arena(&self.list[b])).collect();
+        let live = |&b: &usize| {
+            let b = &self.list[b];
+            Live { bytes: b.bytes, first: b.first, last: b.last }
+        };
+        let live: Vec<Live> = ids.iter().map(live).collect();
+        let arena = arena::place(&live);
+        if let Some((a, b)) = arena::overlap(&live, &arena.offsets) {
+            return Err(Error::bug(format!("buffers {a} and {b} of the arena overlap")));
+        }
+        let offsets: HashMap<usize, usize> = ids.into_iter().zip(arena.offsets.iter().copied()).collect();
+        let steps = drafts.iter().map(|d| self.finished(d, &offsets)).collect::<Result<Vec<Step>>>()?;
+        Ok((arena, steps))
+    }
+
+    /// A buffer from outside a loop that is used inside lives through all of the loop.
+    fn extend_over_loops(&mut self, drafts: &[Draft]) {
+        let mut uses = Vec::new();
+        collect_uses(drafts, &mut Vec::new(), &mut 0, &mut uses);
+        for (buffer, loops) in uses {
+            let root = self.root(buffer);
+            let own = self.list[root].loops.len();
+            if let Some(&outer) = loops.get(own) {
+                let (start, end) = self.loop_spans[outer];
+                let b = &mut self.list[root];
+                (b.first, b.last) = (b.first.min(start), b.last.max(end));
+            }
+        }
+    }
+
+    fn finished(&self, draft: &Draft, offsets: &HashMap<usize, usize>) -> Result<Step> {
+        Ok(match draft {
+            Draft::Repeat { count, trip, body } => Step::Repeat {
+                count: *count,
+                trip: trip.as_ref().map(|t| self.argument(t, offsets)).transpose()?,
+                cond: None,
+                body: body.iter().map(|d| self.finished(d, offsets)).collect::<Result<_>>()?,
+            },
+            Draft::Call { kernel, args } => Step::Call {
+                kernel: *kernel,
+                args: args.iter().map(|a| self.argument(a, offsets)).collect::<Result<_>>()?,
+            },
+        })
+    }
+
+    fn argument(&self, place: &Place, offsets: &HashMap<usize, usize>) -> Result<Arg> {
+        let root = self.root(place.buffer);
+        let (base, start) = match self.list[root].base {
+            Some(base) => (base, 0),
+            None => (Base::Arena, *offsets.get(&root).ok_or_else(|| Error::bug("a buffer has no place"))?),
+        };
+        Ok(Arg { base, offset: start + place.offset, strides: place.strides.clone() })
+    }
+}
+
+/// Every use of a buffer inside loops, with the loops around it by number.
+fn collect_uses(
+    drafts: &[Draft],
+    open: &mut Vec<usize>,
+    next: &mut usize,
+    uses: &mut Vec<(usize, Vec<usize>)>,
+) {
+    for draft in drafts {
+        match draft {
+            Draft::Call { args, .. } => uses.extend(args.iter().map(|a| (a.buffer, open.clone()))),
+            Draft::Repeat { body, .. } => {
+                open.push(*next);
+                *next += 1;
+                collect_uses(body, open, next, uses);
+                open.pop();
+            }
+        }
+    }
+}
