@@ -38,10 +38,14 @@ fn check_case(file: &Path, answer: &impl Fn(&str) -> String) -> Option<String> {
 
 /// Compares one whole text with the file `tests/golden/PATH`, which holds nothing else.
 pub fn check_text(path: &str, got: &str) {
-    let file = tests_folder().join("golden").join(path);
-    let wanted = std::fs::read_to_string(&file).unwrap_or_default();
+    check_file(&tests_folder().join("golden").join(path), got);
+}
+
+/// Compares one whole text with a file.
+pub fn check_file(file: &Path, got: &str) {
+    let wanted = std::fs::read_to_string(file).unwrap_or_default();
     let got = with_newline(got.to_string());
-    if let Some(failure) = compare(&file, &wanted, &got, || got.clone()) {
+    if let Some(failure) = compare(file, &wanted, &got, || got.clone()) {
         panic!("{failure}\nIf this is meant, run again with LMC_BLESS=1.");
     }
 }

@@ -1,6 +1,7 @@
 //! README.md is true: the examples it shows are those of `tests/examples`, its commands run, and the
 //! links of all documents lead somewhere.
 
+use crate::golden::check_file;
 use crate::support::{self, repository, run, rustc, scratch, write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,6 +100,13 @@ fn links(text: &str) -> Vec<String> {
     let targets = text.split("](").skip(1).filter_map(|t| t.split_once(')')).map(|(target, _)| target);
     let local = targets.filter(|t| !t.contains("://") && !t.starts_with('#'));
     local.map(|t| t.split('#').next().unwrap_or_default().to_owned()).collect()
+}
+
+/// `docs/operators.md` is what the operator table says.
+#[test]
+fn the_list_of_operators_is_up_to_date() {
+    let page = run(Command::new(env!("CARGO_BIN_EXE_lmc")).args(["ops", "--markdown"]));
+    check_file(&repository().join("docs/operators.md"), &page);
 }
 
 #[test]

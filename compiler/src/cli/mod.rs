@@ -53,12 +53,30 @@ enum Command {
     /// Set the smallest weights to zero, or remove the lightest channels.
     Prune(prune::PruneArgs),
     /// List the operators that are supported.
-    Ops,
+    Ops(operators::OpsArgs),
+}
+
+/// Prints what is wrong with the options, or the help that they ask for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let args: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let asked = args.iter().any(|a| a == "--message-format=json")
+        || args.windows(2).any(|w| w[0] == "--message-format" && w[1] == "json");
+    if !(asked && error.use_stderr()) {
+        error.exit();
+    }
+    let text = error.to_string();
+    let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let error = Error::options(reason).advise("Options: lmc --help");
+    Report::new(Format::Json).error(&error);
+    ExitCode::from(error.exit_code())
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let report = Report::new(cli.message_format);
     let run = || match cli.command {
         Command::Build(args) => build::run(&args, &report),
@@ -69,7 +87,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args, &report),
         Command::Quantize(args) => quantize::run(&args, &report),
         Command::Prune(args) => prune::run(&args, &report),
-        Command::Ops => operators::run(&report),
+        Command::Ops(args) => operators::run(&args, &report),
     };
     // A panic is a defect: its message is printed by then, the exit code says the rest.
     let result = std::panic::catch_unwind(AssertUnwindSafe(run));
