@@ -35,6 +35,10 @@ pub struct Error {
     pub advice: String,
 }
 
+/// What can be done about a node that is wrong, or beyond what its operator supports.
+pub const NODE_ADVICE: &str =
+    "Check the model with onnx.checker (full_check=True); lmc ops says what is supported of each operator";
+
 impl Error {
     /// An error of the given kind.
     pub fn new(kind: Kind, reason: impl Into<String>) -> Self {
@@ -66,6 +70,11 @@ impl Error {
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = advice.into();
         self
+    }
+
+    /// Says what the user can do about a model, where nothing more exact is known.
+    pub fn or_advise(self, advice: &str) -> Self {
+        if self.kind == Kind::Model && self.advice.is_empty() { self.advise(advice) } else { self }
     }
 
     /// The exit code of the command line for this error.

@@ -14,33 +14,41 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
-    /// An error where the model exceeds one.
+    /// An error where the model exceeds one; it says so of each.
     pub(super) fn check(&self, built: &Built) -> Result<()> {
+        let program = &built.program;
         let flash = built.object.code_bytes + built.object.constant_bytes;
-        let over = |limit: Option<usize>, needed: usize| limit.filter(|&l| needed > l).map(|l| needed - l);
-        if let Some(by) = over(self.ram, built.program.arena_bytes) {
-            let needed = built.program.arena_bytes;
-            return Err(exceeded("arena", needed, by, "--max-ram")
-                .advise(format!("The peak is made by {}", peak(&built.program))));
+        let rows = [
+            ("--max-ram", self.ram, "arena", program.arena_bytes),
+            ("--max-flash", self.flash, "flash", flash),
+            ("--max-stack", self.stack, "stack", built.stack_bytes),
+        ];
+        let over = |&(_, limit, _, needed): &(_, Option<usize>, _, usize)| limit.is_some_and(|l| needed > l);
+        let exceeded: Vec<_> = rows.into_iter().filter(over).collect();
+        if exceeded.is_empty() {
+            return Ok(());
         }
-        if let Some(by) = over(self.flash, flash) {
-            let mut constants: Vec<_> =
-                built.program.constants.iter().map(|c| (c.bytes.len(), c.name.as_str())).collect();
-            constants.sort_by(|a, b| b.cmp(a));
-            let largest: Vec<String> =
-                constants.iter().take(3).map(|(bytes, name)| format!("{name} ({bytes})")).collect();
-            return Err(exceeded("flash", flash, by, "--max-flash")
-                .advise(format!("The largest constants are {}", largest.join(", "))));
-        }
-        if let Some(by) = over(self.stack, built.stack_bytes) {
-            return Err(exceeded("stack", built.stack_bytes, by, "--max-stack"));
-        }
-        Ok(())
+        let options: Vec<&str> = exceeded.iter().map(|e| e.0).collect();
+        let reason = |&(_, limit, what, needed): &(_, Option<usize>, &str, usize)| {
+            format!("the {what} takes {needed} bytes, {} more than allowed", needed - limit.unwrap_or(0))
+        };
+        let reasons: Vec<String> = exceeded.iter().map(reason).collect();
+        let advice = exceeded.iter().filter_map(|e| match e.0 {
+            "--max-ram" => Some(format!("The peak of the arena is made by {}", peak(program))),
+            "--max-flash" => Some(format!("The largest constants are {}", largest_constants(program))),
+            _ => None,
+        });
+        Err(Error::new(Kind::Target, reasons.join("; "))
+            .advise(advice.collect::<Vec<_>>().join(". "))
+            .at(options.join(", ")))
     }
 }
 
-fn exceeded(what: &str, needed: usize, by: usize, option: &str) -> Error {
-    Error::new(Kind::Target, format!("the {what} takes {needed} bytes, {by} more than allowed")).at(option)
+fn largest_constants(program: &Program) -> String {
+    let mut constants: Vec<_> = program.constants.iter().map(|c| (c.bytes.len(), c.name.as_str())).collect();
+    constants.sort_by(|a, b| b.cmp(a));
+    let shown = constants.iter().take(3).map(|(bytes, name)| format!("{name} ({bytes} bytes)"));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// A stretch of the arena while it holds one tensor.
@@ -66,6 +74,15 @@ fn peak(program: &Program) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
+/// What is in an argument, by the parameter and the kernel, `kNUMBER_NODE`, that uses it first.
+fn tensor(param: &str, kernel: &str) -> String {
+    let node = kernel.split_once('_').map_or(kernel, |k| k.1);
+    match param {
+        "out" => format!("the result of {node}"),
+        _ => format!("{param} of {node}"),
+    }
+}
+
 fn visit(
     program: &Program,
     steps: &[Step],
@@ -83,7 +100,7 @@ fn visit(
                     match open.get_mut(&arg.offset) {
                         Some(live) if param.access != Access::Write => live.last = *clock,
                         _ => {
-                            let name = format!("{} of {}", param.name, kernel.name);
+                            let name = tensor(&param.name, &kernel.name);
                             let live = Live { name, bytes, first: *clock, last: *clock };
                             lives.extend(open.insert(arg.offset, live));
                         }

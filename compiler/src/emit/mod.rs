@@ -226,12 +226,14 @@ impl<'a> Writer<'a> {
     }
 
     fn finish(mut self) -> Result<Emitted> {
-        let mut size = |section| {
-            let id = self.object.section_id(section);
-            self.object.section(id).data().len()
-        };
-        let code_bytes = size(StandardSection::Text);
-        let constant_bytes = size(StandardSection::ReadOnlyData) + size(StandardSection::ReadOnlyDataWithRel);
+        let code = self.object.section_id(StandardSection::Text);
+        // COFF keeps both in one section.
+        let mut constants = [StandardSection::ReadOnlyData, StandardSection::ReadOnlyDataWithRel]
+            .map(|s| self.object.section_id(s))
+            .to_vec();
+        constants.dedup();
+        let size = |id: SectionId| self.object.section(id).data().len();
+        let (code_bytes, constant_bytes) = (size(code), constants.into_iter().map(size).sum());
         if self.object.format() == BinaryFormat::Elf {
             // Says that the stack need not be executable.
             self.object.add_section(Vec::new(), b".note.GNU-stack".to_vec(), SectionKind::Linker);

@@ -8,7 +8,7 @@ mod fold;
 pub use fold::fold;
 
 use crate::definition::{LoweredValue, Lowering};
-use crate::error::{Error, Result};
+use crate::error::{Error, NODE_ADVICE, Result};
 use crate::graph::{Graph, Node};
 use crate::ops::{Ctx, Lower};
 use flat::Item;
@@ -42,7 +42,8 @@ fn lower_items(graph: &Graph, items: &[Item], lowering: &mut Lowering) -> Result
             Item::Loop(body) => control::lower_loop(graph, body, lowering),
             Item::Scan(body) => control::lower_scan(graph, body, lowering),
         };
-        result.map_err(|e| e.at(format!("node '{}' ({})", node.name, node.op.name)))?;
+        result
+            .map_err(|e| e.or_advise(NODE_ADVICE).at(format!("node '{}' ({})", node.name, node.op.name)))?;
     }
     Ok(())
 }

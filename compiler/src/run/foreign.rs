@@ -92,7 +92,11 @@ impl Foreign {
             None => Command::new(&*program),
         };
         command.arg(&self.folder).arg(repeat.to_string());
-        let output = command.output().map_err(|e| cannot(&program, &e.to_string()))?;
+        let output = command.output().map_err(|e| match self.runner.first() {
+            Some(runner) => cannot(runner, &format!("it cannot be started: {e}"))
+                .advise("Name a command that starts programs of the target with --runner"),
+            None => cannot(&program, &e.to_string()),
+        })?;
         if !output.status.success() {
             let reason = format!("{} ended with {}", self.shown(), output.status);
             return Err(Error::new(Kind::Target, format!("{reason}: {}", tail(&output.stderr))));

@@ -10,7 +10,7 @@ mod control;
 mod sequence;
 
 use crate::base::{Tensor, TensorType};
-use crate::error::{Error, Result};
+use crate::error::{Error, NODE_ADVICE, Result};
 use crate::graph::{Graph, Node, ValueId};
 use crate::import::{Body, Model, SourceNode};
 use crate::ops::{NodeBuilder, Pending, find};
@@ -166,7 +166,7 @@ impl Driver {
         }
         for node in &body.nodes {
             if let Err(error) = self.node(node) {
-                self.errors.push(error.at(node.place()));
+                self.errors.push(error.or_advise(NODE_ADVICE).at(node.place()));
                 node.outputs.iter().for_each(|o| self.bind(o, Binding::Failed));
             }
         }
