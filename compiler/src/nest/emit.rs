@@ -4,8 +4,8 @@
 //! as they are emitted keeps one of each, so that a register tile loads every operand once.
 
 use crate::base::{Affine, Bound};
-use crate::tile::{Access, Addr, Kernel, Lane, LoopVar, Param, Reg, RegType, Stmt, Value};
-use std::collections::HashMap;
+use crate::tile::{Access, Addr, Kernel, Lane, LoopVar, Param, Reg, RegType, Stmt, Value, mentioned};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// A list of statements and the values known in it.
 #[derive(Default)]
@@ -108,6 +108,24 @@ impl Emitter {
         body.into_iter().for_each(|s| self.push(s));
     }
 
+    /// What independent parts emit, their statements in turn: a core looks ahead but so far, and so
+    /// finds more to do at once. Values that the first part has computed serve the others too.
+    pub fn woven(&mut self, parts: usize, mut part: impl FnMut(&mut Self, usize)) {
+        let length = |e: &Self| e.scopes.last().map_or(0, |s| s.stmts.len());
+        let mut ends = vec![length(self)];
+        for i in 0..parts {
+            part(self, i);
+            ends.push(length(self));
+        }
+        if let Some(scope) = self.scopes.last_mut() {
+            let mut lists: Vec<VecDeque<Stmt>> = Vec::new();
+            for &at in ends[..parts].iter().rev() {
+                lists.insert(0, scope.stmts.split_off(at).into());
+            }
+            scope.stmts.extend(weave(lists));
+        }
+    }
+
     /// Begins a scope: the body of a loop or condition.
     pub fn open(&mut self) {
         self.scopes.push(Scope::default());
@@ -185,6 +203,41 @@ impl Emitter {
             self.push(Stmt::For { var, lo, hi, step, body: stmts });
         }
     }
+}
+
+/// The statements of all lists, one of each in turn; constants are none. A statement that needs what
+/// another list has yet to compute waits.
+fn weave(mut lists: Vec<VecDeque<Stmt>>) -> Vec<Stmt> {
+    let written = |s: &Stmt| match s {
+        Stmt::Let(reg, _) => Some(*reg),
+        _ => None,
+    };
+    let mut pending: HashSet<Reg> = lists.iter().flatten().filter_map(written).collect();
+    let mut woven = Vec::new();
+    while lists.iter().any(|l| !l.is_empty()) {
+        let before = woven.len();
+        for list in &mut lists {
+            while let Some(next) = list.front() {
+                let counts = !matches!(next, Stmt::Let(_, Value::Const(_)));
+                let own = written(next);
+                let mut ready = true;
+                mentioned(next, &mut |r| ready &= Some(r) == own || !pending.contains(&r));
+                if !ready {
+                    break;
+                }
+                own.iter().for_each(|reg| drop(pending.remove(reg)));
+                woven.extend(list.pop_front());
+                if counts {
+                    break;
+                }
+            }
+        }
+        if woven.len() == before {
+            // Registers assigned twice: no part can go first.
+            lists.iter_mut().for_each(|l| woven.extend(l.drain(..)));
+        }
+    }
+    woven
 }
 
 /// An address without a computed index.

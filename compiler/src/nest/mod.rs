@@ -9,6 +9,7 @@
 //! Equal loads of a tile's points are made once ([`emit`]), which is what makes it a register
 //! tile. Goldens: `tests/golden/nest`.
 
+mod apart;
 pub mod emit;
 mod expr;
 mod filter;
@@ -23,7 +24,7 @@ mod winograd;
 pub use expr::lane_of;
 pub use sizes::bind as bind_sizes;
 
-use crate::base::Affine;
+use crate::base::{Affine, DType};
 use crate::error::Result;
 use crate::schedule::linear::Buffer;
 use crate::schedule::{Linear, Schedule, Vector};
@@ -104,6 +105,13 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     let mut params = operands(linear);
     packings.iter().for_each(|p| params[p.operand as usize].elems = p.elems);
     params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
+    let between = match schedule.apart > 0 {
+        true => schedule.tile.iter().map(|&(v, points)| points * schedule.axis_lanes(v)).product(),
+        false => 0,
+    };
+    if between > 0 {
+        params.push(param("between", DType::F32, between, Access::ReadWrite));
+    }
     let mut nest = Nest {
         linear,
         schedule,
@@ -117,7 +125,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
     let (kernel, sizes) = emitter.finish();
-    Ok(Nested { kernel, sizes, between: 0, packings: nest.packings, weights: None })
+    Ok(Nested { kernel, sizes, between, packings: nest.packings, weights: None })
 }
 
 /// A parameter per operand.
@@ -164,8 +172,19 @@ impl Nest<'_> {
             Some(_) => reduce::reduction(self, e, &points, index_error),
             None => vec![None; points.len()],
         };
-        for (point, acc) in points.iter().zip(accumulators) {
-            self.store(e, point, acc, index_error);
+        match accumulators.iter().copied().collect::<Option<Vec<Reg>>>() {
+            Some(folded) if self.schedule.apart > 0 => {
+                apart::finish(self, e, &points, &folded, self.between(), index_error);
+            }
+            _ => {
+                let store = |e: &mut Emitter, i: usize| {
+                    self.store_at(e, &self.place_of(&points[i]), &points[i], accumulators[i], index_error);
+                };
+                match self.schedule.woven {
+                    true => e.woven(points.len(), store),
+                    false => (0..points.len()).for_each(|i| store(e, i)),
+                }
+            }
         }
         e.close().into_iter().for_each(|s: Stmt| e.push(s));
     }
@@ -238,11 +257,24 @@ impl Nest<'_> {
         Exprs { linear: self.linear, packed: &packed, index_error: 0 }.words(e, id, point, left, along)
     }
 
-    fn store(&self, e: &mut Emitter, tile_point: &TilePoint, acc: Option<Reg>, index_error: i32) {
-        let place = self.place_of(tile_point);
+    /// The parameter that folded values are kept in before they are finished, and a vector's lanes.
+    fn between(&self) -> (u32, usize) {
+        let lanes = self.vector_axis().map_or(1, |v| self.schedule.axis_lanes(v));
+        (self.linear.buffers.len() as u32 + 1, lanes)
+    }
+
+    /// Finishes and stores a point of the tile that lies at `place`.
+    fn store_at(
+        &self,
+        e: &mut Emitter,
+        place: &[Affine],
+        tile_point: &TilePoint,
+        acc: Option<Reg>,
+        index_error: i32,
+    ) {
         let vector = self.vector_axis();
         let point = Point {
-            place: &place,
+            place,
             vector,
             lanes: tile_point.lanes,
             acc,

@@ -10,6 +10,7 @@ use super::linear::{Guard, Linear, Node};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::DType;
 use crate::base::affine::SIZE;
+use crate::scalar::math::primitives;
 use crate::scalar::{Fold, Op};
 use crate::target::{Arch, Feature, Target};
 
@@ -19,6 +20,10 @@ const UNROLLED: usize = 96;
 /// a tile up to which that leaves registers for the loads.
 const LONG: usize = 48;
 const SMALL_TILE: usize = 12;
+/// Operations on vectors in the finish of a tile from which on it is a loop.
+const FINISHED: usize = 250;
+/// Operations from which on several vectors are computed in turn.
+const LONG_FINISH: usize = 12;
 /// Vectors of one pointwise step.
 const POINTWISE_VECTORS: usize = 4;
 
@@ -34,11 +39,13 @@ pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> S
         vector @ Vector::Reduction { var, lanes } => over_lanes(linear, vector, var, lanes),
         vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
         vector @ Vector::Axis { var, lanes } => {
-            let most = (POINTWISE_VECTORS * target.lanes() / lanes).max(1);
+            let woven = finish_length(linear) >= LONG_FINISH;
+            let most = if woven { woven_points(linear, target) } else { POINTWISE_VECTORS };
+            let most = (most * target.lanes() / lanes).max(1);
             let vectors = linear.extent(var).div_ceil(lanes).min(most);
             let mut order: Vec<u32> = linear.axes().filter(|&v| v != var).collect();
             order.push(var);
-            Schedule { vector, tile: vec![(var, vectors)], order, ..Schedule::naive(linear) }
+            Schedule { vector, tile: vec![(var, vectors)], order, woven, ..Schedule::naive(linear) }
         }
     }
 }
@@ -244,8 +251,32 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         pack,
         lane_loads: if by_lane { 4 } else { 1 },
         dot: dot.is_some(),
+        woven: false,
+        apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
         winograd: filtered(linear, target, vector, cycles, rows),
     }
+}
+
+/// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5
+/// to 6), and few of them fill the core.
+fn woven_points(linear: &Linear, target: &Target) -> usize {
+    match target.vector_regs / (3 + finish_length(linear) / 20) {
+        ..2 => 1,
+        2..4 => 2,
+        _ => POINTWISE_VECTORS,
+    }
+}
+
+/// Primitive operations of a finish on 32-bit floats.
+fn finish_length(linear: &Linear) -> usize {
+    if linear.fold.is_some_and(|f| f.1 != DType::F32) {
+        return 0;
+    }
+    let steps = |e: u32| match &linear.nodes[e as usize] {
+        Node::Op(op, args) => primitives(*op, linear.types[args[args.len() - 1] as usize]),
+        _ => 0,
+    };
+    value_nodes(linear, linear.finish).into_iter().map(steps).sum()
 }
 
 /// Whether the broadcast factor walks some reduction axis by 1, at least four long.

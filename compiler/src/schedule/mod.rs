@@ -75,6 +75,12 @@ pub struct Schedule {
     pub lane_loads: usize,
     /// Products of bytes, four neighbours of the innermost reduction axis at a time.
     pub dot: bool,
+    /// The points of a tile are finished together, operation by operation: for a long finish, of which
+    /// a core would not see the next point while it waits for this one.
+    pub woven: bool,
+    /// The folded values of a tile go to memory, and a loop finishes so many at a time, woven: for a
+    /// finish so long that unrolled it would be much code and hold many registers. 0: it does not.
+    pub apart: usize,
     /// Minimal filtering: of all else only the vector axis counts then.
     pub winograd: Option<Winograd>,
 }
@@ -90,6 +96,8 @@ impl Schedule {
             pack: Vec::new(),
             lane_loads: 1,
             dot: false,
+            woven: false,
+            apart: 0,
             winograd: None,
         }
     }

@@ -22,6 +22,8 @@ pub(super) enum Subject {
     Pack,
     Broadcast,
     Dot,
+    Woven,
+    Apart,
     Winograd,
 }
 
@@ -58,6 +60,12 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     }
     if schedule.dot {
         line(Subject::Dot, "dot".to_string());
+    }
+    if schedule.woven {
+        line(Subject::Woven, "woven".to_string());
+    }
+    if schedule.apart > 0 {
+        line(Subject::Apart, format!("apart {}", schedule.apart));
     }
     if let (Some(w), Some(conv)) = (&schedule.winograd, Conv::of(linear)) {
         line(Subject::Winograd, format!("winograd {} rows {} {{", w.outputs, w.rows));
@@ -114,6 +122,8 @@ impl Reader<'_> {
             pack: Vec::new(),
             lane_loads: 1,
             dot: false,
+            woven: false,
+            apart: 0,
             winograd: None,
         };
         if self.cursor.eat("tile") {
@@ -132,6 +142,10 @@ impl Reader<'_> {
             schedule.lane_loads = self.cursor.int()?;
         }
         schedule.dot = self.cursor.eat("dot");
+        schedule.woven = self.cursor.eat("woven");
+        if self.cursor.eat("apart") {
+            schedule.apart = self.cursor.int()?;
+        }
         if self.cursor.eat("winograd") {
             schedule.winograd = Some(self.winograd()?);
         }

@@ -11,7 +11,8 @@
 //! 6. `dot` needs an `i32` sum of products of two bytes along the vector axis. The innermost reduction
 //!    axis is contiguous in the broadcast factor and not padded; the other factor is packed and follows
 //!    both.
-//! 7. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
+//! 7. `apart` needs a fold of f32 in the lanes of an axis.
+//! 8. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
 //!    schedule of the products is one.
 //!
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
@@ -64,6 +65,8 @@ fn check(schedule: &Schedule, linear: &Linear) -> Vec<(Subject, String)> {
         (Subject::Pack, checker.pack()),
         (Subject::Broadcast, checker.broadcast()),
         (Subject::Dot, checker.dot()),
+        (Subject::Woven, checker.woven()),
+        (Subject::Apart, checker.apart()),
         (Subject::Winograd, checker.winograd()),
     ];
     checks.into_iter().filter_map(|(subject, check)| Some((subject, check.err()?))).collect()
@@ -163,6 +166,19 @@ impl Checker<'_> {
             require(!pack[..i].contains(&operand), || format!("in{operand} is named twice"))?;
         }
         Ok(())
+    }
+
+    fn woven(&self) -> Check {
+        let once = !self.schedule.woven || self.schedule.apart == 0;
+        require(once, || "what is finished apart is woven there".to_string())
+    }
+
+    fn apart(&self) -> Check {
+        let axis = matches!(self.schedule.vector, Vector::Axis { .. });
+        let floats = self.linear.fold.is_some_and(|f| f.1 == DType::F32);
+        require(self.schedule.apart == 0 || axis && floats, || {
+            "what is no f32 fold in the lanes of an axis is not kept in memory".to_string()
+        })
     }
 
     fn winograd(&self) -> Check {

@@ -45,6 +45,11 @@ fn operands(value: &mut Value, f: &mut impl FnMut(&mut Reg)) {
     }
 }
 
+/// The registers that a statement mentions, those of its body too.
+pub fn mentioned(stmt: &Stmt, f: &mut impl FnMut(Reg)) {
+    each_reg(&mut [stmt.clone()], &mut |reg| f(*reg));
+}
+
 /// Every address of statements.
 fn each_addr(body: &mut [Stmt], f: &mut impl FnMut(&mut Addr)) {
     for stmt in body {

@@ -127,22 +127,16 @@ impl<E: Emit> Math<'_, E> {
         if self.single() { self.erf_single(x) } else { self.erf_double(x) }
     }
 
-    /// Near 0: `x + x * P(x^2)`; else `1 - e^Q(|x|)`. Chebyshev fits of this project.
+    /// `1 - e^(a P(a))` with `a = |x|`, as `(1 - 2^k) - 2^k q`, which is accurate near 0 as well.
     fn erf_single(&mut self, x: E::Value) -> E::Value {
         let a = self.abs(x);
-        let one = self.c(1.0);
-        let near = self.lt(a, one);
-        let z = self.mul(x, x);
-        let p = self.poly(z, &ERF_NEAR);
-        let p = self.mul(a, p);
-        let small = self.add(a, p);
         let a = self.at_most(a, 4.0);
-        let q = self.poly(a, &ERF_FAR);
-        let (tail, k) = self.exp_parts(q);
-        let (y, scale) = (self.add_c(tail, 1.0), self.exp2(k, 0));
-        let complement = self.mul(y, scale);
-        let large = self.sub(one, complement);
-        let y = self.select(near, small, large);
+        let p = self.poly(a, &ERF_SINGLE);
+        let y = self.mul(a, p);
+        let (q, k) = self.exp_parts(y);
+        let (one, scale) = (self.c(1.0), self.exp2(k, 0));
+        let (whole, part) = (self.sub(one, scale), self.mul(scale, q));
+        let y = self.sub(whole, part);
         self.with_sign(y, x)
     }
 
@@ -196,28 +190,18 @@ impl<E: Emit> Math<'_, E> {
 /// `ln 2` less its high part, for `f32` and `f64`.
 pub(super) const LN_2_LOW: [f64; 2] = [-2.121_944_400_546_905_8e-4, 1.908_214_929_270_587_7e-10];
 
-/// `erf(a) / a - 1` in `a^2`, for `a < 1`; relative error 1.3e-9.
-const ERF_NEAR: [f64; 7] = [
-    0.128_379_165_848_350_95,
-    -0.376_126_266_667_203_3,
-    0.112_835_947_151_602_18,
-    -0.026_854_212_010_626_41,
-    0.005_189_087_423_433_974,
-    -8.016_864_287_165_87e-4,
-    7.875_875_062_685_488e-5,
-];
-
-/// `ln(1 - erf(a))` for `0.99 < a < 4`; absolute error 1.7e-8.
-const ERF_FAR: [f64; 9] = [
-    3.209_143_829_899_536e-4,
-    -1.130_236_722_633_357_3,
-    -0.631_820_246_781_790_6,
-    -0.110_085_680_291_831_51,
-    0.026_424_370_927_290_83,
-    -0.004_760_747_710_826_218,
-    5.970_529_461_310_062e-4,
-    -4.608_744_728_982_591e-5,
-    1.638_637_324_875_471_3e-6,
+/// `ln(1 - erf(a)) / a` for `0 < a < 4`: a fit of this project, by iterated weighted least squares on
+/// Chebyshev nodes; what it adds to the relative error of erf is 4e-9.
+const ERF_SINGLE: [f64; 9] = [
+    -1.128_379_171_613_835,
+    -0.636_619_381_899_335_6,
+    -0.102_777_831_016_338_1,
+    0.019_153_065_583_857_64,
+    1.603_932_076_881_985e-4,
+    -0.001_667_024_785_469_347,
+    6.328_354_692_596_049e-4,
+    -1.176_409_007_406_296_2e-4,
+    9.256_225_411_756e-6,
 ];
 
 /// Coefficients of fdlibm's `s_erf.c` (Sun Microsystems), for `f64`.

@@ -1,0 +1,55 @@
+//! The finish of a register tile, apart from its fold.
+//!
+//! A long finish (GELU is 60 operations) on each of 28 accumulators is code for each of them, while all
+//! the others occupy registers. Here the folded values go to memory first, and a loop over the tile's
+//! rows finishes them.
+
+use super::emit::{Emitter, addr};
+use super::{Nest, TilePoint};
+use crate::base::Affine;
+use crate::tile::{Reg, Value};
+
+/// Stores the folded values of a tile in `between`, a parameter, `lanes` apart, and finishes them.
+pub fn finish(
+    nest: &Nest,
+    e: &mut Emitter,
+    points: &[TilePoint],
+    folded: &[Reg],
+    (between, lanes): (u32, usize),
+    index_error: i32,
+) {
+    let ty = |e: &Emitter, point: usize| e.ty(folded[point]);
+    for (i, &value) in folded.iter().enumerate() {
+        e.store(addr(between, Affine::constant((i * lanes) as i64)), 1, value);
+    }
+    let chunks = points.iter().take_while(|p| p.offset == 0).count();
+    let (var, rows) = rows(nest);
+    let together = (nest.schedule.apart / chunks).clamp(1, rows);
+    for first in (0..points.len()).step_by(rows * chunks) {
+        let mut some = |e: &mut Emitter, r: Affine, count: usize| {
+            e.woven(count * chunks, |e, i| {
+                let (r, point) = (r.offset((i / chunks) as i64), first + i % chunks);
+                let at = r.scaled((chunks * lanes) as i64).offset((point * lanes) as i64);
+                let value = e.value(ty(e, point), Value::Load(addr(between, at), 1));
+                let mut place = nest.place_of(&points[point]);
+                if let Some(var) = var {
+                    place[var as usize] = place[var as usize].plus(&r);
+                }
+                nest.store_at(e, &place, &points[point], Some(value), index_error);
+            });
+        };
+        let full = rows / together * together;
+        e.repeat("r", 0, full as i64, together as i64, |e, r| some(e, r, together));
+        if full < rows {
+            some(e, Affine::constant(full as i64), rows - full);
+        }
+    }
+}
+
+/// The innermost axis beside the vector axis of which the tile has several points, and how many.
+fn rows(nest: &Nest) -> (Option<u32>, usize) {
+    let [first, second, ..] = nest.offsets.as_slice() else { return (None, 1) };
+    let Some(at) = (0..first.len()).find(|&i| first[i] != second[i]) else { return (None, 1) };
+    let rows = nest.offsets.iter().map(|o| o[at].1 + 1).max().unwrap_or(1);
+    (Some(first[at].0), rows)
+}
