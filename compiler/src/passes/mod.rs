@@ -4,7 +4,9 @@
 //! [`PASSES`] is the order; the runner verifies the graph after each. Goldens:
 //! `tests/golden/passes`, a folder per pass.
 
+mod channels;
 mod cheaper;
+mod drop_channels;
 mod drop_copies;
 mod drop_dead;
 mod edit;
@@ -53,6 +55,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "cheaper", run: |g, _| cheaper::cheaper(g) },
     Pass { name: "merge-pad", run: |g, _| merge_pad::merge_pad(g) },
     Pass { name: "fold-affine", run: |g, _| fold_affine::fold_affine(g) },
+    Pass { name: "drop-channels", run: |g, around| drop_channels::drop_channels(g, &mut around.notes) },
     Pass { name: "integer", run: integer::integer },
     Pass { name: "clean-up", run: |g, _| drop_dead::drop_dead(g) },
 ];

@@ -1,0 +1,142 @@
+//! Channels that pruning has emptied are not computed.
+//!
+//! Between two products lies a chain of operators that keep channels apart: activations, pools,
+//! depthwise convolutions. A channel of it is dead where the product after it multiplies it by zeros
+//! only, or where it is a constant (its own weights are all zeros), which then goes into that product's
+//! bias. Dead channels leave the weights on both sides, and all of the chain. The sums are the same but
+//! for their order. Goldens: `tests/golden/passes/drop-channels`.
+
+use super::channels::{Chain, Constants, Sink, bias, floats, is_padded, known_constants, weights};
+use super::edit::is;
+use crate::base::Tensor;
+use crate::error::Result;
+use crate::graph::{Attr, Graph, ValueId};
+
+/// Drops channels until none is dead; the number of them is noted.
+pub fn drop_channels(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
+    let mut dropped = 0;
+    loop {
+        let before = dropped;
+        let constants = known_constants(graph);
+        for root in 0..graph.nodes.len() {
+            let Some(chain) = Chain::from(graph, root) else { continue };
+            let keep = kept(graph, &chain, &constants);
+            if keep.len() < chain.channels {
+                dropped += chain.channels - keep.len();
+                apply(graph, &chain, &keep, &constants);
+            }
+        }
+        if dropped == before {
+            break;
+        }
+    }
+    if dropped > 0 {
+        notes.push(format!("{dropped} channels are constant or multiplied by zeros: they are not computed"));
+    }
+    Ok(dropped > 0)
+}
+
+/// From this many channels on, rows of channels stay multiples of this: vectors of such rows are
+/// aligned, so that fewer channels are never slower.
+const MANY: usize = 16;
+const ROW: usize = 4;
+
+/// The channels that are kept: what someone needs, one at least, and what fills the row.
+fn kept(graph: &Graph, chain: &Chain, constants: &Constants) -> Vec<usize> {
+    let dead = |channel: usize| {
+        chain.sinks.iter().all(|sink| {
+            let folds = sink.constant(constants, channel).is_some_and(|c| {
+                let conv = is(&graph.nodes[sink.node], "Conv");
+                c == 0.0 || (conv && c.is_finite() && !is_padded(&graph.nodes[sink.node]))
+            });
+            folds || sink.is_zero(graph, channel)
+        })
+    };
+    let (unread, mut keep): (Vec<usize>, Vec<usize>) = (0..chain.channels).partition(|&c| dead(c));
+    let row = if chain.channels >= MANY { ROW } else { 1 };
+    let count = keep.len().max(1).next_multiple_of(row).min(chain.channels);
+    keep.extend(&unread[..count - keep.len()]);
+    keep.sort_unstable();
+    keep
+}
+
+fn apply(graph: &mut Graph, chain: &Chain, keep: &[usize], constants: &Constants) {
+    for sink in &chain.sinks {
+        fold_bias(graph, sink, keep, constants);
+        shrink(graph, sink.node, 1, sink.axis, keep);
+    }
+    for &node in chain.joins.iter().chain([&chain.root]) {
+        if is(&graph.nodes[node], "Conv") {
+            shrink(graph, node, 1, 0, keep);
+            shrink(graph, node, 2, 0, keep);
+            if node != chain.root {
+                graph.nodes[node].attrs.set("group", Attr::Int(keep.len() as i64));
+            }
+        }
+    }
+    for &value in &chain.values {
+        graph.values[value as usize].ty.shape[1] = keep.len();
+    }
+    for &node in &chain.joins {
+        if is(&graph.nodes[node], "Reshape") {
+            let shape = graph.nodes[node].outputs[0].map(|o| graph.value(o).ty.shape.clone());
+            let dims: Vec<i64> = shape.unwrap_or_default().iter().map(|&d| d as i64).collect();
+            put(graph, node, 1, Tensor::new([dims.len()], &dims));
+        }
+    }
+}
+
+/// What dropped constants give to each result goes into the bias.
+fn fold_bias(graph: &mut Graph, sink: &Sink, keep: &[usize], constants: &Constants) {
+    let Some(tensor) = weights(graph, sink.node) else { return };
+    let (rows, columns) = (tensor.ty.shape[0], tensor.ty.shape[1]);
+    let mut sums = vec![0f64; rows];
+    for channel in (0..columns).filter(|c| !keep.contains(c)) {
+        let constant = sink.constant(constants, channel).unwrap_or(0.0);
+        if constant == 0.0 || !is(&graph.nodes[sink.node], "Conv") {
+            continue;
+        }
+        let window = tensor.ty.elems() / (rows * columns);
+        for (row, sum) in sums.iter_mut().enumerate() {
+            let taps = floats(tensor, (row * columns + channel) * window, window);
+            *sum += f64::from(constant) * taps.map(f64::from).sum::<f64>();
+        }
+    }
+    if sums.iter().any(|&s| s != 0.0) {
+        let old = bias(graph, sink.node, rows).unwrap_or_else(|| vec![0.0; rows]);
+        let new: Vec<f32> = old.iter().zip(&sums).map(|(&b, s)| (f64::from(b) + s) as f32).collect();
+        put(graph, sink.node, 2, Tensor::new([rows], &new));
+    }
+}
+
+/// Keeps some indices of an axis of a constant input, where there is one.
+fn shrink(graph: &mut Graph, node: usize, input: usize, axis: usize, keep: &[usize]) {
+    let value: Option<ValueId> = graph.nodes[node].inputs.get(input).copied().flatten();
+    let Some(tensor) = value.and_then(|v| graph.value(v).constant.clone()) else { return };
+    put(graph, node, input, select(&tensor, axis, keep));
+}
+
+/// Gives a node a new constant input.
+fn put(graph: &mut Graph, node: usize, input: usize, tensor: Tensor) {
+    let name = format!("{}/kept.{}", graph.nodes[node].name, graph.values.len());
+    let id = graph.add_constant(name, tensor);
+    let inputs = &mut graph.nodes[node].inputs;
+    inputs.resize(inputs.len().max(input + 1), None);
+    inputs[input] = Some(id);
+}
+
+/// The given indices of an axis.
+fn select(tensor: &Tensor, axis: usize, keep: &[usize]) -> Tensor {
+    let shape = &tensor.ty.shape;
+    let inner = shape[axis + 1..].iter().product::<usize>() * tensor.ty.dtype.size();
+    let outer: usize = shape[..axis].iter().product();
+    let mut bytes = Vec::with_capacity(outer * keep.len() * inner);
+    for o in 0..outer {
+        for &k in keep {
+            bytes.extend_from_slice(&tensor.data[(o * shape[axis] + k) * inner..][..inner]);
+        }
+    }
+    let mut ty = tensor.ty.clone();
+    ty.shape[axis] = keep.len();
+    Tensor { ty, data: bytes.into() }
+}
