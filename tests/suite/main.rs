@@ -25,6 +25,7 @@ mod passes;
 mod robustness;
 mod plan;
 mod schedule;
+mod sizes;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;
 mod readme;

@@ -1,5 +1,6 @@
 //! Operators whose result has a size that depends on the data: NonZero, Compress, Unique,
-//! NonMaxSuppression. They are evaluated where that data is constant.
+//! NonMaxSuppression. They are evaluated where that data is constant, and expanded into the routines of
+//! [`super::sized`] otherwise.
 
 use super::emit::{numbers, require};
 use super::{Ctx, Lower, NodeBuilder, Operator};
@@ -9,29 +10,71 @@ use crate::graph::{Attr, Attrs, ValueId};
 use crate::scalar::Scalar;
 use std::cmp::Ordering;
 
-const NOTE: &str = "the data that the size depends on must be constant";
-
 const fn row(
     name: &'static str,
     versions: &'static [i64],
     infer: fn(&Ctx) -> Result<Vec<TensorType>>,
     expand: fn(&Ctx, &mut NodeBuilder) -> Result<Vec<ValueId>>,
 ) -> Operator {
-    Operator { domain: "", name, versions, infer, lower: Lower::Expand(expand), note: NOTE }
+    Operator { domain: "", name, versions, infer, lower: Lower::Expand(expand), note: "" }
 }
 
 /// The rows.
 pub const ROWS: &[Operator] = &[
-    row("NonZero", &[9, 13], |ctx| types(vec![non_zero(ctx)?]), |ctx, b| constants(b, vec![non_zero(ctx)?])),
-    row("Unique", &[11, 28], |ctx| types(unique(ctx)?), |ctx, b| constants(b, unique(ctx)?)),
+    row("NonZero", &[9, 13], infer_non_zero, expand_non_zero),
+    row("Unique", &[11, 28], infer_unique, expand_unique),
     row("Compress", &[9, 11, 28], infer_compress, expand_compress),
-    row(
-        "NonMaxSuppression",
-        &[10, 11],
-        |ctx| types(vec![suppress(ctx)?]),
-        |ctx, b| constants(b, vec![suppress(ctx)?]),
-    ),
+    row("NonMaxSuppression", &[10, 11], infer_suppress, expand_suppress),
 ];
+
+/// Whether all inputs are constants.
+fn is_constant(ctx: &Ctx) -> bool {
+    (0..ctx.node.inputs.len()).filter_map(|i| ctx.optional(i)).all(|v| v.constant.is_some())
+}
+
+/// The attribute that says which size a routine's result has: one per tensor it depends on.
+fn keyed(kind: &str, name: &str) -> Attrs {
+    Attrs::default().with("key", Attr::Str(format!("{kind} {name}")))
+}
+
+fn key(kind: &str, name: &str) -> String {
+    format!("{kind} {name}")
+}
+
+fn infer_non_zero(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    if is_constant(ctx) {
+        return types(vec![non_zero(ctx)?]);
+    }
+    let x = ctx.input(0)?;
+    require(x.ty.rank() > 0, || "a scalar has no places".to_string())?;
+    let found = ctx.chosen(x.ty.elems(), &key("kept", &x.name));
+    Ok(vec![TensorType::new(DType::I64, [x.ty.rank(), found])])
+}
+
+/// The places in row-major order, divided into coordinates.
+fn expand_non_zero(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    if is_constant(ctx) {
+        return constants(b, vec![non_zero(ctx)?]);
+    }
+    let value = ctx.input(0)?;
+    let x = ctx.node.inputs[0].ok_or_else(|| Error::model("input 0 is missing"))?;
+    let whole = b.constant(Tensor::new([1], &[-1i64]));
+    let flat = b.binary("Reshape", x, whole)?;
+    let flags = b.one("Cast", &[flat], Attrs::default().with("to", Attr::Int(9)))?;
+    let attrs = keyed("kept", &value.name);
+    let places = b.node_in("lmc", "Kept", &[Some(flags)], attrs, 1)?[0];
+    let strides = row_major_strides(&value.ty.shape);
+    let axes = b.constant(Tensor::new([1], &[0i64]));
+    let mut rows = Vec::new();
+    for (&stride, &extent) in strides.iter().zip(&value.ty.shape) {
+        let (stride, extent) =
+            (b.constant(Tensor::scalar(stride)), b.constant(Tensor::scalar(extent as i64)));
+        let row = b.binary("Div", places, stride)?;
+        let row = b.binary("Mod", row, extent)?;
+        rows.push(b.binary("Unsqueeze", row, axes)?);
+    }
+    Ok(vec![b.one("Concat", &rows, Attrs::default().with("axis", Attr::Int(0)))?])
+}
 
 fn types(tensors: Vec<Tensor>) -> Result<Vec<TensorType>> {
     Ok(tensors.into_iter().map(|t| t.ty).collect())
@@ -72,25 +115,45 @@ fn kept(ctx: &Ctx) -> Result<(Option<usize>, Vec<i64>)> {
 }
 
 fn infer_compress(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let (axis, places) = kept(ctx)?;
     let x = ctx.ty(0)?;
-    let shape = match axis {
-        None => vec![places.len()],
-        Some(axis) => {
-            x.shape.iter().enumerate().map(|(i, &d)| if i == axis { places.len() } else { d }).collect()
+    let (axis, found) = match ctx.input(1)?.constant {
+        Some(_) => kept(ctx).map(|(axis, places)| (axis, places.len()))?,
+        None => {
+            let flags = ctx.input(1)?;
+            let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, x.rank())).transpose()?;
+            let extent = axis.map_or(x.elems(), |a| x.shape[a]);
+            let all = flags.ty.elems();
+            require(all <= extent, || format!("{all} conditions for {extent} elements"))?;
+            (axis, ctx.chosen(all, &key("kept", &flags.name)))
         }
+    };
+    let shape = match axis {
+        None => vec![found],
+        Some(axis) => x.shape.iter().enumerate().map(|(i, &d)| if i == axis { found } else { d }).collect(),
     };
     Ok(vec![TensorType::new(x.dtype, shape)])
 }
 
 fn expand_compress(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
-    let (axis, places) = kept(ctx)?;
-    let mut x = ctx.node.inputs[0].ok_or_else(|| Error::model("input 0 is missing"))?;
+    let missing = || Error::model("an input is missing");
+    let mut x = ctx.node.inputs[0].ok_or_else(missing)?;
+    let condition = ctx.input(1)?;
+    let (axis, places) = match condition.constant {
+        Some(_) => {
+            let (axis, places) = kept(ctx)?;
+            (axis, b.constant(Tensor::new([places.len()], &places)))
+        }
+        None => {
+            let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, ctx.ty(0)?.rank())).transpose()?;
+            let attrs = keyed("kept", &condition.name);
+            let flags = ctx.node.inputs[1].ok_or_else(missing)?;
+            (axis, b.node_in("lmc", "Kept", &[Some(flags)], attrs, 1)?[0])
+        }
+    };
     if axis.is_none() {
         let shape = b.constant(Tensor::new([1], &[-1i64]));
         x = b.binary("Reshape", x, shape)?;
     }
-    let places = b.constant(Tensor::new([places.len()], &places));
     let attrs = Attrs::default().with("axis", Attr::Int(axis.unwrap_or(0) as i64));
     Ok(vec![b.one("Gather", &[x, places], attrs)?])
 }
@@ -161,6 +224,56 @@ fn unique(ctx: &Ctx) -> Result<Vec<Tensor>> {
     Ok(vec![values, list(&places), list(&inverse), list(&counts)])
 }
 
+fn infer_unique(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    if is_constant(ctx) {
+        return types(unique(ctx)?);
+    }
+    let x = ctx.input(0)?;
+    let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, x.ty.rank())).transpose()?;
+    let extent = axis.map_or(x.ty.elems(), |a| x.ty.shape[a]);
+    let found = ctx.chosen(extent, &key(&format!("distinct {axis:?}"), &x.name));
+    let mut shape = x.ty.shape.clone();
+    match axis {
+        Some(axis) => shape[axis] = found,
+        None => shape = vec![found],
+    }
+    let list = |n: usize| TensorType::new(DType::I64, [n]);
+    Ok(vec![TensorType::new(x.ty.dtype, shape), list(found), list(extent), list(found)])
+}
+
+/// The slices as rows of a matrix; the distinct ones are gathered.
+fn expand_unique(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    if is_constant(ctx) {
+        return constants(b, unique(ctx)?);
+    }
+    let value = ctx.input(0)?;
+    let rank = value.ty.rank();
+    let mut x = ctx.node.inputs[0].ok_or_else(|| Error::model("input 0 is missing"))?;
+    let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, rank)).transpose()?;
+    let rows = match axis {
+        None => {
+            let whole = b.constant(Tensor::new([1], &[-1i64]));
+            x = b.binary("Reshape", x, whole)?;
+            let column = b.constant(Tensor::new([2], &[-1i64, 1]));
+            b.binary("Reshape", x, column)?
+        }
+        Some(axis) => {
+            let order: Vec<i64> =
+                std::iter::once(axis).chain((0..rank).filter(|&d| d != axis)).map(|d| d as i64).collect();
+            let moved = b.one("Transpose", &[x], Attrs::default().with("perm", Attr::Ints(order)))?;
+            let shape = [value.ty.shape[axis] as i64, -1];
+            let shape = b.constant(Tensor::new([2], &shape));
+            b.binary("Reshape", moved, shape)?
+        }
+    };
+    let sorted = i64::from(ctx.attrs().flag("sorted", true)?);
+    let attrs = keyed(&format!("distinct {axis:?}"), &value.name).with("sorted", Attr::Int(sorted));
+    let parts = b.node_in("lmc", "Distinct", &[Some(rows)], attrs, 3)?;
+    let attrs = Attrs::default().with("axis", Attr::Int(axis.unwrap_or(0) as i64));
+    let values = b.one("Gather", &[x, parts[0]], attrs)?;
+    Ok([vec![values], parts].concat())
+}
+
 /// A box as `[low y, low x, high y, high x]`.
 fn corners(raw: &[f64], centered: bool) -> [f64; 4] {
     if centered {
@@ -213,4 +326,36 @@ fn suppress(ctx: &Ctx) -> Result<Tensor> {
         }
     }
     Ok(Tensor::new([found.len() / 3, 3], &found))
+}
+
+fn infer_suppress(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    if is_constant(ctx) || !ctx.has(2) {
+        return types(vec![none_or(ctx)?]);
+    }
+    let (b, s) = (ctx.ty(0)?, ctx.ty(1)?);
+    require(b.rank() == 3 && s.rank() == 3, || format!("boxes {b} and scores {s} do not fit"))?;
+    let most = match ctx.input(2)?.constant {
+        Some(_) => ctx.constant_ints(2)?.and_then(|m| m.first().copied()).unwrap_or(0),
+        None => i64::MAX,
+    };
+    let most = usize::try_from(most).unwrap_or(0).min(b.shape[1]);
+    let found = ctx.chosen(s.shape[0] * s.shape[1] * most, &key("suppress", &ctx.node.name));
+    Ok(vec![TensorType::new(DType::I64, [found, 3])])
+}
+
+/// The result where all is known, or no box may be kept.
+fn none_or(ctx: &Ctx) -> Result<Tensor> {
+    if ctx.has(2) { suppress(ctx) } else { Ok(Tensor::new([0, 3], &Vec::<i64>::new())) }
+}
+
+fn expand_suppress(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    if is_constant(ctx) || !ctx.has(2) {
+        return constants(b, vec![none_or(ctx)?]);
+    }
+    let input = |i: usize| ctx.node.inputs.get(i).copied().flatten();
+    let overlap = input(3).unwrap_or_else(|| b.constant(Tensor::new([1], &[0f32])));
+    let score = input(4).unwrap_or_else(|| b.constant(Tensor::new([1], &[f32::NEG_INFINITY])));
+    let centered = i64::from(ctx.attrs().flag("center_point_box", false)?);
+    let attrs = keyed("suppress", &ctx.node.name).with("center_point_box", Attr::Int(centered));
+    b.node_in("lmc", "Suppress", &[input(0), input(1), input(2), Some(overlap), Some(score)], attrs, 1)
 }

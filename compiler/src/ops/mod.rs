@@ -18,6 +18,7 @@ mod require;
 mod routine;
 mod scan;
 mod scatter;
+mod sized;
 mod structure;
 mod table;
 mod top_k;
@@ -142,6 +143,19 @@ impl<'a> Ctx<'a> {
     pub fn out(&self, i: usize) -> Result<&'a TensorType> {
         let id = self.node.outputs.get(i).copied().flatten();
         id.map(|v| &self.graph.value(v).ty).ok_or_else(|| Error::bug(format!("output {i} is not there")))
+    }
+
+    /// A size that depends on data and is at most `bound`: in the first sample the bound (2 at least), in
+    /// others (see [`Graph::sample`]) other numbers from 2 on, the same for the same key.
+    pub fn chosen(&self, bound: usize, key: &str) -> usize {
+        let bound = bound.max(2);
+        if self.graph.sample == 0 {
+            return bound;
+        }
+        let bytes = key.bytes().chain(self.graph.sample.to_le_bytes());
+        let hash =
+            bytes.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        2 + (hash >> 20) as usize % (bound.max(8) - 1)
     }
 
     /// Counts `axis` from the front; an error where it lies outside `-rank..rank`.

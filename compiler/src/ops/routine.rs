@@ -152,6 +152,37 @@ impl Code {
         });
     }
 
+    /// Statements repeated for `0..end`, the end affine in the loops around.
+    pub fn repeat_to(&mut self, name: &str, end: &Affine, body: impl FnOnce(&mut Self, Affine)) {
+        let var = self.kernel.vars.len() as u32;
+        self.kernel.vars.push(format!("{name}{var}"));
+        let body = self.block(|code| body(code, Affine::var(var)));
+        self.push(Stmt::For { var, lo: Bound::constant(0), hi: Bound(vec![end.clone()]), step: 1, body });
+    }
+
+    fn block(&mut self, body: impl FnOnce(&mut Self)) -> Vec<Stmt> {
+        self.open.push(Vec::new());
+        body(self);
+        self.open.pop().unwrap_or_default()
+    }
+
+    /// Statements that run where a mask is true.
+    pub fn when(&mut self, cond: Reg, body: impl FnOnce(&mut Self)) {
+        let then = self.block(body);
+        self.push(Stmt::If { cond, then, otherwise: Vec::new() });
+    }
+
+    /// Statements repeated until a break.
+    pub fn forever(&mut self, body: impl FnOnce(&mut Self)) {
+        let body = self.block(body);
+        self.push(Stmt::Loop { body });
+    }
+
+    /// Leaves the innermost [`Code::forever`] where a mask is true.
+    pub fn break_if(&mut self, cond: Reg) {
+        self.push(Stmt::Break { cond });
+    }
+
     /// Loops over all points of a shape; the body gets the flat index and the index of each
     /// dimension.
     pub fn points(&mut self, shape: &[usize], body: impl FnOnce(&mut Self, Affine, Vec<Affine>)) {

@@ -1,7 +1,7 @@
 //! The table of operators: one row each.
 
 use super::{
-    Operator, cast, chosen, control, elementwise, ml, movement, nn, reduce, require, scan, scatter,
+    Operator, cast, chosen, control, elementwise, ml, movement, nn, reduce, require, scan, scatter, sized,
     structure, top_k,
 };
 
@@ -16,6 +16,7 @@ const FAMILIES: &[&[Operator]] = &[
     top_k::ROWS,
     chosen::ROWS,
     require::ROWS,
+    sized::ROWS,
 ];
 
 /// All rows.

@@ -13,16 +13,25 @@ struct Memory<'a> {
     program: &'a Program,
 }
 
-/// The outputs for the given inputs (dense, little-endian), or the error code of the run.
-pub fn interpret(program: &Program, inputs: &[Vec<u8>]) -> Result<std::result::Result<Vec<Vec<u8>>, i32>> {
+/// The outputs for the given inputs (dense, little-endian), or the error code of the run. Where sizes are
+/// known only at run time, tensors have the bytes of their bounds, and `symbols` is one size each,
+/// replaced by what comes out.
+pub fn interpret(
+    program: &Program,
+    inputs: &[Vec<u8>],
+    symbols: &mut [i64],
+) -> Result<std::result::Result<Vec<Vec<u8>>, i32>> {
     let mut memory = Memory {
         inputs,
         outputs: program.outputs.iter().map(|o| vec![0; o.ty.bytes()]).collect(),
         arena: vec![0; program.arena_bytes],
-        symbols: vec![0; 8 * program.symbols.len()],
+        symbols: symbols.iter().flat_map(|s| s.to_le_bytes()).collect(),
         program,
     };
     let code = steps(&mut memory, &program.steps, &mut Vec::new())?;
+    for (symbol, bytes) in symbols.iter_mut().zip(memory.symbols.chunks_exact(8)) {
+        *symbol = bytes.iter().rev().fold(0, |n, &b| n << 8 | i64::from(b));
+    }
     Ok(if code == 0 { Ok(memory.outputs) } else { Err(code) })
 }
 

@@ -19,8 +19,8 @@ pub use parse::parse;
 pub use program::{Lowered, lowered, own_outputs, plan, program};
 pub use verify::verify;
 
-use crate::base::TensorType;
-use crate::error::Result;
+use crate::base::{Tensor, TensorType};
+use crate::error::{Error, Result};
 use crate::graph::Symbol;
 use crate::schedule::{Linear, Schedule};
 use crate::tile::Kernel;
@@ -40,6 +40,27 @@ pub struct Interface {
     pub ty: TensorType,
     /// As [`crate::graph::Value::symbolic`].
     pub symbolic: Vec<Option<u32>>,
+}
+
+impl Interface {
+    /// The type for the given sizes.
+    pub fn actual_type(&self, symbols: &[i64]) -> TensorType {
+        let mut ty = self.ty.clone();
+        for (axis, symbol) in self.symbolic.iter().enumerate() {
+            if let Some(size) = symbol.and_then(|s| symbols.get(s as usize)) {
+                ty.shape[axis] = usize::try_from(*size).unwrap_or(0).min(ty.shape[axis]);
+            }
+        }
+        ty
+    }
+
+    /// The tensor that the first of these bytes are.
+    pub fn actual(&self, mut bytes: Vec<u8>, symbols: &[i64]) -> Result<Tensor> {
+        let ty = self.actual_type(symbols);
+        bytes.truncate(ty.bytes());
+        let short = || Error::bug("an output is shorter than its type").at(self.name.clone());
+        Tensor::from_bytes(ty, bytes).ok_or_else(short)
+    }
 }
 
 /// Bytes in read-only data.

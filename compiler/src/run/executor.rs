@@ -92,7 +92,7 @@ impl Executor {
             }
         };
         checked(status)?;
-        outputs.into_iter().zip(&self.outputs).map(|(bytes, i)| tensor(bytes, i, &symbols)).collect()
+        outputs.into_iter().zip(&self.outputs).map(|(bytes, i)| i.actual(bytes, &symbols)).collect()
     }
 
     /// Runs for about the given time; gives the nanoseconds of each inference.
@@ -172,18 +172,6 @@ fn checked(status: i32) -> Result<()> {
         Error::model(format!("the model returned an error at run time: {}", e.text()))
             .advise("The input data are not what the model expects")
     })
-}
-
-fn tensor(mut bytes: Vec<u8>, interface: &Interface, symbols: &[i64]) -> Result<Tensor> {
-    let mut ty = interface.ty.clone();
-    for (axis, symbol) in interface.symbolic.iter().enumerate() {
-        if let Some(size) = symbol.and_then(|s| symbols.get(s as usize)) {
-            ty.shape[axis] = usize::try_from(*size).unwrap_or(0).min(ty.shape[axis]);
-        }
-    }
-    bytes.truncate(ty.bytes());
-    Tensor::from_bytes(ty, bytes)
-        .ok_or_else(|| Error::bug("an output is shorter than its type").at(interface.name.clone()))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -15,7 +15,7 @@ impl Merger<'_> {
         let tensors = self.samples.iter().map(|s| s.lowering.values[value as usize].constant.as_ref());
         let tensors: Option<Vec<&Tensor>> = tensors.collect();
         let tensors = tensors.ok_or_else(|| unlike("it is a constant for some sizes only"))?;
-        if tensors.iter().all(|t| is_corner(t, tensors[0])) {
+        if tensors.iter().all(|t| is_corner(t, tensors[0]) || is_corner(tensors[0], t)) {
             return Ok(());
         }
         let ty = tensors[0].ty.clone();

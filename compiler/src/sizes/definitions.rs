@@ -33,7 +33,7 @@ impl Merger<'_> {
         for (i, var) in first.vars.iter().enumerate() {
             let extents: Vec<i64> = defs.iter().map(|d| d.vars[i].extent as i64).collect();
             let size = Some(self.fit(&extents)?).filter(|f| !f.is_constant());
-            let extent = extents.iter().copied().max().unwrap_or(0).max(0) as usize;
+            let extent = extents[0].max(0) as usize;
             vars.push(Var { name: var.name.clone(), extent, size });
         }
         let mut b = DefBuilder::with_vars(vars.clone(), first.axes);

@@ -232,7 +232,7 @@ impl Facts {
         low: &mut Lowering,
         before: &mut Vec<Stage>,
     ) -> Result<Affine> {
-        let max = numbers.iter().copied().max().unwrap_or(0).max(0) as usize;
+        let max = numbers[0].max(0) as usize;
         // Whatever the samples have not shown, the bound holds.
         let (zero, most) = (b.number(DType::I64, 0.0), b.number(DType::I64, max as f64));
         let value = b.op(Op::Max, &[value, zero]);

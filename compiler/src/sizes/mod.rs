@@ -121,10 +121,11 @@ impl<'a> Merger<'a> {
         let mut dims = Vec::new();
         for d in 0..ty.rank() {
             let extents: Vec<i64> = types.iter().map(|t| t.shape[d] as i64).collect();
-            if extents.iter().any(|&e| e > extents[0]) {
+            let form = self.fit(&extents).map_err(|e| place(e, &self.low))?;
+            if form.range(|_| 1).1 > extents[0] {
                 return Err(place(unlike("a dimension grows where a size shrinks"), &self.low));
             }
-            dims.push(self.fit(&extents).map_err(|e| place(e, &self.low))?);
+            dims.push(form);
         }
         if dims.iter().any(|d| !d.is_constant()) {
             self.low.dims.insert(value, dims);
@@ -160,7 +161,7 @@ impl<'a> Merger<'a> {
             let name = writes.first().map(|&v| self.low.values[v as usize].name.clone()).unwrap_or_default();
             return Err(unlike("it is computed in another way for other sizes").at(format!("'{name}'")));
         }
-        for &value in &reads {
+        for &value in reads.iter().filter(|v| !writes.contains(v)) {
             self.ensure(value)?;
         }
         let made: Vec<usize> =

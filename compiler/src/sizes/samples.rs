@@ -21,16 +21,21 @@ pub fn samples(bounds: &BTreeMap<String, usize>) -> Vec<BTreeMap<String, usize>>
     (0..count).map(sample).collect()
 }
 
+/// All of a small bound, and some beyond it: what holds of them holds of those few below it.
 fn list(bound: usize) -> Vec<usize> {
+    if bound < 2 {
+        return vec![bound];
+    }
     let part = |a: usize, b: usize| bound * a / b;
-    let mut all = vec![bound, bound.saturating_sub(1), bound.saturating_sub(3), bound.saturating_sub(2)];
+    let mut all = vec![bound, bound - 1, bound.saturating_sub(3), bound.saturating_sub(2)];
     all.extend([part(7, 8), part(3, 4), part(2, 3), part(1, 2), part(1, 3), part(1, 4), part(1, 8)]);
     all.extend([13, 11, 8, 7, 6, 5, 4, 3, 2]);
+    let most = if bound < 6 { bound + 4 } else { bound };
     let mut list: Vec<usize> = Vec::new();
     for n in all {
-        if (2..=bound).contains(&n) && !list.contains(&n) {
+        if (2..=most).contains(&n) && !list.contains(&n) {
             list.push(n);
         }
     }
-    if list.is_empty() { vec![bound] } else { list }
+    list
 }

@@ -6,6 +6,7 @@ use tract_onnx::pb;
 fn tensor_type(elem_type: i32, dims: &[i64]) -> Option<pb::TypeProto> {
     use pb::tensor_shape_proto::{Dimension, dimension::Value};
     let dim = |&d: &i64| match d {
+        -2 => Dimension { value: Some(Value::DimParam("batch".to_string())), ..Default::default() },
         -1 => Dimension { value: Some(Value::DimParam("length".to_string())), ..Default::default() },
         d => Dimension { value: Some(Value::DimValue(d)), ..Default::default() },
     };

@@ -1,0 +1,383 @@
+//! What operators with data-dependent sizes are made of: routines that write at most so many elements
+//! and say how many they were. See `crate::sizes` for what becomes of the sizes.
+
+use super::emit::{Emit, Val, require};
+use super::routine::{Code, Place};
+use super::{Ctx, Lower, Operator};
+use crate::base::{Affine, DType, TensorType};
+use crate::definition::Lowering;
+use crate::error::{Error, Result};
+use crate::tile::{Access, Bin, Cmp, Convert, Lane, Reg, Value};
+
+const fn row(
+    name: &'static str,
+    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
+    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
+) -> Operator {
+    Operator { domain: "lmc", name, versions: &[1], infer, lower: Lower::Define(lower), note: "internal" }
+}
+
+/// The rows. The attribute `key` says which size a result has (see [`Ctx::chosen`]).
+///
+/// - `Kept(flags)`: the places of those that are true, ascending.
+/// - `Distinct(rows)`: of the distinct rows the place of the first, ascending by value or (attribute
+///   `sorted` 0) by place; for each row which of them it is; how often each is there.
+/// - `Suppress(boxes, scores, most, overlap, score)`: NonMaxSuppression with all inputs given.
+pub const ROWS: &[Operator] = &[
+    row("Kept", infer_kept, kept),
+    row("Distinct", infer_distinct, distinct),
+    row("Suppress", infer_suppress, suppress),
+];
+
+fn key<'a>(ctx: &Ctx<'a>) -> Result<&'a str> {
+    Ok(ctx.attrs().get_str("key")?.unwrap_or(""))
+}
+
+fn list(extent: usize) -> TensorType {
+    TensorType::new(DType::I64, [extent])
+}
+
+/// The size of the first dimension of a result, as a value to write.
+fn size(e: &mut Emit, ctx: &Ctx, of: &Val) -> Val {
+    let extent = of.shape().first().copied().unwrap_or(0);
+    let id = e.low.size(format!("{}/size{}", ctx.node.name, e.low.values.len()), extent, extent);
+    Val { id, ty: TensorType::new(DType::I64, []) }
+}
+
+/// A computed place: `at` lies in the parameter.
+fn at(of: &Val, at: Reg) -> Place {
+    Place { index: Affine::constant(0), dynamic: Some((at, of.ty.elems().saturating_sub(1))) }
+}
+
+fn infer_kept(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let flags = ctx.ty(0)?;
+    require(flags.dtype == DType::Bool && flags.rank() == 1, || format!("the condition is {flags}"))?;
+    Ok(vec![list(ctx.chosen(flags.elems(), key(ctx)?))])
+}
+
+fn kept(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (flags, out) = (e.input(0)?, e.result()?);
+    let count = size(&mut e, ctx, &out);
+    let mut code = Code::new(&ctx.node.name);
+    let from = code.param("flags", &flags, Access::Read);
+    let (to, n) = (code.param("places", &out, Access::Write), code.param("count", &count, Access::Write));
+    let (found, one) = (code.number(Lane::I64, 0.0), code.number(Lane::I64, 1.0));
+    code.repeat("i", flags.ty.elems(), |code, i| {
+        let flag = code.load(from, i.clone());
+        let zero = code.number(code.lane(from), 0.0);
+        let set = code.cmp(Cmp::Ne, flag, zero);
+        code.when(set, |code| {
+            let place = code.index(Lane::I64, &i);
+            code.store(to, at(&out, found), place);
+            code.set(found, Value::Bin(Bin::Add, found, one));
+        });
+    });
+    code.store(n, Affine::constant(0), found);
+    code.finish(e.low);
+    Ok(())
+}
+
+fn infer_distinct(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let x = ctx.ty(0)?;
+    let number = !x.dtype.is_small_float() && x.dtype.bits() >= 8 && x.rank() == 2;
+    require(number, || format!("it is not defined for {x}"))?;
+    let found = ctx.chosen(x.shape[0], key(ctx)?);
+    Ok(vec![list(found), list(x.shape[0]), list(found)])
+}
+
+/// A key with the order of the element's values: floats as integers of their width, zeros alike.
+fn ordered(code: &mut Code, x: Reg, lane: Lane, unsigned: bool) -> Reg {
+    let (int, bits) = match lane {
+        Lane::F32 => (Lane::I32, 31.0),
+        Lane::F64 => (Lane::I64, 63.0),
+        _ if unsigned => {
+            let lowest = if lane == Lane::I64 { i64::MIN as f64 } else { f64::from(i32::MIN) };
+            let lowest = code.number(lane, lowest);
+            return code.bin(Bin::Xor, x, lowest);
+        }
+        _ => return x,
+    };
+    let zero = code.number(lane, 0.0);
+    let x = code.bin(Bin::Add, x, zero);
+    let raw = code.let_(int, Value::Convert(Convert::Bits, x));
+    let width = code.number(int, bits);
+    let sign = code.bin(Bin::ShrS, raw, width);
+    let rest = code.let_(int, Value::Const(if int == Lane::I32 { 0x7fff_ffff } else { i64::MAX as u64 }));
+    let flip = code.bin(Bin::And, sign, rest);
+    code.bin(Bin::Xor, raw, flip)
+}
+
+/// The rows of a matrix, compared.
+struct Rows {
+    param: u32,
+    columns: usize,
+    lane: Lane,
+    unsigned: bool,
+}
+
+impl Rows {
+    /// -1, 0 or 1 as row `i` comes before, equals or comes after row `j`.
+    fn compare(&self, code: &mut Code, i: &Affine, j: &Affine) -> Reg {
+        let order = code.number(Lane::I32, 0.0);
+        code.repeat("c", self.columns, |code, c| {
+            let key = |code: &mut Code, row: &Affine| {
+                let x = code.load(self.param, row.scaled(self.columns as i64).plus(&c));
+                ordered(code, x, self.lane, self.unsigned)
+            };
+            let (a, b) = (key(code, i), key(code, j));
+            let (less, more) = (code.cmp(Cmp::Lt, a, b), code.cmp(Cmp::Gt, a, b));
+            let wide = self.lane == Lane::I64 || self.lane == Lane::F64;
+            let narrow = |code: &mut Code, mask| match wide {
+                true => code.let_(Lane::M32, Value::Convert(Convert::Int, mask)),
+                false => mask,
+            };
+            let (less, more) = (narrow(code, less), narrow(code, more));
+            let (minus, one, zero) =
+                (code.number(Lane::I32, -1.0), code.number(Lane::I32, 1.0), code.number(Lane::I32, 0.0));
+            let here = code.select(more, one, zero);
+            let here = code.select(less, minus, here);
+            let open = code.cmp(Cmp::Eq, order, zero);
+            code.set(order, Value::Select(open, here, order));
+        });
+        order
+    }
+}
+
+/// Compares all rows with all: rows that are distinct are expected to be few.
+fn distinct(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let sorted = ctx.attrs().flag("sorted", true)?;
+    let mut e = Emit::new(ctx, low);
+    let x = e.input(0)?;
+    let all = x.shape()[0];
+    let outs: Vec<Val> =
+        (0..3).map(|i| e.output(i).ok_or_else(|| Error::bug("three outputs"))).collect::<Result<_>>()?;
+    let count = size(&mut e, ctx, &outs[0]);
+    let firsts = e.temp("first", DType::I64, [all]);
+    let places = e.temp("place", DType::I64, [all]);
+    let mut code = Code::new(&ctx.node.name);
+    let from = code.param("x", &x, Access::Read);
+    let lane = code.lane(from);
+    let unsigned = matches!(x.dtype(), DType::U32 | DType::U64);
+    let rows = Rows { param: from, columns: x.shape()[1], lane, unsigned };
+    let [first_of, inverse, counts] = [("firsts", 0), ("inverse", 1), ("counts", 2)]
+        .map(|(name, i)| code.param(name, &outs[i], Access::ReadWrite));
+    let [first, place] =
+        [("first", &firsts), ("place", &places)].map(|(n, v)| code.param(n, v, Access::ReadWrite));
+    let n = code.param("count", &count, Access::Write);
+    let i64s = |code: &mut Code, value: f64| code.number(Lane::I64, value);
+    code.repeat("i", all, |code, i| {
+        let own = code.index(Lane::I64, &i);
+        let found = code.index(Lane::I64, &i);
+        code.repeat_to("j", &i, |code, j| {
+            let order = rows.compare(code, &j, &i);
+            let zero = code.number(Lane::I32, 0.0);
+            let equal = code.cmp(Cmp::Eq, order, zero);
+            let open = code.cmp(Cmp::Eq, found, own);
+            code.when(equal, |code| {
+                let place = code.index(Lane::I64, &j);
+                code.set(found, Value::Select(open, place, found));
+            });
+        });
+        code.store(first, i, found);
+    });
+    let (found, one) = (i64s(&mut code, 0.0), i64s(&mut code, 1.0));
+    let is_first = |code: &mut Code, i: &Affine| {
+        let (a, b) = (code.load(first, i.clone()), code.index(Lane::I64, i));
+        code.cmp(Cmp::Eq, a, b)
+    };
+    code.repeat("i", all, |code, i| {
+        let own = is_first(code, &i);
+        code.when(own, |code| {
+            let before = i64s(code, 0.0);
+            code.repeat("j", all, |code, j| {
+                let other = is_first(code, &j);
+                code.when(other, |code| {
+                    let zero = code.number(Lane::I32, 0.0);
+                    let less = match sorted {
+                        true => {
+                            let order = rows.compare(code, &j, &i);
+                            code.cmp(Cmp::Lt, order, zero)
+                        }
+                        false => {
+                            let (a, b) = (code.index(Lane::I32, &j), code.index(Lane::I32, &i));
+                            code.cmp(Cmp::Lt, a, b)
+                        }
+                    };
+                    code.when(less, |code| code.set(before, Value::Bin(Bin::Add, before, one)));
+                });
+            });
+            code.store(place, i.clone(), before);
+            let number = code.index(Lane::I64, &i);
+            code.store(first_of, at(&outs[0], before), number);
+            let none = i64s(code, 0.0);
+            code.store(counts, at(&outs[2], before), none);
+            code.set(found, Value::Bin(Bin::Add, found, one));
+        });
+    });
+    code.repeat("i", all, |code, i| {
+        let row = code.load(first, i.clone());
+        let which = code.load(place, at(&places, row));
+        code.store(inverse, i, which);
+        let times = code.load(counts, at(&outs[2], which));
+        let more = code.bin(Bin::Add, times, one);
+        code.store(counts, at(&outs[2], which), more);
+    });
+    code.store(n, Affine::constant(0), found);
+    code.finish(e.low);
+    Ok(())
+}
+
+/// The most boxes of one class that are kept, as far as it is known now.
+fn most(ctx: &Ctx) -> Result<usize> {
+    let boxes = ctx.shape(0)?[1];
+    let given = match ctx.input(2)?.constant {
+        Some(_) => ctx.constant_ints(2)?.and_then(|m| m.first().copied()),
+        None => None,
+    };
+    Ok(given.map_or(boxes, |m| usize::try_from(m).unwrap_or(0).min(boxes)))
+}
+
+fn infer_suppress(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let (b, s) = (ctx.ty(0)?, ctx.ty(1)?);
+    let fits = b.rank() == 3 && s.rank() == 3;
+    let fits = fits && b.shape[2] == 4 && b.shape[0] == s.shape[0] && b.shape[1] == s.shape[2];
+    require(fits && b.dtype == DType::F32 && s.dtype == DType::F32, || {
+        format!("boxes {b} and scores {s} do not fit")
+    })?;
+    let found = ctx.chosen(s.shape[0] * s.shape[1] * most(ctx)?, key(ctx)?);
+    Ok(vec![TensorType::new(DType::I64, [found, 3])])
+}
+
+/// The corners of box `at` (a computed place or an affine one): low y, low x, high y, high x.
+fn corners(code: &mut Code, param: u32, place: &dyn Fn(i64) -> Place, centered: bool) -> [Reg; 4] {
+    let raw = [0, 1, 2, 3].map(|i| code.load(param, place(i)));
+    if !centered {
+        let [y0, x0, y1, x1] = raw;
+        return [
+            code.bin(Bin::Min, y0, y1),
+            code.bin(Bin::Min, x0, x1),
+            code.bin(Bin::Max, y0, y1),
+            code.bin(Bin::Max, x0, x1),
+        ];
+    }
+    let [x, y, w, h] = raw;
+    let half = code.number(Lane::F32, 0.5);
+    let (w, h) = (code.bin(Bin::Mul, w, half), code.bin(Bin::Mul, h, half));
+    [code.bin(Bin::Sub, y, h), code.bin(Bin::Sub, x, w), code.bin(Bin::Add, y, h), code.bin(Bin::Add, x, w)]
+}
+
+/// Whether two boxes overlap by more than a limit.
+fn overlaps(code: &mut Code, a: [Reg; 4], b: [Reg; 4], limit: Reg) -> Reg {
+    let zero = code.number(Lane::F32, 0.0);
+    let side = |code: &mut Code, low: usize| {
+        let (from, to) = (code.bin(Bin::Max, a[low], b[low]), code.bin(Bin::Min, a[low + 2], b[low + 2]));
+        let length = code.bin(Bin::Sub, to, from);
+        code.bin(Bin::Max, length, zero)
+    };
+    let (height, width) = (side(code, 0), side(code, 1));
+    let common = code.bin(Bin::Mul, height, width);
+    let area = |code: &mut Code, b: [Reg; 4]| {
+        let (height, width) = (code.bin(Bin::Sub, b[2], b[0]), code.bin(Bin::Sub, b[3], b[1]));
+        code.bin(Bin::Mul, height, width)
+    };
+    let (first, second) = (area(code, a), area(code, b));
+    let both = code.bin(Bin::Add, first, second);
+    let union = code.bin(Bin::Sub, both, common);
+    let part = code.bin(Bin::Div, common, union);
+    let some = code.cmp(Cmp::Gt, union, zero);
+    let part = code.select(some, part, zero);
+    code.cmp(Cmp::Gt, part, limit)
+}
+
+/// Takes the best box left, again and again, and drops those that overlap it.
+fn suppress(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let centered = ctx.attrs().flag("center_point_box", false)?;
+    let bound = most(ctx)?;
+    let mut e = Emit::new(ctx, low);
+    let (boxes, scores, out) = (e.input(0)?, e.input(1)?, e.result()?);
+    let given = [e.input(2)?, e.input(3)?, e.input(4)?];
+    let (batches, classes, all) = (scores.shape()[0], scores.shape()[1], scores.shape()[2]);
+    let count = size(&mut e, ctx, &out);
+    let left = e.temp("left", DType::I32, [all]);
+    let mut code = Code::new(&ctx.node.name);
+    let (b, s) = (code.param("boxes", &boxes, Access::Read), code.param("scores", &scores, Access::Read));
+    let [most, overlap, least] = [("most", 0), ("overlap", 1), ("score", 2)]
+        .map(|(name, i)| code.param(name, &given[i], Access::Read));
+    let (to, n) = (code.param("found", &out, Access::Write), code.param("count", &count, Access::Write));
+    let left = code.param("left", &left, Access::ReadWrite);
+    let [most, limit, least] = [most, overlap, least].map(|p| code.load(p, Affine::constant(0)));
+    let bound = code.number(Lane::I64, bound as f64);
+    let most = code.bin(Bin::Min, most, bound);
+    let [found, zero, one, three] = [0.0, 0.0, 1.0, 3.0].map(|v| code.number(Lane::I64, v));
+    code.repeat("batch", batches, |code, batch| {
+        code.repeat("class", classes, |code, class| {
+            let first = batch.scaled((classes * all) as i64).plus(&class.scaled(all as i64));
+            code.repeat("i", all, |code, i| {
+                let score = code.load(s, first.plus(&i));
+                let good = code.cmp(Cmp::Gt, score, least);
+                let (yes, no) = (code.number(Lane::I32, 1.0), code.number(Lane::I32, 0.0));
+                let open = code.select(good, yes, no);
+                code.store(left, i, open);
+            });
+            let taken = code.let_(Lane::I64, Value::Copy(zero));
+            code.forever(|code| {
+                let enough = code.cmp(Cmp::Le, most, taken);
+                code.break_if(enough);
+                let best = code.number(Lane::I64, -1.0);
+                let most_score = code.number(Lane::F32, 0.0);
+                code.repeat("i", all, |code, i| {
+                    let score = code.load(s, first.plus(&i));
+                    let (open, nothing) = (code.load(left, i.clone()), code.number(Lane::I32, 0.0));
+                    let open = code.cmp(Cmp::Ne, open, nothing);
+                    let none = code.cmp(Cmp::Lt, best, zero);
+                    let none = code.let_(Lane::M32, Value::Convert(Convert::Int, none));
+                    let better = code.cmp(Cmp::Gt, score, most_score);
+                    let better = code.bin(Bin::Or, better, none);
+                    let take = code.bin(Bin::And, open, better);
+                    code.set(most_score, Value::Select(take, score, most_score));
+                    let (wide, place) =
+                        (code.let_(Lane::M64, Value::Convert(Convert::Int, take)), code.index(Lane::I64, &i));
+                    code.set(best, Value::Select(wide, place, best));
+                });
+                let none = code.cmp(Cmp::Lt, best, zero);
+                code.break_if(none);
+                let row = code.bin(Bin::Mul, found, three);
+                let place = |i: i64| Place {
+                    index: Affine::constant(i),
+                    dynamic: Some((row, out.ty.elems().saturating_sub(3))),
+                };
+                let (batch_number, class_number) =
+                    (code.index(Lane::I64, &batch), code.index(Lane::I64, &class));
+                [batch_number, class_number, best].into_iter().zip(0..).for_each(|(v, i)| {
+                    code.store(to, place(i), v);
+                });
+                code.set(found, Value::Bin(Bin::Add, found, one));
+                code.set(taken, Value::Bin(Bin::Add, taken, one));
+                let start = batch.scaled(4 * all as i64);
+                let four = code.number(Lane::I64, 4.0);
+                let offset = code.bin(Bin::Mul, best, four);
+                let chosen = corners(
+                    code,
+                    b,
+                    &|i| Place { index: start.offset(i), dynamic: Some((offset, 4 * all.saturating_sub(1))) },
+                    centered,
+                );
+                code.repeat("j", all, |code, j| {
+                    let other = corners(code, b, &|i| start.plus(&j.scaled(4)).offset(i).into(), centered);
+                    let close = overlaps(code, chosen, other, limit);
+                    let own = code.index(Lane::I64, &j);
+                    let own = code.cmp(Cmp::Eq, own, best);
+                    let own = code.let_(Lane::M32, Value::Convert(Convert::Int, own));
+                    let drop = code.bin(Bin::Or, close, own);
+                    let (before, nothing) = (code.load(left, j.clone()), code.number(Lane::I32, 0.0));
+                    let after = code.select(drop, nothing, before);
+                    code.store(left, j, after);
+                });
+            });
+        });
+    });
+    code.store(n, Affine::constant(0), found);
+    code.finish(e.low);
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! Sizes known only at run time: one object for all sizes gives, at each, what the naive loops of the
+//! model bound to that size give.
+
+use crate::support::onnx::{ints, model, node, value};
+use lmc::base::{Tensor, abi};
+use lmc::build::{Build, Built, Silent};
+use lmc::definition::{Env, interpret};
+use lmc::import::{self, Bindings, Model};
+use lmc::lower::lower;
+use lmc::passes::infer;
+use lmc::run::compare::{Tolerance, compare};
+use lmc::run::executor::Executor;
+use lmc::run::load::Loaded;
+use lmc::target::{Target, resolve};
+use prost::Message;
+use tract_onnx::pb;
+
+fn decode(proto: &pb::ModelProto) -> Model {
+    import::decode(&proto.encode_to_vec(), None).expect("a model")
+}
+
+fn floats(shape: &[usize], seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % 2000) as f32 / 1000.0 - 1.0
+    };
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
+    Tensor::new(shape, &values)
+}
+
+/// What the naive loops of the model for just these inputs give.
+fn naive(model: &Model, inputs: &[Tensor]) -> Vec<Tensor> {
+    let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
+    let (graph, _) = infer(model, &types).into_result().expect("types");
+    let lowering = lower(&graph).expect("a lowering");
+    let mut env = Env::new(&lowering);
+    graph.inputs.iter().zip(inputs).for_each(|(&v, t)| env.set(v, t));
+    interpret(&lowering, &mut env).expect("results");
+    graph.outputs.iter().map(|&v| env.get(v, &graph.value(v).ty).expect("written")).collect()
+}
+
+fn built(model: &Model, bounds: &[(&str, usize)], target: &Target) -> Built {
+    let bounds = bounds.iter().map(|(name, bound)| (name.to_string(), *bound)).collect();
+    let build = Build::new("m.onnx").bindings(Bindings { bounds, ..Bindings::default() });
+    build.build_model(model, target.clone(), "m", &Silent).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn agree(got: &[Tensor], want: &[Tensor], what: &str) {
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        let found = compare(got, want, Tolerance { rtol: 1e-5, atol: 1e-5 });
+        assert!(found.is_within(), "{what}, output {i}: {got:?} instead of {want:?}");
+    }
+}
+
+/// Every case by the interpreter of kernels, on this machine's levels, and a few on aarch64.
+fn check(proto: &pb::ModelProto, bounds: &[(&str, usize)], cases: &[Vec<Tensor>]) {
+    let model = decode(proto);
+    let wanted: Vec<Vec<Tensor>> = cases.iter().map(|c| naive(&model, c)).collect();
+    let targets = [("x86_64", "generic"), ("native", "native"), ("aarch64", "generic")];
+    for (arch, cpu) in targets {
+        let target = resolve(arch, cpu).expect("known");
+        let built = built(&model, bounds, &target);
+        let mut executor = Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        let some = if arch == "aarch64" { 3 } else { usize::MAX };
+        for (case, want) in cases.iter().zip(&wanted).take(some) {
+            let what = format!("{arch} {cpu}, {}", case[0].ty);
+            agree(&executor.run(case).unwrap_or_else(|e| panic!("{what}: {e}")), want, &what);
+        }
+    }
+    let target = resolve("x86_64", "generic").expect("known");
+    let program = built(&model, bounds, &target).program;
+    for (case, want) in cases.iter().zip(&wanted) {
+        let mut symbols = vec![0; program.symbols.len()];
+        let mut inputs = Vec::new();
+        for (tensor, interface) in case.iter().zip(&program.inputs) {
+            for (axis, symbol) in interface.symbolic.iter().enumerate() {
+                if let Some(symbol) = symbol {
+                    symbols[*symbol as usize] = tensor.ty.shape[axis] as i64;
+                }
+            }
+            let mut bytes = tensor.data.to_vec();
+            bytes.resize(interface.ty.bytes(), 0xff);
+            inputs.push(bytes);
+        }
+        let outputs = lmc::plan::interpret(&program, &inputs, &mut symbols).expect("a valid program");
+        let outputs = outputs.unwrap_or_else(|code| panic!("error {code}"));
+        let tensors = outputs.into_iter().zip(&program.outputs);
+        let got: Vec<Tensor> = tensors.map(|(b, i)| i.actual(b, &symbols).expect("bytes")).collect();
+        agree(&got, want, &format!("interpreter, {}", case[0].ty));
+    }
+}
+
+/// Self-attention, then a mean: sizes as axes, as a product's depth, in a softmax and in a divisor.
+fn attention() -> pb::ModelProto {
+    let mut transposed = node("Transpose", &["k"], "t");
+    transposed.attribute.push(ints("perm", &[0, 2, 1]));
+    let mut mean = node("ReduceMean", &["a"], "y");
+    mean.attribute.push(ints("axes", &[1]));
+    let nodes = vec![
+        node("MatMul", &["x", "wq"], "q"),
+        node("MatMul", &["x", "wk"], "k"),
+        transposed,
+        node("MatMul", &["q", "t"], "s"),
+        node("Softmax", &["s"], "p"),
+        node("MatMul", &["p", "x"], "a"),
+        mean,
+    ];
+    let constants = [("wq", floats(&[24, 16], 1)), ("wk", floats(&[24, 16], 2))];
+    let mut proto = model(nodes, &[-2, -1, 24], &[-2, 1, 24], &constants);
+    if let Some(graph) = &mut proto.graph {
+        graph.output.push(value("p", 1, &[-2, -1, -1]));
+    }
+    proto
+}
+
+#[test]
+fn attention_over_any_length() {
+    let sizes = [(2, 7), (1, 1), (3, 20), (3, 16), (1, 19), (2, 2), (3, 5)];
+    let cases: Vec<Vec<Tensor>> = sizes.iter().map(|&(b, s)| vec![floats(&[b, s, 24], 7)]).collect();
+    check(&attention(), &[("batch", 3), ("length", 20)], &cases);
+}
+
+/// Windows over the free dimension: its end moves, what lies behind it is padding.
+#[test]
+fn convolutions_over_any_length() {
+    let mut conv = node("Conv", &["x", "w", "b"], "c");
+    conv.attribute.extend([ints("pads", &[2, 2]), ints("strides", &[2])]);
+    let mut pool = node("MaxPool", &["r"], "y");
+    pool.attribute.extend([ints("kernel_shape", &[3]), ints("pads", &[1, 1])]);
+    let nodes = vec![conv, node("Relu", &["c"], "r"), pool];
+    let constants = [("w", floats(&[8, 3, 5], 3)), ("b", floats(&[8], 4))];
+    let cases: Vec<Vec<Tensor>> = [30, 7, 1, 2, 16, 29].iter().map(|&n| vec![floats(&[1, 3, n], 5)]).collect();
+    check(&model(nodes, &[1, 3, -1], &[1, 8, -1], &constants), &[("length", 30)], &cases);
+}
+
+/// Parts that follow one another, shapes computed from shapes, the last element, all reversed.
+#[test]
+fn movement_of_any_length() {
+    let mut joined = node("Concat", &["first", "x", "first"], "j");
+    joined.attribute.push(pb::AttributeProto {
+        name: "axis".into(),
+        i: 1,
+        r#type: pb::attribute_proto::AttributeType::Int as i32,
+        ..Default::default()
+    });
+    let nodes = vec![
+        node("Slice", &["x", "zero", "one", "one"], "first"),
+        joined,
+        node("Slice", &["j", "last", "before", "back", "back"], "backwards"),
+        node("Shape", &["backwards"], "shape"),
+        node("ConstantOfShape", &["shape"], "zeros"),
+        node("Add", &["backwards", "zeros"], "sum"),
+        node("Reshape", &["sum", "flat"], "rows"),
+        node("MatMul", &["rows", "w"], "y"),
+    ];
+    let list = |v: i64| Tensor::new([1], &[v]);
+    let constants = [
+        ("zero", list(0)),
+        ("one", list(1)),
+        ("last", list(-1)),
+        ("before", list(i64::MIN)),
+        ("back", list(-1)),
+        ("flat", Tensor::new([2], &[-1i64, 6])),
+        ("w", floats(&[6, 5], 9)),
+    ];
+    // The axis of the reversal is named by the same list as its step: the last.
+    let cases: Vec<Vec<Tensor>> = [(2, 9), (1, 1), (2, 5)].iter().map(|&(b, n)| vec![floats(&[b, n, 6], 5)]).collect();
+    check(&model(nodes, &[-2, -1, 6], &[-1, 5], &constants), &[("batch", 2), ("length", 9)], &cases);
+}
+
+/// A detector's end: boxes chosen by their scores, and what belongs to them.
+#[test]
+fn boxes_are_suppressed_and_gathered() {
+    let nodes = vec![
+        node("Sigmoid", &["x"], "scores"),
+        node("NonMaxSuppression", &["boxes", "scores", "most", "overlap", "least"], "found"),
+        node("Gather", &["found", "column"], "column_2"),
+        node("Squeeze", &["column_2", "one"], "which"),
+        node("Squeeze", &["boxes", "zero"], "all"),
+        node("Gather", &["all", "which"], "y"),
+    ];
+    let boxes: Vec<f32> = (0..40).flat_map(|i| {
+        let (y, x) = ((i / 8) as f32 * 0.3, (i % 8) as f32 * 0.3);
+        [y, x, y + 0.5 + 0.02 * i as f32, x + 0.6]
+    }).collect();
+    let constants = [
+        ("boxes", Tensor::new([1, 40, 4], &boxes)),
+        ("most", Tensor::new([1], &[6i64])),
+        ("overlap", Tensor::new([1], &[0.3f32])),
+        ("least", Tensor::new([1], &[0.6f32])),
+        ("column", Tensor::new([1], &[2i64])),
+        ("one", Tensor::new([1], &[1i64])),
+        ("zero", Tensor::new([1], &[0i64])),
+    ];
+    let mut gathered = nodes;
+    gathered[2].attribute.push(pb::AttributeProto {
+        name: "axis".into(),
+        i: 1,
+        r#type: pb::attribute_proto::AttributeType::Int as i32,
+        ..Default::default()
+    });
+    let proto = model(gathered, &[1, 3, 40], &[-1, 4], &constants);
+    let found = decode(&proto);
+    let target = resolve("native", "native").expect("a host");
+    for target in [target, resolve("aarch64", "generic").expect("known")] {
+        let built = built(&found, &[], &target);
+        let mut executor = Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        for seed in 1..4 {
+            let scores = floats(&[1, 3, 40], seed);
+            // With constant scores everything is computed at compile time, by another implementation.
+            let mut constant = found.clone();
+            constant.body.inputs.clear();
+            constant.body.constants.push(("x".to_string(), scores.clone()));
+            let want = naive(&constant, &[]);
+            assert!(want[0].ty.shape[0] > 3);
+            agree(&executor.run(&[scores]).expect("results"), &want, &format!("seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn sizes_out_of_bounds_are_refused() {
+    let target = resolve("native", "generic").expect("a host");
+    let built = built(&decode(&attention()), &[("batch", 3), ("length", 20)], &target);
+    let loaded = Loaded::load(&built.object.bytes, "m").expect("it loads");
+    let input = vec![0u8; 3 * 20 * 24 * 4];
+    let status = |symbols: [i64; 2]| {
+        let mut symbols = symbols;
+        loaded.run(&[&input], &mut symbols, &mut Vec::new()).expect("it runs")
+    };
+    assert_eq!(status([3, 20]), abi::OK);
+    for wrong in [[0, 5], [4, 5], [1, 21], [1, 0], [-1, 3], [1, i64::MAX], [i64::MIN, 1]] {
+        assert_eq!(status(wrong), abi::ERR_SYMBOL, "{wrong:?}");
+    }
+}
+
+/// What no rule fits is refused by name.
+#[test]
+fn unrolled_loops_over_a_free_dimension_are_refused() {
+    let nodes = vec![node("Det", &["x"], "y")];
+    let model = decode(&model(nodes, &[-1, -1], &[], &[]));
+    let bounds = [("length".to_string(), 9)].into_iter().collect();
+    let build = Build::new("m.onnx").bindings(Bindings { bounds, ..Bindings::default() });
+    let target = resolve("native", "generic").expect("a host");
+    let error = build.build_model(&model, target, "m", &Silent).err().expect("a refusal").to_string();
+    assert!(error.contains("run time") && error.contains("--dim"), "{error}");
+}
