@@ -63,7 +63,8 @@ fn check(proto: &pb::ModelProto, bounds: &[(&str, usize)], cases: &[Vec<Tensor>]
     for (arch, cpu) in targets {
         let target = resolve(arch, cpu).expect("known");
         let built = built(&model, bounds, &target);
-        let mut executor = Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
         let some = if arch == "aarch64" { 3 } else { usize::MAX };
         for (case, want) in cases.iter().zip(&wanted).take(some) {
             let what = format!("{arch} {cpu}, {}", case[0].ty);
@@ -132,7 +133,8 @@ fn convolutions_over_any_length() {
     pool.attribute.extend([ints("kernel_shape", &[3]), ints("pads", &[1, 1])]);
     let nodes = vec![conv, node("Relu", &["c"], "r"), pool];
     let constants = [("w", floats(&[8, 3, 5], 3)), ("b", floats(&[8], 4))];
-    let cases: Vec<Vec<Tensor>> = [30, 7, 1, 2, 16, 29].iter().map(|&n| vec![floats(&[1, 3, n], 5)]).collect();
+    let cases: Vec<Vec<Tensor>> =
+        [30, 7, 1, 2, 16, 29].iter().map(|&n| vec![floats(&[1, 3, n], 5)]).collect();
     check(&model(nodes, &[1, 3, -1], &[1, 8, -1], &constants), &[("length", 30)], &cases);
 }
 
@@ -167,7 +169,8 @@ fn movement_of_any_length() {
         ("w", floats(&[6, 5], 9)),
     ];
     // The axis of the reversal is named by the same list as its step: the last.
-    let cases: Vec<Vec<Tensor>> = [(2, 9), (1, 1), (2, 5)].iter().map(|&(b, n)| vec![floats(&[b, n, 6], 5)]).collect();
+    let cases: Vec<Vec<Tensor>> =
+        [(2, 9), (1, 1), (2, 5)].iter().map(|&(b, n)| vec![floats(&[b, n, 6], 5)]).collect();
     check(&model(nodes, &[-2, -1, 6], &[-1, 5], &constants), &[("batch", 2), ("length", 9)], &cases);
 }
 
@@ -182,10 +185,12 @@ fn boxes_are_suppressed_and_gathered() {
         node("Squeeze", &["boxes", "zero"], "all"),
         node("Gather", &["all", "which"], "y"),
     ];
-    let boxes: Vec<f32> = (0..40).flat_map(|i| {
-        let (y, x) = ((i / 8) as f32 * 0.3, (i % 8) as f32 * 0.3);
-        [y, x, y + 0.5 + 0.02 * i as f32, x + 0.6]
-    }).collect();
+    let boxes: Vec<f32> = (0..40)
+        .flat_map(|i| {
+            let (y, x) = ((i / 8) as f32 * 0.3, (i % 8) as f32 * 0.3);
+            [y, x, y + 0.5 + 0.02 * i as f32, x + 0.6]
+        })
+        .collect();
     let constants = [
         ("boxes", Tensor::new([1, 40, 4], &boxes)),
         ("most", Tensor::new([1], &[6i64])),
@@ -207,7 +212,8 @@ fn boxes_are_suppressed_and_gathered() {
     let target = resolve("native", "native").expect("a host");
     for target in [target, resolve("aarch64", "generic").expect("known")] {
         let built = built(&found, &[], &target);
-        let mut executor = Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
         for seed in 1..4 {
             let scores = floats(&[1, 3, 40], seed);
             // With constant scores everything is computed at compile time, by another implementation.
@@ -237,14 +243,36 @@ fn sizes_out_of_bounds_are_refused() {
     }
 }
 
-/// What no rule fits is refused by name.
+/// A loop whose number of iterations is the size.
 #[test]
-fn unrolled_loops_over_a_free_dimension_are_refused() {
-    let nodes = vec![node("Det", &["x"], "y")];
-    let model = decode(&model(nodes, &[-1, -1], &[], &[]));
+fn determinants_of_any_size() {
+    let cases: Vec<Vec<Tensor>> = [6, 1, 2, 5].iter().map(|&n| vec![floats(&[n, n], 5)]).collect();
+    check(&model(vec![node("Det", &["x"], "y")], &[-1, -1], &[], &[]), &[("length", 6)], &cases);
+}
+
+/// What runs backwards over a free dimension is refused, with the node's name and what to do.
+#[test]
+fn backward_recurrences_over_a_free_dimension_are_refused() {
+    let mut gru = node("GRU", &["x", "w", "r"], "y");
+    gru.attribute.extend([
+        pb::AttributeProto {
+            name: "hidden_size".into(),
+            i: 3,
+            r#type: pb::attribute_proto::AttributeType::Int as i32,
+            ..Default::default()
+        },
+        pb::AttributeProto {
+            name: "direction".into(),
+            s: b"reverse".to_vec(),
+            r#type: pb::attribute_proto::AttributeType::String as i32,
+            ..Default::default()
+        },
+    ]);
+    let constants = [("w", floats(&[1, 9, 4], 1)), ("r", floats(&[1, 9, 3], 2))];
+    let model = decode(&model(vec![gru], &[-1, 1, 4], &[-1, 1, 1, 3], &constants));
     let bounds = [("length".to_string(), 9)].into_iter().collect();
     let build = Build::new("m.onnx").bindings(Bindings { bounds, ..Bindings::default() });
     let target = resolve("native", "generic").expect("a host");
     let error = build.build_model(&model, target, "m", &Silent).err().expect("a refusal").to_string();
-    assert!(error.contains("run time") && error.contains("--dim"), "{error}");
+    assert!(error.contains("backwards") && error.contains("--dim") && error.contains("the GRU"), "{error}");
 }

@@ -15,7 +15,7 @@ impl Merger<'_> {
         let tensors = self.samples.iter().map(|s| s.lowering.values[value as usize].constant.as_ref());
         let tensors: Option<Vec<&Tensor>> = tensors.collect();
         let tensors = tensors.ok_or_else(|| unlike("it is a constant for some sizes only"))?;
-        if tensors.iter().all(|t| is_corner(t, tensors[0]) || is_corner(tensors[0], t)) {
+        if tensors.iter().all(|t| agree(t, tensors[0])) {
             return Ok(());
         }
         let ty = tensors[0].ty.clone();
@@ -63,26 +63,29 @@ impl Merger<'_> {
     }
 }
 
-/// Whether a tensor holds the first elements along each dimension of another.
-fn is_corner(small: &Tensor, whole: &Tensor) -> bool {
-    if small.ty == whole.ty {
-        return small.data == whole.data;
+/// Whether two tensors have the same elements wherever both have one.
+fn agree(a: &Tensor, b: &Tensor) -> bool {
+    if a.ty == b.ty {
+        return a.data == b.data;
     }
-    let fits = small.ty.shape.iter().zip(&whole.ty.shape).all(|(a, b)| a <= b);
-    if !fits || small.ty.rank() != whole.ty.rank() {
+    if a.ty.rank() != b.ty.rank() {
         return false;
     }
-    let size = small.ty.dtype.size();
-    let strides = row_major_strides(&whole.ty.shape);
-    let mut index = vec![0usize; small.ty.rank()];
-    for element in small.data.chunks_exact(size) {
-        let at: i64 = index.iter().zip(&strides).map(|(&i, s)| i as i64 * s).sum();
-        if whole.data[at as usize * size..][..size] != *element {
+    let shape: Vec<usize> = a.ty.shape.iter().zip(&b.ty.shape).map(|(a, b)| *a.min(b)).collect();
+    let (size, of_a, of_b) =
+        (a.ty.dtype.size(), row_major_strides(&a.ty.shape), row_major_strides(&b.ty.shape));
+    let mut index = vec![0usize; shape.len()];
+    for _ in 0..shape.iter().product() {
+        let place = |strides: &[i64]| -> usize {
+            index.iter().zip(strides).map(|(&i, s)| i * *s as usize).sum::<usize>() * size
+        };
+        let (x, y) = (place(&of_a), place(&of_b));
+        if a.data[x..x + size] != b.data[y..y + size] {
             return false;
         }
         for d in (0..index.len()).rev() {
             index[d] += 1;
-            if index[d] < small.ty.shape[d] {
+            if index[d] < shape[d] {
                 break;
             }
             index[d] = 0;

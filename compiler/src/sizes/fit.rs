@@ -32,8 +32,8 @@ pub struct Facts {
 enum Derived {
     /// `floor((factor * size + offset) / divisor)`.
     Divided { size: usize, factor: i64, offset: i64, divisor: i64 },
-    /// `factor * a * b`.
-    Product { a: usize, b: usize, factor: i64 },
+    /// `(factor * a + offset) * b`.
+    Product { a: usize, b: usize, factor: i64, offset: i64 },
     /// The smaller or larger of `size + offset` and a number.
     Limited { size: usize, offset: i64, limit: i64, op: Op },
 }
@@ -168,15 +168,22 @@ impl Facts {
                 })
             })
         });
-        let products = usable.iter().enumerate().flat_map(|(i, &a)| {
-            let usable = &usable;
-            usable[..=i].iter().filter_map(move |&b| {
-                let product = self.sizes[a].values[0] * self.sizes[b].values[0];
-                let whole = product != 0 && numbers[0] % product == 0;
-                whole.then(|| Derived::Product { a, b, factor: numbers[0] / product })
+        let products = usable.iter().flat_map(|&a| {
+            usable.iter().filter_map(move |&b| {
+                let (factor, offset) = self.quotient(a, b, numbers)?;
+                Some(Derived::Product { a, b, factor, offset })
             })
         });
         limited.chain(products).chain(divided).find(|d| holds(d))
+    }
+
+    /// Factor and offset in `(factor * a + offset) * b`.
+    fn quotient(&self, a: usize, b: usize, numbers: &[i64]) -> Option<(i64, i64)> {
+        let by = &self.sizes[b].values;
+        let whole = by.iter().zip(numbers).all(|(b, n)| *b != 0 && n % b == 0);
+        let quotients: Vec<i64> = by.iter().zip(numbers).filter(|_| whole).map(|(b, n)| n / b).collect();
+        let form = if whole { self.line(a, &quotients)? } else { return None };
+        Some((form.terms.first()?.1, form.base))
     }
 
     fn value(&self, derived: &Derived, sample: usize) -> i64 {
@@ -185,7 +192,7 @@ impl Facts {
             Derived::Divided { size, factor, offset, divisor } => {
                 (factor * at(size) + offset).div_euclid(divisor)
             }
-            Derived::Product { a, b, factor } => factor * at(a) * at(b),
+            Derived::Product { a, b, factor, offset } => (factor * at(a) + offset) * at(b),
             Derived::Limited { size, offset, limit, op: Op::Min } => (at(size) + offset).min(limit),
             Derived::Limited { size, offset, limit, .. } => (at(size) + offset).max(limit),
         }
@@ -211,8 +218,8 @@ impl Facts {
                 let zero = b.number(DType::I64, 0.0);
                 b.op(Op::Max, &[value, zero])
             }
-            Derived::Product { a, b: other, factor } => {
-                let (x, y) = (b.index(self.form(a, factor, 0)), b.index(self.form(other, 1, 0)));
+            Derived::Product { a, b: other, factor, offset } => {
+                let (x, y) = (b.index(self.form(a, factor, offset)), b.index(self.form(other, 1, 0)));
                 b.op(Op::Mul, &[x, y])
             }
             Derived::Limited { size, offset, limit, op } => {
