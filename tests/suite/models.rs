@@ -16,16 +16,6 @@ use std::time::Instant;
 /// A target and a processor.
 type Place = (&'static str, &'static str);
 
-/// Models whose difference from the reference is known and open, each with what is known of it.
-const OPEN: &str = include_str!("models_open.txt");
-
-/// What is known of a model's open difference.
-fn open(name: &str) -> Option<&'static str> {
-    OPEN.lines()
-        .find_map(|line| line.split_once(": ").filter(|(model, _)| *model == name))
-        .map(|(_, why)| why)
-}
-
 /// Compiles for one test data set, runs, compares.
 fn check(entry: &Entry, set: usize, place: Place) -> Result<(), String> {
     let build = Build::new(entry.folder.join("model.onnx")).target(place.0).cpu(place.1);
@@ -54,10 +44,6 @@ fn check_all(places: &[Place]) {
                 entry.name,
                 entry.test_sets.len()
             ));
-            if let Some(why) = open(&entry.name) {
-                tell(&format!("{:28} known to be open: {why}\n", entry.name));
-                continue;
-            }
             let named = failed.into_iter().map(|f| format!("{}: {f}", entry.name));
             failures.lock().expect("no panic").extend(named);
         }

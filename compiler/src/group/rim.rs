@@ -1,15 +1,17 @@
-//! Wide padded windows read a copy with a rim.
+//! Wide padded windows, and windows over bytes, read a copy with a rim.
 //!
 //! Before: `y[p] = sum(k) x[4 p + k - 254 or 0] * w[k]` with 512 points `k`: most windows reach over
 //! an edge, and no two alike, so that each point is a loop of its own. After: `t[i] = x[i - 254 or 0]`
 //! and `y[p] = sum(k) t[4 p + k] * w[k]`, whose tiles are all alike. The copy is cut where the padding
 //! begins ([`super::split`]) and vanishes where the producer can write into its middle
-//! ([`super::forward`]). Narrow windows keep their padding: the schedule leaves out what lies outside.
+//! ([`super::forward`]). Narrow windows keep their padding: the schedule leaves out what lies outside. Bytes always get a
+//! rim: their padding is a zero point, which cannot be left out, and four points of a window are
+//! multiplied at once.
 
-use super::rewrite::replace_loads;
+use super::rewrite::{plain_var, replace_loads};
 use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Stage, ValueId};
-use crate::scalar::Scalar;
+use crate::scalar::{Fold, Scalar};
 
 /// Points of a window from which on its padding is made.
 const WIDE: usize = 13;
@@ -73,7 +75,19 @@ impl Rim {
             shape.push((most - least + 1) as usize);
         }
         let points: usize = def.vars.iter().map(|v| v.extent).product();
-        let pays = wide && shape.iter().product::<usize>().saturating_mul(WORTH) <= points;
+        let elems = shape.iter().product::<usize>();
+        let known = def.vars.iter().all(|v| v.size.is_none()) && index.iter().all(|f| !f.has_size());
+        let sums = def.fold.as_ref().is_some_and(|f| f.op == Fold::Sum);
+        let bytes = known && sums && operand.ty.dtype.size() == 1;
+        // Words of four bytes along three reach over the end.
+        let short = |form: &Affine| {
+            let alone = |v: u32| v as usize >= def.axes && def.vars[v as usize].extent == 3;
+            plain_var(form).is_some_and(alone)
+        };
+        if bytes && index.iter().any(short) {
+            shape.last_mut().into_iter().for_each(|d| *d += 1);
+        }
+        let pays = bytes || wide && elems.saturating_mul(WORTH) <= points;
         let same = padded.next().is_none();
         (pays && same).then(|| Rim {
             value: operand.value,
@@ -110,7 +124,7 @@ mod tests {
     use super::*;
     use crate::base::{DType, Tensor};
     use crate::definition::{Env, Lowering, interpret};
-    use crate::scalar::{Fold, Op};
+    use crate::scalar::Op;
 
     /// `y[o, c, p] = sum(k) x[c, 2 p + k - 9 or 0] * w[o, k]`, `points` points `k`.
     fn windows(points: usize) -> Lowering {

@@ -190,6 +190,9 @@ impl Exprs<'_> {
             return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 1)));
         }
         let index = self.place(form, point);
+        if point.vector.is_some_and(|v| form.coefficient(v) != 0) {
+            return self.woven(e, *operand, (index, form.coefficient(along)), point, left);
+        }
         if let (4, Some(group)) = (left, &point.group) {
             let start = form.map_vars(|v| match v == group.var {
                 true => group.start.clone(),
@@ -198,19 +201,53 @@ impl Exprs<'_> {
             let loaded = e.value(ints(usize::from(group.lanes)), Value::LoadWords(addr(*operand, start), 1));
             return Some(e.value(ints(point.lanes), Value::Broadcast(loaded, group.lane)));
         }
-        if left >= 4 {
-            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 0)));
+        let elems = self.linear.buffers[*operand as usize].elems as i64;
+        let last = form.range(|v| self.linear.extent(v)).1;
+        let word = |index: Affine| Value::LoadWords(addr(*operand, index), 0);
+        if left >= 4 || last + 4 - (left as i64) < elems {
+            // What follows the axis is multiplied by the packed factor's zeros.
+            return Some(e.value(ints(point.lanes), word(index)));
         }
+        if self.linear.extent(along) >= 4 {
+            let word = e.value(ints(point.lanes), word(index.offset(left as i64 - 4)));
+            let over = e.value(ints(point.lanes), Value::Const(8 * (4 - left as u64)));
+            return Some(e.value(ints(point.lanes), Value::Bin(Bin::ShrU, word, over)));
+        }
+        let bytes = (0..left as i64).map(|i| index.offset(i * form.coefficient(along)));
+        let word = self.joined(e, *operand, bytes.collect(), 1)?;
+        Some(e.value(ints(point.lanes), Value::Splat(word)))
+    }
+
+    /// The word of each lane from bytes that lie a step apart, each loaded for all lanes.
+    fn woven(
+        &self,
+        e: &mut Emitter,
+        operand: u32,
+        (index, step): (Affine, i64),
+        point: &Point,
+        left: usize,
+    ) -> Option<Reg> {
+        let bytes = (0..left.min(4) as i64).map(|i| index.offset(i * step)).collect();
+        self.joined(e, operand, bytes, point.lanes)
+    }
+
+    /// Bytes at addresses, the first in the lowest place of a word.
+    fn joined(&self, e: &mut Emitter, operand: u32, bytes: Vec<Affine>, lanes: usize) -> Option<Reg> {
+        let ty = RegType { lane: Lane::I32, lanes: lanes as u8 };
+        let signed = self.linear.buffers[operand as usize].dtype.is_signed_int();
         let mut word: Option<Reg> = None;
-        for i in 0..left as i64 {
-            let byte = addr(*operand, index.offset(i * form.coefficient(along)));
-            let byte = e.value(ints(1), Value::Load(byte, 1));
-            let byte = e.value(ints(1), Value::Convert(Convert::ZextLow(8), byte));
-            let shift = e.value(ints(1), Value::Const(8 * i as u64));
-            let byte = e.value(ints(1), Value::Bin(Bin::Shl, byte, shift));
-            word = Some(word.map_or(byte, |w| e.value(ints(1), Value::Bin(Bin::Or, w, byte))));
+        for (i, index) in bytes.into_iter().enumerate() {
+            let mut byte = e.value(ty, Value::Load(addr(operand, index), 1));
+            if signed && i < 3 {
+                byte = e.value(ty, Value::Convert(Convert::ZextLow(8), byte));
+            }
+            if i > 0 {
+                let shift = e.value(ty, Value::Const(8 * i as u64));
+                byte = e.value(ty, Value::Bin(Bin::Shl, byte, shift));
+            }
+            word = Some(word.map_or(byte, |w| e.value(ty, Value::Bin(Bin::Or, w, byte))));
         }
-        word.map(|w| e.value(ints(point.lanes), Value::Splat(w)))
+        word
     }
 
     fn lane_load(&self, e: &mut Emitter, operand: u32, form: &Affine, group: &Group, point: &Point) -> Reg {

@@ -546,9 +546,22 @@ fn dot(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) -> 
     Some(match (signed(args[0]), signed(args[1])) {
         (false, true) => Value::Dot(Dot::Us, acc, a, b),
         (true, false) => Value::Dot(Dot::Us, acc, b, a),
+        (true, true) if symmetric(nest, args[1]) => Value::Dot(Dot::Sn, acc, a, b),
+        (true, true) if symmetric(nest, args[0]) => Value::Dot(Dot::Sn, acc, b, a),
         (true, true) => Value::Dot(Dot::Ss, acc, a, b),
         (false, false) => Value::Dot(Dot::Uu, acc, a, b),
     })
+}
+
+/// Whether a factor is a constant of signed bytes without -128.
+fn symmetric(nest: &Nest, mut e: u32) -> bool {
+    while let Node::Cast { arg, .. } = &nest.linear.nodes[e as usize] {
+        e = *arg;
+    }
+    match &nest.linear.nodes[e as usize] {
+        Node::Load { operand, .. } => nest.linear.buffers[*operand as usize].symmetric,
+        _ => false,
+    }
 }
 
 /// The element type a factor is loaded as.

@@ -6,7 +6,7 @@ use super::kernels::Kernels;
 use super::uses::Uses;
 use super::{Base, Choose, Dump, Interface, Program};
 use crate::base::affine::as_size;
-use crate::base::{Affine, TensorType};
+use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, ValueId};
 use crate::error::{Error, Result};
 use crate::graph::Symbol;
@@ -181,6 +181,16 @@ impl Planner<'_> {
     /// The linear form of a definition. Where others write parts of the same value, or the place of a
     /// part depends on a size, nothing may be written past the part.
     fn linear(&self, def: &Definition, layouts: &[Layout], constant: &[bool]) -> Linear {
+        let mut linear = self.sized_linear(def, layouts, constant);
+        for (buffer, operand) in linear.buffers.iter_mut().zip(&def.operands) {
+            let known = self.request.lowering.values[operand.value as usize].constant.as_ref();
+            let bytes = known.filter(|_| buffer.dtype == DType::I8);
+            buffer.symmetric = bytes.is_some_and(|t| t.data.iter().all(|&b| b != i8::MIN as u8));
+        }
+        linear
+    }
+
+    fn sized_linear(&self, def: &Definition, layouts: &[Layout], constant: &[bool]) -> Linear {
         let output = self.layout(def.output.value);
         if !def.has_sizes() {
             return Linear::new(def, layouts, constant, output);

@@ -4,6 +4,7 @@
 //! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
 //! *pointwise* definition wants long vectors. Goldens of the decisions: `tests/golden/schedule`.
 
+use super::bytes::Bytes;
 use super::cost::{Operands, Tile, best_tile, core};
 use super::filtering::filtered;
 use super::linear::{Guard, Linear, Node};
@@ -219,7 +220,8 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let reused = best(others.iter().copied().filter(|&m| shared(m)).collect());
     let rows = reused.or_else(|| best(others.clone()));
     let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
-    let dot = byte_dot(linear, product, var);
+    let bytes = Bytes::of(linear, product, var).filter(|b| b.along(linear, target, var).is_some());
+    let dot = bytes.as_ref().and_then(|b| b.along(linear, target, var));
     let by_lane = core.by_lane
         && broadcast
         && match dot {
@@ -228,7 +230,8 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         };
     let split = dot.is_some() && target.arch == Arch::Aarch64 && !target.has(Feature::DotProd);
     let window = sliding(linear, rows, var);
-    let operands = Operands { shared: reused.is_some(), broadcast, by_lane, window, split, lanes };
+    let derived = bytes.as_ref().map_or(0, |b| b.derived(linear, target));
+    let operands = Operands { shared: reused.is_some(), broadcast, by_lane, window, derived, split, lanes };
     let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, rows, var, &operands);
     let mut tile = vec![(var, v)];
     tile.extend(rows.map(|r| (r, m)));
@@ -241,7 +244,8 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let pack = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
     let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v * parts, by_lane);
     if let Some(along) = dot {
-        innermost(linear, &mut reduce, along, m * v * parts, by_lane);
+        let woven = bytes.is_some_and(|b| b.woven);
+        innermost(linear, &mut reduce, along, m * v * parts, (by_lane, woven));
     }
     Schedule {
         vector,
@@ -292,42 +296,24 @@ fn lane_factor(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> bo
     [a, b].iter().any(|f| !walks(f, var) && unit(f))
 }
 
-/// The reduction axis along which bytes can be multiplied four at a time: both factors hold bytes,
-/// the broadcast one lies along the axis in memory, the other one is a constant that can be packed.
-fn byte_dot(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> Option<u32> {
-    let (a, b) = product?;
-    let (vectors, rows) = match (walks(a, var), walks(b, var)) {
-        (true, false) => (a, b),
-        (false, true) => (b, a),
-        _ => return None,
-    };
-    let (
-        Node::Load { operand: v, guards, dynamic, .. },
-        Node::Load { operand: r, addr, guards: padding, .. },
-    ) = (vectors, rows)
-    else {
-        return None;
-    };
-    let byte = |o: u32| matches!(linear.buffers[o as usize].dtype, DType::I8 | DType::U8);
-    let packs = linear.buffers[*v as usize].constant && guards.is_empty() && dynamic.is_empty();
-    let sums = linear.fold.is_some_and(|f| f.1 == DType::I32);
-    let padded = |k: u32| padding.iter().any(|g| g.form.coefficient(k) != 0);
-    let known = |k: u32| linear.vars[k as usize].size.is_none();
-    let fits = |k: &u32| {
-        known(*k) && addr.coefficient(*k) == 1 && walks(vectors, *k) && linear.extent(*k) > 2 && !padded(*k)
-    };
-    let along = linear.reductions().find(fits)?;
-    (sums && packs && byte(*v) && byte(*r)).then_some(along)
-}
-
 /// Puts a reduction axis innermost, in steps of whole groups of four.
-fn innermost(linear: &Linear, reduce: &mut Vec<ReduceStep>, along: u32, tile: usize, by_lane: bool) {
+fn innermost(
+    linear: &Linear,
+    reduce: &mut Vec<ReduceStep>,
+    along: u32,
+    tile: usize,
+    (by_lane, woven): (bool, bool),
+) {
     reduce.retain(|r| r.var != along);
     let groups = linear.extent(along).div_ceil(4);
     let unroll = if by_lane { 4 } else { (UNROLLED / 2 / tile).clamp(1, groups).min(4) } * 4;
     let looped = unroll < linear.extent(along);
-    if looped {
-        reduce.iter_mut().for_each(|r| r.unroll = 1);
+    let others: usize = reduce.iter().map(|r| linear.extent(r.var)).product();
+    let known = reduce.iter().all(|r| linear.vars[r.var as usize].size.is_none());
+    // Words are woven once for all points of the tile whose windows hold them.
+    let whole = woven && !looped && known && tile * groups * others <= UNROLLED;
+    if looped || whole {
+        reduce.iter_mut().for_each(|r| r.unroll = if whole { linear.extent(r.var) } else { 1 });
     }
     reduce.push(ReduceStep { var: along, unroll });
 }

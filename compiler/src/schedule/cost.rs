@@ -46,6 +46,8 @@ pub struct Operands {
     pub broadcast: bool,
     /// ... and is loaded four reduction points at a time.
     pub by_lane: bool,
+    /// Registers for what is derived from bytes, beside those of all kernels.
+    pub derived: usize,
     /// Where rows share what they load: the window's step and extent along them.
     pub window: Option<(usize, usize)>,
     /// Sums take two registers each.
@@ -93,6 +95,7 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
             (_, Some((step, extent))) => v * (m + extent / step),
             _ => 1,
         };
+        let held = held + operands.derived;
         match operands.split {
             // Products of a vector at a time, and a copy of what each row has loaded.
             true => 2 * m * v * parts + 4 + 2 * m <= target.vector_regs,

@@ -136,6 +136,8 @@ pub struct Buffer {
     pub elems: usize,
     /// Whether the contents are known at compile time, so that they can be packed.
     pub constant: bool,
+    /// Whether they are known to be signed bytes of which none is -128.
+    pub symmetric: bool,
 }
 
 /// A definition with addresses in place of indices, axes merged and sorted by the output's memory.
@@ -191,12 +193,18 @@ impl Linear {
                 })
                 .collect(),
             buffers: (def.operands.iter().zip(operands).zip(constant))
-                .map(|((o, l), &constant)| Buffer { dtype: o.ty.dtype, elems: l.span(&o.ty.shape), constant })
+                .map(|((o, l), &constant)| Buffer {
+                    dtype: o.ty.dtype,
+                    elems: l.span(&o.ty.shape),
+                    constant,
+                    symmetric: false,
+                })
                 .collect(),
             output: Buffer {
                 dtype: def.output.ty.dtype,
                 elems: output.span(&def.output.ty.shape),
                 constant: false,
+                symmetric: false,
             },
             store: address(output, &def.store),
             nodes: def.exprs.iter().map(|e| linear_node(def, operands, dims, e)).collect(),

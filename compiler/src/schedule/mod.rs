@@ -5,6 +5,7 @@
 //! reduction runs inside it. It never changes what is computed; where it sums floats in another
 //! order than the definition says, [`Schedule::reorders`] tells.
 
+mod bytes;
 pub mod choose;
 mod cost;
 mod filtering;

@@ -10,14 +10,15 @@
 //! 5. Elements are broadcast 1 or 4 at a time; 4 along an axis in lanes only.
 //! 6. `dot` needs an `i32` sum of products of two bytes along the vector axis. The innermost reduction
 //!    axis is contiguous in the broadcast factor and not padded; the other factor is packed and follows
-//!    both.
+//!    both. A factor that is not broadcast is contiguous along the vector axis and not padded at all.
 //! 7. `apart` needs a fold of f32 in the lanes of an axis.
 //! 8. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
 //!    schedule of the products is one.
 //!
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
 
-use super::choose::{factors, follows, lanes_possible, loads, walks};
+use super::bytes::Bytes;
+use super::choose::{factors, follows, lanes_possible, loads};
 use super::linear::{Linear, Node};
 use super::text::{Subject, fault, lines};
 use super::winograd::{Conv, product};
@@ -214,25 +215,11 @@ impl Checker<'_> {
         let Vector::Axis { var, .. } = self.schedule.vector else {
             return Err("no axis fills the lanes".to_string());
         };
-        let (vectors, rows) = match (walks(a, var), walks(b, var)) {
-            (true, false) => (a, b),
-            (false, true) => (b, a),
-            _ => return Err(format!("no factor is the same along {}", self.name(var))),
-        };
-        let (
-            Node::Load { operand: v, guards: over, dynamic, .. },
-            Node::Load { operand: r, addr, guards, .. },
-        ) = (vectors, rows)
-        else {
-            return Err("a factor is not in memory".to_string());
-        };
-        let byte = |o: u32| matches!(self.linear.buffers[o as usize].dtype, DType::I8 | DType::U8);
-        require(byte(*v) && byte(*r), || "the factors are no bytes".to_string())?;
-        let plain = over.is_empty() && dynamic.is_empty();
-        require(plain && self.schedule.pack.contains(v), || format!("in{v} is not packed"))?;
+        let bytes = Bytes::of(self.linear, Some((a, b)), var);
+        let bytes = bytes.ok_or("the factors are no bytes in memory, one of them constant")?;
+        let &Node::Load { operand: v, .. } = bytes.vectors else { return Ok(()) };
+        require(self.schedule.pack.contains(&v), || format!("in{v} is not packed"))?;
         let along = self.schedule.reduce.last().ok_or("there is no reduction axis")?.var;
-        let inside = guards.iter().all(|g| g.form.coefficient(along) == 0);
-        let fits = addr.coefficient(along) == 1 && walks(vectors, along) && inside;
-        require(fits, || format!("the factors do not lie along {}", self.name(along)))
+        require(bytes.lie_along(var, along), || format!("the factors do not lie along {}", self.name(along)))
     }
 }

@@ -186,7 +186,7 @@ pub fn dot(kind: Dot) -> TriFn {
     }
     match kind {
         Dot::Us => |c, a, b| sum(c, a, b, i32::from, |v| i32::from(v as i8)),
-        Dot::Ss => |c, a, b| sum(c, a, b, |v| i32::from(v as i8), |v| i32::from(v as i8)),
+        Dot::Ss | Dot::Sn => |c, a, b| sum(c, a, b, |v| i32::from(v as i8), |v| i32::from(v as i8)),
         Dot::Uu => |c, a, b| sum(c, a, b, i32::from, i32::from),
     }
 }

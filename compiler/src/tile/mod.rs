@@ -223,6 +223,8 @@ pub enum Dot {
     Us,
     /// Both signed (`sdot`).
     Ss,
+    /// Both signed, and no byte of the second is -128: products of two of its bytes fit 16 bits.
+    Sn,
     /// Both unsigned (`udot`).
     Uu,
 }

@@ -79,7 +79,8 @@ pub(super) const CONVERTS: &[(Convert, &str)] = &[
     (Convert::Bits, "bits"),
 ];
 
-pub(super) const DOTS: &[(Dot, &str)] = &[(Dot::Us, "dot_us"), (Dot::Ss, "dot_ss"), (Dot::Uu, "dot_uu")];
+pub(super) const DOTS: &[(Dot, &str)] =
+    &[(Dot::Us, "dot_us"), (Dot::Ss, "dot_ss"), (Dot::Sn, "dot_sn"), (Dot::Uu, "dot_uu")];
 
 /// The name of an entry of one of the tables; every variant has one.
 fn name<T: PartialEq>(table: &[(T, &'static str)], item: &T) -> &'static str {

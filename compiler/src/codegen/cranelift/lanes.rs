@@ -196,7 +196,7 @@ impl Body<'_> {
         let (x, y) = (self.cast(types::I8X16, x), self.cast(types::I8X16, y));
         let (x_signed, y_signed) = match kind {
             Dot::Us => (false, true),
-            Dot::Ss => (true, true),
+            Dot::Ss | Dot::Sn => (true, true),
             Dot::Uu => (false, false),
         };
         let xs = self.widen(x, x_signed, 2);

@@ -52,7 +52,7 @@ impl Select<'_> {
 
     fn dot_part(&mut self, kind: Dot, to: VReg, x: Factor, y: Factor) {
         match kind {
-            Dot::Ss | Dot::Uu => self.equal_dot(kind == Dot::Ss, to, x, y),
+            Dot::Ss | Dot::Sn | Dot::Uu => self.equal_dot(kind != Dot::Uu, to, x, y),
             Dot::Us if self.isa.mixed => match (x, y) {
                 (Factor::Lane(x, lane), y) => {
                     let y = self.whole(y);

@@ -3,7 +3,8 @@
 //! `vpdpbusd` takes unsigned by signed. Other signs flip the top bit of one operand, which changes
 //! it by 128, and take back 128 times the sum of the other. Without the instruction, bytes are
 //! widened to 16 bits, even and odd ones apart, for `vpmaddwd`: exact, since no intermediate
-//! saturates (`vpmaddubsw` would). What depends on one operand alone is computed once for all
+//! saturates. `vpmaddubsw` would, but for signed bytes by a constant without -128, where the sizes
+//! of one factor are multiplied by the other one under its sign. What depends on one operand alone is computed once for all
 //! products that share it.
 
 use super::inst::{Arg, Class, VReg};
@@ -20,6 +21,8 @@ pub enum Derived {
     Odd(bool),
     /// Each byte with its top bit flipped: signed bytes plus 128, or unsigned ones minus 128.
     Flipped,
+    /// The size of each signed byte, unsigned.
+    Size,
     /// 128 times the sum of the signed bytes of each lane.
     SignedSum,
     /// 128 times the sum of the unsigned bytes of each lane.
@@ -31,12 +34,15 @@ impl Select<'_> {
     pub(super) fn dot(&mut self, r: Reg, dot: Dot, acc: Reg, a: Reg, b: Reg) {
         let (dst, width) = (self.target(r), self.width(r));
         let (acc, a, b) = (self.source(acc), self.source(a), self.source(b));
+        if !self.isa.dot && dot == Dot::Sn && !self.isa.masks {
+            return self.dot_by_signs((dst, acc, a, b), width);
+        }
         if !self.isa.dot {
             return self.dot_by_words(dot, (dst, acc, a, b), width);
         }
         match dot {
             Dot::Us => self.us(dst, acc, a, b, width),
-            Dot::Ss => {
+            Dot::Ss | Dot::Sn => {
                 let raised = self.derived(a, Derived::Flipped, width);
                 let excess = self.derived(b, Derived::SignedSum, width);
                 let sum = self.new_us(acc, raised, b, width);
@@ -78,6 +84,7 @@ impl Select<'_> {
                 let flip = self.splat(0x8080_8080, 4, width);
                 self.def(Op::Pxor, width, &[src.into(), flip.into()])
             }
+            Derived::Size => self.def(Op::Pabsb, width, &[src.into()]),
             Derived::SignedSum => {
                 let zero = self.splat(0, 4, width);
                 let most = self.splat(0x8080_8080, 4, width);
@@ -110,8 +117,18 @@ impl Select<'_> {
         }
     }
 
+    /// Sizes by signed bytes: two products of at most 128 by 127 fit 16 bits.
+    fn dot_by_signs(&mut self, (dst, acc, a, b): (VReg, VReg, VReg, VReg), width: usize) {
+        let size = self.derived(a, Derived::Size, width);
+        let signed = self.def(Op::Psignb, width, &[b.into(), a.into()]);
+        let pairs = self.def(Op::Pmaddubsw, width, &[size.into(), signed.into()]);
+        let ones = self.splat(0x0001_0001, 4, width);
+        let sums = self.def(Op::Pmaddwd, width, &[pairs.into(), ones.into()]);
+        self.op(Op::Paddd, width, &[dst.into(), acc.into(), sums.into()]);
+    }
+
     fn dot_by_words(&mut self, dot: Dot, (dst, acc, a, b): (VReg, VReg, VReg, VReg), width: usize) {
-        let (a_signed, b_signed) = (dot == Dot::Ss, dot != Dot::Uu);
+        let (a_signed, b_signed) = (matches!(dot, Dot::Ss | Dot::Sn), dot != Dot::Uu);
         let even = [
             self.derived(a, Derived::Even(a_signed), width),
             self.derived(b, Derived::Even(b_signed), width),

@@ -101,6 +101,8 @@ pub struct Operands {
     pub w: Val,
     /// Their zero point: one, or one per output channel.
     pub w_zero: Zero,
+    /// Added to the sum, one number per output channel.
+    pub bias: Option<Val>,
 }
 
 /// Defines a convolution of quantized tensors; `finish` gets the exact sum in i32.
@@ -111,7 +113,7 @@ pub fn define_conv(
     operands: Operands,
     finish: impl FnOnce(&mut DefBuilder, Point) -> ExprId,
 ) -> Result<()> {
-    let Operands { mut x, x_zero, mut w, w_zero } = operands;
+    let Operands { mut x, x_zero, mut w, w_zero, bias } = operands;
     let channels = w.shape()[0];
     let per_channel = w.ty.elems() / channels.max(1);
     let mut elems = known(e, &w);
@@ -148,6 +150,7 @@ pub fn define_conv(
         }
     }
     let correction = (x_known != 0).then(|| channel_sums(e, &w, elems.as_deref(), x_known));
+    let terms = Terms::new(e, bias, correction);
     let fill = Scalar::from_i64(x.dtype(), x_known);
     conv::define(
         e,
@@ -160,14 +163,37 @@ pub fn define_conv(
         },
         |b, point| {
             let Point { mut acc, channel, index } = point;
-            if let Some(correction) = &correction {
-                let correction = b.elem(correction, std::slice::from_ref(channel), DType::I32);
-                acc = b.minus(acc, correction);
+            if let Some(plus) = &terms.plus {
+                let plus = b.elem(plus, std::slice::from_ref(channel), DType::I32);
+                acc = b.plus(acc, plus);
+            }
+            if let Some(minus) = &terms.minus {
+                let minus = b.elem(minus, std::slice::from_ref(channel), DType::I32);
+                acc = b.minus(acc, minus);
             }
             finish(b, Point { acc, channel, index })
         },
     );
     Ok(())
+}
+
+/// What is added to a sum and what is taken off it: one constant where both are known.
+struct Terms {
+    plus: Option<Val>,
+    minus: Option<Val>,
+}
+
+impl Terms {
+    fn new(e: &mut Emit, plus: Option<Val>, minus: Option<Val>) -> Terms {
+        let elems = |v: &Option<Val>| v.as_ref().and_then(|v| known(e, v));
+        match (elems(&plus), elems(&minus)) {
+            (Some(p), Some(m)) if p.len() == m.len() => {
+                let sums: Vec<i32> = p.iter().zip(&m).map(|(p, m)| p.wrapping_sub(*m) as i32).collect();
+                Terms { plus: Some(e.constant("bias", Tensor::new([sums.len()], &sums))), minus: None }
+            }
+            _ => Terms { plus, minus },
+        }
+    }
 }
 
 /// `zero * sum of the weights` of each output channel.
@@ -232,9 +258,14 @@ pub fn define_product(
             (b, b_zero) = (value, Zero::None);
         }
     }
+    // One known zero point is joined with the sums, which do not depend on it otherwise.
+    let scale = match (&a_zero, &b_zero) {
+        (Zero::Known(zero), Zero::None) if zero.len() == 1 => Some(zero[0]),
+        _ => None,
+    };
     let zeros = [zero_term(e, a_zero, &a, false, vector)?, zero_term(e, b_zero, &b, true, vector)?];
     let column_sums = zeros[0].is_some().then(|| {
-        let sums = inner_sums(e, &b, inner);
+        let sums = inner_sums(e, &b, inner, scale);
         let mut shape = sums.ty.shape.clone();
         if !vector && b_transposed {
             let rank = shape.len();
@@ -243,7 +274,7 @@ pub fn define_product(
         Term(if vector { sums } else { e.reshape(&sums, shape) })
     });
     let row_sums = zeros[1].is_some().then(|| {
-        let sums = inner_sums(e, &a, a.rank() - 1);
+        let sums = inner_sums(e, &a, a.rank() - 1, None);
         let kept = if vector { sums.shape()[..sums.rank() - 1].to_vec() } else { sums.ty.shape.clone() };
         Term(if a.rank() == 1 { sums } else { e.reshape(&sums, kept) })
     });
@@ -255,7 +286,7 @@ pub fn define_product(
         let [a_zero, b_zero] = zeros.map(|z| z.map(|z| d.broadcast(&z.0, DType::I32)));
         if let (Some(zero), Some(sums)) = (a_zero, column_sums) {
             let sums = d.broadcast(&sums.0, DType::I32);
-            let term = d.times(zero, sums);
+            let term = if scale.is_some() { sums } else { d.times(zero, sums) };
             acc = d.minus(acc, term);
         }
         if let (Some(zero), Some(sums)) = (b_zero, row_sums) {
@@ -296,7 +327,14 @@ fn zero_term(e: &mut Emit, zero: Zero, side: &Val, second: bool, vector: bool) -
     Ok(Some(Term(e.reshape(&value, shape))))
 }
 
-/// Sums over one dimension, which keeps extent 1, in i32.
-fn inner_sums(e: &mut Emit, x: &Val, axis: usize) -> Val {
-    e.reduce("sums", x.shape(), &[axis], Fold::Sum, |b, i| b.elem(x, i, DType::I32), |_, acc| acc)
+/// Sums over one dimension, which keeps extent 1, in i32, times a number.
+fn inner_sums(e: &mut Emit, x: &Val, axis: usize, scale: Option<i64>) -> Val {
+    let scaled = |b: &mut DefBuilder, acc: ExprId| match scale {
+        None => acc,
+        Some(scale) => {
+            let scale = b.constant(Scalar::from_i64(DType::I32, scale));
+            b.times(acc, scale)
+        }
+    };
+    e.reduce("sums", x.shape(), &[axis], Fold::Sum, |b, i| b.elem(x, i, DType::I32), scaled)
 }

@@ -51,7 +51,7 @@ fn integer(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, w, out) = (e.input(0)?, e.input(1)?, e.result()?);
     let shape = Shape::read(ctx, x.shape(), w.shape())?;
-    let operands = Operands { x_zero: Zero::of(&e, 2), w_zero: Zero::of(&e, 3), x, w };
+    let operands = Operands { x_zero: Zero::of(&e, 2), w_zero: Zero::of(&e, 3), x, w, bias: None };
     define_conv(&mut e, &out, &shape, operands, |_, point| point.acc)
 }
 
@@ -107,19 +107,14 @@ fn qlinear(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     }
     let multiplier = multiplier(&mut e, &x_scale, &w_scale, Some(&y_scale))?;
     let y_zero = single_zero(&e, 7)?;
-    let operands = Operands { x_zero: Zero::of(&e, 2), w_zero: Zero::of(&e, 5), x, w };
+    let operands = Operands { x_zero: Zero::of(&e, 2), w_zero: Zero::of(&e, 5), x, w, bias };
     let to = out.dtype();
     define_conv(&mut e, &out, &shape, operands, |b, point| {
-        let mut acc = point.acc;
-        if let Some(bias) = &bias {
-            let bias = b.elem(bias, std::slice::from_ref(point.channel), DType::I32);
-            acc = b.plus(acc, bias);
-        }
-        let sum = b.cast(DType::F32, acc);
+        let sum = b.cast(DType::F32, point.acc);
         let channel = if multiplier.ty.elems() == 1 { Affine::constant(0) } else { point.channel.clone() };
         let factor = b.elem(&multiplier, &[channel], DType::F32);
-        let value = b.times(sum, factor);
         let zero = y_zero.map(|z| b.elem(&z, &vec![Affine::constant(0); z.rank()], DType::F32));
+        let value = b.times(sum, factor);
         requantized(b, value, zero, to)
     })
 }

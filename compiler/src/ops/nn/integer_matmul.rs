@@ -7,7 +7,7 @@ use super::normalize::check_broadcast;
 use super::quantize::{Quantized, dynamically_quantized, requantized};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, require};
 use crate::ops::{Ctx, Lower, Operator};
 
@@ -71,36 +71,58 @@ fn scale_term(e: &mut Emit, scale: &Val, rows: bool) -> Val {
     }
 }
 
-/// Terms whose product, divided by the last, is the factor of the exact sum.
+/// Terms whose product is the factor of the exact sum.
 struct Factor {
-    times: Vec<Val>,
+    scales: [Val; 2],
     alpha: f64,
-    over: Option<Val>,
 }
 
 impl Factor {
-    fn new(e: &mut Emit, [a, b]: [&Val; 2], over: Option<Val>, out: &[usize]) -> Result<Factor> {
-        let times = vec![scale_term(e, a, true), scale_term(e, b, false)];
-        let over = over.map(|o| scale_term(e, &o, true));
-        times.iter().chain(&over).try_for_each(|t| check_broadcast(t, out, "a scale"))?;
-        Ok(Factor { times, alpha: 1.0, over })
+    fn new(e: &mut Emit, [a, b]: [&Val; 2], out: &[usize]) -> Result<Factor> {
+        let scales = [scale_term(e, a, true), scale_term(e, b, false)];
+        scales.iter().try_for_each(|t| check_broadcast(t, out, "a scale"))?;
+        Ok(Factor { scales, alpha: 1.0 })
     }
 
-    /// The scaled sum, as f32. Factors that are the same everywhere are joined first.
+    /// The scaled sum, as f32, in the order of a product of dequantized factors.
     fn apply(&self, b: &mut DefBuilder, acc: ExprId) -> ExprId {
         let f = DType::F32;
         let sum = b.cast(f, acc);
-        let terms: Vec<ExprId> = self.times.iter().map(|t| b.broadcast(t, f)).collect();
-        let Some(over) = &self.over else {
-            // In the order of a product of dequantized factors, to round as that does.
-            let scaled = terms.iter().fold(sum, |sum, &term| b.times(sum, term));
-            return b.times_number(scaled, self.alpha);
-        };
-        let mut factor = b.times(terms[0], terms[1]);
-        factor = b.times_number(factor, self.alpha);
-        let over = b.broadcast(over, f);
-        factor = b.over(factor, over);
-        b.times(sum, factor)
+        let terms: Vec<ExprId> = self.scales.iter().map(|t| b.broadcast(t, f)).collect();
+        let scaled = terms.iter().fold(sum, |sum, &term| b.times(sum, term));
+        b.times_number(scaled, self.alpha)
+    }
+
+    /// The first scale over that of the result: what a sum in units of the second is multiplied by.
+    fn ratio(&self, e: &mut Emit, over: &Val) -> Result<Ratio> {
+        let [a, b] = &self.scales;
+        let shape = super::matmul::broadcast(a.shape(), over.shape());
+        let shape =
+            shape.ok_or_else(|| Error::model(format!("scales {} and {} do not fit", a.ty, over.ty)))?;
+        let ratio = e.map("ratio", DType::F32, shape, |d| {
+            let (a, over) = (d.broadcast(a, DType::F32), d.broadcast(over, DType::F32));
+            let scaled = d.times_number(a, self.alpha);
+            d.over(scaled, over)
+        });
+        Ok(Ratio { column: b.clone(), ratio })
+    }
+}
+
+/// How an exact sum becomes quantized.
+struct Ratio {
+    column: Val,
+    ratio: Val,
+}
+
+impl Ratio {
+    /// The sum, scaled as the weights are and then to the result, around `zero`. Both steps round:
+    /// joined into one factor per column, that factor would be rounded twice.
+    fn apply(&self, b: &mut DefBuilder, acc: ExprId, zero: Option<ExprId>, to: DType) -> ExprId {
+        let sum = b.cast(DType::F32, acc);
+        let (column, ratio) = (b.broadcast(&self.column, DType::F32), b.broadcast(&self.ratio, DType::F32));
+        let scaled = b.times(sum, column);
+        let value = b.times(scaled, ratio);
+        requantized(b, value, zero, to)
     }
 }
 
@@ -114,15 +136,17 @@ fn qlinear(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (a, b, out) = (e.input(0)?, e.input(3)?, e.result()?);
     let (a_scale, b_scale, y_scale) = (e.input(1)?, e.input(4)?, e.input(6)?);
-    let factor = Factor::new(&mut e, [&a_scale, &b_scale], Some(y_scale), out.shape())?;
+    let factor = Factor::new(&mut e, [&a_scale, &b_scale], out.shape())?;
+    let y_scale = scale_term(&mut e, &y_scale, true);
+    check_broadcast(&y_scale, out.shape(), "a scale")?;
+    let ratio = factor.ratio(&mut e, &y_scale)?;
     let y_zero = e.input(7)?;
     let y_zero = scale_term(&mut e, &y_zero, true);
     let (a_zero, b_zero) = (Zero::of(&e, 2), Zero::of(&e, 5));
     let factors = Factors { a, a_zero, b, b_zero, b_transposed: false };
     define_product(&mut e, &out, &product(ctx, 3)?, factors, |d, acc| {
-        let value = factor.apply(d, acc);
         let zero = d.broadcast(&y_zero, DType::F32);
-        requantized(d, value, Some(zero), out.dtype())
+        ratio.apply(d, acc, Some(zero), out.dtype())
     })
 }
 
@@ -150,8 +174,16 @@ fn gemm(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (a, b, c, out) = (e.input(0)?, e.input(3)?, e.optional(6), e.result()?);
     let (a_scale, b_scale, y_scale) = (e.input(1)?, e.input(4)?, e.optional(7));
-    let mut factor = Factor::new(&mut e, [&a_scale, &b_scale], y_scale, out.shape())?;
+    let mut factor = Factor::new(&mut e, [&a_scale, &b_scale], out.shape())?;
     factor.alpha = f64::from(ctx.attrs().float("alpha", 1.0)?);
+    let ratio = match y_scale {
+        None => None,
+        Some(over) => {
+            let over = scale_term(&mut e, &over, true);
+            check_broadcast(&over, out.shape(), "a scale")?;
+            Some(factor.ratio(&mut e, &over)?)
+        }
+    };
     let y_zero = single_zero(&e, 8)?;
     let (a_zero, b_zero) = (Zero::of(&e, 2), Zero::of(&e, 5));
     let factors = Factors { a, a_zero, b, b_zero, b_transposed: ctx.attrs().flag("transB", false)? };
@@ -164,12 +196,9 @@ fn gemm(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             let c = d.broadcast(c, DType::I32);
             acc = d.plus(acc, c);
         }
-        let value = factor.apply(d, acc);
-        if !out.dtype().is_int() {
-            return value;
-        }
+        let Some(ratio) = &ratio else { return factor.apply(d, acc) };
         let zero = y_zero.map(|z| d.elem(&z, &vec![Affine::constant(0); z.rank()], DType::F32));
-        requantized(d, value, zero, out.dtype())
+        ratio.apply(d, acc, zero, out.dtype())
     })
 }
 
@@ -191,7 +220,7 @@ fn to_float(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (a, b, bias, out) = (e.input(0)?, e.input(1)?, e.optional(6), e.result()?);
     let (a_scale, b_scale) = (e.input(2)?, e.input(3)?);
-    let factor = Factor::new(&mut e, [&a_scale, &b_scale], None, out.shape())?;
+    let factor = Factor::new(&mut e, [&a_scale, &b_scale], out.shape())?;
     with_bias(bias.as_ref(), &out)?;
     let (a_zero, b_zero) = (Zero::of(&e, 4), Zero::of(&e, 5));
     let factors = Factors { a, a_zero, b, b_zero, b_transposed: false };
@@ -217,7 +246,7 @@ fn dynamic(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         zero: e.temp("zero", DType::U8, []),
     };
     let a = dynamically_quantized(&mut e, &x, to);
-    let factor = Factor::new(&mut e, [&a.scale, &b_scale], None, out.shape())?;
+    let factor = Factor::new(&mut e, [&a.scale, &b_scale], out.shape())?;
     with_bias(bias.as_ref(), &out)?;
     let product = Product::plain(x.shape(), b.shape())?;
     let b_zero = Zero::of(&e, 3);

@@ -11,6 +11,7 @@ mod linear;
 mod movement;
 mod pool;
 mod product;
+mod signs;
 
 use super::Around;
 use super::drop_dead::drop_dead;
@@ -19,7 +20,8 @@ use crate::graph::Graph;
 
 /// Rewrites the quantized regions of a graph; notes say which products stay in float, and why.
 pub fn integer(graph: &mut Graph, around: &mut Around) -> Result<bool> {
-    let mut changed = movement::movement(graph)?;
+    let mut changed = signs::signs(graph, around.target)?;
+    changed |= movement::movement(graph)?;
     drop_dead(graph)?;
     changed |= pool::pools(graph)?;
     changed |= product::products(graph, &mut around.notes)?;

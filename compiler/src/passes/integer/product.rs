@@ -65,10 +65,7 @@ fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
         return Err("the data has a scale per channel".to_string());
     }
     let out = node.outputs.first().copied().flatten().ok_or("its output is not read")?;
-    // Attention amplifies a rounding that goes the other way: its products are scaled to floats and
-    // rounded in the order that the model writes, which costs no pass over memory.
-    let requantizes = node.op.name != "MatMul";
-    let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).size() == 1 && requantizes);
+    let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).size() == 1);
     let product = Product { x, w, to };
     let target = product.to.as_ref().map_or(at, |t| t.0);
     match node.op.name {
@@ -226,6 +223,9 @@ fn matmul(graph: &mut Graph, at: usize, product: &Product) -> Outcome<()> {
     }
     put(graph, at, |b| {
         let inputs = product.inputs(b);
+        if product.to.is_some() {
+            return Ok(b.node_in("", "QLinearMatMul", &inputs, Attrs::default(), 1)?[0]);
+        }
         let order = [0, 3, 1, 4, 2, 5].map(|i: usize| inputs[i]);
         Ok(b.node_in("com.microsoft", "MatMulIntegerToFloat", &order, Attrs::default(), 1)?[0])
     })

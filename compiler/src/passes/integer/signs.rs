@@ -1,0 +1,74 @@
+//! Bytes between a QuantizeLinear and its DequantizeLinears get the sign that the target multiplies
+//! by signed weights: none for `vpdpbusd`, one for AVX2.
+//!
+//! `q + 128` with a zero point 128 higher stands for the same real number, and saturates where `q`
+//! does: nothing rounds differently, and zero points are constants that products fold. The bytes of
+//! the model's interface stay, and so do weights.
+
+use super::super::edit::reads;
+use super::linear::{dequantize, quantize};
+use crate::base::{DType, Tensor, TensorType};
+use crate::error::Result;
+use crate::graph::{Graph, ValueId};
+use crate::target::{Feature, Target};
+
+/// How far the bytes move, modulo 256: up or down.
+const SHIFT: u8 = 128;
+
+/// The bytes that a target multiplies by signed ones; none where it makes no difference.
+fn preferred(target: &Target) -> Option<DType> {
+    let dots = [Feature::AvxVnni, Feature::Avx512, Feature::Avx512Vnni].iter().any(|f| target.has(*f));
+    match dots {
+        true => Some(DType::U8),
+        false => target.has(Feature::Avx2).then_some(DType::I8),
+    }
+}
+
+/// Changes the sign of activations wherever all readers take them back to floats.
+pub fn signs(graph: &mut Graph, target: &Target) -> Result<bool> {
+    let Some(wanted) = preferred(target) else { return Ok(false) };
+    let other = if wanted == DType::U8 { DType::I8 } else { DType::U8 };
+    let mut changed = false;
+    for i in 0..graph.nodes.len() {
+        let Some(to) = quantize(graph, &graph.nodes[i]).filter(|l| l.dtype(graph) == other) else {
+            continue;
+        };
+        let known = |list: &[Option<ValueId>]| {
+            list.get(2).copied().flatten().is_none_or(|z| graph.value(z).constant.is_some())
+        };
+        let readers: Vec<usize> =
+            (0..graph.nodes.len()).filter(|&n| reads(&graph.nodes[n]).any(|v| v == to.value)).collect();
+        let takes_back = |&n: &usize| {
+            let node = &graph.nodes[n];
+            let once = reads(node).filter(|&v| v == to.value).count() == 1;
+            once && dequantize(graph, node).is_some_and(|l| l.value == to.value) && known(&node.inputs)
+        };
+        let typed = graph.nodes[i].attrs.int("output_dtype", 0).is_ok_and(|t| t == 0);
+        let free = !graph.outputs.contains(&to.value) && readers.iter().all(takes_back);
+        if !free || !typed || !known(&graph.nodes[i].inputs) {
+            continue;
+        }
+        for n in readers.into_iter().chain([i]) {
+            shift_zero(graph, n, wanted);
+        }
+        graph.values[to.value as usize].ty.dtype = wanted;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// Moves a node's zero point along.
+fn shift_zero(graph: &mut Graph, node: usize, to: DType) {
+    let inputs = &mut graph.nodes[node].inputs;
+    inputs.resize(inputs.len().max(3), None);
+    let (scale, zero) = (inputs[1], inputs[2]);
+    let shape = scale.map(|s| graph.value(s).ty.shape.clone()).unwrap_or_default();
+    let shifted: Vec<u8> = match zero.and_then(|z| graph.value(z).constant.as_ref()) {
+        Some(zero) => zero.data.iter().map(|z| z.wrapping_add(SHIFT)).collect(),
+        None => vec![SHIFT; shape.iter().product()],
+    };
+    let ty = TensorType::new(to, zero.map_or(shape, |z| graph.value(z).ty.shape.clone()));
+    let name = format!("{}.zero.{}", graph.nodes[node].name, graph.values.len());
+    let id = graph.add_constant(name, Tensor { ty, data: shifted.into() });
+    graph.nodes[node].inputs[2] = Some(id);
+}

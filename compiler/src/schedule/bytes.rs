@@ -1,0 +1,87 @@
+//! Sums of products of bytes, four neighbours of a reduction axis at a time.
+
+use super::choose::walks;
+use super::linear::{Linear, Node};
+use crate::base::DType;
+use crate::target::{Arch, Feature, Target};
+
+/// A product of bytes: its constant factor, which is packed, and the other one.
+pub struct Bytes<'a> {
+    /// The constant factor.
+    pub vectors: &'a Node,
+    /// The other one.
+    pub rows: &'a Node,
+    /// The other factor fills lanes too (each channel has a filter of its own): its words are put
+    /// together from neighbours along the reduction.
+    pub woven: bool,
+}
+
+impl Bytes<'_> {
+    /// The factors of a product, where both are bytes in memory and one is constant.
+    pub fn of<'a>(linear: &Linear, product: Option<(&'a Node, &'a Node)>, var: u32) -> Option<Bytes<'a>> {
+        let (a, b) = product?;
+        let constant =
+            |n: &Node| matches!(n, Node::Load { operand, .. } if linear.buffers[*operand as usize].constant);
+        let (vectors, rows, woven) = match (walks(a, var), walks(b, var)) {
+            (true, false) => (a, b, false),
+            (false, true) => (b, a, false),
+            (true, true) if constant(a) => (a, b, true),
+            (true, true) => (b, a, true),
+            (false, false) => return None,
+        };
+        let (
+            Node::Load { operand: v, guards, dynamic, .. },
+            Node::Load { operand: r, dynamic: computed, .. },
+        ) = (vectors, rows)
+        else {
+            return None;
+        };
+        let byte = |o: u32| matches!(linear.buffers[o as usize].dtype, DType::I8 | DType::U8);
+        let sums = linear.fold.is_some_and(|f| f.1 == DType::I32);
+        let plain = constant(vectors) && guards.is_empty() && dynamic.is_empty() && computed.is_empty();
+        (sums && plain && byte(*v) && byte(*r)).then_some(Bytes { vectors, rows, woven })
+    }
+
+    /// Registers that a target without the instruction needs for what it derives from the factors.
+    pub fn derived(&self, linear: &Linear, target: &Target) -> usize {
+        let symmetric = match self.vectors {
+            Node::Load { operand, .. } => linear.buffers[*operand as usize].symmetric,
+            _ => false,
+        };
+        match (dots(target) || target.arch != Arch::X86_64, symmetric) {
+            (true, _) => 0,
+            (false, true) => 2,
+            (false, false) => 4,
+        }
+    }
+
+    /// Whether four neighbours along a reduction axis make a word of each factor.
+    pub fn lie_along(&self, var: u32, k: u32) -> bool {
+        let Node::Load { addr, guards, .. } = self.rows else { return false };
+        let padded = guards.iter().any(|g| self.woven || g.form.coefficient(k) != 0);
+        let fits = if self.woven { addr.coefficient(var) == 1 } else { addr.coefficient(k) == 1 };
+        fits && walks(self.rows, k) && walks(self.vectors, k) && !padded
+    }
+
+    /// The reduction axis along which bytes are multiplied: the broadcast factor lies along it in
+    /// memory. Words are woven along the axis with the longest strides, since windows slide along the
+    /// others, and only where an instruction multiplies them.
+    pub fn along(&self, linear: &Linear, target: &Target, var: u32) -> Option<u32> {
+        let fits = |k: &u32| {
+            linear.vars[*k as usize].size.is_none() && linear.extent(*k) > 2 && self.lie_along(var, *k)
+        };
+        if !self.woven {
+            return linear.reductions().find(fits);
+        }
+        let stride = |k: &u32| match self.rows {
+            Node::Load { addr, .. } => addr.coefficient(*k).abs(),
+            _ => 0,
+        };
+        linear.reductions().filter(fits).max_by_key(stride).filter(|_| dots(target))
+    }
+}
+
+/// Whether an x86 target multiplies unsigned by signed bytes.
+fn dots(target: &Target) -> bool {
+    target.has(Feature::Avx512Vnni) || target.has(Feature::AvxVnni)
+}
