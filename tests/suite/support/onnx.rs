@@ -59,3 +59,9 @@ pub fn ints(name: &str, values: &[i64]) -> pb::AttributeProto {
     let kind = pb::attribute_proto::AttributeType::Ints as i32;
     pb::AttributeProto { name: name.into(), ints: values.to_vec(), r#type: kind, ..Default::default() }
 }
+
+/// An integer attribute.
+pub fn int(name: &str, i: i64) -> pb::AttributeProto {
+    let kind = pb::attribute_proto::AttributeType::Int as i32;
+    pb::AttributeProto { name: name.into(), i, r#type: kind, ..Default::default() }
+}

@@ -1,0 +1,74 @@
+//! The commands of the documentation, and what is said to bad options.
+
+use crate::golden::check_text;
+use crate::support::{models, repository, run, scratch};
+use lmc::base::Tensor;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// Runs the commands of docs/quantization.md as they stand.
+#[test]
+fn the_documented_commands_work() {
+    let text = std::fs::read_to_string(repository().join("docs/quantization.md")).expect("the document");
+    let commands = text.split("```sh\n").nth(1).and_then(|t| t.split("```").next()).expect("commands");
+    let folder = scratch("quantization");
+    let tests = std::fs::canonicalize(repository().join("tests")).expect("the tests");
+    std::os::unix::fs::symlink(tests, folder.join("tests")).expect("a link");
+    let lmc = Path::new(env!("CARGO_BIN_EXE_lmc")).parent().expect("a folder");
+    let path = format!("{}:{}", lmc.display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new("sh");
+    let printed = run(command.args(["-e", "-c", commands]).current_dir(&folder).env("PATH", path));
+    assert!(
+        printed.contains("channels removed, 2 samples") && printed.contains("cosine with float"),
+        "{printed}"
+    );
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("static.json")).expect("a report")).expect("JSON");
+    let layer = &report["report"]["layers"][0];
+    assert!(layer["error"].is_f64() && layer["range"].is_array() && layer["saturation"].is_f64(), "{layer}");
+    let quantized = std::fs::metadata(folder.join("static.onnx")).expect("a file").len();
+    assert_eq!(report["bytes"], quantized);
+}
+
+/// What the commands say to bad options, and that nothing is written.
+#[test]
+fn bad_options_are_refused() {
+    let folder = scratch("quantize_options");
+    let model = std::fs::canonicalize(models::named("kws_dscnn").folder.join("model.onnx")).expect("a model");
+    std::os::unix::fs::symlink(model, folder.join("model.onnx")).expect("a link");
+    std::fs::create_dir(folder.join("empty")).expect("a folder");
+    std::fs::create_dir(folder.join("wrong")).expect("a folder");
+    let tensor = Tensor::new([1, 49, 9, 1], &vec![0.0f32; 441]);
+    lmc::data::write_npy(&folder.join("wrong/a.npy"), &tensor).expect("a file");
+    let mut said = String::new();
+    for args in [
+        ["quantize", "model.onnx", "-o", "q.onnx"].as_slice(),
+        &["quantize", "model.onnx", "-o", "q.onnx", "--data", "absent"],
+        &["quantize", "model.onnx", "-o", "q.onnx", "--data", "empty"],
+        &["quantize", "model.onnx", "-o", "q.onnx", "--data", "wrong"],
+        &["quantize", "model.onnx", "-o", "q.onnx", "--random-data", "1", "--exclude", "nothing"],
+        &[
+            "quantize",
+            "model.onnx",
+            "-o",
+            "q.onnx",
+            "--random-data",
+            "1",
+            "--calibration",
+            "min-max",
+            "--min-cosine",
+            "1.1",
+        ],
+        &["quantize", "absent.onnx", "-o", "q.onnx", "--dynamic"],
+        &["prune", "model.onnx", "-o", "q.onnx", "--sparsity", "1.5"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lmc")).current_dir(&folder).args(args).output();
+        let output = output.expect("lmc starts");
+        let text = String::from_utf8_lossy(&output.stderr);
+        writeln!(said, "$ lmc {}\n{text}exit code {}\n", args.join(" "), output.status.code().unwrap_or(-1))
+            .expect("writing to a string");
+    }
+    assert!(!folder.join("q.onnx").exists(), "a failed command has written its file");
+    check_text("compress/options.txt", &said);
+}
