@@ -9,6 +9,7 @@
 //! Equal loads of a tile's points are made once ([`emit`]), which is what makes it a register
 //! tile. Goldens: `tests/golden/nest`.
 
+mod accumulate;
 mod apart;
 pub mod emit;
 mod expr;

@@ -4,15 +4,16 @@
 //! over the window its bounds are shortened, and where it is unrolled the point is left out. The
 //! loops of an axis under a dilated window are cut where the window's part inside changes.
 
+use super::accumulate::Accumulator;
 use super::emit::Emitter;
-use super::expr::{Group, Guards, Point, lane_of};
-use super::segments::{decidable_guards, inside, outside_is_neutral, reduction_of};
+use super::expr::{Group, Guards, Point};
+use super::segments::{constant_of, decidable_guards, inside, outside_is_neutral, reduction_of};
 use super::{Nest, TilePoint};
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{ReduceStep, Vector};
-use crate::tile::{Bin, Dot, Lane, Reg, RegType, Value};
+use crate::tile::{Dot, Lane, Reg, RegType, Value};
 
 /// What the steps of a reduction share.
 struct Reduction<'a> {
@@ -22,8 +23,7 @@ struct Reduction<'a> {
     neutral: bool,
     /// A loop around runs over what lies outside.
     outside: bool,
-    fold: Fold,
-    dtype: DType,
+    kind: Accumulator,
     body: u32,
     index_error: i32,
     /// Accumulators: `[chain][point]`.
@@ -50,8 +50,7 @@ pub fn reduction(
         guards: if nest.decided { decidable_guards(nest.linear) } else { Vec::new() },
         neutral: outside_is_neutral(nest.linear),
         outside: false,
-        fold,
-        dtype,
+        kind: Accumulator { fold, dtype },
         body,
         index_error,
         chains: Vec::new(),
@@ -70,7 +69,7 @@ pub fn reduction(
         _ => 1,
     };
     for _ in 0..chains {
-        let accumulators = points.iter().map(|p| start(e, &r, lanes.unwrap_or(p.lanes))).collect();
+        let accumulators = points.iter().map(|p| r.kind.start(e, lanes.unwrap_or(p.lanes))).collect();
         r.chains.push(accumulators);
     }
     if let (Some(lanes), Some(step)) = (lanes, nest.schedule.reduce.last()) {
@@ -79,7 +78,7 @@ pub fn reduction(
             None => nest.linear.extent(step.var) % lanes,
         };
         if rest > 0 {
-            r.rest = Some((rest, points.iter().map(|_| start(e, &r, rest)).collect()));
+            r.rest = Some((rest, points.iter().map(|_| r.kind.start(e, rest)).collect()));
         }
     }
     steps(nest, e, &mut r, 0, None);
@@ -87,65 +86,23 @@ pub fn reduction(
     (0..points.len()).map(|p| Some(join(e, &r, p, lanes.is_some()))).collect()
 }
 
-fn start(e: &mut Emitter, r: &Reduction, lanes: usize) -> Reg {
-    let identity = constant_bits(r.fold, r.dtype);
-    let reg = e.fresh(RegType { lane: lane_of(r.dtype), lanes: lanes as u8 });
-    e.assign(reg, Value::Const(identity));
-    reg
-}
-
-/// The fold's identity as the accumulator's lane holds it.
-fn constant_bits(fold: Fold, dtype: DType) -> u64 {
-    let identity = fold.identity(dtype);
-    match (lane_of(dtype), dtype) {
-        (Lane::F32, _) => crate::scalar::cast(identity, DType::F32, true).bits,
-        (Lane::I32, _) if dtype.is_signed_int() => crate::scalar::cast(identity, DType::I32, true).bits,
-        _ => identity.bits,
-    }
-}
-
 /// The folded value of a point: its chains, and the lanes, joined.
 fn join(e: &mut Emitter, r: &Reduction, point: usize, over_lanes: bool) -> Reg {
     let mut sum = r.chains[0][point];
     let vector = e.ty(sum);
     for chain in &r.chains[1..] {
-        sum = combine(e, r, vector, sum, chain[point]);
+        sum = r.kind.joined(e, vector, sum, chain[point]);
     }
     if !over_lanes {
-        return narrowed(e, r, sum);
+        return r.kind.finished(e, sum);
     }
     let scalar = RegType { lanes: 1, ..vector };
-    sum = e.value(scalar, Value::Reduce(r.fold, sum));
+    sum = e.value(scalar, Value::Reduce(r.kind.fold, sum));
     if let Some((_, rest)) = &r.rest {
-        let rest = e.value(scalar, Value::Reduce(r.fold, rest[point]));
-        sum = combine(e, r, scalar, sum, rest);
+        let rest = e.value(scalar, Value::Reduce(r.kind.fold, rest[point]));
+        sum = r.kind.joined(e, scalar, sum, rest);
     }
-    narrowed(e, r, sum)
-}
-
-/// Sums and products of narrow integers wrap at the end.
-fn narrowed(e: &mut Emitter, r: &Reduction, value: Reg) -> Reg {
-    match r.dtype {
-        DType::I8 | DType::I16 | DType::U8 | DType::U16 => {
-            super::ops::cast(e, value, DType::I32, r.dtype, true)
-        }
-        _ => value,
-    }
-}
-
-fn combine(e: &mut Emitter, r: &Reduction, ty: RegType, a: Reg, b: Reg) -> Reg {
-    let unsigned = r.dtype.is_unsigned_int();
-    let bin = match r.fold {
-        Fold::Sum => Bin::Add,
-        Fold::Prod => Bin::Mul,
-        Fold::Max if unsigned => Bin::MaxU,
-        Fold::Min if unsigned => Bin::MinU,
-        Fold::Max => Bin::Max,
-        Fold::Min => Bin::Min,
-        Fold::And => Bin::And,
-        Fold::Or => Bin::Or,
-    };
-    e.value(ty, Value::Bin(bin, b, a))
+    r.kind.finished(e, sum)
 }
 
 /// The reduction axes from `depth` on.
@@ -302,7 +259,7 @@ fn lane_group(
 ) -> Option<Group> {
     let innermost = depth + 1 == nest.schedule.reduce.len();
     let inside = !start.is_constant() || start.base + 4 <= extent;
-    let wanted = nest.schedule.lane_loads == 4 && innermost && inside && r.dtype == DType::F32;
+    let wanted = nest.schedule.lane_loads == 4 && innermost && inside && r.kind.dtype == DType::F32;
     let var = nest.schedule.reduce[depth].var;
     // A window that reaches over the border is loaded point by point.
     let padded = r.guards.iter().any(|g| g.form.coefficient(var) != 0);
@@ -345,16 +302,6 @@ fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound) {
         hi.push(Affine::constant(end));
     }
     (Bound(lo), Bound(hi))
-}
-
-/// Joins the constant forms of a bound into one.
-pub fn constant_of(bound: Bound, better: fn(i64, i64) -> i64) -> Bound {
-    let (constants, mut rest): (Vec<Affine>, Vec<Affine>) =
-        bound.0.into_iter().partition(Affine::is_constant);
-    if let Some(c) = constants.iter().map(|c| c.base).reduce(better) {
-        rest.insert(0, Affine::constant(c));
-    }
-    Bound(rest)
 }
 
 /// The innermost reduction axis of a product of bytes, four points at a time.
@@ -504,9 +451,9 @@ fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Poi
     let product = match &nest.linear.nodes[r.body as usize] {
         // What lies outside is the same product in all points.
         Node::Op(Op::Mul, args)
-            if r.fold == Fold::Sum
+            if r.kind.fold == Fold::Sum
                 && (matches!(ty.lane, Lane::F32 | Lane::F64)
-                    || (r.dtype == DType::I32 && point.guards != Guards::Outside)) =>
+                    || (r.kind.dtype == DType::I32 && point.guards != Guards::Outside)) =>
         {
             Some(args)
         }
@@ -518,22 +465,7 @@ fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Poi
         return e.assign(acc, Value::Mla(acc, a, b));
     }
     let value = nest.eval(e, r.body, point, r.index_error);
-    let joined = match r.fold {
-        Fold::Sum => Value::Bin(Bin::Add, acc, value),
-        Fold::Prod => Value::Bin(Bin::Mul, acc, value),
-        Fold::And => Value::Bin(Bin::And, acc, value),
-        Fold::Or => Value::Bin(Bin::Or, acc, value),
-        Fold::Max | Fold::Min => {
-            let bin = match (r.fold, r.dtype.is_unsigned_int()) {
-                (Fold::Max, true) => Bin::MaxU,
-                (Fold::Max, false) => Bin::Max,
-                (_, true) => Bin::MinU,
-                (_, false) => Bin::Min,
-            };
-            Value::Bin(bin, value, acc)
-        }
-    };
-    e.assign(acc, joined);
+    e.assign(acc, r.kind.with(acc, value));
 }
 
 /// The sum of four products of bytes.

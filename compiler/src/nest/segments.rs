@@ -1,7 +1,7 @@
 //! How an axis is cut into register tiles: full tiles in a loop, a smaller one at the end, and,
 //! where a window reaches over the tensor's edge, tiles of their own at the borders.
 
-use crate::base::Affine;
+use crate::base::{Affine, Bound};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{Linear, Schedule};
@@ -146,4 +146,14 @@ fn safe_range(linear: &Linear, guards: &[Guard], var: u32, extent: usize) -> (i6
         hi = hi.min((guard.extent as i64 - 1 - most).div_euclid(step) + 1);
     }
     (lo, hi)
+}
+
+/// Joins the constant forms of a bound into one.
+pub fn constant_of(bound: Bound, better: fn(i64, i64) -> i64) -> Bound {
+    let (constants, mut rest): (Vec<Affine>, Vec<Affine>) =
+        bound.0.into_iter().partition(Affine::is_constant);
+    if let Some(c) = constants.iter().map(|c| c.base).reduce(better) {
+        rest.insert(0, Affine::constant(c));
+    }
+    Bound(rest)
 }

@@ -14,7 +14,7 @@ use super::Nested;
 use super::emit::{Emitter, addr, param};
 use super::expr::{Exprs, Guards, Point, memory_store};
 use super::filter::{Filter, filter, transform};
-use super::reduce::constant_of;
+use super::segments::constant_of;
 use crate::base::{Affine, Bound, DType};
 use crate::error::{Error, Result};
 use crate::schedule::winograd::{Block, Conv, Slide, WINDOW, Winograd, product};

@@ -1,0 +1,69 @@
+//! Accumulators of a fold: what they begin with, how an element or another accumulator joins them.
+
+use super::emit::Emitter;
+use super::expr::lane_of;
+use crate::base::DType;
+use crate::scalar::{Fold, cast};
+use crate::tile::{Bin, Lane, Reg, RegType, Value};
+
+/// The kind of accumulator: the fold and its element type.
+#[derive(Clone, Copy)]
+pub struct Accumulator {
+    pub fold: Fold,
+    pub dtype: DType,
+}
+
+impl Accumulator {
+    /// A register that holds the fold's identity.
+    pub fn start(self, e: &mut Emitter, lanes: usize) -> Reg {
+        let reg = e.fresh(RegType { lane: lane_of(self.dtype), lanes: lanes as u8 });
+        e.assign(reg, Value::Const(self.identity()));
+        reg
+    }
+
+    /// The identity as the accumulator's lane holds it.
+    fn identity(self) -> u64 {
+        let identity = self.fold.identity(self.dtype);
+        match (lane_of(self.dtype), self.dtype) {
+            (Lane::F32, _) => cast(identity, DType::F32, true).bits,
+            (Lane::I32, _) if self.dtype.is_signed_int() => cast(identity, DType::I32, true).bits,
+            _ => identity.bits,
+        }
+    }
+
+    fn bin(self) -> Bin {
+        match (self.fold, self.dtype.is_unsigned_int()) {
+            (Fold::Sum, _) => Bin::Add,
+            (Fold::Prod, _) => Bin::Mul,
+            (Fold::Max, true) => Bin::MaxU,
+            (Fold::Min, true) => Bin::MinU,
+            (Fold::Max, false) => Bin::Max,
+            (Fold::Min, false) => Bin::Min,
+            (Fold::And, _) => Bin::And,
+            (Fold::Or, _) => Bin::Or,
+        }
+    }
+
+    /// The accumulator with one more element.
+    pub fn with(self, acc: Reg, value: Reg) -> Value {
+        match self.fold {
+            Fold::Max | Fold::Min => Value::Bin(self.bin(), value, acc),
+            _ => Value::Bin(self.bin(), acc, value),
+        }
+    }
+
+    /// Two accumulators as one.
+    pub fn joined(self, e: &mut Emitter, ty: RegType, a: Reg, b: Reg) -> Reg {
+        e.value(ty, Value::Bin(self.bin(), b, a))
+    }
+
+    /// The folded value: sums and products of narrow integers wrap at the end.
+    pub fn finished(self, e: &mut Emitter, value: Reg) -> Reg {
+        match self.dtype {
+            DType::I8 | DType::I16 | DType::U8 | DType::U16 => {
+                super::ops::cast(e, value, DType::I32, self.dtype, true)
+            }
+            _ => value,
+        }
+    }
+}
