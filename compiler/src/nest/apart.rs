@@ -26,7 +26,7 @@ pub fn finish(
     let (var, rows) = rows(nest);
     let together = (nest.schedule.apart / chunks).clamp(1, rows);
     for first in (0..points.len()).step_by(rows * chunks) {
-        let mut some = |e: &mut Emitter, r: Affine, count: usize| {
+        let some = |e: &mut Emitter, r: Affine, count: usize| {
             e.woven(count * chunks, |e, i| {
                 let (r, point) = (r.offset((i / chunks) as i64), first + i % chunks);
                 let at = r.scaled((chunks * lanes) as i64).offset((point * lanes) as i64);

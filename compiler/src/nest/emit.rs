@@ -225,7 +225,7 @@ fn weave(mut lists: Vec<VecDeque<Stmt>>) -> Vec<Stmt> {
                 if !ready {
                     break;
                 }
-                own.iter().for_each(|reg| drop(pending.remove(reg)));
+                own.iter().for_each(|reg| _ = pending.remove(reg));
                 woven.extend(list.pop_front());
                 if counts {
                     break;
