@@ -213,7 +213,7 @@ fn of_convolution(graph: &Graph, n: usize, given: Option<&Vec<Option<f32>>>) -> 
         let mut taps = floats(tensor, c * window, window);
         let given = given.filter(|_| depthwise).and_then(|g| g[c]);
         match given {
-            Some(x) if x == 0.0 => Some(bias[c]),
+            Some(0.0) => Some(bias[c]),
             Some(x) if !padded => Some(taps.fold(bias[c], |sum, w| sum + w * x)),
             _ if taps.all(|w| w == 0.0) => Some(bias[c]),
             _ => None,
