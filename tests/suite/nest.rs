@@ -206,7 +206,7 @@ fn minimal_filtering_agrees_with_the_naive_loops() {
         let expected = run(&linear, &Schedule::naive(&linear), &[false; 3]);
         for (target, outputs) in targets().iter().flat_map(|t| [(t, 2), (t, 4)]) {
             let tiles = conv.tiles(&linear, 0, outputs);
-            for rows in (1..=tiles).filter(|r| tiles % r == 0) {
+            for rows in (1..=tiles).filter(|r| tiles.is_multiple_of(*r)) {
                 let products = Box::new(choose(&product(&conv, &linear, outputs, rows), target));
                 let schedule = Schedule {
                     vector: Vector::Axis { var: conv.outer, lanes: target.lanes() },
