@@ -85,3 +85,42 @@ impl Bytes<'_> {
 fn dots(target: &Target) -> bool {
     target.has(Feature::Avx512Vnni) || target.has(Feature::AvxVnni)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{DType, TensorType};
+    use crate::definition::{DefBuilder, Definition};
+    use crate::scalar::{Fold, Op};
+    use crate::schedule::choose::choose;
+    use crate::schedule::linear::Layout;
+    use crate::schedule::{Linear, verify};
+    use crate::target::resolve;
+
+    /// `y[h, w, c] = sum(i, j) x[h + i, w + j, c] * f[i, j, c]`.
+    fn depthwise() -> Definition {
+        let (x, f) = (TensorType::new(DType::U8, [16, 16, 64]), TensorType::new(DType::I8, [3, 3, 64]));
+        let y = TensorType::new(DType::I32, [14, 14, 64]);
+        let mut b = DefBuilder::new(&y.shape);
+        let (i, j) = (b.reduce("i", 3), b.reduce("j", 3));
+        let at = vec![b.var(0).plus(&i), b.var(1).plus(&j), b.var(2)];
+        let (v, w) = (b.load(0, &x, at), vec![i, j, b.var(2)]);
+        let w = b.load(1, &f, w);
+        let (v, w) = (b.cast(DType::I32, v), b.cast(DType::I32, w));
+        let product = b.op(Op::Mul, &[v, w]);
+        let sum = b.fold(Fold::Sum, product);
+        b.finish("depthwise", 2, &y, sum)
+    }
+
+    #[test]
+    fn words_are_woven_along_rows_where_an_instruction_multiplies_them() {
+        let def = depthwise();
+        let layouts: Vec<Layout> = def.operands.iter().map(|o| Layout::dense(&o.ty.shape)).collect();
+        let linear = Linear::new(&def, &layouts, &[false, true], &Layout::dense(&def.output.ty.shape));
+        let vnni = choose(&linear, &resolve("x86_64", "icelake-server").unwrap());
+        verify(&vnni, &linear).unwrap();
+        assert!(vnni.dot);
+        let along = vnni.reduce.last().unwrap().var;
+        assert_eq!(linear.vars[along as usize].name, "i");
+        assert!(!choose(&linear, &resolve("x86_64", "x86-64-v3").unwrap()).dot);
+    }
+}

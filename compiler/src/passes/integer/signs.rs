@@ -72,3 +72,44 @@ fn shift_zero(graph: &mut Graph, node: usize, to: DType) {
     let id = graph.add_constant(name, Tensor { ty, data: shifted.into() });
     graph.nodes[node].inputs[2] = Some(id);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{parse, verify};
+    use crate::target::resolve;
+
+    /// One activation, one that is an output of the graph, weights.
+    const GRAPH: &str = "graph g {
+  input x: f32[1,4]
+  const s: f32[] = [0.5]
+  const z: i8[] = [-3]
+  const w: i8[4,2] = random 1
+  q: i8[1,4] = QuantizeLinear(x, s, z)
+  d: f32[1,4] = DequantizeLinear(q, s, z)
+  k: i8[1,4] = QuantizeLinear(x, s, z)
+  e: f32[1,4] = DequantizeLinear(k, s, z)
+  v: f32[4,2] = DequantizeLinear(w, s)
+  y: f32[1,2] = MatMul(d, v)
+  output k, e, y
+}
+";
+
+    fn changed(cpu: &str) -> (bool, String) {
+        let mut graph = parse(GRAPH).unwrap();
+        let changed = signs(&mut graph, &resolve("x86_64", cpu).unwrap()).unwrap();
+        verify(&graph).unwrap();
+        (changed, graph.to_string())
+    }
+
+    #[test]
+    fn vnni_gets_unsigned_activations_and_nothing_else_does() {
+        let (is_changed, text) = changed("icelake-server");
+        assert!(is_changed);
+        assert!(text.contains("q: u8[1,4] = QuantizeLinear(x, s, \"q.zero"), "{text}");
+        assert!(text.contains("u8[] = [125]"), "{text}");
+        assert!(text.contains("k: i8[1,4] = QuantizeLinear(x, s, z)"), "{text}");
+        assert!(text.contains("v: f32[4,2] = DequantizeLinear(w, s)"), "{text}");
+        assert!(!changed("x86-64-v3").0 && !changed("x86-64-v2").0);
+    }
+}
