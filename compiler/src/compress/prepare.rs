@@ -32,14 +32,40 @@ pub fn check_float(onnx: &Onnx) -> Result<()> {
 pub fn prepare(onnx: &Onnx, sample: &Sample) -> Result<Onnx> {
     let mut onnx = onnx.clone();
     let known = facts(&onnx, sample)?;
-    constants(&mut onnx, &known);
+    tidy(&mut onnx, &known);
     while fold_normalization(&mut onnx) {}
     Ok(onnx)
 }
 
+/// Removes what only renames, and makes initializers of what is computed from initializers alone.
+pub fn tidy(onnx: &mut Onnx, known: &Facts) {
+    drop_identities(onnx);
+    constants(onnx, known);
+}
+
+/// Lets the readers of an Identity read what it reads; those that write outputs of the model, or what
+/// subgraphs read, stay.
+fn drop_identities(onnx: &mut Onnx) {
+    let readers = onnx.readers();
+    let mut sources: HashMap<String, String> = HashMap::new();
+    onnx.nodes.retain_mut(|node| {
+        for input in &mut node.inputs {
+            if let Some(source) = sources.get(input) {
+                *input = source.clone();
+            }
+        }
+        let needed = readers.get(node.output()).is_some_and(|r| r.contains(&usize::MAX));
+        let gone = node.op() == "Identity" && !needed && node.input(0).is_some();
+        if gone {
+            sources.insert(node.output().to_string(), node.inputs[0].clone());
+        }
+        !gone
+    });
+}
+
 /// Makes initializers of the float tensors that are computed from initializers alone (transposed or
 /// renamed weights), where nodes read them that are not.
-pub fn constants(onnx: &mut Onnx, known: &Facts) {
+fn constants(onnx: &mut Onnx, known: &Facts) {
     let mut fixed: HashSet<String> = onnx.initializers.iter().map(|i| i.proto.name.clone()).collect();
     let mut computed = Vec::new();
     for (i, node) in onnx.nodes.iter().enumerate() {

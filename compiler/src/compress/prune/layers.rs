@@ -25,12 +25,12 @@ impl Walk<'_> {
         let segments = vec![Segment { set, inner: 1 }];
         self.slice(index, 1, axis, &segments);
         if let Some(bias) = node.input(2) {
-            match self.shape(bias)?.to_vec().as_slice() {
+            match self.shape(bias).unwrap_or(&[0]).to_vec().as_slice() {
                 _ if self.onnx.constant(bias).is_none() => {
                     self.found.sets.freeze(set, "its bias is computed")
                 }
                 [.., last] if *last == channels => {
-                    let axis = self.shape(bias)?.len() - 1;
+                    let axis = self.shape(bias).map_or(0, |s| s.len() - 1);
                     self.slice(index, 2, axis, &segments);
                 }
                 [] | [1] | [1, 1] => {}

@@ -50,7 +50,7 @@ pub fn prune(onnx: &Onnx, options: &Options, known: &Facts) -> Result<Pruned> {
     }
     prepare::check_float(onnx)?;
     let mut onnx = onnx.clone();
-    prepare::constants(&mut onnx, known);
+    prepare::tidy(&mut onnx, known);
     if options.structured { channels(onnx, options.sparsity, known) } else { elements(onnx, options) }
 }
 
@@ -142,18 +142,20 @@ fn channels(mut onnx: Onnx, sparsity: f64, known: &Facts) -> Result<Pruned> {
         (weights.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>(), weights.len())
     };
     let before: Vec<f64> = found.made.iter().map(|m| norm(&onnx, m.0).0).collect();
-    apply(&mut onnx, &found.edits, &kept)?;
+    let old = apply(&mut onnx, &found.edits, &kept)?;
     let layer = |(&(node, _), before): (&(usize, usize), &f64)| {
         let (after, count) = norm(&onnx, node);
         let error = if *before > 0.0 { (1.0 - after / before).max(0.0).sqrt() } else { 0.0 };
         LayerReport::of_weights(onnx.nodes[node].name(), onnx.nodes[node].op(), count, error)
     };
     let layers = found.made.iter().zip(&before).map(layer).collect();
+    // Nodes are counted anew from here on.
+    onnx.drop_unread(&old);
     Ok(Pruned { layers, onnx, notes })
 }
 
-/// Removes what does not stay from the constants.
-fn apply(onnx: &mut Onnx, edits: &[Edit], kept: &Kept) -> Result<()> {
+/// Removes what does not stay from the constants; the names of those that were replaced.
+fn apply(onnx: &mut Onnx, edits: &[Edit], kept: &Kept) -> Result<BTreeSet<String>> {
     let mut tensors: BTreeMap<(usize, usize), Tensor> = BTreeMap::new();
     let constant = |onnx: &Onnx, node: usize, input: usize| {
         let name = &onnx.nodes[node].inputs[input];
@@ -194,9 +196,8 @@ fn apply(onnx: &mut Onnx, edits: &[Edit], kept: &Kept) -> Result<()> {
         onnx.nodes[node].set_input(input, made);
         old.insert(name);
     }
-    onnx.drop_unread(&old);
     onnx.forget_types();
-    Ok(())
+    Ok(old)
 }
 
 /// The given indices of an axis.
@@ -213,16 +214,4 @@ fn sliced(tensor: &Tensor, axis: usize, indices: &[usize]) -> Tensor {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thresholds_and_slices() {
-        assert_eq!(threshold(vec![4.0, 1.0, 3.0, 2.0], 0.5), 2.0);
-        assert_eq!(threshold(vec![4.0, 1.0], 0.1), 0.0);
-        let t = Tensor::new([2, 3], &[0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!(sliced(&t, 1, &[0, 2]).to_vec::<f32>().unwrap(), [0.0, 2.0, 3.0, 5.0]);
-        assert_eq!(sliced(&t, 0, &[1]).to_vec::<f32>().unwrap(), [3.0, 4.0, 5.0]);
-        assert_eq!(error(&[3.0, 4.0], &[0.0, 4.0]), 0.6);
-    }
-}
+mod tests;

@@ -30,7 +30,7 @@ struct Product {
 pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
     prepare::check_float(onnx)?;
     let mut onnx = onnx.clone();
-    prepare::constants(&mut onnx, known);
+    prepare::tidy(&mut onnx, known);
     opset::raise(&mut onnx, 13, known)?;
     let products: HashMap<usize, Product> =
         (0..onnx.nodes.len()).filter_map(|i| Some((i, product(&onnx, i)?))).collect();

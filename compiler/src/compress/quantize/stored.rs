@@ -82,7 +82,7 @@ pub(super) fn error(weights: &[f32], made: &Quantized, share: Share) -> f64 {
 pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
     prepare::check_float(onnx)?;
     let mut onnx = onnx.clone();
-    prepare::constants(&mut onnx, known);
+    prepare::tidy(&mut onnx, known);
     opset::raise(&mut onnx, if dtype == DType::I4 { 21 } else { 13 }, known)?;
     let list = stored(&onnx, dtype == DType::I4);
     if list.is_empty() {
