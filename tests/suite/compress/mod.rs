@@ -100,10 +100,18 @@ fn a_residual_net_is_quantized() {
 
 #[test]
 fn a_transformer_s_elementwise_parts_stay_in_float() {
+    let mut act = node("LeakyRelu", &["b"], "e");
+    let kind = pb::attribute_proto::AttributeType::Float as i32;
+    act.attribute.push(pb::AttributeProto {
+        name: "alpha".into(),
+        f: 0.25,
+        r#type: kind,
+        ..Default::default()
+    });
     let nodes = vec![
         node("MatMul", &["x", "w1"], "a"),
         node("Add", &["a", "b1"], "b"),
-        node("Erf", &["b"], "e"),
+        act,
         node("Mul", &["b", "e"], "g"),
         node("MatMul", &["g", "w2"], "c"),
         node("Add", &["c", "x"], "d"),
