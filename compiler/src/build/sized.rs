@@ -24,7 +24,7 @@ pub fn lowered(
         observer.progress("sizing", number, all.len());
         let (types, assumed) = bindings.at(sizes).resolve(&model.body)?;
         let shown: &dyn Observer = if number == 0 { observer } else { &Silent };
-        let (graph, more) = typed_graph(model, &types, number as u32, target, shown, clock)?;
+        let (graph, more) = typed_graph(model, &types, number as u32 + 1, target, shown, clock)?;
         let mut lowering = lower_plain(&graph)?;
         let outputs = own_outputs(&graph, &mut lowering);
         for (name, &bound) in &bindings.bounds {

@@ -77,8 +77,9 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     /// Dimensions known only at run time.
     pub symbols: Vec<Symbol>,
-    /// Which sizes tensors have whose sizes depend on data: 0 for their bounds, any other number for
-    /// smaller ones, the same in the same node (see `crate::sizes`).
+    /// 0 where all sizes are fixed. Otherwise the graph is one of several that differ in sizes alone (see
+    /// `crate::sizes`): sizes that depend on data are their bounds in the first and other numbers in
+    /// others, and no decision may depend on a size.
     pub sample: u32,
     /// For a body: `(value of the outer graph, value here)`.
     pub captures: Vec<(ValueId, ValueId)>,

@@ -215,13 +215,16 @@ impl<'a> NodeBuilder<'a> {
 /// the time they save.
 const FOLD_BYTES: usize = 1 << 16;
 
+/// The same where sizes are known only at run time: whether something is folded must not depend on them.
+const FOLD_SIZED: usize = 1 << 26;
+
 /// Whether a node's outputs are computed now: its inputs are constants and the result is no larger
 /// than they are, or small. Dequantization stays: integer regions are recognized by it.
 fn is_foldable(scratch: &Graph, node: &Node) -> bool {
     let constants = || node.inputs.iter().flatten().map(|&i| scratch.value(i).constant.as_ref());
     let given: usize = constants().flatten().map(|t| t.ty.bytes()).sum();
     let made: usize = node.outputs.iter().flatten().map(|&o| scratch.value(o).ty.bytes()).sum();
-    let small = made <= given.max(FOLD_BYTES);
+    let small = made <= if scratch.sample == 0 { given.max(FOLD_BYTES) } else { FOLD_SIZED };
     constants().all(|c| c.is_some()) && small && node.op.name != "DequantizeLinear"
 }
 

@@ -149,7 +149,7 @@ impl<'a> Ctx<'a> {
     /// others (see [`Graph::sample`]) other numbers from 2 on, the same for the same key.
     pub fn chosen(&self, bound: usize, key: &str) -> usize {
         let bound = bound.max(2);
-        if self.graph.sample == 0 {
+        if self.graph.sample <= 1 {
             return bound;
         }
         let bytes = key.bytes().chain(self.graph.sample.to_le_bytes());

@@ -2,9 +2,10 @@
 
 use super::{Merger, unlike};
 use crate::base::{Affine, DType};
-use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, Var};
+use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, Operand, Var};
 use crate::error::{Error, Result};
 use crate::scalar::{Op, Scalar, cast};
+use std::collections::HashMap;
 
 /// An index in all samples.
 enum Form {
@@ -14,20 +15,33 @@ enum Form {
     Sum(Vec<(u32, Affine)>, Affine),
 }
 
+/// Expressions of all samples that have been made one already: by their numbers in each.
+struct Walk<'d> {
+    defs: &'d [&'d Definition],
+    vars: Vec<Var>,
+    acc: Option<ExprId>,
+    known: HashMap<Vec<ExprId>, ExprId>,
+}
+
+fn changed() -> Error {
+    unlike("it is computed in another way for other sizes")
+}
+
 impl Merger<'_> {
-    /// One definition of those of all samples.
+    /// One definition of those of all samples. Expressions are followed from what is stored: where a size
+    /// equals another number by chance, a sample has fewer of them.
     pub(super) fn definition(&mut self, defs: &[&Definition]) -> Result<Definition> {
         let first = defs[0];
         let alike = |d: &&Definition| {
-            let fold = |d: &Definition| d.fold.as_ref().map(|f| (f.op, f.dtype, f.body));
-            (d.vars.len(), d.axes, d.exprs.len(), d.finish, fold(d))
-                == (first.vars.len(), first.axes, first.exprs.len(), first.finish, fold(first))
+            let fold = |d: &Definition| d.fold.as_ref().map(|f| (f.op, f.dtype));
+            (d.vars.len(), d.axes, d.store.len(), fold(d))
+                == (first.vars.len(), first.axes, first.store.len(), fold(first))
         };
         if defs.iter().all(|d| *d == first) && !self.reads_sized(first) {
             return Ok(first.clone());
         }
         if !defs.iter().all(alike) {
-            return Err(unlike("it is computed in another way for other sizes"));
+            return Err(changed());
         }
         let mut vars = Vec::new();
         for (i, var) in first.vars.iter().enumerate() {
@@ -37,23 +51,13 @@ impl Merger<'_> {
             vars.push(Var { name: var.name.clone(), extent, size });
         }
         let mut b = DefBuilder::with_vars(vars.clone(), first.axes);
-        let mut ids: Vec<ExprId> = Vec::new();
-        let mut folded = None;
-        for e in 0..first.exprs.len() {
-            let exprs: Vec<&Expr> = defs.iter().map(|d| &d.exprs[e]).collect();
-            let id = match (exprs[0], &first.fold) {
-                (Expr::Acc, Some(fold)) => {
-                    let body =
-                        *ids.get(fold.body as usize).ok_or_else(|| Error::bug("acc before its fold"))?;
-                    *folded.get_or_insert_with(|| b.fold(fold.op, body))
-                }
-                _ => self.expr(&mut b, &vars, first, &exprs, &ids)?,
-            };
-            ids.push(id);
+        let mut walk = Walk { defs, vars, acc: None, known: HashMap::new() };
+        if let Some(fold) = &first.fold {
+            let bodies: Vec<ExprId> = defs.iter().filter_map(|d| Some(d.fold.as_ref()?.body)).collect();
+            let body = self.expr(&mut b, &mut walk, bodies)?;
+            walk.acc = Some(b.fold(fold.op, body));
         }
-        if let (None, Some(fold)) = (folded, &first.fold) {
-            b.fold(fold.op, ids[fold.body as usize]);
-        }
+        let finish = self.expr(&mut b, &mut walk, defs.iter().map(|d| d.finish).collect())?;
         let mut store = Vec::new();
         for d in 0..first.store.len() {
             let forms: Vec<&Affine> = defs.iter().map(|def| &def.store[d]).collect();
@@ -63,30 +67,29 @@ impl Merger<'_> {
             }
         }
         let output = &first.output;
-        Ok(b.finish_at(&first.name, output.value, &output.ty, store, ids[first.finish as usize]))
+        Ok(b.finish_at(&first.name, output.value, &output.ty, store, finish))
     }
 
     fn reads_sized(&self, d: &Definition) -> bool {
         d.operands.iter().any(|o| self.low.dims.contains_key(&o.value))
     }
 
-    fn expr(
-        &mut self,
-        b: &mut DefBuilder,
-        vars: &[Var],
-        first: &Definition,
-        exprs: &[&Expr],
-        ids: &[ExprId],
-    ) -> Result<ExprId> {
-        let changed = || unlike("it is computed in another way for other sizes");
-        Ok(match exprs[0] {
-            Expr::Const(scalar) => {
+    /// One expression of those with the given numbers, one per sample.
+    fn expr(&mut self, b: &mut DefBuilder, walk: &mut Walk, ids: Vec<ExprId>) -> Result<ExprId> {
+        if let Some(&known) = walk.known.get(&ids) {
+            return Ok(known);
+        }
+        let exprs: Vec<&Expr> = walk.defs.iter().zip(&ids).map(|(d, &e)| &d.exprs[e as usize]).collect();
+        let made = match exprs[0] {
+            Expr::Const(_) => {
                 let constant = |e: &&Expr| if let Expr::Const(s) = e { Some(*s) } else { None };
                 let scalars: Vec<Scalar> = exprs.iter().filter_map(constant).collect();
-                match scalars.len() == exprs.len() && scalars.iter().all(|s| s.dtype == scalar.dtype) {
-                    true => self.scalar(b, &scalars)?,
-                    false => return Err(changed()),
+                let same =
+                    scalars.len() == exprs.len() && scalars.iter().all(|s| s.dtype == scalars[0].dtype);
+                if !same {
+                    return Err(changed());
                 }
+                self.scalar(b, &scalars)?
             }
             Expr::Index(_) => {
                 let index = |e: &&'_ Expr| if let Expr::Index(f) = e { Some(f.clone()) } else { None };
@@ -99,28 +102,61 @@ impl Merger<'_> {
                     Form::Sum(terms, rest) => sum(b, &terms, rest),
                 }
             }
-            Expr::Load { operand, index, fill } => {
-                let mut merged = Vec::new();
-                for d in 0..index.len() {
-                    let extent = first.operands[*operand as usize].ty.shape[d];
-                    merged.push(self.load_index(b, vars, exprs, d, (extent, fill.is_some()), ids)?);
-                }
-                let same = |e: &&Expr| matches!(e, Expr::Load { operand: o, fill: f, .. } if (o, f) == (operand, fill));
-                if !exprs.iter().all(same) {
+            Expr::Load { .. } => self.load(b, walk, &exprs)?,
+            Expr::Acc if exprs.iter().all(|e| **e == Expr::Acc) => {
+                walk.acc.ok_or_else(|| Error::bug("acc without a fold"))?
+            }
+            Expr::Acc => return Err(changed()),
+            first => {
+                let shape = |e: &Expr| match e {
+                    Expr::Op(op, args) => Some((Some(*op), None, args.clone())),
+                    Expr::Cast { to, saturate, arg } => {
+                        Some((None, Some((*to, Some(*saturate))), vec![*arg]))
+                    }
+                    Expr::Bitcast { to, arg } => Some((None, Some((*to, None)), vec![*arg])),
+                    _ => None,
+                };
+                let shapes: Vec<_> = exprs.iter().filter_map(|e| shape(e)).collect();
+                let alike = |s: &(Option<Op>, _, Vec<ExprId>)| {
+                    (s.0, s.1, s.2.len()) == (shapes[0].0, shapes[0].1, shapes[0].2.len())
+                };
+                if shapes.len() != exprs.len() || !shapes.iter().all(alike) {
                     return Err(changed());
                 }
-                let operand = &first.operands[*operand as usize];
-                b.load_at(operand.value, &operand.ty, merged, *fill)
+                let args = (0..shapes[0].2.len())
+                    .map(|i| self.expr(b, walk, shapes.iter().map(|s| s.2[i]).collect()))
+                    .collect::<Result<Vec<ExprId>>>()?;
+                match first {
+                    Expr::Cast { to, saturate, .. } => b.cast_as(*to, *saturate, args[0]),
+                    Expr::Bitcast { to, .. } => b.bitcast(*to, args[0]),
+                    Expr::Op(op, _) => b.op(*op, &args),
+                    _ => return Err(changed()),
+                }
             }
-            _ if exprs.iter().any(|e| *e != exprs[0]) => return Err(changed()),
-            Expr::Op(op, args) => {
-                let args: Vec<ExprId> = args.iter().map(|&a| ids[a as usize]).collect();
-                b.op(*op, &args)
-            }
-            Expr::Cast { to, saturate, arg } => b.cast_as(*to, *saturate, ids[*arg as usize]),
-            Expr::Bitcast { to, arg } => b.bitcast(*to, ids[*arg as usize]),
-            Expr::Acc => return Err(Error::bug("acc without a fold")),
-        })
+        };
+        walk.known.insert(ids, made);
+        Ok(made)
+    }
+
+    fn load(&mut self, b: &mut DefBuilder, walk: &mut Walk, exprs: &[&Expr]) -> Result<ExprId> {
+        let mut loads = Vec::new();
+        for (expr, def) in exprs.iter().zip(walk.defs) {
+            let Expr::Load { operand, index, fill } = expr else { return Err(changed()) };
+            loads.push((&def.operands[*operand as usize], index, *fill));
+        }
+        let (operand, index, fill) = loads[0];
+        let same = |l: &(&Operand, &Vec<Index>, Option<Scalar>)| {
+            (l.0.value, l.1.len(), l.2) == (operand.value, index.len(), fill)
+        };
+        if !loads.iter().all(same) {
+            return Err(changed());
+        }
+        let mut merged = Vec::new();
+        for d in 0..index.len() {
+            let all: Vec<&Index> = loads.iter().map(|l| &l.1[d]).collect();
+            merged.push(self.load_index(b, walk, &all, (operand.ty.shape[d], fill.is_some()))?);
+        }
+        Ok(b.load_at(operand.value, &operand.ty, merged, fill))
     }
 
     /// One index of a load. Where the ranges of variables and sizes do not show that an affine one lies
@@ -128,31 +164,30 @@ impl Merger<'_> {
     fn load_index(
         &mut self,
         b: &mut DefBuilder,
-        vars: &[Var],
-        exprs: &[&Expr],
-        dim: usize,
+        walk: &mut Walk,
+        all: &[&Index],
         (extent, filled): (usize, bool),
-        ids: &[ExprId],
     ) -> Result<Index> {
-        let index =
-            |e: &&'_ Expr| if let Expr::Load { index, .. } = e { index.get(dim).cloned() } else { None };
-        let all: Vec<Index> = exprs.iter().filter_map(index).collect();
         let forms: Vec<&Affine> =
             all.iter().filter_map(|i| if let Index::Affine(f) = i { Some(f) } else { None }).collect();
-        match &all[0] {
-            Index::Dynamic(e) if all.iter().all(|i| i == &all[0]) => Ok(Index::Dynamic(ids[*e as usize])),
-            Index::Affine(_) if forms.len() == exprs.len() => Ok(match self.index_form(&forms)? {
-                Form::Affine(form) => {
-                    let (low, high) = form.range(|v| vars[v as usize].extent);
-                    match filled || low >= 0 && high < extent as i64 {
-                        true => Index::Affine(form),
-                        false => Index::Dynamic(b.index(form)),
-                    }
-                }
-                Form::Sum(terms, rest) => Index::Dynamic(sum(b, &terms, rest)),
-            }),
-            _ => Err(unlike("it is computed in another way for other sizes")),
+        let computed: Vec<ExprId> =
+            all.iter().filter_map(|i| if let Index::Dynamic(e) = i { Some(*e) } else { None }).collect();
+        if computed.len() == all.len() {
+            return Ok(Index::Dynamic(self.expr(b, walk, computed)?));
         }
+        if forms.len() != all.len() {
+            return Err(changed());
+        }
+        Ok(match self.index_form(&forms)? {
+            Form::Affine(form) => {
+                let (low, high) = form.range(|v| walk.vars[v as usize].extent);
+                match filled || low >= 0 && high < extent as i64 {
+                    true => Index::Affine(form),
+                    false => Index::Dynamic(b.index(form)),
+                }
+            }
+            Form::Sum(terms, rest) => Index::Dynamic(sum(b, &terms, rest)),
+        })
     }
 
     fn index_form(&mut self, forms: &[&Affine]) -> Result<Form> {
