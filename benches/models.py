@@ -66,7 +66,8 @@ def compile(staged, target, cpu, out):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode:
         raise RuntimeError(next((line["message"] for line in lines if "message" in line), done.stderr.strip()))
-    return lines[-1]["manifest"]
+    seconds = sum(stage["seconds"] for stage in lines[-1]["seconds"])
+    return dict(lines[-1]["manifest"], seconds=seconds)
 
 
 def cosine(a, b):

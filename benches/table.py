@@ -141,36 +141,24 @@ def peak_of(cpu, rates):
     return max(rates.values())
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="benches/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("models", nargs="*", help="names; all of tests/models and $LMC_MODELS otherwise")
-    add("--cpu", default="native", help="lmc's --cpu; peers choose their own code")
-    add("--isa", choices=["native", "avx2"], default="native", help="avx2: hides AVX-512 and VNNI from the peers, and lmc compiles for x86-64-v3")
-    add("--dtype", help="only models whose dtype begins so: fp32, int8, fp16")
-    add("--peers", default=",".join(PEERS), help="which peers, separated by commas")
-    add("--rounds", type=int, default=15)
-    add("--round-ms", type=float, default=50, help="time one runtime gets in a round")
-    add("--json", help="also append one JSON object a model to this file")
-    options = parser.parse_args()
-    if options.isa == "avx2":
-        options.cpu = "x86-64-v3"
+def share_of_peak(entry, ours, peak):
+    return 200 * entry["macs"] / ours / peak if ours and entry["dtype"] == "fp32" else None
+
+
+def table(title, entries, cpu, isa, options, rates):
+    """Measures some models and prints a line each; the records of what was measured."""
     names = [p for p in options.peers.split(",") if p]
-    env = dict(os.environ, OMP_NUM_THREADS="1", **(without_avx512() if options.isa == "avx2" else {}))
-    rates = peaks()
-    peak = peak_of(options.cpu, rates)
-    print(f"peak of one core, GFLOP/s of f32 multiply-adds: {', '.join(f'{b} bits {r}' for b, r in rates.items())}")
-    print(f"median microseconds per inference, one thread, {options.rounds} interleaved rounds; lmc for --cpu {options.cpu}\n")
+    env = dict(os.environ, OMP_NUM_THREADS="1", **(without_avx512() if isa == "avx2" else {}))
+    peak = peak_of(cpu, rates)
+    print(f"\n{title}, lmc for --cpu {cpu}: median microseconds per inference, {options.rounds} interleaved rounds\n")
     head = f"{'model':28}{'lmc':>10}" + "".join(f"{n:>13}" for n in names)
-    print(head + f"{'x fastest':>11}{'% peak':>8}{'code KB':>9}{'arena KB':>10}")
-    ratios, notes = [], []
-    for source, entry in models.find(options.models):
+    print(head + f"{'x fastest':>11}{'% peak':>8}{'code KB':>9}{'weights KB':>12}{'arena KB':>10}{'compile s':>11}")
+    records, notes = [], []
+    for source, entry in entries:
         name = entry["name"]
-        if options.dtype and not entry["dtype"].startswith(options.dtype):
-            continue
         folder = models.stage(source, entry, CACHE)
         try:
-            manifest = build_ours(folder, options.cpu)
+            manifest = build_ours(folder, cpu)
         except RuntimeError as error:
             notes.append(f"{name}: not compiled: {error}")
             continue
@@ -178,22 +166,67 @@ def main():
         notes += [f"{name}: no {peer}: {why}" for peer, why in failed.items()]
         ours = medians.pop("ours", None)
         fastest = min(medians.values(), default=None)
-        share = 200 * entry["macs"] / ours / peak if ours and entry["dtype"] == "fp32" else None
         ratio = fastest / ours if ours and fastest else None
-        ratios += [ratio] if ratio else []
         cell = lambda value, width, digits=1: f"{value:{width}.{digits}f}" if value is not None else f"{'-':>{width}}"
         micro = lambda value: value / 1e3 if value is not None else None
         line = f"{name:28}{cell(micro(ours), 10)}" + "".join(cell(micro(medians.get(n)), 13) for n in names)
-        line += cell(ratio, 11, 2) + cell(share, 8) + cell(manifest["code_bytes"] / 1024, 9) + cell(manifest["arena_bytes"] / 1024, 10)
+        line += cell(ratio, 11, 2) + cell(share_of_peak(entry, ours, peak), 8) + cell(manifest["code_bytes"] / 1024, 9)
+        line += cell(manifest["constant_bytes"] / 1024, 12) + cell(manifest["arena_bytes"] / 1024, 10) + cell(manifest["seconds"], 11, 2)
         print(line, flush=True)
+        kept = ("code_bytes", "constant_bytes", "arena_bytes", "stack_bytes", "macs", "seconds")
+        record = dict(model=name, dtype=entry["dtype"], cpu=cpu, isa=isa, ours=ours, peers=medians, ratio=ratio, peak=peak, **{k: manifest[k] for k in kept})
+        records.append(record)
         if options.json:
-            record = dict(model=name, cpu=options.cpu, isa=options.isa, ours=ours, peers=medians, ratio=ratio, peak=peak, **{k: manifest[k] for k in ("code_bytes", "arena_bytes", "stack_bytes", "macs")})
             print(json.dumps(record), file=open(options.json, "a"))
+    ratios = [r["ratio"] for r in records if r["ratio"]]
     if ratios:
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         print(f"\ngeometric mean of {len(ratios)} ratios: {mean:.2f}; lowest {min(ratios):.2f}")
     for note in notes:
         print(note)
+    return records
+
+
+def beside(title, records, pairs):
+    """Compares models with their variants: time, flash, arena."""
+    known = {r["model"]: r for r in records if r["ours"]}
+    rows = [(known[a], known[b]) for a, b in pairs if a in known and b in known]
+    if rows:
+        print(f"\n{title}\n\n{'model':28}{'x faster':>10}{'flash':>8}{'arena':>8}")
+    flash = lambda r: r["code_bytes"] + r["constant_bytes"]
+    for plain, other in rows:
+        print(f"{other['model']:28}{plain['ours'] / other['ours']:10.2f}{flash(other) / flash(plain):8.2f}{other['arena_bytes'] / plain['arena_bytes']:8.2f}")
+
+
+def variants(entries):
+    """Models with the name of another and what was done to it: pruned, or quantized."""
+    names = [entry["name"] for _, entry in entries]
+    return [(a, b) for a in names for b in names if b.startswith((a + "_pruned", a + "_int8"))]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="benches/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("models", nargs="*", help="names; all of tests/models and $LMC_MODELS otherwise")
+    add("--cpu", default="native", help="lmc's --cpu; peers choose their own code")
+    add("--isa", choices=["all", "native", "avx2"], default="all", help="avx2: hides AVX-512 and VNNI from the peers, and lmc compiles for x86-64-v3; all: a table of each")
+    add("--dtype", help="only models whose dtype begins so: fp32, int8, fp16")
+    add("--peers", default=",".join(PEERS), help="which peers, separated by commas")
+    add("--rounds", type=int, default=15)
+    add("--round-ms", type=float, default=50, help="time one runtime gets in a round")
+    add("--json", help="also append one JSON object a model to this file")
+    options = parser.parse_args()
+    entries = [e for e in models.find(options.models) if not options.dtype or e[1]["dtype"].startswith(options.dtype)]
+    rates = peaks()
+    print(f"peak of one core, GFLOP/s of f32 multiply-adds: {', '.join(f'{b} bits {r}' for b, r in rates.items())}")
+    for isa in ["native", "avx2"] if options.isa == "all" else [options.isa]:
+        cpu = "x86-64-v3" if isa == "avx2" else options.cpu
+        records = []
+        for title, wanted in [("fp32", lambda d: d == "fp32"), ("int8 and fp16", lambda d: d != "fp32")]:
+            chosen = [e for e in entries if wanted(e[1]["dtype"])]
+            if chosen:
+                records += table(f"{title}, {'all held to AVX2' if isa == 'avx2' else 'as the machine is'}", chosen, cpu, isa, options, rates)
+        beside("variants beside the fp32 model", records, variants(entries))
 
 
 if __name__ == "__main__":
