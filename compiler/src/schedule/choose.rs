@@ -6,6 +6,7 @@
 
 use super::bytes::Bytes;
 use super::cost::{Operands, Tile, best_tile, core};
+use super::elementwise::elementwise_vector;
 use super::filtering::filtered;
 use super::linear::{Guard, Linear, Node};
 use super::{ReduceStep, Schedule, Vector};
@@ -76,7 +77,7 @@ pub(super) fn loads(linear: &Linear, root: u32) -> Vec<&Node> {
 }
 
 /// The expressions that are computed in lanes: those of indices are scalars.
-fn value_nodes(linear: &Linear, root: u32) -> Vec<u32> {
+pub(super) fn value_nodes(linear: &Linear, root: u32) -> Vec<u32> {
     let (mut seen, mut stack) = (vec![false; linear.nodes.len()], vec![root]);
     while let Some(e) = stack.pop() {
         if std::mem::replace(&mut seen[e as usize], true) {
@@ -130,6 +131,9 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
 fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
     if !lanes_possible(linear) || linear.vars.is_empty() {
         return Vector::None;
+    }
+    if linear.fold.is_none() {
+        return elementwise_vector(linear, lanes);
     }
     let folded: f64 = linear.reductions().map(|v| linear.extent(v) as f64).product();
     let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();

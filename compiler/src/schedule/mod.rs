@@ -9,6 +9,7 @@ mod bytes;
 pub mod choose;
 mod cost;
 mod filtering;
+mod elementwise;
 mod file;
 pub mod linear;
 mod neighbours;
