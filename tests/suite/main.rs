@@ -22,6 +22,7 @@ mod neon;
 mod nest;
 mod package;
 mod passes;
+mod random;
 mod robustness;
 mod plan;
 mod schedule;

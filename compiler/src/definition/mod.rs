@@ -27,6 +27,7 @@ pub use build::DefBuilder;
 pub use interpret::{Env, interpret};
 pub use lowering::{Carry, LoweredValue, Lowering, Repeat, Routine, Size, Slice, Stage};
 pub use parse::{parse, parse_definition};
+pub use types::meaningful;
 pub use verify::{explain, explain_lowering, verify, verify_definition};
 
 use crate::base::{Affine, DType, TensorType};

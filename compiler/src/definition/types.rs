@@ -1,7 +1,10 @@
-//! The element types of a definition's expressions, where they have one.
+//! The element types of a definition's expressions, where they have one, and whether its
+//! operations mean something on them.
 
-use super::{Definition, Expr, ExprId, Index};
+use super::{Definition, Expr, ExprId, Index, Stage};
 use crate::base::DType;
+use crate::error::{Error, Result};
+use crate::scalar::Op;
 
 /// The element type of each expression; `None` where its arguments do not fit.
 pub(super) fn types(d: &Definition) -> Vec<Option<DType>> {
@@ -10,6 +13,31 @@ pub(super) fn types(d: &Definition) -> Vec<Option<DType>> {
         types.push(type_of(d, &types, expr));
     }
     types
+}
+
+/// An operation on elements that it has no meaning for, if there is one.
+fn senseless(d: &Definition) -> Option<(Op, DType)> {
+    let types = types(d);
+    d.exprs.iter().find_map(|expr| {
+        let Expr::Op(op, args) = expr else { return None };
+        let dtype = args.last().and_then(|&a| types[a as usize])?;
+        (!op.takes(dtype)).then_some((*op, dtype))
+    })
+}
+
+/// ONNX's types of an operator are not all checked at inference; an expression without a meaning is
+/// refused here.
+pub fn meaningful(stages: &[Stage]) -> Result<()> {
+    let found = stages.iter().find_map(|stage| match stage {
+        Stage::Define(d) => senseless(d),
+        _ => None,
+    });
+    match found {
+        Some((op, dtype)) => {
+            Err(Error::model(format!("elements of type {dtype} are not defined: {} of them", op.name())))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The element type of an expression that follows those of the given types.

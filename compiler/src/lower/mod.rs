@@ -7,7 +7,7 @@ mod fold;
 
 pub use fold::fold;
 
-use crate::definition::{LoweredValue, Lowering};
+use crate::definition::{LoweredValue, Lowering, meaningful};
 use crate::error::{Error, NODE_ADVICE, Result};
 use crate::graph::{Graph, Node};
 use crate::ops::{Ctx, Lower};
@@ -50,7 +50,11 @@ fn lower_items(graph: &Graph, items: &[Item], lowering: &mut Lowering) -> Result
 
 fn lower_node(graph: &Graph, node: &Node, lowering: &mut Lowering) -> Result<()> {
     match node.op.lower {
-        Lower::Define(define) => define(&Ctx { graph, node }, lowering),
+        Lower::Define(define) => {
+            let before = lowering.stages.len();
+            define(&Ctx { graph, node }, lowering)?;
+            meaningful(&lowering.stages[before..])
+        }
         Lower::Expand(_) => Err(Error::bug("a compound operator was not expanded")),
         Lower::Control => Err(Error::bug("control flow was not flattened")),
     }

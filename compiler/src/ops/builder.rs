@@ -6,7 +6,7 @@
 
 use super::{Ctx, Lower, NodeBuilder, Operator, find};
 use crate::base::{Tensor, TensorType};
-use crate::definition::{Env, LoweredValue, Lowering, interpret};
+use crate::definition::{Env, LoweredValue, Lowering, interpret, meaningful};
 use crate::error::{Error, Result};
 use crate::graph::{Attrs, Graph, Node, Value, ValueId, check_size};
 use std::collections::HashMap;
@@ -241,6 +241,7 @@ fn fold(
     });
     let mut lowering = Lowering { values: values.collect(), ..Lowering::default() };
     define(&Ctx { graph: scratch, node }, &mut lowering)?;
+    meaningful(&lowering.stages)?;
     let mut env = Env::new(&lowering);
     interpret(&lowering, &mut env)?;
     Ok(node.outputs.iter().map(|o| o.and_then(|o| env.get(o, &scratch.value(o).ty))).collect())

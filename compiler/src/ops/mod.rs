@@ -184,6 +184,8 @@ pub struct NodeBuilder<'a> {
 
 #[cfg(test)]
 mod older;
+#[cfg(test)]
+mod regressions;
 
 #[cfg(test)]
 mod tests {

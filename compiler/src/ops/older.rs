@@ -5,19 +5,20 @@ use crate::base::{DType, Tensor};
 use crate::error::Result;
 use crate::graph::{Attr, Attrs, Graph};
 
-/// The outputs of one node on constants, which is folded.
-fn fold(
+/// The outputs of one node on constants, which is folded; other domains stand before the name.
+pub(super) fn fold(
     op: &str,
     opset: i64,
     attrs: &[(&str, Attr)],
     inputs: &[Tensor],
     outputs: usize,
 ) -> Result<Vec<Tensor>> {
+    let (domain, name) = op.rsplit_once('.').unwrap_or(("", op));
     let mut graph = Graph::default();
     let mut builder = NodeBuilder::new(&mut graph, "n", opset);
     let given = inputs.iter().map(|t| Some(builder.constant(t.clone()))).collect();
     let pending = Pending {
-        op: find("", op).expect("a row"),
+        op: find(domain, name).expect("a row"),
         opset,
         name: "n".into(),
         attrs: Attrs(attrs.iter().map(|(n, a)| (n.to_string(), a.clone())).collect()),

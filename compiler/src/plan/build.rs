@@ -156,7 +156,8 @@ impl Planner<'_> {
         let mut linear = self.linear(def, &layouts, &constant);
         self.macs += multiply_adds(def);
         self.share(def, &linear, dying);
-        let starts = linear.take_starts();
+        let own: Vec<bool> = def.operands.iter().map(|o| o.value == def.output.value).collect();
+        let starts = linear.take_starts(&own);
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for ((i, operand), start) in def.operands.iter().enumerate().zip(&starts.operands) {

@@ -159,6 +159,13 @@ impl Op {
         self.row().2
     }
 
+    /// Whether the operation means something on elements of a type: integers have no roots and no
+    /// exponentials.
+    pub fn takes(self, dtype: DType) -> bool {
+        let compound = matches!(self, Op::IsNan | Op::Sign | Op::Mod | Op::Pow);
+        dtype.is_float() || compound || (math::is_primitive(self, dtype) && self != Op::Sqrt)
+    }
+
     /// The rule for the result's type.
     pub fn result(self) -> ResultType {
         self.row().3

@@ -414,7 +414,9 @@ fn reduction_steps(
     };
     let mut order: Vec<u32> = linear.reductions().collect();
     order.sort_by_key(|&r| (!moving(r), !guarded(r), -stride(r)));
-    let mut unrolled = tile;
+    // A body that is more than a multiply-add counts for as many.
+    let operations = linear.nodes.iter().filter(|n| matches!(n, Node::Op(..))).count();
+    let mut unrolled = tile * if product.is_none() { (operations / 4).max(1) } else { 1 };
     let mut steps: Vec<ReduceStep> = Vec::new();
     for (depth, &r) in order.iter().rev().enumerate() {
         let extent = linear.extent(r).max(1);

@@ -81,7 +81,7 @@ fn scaler(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     Ok(())
 }
 
-/// Divides each row by its largest size, its sum of sizes, or its length.
+/// Divides each row by its largest element, its sum of sizes, or its length.
 fn normalizer(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, out) = (e.input(0)?, e.result()?);
@@ -96,7 +96,11 @@ fn normalizer(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         fold,
         |b, i| {
             let x = b.elem(&x, i, F);
-            if norm == "L2" { b.times(x, x) } else { b.op(Op::Abs, &[x]) }
+            match norm {
+                "L2" => b.times(x, x),
+                "L1" => b.op(Op::Abs, &[x]),
+                _ => x,
+            }
         },
         |b, acc| if norm == "L2" { b.op(Op::Sqrt, &[acc]) } else { acc },
     );

@@ -105,7 +105,16 @@ impl Settings {
         let x = if self.mode == Mode::Nearest { b.op(Op::Round, &[x]) } else { x };
         match self.padding {
             Padding::Zeros => x,
-            Padding::Border => b.clamp(x, 0.0, last),
+            // Between a corner pixel's centre and its edge the cubic weights still apply.
+            Padding::Border => {
+                let (lo, hi) = self.border(size);
+                let (low, high) = (b.number(b.dtype(x), lo), b.number(b.dtype(x), hi));
+                let below = b.op(Op::Lt, &[x, low]);
+                let above = b.op(Op::Gt, &[x, high]);
+                let outside = b.op(Op::Or, &[below, above]);
+                let inside = b.clamp(x, 0.0, last);
+                b.op(Op::Select, &[outside, inside, x])
+            }
             Padding::Reflection => {
                 let (lo, hi) = self.border(size);
                 reflected(b, x, lo, hi)

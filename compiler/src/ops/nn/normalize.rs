@@ -309,6 +309,20 @@ pub fn define_lp(e: &mut Emit, x: &Val, axes: &[usize], p: f64, out: &Val) {
     });
 }
 
+/// A power of a positive number; by roots where the exponent is quarters, as nearly always.
+fn power_of_quarters(b: &mut DefBuilder, x: ExprId, exponent: f64) -> ExprId {
+    let quarters = exponent * 4.0;
+    if quarters.fract() != 0.0 || !(1.0..8.0).contains(&quarters) {
+        let exponent = b.number(b.dtype(x), exponent);
+        return b.op(Op::Pow, &[x, exponent]);
+    }
+    let root = b.op(Op::Sqrt, &[x]);
+    let fourth = b.op(Op::Sqrt, &[root]);
+    let bits = [(1, fourth), (2, root), (4, x)];
+    let factors = bits.into_iter().filter(|(bit, _)| quarters as u32 & bit != 0).map(|(_, f)| f);
+    factors.reduce(|a, f| b.times(a, f)).expect("at least one quarter")
+}
+
 /// `x / (bias + alpha / size * sum of squares over neighbouring channels)^beta`.
 fn lrn(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
@@ -329,8 +343,7 @@ fn lrn(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         let acc = b.fold(Fold::Sum, square);
         let sum = b.times_number(acc, alpha / size as f64);
         let sum = b.plus_number(sum, bias);
-        let exponent = b.number(float, beta);
-        let power = b.op(Op::Pow, &[sum, exponent]);
+        let power = power_of_quarters(b, sum, beta);
         let elem = b.broadcast(&x, float);
         b.over(elem, power)
     });

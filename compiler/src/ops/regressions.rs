@@ -1,0 +1,50 @@
+//! Faults that random graphs found, each as its smallest graph; the results are those of ONNX's
+//! reference implementation or of ONNX Runtime.
+
+use super::older::fold;
+use crate::base::{DType, Tensor, TensorType};
+use crate::graph::Attr;
+
+fn floats(op: &str, opset: i64, attrs: &[(&str, Attr)], inputs: &[Tensor]) -> Vec<f32> {
+    let result = fold(op, opset, attrs, inputs, 1).unwrap_or_else(|e| panic!("{op}: {e}"));
+    result[0].to_vec::<f32>().expect("f32")
+}
+
+fn text(text: &str) -> Attr {
+    Attr::Str(text.into())
+}
+
+#[test]
+fn cubic_samples_reach_over_the_border_only_from_outside() {
+    let x = Tensor::new([1, 1, 2, 2], &[1f32, -2.0, 4.0, 8.0]);
+    let grid = Tensor::new([1, 1, 3, 2], &[-0.75f32, -0.75, -2.0, 0.0, 0.5, 1.5]);
+    let attrs = [("mode", text("cubic")), ("padding_mode", text("border"))];
+    let y = floats("GridSample", 20, &attrs, &[x, grid]);
+    let want = [1.077_865_6, 2.5, 8.0];
+    assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{y:?}");
+}
+
+#[test]
+fn the_largest_element_of_a_row_may_be_negative() {
+    let x = Tensor::new([3, 2], &[-1f32, -4.0, 2.0, -8.0, 0.0, -1.0]);
+    let y = floats("ai.onnx.ml.Normalizer", 1, &[("norm", text("MAX"))], &[x]);
+    assert_eq!(y, [1.0, 4.0, 1.0, -4.0, 0.0, -1.0]);
+}
+
+#[test]
+fn local_responses_of_any_exponent() {
+    let x = Tensor::new([1, 3, 1, 1], &[1f32, 2.0, -3.0]);
+    let cases =
+        [(0.75, [0.260_847_4, 0.262_398_6, -0.414_500_65]), (0.6, [0.341_278_7, 0.393_890_2, -0.615_806_7])];
+    for (beta, want) in cases {
+        let attrs = [("size", Attr::Int(3)), ("alpha", Attr::Float(3.0)), ("beta", Attr::Float(beta))];
+        let y = floats("LRN", 13, &attrs, std::slice::from_ref(&x));
+        assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{beta}: {y:?}");
+    }
+}
+
+#[test]
+fn roots_of_integers_are_refused() {
+    let x = Tensor { ty: TensorType::new(DType::I32, [1, 1, 2]), data: [4, 0, 0, 0, 9, 0, 0, 0].into() };
+    assert!(fold("GlobalLpPool", 22, &[], &[x], 1).is_err());
+}
