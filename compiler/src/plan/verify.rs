@@ -108,7 +108,9 @@ impl Checker<'_> {
         let constant = matches!(arg.base, Base::Input(_) | Base::Constant(_));
         require(!constant || param.access == Access::Read, || "is written".to_string())?;
         let (lo, hi) = self.range(arg, bytes(param));
-        let known = self.written.iter().any(|w| w.0 <= lo && hi <= w.1);
+        // Parts of a tensor that lie between its first and last elements may be written later.
+        let known = |at: i64| self.written.iter().any(|w| w.0 <= at && at < w.1);
+        let known = known(lo) && known(hi.max(lo + 1) - 1);
         let read = arg.base == Base::Arena && param.access == Access::Read && hi > lo;
         require(!read || known, || "nothing has been written there".to_string())
     }

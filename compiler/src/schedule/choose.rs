@@ -182,8 +182,16 @@ fn over_lanes(linear: &Linear, vector: Vector, var: u32, lanes: usize) -> Schedu
         _ => None,
     };
     let factors = factors(linear).map(|(a, b)| [scattered(a), scattered(b)]).into_iter().flatten().flatten();
-    let pack = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
+    let mut pack: Vec<u32> = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
+    drop_squares(&mut pack);
     Schedule { vector, reduce, pack, ..Schedule::naive(linear) }
+}
+
+/// A constant that is both factors stays as it is: it is packed for one of them.
+fn drop_squares(pack: &mut Vec<u32>) {
+    if matches!(pack[..], [a, b] if a == b) {
+        pack.clear();
+    }
 }
 
 /// The two factors of a sum of products.
@@ -245,7 +253,8 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         _ => None,
     };
     let factors = product.map(|(a, b)| [packs(a), packs(b)]).into_iter().flatten().flatten();
-    let pack = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
+    let mut pack: Vec<u32> = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
+    drop_squares(&mut pack);
     let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v * parts, by_lane);
     if let Some(along) = dot {
         let woven = bytes.is_some_and(|b| b.woven);

@@ -17,13 +17,13 @@ pub struct Starts {
 impl Linear {
     /// Moves the start of each buffer to the first element accessed, its end past the last one.
     /// `own` says which operands are other elements of the output's own tensor: these and the output
-    /// keep their starts, for a call may be given overlapping memory only as one place.
+    /// have one start, for a call may be given overlapping memory only as one place.
     pub fn take_starts(&mut self, own: &[bool]) -> Starts {
-        let span = |b: usize| match own[b] {
-            true => (0, self.buffers[b].elems),
-            false => self.span(b as u32),
-        };
-        let spans: Vec<(usize, usize)> = (0..self.buffers.len()).map(span).collect();
+        let mut spans: Vec<(usize, usize)> = (0..self.buffers.len()).map(|b| self.span(b as u32)).collect();
+        let (store, last) = self.store.range(|v| self.vars[v as usize].extent);
+        let shared = spans.iter().zip(own).filter(|s| *s.1).map(|s| s.0.0 as i64);
+        let first = shared.chain([store]).min().unwrap_or(store);
+        spans.iter_mut().zip(own).filter(|s| *s.1).for_each(|s| s.0.0 = first as usize);
         for (buffer, &(first, end)) in self.buffers.iter_mut().zip(&spans) {
             buffer.elems = end - first;
         }
@@ -32,10 +32,6 @@ impl Linear {
                 addr.base -= spans[*operand as usize].0 as i64;
             }
         }
-        if own.contains(&true) {
-            return Starts { operands: spans.iter().map(|s| s.0).collect(), output: 0 };
-        }
-        let (first, last) = self.store.range(|v| self.vars[v as usize].extent);
         self.store.base -= first;
         self.output.elems = (last - first + 1) as usize;
         Starts { operands: spans.iter().map(|s| s.0).collect(), output: first as usize }
