@@ -99,7 +99,7 @@ fn conv_any(m: &mut Maker) -> Option<V> {
 fn conv(m: &mut Maker, x: V) -> Option<V> {
     let shape = m.shape(x);
     let channels = shape[1];
-    let divisors: Vec<usize> = (1..=channels).filter(|g| channels % g == 0).collect();
+    let divisors: Vec<usize> = (1..=channels).filter(|&g| channels.is_multiple_of(g)).collect();
     let groups = if m.random.chance(50) { 1 } else { m.random.pick(&divisors) };
     let groups = if m.random.chance(20) { channels } else { groups };
     let per = if groups == 1 { m.dim() } else { m.random.pick(&[1, 1, 2, 3]) };

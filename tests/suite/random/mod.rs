@@ -126,8 +126,9 @@ fn difference(got: &[Tensor], want: &[Tensor]) -> Option<String> {
             d if d.is_float() => 1e-3 * scale,
             _ => 0.0,
         };
-        let differ =
-            |(x, y): &(&f64, &f64)| x != y && !(x.is_nan() && y.is_nan()) && !((*x - *y).abs() <= allowed);
+        let differ = |(x, y): &(&f64, &f64)| {
+            x != y && !(x.is_nan() && y.is_nan()) && ((*x - *y).abs() > allowed || (*x - *y).is_nan())
+        };
         if let Some(at) = a.iter().zip(&b).position(|p| differ(&p)) {
             return Some(format!("output {i} {}: element {at} is {} instead of {}", want.ty, a[at], b[at]));
         }
