@@ -29,14 +29,13 @@ fn case(kernel: Kernel, seed: u64) -> Case {
     Case { kernel, inputs }
 }
 
-/// Shifts by variables and integer division are left to others; which of two equal zeros is the
-/// smaller is not specified.
+/// Integer division is left to others; which of two equal zeros is the smaller is not specified.
 fn taken(ty: RegType, value: &Value) -> bool {
     use lmc::scalar::Fold;
     use lmc::tile::Bin::*;
     let float = ty.lane == Lane::F32;
     !match value {
-        Value::Index(..) | Value::Bin(DivS | DivU | RemS | RemU | Shl | ShrS | ShrU, ..) => true,
+        Value::Bin(DivS | DivU | RemS | RemU, ..) => true,
         Value::Bin(Min | Max | MinNan | MaxNan, ..) | Value::Reduce(Fold::Min | Fold::Max, _) => float,
         _ => false,
     }
@@ -51,7 +50,7 @@ fn random_kernels() {
             let words = Vocabulary { accept: &taken, ..Vocabulary::vectors(lanes) };
             let cases: Vec<Case> = (0..count).map(|seed| case(random::kernel(seed, &words), seed)).collect();
             let run = check_supported(&format!("neon_random_{lanes}"), &cases, &target);
-            assert!(run * 4 >= cases.len(), "only {run} of {} are taken", cases.len());
+            assert!(run * 10 >= cases.len() * 9, "only {run} of {} are taken", cases.len());
         }
     }
 }

@@ -25,14 +25,21 @@ impl Select<'_> {
         if self.split[r as usize] {
             return self.widening_dot(r, kind, a, b);
         }
-        if !self.isa.dot {
-            return Err("a sum of products that is not one of many".into());
-        }
         let to = self.accumulator(r, acc, &[a, b])?;
         for (part, &to) in to.iter().enumerate() {
             let (x, y) = (self.factor(a, part)?, self.factor(b, part)?);
-            self.dot_part(kind, to, x, y);
+            match self.isa.dot {
+                true => self.dot_part(kind, to, x, y),
+                false => {
+                    let sums: Vec<VReg> = (self.products(kind, x, y).into_iter())
+                        .map(|products| self.new1(words::addlp(kind != Dot::Uu), products))
+                        .collect();
+                    let sum = self.joined(&sums)[0];
+                    self.op2(words::ADD_V, to, to, sum);
+                }
+            }
         }
+        self.accumulated(r, &to);
         Ok(())
     }
 
@@ -116,25 +123,28 @@ impl Select<'_> {
     fn widening_dot(&mut self, r: Reg, kind: Dot, a: Reg, b: Reg) -> Result<()> {
         for part in 0..self.count(r) {
             let (x, y) = (self.factor(a, part)?, self.factor(b, part)?);
-            let (x, y) = (self.whole(x), self.whole(y));
-            let x = if kind == Dot::Us { self.flipped(x) } else { x };
-            let signed = kind != Dot::Uu;
             let to = self.target(r);
-            for (half, high) in [(0, false), (1, true)] {
-                let products = match kind {
-                    // 128 y + (x - 128) y, which fits 16 bits.
-                    Dot::Us => {
-                        let products = self.new1(words::widen(1, true, high) | 7 << 16, y);
-                        self.op3(words::mlal(1, true, high), products, x, y);
-                        products
-                    }
-                    _ => self.new2(words::mull(1, signed, high), x, y),
-                };
+            for (half, products) in self.products(kind, x, y).into_iter().enumerate() {
                 let fields = vec![update(to[2 * part + half], 0), read(products, 5)];
-                self.push(words::adalp(signed), fields, Kind::Plain);
+                self.push(words::adalp(kind != Dot::Uu), fields, Kind::Plain);
             }
         }
         Ok(())
+    }
+
+    /// Products of bytes in 16 bits: of the lower and of the upper halves.
+    fn products(&mut self, kind: Dot, x: Factor, y: Factor) -> [VReg; 2] {
+        let (x, y) = (self.whole(x), self.whole(y));
+        let x = if kind == Dot::Us { self.flipped(x) } else { x };
+        [false, true].map(|high| match kind {
+            // 128 y + (x - 128) y, which fits 16 bits.
+            Dot::Us => {
+                let products = self.new1(words::widen(1, true, high) | 7 << 16, y);
+                self.op3(words::mlal(1, true, high), products, x, y);
+                products
+            }
+            _ => self.new2(words::mull(1, kind != Dot::Uu, high), x, y),
+        })
     }
 
     /// The sums of pairs of an accumulator, joined.

@@ -213,7 +213,7 @@ impl Select<'_> {
     }
 
     /// An affine form in a new register.
-    fn affine(&mut self, form: &Affine) -> Result<VReg> {
+    pub(super) fn affine(&mut self, form: &Affine) -> Result<VReg> {
         let mut base = form.base;
         let mut terms = Vec::new();
         for &(var, factor) in &form.terms {

@@ -151,7 +151,7 @@ impl Select<'_> {
                 let words = self.words(src)?;
                 self.narrowed(&words, |high| words::FCVTN | u32::from(high) << 30)
             }
-            Element::Brain => return Err("stores of bf16".into()),
+            Element::Brain => self.brain(src)?,
             Element::Int { signed } => self.narrow(src, size, signed)?,
         };
         let mem = self.mem(addr)?;
@@ -166,6 +166,16 @@ impl Select<'_> {
             self.store_piece(packed[at / 16], mem.offset(at as i64), piece, at % 16 / piece);
         }
         Ok(())
+    }
+
+    /// Packed bf16.
+    fn brain(&mut self, src: Reg) -> Result<Vec<VReg>> {
+        let words = self.words(src)?;
+        if self.isa.brain {
+            return Ok(self.narrowed(&words, |high| words::BFCVTN | u32::from(high) << 30));
+        }
+        let rounded: Vec<VReg> = words.into_iter().map(|v| self.rounded_brain(v)).collect();
+        Ok(self.narrowed(&rounded, words::shrn16))
     }
 
     fn store_piece(&mut self, vector: VReg, to: Mem, size: usize, lane: usize) {

@@ -36,7 +36,9 @@ type Result<T> = std::result::Result<T, String>;
 fn isa(target: &Target) -> Result<select::Isa> {
     match target.arch {
         Arch::Aarch64 => {
-            Ok(select::Isa { dot: target.has(Feature::DotProd), mixed: target.has(Feature::I8mm) })
+            let [dot, mixed, brain] =
+                [Feature::DotProd, Feature::I8mm, Feature::Bf16].map(|feature| target.has(feature));
+            Ok(select::Isa { dot, mixed, brain })
         }
         Arch::X86_64 => Err("the target is another architecture".into()),
     }

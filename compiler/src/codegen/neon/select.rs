@@ -73,6 +73,8 @@ pub struct Isa {
     pub dot: bool,
     /// `usdot`, `sudot`.
     pub mixed: bool,
+    /// `bfcvtn`.
+    pub brain: bool,
 }
 
 /// A kernel being translated.

@@ -6,6 +6,7 @@ use super::Result;
 use super::inst::{Kind, VReg, read, update};
 use super::select::{Form, Select};
 use super::words;
+use crate::base::Affine;
 use crate::scalar::Fold;
 use crate::tile::{Bin, Cmp, Convert, Lane, Reg, Un, Value};
 
@@ -18,7 +19,7 @@ impl Select<'_> {
         }
         match value {
             Value::Const(bits) => self.set_constant(r, *bits),
-            Value::Index(..) => return Err("an index as a value".into()),
+            Value::Index(form, step) => self.index(r, form, *step)?,
             Value::Copy(a) => self.repeat(r, *a)?,
             Value::Load(addr, stride) => self.load(r, addr, *stride)?,
             Value::LoadWords(addr, stride) => self.load_words(r, addr, *stride)?,
@@ -49,6 +50,33 @@ impl Select<'_> {
         let to = self.target(r);
         to.iter().zip(from).for_each(|(&to, from)| self.op1(word, to, from));
         Ok(())
+    }
+
+    /// As [`Select::each1`], by several instructions.
+    fn each(&mut self, r: Reg, a: Reg, f: impl Fn(&mut Self, VReg) -> VReg) -> Result<()> {
+        let form = match self.lane(a) {
+            Some((v, lane)) => Form::Lane(f(self, v), lane),
+            None => {
+                let from = self.words(a)?;
+                Form::Words(from.into_iter().map(|v| f(self, v)).collect())
+            }
+        };
+        self.define(r, form)
+    }
+
+    /// To the nearest (even) bf16, in the upper half of each lane; what is below it is anything.
+    pub(super) fn rounded_brain(&mut self, v: VReg) -> VReg {
+        let upper = self.new1(words::shr(false, 16), v);
+        let one = self.splat(1);
+        let odd = self.new2(words::AND, upper, one);
+        let half = self.splat(0x7fff);
+        let bias = self.new2(words::ADD_V, odd, half);
+        let rounded = self.new2(words::ADD_V, v, bias);
+        let nan = self.splat(0x7fc0_0000);
+        let quiet = self.new2(words::ORR, v, nan);
+        let number = self.new2(words::FCMEQ, v, v);
+        self.op3(words::BSL, number, rounded, quiet);
+        number
     }
 
     fn each2(&mut self, word: u32, r: Reg, a: Reg, b: Reg) -> Result<()> {
@@ -90,7 +118,17 @@ impl Select<'_> {
     }
 
     fn shift(&mut self, r: Reg, op: Bin, a: Reg, by: Reg) -> Result<()> {
-        let count = self.constant_reg(by).ok_or("a shift by a variable")?;
+        let Some(count) = self.constant_reg(by) else {
+            let (from, counts) = (self.words(a)?, self.words(by)?);
+            let whole = self.splat(32);
+            let shifted = from.into_iter().zip(counts).map(|(from, count)| {
+                let count = self.new2(words::UMIN, count, whole);
+                let count = if op == Bin::Shl { count } else { self.new1(words::NEG_V, count) };
+                self.new2(if op == Bin::ShrS { words::SSHL } else { words::USHL }, from, count)
+            });
+            let shifted = shifted.collect();
+            return self.define(r, Form::Words(shifted));
+        };
         match op {
             _ if count == 0 => self.repeat(r, a),
             Bin::ShrS => self.each1(words::shr(true, count.min(32)), r, a),
@@ -124,6 +162,7 @@ impl Select<'_> {
                 let xs = self.words(x)?;
                 let to = self.accumulator(r, acc, &[a, b])?;
                 to.iter().zip(xs).for_each(|(&to, x)| self.op3(words::fmla_lane(lane), to, x, v));
+                self.accumulated(r, &to);
             }
             None => {
                 let (xs, ys) = (self.words(a)?, self.words(b)?);
@@ -132,21 +171,53 @@ impl Select<'_> {
                 for ((&to, x), y) in to.iter().zip(xs).zip(ys) {
                     self.op3(word, to, x, y);
                 }
+                self.accumulated(r, &to);
             }
         }
         Ok(())
     }
 
-    /// The destination of an instruction that adds to it, with the sum so far in it.
+    /// What instructions that add to it write, with the sum so far in it: the destination, or others
+    /// where it is a factor.
     pub(super) fn accumulator(&mut self, r: Reg, acc: Reg, factors: &[Reg]) -> Result<Vec<VReg>> {
         if r == acc {
             return Ok(self.target(r));
         }
         if factors.contains(&r) {
-            return Err("a factor is replaced by its product".into());
+            let sum = self.words(acc)?;
+            return Ok(sum.into_iter().map(|from| self.copied(from)).collect());
         }
         self.repeat(r, acc)?;
         self.words(r)
+    }
+
+    /// Moves what [`Select::accumulator`] gave to the destination, where it is not that.
+    pub(super) fn accumulated(&mut self, r: Reg, sum: &[VReg]) {
+        if self.single(r).is_none() {
+            let to = self.target(r);
+            to.iter().zip(sum).for_each(|(&to, &from)| self.copy(to, from));
+        }
+    }
+
+    fn copied(&mut self, from: VReg) -> VReg {
+        let copy = self.vector();
+        self.copy(copy, from);
+        copy
+    }
+
+    /// `form + lane * step`.
+    fn index(&mut self, r: Reg, form: &Affine, step: i64) -> Result<()> {
+        let start = self.affine(form)?;
+        let first = self.new1(words::DUP_W, start);
+        let to = self.target(r);
+        for (part, &to) in to.iter().enumerate() {
+            let lanes: Vec<u8> = (4 * part..4 * part + 4)
+                .flat_map(|lane| (lane as i32).wrapping_mul(step as i32).to_le_bytes())
+                .collect();
+            let steps = self.constant(std::array::from_fn(|i| lanes[i]));
+            self.op2(words::ADD_V, to, first, steps);
+        }
+        Ok(())
     }
 
     /// A product of elements of 16 bits, of which each instruction takes half a vector; false where
@@ -228,6 +299,25 @@ impl Select<'_> {
             (Convert::FloatToUint, Lane::F32, Lane::I32) => words::FCVTZU,
             (Convert::IntToFloat, Lane::I32, Lane::F32) => words::SCVTF,
             (Convert::UintToFloat, Lane::I32, Lane::F32) => words::UCVTF,
+            (Convert::RoundF16, Lane::F32, Lane::F32) => {
+                return self.each(r, a, |s, v| {
+                    let half = s.new1(words::FCVTN, v);
+                    s.new1(words::FCVTL, half)
+                });
+            }
+            (Convert::RoundBf16, Lane::F32, Lane::F32) => {
+                return self.each(r, a, |s, v| match s.isa.brain {
+                    true => {
+                        let half = s.new1(words::BFCVTN, v);
+                        s.new1(words::shll16(false), half)
+                    }
+                    false => {
+                        let rounded = s.rounded_brain(v);
+                        let upper = s.splat(0xffff_0000);
+                        s.new2(words::AND, rounded, upper)
+                    }
+                });
+            }
             (Convert::SextLow(bits) | Convert::ZextLow(bits), Lane::I32, Lane::I32) => {
                 let signed = matches!(kind, Convert::SextLow(_));
                 let dropped = 32 - u32::from(bits.min(32));

@@ -143,6 +143,8 @@ pub const UCVTF: u32 = 0x6e21_d800;
 pub const FCMEQ: u32 = 0x4e20_e400;
 pub const FCMGE: u32 = 0x6e20_e400;
 pub const FCMGT: u32 = 0x6ea0_e400;
+/// `bfcvtn vd.4h, vn.4s`, of processors with BF16.
+pub const BFCVTN: u32 = 0x0ea1_6800;
 /// `fcvtl vd.4s, vn.4h`, `fcvtl2`, and the way back.
 pub const FCVTL: u32 = 0x0e21_7800;
 pub const FCVTN: u32 = 0x0e21_6800;
@@ -162,6 +164,11 @@ pub const CMGT: u32 = 0x4ea0_3400;
 pub const CMGE: u32 = 0x4ea0_3c00;
 pub const CMHI: u32 = 0x6ea0_3400;
 pub const CMHS: u32 = 0x6ea0_3c00;
+/// Shifts each lane left by the signed lowest byte of the other's, right where it is negative.
+pub const SSHL: u32 = 0x4ea0_4400;
+pub const USHL: u32 = 0x6ea0_4400;
+/// `dup vd.4s, wn`.
+pub const DUP_W: u32 = 0x4e04_0c00;
 /// `addp vd.4s, vn.4s, vm.4s`.
 pub const ADDP: u32 = 0x4ea0_bc00;
 pub const AND: u32 = 0x4e20_1c00;
@@ -179,6 +186,11 @@ pub fn shl(count: u32) -> u32 {
 /// `sshr` (signed) or `ushr vd.4s, vn.4s, #count`, the count from 1 to 32.
 pub fn shr(signed: bool, count: u32) -> u32 {
     (if signed { 0x4f00_0400 } else { 0x6f00_0400 }) | (64 - count) << 16
+}
+
+/// `shrn vd.4h, vn.4s, #16` (`high`: `shrn2`): the upper halves of the lanes.
+pub fn shrn16(high: bool) -> u32 {
+    0x0f10_8400 | u32::from(high) << 30
 }
 
 /// `shll vd.4s, vn.4h, #16` (`high`: `shll2`).
@@ -215,6 +227,11 @@ pub fn mull(bytes: usize, signed: bool, high: bool) -> u32 {
 /// As [`mull`], added to the destination.
 pub fn mlal(bytes: usize, signed: bool, high: bool) -> u32 {
     0x0e20_8000 | u32::from(!signed) << 29 | u32::from(high) << 30 | bytes.trailing_zeros() << 22
+}
+
+/// `saddlp vd.4s, vn.8h` or `uaddlp`: the sums of neighbours.
+pub fn addlp(signed: bool) -> u32 {
+    0x4e60_2800 | u32::from(!signed) << 29
 }
 
 /// `sadalp vd.4s, vn.8h` or `uadalp`: adds the sums of neighbours.
