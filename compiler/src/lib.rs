@@ -17,6 +17,7 @@ pub mod lower;
 pub mod schedule;
 pub mod sizes;
 pub mod group;
+pub mod strips;
 pub mod nest;
 pub mod plan;
 pub mod codegen;

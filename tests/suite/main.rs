@@ -30,6 +30,7 @@ mod sizes;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;
 mod readme;
+mod strips;
 mod tile;
 mod tune;
 mod wide;

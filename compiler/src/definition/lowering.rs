@@ -41,6 +41,41 @@ pub enum Stage {
     },
     /// Stages repeated a number of times.
     Repeat(Repeat),
+    /// Stages repeated over strips of tensors.
+    Strips(Strips),
+}
+
+/// Stages that compute tensors strip by strip: what lies between them exists for one strip only.
+///
+/// ```text
+/// for i in 0..count:
+///     body, where each view's `part` is `whole` from `start + i * step` on along `dim`
+/// ```
+/// A view is a pointer: what is written to a part is in its whole at once, and in the other parts that
+/// share the place. Other values that the body writes live inside one iteration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Strips {
+    /// How often the body runs.
+    pub count: usize,
+    /// The parts that the body sees of values outside.
+    pub views: Vec<View>,
+    /// Definitions and strips.
+    pub body: Vec<Stage>,
+}
+
+/// A part of a value that is shorter along one dimension, and moves with the iteration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The value outside.
+    pub whole: ValueId,
+    /// The value inside; its type says how long it is.
+    pub part: ValueId,
+    /// The dimension.
+    pub dim: usize,
+    /// Where it begins in iteration 0.
+    pub start: usize,
+    /// How much further in each next one.
+    pub step: usize,
 }
 
 /// A loop over the first dimension of some values (time), known to run `count` times.
@@ -183,6 +218,7 @@ impl Stage {
             Stage::Routine(r) => r.values(|access| access != Access::Write),
             Stage::Reshape { from, .. } => vec![*from],
             Stage::Repeat(r) => r.reads(),
+            Stage::Strips(s) => s.outside(Stage::reads),
         }
     }
 
@@ -193,6 +229,7 @@ impl Stage {
             Stage::Routine(r) => r.values(|access| access != Access::Read),
             Stage::Reshape { to, .. } => vec![*to],
             Stage::Repeat(r) => r.writes(),
+            Stage::Strips(s) => s.outside(Stage::writes),
         }
     }
 }
@@ -205,6 +242,21 @@ impl Repeat {
         let wholes = self.slices.iter().filter(|s| !s.written).map(|s| s.whole);
         let body = self.body.iter().flat_map(Stage::reads).filter(|v| !inside.contains(v));
         wholes.chain(self.carries.iter().map(|c| c.initial)).chain(body).collect()
+    }
+}
+
+impl Strips {
+    /// What the stages of the body touch, as values outside.
+    fn outside(&self, touched: fn(&Stage) -> Vec<ValueId>) -> Vec<ValueId> {
+        let inside: Vec<ValueId> = self.body.iter().flat_map(Stage::writes).collect();
+        let outside = |v: ValueId| match self.views.iter().find(|view| view.part == v) {
+            Some(view) => Some(view.whole),
+            None => (!inside.contains(&v)).then_some(v),
+        };
+        let mut found: Vec<ValueId> = self.body.iter().flat_map(touched).filter_map(outside).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 }
 

@@ -25,7 +25,7 @@ mod verify;
 
 pub use build::DefBuilder;
 pub use interpret::{Env, interpret};
-pub use lowering::{Carry, LoweredValue, Lowering, Repeat, Routine, Size, Slice, Stage};
+pub use lowering::{Carry, LoweredValue, Lowering, Repeat, Routine, Size, Slice, Stage, Strips, View};
 pub use parse::{parse, parse_definition};
 pub use types::meaningful;
 pub use verify::{explain, explain_lowering, verify, verify_definition};

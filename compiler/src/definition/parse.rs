@@ -3,7 +3,7 @@
 use super::types::type_of;
 use super::{
     Carry, Definition, Expr, ExprId, Index, LoweredValue, Lowering, Operand, Reduction, Repeat, Routine,
-    Size, Slice, Stage, ValueId, Var,
+    Size, Slice, Stage, Strips, ValueId, Var, View,
 };
 use crate::base::lex::Cursor;
 use crate::base::{Affine, DType, TensorType, elements};
@@ -53,6 +53,25 @@ pub fn parse(text: &str) -> Result<Lowering> {
     lowering.stages = stages(&mut cursor)?;
     cursor.end()?;
     Ok(lowering)
+}
+
+/// `3 { view v9 of v2 dim 2 from 0 step 4 ... }`, behind the first word.
+fn strips(cursor: &mut Cursor) -> Result<Strips> {
+    let count = cursor.int()?;
+    cursor.expect("{")?;
+    let mut views = Vec::new();
+    while cursor.eat("view") {
+        let part = value(cursor)?;
+        cursor.expect("of")?;
+        let whole = value(cursor)?;
+        let mut number = |word: &str| {
+            cursor.expect(word)?;
+            cursor.int::<usize>()
+        };
+        let (dim, start, step) = (number("dim")?, number("from")?, number("step")?);
+        views.push(View { whole, part, dim, start, step });
+    }
+    Ok(Strips { count, views, body: stages(cursor)? })
 }
 
 /// `?0 seq = v3 <= 128`, behind the first word.
@@ -136,6 +155,9 @@ fn stage(cursor: &mut Cursor) -> Result<Stage> {
         let to = value(cursor)?;
         cursor.expect("=")?;
         return Ok(Stage::Reshape { from: value(cursor)?, to });
+    }
+    if cursor.eat("strips") {
+        return strips(cursor).map(Stage::Strips);
     }
     cursor.expect("repeat")?;
     let (count, size) = (cursor.int()?, size(cursor)?);

@@ -2,7 +2,7 @@
 
 use super::text::Subject;
 use super::verify::{Fault, check as check_definition};
-use super::{Carry, Lowering, Operand, Repeat, Routine, Slice, Stage, ValueId};
+use super::{Carry, Lowering, Operand, Repeat, Routine, Slice, Stage, Strips, ValueId, View};
 use crate::base::TensorType;
 use crate::tile;
 
@@ -51,8 +51,8 @@ impl<'a> Checker<'a> {
         for (i, stage) in stages.iter().enumerate() {
             for value in stage.reads() {
                 let written = first_write.get(value as usize).copied().unwrap_or(usize::MAX);
-                // A routine may read back what it writes itself.
-                let own = written == i && matches!(stage, Stage::Routine(_));
+                // A routine may read back what it writes itself, and so may strips.
+                let own = written == i && matches!(stage, Stage::Routine(_) | Stage::Strips(_));
                 let later = written != usize::MAX && written >= i && !own;
                 self.require(!later, || format!("v{value} is written later"));
             }
@@ -88,6 +88,11 @@ impl<'a> Checker<'a> {
                 self.stage += 1;
                 self.stages(&repeat.body);
             }
+            Stage::Strips(strips) => {
+                self.strips(strips);
+                self.stage += 1;
+                self.stages(&strips.body);
+            }
         }
     }
 
@@ -116,6 +121,26 @@ impl<'a> Checker<'a> {
         if let Err(error) = tile::verify(&routine.kernel) {
             self.fault(error.reason);
         }
+    }
+
+    fn strips(&mut self, strips: &Strips) {
+        for (i, View { whole, part, dim, start, step }) in strips.views.iter().enumerate() {
+            if let (Some(whole_ty), Some(part_ty)) = (self.ty(*whole), self.ty(*part)) {
+                let mut same = whole_ty.clone();
+                let (len, room) = (part_ty.shape.get(*dim).copied(), whole_ty.shape.get(*dim).copied());
+                if let (Some(long), Some(short)) = (same.shape.get_mut(*dim), len) {
+                    *long = short;
+                }
+                let end = start + step * strips.count.saturating_sub(1) + len.unwrap_or(0);
+                let fits = same == *part_ty && room.is_some_and(|room| end <= room);
+                self.require(fits, || format!("v{part} ({part_ty}) is no view of v{whole} ({whole_ty})"));
+            }
+            let twice = strips.views[..i].iter().any(|v| v.part == *part);
+            self.require(!twice, || format!("v{part} is seen twice"));
+        }
+        let plain = |s: &Stage| matches!(s, Stage::Define(_) | Stage::Strips(_));
+        let all = strips.body.iter().all(plain);
+        self.require(all, || "strips hold definitions and strips only".to_string());
     }
 
     fn repeat(&mut self, repeat: &Repeat) {

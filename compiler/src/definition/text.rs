@@ -3,7 +3,7 @@
 //! The grammar is in `docs/ir.md`; [`super::parse`] reads it back. Values are `v` and their number.
 //! `{}` prints long constants as a hash, `{:#}` all elements.
 
-use super::{Definition, Expr, Index, Lowering, Operand, Repeat, Routine, Slice, Stage, ValueId, Var};
+use super::{Definition, Expr, Index, Lowering, Operand, Repeat, Routine, Slice, Stage, Strips, ValueId, Var, View};
 use crate::base::elements;
 use crate::base::lex::write_name;
 use crate::base::{Affine, DType};
@@ -149,6 +149,7 @@ impl Printer {
                 self.stages += 1;
             }
             Stage::Repeat(repeat) => self.repeat(repeat),
+            Stage::Strips(strips) => self.strips(strips),
         }
     }
 
@@ -176,6 +177,21 @@ impl Printer {
             self.line(format!("carry v{} from v{} next v{} last v{}", c.state, c.initial, c.next, c.last));
         }
         repeat.body.iter().for_each(|s| self.stage(s));
+        self.depth -= 1;
+        self.line("}".to_string());
+    }
+}
+
+impl Printer {
+    fn strips(&mut self, strips: &Strips) {
+        self.subject(Subject::Head);
+        self.stages += 1;
+        self.line(format!("strips {} {{", strips.count));
+        self.depth += 1;
+        for View { whole, part, dim, start, step } in &strips.views {
+            self.line(format!("view v{part} of v{whole} dim {dim} from {start} step {step}"));
+        }
+        strips.body.iter().for_each(|s| self.stage(s));
         self.depth -= 1;
         self.line("}".to_string());
     }

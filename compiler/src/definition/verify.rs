@@ -20,6 +20,8 @@
 //!    parameter, with its type and size, and its kernel is valid.
 //! 9. Slices of a repetition are `whole` without its first dimension, which is the count; the four
 //!    values of a carry have one type.
+//! 10. A view has the type of its whole but along its dimension, and lies inside it in every iteration.
+//!    Strips hold definitions and strips; parts are seen once each.
 //!
 //! Goldens: `tests/golden/definition`, those named `bad_*` must fail.
 

@@ -7,7 +7,7 @@ use super::uses::Uses;
 use super::{Base, Choose, Dump, Interface, Program};
 use crate::base::affine::as_size;
 use crate::base::{Affine, DType, TensorType};
-use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, ValueId};
+use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, Strips, ValueId};
 use crate::error::{Error, Result};
 use crate::graph::Symbol;
 use crate::scalar::{Fold, Op};
@@ -45,6 +45,8 @@ struct Planner<'a> {
     places: HashMap<ValueId, Place>,
     kernels: Kernels<'a>,
     macs: u64,
+    /// How often the strips around the stage run.
+    strips: u64,
     /// How many stages write each value.
     writers: HashMap<ValueId, usize>,
 }
@@ -57,6 +59,7 @@ pub fn build(request: &Request) -> Result<Program> {
         places: HashMap::new(),
         kernels: Kernels::new(request),
         macs: 0,
+        strips: 1,
         writers: HashMap::new(),
     };
     count_writers(&request.lowering.stages, &mut planner.writers);
@@ -140,6 +143,7 @@ impl Planner<'_> {
                 Stage::Routine(routine) => drafts.push(self.routine(routine)),
                 Stage::Reshape { from, to } => drafts.extend(self.reshape(*from, *to, own(*from))?),
                 Stage::Repeat(repeat) => drafts.extend(self.repeat(repeat)?),
+                Stage::Strips(strips) => drafts.extend(self.strips(strips)?),
             }
         }
         Ok(drafts)
@@ -154,7 +158,7 @@ impl Planner<'_> {
         let constant: Vec<bool> =
             def.operands.iter().map(|o| values[o.value as usize].constant.is_some()).collect();
         let mut linear = self.linear(def, &layouts, &constant);
-        self.macs += multiply_adds(def);
+        self.macs += self.strips * multiply_adds(def);
         self.share(def, &linear, dying);
         let own: Vec<bool> = def.operands.iter().map(|o| o.value == def.output.value).collect();
         let starts = linear.take_starts(&own);
@@ -297,6 +301,31 @@ impl Planner<'_> {
         };
         drafts.push(Draft::Repeat { count: repeat.count as u64, trip, body });
         Ok(drafts)
+    }
+
+    /// Strips: a part is a pointer into its whole.
+    fn strips(&mut self, strips: &Strips) -> Result<Vec<Draft>> {
+        for view in &strips.views {
+            let mut place = self.place(view.whole);
+            let stride = self.layout(view.whole).strides[view.dim];
+            let bytes = stride as usize * self.ty(view.whole).dtype.size();
+            place.offset += view.start * bytes;
+            if strips.count > 1 {
+                place.strides.resize(self.buffers.depth(), 0);
+                place.strides.push((view.step * bytes) as i64);
+            }
+            self.places.insert(view.part, place);
+        }
+        let parts: Vec<ValueId> = strips.views.iter().map(|v| v.part).collect();
+        if strips.count == 1 {
+            return self.stages(&strips.body, &parts);
+        }
+        self.buffers.enter();
+        self.strips *= strips.count as u64;
+        let body = self.stages(&strips.body, &parts)?;
+        self.strips /= strips.count as u64;
+        self.buffers.leave();
+        Ok(vec![Draft::Repeat { count: strips.count as u64, trip: None, body }])
     }
 
     /// The place of the number of iterations.

@@ -1,11 +1,13 @@
 //! From a typed graph to a program: lowering, fusion, layouts, kernels, places.
 
 use super::{Choose, Dump, Interface, Program, Request, build, verify};
-use crate::definition::{self, DefBuilder, Lowering, ValueId};
+use crate::definition::{self, DefBuilder, Definition, Lowering, ValueId};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::group;
 use crate::schedule::choose::choose;
+use crate::schedule::linear::{Layout, Linear};
+use crate::strips;
 use crate::target::Target;
 use crate::tile;
 
@@ -40,7 +42,7 @@ pub fn lowered(graph: &Graph) -> Result<Lowered> {
 }
 
 /// Everything between lowering and code generation: `choose` gives the schedules, `dump` is given the text after each stage:
-/// `lower`, `group`, `schedule` (once per definition), `nest`, `plan`.
+/// `lower`, `group`, `strips`, `schedule` (once per definition), `nest`, `plan`.
 pub fn plan(lowered: Lowered, name: &str, target: &Target, choose: &Choose, dump: &Dump) -> Result<Program> {
     let Lowered { mut lowering, inputs, outputs, visible } = lowered;
     let mut wanted: Vec<ValueId> = outputs.iter().map(|o| o.0).collect();
@@ -50,8 +52,12 @@ pub fn plan(lowered: Lowered, name: &str, target: &Target, choose: &Choose, dump
     group::fuse(&mut lowering, &wanted);
     dump("group", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after group"))?;
-    let fixed: Vec<ValueId> = inputs.iter().map(|i| i.0).chain(wanted).collect();
-    let layouts = group::layouts(&lowering, &fixed);
+    let fixed: Vec<ValueId> = inputs.iter().map(|i| i.0).chain(wanted.iter().copied()).collect();
+    let mut layouts = group::layouts(&lowering, &fixed);
+    let filters = |low: &Lowering, at: &[Layout], def: &Definition| filtered(low, at, def, choose);
+    strips::form(&mut lowering, &mut layouts, &wanted, target, &filters);
+    dump("strips", &|| lowering.to_string());
+    definition::verify(&lowering).map_err(|e| e.at("after strips"))?;
     let (lowering, layouts) = (&lowering, &layouts);
     let program =
         build(&Request { name, lowering, layouts, visible, inputs, outputs, target, choose, dump })?;
@@ -61,6 +67,19 @@ pub fn plan(lowered: Lowered, name: &str, target: &Target, choose: &Choose, dump
     dump("plan", &|| program.to_string());
     verify(&program).map_err(|e| e.at("after plan"))?;
     Ok(program)
+}
+
+/// Whether a definition is done by minimal filtering, which works on rows of tiles itself.
+fn filtered(lowering: &Lowering, layouts: &[Layout], def: &Definition, choose: &Choose) -> bool {
+    let windows = def.vars[def.axes..].iter().filter(|v| v.extent == 3).count();
+    if windows < 2 || def.has_sizes() {
+        return false;
+    }
+    let at: Vec<Layout> = def.operands.iter().map(|o| layouts[o.value as usize].clone()).collect();
+    let constant = |v: ValueId| lowering.values[v as usize].constant.is_some();
+    let constants: Vec<bool> = def.operands.iter().map(|o| constant(o.value)).collect();
+    let linear = Linear::new(def, &at, &constants, &layouts[def.output.value as usize]);
+    choose(&linear).is_ok_and(|s| s.winograd.is_some())
 }
 
 /// The values that the outputs are written to. An output that is an input, a constant, or another

@@ -38,6 +38,11 @@ pub fn core(target: &Target) -> &'static Core {
     }
 }
 
+/// Bytes per cycle that come from the second-level cache, and from beyond it.
+pub fn throughput(target: &Target) -> (f64, f64) {
+    (core(target).near, core(target).far)
+}
+
 /// How a tile's operands are read.
 pub struct Operands {
     /// The vectors are the same for all rows.

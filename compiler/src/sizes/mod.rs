@@ -185,6 +185,7 @@ impl<'a> Merger<'a> {
                 let repeats: Vec<_> = stages.iter().filter_map(|s| repeat(s)).collect();
                 Ok(vec![Stage::Repeat(self.repeat(&repeats).map_err(place)?)])
             }
+            Stage::Strips(_) => Err(place(Error::bug("strips are made after sizes"))),
         }
     }
 

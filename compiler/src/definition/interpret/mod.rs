@@ -7,6 +7,7 @@
 mod columns;
 mod program;
 mod repeat;
+mod strips;
 
 use super::{Definition, Lowering, Routine, Size, Stage, ValueId};
 use crate::base::{Tensor, TensorType};
@@ -103,6 +104,7 @@ fn run(lowering: &Lowering, stages: &[Stage], env: &mut Env) -> Result<()> {
             }
             Stage::Routine(routine) => run_routine(routine, env)?,
             Stage::Repeat(repeat) => repeat::repeat(lowering, repeat, env)?,
+            Stage::Strips(strips) => strips::strips(lowering, strips, env)?,
             Stage::Reshape { from, to } => {
                 let ty = &lowering.values[*from as usize].ty;
                 let data: Arc<[u8]> = env.bytes(*from, ty)?.into();

@@ -1,0 +1,106 @@
+//! What a chain saves: the model of memory.
+//!
+//! What lies between two definitions is written once and read once, at the rate of the cache that it
+//! fits; strips keep it in a nearer one, and take copies of the rows that are kept, calls, and weights
+//! that are read again for each strip.
+
+use super::chain::Chain;
+use super::rates::Rates;
+use crate::base::TensorType;
+use crate::definition::ValueId;
+use crate::schedule::throughput;
+use crate::target::Target;
+use std::collections::BTreeMap;
+
+/// Cycles of a call of a kernel.
+const CALL: f64 = 60.0;
+/// What must be left of the savings: the model is rough.
+const SURE: f64 = 0.75;
+
+/// The model for a target.
+pub struct Costs<'a> {
+    pub target: &'a Target,
+}
+
+impl Costs<'_> {
+    /// Cycles that strips save; negative where they cost.
+    pub fn saved(&self, chain: &Chain, rates: &Rates) -> f64 {
+        let last = chain.links.len() - 1;
+        let strips = (rates.end - rates.first) as f64;
+        let bytes = |ty: &TensorType| ty.bytes() as f64;
+        let (mut whole, mut window, mut kept, mut calls) = (0.0, 0.0, 0.0, 0.0);
+        for (link, rows) in chain.links.iter().zip(&rates.rows).take(last) {
+            let all = bytes(&link.def.output.ty);
+            let row = all / link.rows() as f64;
+            whole += 2.0 * all / self.rate(all);
+            window += row * rows.window() as f64;
+            kept += row * rows.kept() as f64;
+            calls += strips * f64::from(u8::from(rows.kept() > 0));
+        }
+        let (mut still, mut moving) = (0.0, 0.0);
+        for (link, rows) in chain.links.iter().zip(&rates.rows) {
+            calls += strips * (rows.rate / rows.unit) as f64;
+            let moves = |o: usize| link.reads.iter().find(|r| r.operand == o);
+            for (o, operand) in link.def.operands.iter().enumerate() {
+                match moves(o) {
+                    None => still += bytes(&operand.ty),
+                    Some(read) if read.from.is_none() => {
+                        let share = (read.step * rows.rate) as f64 / link.room(read) as f64;
+                        moving += bytes(&operand.ty) * share.min(1.0);
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        let output = &chain.links[last];
+        moving += bytes(&output.def.output.ty) * rates.rows[last].rate as f64 / output.rows() as f64;
+        let near = self.rate(window + moving + still);
+        let between = 2.0 * (whole_bytes(chain) + strips * kept) / near;
+        let again = (strips - 1.0) * still / self.rate(window + moving + still).max(self.rate(still));
+        SURE * whole - between - again - calls * CALL
+    }
+
+    /// Whether strips take no more memory than the definitions one after the other. `dying`: what no
+    /// later stage wants.
+    pub fn shrinks(&self, chain: &Chain, rates: &Rates, dying: &dyn Fn(ValueId) -> bool) -> bool {
+        let last = chain.links.len() - 1;
+        let mut until: BTreeMap<ValueId, (usize, usize)> = BTreeMap::new();
+        for (i, link) in chain.links.iter().enumerate() {
+            for operand in link.def.operands.iter().filter(|o| dying(o.value)) {
+                until.insert(operand.value, (i, operand.ty.bytes()));
+            }
+        }
+        let made = |v: &ValueId| chain.links.iter().any(|l| l.def.output.value == *v);
+        let before: usize = until.iter().filter(|(v, _)| !made(v)).map(|(_, u)| u.1).sum();
+        let output = chain.links[last].def.output.ty.bytes();
+        let mut windows = 0;
+        let mut most = 0;
+        for (i, (link, rows)) in chain.links.iter().zip(&rates.rows).enumerate() {
+            let bytes = link.def.output.ty.bytes();
+            if i != last {
+                windows += bytes / link.rows() as usize * rows.window() as usize;
+            }
+            let there = |v: &ValueId| !made(v) || chain.links[..i].iter().any(|l| l.def.output.value == *v);
+            let live = until.iter().filter(|(v, u)| u.0 >= i && there(v)).map(|(_, u)| u.1).sum::<usize>();
+            let over = until.iter().any(|(_, u)| *u == (i, bytes)) && link.def.fold.is_none();
+            most = most.max(live + if over { 0 } else { bytes });
+        }
+        before + output + windows <= most
+    }
+
+    /// Bytes per cycle of what is used over and over.
+    fn rate(&self, bytes: f64) -> f64 {
+        let (near, far) = throughput(self.target);
+        match bytes {
+            b if b <= self.target.l1 as f64 / 2.0 => 2.0 * near,
+            b if b <= self.target.l2 as f64 / 2.0 => near,
+            _ => far,
+        }
+    }
+}
+
+/// Bytes of all that lies between the definitions.
+fn whole_bytes(chain: &Chain) -> f64 {
+    let last = chain.links.len() - 1;
+    chain.links[..last].iter().map(|l| l.def.output.ty.bytes() as f64).sum()
+}

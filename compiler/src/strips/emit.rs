@@ -1,0 +1,291 @@
+//! The stages of a chain that is computed strip by strip.
+
+use super::chain::{Chain, Link, Read};
+use super::rates::{Rates, Rows};
+use crate::base::TensorType;
+use crate::definition::{DefBuilder, Definition, Expr, Index, Lowering, Stage, Strips, ValueId, View};
+use crate::scalar::Scalar;
+use crate::schedule::linear::Layout;
+
+/// Emits chains into a lowering; `layouts` grow with its values.
+pub struct Emit<'a> {
+    pub lowering: &'a mut Lowering,
+    pub layouts: &'a mut Vec<Layout>,
+}
+
+/// Strips under construction.
+struct Open {
+    /// The first strip, and whether there are strips before its last.
+    strip: i64,
+    follows: bool,
+    views: Vec<View>,
+    body: Vec<Stage>,
+    /// Where each definition's rows are.
+    windows: Vec<ValueId>,
+}
+
+impl Emit<'_> {
+    /// The stages of a chain.
+    pub fn chain(&mut self, chain: &Chain, rates: &Rates) -> Vec<Stage> {
+        let last = chain.links.len() - 1;
+        let mut stages = Vec::new();
+        let mut lasting: Vec<Option<ValueId>> = vec![None; last];
+        for (i, slot) in lasting.iter_mut().enumerate() {
+            if rates.rows[i].persists() {
+                let window = self.window(&chain.links[i], &rates.rows[i]);
+                let fill = rates.rows[i].fill.unwrap_or_else(|| zero(&chain.links[i]));
+                stages.push(Stage::Define(self.constant(window, fill)));
+                *slot = Some(window);
+            }
+        }
+        let (begin, after) = rates.steady;
+        let before = (rates.first..begin).map(|t| (t, 1));
+        let behind = (after..rates.end).map(|t| (t, 1));
+        for (strip, count) in before.chain([(begin, (after - begin) as usize)]).chain(behind) {
+            let mut windows: Vec<ValueId> = Vec::new();
+            for (i, slot) in lasting.iter().enumerate() {
+                windows.push(match slot {
+                    Some(window) => *window,
+                    None => self.window(&chain.links[i], &rates.rows[i]),
+                });
+            }
+            windows.push(chain.links[last].def.output.value);
+            let mut open = Open { strip, follows: strip > rates.first || count > 1, views: Vec::new(), body: Vec::new(), windows };
+            for i in 0..chain.links.len() {
+                self.link(&mut open, chain, rates, i);
+            }
+            stages.push(Stage::Strips(Strips { count, views: open.views, body: open.body }));
+        }
+        stages
+    }
+
+    /// One definition in one strip.
+    fn link(&mut self, open: &mut Open, chain: &Chain, rates: &Rates, i: usize) {
+        let (link, rows) = (&chain.links[i], &rates.rows[i]);
+        let last = i + 1 == chain.links.len();
+        if !last && rows.kept() > 0 && open.follows {
+            self.shift(open, link, rows, i);
+        }
+        let (from, to) = rates.made(chain, i, open.strip);
+        let inside = link.inside();
+        let (begin, end) = (from.max(inside.0).min(to), to.min(inside.1).max(from));
+        for row in from..begin {
+            self.rows(open, chain, rates, i, (row, 1));
+        }
+        if end > begin {
+            self.rows(open, chain, rates, i, (begin, end - begin));
+        }
+        for row in end.max(begin)..to {
+            self.rows(open, chain, rates, i, (row, 1));
+        }
+        let wanted = rows.rate * (open.strip + 1) + rows.lead;
+        let beyond = (link.rows().max(rows.rate * open.strip + rows.lead), wanted);
+        if let (false, Some(fill), true) = (last, rows.fill, beyond.1 > beyond.0) {
+            let at = rows.kept() + beyond.0 - (rows.rate * open.strip + rows.lead);
+            let part = self.view(open, open.windows[i], link.dim, (at, 0), beyond.1 - beyond.0);
+            let fill = self.constant(part, fill);
+            open.body.push(Stage::Define(fill));
+        }
+    }
+
+    /// Moves the rows that are kept to the front of their window.
+    fn shift(&mut self, open: &mut Open, link: &Link, rows: &Rows, i: usize) {
+        let (kept, window) = (rows.kept(), open.windows[i]);
+        if kept <= rows.rate {
+            let from = self.view(open, window, link.dim, (rows.rate, 0), kept);
+            let to = self.view(open, window, link.dim, (0, 0), kept);
+            let copy = self.copy(from, to);
+            open.body.push(Stage::Define(copy));
+            return;
+        }
+        let mut inner = Vec::new();
+        let mut row = |emit: &mut Self, start: i64| {
+            let part = emit.part(window, link.dim, 1);
+            inner.push(View { whole: window, part, dim: link.dim, start: start as usize, step: 1 });
+            part
+        };
+        let (from, to) = (row(self, rows.rate), row(self, 0));
+        let body = vec![Stage::Define(self.copy(from, to))];
+        open.body.push(Stage::Strips(Strips { count: kept as usize, views: inner, body }));
+    }
+
+    /// Rows of a definition, from the first strip's row `at.0` on.
+    fn rows(&mut self, open: &mut Open, chain: &Chain, rates: &Rates, i: usize, at: (i64, i64)) {
+        let (link, own) = (&chain.links[i], &rates.rows[i]);
+        let (row, count) = at;
+        let unit = if count % own.unit == 0 { own.unit } else { 1 };
+        let calls = count / unit;
+        let mut def = link.def.clone();
+        def.vars[link.row as usize].extent = unit as usize;
+        let mut inner = Vec::new();
+        for read in &link.reads {
+            let (value, start, step) = match read.from {
+                Some(from) => {
+                    let rows = &rates.rows[from];
+                    let first = rows.rate * open.strip + rows.back;
+                    (open.windows[from], read.step * row + read.low - first, 0)
+                }
+                None => {
+                    let first = read.step * row + read.low;
+                    let value = link.def.operands[read.operand].value;
+                    let reach = first + read.step * (count - 1) + read.high - read.low;
+                    match read.fill.filter(|_| first < 0 || reach >= link.room(read)) {
+                        Some(fill) => (self.edge(open, value, read.dim, (first, reach + 1), fill), 0, 0),
+                        None => (value, first, read.step * own.rate),
+                    }
+                }
+            };
+            let length = |rows: i64| read.step * (rows - 1) + read.high - read.low + 1;
+            let part = self.view(open, value, read.dim, (start, step), length(count));
+            let part = self.unit(&mut inner, part, read.dim, (read.step * unit, calls), length(unit));
+            move_load(&mut def, read, -read.low);
+            def.operands[read.operand].value = part;
+            def.operands[read.operand].ty = self.lowering.values[part as usize].ty.clone();
+        }
+        let (start, step) = match i + 1 == chain.links.len() {
+            true => (link.step * row + link.low, link.step * own.rate),
+            false => (row - own.rate * open.strip - own.back, 0),
+        };
+        let length = |rows: i64| link.step * (rows - 1) + link.high - link.low + 1;
+        let part = self.view(open, open.windows[i], link.dim, (start, step), length(count));
+        let part = self.unit(&mut inner, part, link.dim, (link.step * unit, calls), length(unit));
+        def.store[link.dim].base -= link.low;
+        def.output.value = part;
+        def.output.ty = self.lowering.values[part as usize].ty.clone();
+        open.body.push(match calls {
+            1 => Stage::Define(def),
+            _ => Stage::Strips(Strips {
+                count: calls as usize,
+                views: inner,
+                body: vec![Stage::Define(def)],
+            }),
+        });
+    }
+
+    /// A copy of rows that reach over an edge, so that a kernel reads them like any others.
+    fn edge(
+        &mut self,
+        open: &mut Open,
+        whole: ValueId,
+        dim: usize,
+        (first, end): (i64, i64),
+        fill: Scalar,
+    ) -> ValueId {
+        let mut ty = self.lowering.values[whole as usize].ty.clone();
+        let room = ty.shape[dim] as i64;
+        ty.shape[dim] = (end - first) as usize;
+        let layout = Layout::permuted(&ty.shape, &self.order(whole));
+        let rows = self.add(whole, ty, layout);
+        open.body.push(Stage::Define(self.constant(rows, fill)));
+        let (low, high) = (first.max(0), end.min(room));
+        if high > low {
+            let from = self.view(open, whole, dim, (low, 0), high - low);
+            let to = self.view(open, rows, dim, (low - first, 0), high - low);
+            open.body.push(Stage::Define(self.copy(from, to)));
+        }
+        rows
+    }
+
+    /// The dimensions of a value in order of memory, outermost first.
+    fn order(&self, value: ValueId) -> Vec<usize> {
+        let strides = &self.layouts[value as usize].strides;
+        let mut order: Vec<usize> = (0..strides.len()).collect();
+        order.sort_by_key(|&d| std::cmp::Reverse(strides[d]));
+        order
+    }
+
+    /// What a call of several sees of a part.
+    fn unit(
+        &mut self,
+        inner: &mut Vec<View>,
+        whole: ValueId,
+        dim: usize,
+        (step, calls): (i64, i64),
+        length: i64,
+    ) -> ValueId {
+        if calls == 1 {
+            return whole;
+        }
+        let part = self.part(whole, dim, length);
+        inner.push(View { whole, part, dim, start: 0, step: step as usize });
+        part
+    }
+
+    /// A part of a value that moves with the strips; the value itself where it is all of it.
+    fn view(
+        &mut self,
+        open: &mut Open,
+        whole: ValueId,
+        dim: usize,
+        (start, step): (i64, i64),
+        length: i64,
+    ) -> ValueId {
+        let room = self.lowering.values[whole as usize].ty.shape[dim];
+        if start == 0 && step == 0 && length as usize == room {
+            return whole;
+        }
+        let part = self.part(whole, dim, length);
+        open.views.push(View { whole, part, dim, start: start as usize, step: step as usize });
+        part
+    }
+
+    /// A value that is so many rows of another, in its layout.
+    fn part(&mut self, whole: ValueId, dim: usize, length: i64) -> ValueId {
+        let mut ty = self.lowering.values[whole as usize].ty.clone();
+        ty.shape[dim] = length as usize;
+        let layout = Layout { offset: 0, strides: self.layouts[whole as usize].strides.clone() };
+        self.add(whole, ty, layout)
+    }
+
+    /// A value for the rows of a definition's output that are there at once: in its order of memory, but
+    /// rows outermost, so that some rows are one piece.
+    fn window(&mut self, link: &Link, rows: &Rows) -> ValueId {
+        let output = &link.def.output;
+        let mut ty = output.ty.clone();
+        ty.shape[link.dim] = rows.window() as usize;
+        let mut order = self.order(output.value);
+        order.sort_by_key(|&d| d != link.dim);
+        let layout = Layout::permuted(&ty.shape, &order);
+        self.add(output.value, ty, layout)
+    }
+
+    fn add(&mut self, of: ValueId, ty: TensorType, layout: Layout) -> ValueId {
+        let number = self.lowering.values.len();
+        let root = self.lowering.values[of as usize].name.split(".strip").next().unwrap_or_default();
+        let name = format!("{root}.strip{number}");
+        self.layouts.push(layout);
+        self.lowering.temporary(name, ty)
+    }
+
+    fn copy(&self, from: ValueId, to: ValueId) -> Definition {
+        let ty = &self.lowering.values[to as usize].ty;
+        let mut b = DefBuilder::new(&ty.shape);
+        let axes = b.axes();
+        let element = b.load(from, ty, axes);
+        b.finish("keep_rows", to, ty, element)
+    }
+
+    fn constant(&self, to: ValueId, fill: Scalar) -> Definition {
+        let ty = &self.lowering.values[to as usize].ty;
+        let mut b = DefBuilder::new(&ty.shape);
+        let element = b.constant(fill);
+        b.finish("edge_rows", to, ty, element)
+    }
+}
+
+/// Moves what is read of an operand by so many rows.
+fn move_load(def: &mut Definition, read: &Read, by: i64) {
+    for expr in &mut def.exprs {
+        let Expr::Load { operand, index, .. } = expr else { continue };
+        if *operand as usize != read.operand {
+            continue;
+        }
+        if let Index::Affine(form) = &mut index[read.dim] {
+            form.base += by;
+        }
+    }
+}
+
+fn zero(link: &Link) -> Scalar {
+    Scalar::from_f64(link.def.output.ty.dtype, 0.0)
+}
