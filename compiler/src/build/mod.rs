@@ -101,7 +101,11 @@ pub struct Files {
 /// Stages that can be printed: `graph`, the passes by name, and those that [`plan::plan`] names.
 pub fn stages() -> Vec<&'static str> {
     let passes = passes::PASSES.iter().map(|p| p.name);
-    ["graph"].into_iter().chain(passes).chain(["lower", "group", "strips", "schedule", "nest", "plan"]).collect()
+    ["graph"]
+        .into_iter()
+        .chain(passes)
+        .chain(["lower", "group", "strips", "schedule", "nest", "plan"])
+        .collect()
 }
 
 impl Build {

@@ -3,7 +3,9 @@
 //! The grammar is in `docs/ir.md`; [`super::parse`] reads it back. Values are `v` and their number.
 //! `{}` prints long constants as a hash, `{:#}` all elements.
 
-use super::{Definition, Expr, Index, Lowering, Operand, Repeat, Routine, Slice, Stage, Strips, ValueId, Var, View};
+use super::{
+    Definition, Expr, Index, Lowering, Operand, Repeat, Routine, Slice, Stage, Strips, ValueId, Var, View,
+};
 use crate::base::elements;
 use crate::base::lex::write_name;
 use crate::base::{Affine, DType};

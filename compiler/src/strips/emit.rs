@@ -50,7 +50,13 @@ impl Emit<'_> {
                 });
             }
             windows.push(chain.links[last].def.output.value);
-            let mut open = Open { strip, follows: strip > rates.first || count > 1, views: Vec::new(), body: Vec::new(), windows };
+            let mut open = Open {
+                strip,
+                follows: strip > rates.first || count > 1,
+                views: Vec::new(),
+                body: Vec::new(),
+                windows,
+            };
             for i in 0..chain.links.len() {
                 self.link(&mut open, chain, rates, i);
             }
@@ -154,11 +160,9 @@ impl Emit<'_> {
         def.output.ty = self.lowering.values[part as usize].ty.clone();
         open.body.push(match calls {
             1 => Stage::Define(def),
-            _ => Stage::Strips(Strips {
-                count: calls as usize,
-                views: inner,
-                body: vec![Stage::Define(def)],
-            }),
+            _ => {
+                Stage::Strips(Strips { count: calls as usize, views: inner, body: vec![Stage::Define(def)] })
+            }
         });
     }
 

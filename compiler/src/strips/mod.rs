@@ -80,7 +80,9 @@ fn choose<'a>(
         for length in 2..=LONGEST {
             let Some(defs) = runs.run(first, length) else { break };
             let Some(defs) = defs else { continue };
-            if let Some((saves, chain, rates)) = cheapest(&defs, &costs, (lowering, layouts), &|v| runs.dies(v, first + length)) {
+            if let Some((saves, chain, rates)) =
+                cheapest(&defs, &costs, (lowering, layouts), &|v| runs.dies(v, first + length))
+            {
                 let all = saves + saved[first + length];
                 if all > best.0 {
                     best = (all, Some(Choice { length, chain, rates }));

@@ -66,7 +66,8 @@ impl Rates {
                 let mut known: Option<(i64, i64, i64)> = None;
                 for (reader, read) in chain.readers(i) {
                     let r = list[reader].as_ref()?;
-                    let (lead, back) = (read.step * (r.lead - 1) + read.high + 1, read.step * r.lead + read.low);
+                    let (lead, back) =
+                        (read.step * (r.lead - 1) + read.high + 1, read.step * r.lead + read.low);
                     let (rate, most, least) = known.unwrap_or((read.step * r.rate, lead, back));
                     if rate != read.step * r.rate {
                         return None;

@@ -82,8 +82,8 @@ fn attention(rng: Rng) -> Lowering {
     let most = TensorType::new(DType::F32, [heads, rows, 1]);
     // Heads beside each other in the rows of the result.
     let result = TensorType::new(DType::F32, [rows, heads * depth]);
-    let [s, m, y] = [("s", &scores), ("m", &most), ("y", &result)]
-        .map(|(name, ty)| made.low.temporary(name, ty.clone()));
+    let [s, m, y] =
+        [("s", &scores), ("m", &most), ("y", &result)].map(|(name, ty)| made.low.temporary(name, ty.clone()));
     let mut b = DefBuilder::new(&scores.shape);
     let d = b.reduce("d", depth);
     let x = b.load(q, &ty(&made.low, q), vec![b.var(0), b.var(1), d.clone()]);
