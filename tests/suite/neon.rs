@@ -134,3 +134,99 @@ fn products_of_bytes_by_element() {
         assert_eq!(check_supported("neon_dots_run", &[case(kernel.clone(), 1)], target), 1);
     }
 }
+
+/// Without the instruction: of bytes without -128, two products are added in 16 bits, two steps of
+/// the reduction at a time, and the other rows' products follow while the vectors are there.
+#[test]
+fn products_of_bytes_in_couples() {
+    let mut text =
+        String::from("kernel couples { read a: i8[128] read b: i8[1024] write c: i32[32] vars k\n");
+    (0..2).for_each(|r| text += &format!("%{r}: i32x16 = const 0\n"));
+    text += "for k in 0..64 step 8 {\n";
+    for step in 0..2 {
+        text += &format!("%{}: i32x16 = words b[16*k + {}]\n", 2 + step, 64 * step);
+        for row in 0..2 {
+            let factor = 4 + 2 * step + row;
+            text += &format!("%{factor}: i32x16 = words a[k + {}] stride 0\n", 64 * row + 4 * step);
+            text += &format!("%{row}: i32x16 = dot_sn %{row}, %{factor}, %{}\n", 2 + step);
+        }
+    }
+    text += "}\n";
+    (0..2).for_each(|r| text += &format!("store c[{}] = %{r}\n", 16 * r));
+    let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+    let mut case = case(kernel, 1);
+    case.inputs[1].iter_mut().for_each(|b| *b = if *b == 0x80 { 0x7f } else { *b });
+    let a53 = resolve("aarch64", "cortex-a53").expect("known");
+    let text = self::text("neon_couples", &case.kernel, &a53);
+    // Two rows, four vectors of columns, two halves.
+    let counts = ["smull", "smlal", "sadalp"].map(|word| count(&text, word));
+    assert_eq!(counts, [16; 3], "{text}");
+    assert!(count(&text, "[sp") <= 8, "only the saved registers on the stack: {text}");
+    for target in targets() {
+        assert_eq!(check_supported("neon_couples_run", std::slice::from_ref(&case), &target), 1);
+    }
+}
+
+/// Words put together from the bytes of four rows: eight instructions for sixteen words.
+#[test]
+fn words_are_woven() {
+    let kernel = parse(
+        "kernel woven { read x: i8[64] read w: i8[64] write y: i32[16]
+  %0: i32x16 = const 0
+  %1: i32x16 = load x[0]
+  %2: i32x16 = zext_low 8, %1
+  %3: i32x16 = load x[16]
+  %4: i32x16 = zext_low 8, %3
+  %5: i32x16 = const 8
+  %6: i32x16 = shl %4, %5
+  %7: i32x16 = or %2, %6
+  %8: i32x16 = load x[32]
+  %9: i32x16 = zext_low 8, %8
+  %10: i32x16 = const 16
+  %11: i32x16 = shl %9, %10
+  %12: i32x16 = or %7, %11
+  %13: i32x16 = load x[48]
+  %14: i32x16 = const 24
+  %15: i32x16 = shl %13, %14
+  %16: i32x16 = or %12, %15
+  %17: i32x16 = words w[0]
+  %0: i32x16 = dot_ss %0, %16, %17
+  store y[0] = %0
+}",
+    )
+    .unwrap_or_else(|e| panic!("{e}"));
+    for target in targets() {
+        let text = self::text("neon_woven", &kernel, &target);
+        assert_eq!((count(&text, "zip1"), count(&text, "zip2")), (4, 4), "{text}");
+        assert_eq!(count(&text, "\tshl\t"), 0, "{text}");
+        assert_eq!(check_supported("neon_woven_run", &[case(kernel.clone(), 1)], &target), 1);
+    }
+}
+
+/// Bounds that change with an outer loop are computed there: the loop between has a move, a
+/// comparison and two additions for them.
+#[test]
+fn bounds_are_computed_where_they_change() {
+    let kernel = parse(
+        "kernel window { read x: f32[128] read w: f32[48] write y: f32[128] vars i, j, k
+  for i in 0..8 {
+    for j in 0..16 step 4 {
+      %0: f32x4 = const 0.0
+      for k in max(0, -i + 1)..min(3, -i + 9) {
+        %1: f32x4 = load x[16*i + j + 16*k - 16]
+        %2: f32x4 = load w[16*k + j]
+        %0: f32x4 = mla %0, %1, %2
+      }
+      store y[16*i + j] = %0
+    }
+  }
+}",
+    )
+    .unwrap_or_else(|e| panic!("{e}"));
+    let a53 = resolve("aarch64", "cortex-a53").expect("known");
+    let text = self::text("neon_bounds", &kernel, &a53);
+    let chosen = text.lines().position(|l| l.contains("csel")).expect("bounds");
+    let zero = text.lines().position(|l| l.contains("movi\tv")).expect("a sum begins");
+    assert!(chosen < zero && count(&text, "csel") == 2, "{text}");
+    assert_eq!(check_supported("neon_bounds_run", &[case(kernel, 1)], &a53), 1);
+}

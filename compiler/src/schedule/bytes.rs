@@ -77,7 +77,8 @@ impl Bytes<'_> {
             Node::Load { addr, .. } => addr.coefficient(*k).abs(),
             _ => 0,
         };
-        linear.reductions().filter(fits).max_by_key(stride).filter(|_| dots(target))
+        let multiplied = dots(target) || target.has(Feature::DotProd);
+        linear.reductions().filter(fits).max_by_key(stride).filter(|_| multiplied)
     }
 }
 

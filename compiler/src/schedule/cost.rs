@@ -14,6 +14,8 @@ pub struct Core {
     pub latency: f64,
     /// Multiplies by a lane of a register.
     pub by_lane: bool,
+    /// The encoder lists a tile's work anew, so that what rows share is loaded when they need it.
+    pub relists: bool,
     /// Vector stores per cycle.
     pub stores: f64,
     /// Vector additions per cycle, beside multiply-adds.
@@ -23,12 +25,39 @@ pub struct Core {
     pub far: f64,
 }
 
-const X86: Core =
-    Core { fma: 2.0, loads: 2.0, latency: 4.0, by_lane: false, stores: 1.0, adds: 2.0, near: 32.0, far: 8.0 };
-const X86_512: Core =
-    Core { fma: 1.0, loads: 1.5, latency: 4.0, by_lane: false, stores: 0.5, adds: 1.0, near: 32.0, far: 8.0 };
-const NEON: Core =
-    Core { fma: 1.0, loads: 1.0, latency: 4.0, by_lane: true, stores: 1.0, adds: 1.0, near: 16.0, far: 4.0 };
+const X86: Core = Core {
+    fma: 2.0,
+    loads: 2.0,
+    latency: 4.0,
+    by_lane: false,
+    relists: false,
+    stores: 1.0,
+    adds: 2.0,
+    near: 32.0,
+    far: 8.0,
+};
+const X86_512: Core = Core {
+    fma: 1.0,
+    loads: 1.5,
+    latency: 4.0,
+    by_lane: false,
+    relists: false,
+    stores: 0.5,
+    adds: 1.0,
+    near: 32.0,
+    far: 8.0,
+};
+const NEON: Core = Core {
+    fma: 1.0,
+    loads: 1.0,
+    latency: 4.0,
+    by_lane: true,
+    relists: true,
+    stores: 1.0,
+    adds: 1.0,
+    near: 16.0,
+    far: 4.0,
+};
 
 pub fn core(target: &Target) -> &'static Core {
     match (target.arch, target.vector_bytes) {
@@ -96,14 +125,16 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
     let fits = |m: usize, v: usize| {
         let held = match (operands.by_lane, operands.window) {
             (true, _) => m,
+            // A column of the window, the next, and the factor of each of its columns.
+            (_, Some((_, extent))) if core.relists && parts == 1 => v * (extent + 2),
             // What later rows load again stays in registers.
             (_, Some((step, extent))) => v * (m + extent / step),
             _ => 1,
         };
         let held = held + operands.derived;
         match operands.split {
-            // Products of a vector at a time, and a copy of what each row has loaded.
-            true => 2 * m * v * parts + 4 + 2 * m <= target.vector_regs,
+            // Two steps at a time: their factors, copies of what each row has loaded, products.
+            true => 2 * m * v * parts + 2 * v * parts + 2 * m + 3 <= target.vector_regs,
             false => m * v * parts + v * parts + held < target.vector_regs,
         }
     };

@@ -7,6 +7,7 @@
 //! are joined when the sum is read.
 
 use super::Result;
+use super::couple::Couple;
 use super::inst::{Kind, VReg, read, update};
 use super::select::{Derived, Select};
 use super::words;
@@ -130,6 +131,36 @@ impl Select<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Sums of two products each that fit 16 bits, all with the same second factors.
+    pub(super) fn coupled_dots(&mut self, couples: &[Couple]) -> Result<()> {
+        // Registers with a factor in common have as many lanes.
+        for part in 0..couples.first().map_or(0, |c| self.count(c.0)) {
+            for &(r, factors) in couples {
+                let mut vectors = Vec::new();
+                for (a, b) in factors {
+                    let (x, y) = (self.factor(a, part)?, self.factor(b, part)?);
+                    vectors.push((self.whole(x), self.whole(y)));
+                }
+                let to = self.target(r);
+                for (half, high) in [(0, false), (1, true)] {
+                    let products = self.new2(words::mull(1, true, high), vectors[0].0, vectors[0].1);
+                    self.op3(words::mlal(1, true, high), products, vectors[1].0, vectors[1].1);
+                    let fields = vec![update(to[2 * part + half], 0), read(products, 5)];
+                    self.push(words::adalp(true), fields, Kind::Plain);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The vectors of a sum as those of an accumulator that is `split`.
+    pub(super) fn apart(&mut self, parts: &[VReg]) -> Vec<VReg> {
+        parts
+            .iter()
+            .flat_map(|&v| [false, true].map(|high| self.new1(words::widen(4, false, high), v)))
+            .collect()
     }
 
     /// Products of bytes in 16 bits: of the lower and of the upper halves.

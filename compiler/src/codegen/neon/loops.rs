@@ -5,16 +5,32 @@
 //! row is one addition. Loops with known bounds count down.
 
 use super::Result;
-use super::inst::{Class, Kind, VReg, read, write};
+use super::couple;
+use super::inst::{Kind, VReg, read, write};
 use super::select::{Select, VarValue};
 use super::words;
 use crate::base::{Affine, Bound};
-use crate::codegen::pointer::{LoopId, needs_value};
+use crate::codegen::pointer::needs_value;
 use crate::tile::{LoopVar, Stmt, Value};
 
 impl Select<'_> {
-    fn block(&mut self, body: &[Stmt]) -> Result<()> {
-        body.iter().try_for_each(|stmt| self.stmt(stmt))
+    pub(super) fn block(&mut self, body: &[Stmt]) -> Result<()> {
+        let mut rest = body;
+        while let [stmt, after @ ..] = rest {
+            let couples = if self.isa.dot { Vec::new() } else { couple::couples(rest) };
+            rest = match couples.iter().all(|c| self.split[c.0 as usize]) {
+                true if !couples.is_empty() => {
+                    self.coupled_dots(&couples)?;
+                    couples.iter().for_each(|c| self.assigned(c.0));
+                    &rest[2 * couples.len()..]
+                }
+                _ => {
+                    self.stmt(stmt)?;
+                    after
+                }
+            };
+        }
+        Ok(())
     }
 
     pub(super) fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
@@ -56,7 +72,7 @@ impl Select<'_> {
     }
 
     /// The value of a bound, where known.
-    fn fixed_bound(&self, bound: &Bound, join: fn(i64, i64) -> i64) -> Option<i64> {
+    pub(super) fn fixed_bound(&self, bound: &Bound, join: fn(i64, i64) -> i64) -> Option<i64> {
         let form = |a: &Affine| {
             a.terms.iter().try_fold(a.base, |sum, (v, c)| match self.vars.get(v) {
                 Some(VarValue::Constant(value)) => Some(sum + c * value),
@@ -77,12 +93,6 @@ impl Select<'_> {
         Ok(())
     }
 
-    /// Groups used inside a loop, with their moves in it.
-    fn moving(&self, id: LoopId) -> Vec<(usize, i64)> {
-        let groups = self.groups.list.iter().enumerate();
-        groups.filter_map(|(g, group)| Some((g, *group.moves.get(&id)?))).collect()
-    }
-
     /// A loop whose bounds are known.
     fn counted(
         &mut self,
@@ -101,7 +111,7 @@ impl Select<'_> {
         self.around.push((id, var));
         if trips == 1 {
             let outer = self.vars.insert(var, VarValue::Constant(lo));
-            self.block(body)?;
+            self.body(body)?;
             self.vars.remove(&var);
             outer.map(|o| self.vars.insert(var, o));
             moving.iter().for_each(|&(g, m)| self.pointers[g].ahead += m * lo);
@@ -111,7 +121,7 @@ impl Select<'_> {
             self.vars.insert(var, VarValue::Reg(counter));
             let entry = self.pointers.clone();
             let top = self.top();
-            self.block(body)?;
+            self.body(body)?;
             for &(g, m) in &moving {
                 self.advance(g, entry[g].ahead + m * step - self.pointers[g].ahead)?;
             }
@@ -155,8 +165,8 @@ impl Select<'_> {
         step: i64,
         body: &[Stmt],
     ) -> Result<()> {
-        let counter = self.bound(bounds.0, words::GT)?;
-        let end = self.bound(bounds.1, words::LT)?;
+        let counter = self.first(bounds.0)?;
+        let end = self.end(bounds.1)?;
         let skip = self.f.label();
         self.push(words::CMP, vec![read(counter, 5), read(end, 16)], Kind::Flags);
         self.push(words::B_COND | words::GE, Vec::new(), Kind::Jump(skip));
@@ -164,13 +174,13 @@ impl Select<'_> {
         let moving = self.moving(id);
         for &(g, m) in moving.iter().filter(|(_, m)| *m != 0) {
             let base = self.pointers[g].reg.ok_or("a pointer is used before it is loaded")?;
-            self.pointers[g].reg = Some(self.scaled_sum(base, counter, m));
+            self.pointers[g].reg = Some(self.pointer_at(base, bounds.0, counter, m));
         }
         self.around.push((id, var));
         let outer = self.vars.insert(var, VarValue::Reg(counter));
         let entry = self.pointers.clone();
         let top = self.top();
-        self.block(body)?;
+        self.body(body)?;
         for &(g, m) in &moving {
             self.advance(g, entry[g].ahead + m * step - self.pointers[g].ahead)?;
         }
@@ -184,49 +194,5 @@ impl Select<'_> {
         outer.map(|o| self.vars.insert(var, o));
         self.pointers = outside;
         Ok(())
-    }
-
-    /// A bound in a register of its own: the form that `join` prefers to the others.
-    fn bound(&mut self, bound: &Bound, join: u32) -> Result<VReg> {
-        let best = self.affine(&bound.0[0])?;
-        for form in &bound.0[1..] {
-            let other = self.affine(form)?;
-            self.push(words::CMP, vec![read(other, 5), read(best, 16)], Kind::Flags);
-            let fields = vec![write(best, 0), read(other, 5), read(best, 16)];
-            self.push(words::CSEL | join << 12, fields, Kind::Flags);
-        }
-        Ok(best)
-    }
-
-    /// `base + factor * value`, in a new register.
-    fn scaled_sum(&mut self, base: VReg, value: VReg, factor: i64) -> VReg {
-        let sum = self.f.reg(Class::General);
-        if factor > 0 && factor.count_ones() == 1 {
-            let shifted = words::ADD | factor.trailing_zeros() << 10;
-            self.push(shifted, vec![write(sum, 0), read(base, 5), read(value, 16)], Kind::Plain);
-            return sum;
-        }
-        let factor = self.number(factor);
-        let fields = vec![write(sum, 0), read(value, 5), read(factor, 16), read(base, 10)];
-        self.push(words::MADD, fields, Kind::Plain);
-        sum
-    }
-
-    /// An affine form in a new register.
-    pub(super) fn affine(&mut self, form: &Affine) -> Result<VReg> {
-        let mut base = form.base;
-        let mut terms = Vec::new();
-        for &(var, factor) in &form.terms {
-            match self.vars.get(&var) {
-                Some(VarValue::Constant(value)) => base += factor * value,
-                Some(&VarValue::Reg(reg)) => terms.push((reg, factor)),
-                None => return Err("a loop variable is used outside its loop".to_string()),
-            }
-        }
-        let mut sum = self.number(base);
-        for (reg, factor) in terms {
-            sum = self.scaled_sum(sum, reg, factor);
-        }
-        Ok(sum)
     }
 }

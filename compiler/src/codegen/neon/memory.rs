@@ -188,6 +188,11 @@ impl Select<'_> {
 
     /// 32-bit lanes as packed elements of one or two bytes.
     fn narrow(&mut self, src: Reg, size: usize, signed: bool) -> Result<Vec<VReg>> {
+        if let Some(Form::Narrow { raw, bytes, .. }) = self.form(src)
+            && *bytes == size
+        {
+            return Ok(raw.clone());
+        }
         if let Some(from) = self.saturated(src, size, signed)? {
             if size == 2 {
                 return Ok(self.narrowed(&from, |high| words::sqxtn(2, !signed, high)));

@@ -5,12 +5,14 @@
 //! them. So this encoder writes the machine code itself. What it does not take ([`supports`] says
 //! why: 64-bit lanes, branches, computed indices), Cranelift does.
 //!
-//! A kernel is listed anew for machines that execute in order (`order`, `unroll`), becomes instructions on virtual registers (`select`, `loops`, `address`,
-//! `value`, `memory`, `dot`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`), and
+//! A kernel is listed anew for machines that execute in order (`order`, `unroll`), becomes instructions on virtual registers (`select`, `loops`, `bounds`, `address`,
+//! `value`, `memory`, `dot`, `couple`, `weave`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`), and
 //! neighbouring loads and stores are joined (`pairs`).
 
 mod address;
 mod allocate;
+mod bounds;
+mod couple;
 mod dot;
 mod emit;
 mod inst;
@@ -23,6 +25,7 @@ mod select;
 mod spill;
 mod unroll;
 mod value;
+mod weave;
 mod words;
 
 use super::Code;
@@ -49,17 +52,29 @@ pub fn supports(kernel: &Kernel, target: &Target) -> Result<()> {
     select::Select::run(kernel, isa(target)?).map(|_| ())
 }
 
+/// Registers that sums in couples need beside their operands: copies of lanes, products, and the factors
+/// of the first sum while it waits.
+const COUPLED: usize = 6;
+
 /// The machine code of a kernel: `int32_t kernel(const void *const *args)`, AAPCS64.
 pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     let isa = isa(target)?;
-    let flat = flatten::flatten(kernel);
+    let mut flat = flatten::flatten(kernel);
+    let mut reserved = 0;
+    if !isa.dot {
+        couple::couple(&mut flat.body);
+        reserved = if couple::has_couples(&flat.body) { COUPLED } else { 0 };
+    }
     // What a listing needs beside its useful work is known when registers are allocated.
     let mut best: Option<(u64, Code)> = None;
     let mut tried: Vec<Kernel> = Vec::new();
     let sizes = select::sizes(&flat, isa);
     for (registers, double) in [(31, true), (32, true), (31, false), (32, false)] {
         let mut ordered = flat.clone();
-        order::order(&mut ordered, sizes.clone(), registers, double);
+        order::order(&mut ordered, sizes.clone(), registers - reserved, double);
+        if !isa.dot {
+            couple::couple(&mut ordered.body);
+        }
         if tried.contains(&ordered) {
             continue;
         }

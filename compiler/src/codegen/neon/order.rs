@@ -56,7 +56,7 @@ fn orders(kernel: &mut Kernel, lives: &mut Lives, how: How, body: &mut [Stmt], a
             continue;
         }
         *at += 1;
-        let second = if how.double { doubled(kernel, lives, &body[start], *at) } else { None };
+        let second = doubled(kernel, lives, how, &body[start], *at);
         match &mut body[start] {
             Stmt::For { step, body, .. } if second.is_some() => {
                 let length = body.len();
@@ -79,14 +79,14 @@ fn orders(kernel: &mut Kernel, lives: &mut Lives, how: How, body: &mut [Stmt], a
 }
 
 /// The second copy of an innermost loop's body, where registers are left for both.
-fn doubled(kernel: &mut Kernel, lives: &mut Lives, stmt: &Stmt, at: usize) -> Option<Vec<Stmt>> {
+fn doubled(kernel: &mut Kernel, lives: &mut Lives, how: How, stmt: &Stmt, at: usize) -> Option<Vec<Stmt>> {
     let Stmt::For { body, .. } = stmt else { return None };
-    if !body.iter().all(is_straight) || body.len() > LONGEST {
+    if !how.double || !body.iter().all(is_straight) || body.len() > LONGEST {
         return None;
     }
     let run = Run::new(kernel, lives, body, at);
     let original: Vec<usize> = (0..body.len()).collect();
-    let room = run.peak(&original) <= 31;
+    let room = run.peak(&original) <= how.registers.min(31);
     room.then(|| second(kernel, lives, stmt)).flatten()
 }
 
@@ -240,7 +240,8 @@ impl Run {
     /// The statements in their new order; `None` where it would not be better.
     fn list(&self, registers: usize) -> Option<Vec<usize>> {
         let original: Vec<usize> = (0..self.kind.len()).collect();
-        let limit = (self.peak(&original) + 1).clamp(COMFORT, 31);
+        let most = registers.min(31);
+        let limit = (self.peak(&original) + 1).clamp(COMFORT.min(most), most);
         let listed = [false, true].map(|free| List::new(self, free, limit).run());
         // Statements may wait for each other, where a register is used again and again.
         let whole = listed.into_iter().filter(|order| order.len() == original.len());

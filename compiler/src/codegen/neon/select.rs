@@ -6,10 +6,11 @@
 
 use super::Result;
 use super::address::Mem;
+use super::bounds::Ahead;
 use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg, read, update, write};
 use super::words;
 use crate::codegen::pointer::{Around, Groups};
-use crate::tile::{Kernel, Lane, LoopVar, Reg, RegType, Stmt, Value};
+use crate::tile::{Bin, Convert, Kernel, Lane, LoopVar, Reg, RegType, Stmt, Value};
 use std::collections::HashMap;
 
 /// The most bytes between accesses through one pointer: what most instructions reach.
@@ -40,6 +41,9 @@ pub enum Form {
         /// Whether they extend by sign.
         signed: bool,
     },
+    /// Words put together from bytes, of which each place has vectors of its own: 16 bytes in a
+    /// vector; without one the place is zero.
+    Woven(Vec<[Option<VReg>; 4]>),
 }
 
 /// What was derived from a value, and need not be again in the same straight run.
@@ -97,6 +101,7 @@ pub struct Select<'a> {
     /// Addresses computed in this straight run.
     pub(super) addresses: HashMap<(VReg, i64), VReg>,
     constants: HashMap<[u8; 16], VReg>,
+    pub(super) ahead: Ahead,
     pub(super) args: VReg,
     pub(super) depth: u32,
 }
@@ -121,12 +126,14 @@ fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
     all
 }
 
-/// Registers that are sums of products of bytes and nothing else, where these are kept as sums of
-/// pairs.
-fn split(all: &[Vec<&Value>], isa: Isa) -> Vec<bool> {
+/// Registers that are sums of products of bytes and what these begin with, where they are kept as
+/// sums of pairs.
+fn split(kernel: &Kernel, all: &[Vec<&Value>], isa: Isa) -> Vec<bool> {
     let is_sum = |(r, list): (usize, &Vec<&Value>)| {
         let own = |v: &&Value| match v {
             Value::Const(0) => true,
+            Value::Load(addr, _) => kernel.params[addr.param as usize].dtype.size() == 4,
+            Value::Copy(a) => *a != r as Reg,
             Value::Dot(_, acc, a, b) => *acc == r as Reg && *a != *acc && *b != *acc,
             _ => false,
         };
@@ -138,13 +145,19 @@ fn split(all: &[Vec<&Value>], isa: Isa) -> Vec<bool> {
 /// The vectors that each register of a kernel takes while it waits.
 pub fn sizes(kernel: &Kernel, isa: Isa) -> Vec<usize> {
     let all = assignments(kernel);
-    let split = split(&all, isa);
+    let split = split(kernel, &all, isa);
     let size = |(r, list): (usize, &Vec<&Value>)| {
         let lanes = usize::from(kernel.regs[r].lanes);
         match list[..] {
             [Value::Load(_, 0) | Value::LoadWords(_, 0) | Value::Const(_)] => 1,
             [Value::Load(addr, _)] if !kernel.params[addr.param as usize].dtype.is_float() => {
                 (lanes * kernel.params[addr.param as usize].dtype.size()).div_ceil(16)
+            }
+            [Value::Convert(Convert::ZextLow(8), _)] => lanes.div_ceil(16),
+            [Value::Bin(Bin::Shl, a, _)]
+                if matches!(all[*a as usize][..], [Value::Convert(Convert::ZextLow(8), _)]) =>
+            {
+                lanes.div_ceil(16)
             }
             _ => lanes.div_ceil(4) * if split[r] { 2 } else { 1 },
         }
@@ -170,11 +183,12 @@ impl<'a> Select<'a> {
             vars: HashMap::new(),
             single: all.iter().map(|d| if let [one] = d[..] { Some(one) } else { None }).collect(),
             fixed: HashMap::new(),
-            split: split(&all, isa),
+            split: split(kernel, &all, isa),
             forms: HashMap::new(),
             derived: HashMap::new(),
             addresses: HashMap::new(),
             constants: HashMap::new(),
+            ahead: Ahead::default(),
             args,
             depth: 0,
         };
@@ -327,7 +341,10 @@ impl<'a> Select<'a> {
             self.forms.insert(r, form);
             return Ok(());
         }
-        let parts = self.in_words(&form, self.count(r));
+        let mut parts = self.in_words(&form, self.count(r));
+        if self.split[r as usize] {
+            parts = self.apart(&parts);
+        }
         let target = self.target(r);
         target.iter().zip(parts).for_each(|(&to, from)| self.copy(to, from));
         Ok(())
@@ -382,6 +399,7 @@ impl<'a> Select<'a> {
                 let halves = self.in_halves(raw, *bytes, *signed, 4 * count);
                 (0..count).map(|i| self.new1(words::widen(2, *signed, i % 2 == 1), halves[i / 2])).collect()
             }
+            Form::Woven(places) => self.woven(places, count),
         }
     }
 

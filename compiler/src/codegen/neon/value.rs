@@ -91,6 +91,9 @@ impl Select<'_> {
     /// The same value, or the same bits.
     fn repeat(&mut self, r: Reg, a: Reg) -> Result<()> {
         let from = self.words(a)?;
+        if self.split[r as usize] {
+            return self.define(r, Form::Words(from));
+        }
         let to = self.target(r);
         to.iter().zip(from).for_each(|(&to, from)| self.copy(to, from));
         Ok(())
@@ -98,6 +101,9 @@ impl Select<'_> {
 
     fn binary(&mut self, r: Reg, op: Bin, a: Reg, b: Reg) -> Result<()> {
         let lane = self.ty(r).lane;
+        if let Some(form) = self.weave(op, a, b) {
+            return self.define(r, form);
+        }
         if matches!(op, Bin::Shl | Bin::ShrS | Bin::ShrU) {
             return self.shift(r, op, a, b);
         }
@@ -320,6 +326,10 @@ impl Select<'_> {
             }
             (Convert::SextLow(bits) | Convert::ZextLow(bits), Lane::I32, Lane::I32) => {
                 let signed = matches!(kind, Convert::SextLow(_));
+                if let (8, Some(Form::Narrow { raw, bytes: 1, .. })) = (bits, self.form(a)) {
+                    let raw = raw.clone();
+                    return self.define(r, Form::Narrow { raw, bytes: 1, signed });
+                }
                 let dropped = 32 - u32::from(bits.min(32));
                 if dropped == 0 {
                     return self.repeat(r, a);

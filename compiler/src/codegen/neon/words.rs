@@ -219,6 +219,11 @@ pub fn uzp1(bytes: usize) -> u32 {
     0x4e00_1800 | bytes.trailing_zeros() << 22
 }
 
+/// `zip1` or `zip2 vd.T, vn.T, vm.T`: the elements of the lower (`high`: upper) halves in turn.
+pub fn zip(bytes: usize, high: bool) -> u32 {
+    0x4e00_3800 | u32::from(high) << 14 | bytes.trailing_zeros() << 22
+}
+
 /// Products of the lower (`high`: upper) elements of so many bytes, in lanes twice as wide.
 pub fn mull(bytes: usize, signed: bool, high: bool) -> u32 {
     0x0e20_c000 | u32::from(!signed) << 29 | u32::from(high) << 30 | bytes.trailing_zeros() << 22

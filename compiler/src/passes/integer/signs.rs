@@ -1,5 +1,5 @@
 //! Bytes between a QuantizeLinear and its DequantizeLinears get the sign that the target multiplies
-//! by signed weights: none for `vpdpbusd`, one for AVX2.
+//! by signed weights: none for `vpdpbusd`, one for AVX2 and aarch64.
 //!
 //! `q + 128` with a zero point 128 higher stands for the same real number, and saturates where `q`
 //! does: nothing rounds differently, and zero points are constants that products fold. The bytes of
@@ -10,7 +10,7 @@ use super::linear::{dequantize, quantize};
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
-use crate::target::{Feature, Target};
+use crate::target::{Arch, Feature, Target};
 
 /// How far the bytes move, modulo 256: up or down.
 const SHIFT: u8 = 128;
@@ -20,7 +20,7 @@ fn preferred(target: &Target) -> Option<DType> {
     let dots = [Feature::AvxVnni, Feature::Avx512, Feature::Avx512Vnni].iter().any(|f| target.has(*f));
     match dots {
         true => Some(DType::U8),
-        false => target.has(Feature::Avx2).then_some(DType::I8),
+        false => (target.arch == Arch::Aarch64 || target.has(Feature::Avx2)).then_some(DType::I8),
     }
 }
 
@@ -111,5 +111,21 @@ mod tests {
         assert!(text.contains("k: i8[1,4] = QuantizeLinear(x, s, z)"), "{text}");
         assert!(text.contains("v: f32[4,2] = DequantizeLinear(w, s)"), "{text}");
         assert!(!changed("x86-64-v3").0 && !changed("x86-64-v2").0);
+    }
+
+    #[test]
+    fn aarch64_gets_signed_activations() {
+        let graph =
+            GRAPH.replace("i8[1,4]", "u8[1,4]").replace("const z: i8[] = [-3]", "const z: u8[] = [125]");
+        for cpu in ["cortex-a53", "neoverse-n1", "neoverse-n2"] {
+            let mut graph = parse(&graph).unwrap();
+            assert!(signs(&mut graph, &resolve("aarch64", cpu).unwrap()).unwrap());
+            verify(&graph).unwrap();
+            let text = graph.to_string();
+            assert!(
+                text.contains("q: i8[1,4] = QuantizeLinear(x, s, \"q.zero") && text.contains("i8[] = [-3]"),
+                "{text}"
+            );
+        }
     }
 }
