@@ -230,3 +230,28 @@ fn bounds_are_computed_where_they_change() {
     assert!(chosen < zero && count(&text, "csel") == 2, "{text}");
     assert_eq!(check_supported("neon_bounds_run", &[case(kernel, 1)], &a53), 1);
 }
+
+/// Unsigned by signed bytes where only equal signs are multiplied: the unsigned ones are flipped, and
+/// what is given back is summed once for all rows.
+#[test]
+fn signs_are_flipped_once() {
+    let mut text = String::from("kernel signs { read a: u8[256] read b: i8[1024] write c: i32[64] vars k\n");
+    (0..4).for_each(|r| text += &format!("%{r}: i32x16 = const 0\n"));
+    text += "for k in 0..64 step 4 {\n%4: i32x16 = words b[16*k]\n";
+    for r in 0..4 {
+        text += &format!("%{}: i32x16 = words a[k + {}] stride 0\n", 5 + r, 64 * r);
+        text += &format!("%{r}: i32x16 = dot_us %{r}, %{}, %4\n", 5 + r);
+    }
+    text += "}\n";
+    (0..4).for_each(|r| text += &format!("store c[{}] = %{r}\n", 16 * r));
+    let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+    let n1 = resolve("aarch64", "neoverse-n1").expect("known");
+    let text = self::text("neon_signs", &kernel, &n1);
+    // An iteration, or two at once: 4 x 4 products, 4 sums; 4 x 4 additions at the end.
+    let (dots, flips) = (count(&text, "sdot"), count(&text, "\teor\t"));
+    assert!((dots, flips) == (20, 4) || (dots, flips) == (40, 8), "{dots} {flips} {text}");
+    assert_eq!(text.lines().filter(|l| l.contains("\tadd\tv")).count(), 16, "{text}");
+    for target in targets() {
+        assert_eq!(check_supported("neon_signs_run", &[case(kernel.clone(), 1)], &target), 1);
+    }
+}

@@ -96,7 +96,7 @@ impl Select<'_> {
     }
 
     /// Unsigned bytes minus 128, as signed ones.
-    fn flipped(&mut self, v: VReg) -> VReg {
+    pub(super) fn flipped(&mut self, v: VReg) -> VReg {
         if let Some(known) = self.derived.get(&Derived::Flipped(v)) {
             return known[0];
         }

@@ -6,7 +6,7 @@
 //! why: 64-bit lanes, branches, computed indices), Cranelift does.
 //!
 //! A kernel is listed anew for machines that execute in order (`order`, `unroll`), becomes instructions on virtual registers (`select`, `loops`, `bounds`, `address`,
-//! `value`, `memory`, `dot`, `couple`, `weave`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`), and
+//! `value`, `memory`, `dot`, `couple`, `flip`, `weave`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`), and
 //! neighbouring loads and stores are joined (`pairs`).
 
 mod address;
@@ -15,6 +15,7 @@ mod bounds;
 mod couple;
 mod dot;
 mod emit;
+mod flip;
 mod inst;
 mod lives;
 mod loops;
@@ -61,6 +62,9 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     let isa = isa(target)?;
     let mut flat = flatten::flatten(kernel);
     let mut reserved = 0;
+    if isa.dot && !isa.mixed {
+        flip::flip(&mut flat);
+    }
     if !isa.dot {
         couple::couple(&mut flat.body);
         reserved = if couple::has_couples(&flat.body) { COUPLED } else { 0 };

@@ -101,6 +101,10 @@ impl Select<'_> {
 
     fn binary(&mut self, r: Reg, op: Bin, a: Reg, b: Reg) -> Result<()> {
         let lane = self.ty(r).lane;
+        if let (Bin::Xor, Some((v, lane)), Some(0x8080_8080)) = (op, self.lane(a), self.constant_reg(b)) {
+            let flipped = self.flipped(v);
+            return self.define(r, Form::Lane(flipped, lane));
+        }
         if let Some(form) = self.weave(op, a, b) {
             return self.define(r, form);
         }
