@@ -26,8 +26,9 @@ const SMALL_TILE: usize = 12;
 const FINISHED: usize = 250;
 /// Operations from which on several vectors are computed in turn.
 const LONG_FINISH: usize = 12;
-/// Vectors of one pointwise step.
+/// Vectors of one pointwise step, and of one that only copies.
 const POINTWISE_VECTORS: usize = 4;
+const COPIED_VECTORS: usize = 8;
 
 /// The schedule of a definition for a target.
 pub fn choose(linear: &Linear, target: &Target) -> Schedule {
@@ -42,7 +43,15 @@ pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> S
         vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
         vector @ Vector::Axis { var, lanes } => {
             let woven = finish_length(linear) >= LONG_FINISH;
-            let most = if woven { woven_points(linear, target) } else { POINTWISE_VECTORS };
+            let copies = linear.nodes.iter().all(|n| match n {
+                Node::Load { addr, dynamic, .. } => addr.coefficient(var) == 1 && dynamic.is_empty(),
+                n => matches!(n, Node::Const(_)),
+            });
+            let most = match (woven, copies) {
+                (true, _) => woven_points(linear, target),
+                (_, true) => COPIED_VECTORS,
+                _ => POINTWISE_VECTORS,
+            };
             let most = (most * target.lanes() / lanes).max(1);
             let vectors = linear.extent(var).div_ceil(lanes).min(most);
             let mut order: Vec<u32> = linear.axes().filter(|&v| v != var).collect();

@@ -67,9 +67,20 @@ pub fn core(target: &Target) -> &'static Core {
     }
 }
 
-/// Bytes per cycle that come from the second-level cache, and from beyond it.
-pub fn throughput(target: &Target) -> (f64, f64) {
-    (core(target).near, core(target).far)
+/// What moves per cycle.
+pub struct Throughput {
+    /// Bytes from the second-level cache.
+    pub near: f64,
+    /// Bytes from beyond it.
+    pub far: f64,
+    /// Multiply-adds of 32 bits.
+    pub multiplies: f64,
+}
+
+/// What a target moves per cycle.
+pub fn throughput(target: &Target) -> Throughput {
+    let core = core(target);
+    Throughput { near: core.near, far: core.far, multiplies: core.fma * target.lanes() as f64 }
 }
 
 /// How a tile's operands are read.

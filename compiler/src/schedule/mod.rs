@@ -18,7 +18,7 @@ mod text;
 mod verify;
 pub mod winograd;
 
-pub use cost::throughput;
+pub use cost::{Throughput, throughput};
 pub use file::{Schedules, key};
 pub use linear::Linear;
 pub use neighbours::{neighbours, openings};

@@ -1,19 +1,23 @@
 //! What a chain saves: the model of memory.
 //!
 //! What lies between two definitions is written once and read once, at the rate of the cache that it
-//! fits; strips keep it in a nearer one, and take copies of the rows that are kept, calls, and weights
-//! that are read again for each strip.
+//! fits; strips keep it in a nearer one, and take copies of the rows that are kept, calls, register tiles
+//! that end with each row, and weights that are read again for each strip.
 
 use super::chain::Chain;
-use super::rates::Rates;
+use super::rates::{Rates, pixels};
 use crate::base::TensorType;
 use crate::definition::ValueId;
-use crate::schedule::throughput;
+use crate::schedule::{Throughput, throughput};
 use crate::target::Target;
 use std::collections::BTreeMap;
 
 /// Cycles of a call of a kernel.
 const CALL: f64 = 60.0;
+/// Points that a register tile loses at the end of each call.
+const RAGGED: f64 = 1.5;
+/// What strips may fill of the second-level cache, while whole tensors pass through half of it.
+const STRIP: f64 = 0.75;
 /// What must be left of the savings: the model is rough.
 const SURE: f64 = 0.75;
 
@@ -32,14 +36,16 @@ impl Costs<'_> {
         for (link, rows) in chain.links.iter().zip(&rates.rows).take(last) {
             let all = bytes(&link.def.output.ty);
             let row = all / link.rows() as f64;
-            whole += 2.0 * all / self.rate(all);
+            whole += 2.0 * all / self.rate(all, 0.5);
             window += row * rows.window() as f64;
             kept += row * rows.kept() as f64;
             calls += strips * f64::from(u8::from(rows.kept() > 0));
         }
-        let (mut still, mut moving) = (0.0, 0.0);
+        let (mut still, mut moving, mut ragged) = (0.0, 0.0, 0.0);
         for (link, rows) in chain.links.iter().zip(&rates.rows) {
             calls += strips * (rows.rate / rows.unit) as f64;
+            let work: f64 = link.def.vars.iter().map(|v| v.extent as f64).product();
+            ragged += work * RAGGED / (rows.unit * pixels(link)) as f64;
             let moves = |o: usize| link.reads.iter().find(|r| r.operand == o);
             for (o, operand) in link.def.operands.iter().enumerate() {
                 match moves(o) {
@@ -54,10 +60,10 @@ impl Costs<'_> {
         }
         let output = &chain.links[last];
         moving += bytes(&output.def.output.ty) * rates.rows[last].rate as f64 / output.rows() as f64;
-        let near = self.rate(window + moving + still);
+        let near = self.rate(window + moving + still, STRIP);
         let between = 2.0 * (whole_bytes(chain) + strips * kept) / near;
-        let again = (strips - 1.0) * still / self.rate(window + moving + still).max(self.rate(still));
-        SURE * whole - between - again - calls * CALL
+        let again = (strips - 1.0) * still / near.max(self.rate(still, STRIP));
+        SURE * whole - between - again - calls * CALL - ragged / throughput(self.target).multiplies
     }
 
     /// Whether strips take no more memory than the definitions one after the other. `dying`: what no
@@ -88,12 +94,13 @@ impl Costs<'_> {
         before + output + windows <= most
     }
 
-    /// Bytes per cycle of what is used over and over.
-    fn rate(&self, bytes: f64) -> f64 {
-        let (near, far) = throughput(self.target);
+    /// Bytes per cycle of what is used over and over, where so much of the second-level cache is there for
+    /// it.
+    fn rate(&self, bytes: f64, share: f64) -> f64 {
+        let Throughput { near, far, .. } = throughput(self.target);
         match bytes {
             b if b <= self.target.l1 as f64 / 2.0 => 2.0 * near,
-            b if b <= self.target.l2 as f64 / 2.0 => near,
+            b if b <= self.target.l2 as f64 * share => near,
             _ => far,
         }
     }

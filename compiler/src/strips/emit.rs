@@ -33,8 +33,9 @@ impl Emit<'_> {
         for (i, slot) in lasting.iter_mut().enumerate() {
             if rates.rows[i].persists() {
                 let window = self.window(&chain.links[i], &rates.rows[i]);
-                let fill = rates.rows[i].fill.unwrap_or_else(|| zero(&chain.links[i]));
-                stages.push(Stage::Define(self.constant(window, fill)));
+                let (link, rows) = (&chain.links[i], &rates.rows[i]);
+                let fill = rows.fill.unwrap_or_else(|| zero(link));
+                stages.extend(self.before(link, rows, rates, (window, fill)));
                 *slot = Some(window);
             }
         }
@@ -63,6 +64,28 @@ impl Emit<'_> {
             stages.push(Stage::Strips(Strips { count, views: open.views, body: open.body }));
         }
         stages
+    }
+
+    /// What a window holds before the first strip: rows outside of the tensor; all of it, where the first
+    /// strip moves rows on like any other.
+    fn before(
+        &mut self,
+        link: &Link,
+        rows: &Rows,
+        rates: &Rates,
+        (window, fill): (ValueId, Scalar),
+    ) -> Option<Stage> {
+        let outside = -(rows.rate * rates.first + rows.back);
+        if rates.steady.0 == rates.first || outside >= rows.window() {
+            return Some(Stage::Define(self.constant(window, fill)));
+        }
+        if outside <= 0 {
+            return None;
+        }
+        let part = self.part(window, link.dim, outside);
+        let view = View { whole: window, part, dim: link.dim, start: 0, step: 0 };
+        let body = vec![Stage::Define(self.constant(part, fill))];
+        Some(Stage::Strips(Strips { count: 1, views: vec![view], body }))
     }
 
     /// One definition in one strip.

@@ -4,7 +4,7 @@
 //! Its readers look back to row `rate * t + back`; rows from there on are kept, in a window that moves on
 //! by `rate` rows with each strip. Nothing is computed twice.
 
-use super::chain::Chain;
+use super::chain::{Chain, Link};
 use crate::scalar::Scalar;
 
 /// The rows of one definition.
@@ -116,11 +116,16 @@ fn unit(chain: &Chain, link: usize, rate: i64) -> i64 {
     if link.inside() != (0, link.rows()) {
         return 1;
     }
+    let pixels = pixels(link);
+    (1..=common).find(|u| common % u == 0 && u * pixels >= PIXELS).unwrap_or(common)
+}
+
+/// Points of a row beside those of the widest axis, which fills vectors.
+pub fn pixels(link: &Link) -> i64 {
     let axes = &link.def.vars[..link.def.axes];
     let points: i64 = axes.iter().map(|v| v.extent as i64).product::<i64>() / link.rows();
     let widest = axes.iter().map(|v| v.extent as i64).max().unwrap_or(1);
-    let pixels = (points / widest.min(points).max(1)).max(1);
-    (1..=common).find(|u| common % u == 0 && u * pixels >= PIXELS).unwrap_or(common)
+    (points / widest.min(points).max(1)).max(1)
 }
 
 fn gcd(a: i64, b: i64) -> i64 {
