@@ -132,6 +132,12 @@ fn bad_models_and_options() {
         &["build", "unbound.onnx", "-o", "out", "--message-format", "json"],
         &["run", "good.onnx"],
         &["verify", "good.onnx", "--data", "absent"],
+        &["verify", "good.onnx", "--rtol", "nan"],
+        &["bench", "good.onnx", "--seconds", "nan"],
+        &["quantize", "good.onnx", "--random-data", "0", "-o", "out.onnx"],
+        &["quantize", "good.onnx", "--random-data", "1", "--percentile", "0", "-o", "out.onnx"],
+        &["quantize", "good.onnx", "--fp16", "-o", "./good.onnx"],
+        &["prune", "good.onnx", "--sparsity", "0.5", "-o", "good.onnx"],
     ] {
         write!(said, "{}", lmc(&folder, args)).expect("writing to a string");
     }
@@ -173,4 +179,37 @@ fn a_model_is_inspected_built_and_run() {
     assert!(layers.contains("agree with the naive loops"), "{layers}");
     let dumped = lmc(&folder, &["build", &model, "-o", "out", "--dump-after", "fold-affine"]);
     assert!(dumped.contains("graph tf2onnx {"), "{dumped}");
+}
+
+/// An output may be an input, and be listed twice: both have its name.
+#[test]
+fn outputs_share_names() {
+    let folder = scratch("cli_names");
+    let bytes = edited(|_, g| g.output.extend([value("x", 1, &[2, 3]), value("y", 1, &[2, 3])]));
+    std::fs::write(folder.join("shared.onnx"), bytes).expect("a file under target");
+    for target in ["x86_64", "aarch64"] {
+        let said = lmc(&folder, &["verify", "shared.onnx", "--target", target]);
+        assert!(said.matches("right").count() == 3 && said.contains("exit code 0"), "{said}");
+        let built = lmc(&folder, &["build", "shared.onnx", "--target", target, "-o", target]);
+        assert!(built.contains("exit code 0"), "{built}");
+    }
+    let header = std::fs::read_to_string(folder.join("x86_64/shared.h")).expect("a header");
+    assert!(
+        ["output \"x\"", "output \"y\"", "x_2[", "y_2["].iter().all(|part| header.contains(part)),
+        "{header}"
+    );
+}
+
+/// Where tract cannot run a model, its own definitions are the reference, and lmc says so.
+#[test]
+fn what_tract_cannot_run_is_compared_with_naive_loops() {
+    let folder = scratch("cli_naive");
+    const BF16: i32 = 16;
+    let bytes = edited(|_, g| {
+        g.input[0] = value("x", BF16, &[2, 3]);
+        g.output[0] = value("y", BF16, &[2, 3]);
+    });
+    std::fs::write(folder.join("bf16.onnx"), bytes).expect("a file under target");
+    let said = lmc(&folder, &["verify", "bf16.onnx"]);
+    assert!(said.contains("compared with lmc's own naive loops") && said.contains("exit code 0"), "{said}");
 }

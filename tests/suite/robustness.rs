@@ -4,6 +4,7 @@
 //! decodes goes all the way to a program. `LMC_MUTATIONS=n` sets how often each model is mutated.
 
 use crate::conformance::cases;
+use crate::support::onnx::{node, value};
 use crate::support::repository;
 use lmc::import::{self, Bindings};
 use lmc::passes::{infer, run_passes};
@@ -260,4 +261,65 @@ fn damaged_models_give_errors() {
     println!("{} of {} refused", refused.into_inner(), files.len() as u64 * rounds);
     assert!(panics.is_empty(), "{} panics: {panics:#?}", panics.len());
     bugs.iter().for_each(|(place, error)| println!("{place}: {error}"));
+}
+
+/// A model of opset 18 around one node, with the given inputs and output.
+fn around(node: pb::NodeProto, inputs: &[(&str, i32, &[i64])], output: (&str, i32, &[i64])) -> Vec<u8> {
+    let graph = pb::GraphProto {
+        name: "g".to_string(),
+        node: vec![node],
+        input: inputs.iter().map(|(name, ty, dims)| value(name, *ty, dims)).collect(),
+        output: vec![value(output.0, output.1, output.2)],
+        ..Default::default()
+    };
+    let opset_import = vec![pb::OperatorSetIdProto { domain: String::new(), version: 18 }];
+    pb::ModelProto { ir_version: 8, opset_import, graph: Some(graph), ..Default::default() }.encode_to_vec()
+}
+
+/// What mutations have found, each as its smallest model, and whether it can be compiled.
+#[test]
+fn faults_of_the_past() {
+    const F32: i32 = 1;
+    const U8: i32 = 2;
+    const I64: i32 = 7;
+    let boxes = node("NonMaxSuppression", &["b", "s", "most"], "y");
+    let tall = node("BitwiseAnd", &["a", "b"], "y");
+    let endless = node("MatMul", &["a", "b"], "y");
+    let models = [
+        (
+            "one output of three",
+            true,
+            around(node("Unique", &["x"], "y"), &[("x", F32, &[4])], ("y", F32, &[-1])),
+        ),
+        (
+            "a number of boxes that is no integer",
+            false,
+            around(
+                boxes,
+                &[("b", F32, &[1, 3, 4]), ("s", F32, &[1, 1, 3]), ("most", F32, &[1])],
+                ("y", I64, &[-1, 3]),
+            ),
+        ),
+        (
+            "an axis of 2^31 points",
+            true,
+            around(tall, &[("a", U8, &[3]), ("b", U8, &[1 << 31, 1])], ("y", U8, &[1 << 31, 3])),
+        ),
+        (
+            "2^62 multiply-adds",
+            false,
+            around(
+                endless,
+                &[("a", U8 + 1, &[1 << 31, 1]), ("b", U8 + 1, &[1, 1 << 31])],
+                ("y", U8 + 1, &[-1, -1]),
+            ),
+        ),
+    ];
+    let target = resolve("x86_64", "generic").expect("a target");
+    for (name, compiles, bytes) in models {
+        match compile(&bytes, &target) {
+            Ok(()) => assert!(compiles, "{name} compiles"),
+            Err(error) => assert!(!compiles && error.kind == lmc::error::Kind::Model, "{name}: {error}"),
+        }
+    }
 }

@@ -288,7 +288,11 @@ impl Build {
             Some(schedule) => Ok(schedule),
             None => Ok(choose(linear, &target)),
         };
-        let (program, mut notes) = self.plan_model(model, &target, name, &choose, observer, &clock)?;
+        let (mut program, mut notes) = self.plan_model(model, &target, name, &choose, observer, &clock)?;
+        // Values of a graph have names of their own; outputs of a file may share one.
+        for (output, declared) in program.outputs.iter_mut().zip(&model.body.outputs) {
+            output.name.clone_from(&declared.name);
+        }
         notes.extend(schedules.unused());
         Ok(Built { notes, ..self.build_program(program, target, observer, clock)? })
     }

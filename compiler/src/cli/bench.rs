@@ -1,7 +1,7 @@
 //! `lmc bench`: the time of one inference.
 
 use super::execute::{Session, data_sets};
-use super::options::RunArgs;
+use super::options::{RunArgs, seconds};
 use super::report::Report;
 use crate::error::Result;
 use crate::import;
@@ -20,8 +20,8 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// How long to measure.
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    seconds: Duration,
 }
 
 /// Nanoseconds for people.
@@ -38,9 +38,8 @@ pub(super) fn run(args: &BenchArgs, report: &Report) -> Result<ExitCode> {
     let set = data_sets(&model, args.data.as_slice())?.into_iter().next();
     let data = set.map_or_else(|| vec![None; model.body.inputs.len()], |s| s.inputs);
     let mut session = Session::new(&args.run, &data, report)?;
-    let inputs = session.inputs(&data);
-    let budget = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
-    let mut times = session.executor.time(&inputs, budget)?;
+    let inputs = session.inputs(&data)?;
+    let mut times = session.executor.time(&inputs, args.seconds)?;
     times.sort_unstable();
     let (least, median) =
         (times.first().copied().unwrap_or(0), times.get(times.len() / 2).copied().unwrap_or(0));

@@ -83,9 +83,12 @@ impl Session {
         Ok(Session { built, executor, types })
     }
 
-    /// The inputs: those of the data, seeded ones for the others.
-    pub(super) fn inputs(&self, data: &[Option<Tensor>]) -> Vec<Tensor> {
+    /// The inputs: those of the data, seeded ones for the others. An error where data do not fit.
+    pub(super) fn inputs(&self, data: &[Option<Tensor>]) -> Result<Vec<Tensor>> {
         let given = |i: usize| data.get(i).cloned().flatten();
-        seeded(&self.types).into_iter().enumerate().map(|(i, t)| given(i).unwrap_or(t)).collect()
+        let seeded = seeded(&self.types).into_iter().enumerate();
+        let inputs: Vec<Tensor> = seeded.map(|(i, t)| given(i).unwrap_or(t)).collect();
+        self.executor.sizes(&inputs)?;
+        Ok(inputs)
     }
 }

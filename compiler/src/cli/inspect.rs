@@ -72,9 +72,7 @@ fn examine(model: &Model, args: &Inspect) -> Result<Findings> {
 fn macs(stages: &[Stage]) -> u64 {
     let one = |stage: &Stage| match stage {
         Stage::Define(d) => match &d.fold {
-            Some(fold) if matches!(d.exprs[fold.body as usize], Expr::Op(Op::Mul, _)) => {
-                d.vars.iter().map(|v| v.extent as u64).product()
-            }
+            Some(fold) if matches!(d.exprs[fold.body as usize], Expr::Op(Op::Mul, _)) => d.volume(),
             _ => 0,
         },
         Stage::Repeat(repeat) => repeat.count as u64 * macs(&repeat.body),

@@ -7,7 +7,7 @@ use super::report::{Report, table};
 use super::verify::VerifyArgs;
 use crate::base::Tensor;
 use crate::build::Silent;
-use crate::definition::{Env, interpret};
+use crate::definition::{Env, Lowering, interpret};
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
 use crate::import;
@@ -65,12 +65,29 @@ pub(super) fn run(
     Ok(true)
 }
 
+/// The model's outputs by the interpreter of definitions; `None` where sizes depend on data.
+pub(super) fn outputs(args: &VerifyArgs, inputs: &[Tensor]) -> Result<Option<Vec<Option<Tensor>>>> {
+    let model = import::read(&args.run.model.model)?;
+    let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
+    let (graph, _) = infer(&model, &types).into_result()?;
+    let lowering = lower(&graph)?;
+    if !lowering.sizes.is_empty() {
+        return Ok(None);
+    }
+    let env = interpreted(&graph, &lowering, inputs)?;
+    Ok(Some(graph.outputs.iter().map(|&id| env.get(id, &graph.value(id).ty)).collect()))
+}
+
+fn interpreted(graph: &Graph, lowering: &Lowering, inputs: &[Tensor]) -> Result<Env> {
+    let mut env = Env::new(lowering);
+    graph.inputs.iter().zip(inputs).for_each(|(&id, t)| env.set(id, t));
+    interpret(lowering, &mut env)?;
+    Ok(env)
+}
+
 /// The results of all nodes by the interpreter of definitions, by name.
 fn naive(graph: &Graph, inputs: &[Tensor]) -> Result<HashMap<String, Tensor>> {
-    let lowering = lower(graph)?;
-    let mut env = Env::new(&lowering);
-    graph.inputs.iter().zip(inputs).for_each(|(&id, t)| env.set(id, t));
-    interpret(&lowering, &mut env)?;
+    let env = interpreted(graph, &lower(graph)?, inputs)?;
     let written = graph.nodes.iter().flat_map(|n| n.outputs.iter().flatten().copied());
     let named = |id: ValueId| Some((graph.value(id).name.clone(), env.get(id, &graph.value(id).ty)?));
     Ok(written.filter_map(named).collect())

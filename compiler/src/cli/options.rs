@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::import::Bindings;
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The model and its free dimensions.
 #[derive(Args, Clone, Debug)]
@@ -79,6 +80,23 @@ pub(super) fn bytes(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
+/// A duration in seconds, at most an hour.
+pub(super) fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let value: f64 = text.trim().parse().map_err(|_| "not a number of seconds".to_string())?;
+    match (0.0..=3600.0).contains(&value) {
+        true => Ok(Duration::from_secs_f64(value)),
+        false => Err("not in 0..=3600".to_string()),
+    }
+}
+
+/// A number that is not negative, such as a tolerance.
+pub(super) fn tolerance(text: &str) -> std::result::Result<f64, String> {
+    match text.trim().parse() {
+        Ok(value) if value >= 0.0 => Ok(value),
+        _ => Err("not a number from 0 on".to_string()),
+    }
+}
+
 impl ModelArgs {
     /// The options as bindings.
     pub(super) fn bindings(&self) -> Result<Bindings> {
@@ -124,5 +142,17 @@ mod tests {
         assert_eq!(read("2 kB"), Some(2048));
         assert_eq!(read("x"), None);
         assert_eq!(read("-1"), None);
+    }
+
+    #[test]
+    fn numbers_are_within_sense() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(tolerance("1e-3"), Ok(1e-3));
+        for text in ["nan", "inf", "-1", "3601", "x"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        for text in ["nan", "-1e-9", "x"] {
+            assert!(tolerance(text).is_err(), "{text}");
+        }
     }
 }

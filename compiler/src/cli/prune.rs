@@ -1,7 +1,7 @@
 //! `lmc prune`: a model with fewer weights or channels.
 
 use super::options::ModelArgs;
-use super::quantize::{Results, types};
+use super::quantize::{Results, keep_source, types};
 use super::report::Report;
 use crate::compress::onnx::Onnx;
 use crate::compress::prune::{self, Options};
@@ -38,6 +38,7 @@ pub(super) struct PruneArgs {
 }
 
 pub(super) fn run(args: &PruneArgs, report: &Report) -> Result<ExitCode> {
+    keep_source(&args.model.model, &args.out)?;
     let place = args.model.model.display().to_string();
     let model = import::read(&args.model.model)?;
     let samples = samples::read(&model, &args.data)?;

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::import::{self, Model};
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -27,7 +28,7 @@ pub(super) struct QuantizeArgs {
     data: Vec<PathBuf>,
     /// Use so many seeded random samples in place of data: for a try, not for a product.
     #[arg(long, value_name = "N", conflicts_with = "data")]
-    random_data: Option<usize>,
+    random_data: Option<NonZeroUsize>,
     /// The file to write.
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
@@ -35,7 +36,7 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_enum, default_value_t = Calibration::Auto)]
     calibration: Calibration,
     /// The part of the elements that --calibration percentile keeps, in percent.
-    #[arg(long, default_value_t = 99.99)]
+    #[arg(long, default_value = "99.99", value_parser = percent)]
     percentile: f64,
     /// Integers for weights; activations become integers when they are computed. Needs no data.
     #[arg(long, conflicts_with_all = ["weights_only", "fp16"])]
@@ -91,6 +92,14 @@ enum Stored {
     Int4,
 }
 
+/// A part of more than half, in percent.
+fn percent(text: &str) -> std::result::Result<f64, String> {
+    match text.trim().parse() {
+        Ok(value) if (50.0..=100.0).contains(&value) => Ok(value),
+        _ => Err("not a number from 50 to 100".to_string()),
+    }
+}
+
 impl QuantizeArgs {
     fn options(&self) -> Options {
         Options {
@@ -123,7 +132,7 @@ impl QuantizeArgs {
     fn samples(&self, model: &Model) -> Result<Vec<Sample>> {
         if let Some(count) = self.random_data {
             let (types, _) = self.model.bindings()?.resolve(&model.body)?;
-            return Ok(samples::random(&types, count.max(1)));
+            return Ok(samples::random(&types, count.get()));
         }
         if self.data.is_empty() && self.is_static() {
             return Err(Error::options("no data are given to find the ranges of activations")
@@ -175,6 +184,7 @@ pub(super) fn types(args: &ModelArgs, model: &Model, samples: &[Sample]) -> Resu
 }
 
 pub(super) fn run(args: &QuantizeArgs, report: &Report) -> Result<ExitCode> {
+    keep_source(&args.model.model, &args.out)?;
     let model = import::read(&args.model.model)?;
     let place = args.model.model.display().to_string();
     let made = report.follow(&[], |observer| args.quantize(&model, observer));
@@ -197,6 +207,17 @@ pub(super) struct Results<'a> {
     pub source: &'a Path,
     pub out: &'a Path,
     pub json: Option<&'a Path>,
+}
+
+/// An error where the model read would be written over.
+pub(super) fn keep_source(source: &Path, out: &Path) -> Result<()> {
+    let same = matches!((source.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same {
+        return Err(Error::options(format!("{} is the model that is read", out.display()))
+            .advise("Name another file, so that the model is kept")
+            .at("--out"));
+    }
+    Ok(())
 }
 
 impl Results<'_> {

@@ -128,7 +128,9 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(t, &w)| format!("{t:w$}")).collect();
+        // Names may be longer than what a format's width can say.
+        let pad = |t: &String, w: usize| " ".repeat(w.saturating_sub(t.chars().count()));
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(t, &w)| format!("{t}{}", pad(t, w))).collect();
         text.push_str(&format!("  {}\n", cells.join("  ").trim_end()));
     }
     text

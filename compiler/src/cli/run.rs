@@ -7,6 +7,7 @@ use crate::base::Tensor;
 use crate::data::write_npy;
 use crate::error::{Error, Kind, Result};
 use crate::import;
+use crate::package::names::Scope;
 use crate::run::compare::numbers;
 use clap::Args;
 use serde_json::json;
@@ -43,15 +44,18 @@ pub(super) fn run(args: &RunOnceArgs, report: &Report) -> Result<ExitCode> {
             .advise(format!("Give --data DIR or --input-file '{name}=FILE.npy'")));
     }
     let mut session = Session::new(&args.run, &data, report)?;
-    let inputs = session.inputs(&data);
+    let inputs = session.inputs(&data)?;
     let outputs = session.executor.run(&inputs)?;
     std::fs::create_dir_all(&args.out).map_err(|e| {
         Error::new(Kind::Io, format!("cannot be made: {e}")).at(args.out.display().to_string())
     })?;
     let mut rows = Vec::new();
     let mut list = Vec::new();
+    let mut files = Scope::default();
     for (tensor, interface) in outputs.iter().zip(&session.built.program.outputs) {
-        let file = args.out.join(format!("{}.npy", crate::package::names::identifier(&interface.name)));
+        // Systems limit the length of a file's name.
+        let short: String = interface.name.chars().take(100).collect();
+        let file = args.out.join(format!("{}.npy", files.unique(&short)));
         write_npy(&file, tensor)?;
         rows.push(vec![
             interface.name.clone(),

@@ -1,6 +1,6 @@
 //! `lmc tune`: searches schedules on this machine.
 
-use super::options::{ModelArgs, TargetArgs};
+use super::options::{ModelArgs, TargetArgs, seconds};
 use super::report::{Report, table};
 use crate::build::Observer;
 use crate::error::{Error, Kind, Result};
@@ -24,8 +24,8 @@ pub(super) struct TuneArgs {
     #[arg(short, long)]
     out: Option<PathBuf>,
     /// How long to search for each kernel.
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    seconds: Duration,
 }
 
 /// What was found for each definition, or why nothing could be.
@@ -40,11 +40,10 @@ fn search(args: &TuneArgs, observer: &dyn Observer) -> Result<(Target, Outcome)>
             .at("--target"));
     }
     let definitions = build.definitions(observer)?;
-    let budget = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
     let total = definitions.len();
     let one = |(i, linear): (usize, Linear)| {
         observer.progress("tuning", i, total);
-        let found = tune(&linear, &target, budget);
+        let found = tune(&linear, &target, args.seconds);
         (linear, found)
     };
     let outcome = definitions.into_iter().enumerate().map(one).collect();

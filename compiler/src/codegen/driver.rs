@@ -46,7 +46,8 @@ pub(super) fn encode(program: &Program, target: &Target) -> Result<Code> {
 }
 
 fn signature(target: &Target) -> Signature {
-    let windows = target.triple.operating_system == target_lexicon::OperatingSystem::Windows;
+    use target_lexicon::OperatingSystem::{Uefi, Windows};
+    let windows = matches!(target.triple.operating_system, Windows | Uefi);
     let convention = match target.arch {
         Arch::X86_64 if windows => CallConv::WindowsFastcall,
         _ => CallConv::SystemV,

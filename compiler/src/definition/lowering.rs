@@ -204,6 +204,17 @@ impl Lowering {
         value
     }
 
+    /// Adds a loop; one that never runs leaves what is carried as it begins.
+    pub fn repeat(&mut self, repeat: Repeat) {
+        match repeat.count {
+            0 => {
+                let unchanged = |c: &Carry| Stage::Reshape { from: c.initial, to: c.last };
+                self.stages.extend(repeat.carries.iter().map(unchanged));
+            }
+            _ => self.stages.push(Stage::Repeat(repeat)),
+        }
+    }
+
     /// Adds a definition.
     pub fn define(&mut self, definition: Definition) {
         self.stages.push(Stage::Define(definition));

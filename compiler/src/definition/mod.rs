@@ -150,6 +150,11 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// The points of all variables: how often the fold's expression is computed.
+    pub fn volume(&self) -> u64 {
+        self.vars.iter().fold(1, |n: u64, v| n.saturating_mul(v.extent as u64))
+    }
+
     /// Whether sizes known only at run time occur.
     pub fn has_sizes(&self) -> bool {
         let index = |i: &Index| matches!(i, Index::Affine(form) if form.has_size());

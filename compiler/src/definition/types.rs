@@ -25,9 +25,16 @@ fn senseless(d: &Definition) -> Option<(Op, DType)> {
     })
 }
 
+/// The most points of a definition. A core takes hours for so many; sums of them do not overflow.
+const MAX_VOLUME: u64 = 1 << 46;
+
 /// ONNX's types of an operator are not all checked at inference; an expression without a meaning is
-/// refused here.
+/// refused here, and so is one that nobody waits for.
 pub fn meaningful(stages: &[Stage]) -> Result<()> {
+    let endless = |stage: &Stage| matches!(stage, Stage::Define(d) if d.volume() > MAX_VOLUME);
+    if stages.iter().any(endless) {
+        return Err(Error::model(format!("it takes more than {MAX_VOLUME} steps")));
+    }
     let found = stages.iter().find_map(|stage| match stage {
         Stage::Define(d) => senseless(d),
         _ => None,

@@ -103,7 +103,7 @@ fn dim_of(index: &[Index], var: u32) -> Option<usize> {
 
 fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
     let loads = folded_loads(def);
-    let weight: u64 = def.vars.iter().map(|v| v.extent as u64).product();
+    let weight: u64 = def.volume();
     let stored = |var: u32| def.store.iter().position(|f| f.coefficient(var) != 0);
     let is_constant = |v: ValueId| lowering.values[v as usize].constant.is_some();
     let product = def

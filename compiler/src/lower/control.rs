@@ -195,7 +195,7 @@ pub(super) fn lower_loop(graph: &Graph, nested: &Nested<Body>, lowering: &mut Lo
         Ok(Repeat { count, size: None, slices, carries, body: Vec::new() })
     })?;
     repeat.body = stages;
-    lowering.stages.push(Stage::Repeat(repeat));
+    lowering.repeat(repeat);
     Ok(())
 }
 
@@ -287,7 +287,7 @@ pub(super) fn lower_scan(graph: &Graph, nested: &Nested<Body>, lowering: &mut Lo
             moved.push((whole, output, at));
         }
     }
-    lowering.stages.push(Stage::Repeat(Repeat { count, size: None, slices, carries, body: stages }));
+    lowering.repeat(Repeat { count, size: None, slices, carries, body: stages });
     for (whole, output, at) in moved {
         move_axis(lowering, whole, output, at, true);
     }

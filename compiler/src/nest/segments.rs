@@ -102,7 +102,7 @@ pub fn segments(linear: &Linear, schedule: &Schedule, guards: &[Guard], var: u32
     let (safe_lo, safe_hi) = safe_range(linear, guards, var, extent);
     let mut list: Vec<Segment> = Vec::new();
     let window = |at: usize| window_at(linear, guards, var, at as i64);
-    let mut push = |start: usize, tile: usize, border: bool| match list.last_mut() {
+    let push = |list: &mut Vec<Segment>, start: usize, tile: usize, border: bool| match list.last_mut() {
         Some(last)
             if !border
                 && !last.border
@@ -122,10 +122,17 @@ pub fn segments(linear: &Linear, schedule: &Schedule, guards: &[Guard], var: u32
         let tile = points.min(extent - start);
         let border = points > 1 && ((start as i64) < safe_lo || (start + tile) as i64 > safe_hi);
         match border && wide {
-            true => (start..start + tile).for_each(|at| push(at, 1, false)),
-            false => push(start, tile, border),
+            true => (start..start + tile).for_each(|at| push(&mut list, at, 1, false)),
+            false => push(&mut list, start, tile, border),
         }
+        // Tiles in which no guard can fail are alike.
+        let inside = tile == points && !border && start as i64 >= safe_lo;
         start += tile;
+        let more = usize::try_from(safe_hi - start as i64).map_or(0, |rest| rest / points);
+        if let Some(last) = list.last_mut().filter(|_| inside) {
+            last.count += more;
+            start += more * points;
+        }
     }
     list
 }

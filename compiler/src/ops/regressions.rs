@@ -48,3 +48,43 @@ fn roots_of_integers_are_refused() {
     let x = Tensor { ty: TensorType::new(DType::I32, [1, 1, 2]), data: [4, 0, 0, 0, 9, 0, 0, 0].into() };
     assert!(fold("GlobalLpPool", 22, &[], &[x], 1).is_err());
 }
+
+#[test]
+fn a_vector_of_integers_with_a_zero_point() {
+    let (a, b) = (Tensor::new([2], &[3u8, 5]), Tensor::new([2, 3], &[1u8, 2, 3, 4, 5, 6]));
+    let result = fold("MatMulInteger", 10, &[], &[a, b, Tensor::new([1], &[2u8])], 1).expect("a product");
+    assert_eq!(result[0].to_i64s().expect("integers"), [13, 17, 21]);
+}
+
+#[test]
+fn what_runs_over_no_steps_leaves_its_state() {
+    let one = |v: f32| Tensor::new([1, 1, 1], &[v]);
+    let (x, weights, bias) =
+        (Tensor::new([0, 1, 1], &Vec::<f32>::new()), one(1.0), Tensor::new([1, 2], &[0f32; 2]));
+    let inputs = [x, weights.clone(), weights, bias, Tensor::new([1], &[0i32]), one(0.5)];
+    let result = fold("RNN", 14, &[("hidden_size", Attr::Int(1))], &inputs, 2).expect("a state");
+    assert_eq!(result[1].to_vec::<f32>().expect("f32"), [0.5]);
+}
+
+#[test]
+fn a_picture_resized_to_nothing() {
+    let (x, none) = (Tensor::new([1, 1, 2, 2], &[1f32; 4]), Tensor::new([0], &Vec::<f32>::new()));
+    let scales = Tensor::new([4], &[1f32, 1.0, 1e-3, 1.0]);
+    let result = fold("Resize", 13, &[], &[x, none, scales], 1).expect("an empty picture");
+    assert_eq!(result[0].ty.shape, [1, 1, 0, 2]);
+}
+
+#[test]
+fn zero_points_must_fit() {
+    let (a, b) = (Tensor::new([2, 1], &[1u8; 2]), Tensor::new([1, 3], &[1u8; 3]));
+    let zeros = |a_zero: Tensor| fold("MatMulInteger", 10, &[], &[a.clone(), b.clone(), a_zero], 1);
+    assert!(zeros(Tensor::new([2, 1], &[1u8, 2])).is_ok());
+    assert!(zeros(Tensor::new([1, 2], &[1u8, 2])).is_err());
+    assert!(zeros(Tensor::new([3], &[1u8, 2, 3])).is_err());
+}
+
+#[test]
+fn averages_of_truth_values_are_refused() {
+    let x = Tensor { ty: TensorType::new(DType::Bool, [1, 1, 2]), data: [1, 0].into() };
+    assert!(fold("GlobalAveragePool", 1, &[], &[x], 1).is_err());
+}

@@ -6,7 +6,7 @@ use super::routine::{Code, Place};
 use super::{Ctx, Lower, Operator};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tile::{Access, Bin, Cmp, Convert, Lane, Reg, Value};
 
 const fn row(
@@ -150,8 +150,11 @@ fn distinct(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let x = e.input(0)?;
     let all = x.shape()[0];
-    let outs: Vec<Val> =
-        (0..3).map(|i| e.output(i).ok_or_else(|| Error::bug("three outputs"))).collect::<Result<_>>()?;
+    let types = infer_distinct(ctx)?;
+    let outs: Vec<Val> = (0..3)
+        .zip(types)
+        .map(|(i, ty)| e.output(i).unwrap_or_else(|| e.temp("unwanted", ty.dtype, ty.shape)))
+        .collect();
     let count = size(&mut e, ctx, &outs[0]);
     let firsts = e.temp("first", DType::I64, [all]);
     let places = e.temp("place", DType::I64, [all]);
@@ -245,6 +248,12 @@ fn infer_suppress(ctx: &Ctx) -> Result<Vec<TensorType>> {
     require(fits && b.dtype == DType::F32 && s.dtype == DType::F32, || {
         format!("boxes {b} and scores {s} do not fit")
     })?;
+    for (i, dtype) in [(2, DType::I64), (3, DType::F32), (4, DType::F32)] {
+        let ty = ctx.ty(i)?;
+        require(ty.dtype == dtype && ty.elems() == 1, || {
+            format!("input {i} is {ty}, but must be one number of type {dtype}")
+        })?;
+    }
     let found = ctx.chosen(s.shape[0] * s.shape[1] * most(ctx)?, key(ctx)?);
     Ok(vec![TensorType::new(DType::I64, [found, 3])])
 }

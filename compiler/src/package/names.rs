@@ -20,12 +20,13 @@ const TAKEN: &str = "
     override priv pub ref self Self super trait type unsafe unsized use where yield
     None Some Ok Err
     int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t uintptr_t size_t
-    NULL EOF NAN INFINITY I unix linux errno stdin stdout stderr assert offsetof min max near far main
-    signals slots emit foreach interface small
+    NULL EOF NAN INFINITY I PI unix linux errno stdin stdout stderr assert offsetof min max near far main
+    complex imaginary signals slots emit foreach interface small
+    IN OUT OPTIONAL TRUE FALSE ERROR CONST VOID CALLBACK
 ";
 
 /// An identifier made from any text: letters, digits and single underscores; never empty, never a
-/// keyword. Different texts may give the same one; see [`Scope`].
+/// keyword, never a macro of the header. Different texts may give the same one; see [`Scope`].
 pub fn identifier(text: &str) -> String {
     let mut name = String::new();
     for c in text.chars() {
@@ -36,7 +37,7 @@ pub fn identifier(text: &str) -> String {
         }
     }
     name.truncate(name.trim_end_matches('_').len());
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || name.starts_with("LMC_") {
         name.insert(0, 'x');
     }
     if TAKEN.split_whitespace().any(|taken| taken == name) {
@@ -87,6 +88,7 @@ mod tests {
             ("__a__b__", "a_b"),
             ("while", "while_"),
             ("Self", "Self_"),
+            ("LMC_OK", "xLMC_OK"),
             ("a.b/c", "a_b_c"),
             ("onnx::Reshape_12", "onnx_Reshape_12"),
         ];

@@ -401,7 +401,7 @@ fn count_writers(stages: &[Stage], writers: &mut HashMap<ValueId, usize>) {
 fn multiply_adds(def: &Definition) -> u64 {
     match &def.fold {
         Some(f) if f.op == Fold::Sum && matches!(def.exprs[f.body as usize], Expr::Op(Op::Mul, _)) => {
-            def.vars.iter().map(|v| v.extent as u64).product()
+            def.volume()
         }
         _ => 0,
     }

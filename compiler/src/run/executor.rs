@@ -124,7 +124,8 @@ impl Executor {
     }
 
     /// The sizes known only at run time, from the inputs' shapes; the bounds of the others.
-    fn sizes(&self, inputs: &[Tensor]) -> Result<Vec<i64>> {
+    /// An error where an input has another type.
+    pub fn sizes(&self, inputs: &[Tensor]) -> Result<Vec<i64>> {
         if inputs.len() != self.inputs.len() {
             let (need, have) = (self.inputs.len(), inputs.len());
             return Err(Error::options(format!("the model takes {need} inputs, {have} are given")));
@@ -143,8 +144,12 @@ impl Executor {
             let fixed = wanted.symbolic.iter().all(Option::is_none);
             let single = fixed && have.dtype == want.dtype && have.elems() == 1 && want.elems() == 1;
             if !fits && !single {
+                let advice = match have.dtype == want.dtype {
+                    true => "Bind the model's dimensions to those of the data with --dim or --input",
+                    false => "Save the data with the element type of the input",
+                };
                 return Err(Error::options(format!("the data are {have}, the model takes {want}"))
-                    .advise("Bind the model's dimensions to those of the data with --dim or --input")
+                    .advise(advice)
                     .at(format!("input '{}'", wanted.name)));
             }
             for axis in 0..want.rank() {

@@ -163,7 +163,8 @@ impl Op {
     /// exponentials.
     pub fn takes(self, dtype: DType) -> bool {
         let compound = matches!(self, Op::IsNan | Op::Sign | Op::Mod | Op::Pow);
-        dtype.is_float() || compound || (math::is_primitive(self, dtype) && self != Op::Sqrt)
+        let defined = self == Op::Select || function(self, dtype).is_some();
+        dtype.is_float() || compound || (math::is_primitive(self, dtype) && self != Op::Sqrt && defined)
     }
 
     /// The rule for the result's type.

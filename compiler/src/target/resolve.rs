@@ -3,7 +3,7 @@
 use super::rows::{ROWS, Row};
 use super::{Arch, Feature, Target, native};
 use crate::error::{Error, Kind, Result};
-use target_lexicon::{Architecture, BinaryFormat, Endianness, Triple};
+use target_lexicon::{Architecture, BinaryFormat, Endianness, OperatingSystem, PointerWidth, Triple};
 
 /// The target that the options name.
 ///
@@ -55,9 +55,14 @@ fn supported(mut triple: Triple, text: &str) -> Result<(Triple, Arch)> {
         Architecture::Aarch64(_) if triple.endianness() == Ok(Endianness::Little) => Arch::Aarch64,
         other => return refuse(format!("architecture `{other}` of target `{text}` is not supported")),
     };
-    // Bare-metal triples name no format, and are ELF everywhere.
-    if triple.binary_format == BinaryFormat::Unknown {
-        triple.binary_format = BinaryFormat::Elf;
+    if triple.pointer_width() != Ok(PointerWidth::U64) {
+        return refuse(format!("the 32-bit pointers of target `{text}` are not supported"));
+    }
+    // Bare-metal triples name no format, and are ELF everywhere; UEFI takes what Windows does.
+    match triple.binary_format {
+        _ if triple.operating_system == OperatingSystem::Uefi => triple.binary_format = BinaryFormat::Coff,
+        BinaryFormat::Unknown => triple.binary_format = BinaryFormat::Elf,
+        _ => {}
     }
     match triple.binary_format {
         BinaryFormat::Elf | BinaryFormat::Macho | BinaryFormat::Coff => Ok((triple, arch)),
@@ -159,6 +164,7 @@ mod tests {
             ("x86_64-pc-windows-gnu", BinaryFormat::Coff),
             ("aarch64-linux-android", BinaryFormat::Elf),
             ("x86_64-unknown-none", BinaryFormat::Elf),
+            ("x86_64-unknown-uefi", BinaryFormat::Coff),
         ] {
             assert_eq!(resolve(triple, "generic").unwrap().triple.binary_format, format, "{triple}");
         }
@@ -184,6 +190,8 @@ mod tests {
         assert!(text("aarch64", "cortex-a54").contains("cortex-a53"));
         assert!(text("aarch64", "haswell").contains("another architecture"));
         assert!(text("riscv64gc-unknown-linux-gnu", "generic").contains("not supported"));
+        assert!(text("x86_64-unknown-linux-gnux32", "generic").contains("32-bit pointers"));
+        assert!(text("aarch64-unknown-linux-gnu_ilp32", "generic").contains("32-bit pointers"));
         assert!(text("spam", "generic").contains("unknown target"));
         assert!(text("aarch64", "generic,vector=256").contains("128 bits"));
         assert!(text("x86_64", "generic,wide").contains("vector=128"));

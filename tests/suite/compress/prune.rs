@@ -123,3 +123,23 @@ fn real_models_lose_channels() {
         Observed::new(&made.onnx, &[]).expect("a model").outputs(&sample).expect("outputs");
     }
 }
+
+/// Weights that a node of the graph holds stay there.
+#[test]
+fn constant_nodes_are_rewritten() {
+    let tensor = pb::AttributeProto {
+        name: "value".into(),
+        t: Some(lmc::import::to_tensor_proto("", &Tensor::new([16, 16], &floats(256, 1)))),
+        r#type: pb::attribute_proto::AttributeType::Tensor as i32,
+        ..Default::default()
+    };
+    let mut constant = node("Constant", &[], "w");
+    constant.attribute.push(tensor);
+    let onnx = decode(&model(vec![constant, node("MatMul", &["x", "w"], "y")], &[1, 16], &[1, 16], &[]));
+    let options = prune::Options { sparsity: 0.5, structured: false, global: false };
+    let made = prune::prune(&onnx, &options, &known(&onnx)).expect("pruned").onnx;
+    assert!(made.initializers.is_empty());
+    let (_, weights) = made.floats("w").expect("weights");
+    assert!(weights.iter().filter(|w| **w == 0.0).count() >= 128);
+    known(&made);
+}

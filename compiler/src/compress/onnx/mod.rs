@@ -182,12 +182,14 @@ impl Onnx {
         Some((tensor.ty.shape.clone(), tensor.to_vec::<f32>()?))
     }
 
-    /// Replaces the elements of the initializer of a name, or adds it.
+    /// Replaces the elements of the constant of a name (see [`Onnx::constant`]), or adds an initializer.
     pub fn set_constant(&mut self, name: &str, tensor: &Tensor) {
         let proto = to_tensor_proto(name, tensor);
-        match self.initializers.iter_mut().find(|i| i.proto.name == name) {
-            Some(initializer) => initializer.proto = proto,
-            None => self.initializers.push(Initializer::new(proto)),
+        let writer = self.nodes.iter_mut().find(|n| n.op() == "Constant" && n.output() == name);
+        match (self.initializers.iter_mut().find(|i| i.proto.name == name), writer) {
+            (Some(initializer), _) => initializer.proto = proto,
+            (None, Some(node)) => node.set_tensor("value", proto),
+            (None, None) => self.initializers.push(Initializer::new(proto)),
         }
     }
 

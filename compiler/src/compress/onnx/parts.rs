@@ -137,6 +137,17 @@ impl Node {
         self.set_attr(pb::AttributeProto { name: name.into(), i: value, r#type: kind, ..Default::default() });
     }
 
+    /// Sets a tensor attribute.
+    pub fn set_tensor(&mut self, name: &str, value: pb::TensorProto) {
+        let kind = pb::attribute_proto::AttributeType::Tensor as i32;
+        self.set_attr(pb::AttributeProto {
+            name: name.into(),
+            t: Some(value),
+            r#type: kind,
+            ..Default::default()
+        });
+    }
+
     /// Sets a text attribute.
     pub fn set_text(&mut self, name: &str, value: &str) {
         let kind = pb::attribute_proto::AttributeType::String as i32;

@@ -13,8 +13,15 @@ use crate::compress::{opset, prepare};
 use crate::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 
-/// Neighbours that share a scale of 4-bit weights.
-pub const BLOCK: usize = 32;
+/// The most neighbours that share a scale of 4-bit weights, and the fewest: fewer would take as much
+/// memory as 8 bits a weight.
+const BLOCK: std::ops::RangeInclusive<usize> = 8..=32;
+
+/// Neighbours that share a scale along an axis: a divisor of its extent, which other runtimes want.
+fn block(extent: usize) -> Option<usize> {
+    BLOCK.rev().find(|&size| extent > 0 && extent.is_multiple_of(size))
+}
+
 /// Constants of fewer elements stay in float.
 pub(super) const SMALL: usize = 256;
 
@@ -57,9 +64,10 @@ pub(super) fn stored(onnx: &Onnx, blocks: bool) -> Vec<Stored> {
             if shape.iter().product::<usize>() < SMALL {
                 continue;
             }
-            let share = match (blocks, channel, sum) {
-                (true, _, Some(axis)) => Share::Blocks { axis, size: BLOCK },
-                (_, Some(axis), _) => Share::Axis(axis),
+            let divided = sum.filter(|_| blocks).and_then(|axis| Some((axis, block(shape[axis])?)));
+            let share = match (divided, channel) {
+                (Some((axis, size)), _) => Share::Blocks { axis, size },
+                (None, Some(axis)) => Share::Axis(axis),
                 _ => Share::Tensor,
             };
             list.push(Stored { node: i, input, share });

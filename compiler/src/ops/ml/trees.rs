@@ -5,7 +5,7 @@ use super::linear::rows;
 use super::score::{Pair, Transform, choose, choose_of_two, labels};
 use super::tree_tables::{Tables, Votes, read_regressor, read_v5};
 use crate::base::{Affine, DType, Tensor, TensorType};
-use crate::definition::{Carry, DefBuilder, ExprId, Index, Lowering, Repeat, Stage};
+use crate::definition::{Carry, DefBuilder, ExprId, Index, Lowering, Repeat};
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
@@ -88,13 +88,7 @@ fn leaves(e: &mut Emit, tables: &Tables) -> Result<Val> {
     let next = e.map("next", DType::I64, [n, trees], |b| step(b, &walk, &x, &state, float));
     let body = e.low.stages.split_off(before);
     let carries = vec![Carry { initial: first.id, state: state.id, next: next.id, last: last.id }];
-    e.low.stages.push(Stage::Repeat(Repeat {
-        count: tables.depth,
-        size: None,
-        slices: Vec::new(),
-        carries,
-        body,
-    }));
+    e.low.repeat(Repeat { count: tables.depth, size: None, slices: Vec::new(), carries, body });
     Ok(last)
 }
 

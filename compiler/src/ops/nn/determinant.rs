@@ -1,7 +1,7 @@
 //! Det: Gaussian elimination with row pivots, one column an iteration.
 
 use crate::base::{Affine, DType, Tensor, TensorType};
-use crate::definition::{Carry, DefBuilder, ExprId, Index, Lowering, Repeat, Slice, Stage};
+use crate::definition::{Carry, DefBuilder, ExprId, Index, Lowering, Repeat, Slice};
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
@@ -54,7 +54,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     };
     let carries =
         vec![carry(&matrix, &state, &next, &last_matrix), carry(&one, &product, &next_product, &determinant)];
-    e.low.stages.push(Stage::Repeat(Repeat { count: size, size: None, slices: vec![slice], carries, body }));
+    e.low.repeat(Repeat { count: size, size: None, slices: vec![slice], carries, body });
     let shape = out.shape().to_vec();
     let shaped = e.reshape(&determinant, shape);
     e.define("", &out, |b| b.broadcast(&shaped, float));

@@ -271,6 +271,9 @@ pub fn define_product(
             let rank = shape.len();
             shape.swap(rank - 1, rank - 2);
         }
+        if a.rank() == 1 && !vector {
+            shape.remove(shape.len() - 2);
+        }
         Term(if vector { sums } else { e.reshape(&sums, shape) })
     });
     let row_sums = zeros[1].is_some().then(|| {

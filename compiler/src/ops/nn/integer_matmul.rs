@@ -38,19 +38,31 @@ fn product(ctx: &Ctx, b: usize) -> Result<Product> {
 
 fn infer_integer(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let product = product(ctx, 1)?;
-    let (a, b) = (ctx.shape(0)?, ctx.shape(1)?);
-    check_zero(ctx, 2, a.len().checked_sub(2).map_or(1, |row| a[row]))?;
-    check_zero(ctx, 3, if b.len() < 2 { 1 } else { b[b.len() - 1] })?;
+    check_zeros(ctx, [0, 1], [2, 3])?;
     Ok(vec![TensorType::new(DType::I32, product.output())])
 }
 
-/// An error where input `i` is a zero point neither for all nor one per row or column.
-fn check_zero(ctx: &Ctx, i: usize, count: usize) -> Result<()> {
+/// An error where the zero points at `zeros` do not fit the factors at `sides`.
+fn check_zeros(ctx: &Ctx, sides: [usize; 2], zeros: [usize; 2]) -> Result<()> {
+    check_zero(ctx, zeros[0], ctx.shape(sides[0])?, |rows, _| [rows, 1])?;
+    check_zero(ctx, zeros[1], ctx.shape(sides[1])?, |_, columns| [1, columns])
+}
+
+/// An error where input `i` is a zero point neither for all of a factor of shape `side` nor one per row
+/// or column, which is what `kept` leaves of the last two extents.
+fn check_zero(ctx: &Ctx, i: usize, side: &[usize], kept: fn(usize, usize) -> [usize; 2]) -> Result<()> {
     let Some(zero) = ctx.optional(i) else { return Ok(()) };
     let shape = zero.ty.shape.as_slice();
-    let last = &shape[shape.len().saturating_sub(2)..];
-    let fits = zero.ty.elems() == 1 || shape == [count] || last == [count, 1] || last == [1, count];
-    require(fits, || format!("the zero point {} does not fit {count} rows or columns", zero.ty))
+    let fits = match (side, shape) {
+        _ if zero.ty.elems() == 1 => true,
+        ([outer @ .., rows, columns], shape) => {
+            let last = kept(*rows, *columns);
+            let whole = [outer, last.as_slice()].concat();
+            *shape == [last[0] * last[1]] || *shape == last || *shape == whole
+        }
+        _ => false,
+    };
+    require(fits, || format!("the zero point {} does not fit the rows or columns of {side:?}", zero.ty))
 }
 
 fn integer(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
@@ -128,6 +140,7 @@ impl Ratio {
 
 fn infer_qlinear(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let to = ctx.dtype(7)?;
+    check_zeros(ctx, [0, 3], [2, 5])?;
     require(to.is_int(), || format!("{to} is not supported as a quantized type here"))?;
     Ok(vec![TensorType::new(to, product(ctx, 3)?.output())])
 }
@@ -166,7 +179,10 @@ fn infer_gemm(ctx: &Ctx) -> Result<Vec<TensorType>> {
         (true, Some(zero)) => zero.ty.dtype,
         (true, None) => DType::U8,
     };
-    Ok(vec![TensorType::new(to, gemm_product(ctx)?.output())])
+    let shape = gemm_product(ctx)?.output();
+    check_zero(ctx, 2, &shape, |rows, _| [rows, 1])?;
+    check_zero(ctx, 5, &shape, |_, columns| [1, columns])?;
+    Ok(vec![TensorType::new(to, shape)])
 }
 
 /// The bias, in units of the product, is added to the exact sum.
@@ -203,6 +219,7 @@ fn gemm(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 }
 
 fn infer_to_float(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    check_zeros(ctx, [0, 1], [4, 5])?;
     Ok(vec![TensorType::new(ctx.dtype(2)?, product(ctx, 1)?.output())])
 }
 
@@ -234,6 +251,7 @@ fn infer_dynamic(ctx: &Ctx) -> Result<Vec<TensorType>> {
     require(ctx.dtype(0)? == DType::F32, || "it is defined for f32 only".into())?;
     check_quantized(ctx.ty(1)?)?;
     let product = Product::plain(ctx.shape(0)?, ctx.shape(1)?)?;
+    check_zero(ctx, 3, ctx.shape(1)?, |_, columns| [1, columns])?;
     Ok(vec![TensorType::new(DType::F32, product.output())])
 }
 

@@ -309,7 +309,7 @@ fn one_direction(
 /// Adds a loop; one that runs once is its body.
 pub fn push_repeat(low: &mut Lowering, repeat: Repeat) {
     if repeat.count != 1 {
-        low.stages.push(Stage::Repeat(repeat));
+        low.repeat(repeat);
         return;
     }
     let (written, read): (Vec<Slice>, Vec<Slice>) = repeat.slices.into_iter().partition(|s| s.written);

@@ -171,11 +171,15 @@ fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
 fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, out) = (e.input(0)?, e.result()?);
+    if out.ty.elems() == 0 {
+        e.define("", &out, |b| b.number(out.dtype(), 0.0));
+        return Ok(());
+    }
     let (request, filter, coordinates) = (request(ctx)?, filter(ctx)?, coordinates(ctx)?);
     let mut axes: Vec<(usize, Axis)> = Vec::new();
     for (d, r) in request.axes.iter().enumerate() {
         let cropped = coordinates == Coordinates::CropAndResize && r.roi != (0.0, 1.0);
-        if out.ty.elems() > 0 && (r.scale != 1.0 || r.output != x.shape()[d] || cropped) {
+        if r.scale != 1.0 || r.output != x.shape()[d] || cropped {
             require(x.shape()[d] > 0, || "an empty tensor cannot be resized".into())?;
             axes.push((d, Axis::new(x.shape()[d], r.output, r.scale, r.roi, coordinates, filter)));
         }

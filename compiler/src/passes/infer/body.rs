@@ -141,17 +141,7 @@ impl Driver {
         let level = &mut self.levels[0];
         let fixed = level.graph.inputs.contains(&id) || level.graph.value(id).constant.is_some();
         let id = if fixed || !taken.insert(id) { copy(level, id)? } else { id };
-        if level.graph.value(id).name != declared.name {
-            if let Some(other) = level.graph.values.iter().position(|v| v.name == declared.name) {
-                let input = level.graph.inputs.contains(&(other as ValueId));
-                if input {
-                    return Err(Error::model("has the name of an input").advise("Rename the output"));
-                }
-                level.used.insert(declared.name.clone());
-                level.graph.values[other].name = level.unique(&declared.name);
-            }
-            level.graph.values[id as usize].name = declared.name.clone();
-        }
+        level.name_output(id, &declared.name);
         level.graph.outputs.push(id);
         Ok(())
     }
@@ -170,6 +160,25 @@ impl Driver {
                 .push(format!("output '{}' has the shape of {ty}, not the declared one", declared.name));
         }
         Ok(())
+    }
+}
+
+impl Level {
+    /// Gives a value the name of an output. Names in a graph are unique: an input or output that has it
+    /// already keeps it.
+    fn name_output(&mut self, id: ValueId, name: &str) {
+        if self.graph.value(id).name == name {
+            return;
+        }
+        if let Some(other) = self.graph.values.iter().position(|v| v.name == name) {
+            let kept = [&self.graph.inputs, &self.graph.outputs];
+            if kept.iter().any(|list| list.contains(&(other as ValueId))) {
+                return;
+            }
+            self.used.insert(name.to_string());
+            self.graph.values[other].name = self.unique(name);
+        }
+        self.graph.values[id as usize].name = name.to_string();
     }
 }
 
