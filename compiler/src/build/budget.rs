@@ -44,6 +44,19 @@ impl Budgets {
     }
 }
 
+/// Code finds its constants by signed distances of 32 bits; a part is left to the code.
+const REACH: usize = (1 << 31) - (1 << 26);
+
+/// An error where the constants are more than code can reach.
+pub(super) fn reachable(program: &Program) -> Result<()> {
+    let bytes: usize = program.constants.iter().map(|c| c.bytes.len()).sum();
+    if bytes <= REACH {
+        return Ok(());
+    }
+    let reason = format!("the constants take {bytes} bytes, but an object can hold {REACH}");
+    Err(Error::model(reason).advise("Make them smaller with lmc quantize --weights-only int8 or int4"))
+}
+
 fn largest_constants(program: &Program) -> String {
     let mut constants: Vec<_> = program.constants.iter().map(|c| (c.bytes.len(), c.name.as_str())).collect();
     constants.sort_by(|a, b| b.cmp(a));

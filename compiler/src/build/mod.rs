@@ -347,6 +347,7 @@ impl Build {
         observer: &dyn Observer,
         clock: Clock,
     ) -> Result<Built> {
+        budget::reachable(&program)?;
         let (total, done) = (program.kernels.len(), AtomicUsize::new(0));
         let compiled = codegen::compile(&program, &target, &|| {
             observer.progress("compiling", done.fetch_add(1, Ordering::Relaxed) + 1, total);
