@@ -33,4 +33,5 @@ mod readme;
 mod strips;
 mod tile;
 mod tune;
+mod weights;
 mod wide;

@@ -15,11 +15,11 @@ use lmc::target::{Target, resolve};
 use prost::Message;
 use tract_onnx::pb;
 
-fn decode(proto: &pb::ModelProto) -> Model {
+pub fn decode(proto: &pb::ModelProto) -> Model {
     import::decode(&proto.encode_to_vec(), None).expect("a model")
 }
 
-fn floats(shape: &[usize], seed: u64) -> Tensor {
+pub fn floats(shape: &[usize], seed: u64) -> Tensor {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -32,7 +32,7 @@ fn floats(shape: &[usize], seed: u64) -> Tensor {
 }
 
 /// What the naive loops of the model for just these inputs give.
-fn naive(model: &Model, inputs: &[Tensor]) -> Vec<Tensor> {
+pub fn naive(model: &Model, inputs: &[Tensor]) -> Vec<Tensor> {
     let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
     let (graph, _) = infer(model, &types).into_result().expect("types");
     let lowering = lower(&graph).expect("a lowering");
@@ -48,7 +48,7 @@ fn built(model: &Model, bounds: &[(&str, usize)], target: &Target) -> Built {
     build.build_model(model, target.clone(), "m", &Silent).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn agree(got: &[Tensor], want: &[Tensor], what: &str) {
+pub fn agree(got: &[Tensor], want: &[Tensor], what: &str) {
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         let found = compare(got, want, Tolerance { rtol: 1e-5, atol: 1e-5 });
         assert!(found.is_within(), "{what}, output {i}: {got:?} instead of {want:?}");

@@ -11,20 +11,26 @@ use super::rewrite::{
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, ValueId};
-use crate::scalar::{Op, Scalar};
+use crate::scalar::{Fold, Op, Scalar};
 
 /// Expressions in one definition at most: more would only lengthen compilation.
 const MAX_EXPRS: usize = 400;
 
 /// The reader with the producer computed at each of its loads; `None` where that is not possible
 /// or does not pay.
-pub fn inline(reader: &Definition, producer: &Definition, only_reader: bool) -> Option<Definition> {
+pub fn inline(
+    reader: &Definition,
+    producer: &Definition,
+    constant: &dyn Fn(ValueId) -> bool,
+    only_reader: bool,
+) -> Option<Definition> {
     let moves = copied_load(producer).is_some();
     if producer.fold.is_some() || reader.exprs.len() + producer.exprs.len() > MAX_EXPRS {
         return None;
     }
     let value = producer.output.value;
-    let cheap = widens(producer) && reads_at_most(WIDENED, reader, value);
+    let cheap = widens(producer) && reads_at_most(WIDENED, reader, value)
+        || dequantizes(producer, constant) && is_factor(reader, value);
     if !(moves || cheap || only_reader && reads_at_most(1, reader, value)) {
         return None;
     }
@@ -164,13 +170,38 @@ fn widens(producer: &Definition) -> bool {
     let out = size(producer.output.ty.dtype);
     let (tensors, numbers): (Vec<_>, Vec<_>) = producer.operands.iter().partition(|o| o.ty.elems() > 1);
     let narrow = tensors.len() == 1 && tensors.iter().all(|o| size(o.ty.dtype) * 2 <= out);
-    let simple = producer.exprs.iter().all(|e| match e {
+    narrow && shifts_and_scales(producer) && numbers.len() <= 2
+}
+
+fn shifts_and_scales(producer: &Definition) -> bool {
+    producer.exprs.iter().all(|e| match e {
         Expr::Op(op, _) => matches!(op, Op::Add | Op::Sub | Op::Mul),
         Expr::Load { fill, .. } => fill.is_none(),
         Expr::Const(_) | Expr::Cast { .. } => true,
         _ => false,
-    });
-    narrow && simple && numbers.len() <= 2
+    })
+}
+
+/// Whether a definition makes a wider tensor of constants alone: weights that are kept quantized.
+/// Stored as floats they would fill the arena that their quantization has made smaller; in the
+/// registers of a product's tile they are computed once for all its rows.
+fn dequantizes(producer: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
+    let from: usize = producer.operands.iter().map(|o| o.ty.bytes()).sum();
+    let constants = producer.operands.iter().all(|o| constant(o.value));
+    producer.fold.is_none() && constants && from < producer.output.ty.bytes() && shifts_and_scales(producer)
+}
+
+/// Whether a definition sums products of which a value is one factor.
+fn is_factor(reader: &Definition, value: ValueId) -> bool {
+    let Some(fold) = reader.fold.as_ref().filter(|f| f.op == Fold::Sum) else { return false };
+    let Expr::Op(Op::Mul, args) = &reader.exprs[fold.body as usize] else { return false };
+    let reads = |mut e: ExprId| {
+        while let Expr::Cast { arg, .. } = &reader.exprs[e as usize] {
+            e = *arg;
+        }
+        matches!(&reader.exprs[e as usize], Expr::Load { operand, .. } if reader.operands[*operand as usize].value == value)
+    };
+    args.iter().any(|&a| reads(a))
 }
 
 /// Whether a definition reads each element of a value at most so often; where that is once,
@@ -193,11 +224,19 @@ fn reads_at_most(times: usize, reader: &Definition, value: ValueId) -> bool {
     loads.len() * points <= times * elems.max(1)
 }
 
-/// The reader and the merging copy with the reader's variables split to fit it; the producer is
-/// then an identity of its parts.
-pub fn inline_merging(reader: &Definition, producer: &Definition) -> Option<Definition> {
-    let (_, _, None) = copied_load(producer)? else { return None };
+/// The reader and a merging copy, or a dequantization by blocks, with the reader's variables split to
+/// fit it; the producer is then an identity of its parts.
+pub fn inline_merging(
+    reader: &Definition,
+    producer: &Definition,
+    constant: &dyn Fn(ValueId) -> bool,
+) -> Option<Definition> {
     let value = producer.output.value;
+    let copies = matches!(copied_load(producer), Some((_, _, None)));
+    let weights = dequantizes(producer, constant) && is_factor(reader, value);
+    if !(copies || weights) {
+        return None;
+    }
     let index = single_affine_load(reader, value)?;
     // Each dimension of the copy's output: one plain variable of the reader that runs over all of
     // it, or anything where the dimension is one plain axis of the copy.

@@ -22,7 +22,7 @@ pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
     let mut stages = std::mem::take(&mut lowering.stages);
     join_stages(&lowering.values, &mut stages, outputs);
     rim::materialize(&mut lowering.values, &mut stages);
-    place_stages(&mut stages, outputs);
+    place_stages(&lowering.values, &mut stages, outputs);
     lowering.stages = stages;
 }
 
@@ -35,7 +35,7 @@ fn join_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[Valu
         }
     }
     affine_reshapes(values, stages);
-    let mut grouping = Grouping { stages, outputs };
+    let mut grouping = Grouping { values, stages, outputs };
     grouping.drop_dead();
     while grouping.fuse_once() {
         grouping.drop_dead();
@@ -43,14 +43,14 @@ fn join_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[Valu
 }
 
 /// Takes padding out of element-wise definitions, and lets producers write where copies would.
-fn place_stages(stages: &mut Vec<Stage>, outputs: &[ValueId]) {
+fn place_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[ValueId]) {
     for stage in stages.iter_mut() {
         if let Stage::Repeat(repeat) = stage {
             let wanted = repeat.exit();
-            place_stages(&mut repeat.body, &wanted);
+            place_stages(values, &mut repeat.body, &wanted);
         }
     }
-    let mut grouping = Grouping { stages, outputs };
+    let mut grouping = Grouping { values, stages, outputs };
     grouping.split_padding();
     while grouping.forward_copies() {
         grouping.drop_dead();
@@ -71,6 +71,7 @@ fn affine_reshapes(values: &[LoweredValue], stages: &mut [Stage]) {
 }
 
 struct Grouping<'a> {
+    values: &'a [LoweredValue],
     stages: &'a mut Vec<Stage>,
     outputs: &'a [ValueId],
 }
@@ -161,8 +162,9 @@ impl Grouping<'_> {
 
     fn fused(&self, producer: usize, reader: usize, only_reader: bool) -> Option<Definition> {
         let (p, r) = (self.definition(producer)?, self.definition(reader)?);
-        inline::inline(r, p, only_reader)
-            .or_else(|| inline::inline_merging(r, p))
+        let constant = |v: ValueId| self.values[v as usize].constant.is_some();
+        inline::inline(r, p, &constant, only_reader)
+            .or_else(|| inline::inline_merging(r, p, &constant))
             .or_else(|| if only_reader { epilogue::fuse(p, r) } else { None })
     }
 

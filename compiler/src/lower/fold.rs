@@ -42,7 +42,11 @@ fn foldable(lowering: &Lowering, outputs: &[ValueId]) -> Vec<bool> {
         if outputs.contains(&to) || !reads.iter().all(|&r| known[r as usize]) {
             continue;
         }
-        let size = |v: ValueId| lowering.values[v as usize].ty.bytes();
+        // Elements of four bits are packed in pairs.
+        let size = |v: ValueId| {
+            let ty = &lowering.values[v as usize].ty;
+            ty.elems().saturating_mul(ty.dtype.bits() as usize).div_ceil(8)
+        };
         let from: usize = reads.iter().map(|&r| size(r)).sum();
         if size(to) > SMALL && size(to) > 2 * from {
             continue;

@@ -62,8 +62,16 @@ pub struct Group {
     pub lane: u8,
 }
 
+/// Where an element of a packed operand is.
+pub struct PackedAt {
+    /// Its address.
+    pub index: Affine,
+    /// Whether it is the second of two elements of four bits at that address; `None`: it is alone.
+    pub second: Option<bool>,
+}
+
 /// How an operand's addresses are rewritten: packed operands are read in another order.
-pub type Packed<'a> = dyn Fn(u32, &Point) -> Option<Affine> + 'a;
+pub type Packed<'a> = dyn Fn(u32, &Point) -> Option<PackedAt> + 'a;
 
 /// Emits the expressions of one definition.
 pub struct Exprs<'a> {
@@ -156,8 +164,9 @@ impl Exprs<'_> {
         }
         let guards = if point.guards == Guards::Inside { &[] } else { guards };
         let stride = point.vector.map_or(0, |v| form.coefficient(v));
-        if let Some(index) = (self.packed)(operand, point) {
-            return memory_load(e, addr(operand, index), dtype, i64::from(stride != 0), point.lanes);
+        if let Some(at) = (self.packed)(operand, point) {
+            let loaded = memory_load(e, addr(operand, at.index), dtype, i64::from(stride != 0), point.lanes);
+            return at.second.map_or(loaded, |second| half_byte(e, loaded, dtype, second));
         }
         if let (0, true, Some(group)) = (stride, dynamic.is_empty() && guards.is_empty(), &point.group) {
             if form.coefficient(group.var) == 1 && dtype == DType::F32 && point.lanes > 1 {
@@ -186,8 +195,8 @@ impl Exprs<'_> {
             let word = (fill.bits & 0xff) * 0x0101_0101;
             return Some(e.value(ints(point.lanes), Value::Const(word)));
         }
-        if let Some(index) = (self.packed)(*operand, point) {
-            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 1)));
+        if let Some(at) = (self.packed)(*operand, point) {
+            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, at.index), 1)));
         }
         let index = self.place(form, point);
         if point.vector.is_some_and(|v| form.coefficient(v) != 0) {
@@ -376,6 +385,17 @@ pub fn constant(e: &mut Emitter, s: Scalar, lanes: usize) -> Reg {
         _ => s.bits,
     };
     e.value(ty, Value::Const(wide))
+}
+
+/// One of the two elements of four bits in a byte, which was loaded with its sign.
+fn half_byte(e: &mut Emitter, byte: Reg, dtype: DType, second: bool) -> Reg {
+    let (ty, signed) = (e.ty(byte), dtype.is_signed_int());
+    if !second {
+        let low = if signed { Convert::SextLow(4) } else { Convert::ZextLow(4) };
+        return e.value(ty, Value::Convert(low, byte));
+    }
+    let four = e.value(ty, Value::Const(4));
+    e.value(ty, Value::Bin(if signed { Bin::ShrS } else { Bin::ShrU }, byte, four))
 }
 
 /// A load brought to the register form of its element type: truth values become masks.

@@ -31,7 +31,7 @@ use crate::schedule::linear::Buffer;
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Kernel, Param, Reg, Stmt};
 use emit::{Emitter, param};
-use expr::{Exprs, Guards, Point, memory_store};
+use expr::{Exprs, Guards, PackedAt, Point, memory_store};
 use pack::Packing;
 use segments::{Segment, decidable_guards, segments};
 
@@ -104,7 +104,10 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         .filter_map(|&operand| Packing::new(linear, schedule, operand, &vector_segments))
         .collect();
     let mut params = operands(linear);
-    packings.iter().for_each(|p| params[p.operand as usize].elems = p.elems);
+    for packing in &packings {
+        let param = &mut params[packing.operand as usize];
+        (param.dtype, param.elems) = packing.memory(param.dtype);
+    }
     params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
     let between = match schedule.apart > 0 {
         true => schedule.tile.iter().map(|&(v, points)| points * schedule.axis_lanes(v)).product(),
@@ -236,7 +239,7 @@ impl Nest<'_> {
         }
     }
 
-    fn packed_address(&self, operand: u32, point: &Point) -> Option<Affine> {
+    fn packed_address(&self, operand: u32, point: &Point) -> Option<PackedAt> {
         let packing = self.packings.iter().find(|p| p.operand == operand)?;
         let whole = (Affine::constant(0), packing.whole());
         let (base, segment) = match self.vector_axis() {

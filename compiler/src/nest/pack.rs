@@ -1,12 +1,14 @@
 //! Packing: constant operands stored in the order in which the register tile reads them.
 //!
 //! A packed operand is laid out as `[outer axes][tile of the vector axis][reduction axes][lanes]`,
-//! so that the innermost loop reads it from front to back, whatever its order in the model.
+//! so that the innermost loop reads it from front to back, whatever its order in the model. Elements of
+//! four bits lie in pairs, two neighbours along the innermost reduction axis in a byte.
 
+use super::expr::PackedAt;
 use super::segments::Segment;
-use crate::base::Affine;
+use crate::base::{Affine, DType};
 use crate::schedule::linear::Node;
-use crate::schedule::{Linear, Schedule, Vector};
+use crate::schedule::{Linear, ReduceStep, Schedule, Vector};
 
 /// The packed form of one operand.
 pub struct Packing {
@@ -23,8 +25,10 @@ pub struct Packing {
     regions: Vec<Region>,
     /// Neighbours along the innermost reduction axis that lie together in a lane.
     group: usize,
+    /// Two of them in a byte.
+    pairs: bool,
     /// Elements of the packed buffer.
-    pub elems: usize,
+    elems: usize,
 }
 
 /// The part of the packed buffer that one segment of the vector axis reads.
@@ -53,8 +57,16 @@ impl Packing {
             .filter(|&v| source.coefficient(v) != 0)
             .map(|v| (v, linear.extent(v)))
             .collect();
+        let innermost = reduce.last().and_then(|last| schedule.reduce.iter().find(|r| r.var == last.0));
+        let pairs = vector.is_some()
+            && matches!(linear.buffers[operand as usize].dtype, DType::I4 | DType::U4)
+            && innermost.is_some_and(|step| in_pairs(linear, step));
         // What the reduction does not run over (a bias) is no factor of the products of bytes.
-        let group = if schedule.dot && !reduce.is_empty() { 4 } else { 1 };
+        let group = match reduce.is_empty() {
+            false if schedule.dot => 4,
+            false if pairs => 2,
+            _ => 1,
+        };
         let depth = depth(&reduce, group);
         let outer_vars = schedule.order.iter().filter(|&&v| Some(v) != vector && source.coefficient(v) != 0);
         let mut outer: Vec<(u32, usize)> = outer_vars.map(|&v| (v, 0)).collect();
@@ -69,7 +81,16 @@ impl Packing {
             *stride = elems;
             elems *= linear.extent(*var);
         }
-        Some(Packing { operand, source, outer, reduce, vector, regions, group, elems })
+        Some(Packing { operand, source, outer, reduce, vector, regions, group, pairs, elems })
+    }
+
+    /// Element type and number of elements as they lie in memory.
+    pub fn memory(&self, dtype: DType) -> (DType, usize) {
+        match (self.pairs, dtype) {
+            (false, _) => (dtype, self.elems),
+            (true, DType::I4) => (DType::I8, self.elems / 2),
+            (true, _) => (DType::U8, self.elems / 2),
+        }
     }
 
     /// The first segment of the vector axis.
@@ -79,7 +100,7 @@ impl Packing {
 
     /// The packed address of the vector at a point: `base` are the places of the variables at the
     /// start of the tile, `chunk` the elements past it along the vector axis.
-    pub fn address(&self, place: &[Affine], base: &Affine, segment: &Segment, chunk: i64) -> Affine {
+    pub fn address(&self, place: &[Affine], base: &Affine, segment: &Segment, chunk: i64) -> PackedAt {
         let region = self.regions.iter().find(|r| r.segment == *segment).unwrap_or(&self.regions[0]);
         let depth = depth(&self.reduce, self.group);
         // Tiles follow one another `depth * width` elements apart, every `points` of the axis.
@@ -97,7 +118,14 @@ impl Packing {
             sum = sum.plus_scaled(&place[var as usize], stride as i64);
             stride *= if stride == region.width { extent.next_multiple_of(self.group) } else { extent };
         }
-        sum
+        let Some(&(innermost, _)) = self.reduce.last().filter(|_| self.pairs) else {
+            return PackedAt { index: sum, second: None };
+        };
+        // Loops run over whole pairs, so that the constant part tells which of the two it is.
+        let second = place[innermost as usize].base.rem_euclid(2);
+        let first = sum.offset(-second * region.width as i64);
+        let halves = first.terms.iter().map(|&(v, c)| (v, c / 2)).collect();
+        PackedAt { index: Affine { base: first.base / 2, terms: halves }, second: Some(second == 1) }
     }
 
     /// The reduction axes but the innermost, and the step and extent of that one.
@@ -134,8 +162,21 @@ impl Packing {
                 }
             }
         });
-        packed
+        match self.pairs {
+            true => packed.chunks_exact(2).map(|pair| pair[0] & 15 | pair[1] << 4).collect(),
+            false => packed,
+        }
     }
+}
+
+/// Whether the loop over a reduction axis runs over pairs of its points, all of them.
+fn in_pairs(linear: &Linear, step: &ReduceStep) -> bool {
+    let guarded = |n: &Node| match n {
+        Node::Load { guards, .. } => guards.iter().any(|g| g.form.coefficient(step.var) != 0),
+        _ => false,
+    };
+    let whole = step.unroll.is_multiple_of(2) || step.unroll >= linear.extent(step.var);
+    whole && linear.vars[step.var as usize].size.is_none() && !linear.nodes.iter().any(guarded)
 }
 
 /// Points of the reduction axes, the innermost rounded up to whole groups.

@@ -150,6 +150,28 @@ fn byte_matmul(m: usize, n: usize, k: usize) -> Definition {
     b.finish("byte_matmul", 2, &y, acc)
 }
 
+/// A product with weights that are shifted and scaled in blocks of 4 where they are read.
+fn dequantized(m: usize, n: usize, k: usize, dtype: DType) -> Definition {
+    let (a, y) = (f32s(&[m, k * 4]), f32s(&[m, n]));
+    let (w, zeros, scales) =
+        (TensorType::new(dtype, [k * 4, n]), TensorType::new(dtype, [k, n]), f32s(&[n, k]));
+    let mut b = DefBuilder::new(&y.shape);
+    let (block, place) = (b.reduce("block", k), b.reduce("place", 4));
+    let column = block.scaled(4).plus(&place);
+    let left = vec![b.var(0), column.clone()];
+    let left = b.load(0, &a, left);
+    let (at, of_block, scale) =
+        (vec![column, b.var(1)], vec![block.clone(), b.var(1)], vec![b.var(1), block]);
+    let (element, zero) = (b.load(1, &w, at), b.load(2, &zeros, of_block));
+    let (element, zero) = (b.cast(DType::F32, element), b.cast(DType::F32, zero));
+    let scale = b.load(3, &scales, scale);
+    let difference = b.op(Op::Sub, &[element, zero]);
+    let right = b.op(Op::Mul, &[difference, scale]);
+    let product = b.op(Op::Mul, &[left, right]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("dequantized", 4, &y, acc)
+}
+
 /// Runs one schedule in the interpreter on small whole numbers, whose sums are exact in any order.
 fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
     let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
@@ -158,6 +180,10 @@ fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
     for (i, buffer) in linear.buffers.iter().enumerate() {
         let number = |j: usize| (j * 7 + j / 11 * 5 + i * 3) % 11;
         let data: Vec<u8> = match buffer.dtype.size() {
+            1 if buffer.dtype.bits() == 4 => {
+                let first = if buffer.dtype.is_signed_int() { 8 } else { 0 };
+                (0..buffer.elems).map(|j| (number(j) as u8 + 5).wrapping_sub(first)).collect()
+            }
             1 => (0..buffer.elems).map(|j| number(j) as u8 * 23).collect(),
             _ => (0..buffer.elems).flat_map(|j| (number(j) as f32 - 5.0).to_le_bytes()).collect(),
         };
@@ -294,5 +320,29 @@ fn products_of_bytes_agree_with_the_naive_loops() {
         check(&byte_conv((16, 64), (12, 12), 3, types), &[false, true], true);
         check(&byte_conv((70, 16), (5, 5), 1, types), &[false, true], true);
         check(&byte_conv((5, 40), (8, 8), 5, types), &[false, true], true);
+    }
+}
+
+#[test]
+fn products_with_dequantized_weights_agree_with_the_naive_loops() {
+    for dtype in [DType::I4, DType::U4, DType::I8, DType::U8] {
+        for (m, n, k) in [(1, 70, 9), (1, 12, 1), (9, 33, 16), (40, 64, 3)] {
+            check(&dequantized(m, n, k, dtype), &[false, true, true, true], false);
+        }
+    }
+}
+
+/// Two elements of four bits lie in a byte.
+#[test]
+fn four_bits_take_half_a_byte() {
+    let def = dequantized(1, 64, 8, DType::I4);
+    let layouts: Vec<Layout> = def.operands.iter().map(|o| Layout::dense(&o.ty.shape)).collect();
+    let linear =
+        Linear::new(&def, &layouts, &[false, true, true, true], &Layout::dense(&def.output.ty.shape));
+    for (triple, cpu) in TARGETS {
+        let target = crate::target::resolve(triple, cpu).expect("the target is known");
+        let nested = nest(&linear, &choose(&linear, &target), true, 1).expect("the kernel is built");
+        let packed = nested.packed(&linear, 1, &[0; 64 * 32]).map(|bytes| bytes.len());
+        assert_eq!(packed, Some(64 * 16), "{cpu}");
     }
 }

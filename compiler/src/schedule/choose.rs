@@ -126,15 +126,18 @@ pub(super) fn follows(linear: &Linear, load: &Node, var: u32) -> bool {
     !guarded && !computed
 }
 
-/// Cost of one load in a vector of `lanes` along `var`.
+/// Cost of one load in a vector of `lanes` along `var`; `packs`: of what is folded.
 fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) -> f64 {
-    let Node::Load { operand, addr, .. } = load else { return 0.0 };
-    match addr.coefficient(var) {
+    let Node::Load { operand, addr, dynamic, .. } = load else { return 0.0 };
+    let cost = match addr.coefficient(var) {
         0 => 0.4,
         1 => 1.0,
         _ if packs && linear.buffers[*operand as usize].constant => 1.0,
         _ => 2.0 * lanes as f64,
-    }
+    };
+    // Once for all points of the reduction axes that it does not follow.
+    let again = linear.reductions().filter(|&r| packs && dynamic.is_empty() && addr.coefficient(r) == 0);
+    cost / again.map(|r| linear.extent(r) as f64).product::<f64>()
 }
 
 fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
@@ -159,7 +162,7 @@ fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
     };
     let axes = linear.axes().filter(|&v| !linear.ends(v));
     let axes = axes.filter_map(|v| Some((cost(v)?, Vector::Axis { var: v, lanes })));
-    let product = factors(linear).is_some();
+    let product = factor_loads(linear).is_some();
     let reductions = linear.reductions().filter_map(|v| {
         let fits = body.iter().all(|l| follows(linear, l, v)) && linear.extent(v) >= 4 && lane_fold(linear);
         let filled = linear.extent(v) as f64 / linear.extent(v).div_ceil(lanes) as f64;
@@ -218,6 +221,59 @@ pub(super) fn factors(linear: &Linear) -> Option<(&Node, &Node)> {
     }
 }
 
+/// The loads that the two factors of a sum of products are made of: a factor that is computed from
+/// constants alone (weights that are dequantized where they are read) counts as its largest one.
+fn factor_loads(linear: &Linear) -> Option<(&Node, &Node)> {
+    let (a, b) = factors(linear)?;
+    let (_, _, body) = linear.fold?;
+    let Node::Op(_, args) = &linear.nodes[body as usize] else { return None };
+    let load = |factor, e| if matches!(factor, &Node::Load { .. }) { None } else { dequantized(linear, e) };
+    Some((load(a, args[0]).unwrap_or(a), load(b, args[1]).unwrap_or(b)))
+}
+
+/// The largest load of an expression over constants alone.
+fn dequantized(linear: &Linear, e: u32) -> Option<&Node> {
+    let elems = |n: &&Node| match n {
+        Node::Load { operand, guards, dynamic, .. } => {
+            let buffer = &linear.buffers[*operand as usize];
+            (buffer.constant && guards.is_empty() && dynamic.is_empty()).then_some(buffer.elems)
+        }
+        _ => None,
+    };
+    let loads = loads(linear, e);
+    loads.iter().all(|n| elems(n).is_some()).then(|| loads.into_iter().max_by_key(elems))?
+}
+
+/// Registers for each vector of a factor beside the vector itself: scales, and the bytes that hold
+/// elements of four bits.
+fn beside(linear: &Linear, factor: &Node) -> usize {
+    let computed = factors(linear).is_some_and(|(a, b)| a != factor && b != factor);
+    match factor {
+        Node::Load { operand, .. } if computed => 1 + usize::from(four_bits(linear, *operand)),
+        _ => 0,
+    }
+}
+
+fn four_bits(linear: &Linear, operand: u32) -> bool {
+    matches!(linear.buffers[operand as usize].dtype, DType::I4 | DType::U4)
+}
+
+/// The constants that are packed for a factor which follows the vector axis: the factor itself, and of
+/// what it is computed from (scales) all whose neighbours are no neighbours in memory.
+fn packed_for(linear: &Linear, factor: u32, var: u32) -> Vec<u32> {
+    let direct = loads(linear, factor).len() == 1;
+    let largest = dequantized(linear, factor);
+    let packs = |n: &Node| match n {
+        Node::Load { operand, addr, .. } if linear.buffers[*operand as usize].constant => {
+            let step = addr.coefficient(var);
+            let apart = direct || step != 1 || largest == Some(n);
+            (step != 0 && apart).then_some(*operand)
+        }
+        _ => None,
+    };
+    loads(linear, factor).into_iter().filter_map(packs).collect()
+}
+
 pub(super) fn walks(node: &Node, var: u32) -> bool {
     matches!(node, Node::Load { addr, .. } if addr.coefficient(var) != 0)
 }
@@ -230,7 +286,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         _ => target.lanes(),
     };
     let parts = lanes.div_ceil(target.lanes());
-    let product = factors(linear);
+    let product = factor_loads(linear);
     // The factor that follows the vector axis is loaded as vectors, the other one is broadcast.
     let shared = |m: u32| match product {
         Some((a, b)) => [a, b].iter().any(|f| walks(f, var) && !walks(f, m)),
@@ -241,7 +297,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let reused = best(others.iter().copied().filter(|&m| shared(m)).collect());
     let rows = reused.or_else(|| best(others.clone()));
     let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
-    let bytes = Bytes::of(linear, product, var).filter(|b| b.along(linear, target, var).is_some());
+    let bytes = Bytes::of(linear, factors(linear), var).filter(|b| b.along(linear, target, var).is_some());
     let dot = bytes.as_ref().and_then(|b| b.along(linear, target, var));
     let by_lane = core.by_lane
         && broadcast
@@ -252,19 +308,25 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let split = dot.is_some() && target.arch == Arch::Aarch64 && !target.has(Feature::DotProd);
     let window = sliding(linear, rows, var);
     let derived = bytes.as_ref().map_or(0, |b| b.derived(linear, target));
-    let operands = Operands { shared: reused.is_some(), broadcast, by_lane, window, derived, split, lanes };
+    let beside =
+        product.map_or(0, |(a, b)| if walks(a, var) { beside(linear, a) } else { beside(linear, b) });
+    let operands =
+        Operands { shared: reused.is_some(), broadcast, by_lane, window, derived, split, lanes, beside };
     let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, rows, var, &operands);
     let mut tile = vec![(var, v)];
     tile.extend(rows.map(|r| (r, m)));
     let order = loop_order(linear, target, product, rows, (var, v * lanes), m);
-    let packs = |n: &Node| match n {
-        Node::Load { operand, .. } if walks(n, var) => Some(*operand),
-        _ => None,
+    let factors = match linear.fold.map(|f| &linear.nodes[f.2 as usize]) {
+        Some(Node::Op(_, args)) if product.is_some() => args.as_slice(),
+        _ => &[],
     };
-    let factors = product.map(|(a, b)| [packs(a), packs(b)]).into_iter().flatten().flatten();
-    let mut pack: Vec<u32> = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
+    let mut pack: Vec<u32> = factors.iter().flat_map(|&f| packed_for(linear, f, var)).collect();
     drop_squares(&mut pack);
     let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v * parts, by_lane);
+    if pack.iter().any(|&o| four_bits(linear, o)) {
+        // Two of them lie in a byte.
+        reduce.last_mut().into_iter().for_each(|r| r.unroll = whole_pairs(r.unroll, linear.extent(r.var)));
+    }
     if let Some(along) = dot {
         let woven = bytes.is_some_and(|b| b.woven);
         innermost(linear, &mut reduce, along, m * v * parts, (by_lane, woven));
@@ -281,6 +343,11 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
         winograd: filtered(linear, target, vector, cycles, rows),
     }
+}
+
+/// An unrolling near another one by which a loop runs over pairs.
+fn whole_pairs(unroll: usize, extent: usize) -> usize {
+    if unroll >= extent { extent } else { unroll.next_multiple_of(2).min(extent) }
 }
 
 /// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5

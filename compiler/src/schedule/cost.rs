@@ -93,6 +93,8 @@ pub struct Operands {
     pub by_lane: bool,
     /// Registers for what is derived from bytes, beside those of all kernels.
     pub derived: usize,
+    /// Registers for each vector beside itself.
+    pub beside: usize,
     /// Where rows share what they load: the window's step and extent along them.
     pub window: Option<(usize, usize)>,
     /// Sums take two registers each.
@@ -146,7 +148,7 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
         match operands.split {
             // Two steps at a time: their factors, copies of what each row has loaded, products.
             true => 2 * m * v * parts + 2 * v * parts + 2 * m + 3 <= target.vector_regs,
-            false => m * v * parts + v * parts + held < target.vector_regs,
+            false => (m + 1 + operands.beside) * v * parts + held < target.vector_regs,
         }
     };
     let mut best = (f64::INFINITY, (1, 1));

@@ -61,6 +61,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         split: false,
         lanes: target.lanes(),
         derived: 0,
+        beside: 0,
     };
     let multiplied = points * best_tile(&products, target, Some(1), 2, &operands).cycles;
     // Every block reads all weights.

@@ -29,6 +29,7 @@ pub mod integer_matmul;
 pub mod linear_attention;
 pub mod loss;
 pub mod matmul;
+pub mod matmul_nbits;
 pub mod ms_attention;
 pub mod ms_fused;
 pub mod ngrams;
@@ -67,6 +68,7 @@ pub const FAMILIES: &[&[Operator]] = &[
     linear_attention::ROWS,
     loss::ROWS,
     matmul::ROWS,
+    matmul_nbits::ROWS,
     ms_attention::ROWS,
     ms_fused::ROWS,
     ngrams::ROWS,

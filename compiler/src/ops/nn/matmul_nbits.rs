@@ -1,0 +1,163 @@
+//! MatMulNBits: a product with weights of 2, 4 or 8 bits, quantized in blocks along the sum.
+//!
+//! The elements are taken out of their bytes by a definition of its own, which constants fold; what is
+//! left is a product whose factor is shifted and scaled where it is read, like that of a
+//! DequantizeLinear by blocks.
+
+use crate::base::{Affine, DType, TensorType};
+use crate::definition::{DefBuilder, ExprId, Lowering};
+use crate::error::Result;
+use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
+use crate::ops::{Ctx, Lower, Operator};
+use crate::scalar::{Fold, Op, Scalar};
+
+/// The row.
+pub const ROWS: &[Operator] = &[Operator {
+    domain: "com.microsoft",
+    name: "MatMulNBits",
+    versions: &[1],
+    infer,
+    lower: Lower::Define(lower),
+    note: "no reordered columns (g_idx)",
+}];
+
+/// Weights `[n, k]` in blocks along k.
+struct Bits {
+    k: usize,
+    n: usize,
+    bits: usize,
+    block: usize,
+    blocks: usize,
+}
+
+impl Bits {
+    fn read(ctx: &Ctx) -> Result<Bits> {
+        let attr = |name, default| ctx.attrs().int(name, default).map(|v| usize::try_from(v).unwrap_or(0));
+        let (k, n) = (attr("K", 0)?, attr("N", 0)?);
+        let (bits, block) = (attr("bits", 4)?, attr("block_size", 0)?);
+        require(
+            [2, 4, 8].contains(&bits) && block >= 16 && block.is_power_of_two() && k > 0 && n > 0,
+            || format!("weights of {bits} bits in blocks of {block} for K {k}, N {n} are not supported"),
+        )?;
+        let blocks = k.div_ceil(block);
+        let (x, w, scales) = (ctx.ty(0)?, ctx.ty(1)?, ctx.ty(2)?);
+        let fits = x.shape.last() == Some(&k)
+            && w.dtype == DType::U8
+            && w.elems() == n * blocks * (block * bits / 8)
+            && scales.elems() == n * blocks
+            && x.dtype.is_float();
+        require(fits, || format!("{x}, {w} and {scales} do not fit K {k} and N {n}"))?;
+        require(!ctx.has(4), || "reordered columns (g_idx) are not supported".into())?;
+        Ok(Bits { k, n, bits, block, blocks })
+    }
+
+    fn per_byte(&self) -> usize {
+        8 / self.bits
+    }
+
+    /// The elements of `n` rows of bytes, the first in the lowest bits: `[n, elements]`, as many as fill
+    /// the bytes.
+    fn elements(&self, e: &mut Emit, what: &str, packed: &Val) -> Val {
+        let (row, per_byte) = (packed.ty.elems() / self.n, self.per_byte());
+        let bytes = e.reshape(packed, [self.n, row]);
+        if per_byte == 1 {
+            return bytes;
+        }
+        let elements = e.temp(what, DType::U4, [self.n, row * per_byte]);
+        let at: [Affine; 3] = std::array::from_fn(|i| Affine::var(i as u32));
+        let column = at[1].scaled(per_byte as i64).plus(&at[2]);
+        e.define_at(what, &elements, &[self.n, row, per_byte], vec![at[0].clone(), column], |b| {
+            let byte = b.elem(&bytes, &at[..2], DType::I32);
+            let place = b.index(at[2].clone());
+            let place = b.cast(DType::I32, place);
+            let width = b.number(DType::I32, self.bits as f64);
+            let shift = b.times(place, width);
+            let low = b.op(Op::Shr, &[byte, shift]);
+            let mask = b.constant(Scalar::from_i64(DType::I32, (1 << self.bits) - 1));
+            let element = b.op(Op::And, &[low, mask]);
+            b.cast(DType::U4, element)
+        });
+        elements
+    }
+}
+
+fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let s = Bits::read(ctx)?;
+    let x = ctx.ty(0)?;
+    let mut shape = x.shape.clone();
+    shape[x.rank() - 1] = s.n;
+    Ok(vec![TensorType::new(x.dtype, shape)])
+}
+
+/// The weights and what makes floats of them.
+struct Weights {
+    /// `[n, blocks * block]`.
+    elements: Val,
+    /// `[n, blocks]`.
+    scales: Val,
+    /// `[n, blocks]` or more; none: the middle of the range.
+    zeros: Option<Val>,
+    middle: f64,
+    float: DType,
+}
+
+impl Weights {
+    fn read(e: &mut Emit, s: &Bits, float: DType) -> Result<Weights> {
+        let (packed, scales) = (e.input(1)?, e.input(2)?);
+        let zeros = match e.optional(3) {
+            Some(z) => {
+                let packed = z.dtype() == DType::U8;
+                let row = if packed { s.blocks.div_ceil(s.per_byte()) } else { s.blocks };
+                require(z.ty.elems() == s.n * row, || format!("zero points of type {} do not fit", z.ty))?;
+                Some(if packed { s.elements(e, "zeros", &z) } else { e.reshape(&z, [s.n, row]) })
+            }
+            None => None,
+        };
+        Ok(Weights {
+            elements: s.elements(e, "weights", &packed),
+            scales: e.reshape(&scales, [s.n, s.blocks]),
+            zeros,
+            middle: f64::from(1u32 << (s.bits - 1)),
+            float,
+        })
+    }
+
+    fn at(&self, b: &mut DefBuilder, row: &Affine, block: &Affine, column: &Affine) -> ExprId {
+        let element = b.elem(&self.elements, &[row.clone(), column.clone()], self.float);
+        let of_block = [row.clone(), block.clone()];
+        let zero = match &self.zeros {
+            Some(zeros) => b.elem(zeros, &of_block, self.float),
+            None => b.number(self.float, self.middle),
+        };
+        let difference = b.minus(element, zero);
+        let scale = b.elem(&self.scales, &of_block, self.float);
+        b.times(difference, scale)
+    }
+}
+
+fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (x, bias, out) = (e.input(0)?, e.optional(5), e.result()?);
+    let float = compute_type(x.dtype());
+    let s = Bits::read(ctx)?;
+    let weights = Weights::read(&mut e, &s, float)?;
+    if let Some(bias) = &bias {
+        require(bias.shape() == [s.n], || format!("a bias of type {} does not fit", bias.ty))?;
+    }
+    let last = x.rank() - 1;
+    e.define("", &out, |b| {
+        let (block, place) = (b.reduce("block", s.blocks), b.reduce("place", s.block));
+        let column = block.scaled(s.block as i64).plus(&place);
+        let mut at = b.axes();
+        let row = std::mem::replace(&mut at[last], column.clone());
+        let padded = s.blocks * s.block > s.k;
+        let x = if padded { b.elem_or_zero(&x, &at, float) } else { b.elem(&x, &at, float) };
+        let w = weights.at(b, &row, &block, &column);
+        let product = b.times(x, w);
+        let acc = b.fold(Fold::Sum, product);
+        let Some(bias) = &bias else { return acc };
+        let bias = b.broadcast(bias, float);
+        b.plus(acc, bias)
+    });
+    Ok(())
+}

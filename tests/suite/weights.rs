@@ -1,0 +1,113 @@
+//! Weights that are kept quantized: what the naive loops give, without a copy in floats.
+
+use crate::sizes::{agree, decode, floats, naive};
+use crate::support::onnx::{int, model, node};
+use lmc::base::{DType, Tensor, TensorType};
+use lmc::build::{Build, Silent};
+use lmc::run::executor::Executor;
+use lmc::target::resolve;
+use tract_onnx::pb;
+
+/// Elements of a quantized type.
+fn quantized(dtype: DType, shape: &[usize]) -> Tensor {
+    let ty = TensorType::new(dtype, shape);
+    let (first, count) = match dtype {
+        DType::I4 => (-8, 16),
+        DType::U4 => (0, 16),
+        DType::I8 => (-128, 256),
+        _ => (0, 256),
+    };
+    let data: Vec<u8> = (0..ty.elems() as i64).map(|i| ((i * 37 + i / 7) % count + first) as u8).collect();
+    Tensor::from_bytes(ty, data).expect("a byte each")
+}
+
+fn scales(shape: &[usize]) -> Tensor {
+    let values: Vec<f32> =
+        (0..shape.iter().product()).map(|i: usize| 0.01 + (i % 13) as f32 / 900.0).collect();
+    Tensor::new(shape, &values)
+}
+
+fn opset(mut proto: pb::ModelProto, version: i64) -> pb::ModelProto {
+    proto.ir_version = 10;
+    proto.opset_import[0].version = version;
+    let microsoft = pb::OperatorSetIdProto { domain: "com.microsoft".to_string(), version: 1 };
+    proto.opset_import.push(microsoft);
+    proto
+}
+
+/// `x` times weights `[k, n]` of a DequantizeLinear: by blocks of `block` rows, or by column.
+fn dequantized(m: usize, k: usize, n: usize, dtype: DType, block: Option<usize>) -> pb::ModelProto {
+    let mut dequantize = node("DequantizeLinear", &["w", "scale", "zero"], "f");
+    let (axis, of) = match block {
+        Some(size) => (0, vec![k.div_ceil(size), n]),
+        None => (1, vec![n]),
+    };
+    dequantize.attribute = vec![int("axis", axis), int("block_size", block.unwrap_or(0) as i64)];
+    let nodes = vec![dequantize, node("MatMul", &["x", "f"], "y")];
+    let constants =
+        [("w", quantized(dtype, &[k, n])), ("scale", scales(&of)), ("zero", quantized(dtype, &of))];
+    opset(model(nodes, &[m as i64, k as i64], &[m as i64, n as i64], &constants), 21)
+}
+
+/// A MatMulNBits with packed zero points.
+fn bits(m: usize, k: usize, n: usize, bits: usize, block: usize) -> pb::ModelProto {
+    let blocks = k.div_ceil(block);
+    let mut product = node("MatMulNBits", &["x", "w", "scale", "zero"], "y");
+    product.domain = "com.microsoft".to_string();
+    let attributes = [("K", k), ("N", n), ("bits", bits), ("block_size", block)];
+    product.attribute = attributes.map(|(name, value)| int(name, value as i64)).to_vec();
+    let w = quantized(DType::U8, &[n, blocks, block * bits / 8]);
+    let zero = quantized(DType::U8, &[n * blocks.div_ceil(8 / bits)]);
+    let constants = [("w", w), ("scale", scales(&[n * blocks])), ("zero", zero)];
+    opset(model(vec![product], &[m as i64, k as i64], &[m as i64, n as i64], &constants), 21)
+}
+
+/// On every level of this machine and on aarch64: the naive loops' result, no float copy in the arena,
+/// and at most so many bytes of constants.
+fn check(proto: &pb::ModelProto, (m, k): (usize, usize), most: usize, what: &str) {
+    let model = decode(proto);
+    let x = floats(&[m, k], 7);
+    let want = naive(&model, std::slice::from_ref(&x));
+    let targets = [("x86_64", "generic"), ("native", "native"), ("aarch64", "generic")];
+    for (arch, cpu) in targets {
+        let target = resolve(arch, cpu).expect("known");
+        let built = Build::new("m.onnx").build_model(&model, target.clone(), "m", &Silent);
+        let built = built.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+        let got = executor.and_then(|mut e| e.run(std::slice::from_ref(&x)));
+        agree(&got.unwrap_or_else(|e| panic!("{what}: {e}")), &want, &format!("{what}, {arch} {cpu}"));
+        let constants: usize = built.program.constants.iter().map(|c| c.bytes.len()).sum();
+        // A copy with a rim of `x` at most.
+        assert!(built.program.arena_bytes <= 5 * m * k, "{what}, {cpu}: {} bytes", built.program.arena_bytes);
+        assert!(constants <= most, "{what}, {cpu}: {constants} bytes of constants");
+    }
+}
+
+/// Weights of `k` by `n` take their bits, scales and zero points theirs, and a little for alignment.
+fn bytes(k: usize, n: usize, bits: usize, groups: usize) -> usize {
+    k * n * bits / 8 + 5 * groups + 512
+}
+
+#[test]
+fn dequantized_weights_stay_quantized() {
+    for (m, k, n) in [(1, 128, 64), (6, 96, 80)] {
+        for (dtype, bits) in [(DType::I4, 4), (DType::U4, 4), (DType::I8, 8), (DType::U8, 8)] {
+            let columns = dequantized(m, k, n, dtype, None);
+            check(&columns, (m, k), bytes(k, n, bits, n), &format!("{dtype} by column"));
+            let blocks = dequantized(m, k, n, dtype, Some(32));
+            check(&blocks, (m, k), bytes(k, n, bits, n * k / 32), &format!("{dtype} by blocks"));
+        }
+    }
+}
+
+#[test]
+fn products_with_few_bits_stay_quantized() {
+    for (m, k, n) in [(1, 128, 64), (5, 64, 48)] {
+        for bits in [2, 4, 8] {
+            let proto = self::bits(m, k, n, bits, 32);
+            check(&proto, (m, k), bytes(k, n, bits.max(4), n * k / 32), &format!("{bits} bits, {m} rows"));
+        }
+    }
+    // The last block reaches over the end of the rows; its loop then is not over pairs.
+    check(&bits(3, 72, 32, 4, 16), (3, 72), 32 * 80 + 5 * 32 * 5 + 512, "a short block");
+}
