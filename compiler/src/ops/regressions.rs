@@ -88,3 +88,10 @@ fn averages_of_truth_values_are_refused() {
     let x = Tensor { ty: TensorType::new(DType::Bool, [1, 1, 2]), data: [1, 0].into() };
     assert!(fold("GlobalAveragePool", 1, &[], &[x], 1).is_err());
 }
+
+#[test]
+fn regions_between_points_are_floats() {
+    let x = Tensor::new([1, 1, 2, 2], &[1f32; 4]);
+    let (rois, batch) = (Tensor::new([1, 4], &[0i64, 0, 1, 1]), Tensor::new([1], &[0i64]));
+    assert!(fold("RoiAlign", 16, &[], &[x, rois, batch], 1).is_err());
+}

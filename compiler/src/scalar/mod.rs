@@ -159,12 +159,13 @@ impl Op {
         self.row().2
     }
 
-    /// Whether the operation means something on elements of a type: integers have no roots and no
-    /// exponentials.
+    /// Whether the operation means something on elements of a type: integers have no roots, no
+    /// exponentials, and nothing to round.
     pub fn takes(self, dtype: DType) -> bool {
         let compound = matches!(self, Op::IsNan | Op::Sign | Op::Mod | Op::Pow);
+        let of_floats = matches!(self, Op::Sqrt | Op::Floor | Op::Ceil | Op::Trunc | Op::Round);
         let defined = self == Op::Select || function(self, dtype).is_some();
-        dtype.is_float() || compound || (math::is_primitive(self, dtype) && self != Op::Sqrt && defined)
+        dtype.is_float() || compound || (math::is_primitive(self, dtype) && !of_floats && defined)
     }
 
     /// The rule for the result's type.

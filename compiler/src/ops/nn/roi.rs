@@ -37,7 +37,9 @@ fn positive(ctx: &Ctx, name: &str, default: i64) -> Result<usize> {
 fn infer_align(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let (x, rois, batch) = (ctx.ty(0)?, ctx.ty(1)?, ctx.ty(2)?);
     let fits = x.rank() == 4 && rois.rank() == 2 && rois.shape[1] == 4 && batch.shape == rois.shape[..1];
-    require(fits && x.dtype.is_float(), || format!("regions {rois} of {x} are not defined"))?;
+    require(fits && x.dtype.is_float() && rois.dtype == x.dtype, || {
+        format!("regions {rois} of {x} are not defined")
+    })?;
     let (height, width) = (positive(ctx, "output_height", 1)?, positive(ctx, "output_width", 1)?);
     Ok(vec![TensorType::new(x.dtype, [rois.shape[0], x.shape[1], height, width])])
 }
@@ -220,7 +222,9 @@ fn infer_max(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let pooled = ctx.attrs().get_ints("pooled_shape")?.unwrap_or(&[]);
     let fits = x.rank() == 4 && rois.rank() == 2 && rois.shape[1] == 5 && pooled.len() == 2;
     let sizes = pooled.iter().all(|p| (1..1 << 20).contains(p));
-    require(fits && sizes && x.dtype.is_float(), || format!("regions {rois} of {x} are not defined"))?;
+    require(fits && sizes && x.dtype.is_float() && rois.dtype == x.dtype, || {
+        format!("regions {rois} of {x} are not defined")
+    })?;
     Ok(vec![TensorType::new(x.dtype, [rois.shape[0], x.shape[1], pooled[0] as usize, pooled[1] as usize])])
 }
 
