@@ -8,6 +8,7 @@
 
 use super::Result;
 use super::couple::Couple;
+use super::flip::ONES;
 use super::inst::{Kind, VReg, read, update};
 use super::select::{Derived, Select};
 use super::words;
@@ -31,9 +32,14 @@ impl Select<'_> {
             let (x, y) = (self.factor(a, part)?, self.factor(b, part)?);
             match self.isa.dot {
                 true => self.dot_part(kind, to, x, y),
+                false if kind == Dot::Ss && self.constant_reg(b) == Some(ONES) => {
+                    let bytes = self.whole(x);
+                    let pairs = self.new1(words::addlp(1, true), bytes);
+                    self.push(words::adalp(true), vec![update(to, 0), read(pairs, 5)], Kind::Plain);
+                }
                 false => {
                     let sums: Vec<VReg> = (self.products(kind, x, y).into_iter())
-                        .map(|products| self.new1(words::addlp(kind != Dot::Uu), products))
+                        .map(|products| self.new1(words::addlp(2, kind != Dot::Uu), products))
                         .collect();
                     let sum = self.joined(&sums)[0];
                     self.op2(words::ADD_V, to, to, sum);

@@ -9,6 +9,9 @@ use super::lives::reads;
 use crate::tile::{Bin, Dot, Kernel, Reg, RegType, Stmt, Value};
 use std::collections::HashMap;
 
+/// Four bytes that are 1: a product with them is the sum of the other four.
+pub const ONES: u32 = 0x0101_0101;
+
 /// Where a statement is: lists of statements by number, and the place in each, outermost first.
 type Path = Vec<(usize, usize)>;
 
@@ -148,16 +151,15 @@ impl Edit {
         else {
             return;
         };
-        let [sum, half, times, back] = [0; 4].map(|_| register(kernel, ty));
-        // 64 y twice: 128 is no signed byte.
-        let begin = [Stmt::Let(sum, Value::Const(0)), Stmt::Let(half, Value::Const(0x4040_4040))];
+        let [sum, ones, times, back] = [0; 4].map(|_| register(kernel, ty));
+        let begin = [Stmt::Let(sum, Value::Const(0)), Stmt::Let(ones, Value::Const(ONES.into()))];
         self.before.entry(start).or_default().extend(begin);
         for (path, _, y) in &leader.products {
             let Some(&at) = path.last() else { continue };
-            self.after.entry(at).or_default().push(Stmt::Let(sum, Value::Dot(Dot::Ss, sum, *y, half)));
+            self.after.entry(at).or_default().push(Stmt::Let(sum, Value::Dot(Dot::Ss, sum, *y, ones)));
         }
         let end = self.after.entry((group.list, group.last)).or_default();
-        end.push(Stmt::Let(times, Value::Const(1)));
+        end.push(Stmt::Let(times, Value::Const(7)));
         end.push(Stmt::Let(back, Value::Bin(Bin::Shl, sum, times)));
         for &acc in &group.accumulators {
             end.push(Stmt::Let(acc, Value::Bin(Bin::Add, acc, back)));

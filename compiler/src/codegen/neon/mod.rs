@@ -62,7 +62,7 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     let isa = isa(target)?;
     let mut flat = flatten::flatten(kernel);
     let mut reserved = 0;
-    if isa.dot && !isa.mixed {
+    if !isa.mixed {
         flip::flip(&mut flat);
     }
     if !isa.dot {

@@ -7,6 +7,7 @@
 use super::Result;
 use super::address::Mem;
 use super::bounds::Ahead;
+use super::flip::ONES;
 use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg, read, update, write};
 use super::words;
 use crate::codegen::pointer::{Around, Groups};
@@ -129,15 +130,18 @@ fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
 /// Registers that are sums of products of bytes and what these begin with, where they are kept as
 /// sums of pairs.
 fn split(kernel: &Kernel, all: &[Vec<&Value>], isa: Isa) -> Vec<bool> {
+    let ones = |r: Reg| matches!(all[r as usize][..], [Value::Const(bits)] if *bits == u64::from(ONES));
     let is_sum = |(r, list): (usize, &Vec<&Value>)| {
         let own = |v: &&Value| match v {
             Value::Const(0) => true,
             Value::Load(addr, _) => kernel.params[addr.param as usize].dtype.size() == 4,
             Value::Copy(a) => *a != r as Reg,
-            Value::Dot(_, acc, a, b) => *acc == r as Reg && *a != *acc && *b != *acc,
+            Value::Bin(Bin::Add, acc, _) => *acc == r as Reg,
+            Value::Dot(_, acc, a, b) => *acc == r as Reg && *a != *acc && *b != *acc && !ones(*b),
             _ => false,
         };
-        !isa.dot && list.len() > 1 && list.iter().all(own)
+        let multiplies = list.iter().any(|v| matches!(v, Value::Dot(..)));
+        !isa.dot && multiplies && list.len() > 1 && list.iter().all(own)
     };
     all.iter().enumerate().map(is_sum).collect()
 }

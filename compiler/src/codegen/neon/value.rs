@@ -124,6 +124,11 @@ impl Select<'_> {
             return Ok(());
         }
         let word = binary(op, lane).ok_or_else(|| format!("{op:?} of {lane:?}"))?;
+        if self.split[r as usize] {
+            let (xs, ys) = (self.words(a)?, self.words(b)?);
+            let sums = xs.into_iter().zip(ys).map(|(x, y)| self.new2(word, x, y)).collect();
+            return self.define(r, Form::Words(sums));
+        }
         self.each2(word, r, a, b)
     }
 

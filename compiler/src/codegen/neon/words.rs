@@ -234,9 +234,9 @@ pub fn mlal(bytes: usize, signed: bool, high: bool) -> u32 {
     0x0e20_8000 | u32::from(!signed) << 29 | u32::from(high) << 30 | bytes.trailing_zeros() << 22
 }
 
-/// `saddlp vd.4s, vn.8h` or `uaddlp`: the sums of neighbours.
-pub fn addlp(signed: bool) -> u32 {
-    0x4e60_2800 | u32::from(!signed) << 29
+/// `saddlp vd.T, vn.U` or `uaddlp`: the sums of neighbours of so many bytes, in lanes twice as wide.
+pub fn addlp(bytes: usize, signed: bool) -> u32 {
+    0x4e20_2800 | u32::from(!signed) << 29 | bytes.trailing_zeros() << 22
 }
 
 /// `sadalp vd.4s, vn.8h` or `uadalp`: adds the sums of neighbours.
