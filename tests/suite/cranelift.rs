@@ -1,6 +1,6 @@
 //! The Cranelift encoder against the interpreter, on every level of both architectures.
 
-use crate::machine::{Case, check, count};
+use crate::machine::{Case, check, count, quantization};
 use lmc::base::DType;
 use lmc::codegen::cranelift::encode;
 use lmc::target::{Target, resolve};
@@ -472,4 +472,9 @@ fn random_kernels() {
         }
         check("cranelift_random", &cases, &target, &|kernel| encode(kernel, &target));
     }
+}
+
+#[test]
+fn quantization_of_integers() {
+    everywhere("quantize", &[quantization(4)], bytes);
 }

@@ -105,6 +105,37 @@ pub fn check(name: &str, cases: &[Case], target: &Target, encode: Encode) {
 
 type Answer = (i32, Vec<Vec<u8>>);
 
+/// Quantization of products by a constant: to the nearest integer, clamped to the range of each narrow type
+/// and stored, a full and a partial vector.
+pub fn quantization(lanes: usize) -> Kernel {
+    let types = [("u8", 0, 255), ("i8", -128, 127), ("u16", 0, 65535), ("i16", -32768, 32767)];
+    let mut text = String::from("kernel quantize { read x: i16[32] ");
+    types.iter().for_each(|t| text += &format!("write {0}: {0}[32] ", t.0));
+    let mut next = 0;
+    let mut line = |lanes: usize, ty: &str, value: String| {
+        next += 1;
+        (next - 1, format!("%{}: {ty}x{lanes} = {value}\n", next - 1))
+    };
+    for (start, lanes) in [(0, lanes), (lanes, 3)] {
+        let (x, load) = line(lanes, "i32", format!("load x[{start}]"));
+        let (float, convert) = line(lanes, "f32", format!("int_to_float %{x}"));
+        text += &(load + &convert);
+        for (ty, lo, hi) in types {
+            let (factor, first) =
+                line(lanes, "f32", format!("const {}", if hi > 255 { "2.75" } else { "0.0107" }));
+            let (product, second) = line(lanes, "f32", format!("mul %{float}, %{factor}"));
+            let (nearest, third) = line(lanes, "i32", format!("nearest %{product}"));
+            let (least, fourth) = line(lanes, "i32", format!("const {lo}"));
+            let (above, fifth) = line(lanes, "i32", format!("max %{least}, %{nearest}"));
+            let (most, sixth) = line(lanes, "i32", format!("const {hi}"));
+            let (inside, seventh) = line(lanes, "i32", format!("min %{most}, %{above}"));
+            text += &[first, second, third, fourth, fifth, sixth, seventh].concat();
+            text += &format!("store {ty}[{start}] = %{inside}\n");
+        }
+    }
+    lmc::tile::parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
 fn is_host(target: &Target) -> bool {
     match target.arch {
         Arch::X86_64 => cfg!(target_arch = "x86_64"),

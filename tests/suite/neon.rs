@@ -1,7 +1,7 @@
 //! The aarch64 encoder against the interpreter, under emulation, on processors that have no more
 //! than the target.
 
-use crate::machine::{Case, check, count, disassemble};
+use crate::machine::{Case, check, count, disassemble, quantization};
 use lmc::codegen::neon::{encode, supports};
 use lmc::error::Error;
 use lmc::target::{Target, resolve};
@@ -253,5 +253,15 @@ fn signs_are_flipped_once() {
     assert_eq!(text.lines().filter(|l| l.contains("\tadd\tv")).count(), 16, "{text}");
     for target in targets() {
         assert_eq!(check_supported("neon_signs_run", &[case(kernel.clone(), 1)], &target), 1);
+    }
+}
+
+#[test]
+fn quantization_narrows_and_clamps_at_once() {
+    for target in &targets() {
+        let kernel = quantization(8);
+        let text = text("neon_quantize", &kernel, target);
+        assert_eq!((count(&text, "smin"), count(&text, "fcvtns") > 0), (0, true), "{text}");
+        assert_eq!(check_supported("neon_quantize_runs", &[case(kernel, 1)], target), 1);
     }
 }

@@ -79,16 +79,17 @@ impl Rim {
         let known = def.vars.iter().all(|v| v.size.is_none()) && index.iter().all(|f| !f.has_size());
         let sums = def.fold.as_ref().is_some_and(|f| f.op == Fold::Sum);
         let bytes = known && sums && operand.ty.dtype.size() == 1;
-        // Words of four bytes along three reach over the end.
+        // Words of four bytes along three reach over the end: into a row more.
         let short = |form: &Affine| {
             let alone = |v: u32| v as usize >= def.axes && def.vars[v as usize].extent == 3;
             plain_var(form).is_some_and(alone)
         };
         if bytes && index.iter().any(short) {
-            shape.last_mut().into_iter().for_each(|d| *d += 1);
+            let outermost = index.iter().position(|form| form.terms.len() > 1).unwrap_or(shape.len() - 1);
+            shape[outermost] += 1;
         }
         let pays = bytes || wide && elems.saturating_mul(WORTH) <= points;
-        let same = padded.next().is_none();
+        let same = padded.next().is_none() && shape != operand.ty.shape;
         (pays && same).then(|| Rim {
             value: operand.value,
             ty: operand.ty.clone(),
@@ -164,6 +165,39 @@ mod tests {
         assert_eq!(before, result(&low));
         let padded = |d: &Definition| d.exprs.iter().any(|e| matches!(e, Expr::Load { fill: Some(_), .. }));
         assert!(matches!(&low.stages[1], Stage::Define(d) if !padded(d)));
+    }
+
+    /// A sum over `channels` of bytes in `[n, h, w, c]`, in windows of `kernel` points padded by `pad`.
+    fn bytes(channels: usize, kernel: usize, pad: i64) -> Lowering {
+        let mut low = Lowering::default();
+        let x = TensorType::new(DType::U8, [1, 6, 6, channels]);
+        let y = TensorType::new(DType::I32, [6, 6]);
+        let (from, to) = (low.temporary("x", x.clone()), low.temporary("y", y.clone()));
+        let mut b = DefBuilder::new(&y.shape);
+        let (i, j, c) = (b.reduce("i", kernel), b.reduce("j", kernel), b.reduce("c", channels));
+        let place = |axis: usize, k: &Affine, b: &DefBuilder| b.var(axis).plus(k).offset(-pad);
+        let at = vec![Affine::constant(0), place(0, &i, &b), place(1, &j, &b), c];
+        let v = b.load_padded(from, &x, at, Scalar::from_f64(DType::U8, 7.0));
+        let v = b.cast(DType::I32, v);
+        let sum = b.fold(Fold::Sum, v);
+        low.define(b.finish("bytes", to, &y, sum));
+        low
+    }
+
+    #[test]
+    fn windows_of_three_channels_read_into_a_row_more() {
+        for (channels, rows) in [(3, 9), (4, 8)] {
+            let mut low = bytes(channels, 3, 1);
+            materialize(&mut low.values, &mut low.stages);
+            assert_eq!(low.values[2].ty.shape, [1, rows, 8, channels]);
+        }
+    }
+
+    #[test]
+    fn bytes_that_nothing_pads_are_not_copied() {
+        let mut low = bytes(4, 1, 0);
+        materialize(&mut low.values, &mut low.stages);
+        assert_eq!(low.stages.len(), 1);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! rows finishes them.
 
 use super::emit::{Emitter, addr};
-use super::{Nest, TilePoint};
-use crate::base::Affine;
+use super::{Nest, TilePoint, requantize};
+use crate::base::{Affine, DType};
+use crate::schedule::linear::Node;
 use crate::tile::{Reg, Value};
 
 /// Stores the folded values of a tile in `between`, a parameter, `lanes` apart, and finishes them.
@@ -19,6 +20,7 @@ pub fn finish(
     index_error: i32,
 ) {
     let ty = |e: &Emitter, point: usize| e.ty(folded[point]);
+    once(nest, e, points, index_error);
     for (i, &value) in folded.iter().enumerate() {
         e.store(addr(between, Affine::constant((i * lanes) as i64)), 1, value);
     }
@@ -42,6 +44,31 @@ pub fn finish(
         e.repeat("r", 0, full as i64, together as i64, |e, r| some(e, r, together));
         if full < rows {
             some(e, Affine::constant(full as i64), rows - full);
+        }
+    }
+}
+
+/// Computes what is the same for all points before the loop, which finds it.
+fn once(nest: &Nest, e: &mut Emitter, points: &[TilePoint], index_error: i32) {
+    let linear = nest.linear;
+    let depends = |id: u32| (0..linear.vars.len() as u32).any(|v| linear.depends(id, v));
+    let same = linear.reachable(linear.finish).into_iter().filter(|&id| {
+        let vectors = linear.types[id as usize] != DType::I64;
+        vectors && !matches!(linear.nodes[id as usize], Node::Const(_)) && !depends(id)
+    });
+    let same: Vec<u32> = same.collect();
+    let mut lanes: Vec<usize> = Vec::new();
+    for point in points {
+        if !lanes.contains(&point.lanes) {
+            lanes.push(point.lanes);
+            let place = nest.place_of(point);
+            let at = nest.point(&place, point, None);
+            for &id in &same {
+                let value = nest.eval(e, id, &at, index_error);
+                if requantize::divides(linear, id) && e.fused() {
+                    requantize::prepared(e, value);
+                }
+            }
         }
     }
 }

@@ -41,6 +41,11 @@ impl Emitter {
         (self.kernel, sizes)
     }
 
+    /// Whether multiply-adds round once.
+    pub fn fused(&self) -> bool {
+        self.kernel.fused
+    }
+
     /// The type of a register.
     pub fn ty(&self, reg: Reg) -> RegType {
         self.kernel.regs[reg as usize]

@@ -2,6 +2,8 @@
 
 use super::emit::{Emitter, addr, mask_lane};
 use super::half;
+use super::range::{Range, range};
+use super::requantize::Requantized;
 use crate::base::{Affine, DType};
 use crate::scalar::{Op, Scalar};
 use crate::schedule::Linear;
@@ -81,6 +83,8 @@ pub struct Exprs<'a> {
     pub packed: &'a Packed<'a>,
     /// Code that a failed bounds check returns.
     pub index_error: i32,
+    /// The expression that the folded value is already: accumulators began with what it adds.
+    pub started: Option<u32>,
 }
 
 impl Exprs<'_> {
@@ -91,9 +95,18 @@ impl Exprs<'_> {
         self.eval_memo(e, id, point, &mut memo)
     }
 
-    fn eval_memo(&self, e: &mut Emitter, id: u32, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
+    pub(super) fn eval_memo(
+        &self,
+        e: &mut Emitter,
+        id: u32,
+        point: &Point,
+        memo: &mut Vec<Option<Reg>>,
+    ) -> Reg {
         if let Some(reg) = memo[id as usize] {
             return reg;
+        }
+        if let (Some(acc), true) = (point.acc, self.started == Some(id)) {
+            return acc;
         }
         let dtype = self.linear.types[id as usize];
         let reg = match &self.linear.nodes[id as usize] {
@@ -116,10 +129,15 @@ impl Exprs<'_> {
             }
             Node::Cast { to, saturate, arg } => {
                 let from = self.linear.types[*arg as usize];
-                let value = self.eval_memo(e, *arg, point, memo);
-                match half::holds(self.linear, *arg, *to) {
-                    true => value,
-                    false => super::ops::cast(e, value, from, *to, *saturate),
+                match Requantized::of(self.linear, *arg, *to) {
+                    Some(integers) => integers.emit(self, e, point, memo),
+                    None => {
+                        let value = self.eval_memo(e, *arg, point, memo);
+                        match half::holds(self.linear, *arg, *to) {
+                            true => value,
+                            false => super::ops::cast(e, value, from, self.cast_to(*arg, *to), *saturate),
+                        }
+                    }
                 }
             }
             Node::Bitcast { to, arg } => {
@@ -130,6 +148,18 @@ impl Exprs<'_> {
         };
         memo[id as usize] = Some(reg);
         reg
+    }
+
+    /// The type to convert to in a register: a narrow one whose range a value does not leave is `i32`,
+    /// which needs no clamp.
+    fn cast_to(&self, arg: u32, to: DType) -> DType {
+        let from = self.linear.types[arg as usize];
+        let lanes = from == DType::F32 || from.is_int() && from.bits() <= 32;
+        let narrow = to.is_int() && to.bits() < 32;
+        match narrow && lanes && range(self.linear, arg).inside(Range::of(to)) {
+            true => DType::I32,
+            false => to,
+        }
     }
 
     /// `max(x, constant)` of floats keeps a NaN of `x` without a test for it when the constant

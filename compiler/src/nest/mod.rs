@@ -11,13 +11,16 @@
 
 mod accumulate;
 mod apart;
+mod dot;
 pub mod emit;
 mod expr;
 mod filter;
 mod half;
 mod ops;
 mod pack;
+mod range;
 mod reduce;
+mod requantize;
 mod segments;
 mod sizes;
 mod winograd;
@@ -30,6 +33,7 @@ use crate::error::Result;
 use crate::schedule::linear::Buffer;
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Kernel, Param, Reg, Stmt};
+use accumulate::Started;
 use emit::{Emitter, param};
 use expr::{Exprs, Guards, PackedAt, Point, memory_store};
 use pack::Packing;
@@ -41,7 +45,7 @@ pub struct Nested {
     pub kernel: Kernel,
     /// The sizes known only at run time whose places follow the parameters, by number.
     pub sizes: Vec<usize>,
-    /// Elements (`f32`) of a parameter behind the output, for what the kernel keeps in between; 0: there
+    /// Elements (of 32 bits) of a parameter behind the output, for what the kernel keeps in between; 0: there
     /// is none.
     pub between: usize,
     packings: Vec<Packing>,
@@ -84,6 +88,8 @@ struct Nest<'a> {
     offsets: Vec<Vec<(u32, usize)>>,
     /// Whether every guard is decided by the schedule, none tested.
     decided: bool,
+    /// What accumulators begin with.
+    started: Option<Started>,
 }
 
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
@@ -114,7 +120,8 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         false => 0,
     };
     if between > 0 {
-        params.push(param("between", DType::F32, between, Access::ReadWrite));
+        let dtype = linear.fold.map_or(DType::F32, |f| f.1);
+        params.push(param("between", dtype, between, Access::ReadWrite));
     }
     let mut nest = Nest {
         linear,
@@ -125,6 +132,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         packings,
         offsets: Vec::new(),
         decided: all == guards.len(),
+        started: Started::of(linear, schedule),
     };
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
@@ -252,19 +260,34 @@ impl Nest<'_> {
     /// Evaluates an expression at a point.
     fn eval(&self, e: &mut Emitter, id: u32, point: &Point, index_error: i32) -> Reg {
         let packed = |operand: u32, point: &Point| self.packed_address(operand, point);
-        Exprs { linear: self.linear, packed: &packed, index_error }.eval(e, id, point)
+        let started = self.started.map(|s| s.sum);
+        Exprs { linear: self.linear, packed: &packed, index_error, started }.eval(e, id, point)
     }
 
     /// Four neighbours of a factor of bytes, `left` of them inside the reduction axis `along`.
     fn words(&self, e: &mut Emitter, id: u32, point: &Point, left: usize, along: u32) -> Option<Reg> {
         let packed = |operand: u32, point: &Point| self.packed_address(operand, point);
-        Exprs { linear: self.linear, packed: &packed, index_error: 0 }.words(e, id, point, left, along)
+        let exprs = Exprs { linear: self.linear, packed: &packed, index_error: 0, started: None };
+        exprs.words(e, id, point, left, along)
     }
 
     /// The parameter that folded values are kept in before they are finished, and a vector's lanes.
     fn between(&self) -> (u32, usize) {
         let lanes = self.vector_axis().map_or(1, |v| self.schedule.axis_lanes(v));
         (self.linear.buffers.len() as u32 + 1, lanes)
+    }
+
+    /// A point of the tile that lies at `place`, after the fold.
+    fn point<'p>(&self, place: &'p [Affine], tile_point: &TilePoint, acc: Option<Reg>) -> Point<'p> {
+        Point {
+            place,
+            vector: self.vector_axis(),
+            lanes: tile_point.lanes,
+            acc,
+            guards: Guards::Tested,
+            group: None,
+            chunk: tile_point.chunk as i64,
+        }
     }
 
     /// Finishes and stores a point of the tile that lies at `place`.
@@ -277,15 +300,7 @@ impl Nest<'_> {
         index_error: i32,
     ) {
         let vector = self.vector_axis();
-        let point = Point {
-            place,
-            vector,
-            lanes: tile_point.lanes,
-            acc,
-            guards: Guards::Tested,
-            group: None,
-            chunk: tile_point.chunk as i64,
-        };
+        let point = self.point(place, tile_point, acc);
         let value = self.eval(e, half::stored(self.linear), &point, index_error);
         let out = self.linear.buffers.len() as u32;
         let index = self.linear.store.map_vars(|v| place[v as usize].clone());

@@ -5,6 +5,7 @@
 //! loops of an axis under a dilated window are cut where the window's part inside changes.
 
 use super::accumulate::Accumulator;
+use super::dot::dot;
 use super::emit::Emitter;
 use super::expr::{Group, Guards, Point};
 use super::segments::{constant_of, decidable_guards, inside, outside_is_neutral, reduction_of};
@@ -13,7 +14,7 @@ use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{ReduceStep, Vector};
-use crate::tile::{Dot, Lane, Reg, RegType, Value};
+use crate::tile::{Lane, Reg, RegType, Value};
 
 /// What the steps of a reduction share.
 struct Reduction<'a> {
@@ -69,8 +70,11 @@ pub fn reduction(
         _ => 1,
     };
     for _ in 0..chains {
-        let accumulators = points.iter().map(|p| r.kind.start(e, lanes.unwrap_or(p.lanes))).collect();
-        r.chains.push(accumulators);
+        let accumulators = points.iter().map(|p| match nest.started {
+            Some(started) => started.begun(nest, e, p, index_error),
+            None => r.kind.start(e, lanes.unwrap_or(p.lanes)),
+        });
+        r.chains.push(accumulators.collect());
     }
     if let (Some(lanes), Some(step)) = (lanes, nest.schedule.reduce.last()) {
         let rest = match nest.linear.vars[step.var as usize].size {
@@ -444,7 +448,7 @@ fn outside(nest: &Nest, r: &Reduction, place: &[Affine]) -> bool {
 fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
     let ty = e.ty(acc);
     if nest.schedule.dot {
-        if let Some(value) = dot(nest, e, r, acc, point) {
+        if let Some(value) = dot(nest, e, (r.body, r.words), acc, point) {
             return e.assign(acc, value);
         }
     }
@@ -466,40 +470,4 @@ fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Poi
     }
     let value = nest.eval(e, r.body, point, r.index_error);
     e.assign(acc, r.kind.with(acc, value));
-}
-
-/// The sum of four products of bytes.
-fn dot(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) -> Option<Value> {
-    let Node::Op(Op::Mul, args) = &nest.linear.nodes[r.body as usize] else { return None };
-    let along = nest.schedule.reduce.last()?.var;
-    let signed = |e: u32| byte_type(nest, e) == DType::I8;
-    let a = nest.words(e, args[0], point, r.words, along)?;
-    let b = nest.words(e, args[1], point, r.words, along)?;
-    Some(match (signed(args[0]), signed(args[1])) {
-        (false, true) => Value::Dot(Dot::Us, acc, a, b),
-        (true, false) => Value::Dot(Dot::Us, acc, b, a),
-        (true, true) if symmetric(nest, args[1]) => Value::Dot(Dot::Sn, acc, a, b),
-        (true, true) if symmetric(nest, args[0]) => Value::Dot(Dot::Sn, acc, b, a),
-        (true, true) => Value::Dot(Dot::Ss, acc, a, b),
-        (false, false) => Value::Dot(Dot::Uu, acc, a, b),
-    })
-}
-
-/// Whether a factor is a constant of signed bytes without -128.
-fn symmetric(nest: &Nest, mut e: u32) -> bool {
-    while let Node::Cast { arg, .. } = &nest.linear.nodes[e as usize] {
-        e = *arg;
-    }
-    match &nest.linear.nodes[e as usize] {
-        Node::Load { operand, .. } => nest.linear.buffers[*operand as usize].symmetric,
-        _ => false,
-    }
-}
-
-/// The element type a factor is loaded as.
-fn byte_type(nest: &Nest, mut e: u32) -> DType {
-    while let Node::Cast { arg, .. } = &nest.linear.nodes[e as usize] {
-        e = *arg;
-    }
-    nest.linear.types[e as usize]
 }

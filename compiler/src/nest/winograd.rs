@@ -392,7 +392,8 @@ impl Nest<'_> {
             chunk: 0,
         };
         let packed = |_: u32, _: &Point| None;
-        let exprs = Exprs { linear: self.linear, packed: &packed, index_error: self.index_error };
+        let exprs =
+            Exprs { linear: self.linear, packed: &packed, index_error: self.index_error, started: None };
         let value = exprs.eval(e, self.linear.finish, &point);
         let out = self.linear.buffers.len() as u32;
         let index = self.linear.store.map_vars(|v| place[v as usize].clone());

@@ -6,15 +6,20 @@ use super::kernels::Kernels;
 use super::uses::Uses;
 use super::{Base, Choose, Dump, Interface, Program};
 use crate::base::affine::as_size;
-use crate::base::{Affine, DType, TensorType};
-use crate::definition::{DefBuilder, Definition, Expr, Lowering, Repeat, Routine, Stage, Strips, ValueId};
+use crate::base::{Affine, DType, Tensor, TensorType};
+use crate::definition::{
+    DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Stage, Strips, ValueId,
+};
 use crate::error::{Error, Result};
 use crate::graph::Symbol;
 use crate::scalar::{Fold, Op};
-use crate::schedule::linear::{Layout, Linear, Node};
+use crate::schedule::linear::{Layout, Linear, Magnitude, Node};
 use crate::target::Target;
 use crate::tile::Kernel;
 use std::collections::HashMap;
+
+/// Elements up to which the magnitude of a constant is asked for.
+const MOST_MEASURED: usize = 1 << 16;
 
 /// What the program is planned for.
 pub struct Request<'a> {
@@ -49,6 +54,8 @@ struct Planner<'a> {
     strips: u64,
     /// How many stages write each value.
     writers: HashMap<ValueId, usize>,
+    /// How many of them have been planned.
+    written: HashMap<ValueId, usize>,
 }
 
 /// Plans a program.
@@ -61,6 +68,7 @@ pub fn build(request: &Request) -> Result<Program> {
         macs: 0,
         strips: 1,
         writers: HashMap::new(),
+        written: HashMap::new(),
     };
     count_writers(&request.lowering.stages, &mut planner.writers);
     for (i, (value, _)) in request.inputs.iter().enumerate() {
@@ -145,6 +153,7 @@ impl Planner<'_> {
                 Stage::Repeat(repeat) => drafts.extend(self.repeat(repeat)?),
                 Stage::Strips(strips) => drafts.extend(self.strips(strips)?),
             }
+            stage.writes().into_iter().for_each(|v| *self.written.entry(v).or_default() += 1);
         }
         Ok(drafts)
     }
@@ -161,7 +170,8 @@ impl Planner<'_> {
         self.macs += self.strips * multiply_adds(def);
         self.share(def, &linear, dying);
         let own: Vec<bool> = def.operands.iter().map(|o| o.value == def.output.value).collect();
-        let starts = linear.take_starts(&own);
+        let known: Vec<bool> = def.operands.iter().map(|o| self.is_written(o)).collect();
+        let starts = linear.take_starts(&own, &known);
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for ((i, operand), start) in def.operands.iter().enumerate().zip(&starts.operands) {
@@ -191,6 +201,7 @@ impl Planner<'_> {
             let known = self.request.lowering.values[operand.value as usize].constant.as_ref();
             let bytes = known.filter(|_| buffer.dtype == DType::I8);
             buffer.symmetric = bytes.is_some_and(|t| t.data.iter().all(|&b| b != i8::MIN as u8));
+            buffer.magnitude = known.and_then(magnitude);
         }
         linear
     }
@@ -206,6 +217,14 @@ impl Planner<'_> {
         let exact = def.store.iter().any(Affine::has_size)
             || self.writers.get(&def.output.value).is_some_and(|&w| w > 1);
         Linear::with_dims(def, layouts, constant, output, &dims, exact)
+    }
+
+    /// Whether all bytes of an operand have been written.
+    fn is_written(&self, operand: &Operand) -> bool {
+        let dense = self.layout(operand.value).span(&operand.ty.shape) == operand.ty.elems();
+        let given = self.request.inputs.iter().any(|i| i.0 == operand.value);
+        let writers = self.writers.get(&operand.value);
+        dense && (given || writers.is_some() && writers == self.written.get(&operand.value))
     }
 
     /// Writes the output over an operand that dies here and is read only where it is written.
@@ -405,4 +424,22 @@ fn multiply_adds(def: &Definition) -> u64 {
         }
         _ => 0,
     }
+}
+
+/// How large the elements of a constant are, of floats and of integers that are not narrow; of weights
+/// it is not asked.
+fn magnitude(constant: &Tensor) -> Option<Magnitude> {
+    let numbers: Vec<f64> = match constant.ty.dtype {
+        _ if constant.ty.elems() > MOST_MEASURED => return None,
+        DType::F32 => constant.to_vec::<f32>()?.into_iter().map(f64::from).collect(),
+        DType::I32 => constant.to_i64s()?.into_iter().map(|v| v as f64).collect(),
+        _ => return None,
+    };
+    let least = numbers.iter().fold(f64::INFINITY, |least, v| least.min(v.abs()));
+    let most = numbers.iter().fold(0f64, |most, v| most.max(v.abs()));
+    let power = |v: f64| v.log2().floor() as i32;
+    numbers
+        .iter()
+        .all(|v| v.is_finite())
+        .then(|| Magnitude { least: power(least), below: power(most).saturating_add(1) })
 }

@@ -360,13 +360,16 @@ fn woven_points(linear: &Linear, target: &Target) -> usize {
     }
 }
 
-/// Primitive operations of a finish on 32-bit floats.
+/// Primitive operations of a finish on 32-bit numbers; conversions count where integers are folded.
 fn finish_length(linear: &Linear) -> usize {
-    if linear.fold.is_some_and(|f| f.1 != DType::F32) {
-        return 0;
-    }
+    let integers = match linear.fold.map(|f| f.1) {
+        None | Some(DType::F32) => false,
+        Some(DType::I32) => true,
+        Some(_) => return 0,
+    };
     let steps = |e: u32| match &linear.nodes[e as usize] {
         Node::Op(op, args) => primitives(*op, linear.types[args[args.len() - 1] as usize]),
+        Node::Cast { .. } => usize::from(integers),
         _ => 0,
     };
     value_nodes(linear, linear.finish).into_iter().map(steps).sum()

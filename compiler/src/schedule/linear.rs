@@ -138,6 +138,17 @@ pub struct Buffer {
     pub constant: bool,
     /// Whether they are known to be signed bytes of which none is -128.
     pub symmetric: bool,
+    /// How large its elements are, where that is known.
+    pub magnitude: Option<Magnitude>,
+}
+
+/// All elements are numbers, of `2^least` at least and less than `2^below`, signs left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Magnitude {
+    /// `i32::MIN` where some element is zero.
+    pub least: i32,
+    /// The power that none reaches.
+    pub below: i32,
 }
 
 /// A definition with addresses in place of indices, axes merged and sorted by the output's memory.
@@ -198,6 +209,7 @@ impl Linear {
                     elems: l.span(&o.ty.shape),
                     constant,
                     symmetric: false,
+                    magnitude: None,
                 })
                 .collect(),
             output: Buffer {
@@ -205,6 +217,7 @@ impl Linear {
                 elems: output.span(&def.output.ty.shape),
                 constant: false,
                 symmetric: false,
+                magnitude: None,
             },
             store: address(output, &def.store),
             nodes: def.exprs.iter().map(|e| linear_node(def, operands, dims, e)).collect(),

@@ -17,15 +17,17 @@ pub struct Starts {
 impl Linear {
     /// Moves the start of each buffer to the first element accessed, its end past the last one.
     /// `own` says which operands are other elements of the output's own tensor: these and the output
-    /// have one start, for a call may be given overlapping memory only as one place.
-    pub fn take_starts(&mut self, own: &[bool]) -> Starts {
+    /// have one start, for a call may be given overlapping memory only as one place. `known` says of
+    /// which all elements have a value: words of bytes may end behind the last one accessed.
+    pub fn take_starts(&mut self, own: &[bool], known: &[bool]) -> Starts {
         let mut spans: Vec<(usize, usize)> = (0..self.buffers.len()).map(|b| self.span(b as u32)).collect();
         let (store, last) = self.store.range(|v| self.vars[v as usize].extent);
         let shared = spans.iter().zip(own).filter(|s| *s.1).map(|s| s.0.0 as i64);
         let first = shared.chain([store]).min().unwrap_or(store);
         spans.iter_mut().zip(own).filter(|s| *s.1).for_each(|s| s.0.0 = first as usize);
-        for (buffer, &(first, end)) in self.buffers.iter_mut().zip(&spans) {
-            buffer.elems = end - first;
+        for ((buffer, &(first, end)), &known) in self.buffers.iter_mut().zip(&spans).zip(known) {
+            let after = if known && buffer.dtype.size() == 1 { size_of::<u32>() - 1 } else { 0 };
+            buffer.elems = (end + after).min(buffer.elems) - first;
         }
         for node in &mut self.nodes {
             if let Node::Load { operand, addr, .. } = node {
@@ -55,5 +57,29 @@ impl Linear {
             end = end.max((high + 1).clamp(0, elems as i64) as usize);
         }
         if first < end { (first, end) } else { (0, elems) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{DType, TensorType};
+    use crate::definition::DefBuilder;
+    use crate::schedule::Linear;
+    use crate::schedule::linear::Layout;
+
+    #[test]
+    fn words_end_in_known_bytes_behind_the_last_one() {
+        let (x, y) = (TensorType::new(DType::U8, [12]), TensorType::new(DType::U8, [4]));
+        let mut b = DefBuilder::new(&y.shape);
+        let at = vec![b.var(0).offset(3)];
+        let element = b.load(0, &x, at);
+        let def = b.finish("part", 1, &y, element);
+        let dense = |ty: &TensorType| Layout::dense(&ty.shape);
+        let linear = Linear::new(&def, &[dense(&x)], &[false], &dense(&y));
+        for (known, elems) in [(false, 4), (true, 7)] {
+            let mut moved = linear.clone();
+            assert_eq!(moved.take_starts(&[false], &[known]).operands, [3]);
+            assert_eq!(moved.buffers[0].elems, elems);
+        }
     }
 }

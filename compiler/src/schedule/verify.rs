@@ -176,9 +176,9 @@ impl Checker<'_> {
 
     fn apart(&self) -> Check {
         let axis = matches!(self.schedule.vector, Vector::Axis { .. });
-        let floats = self.linear.fold.is_some_and(|f| f.1 == DType::F32);
-        require(self.schedule.apart == 0 || axis && floats, || {
-            "what is no f32 fold in the lanes of an axis is not kept in memory".to_string()
+        let words = self.linear.fold.is_some_and(|f| matches!(f.1, DType::F32 | DType::I32));
+        require(self.schedule.apart == 0 || axis && words, || {
+            "what is no fold of 32 bits in the lanes of an axis is not kept in memory".to_string()
         })
     }
 

@@ -200,8 +200,13 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         guards: Vec::new(),
         fill: None,
     };
-    let buffer =
-        |elems: usize, constant: bool| Buffer { dtype: DType::F32, elems, constant, symmetric: false };
+    let buffer = |elems: usize, constant: bool| Buffer {
+        dtype: DType::F32,
+        elems,
+        constant,
+        symmetric: false,
+        magnitude: None,
+    };
     Linear {
         name: format!("{}_products", linear.name),
         vars: vec![

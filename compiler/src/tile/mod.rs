@@ -194,6 +194,8 @@ pub enum Convert {
     FloatToInt,
     /// Float to unsigned integer, likewise.
     FloatToUint,
+    /// f32 to i32, to nearest even, of numbers that are known to fit; others give any integer.
+    Nearest,
     /// Signed integer to float, to nearest even.
     IntToFloat,
     /// Unsigned integer to float, to nearest even.

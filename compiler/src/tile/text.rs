@@ -69,6 +69,7 @@ pub(super) const CMPS: &[(Cmp, &str)] = &[
 pub(super) const CONVERTS: &[(Convert, &str)] = &[
     (Convert::FloatToInt, "float_to_int"),
     (Convert::FloatToUint, "float_to_uint"),
+    (Convert::Nearest, "nearest"),
     (Convert::IntToFloat, "int_to_float"),
     (Convert::UintToFloat, "uint_to_float"),
     (Convert::Float, "float"),

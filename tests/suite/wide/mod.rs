@@ -4,7 +4,7 @@
 mod execute;
 
 use crate::golden::check_folder;
-use crate::machine::Case;
+use crate::machine::{Case, quantization};
 use execute::Side;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter, Mnemonic};
 use lmc::codegen::wide::{encode, supports};
@@ -137,6 +137,19 @@ fn register_tiles_have_no_overhead() {
         let end = body.iter().position(|l| l.contains("jne")).expect("a loop");
         assert_eq!(end + 1 - first, instructions, "{text}");
         assert!(!text.contains("rsp"), "{text}");
+    }
+}
+
+/// A vector of bytes or words is one or two instructions after its conversion, but for the sign of those
+/// that AVX-512 narrows by unsigned saturation.
+#[test]
+fn quantization_narrows_and_clamps_at_once() {
+    for target in targets() {
+        let kernel = quantization(target.lanes());
+        check(&kernel, &target);
+        let text = disassembly(&kernel, &target);
+        assert!(text.contains("cvtps2dq") && !text.contains("vpminsd"), "{text}");
+        assert_eq!(text.contains("vpmovusdb"), target.lanes() == 16, "{text}");
     }
 }
 

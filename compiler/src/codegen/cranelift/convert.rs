@@ -5,7 +5,7 @@ use super::shape::Shape;
 use crate::base::DType;
 use crate::error::{Error, Result};
 use crate::target::Arch;
-use crate::tile::{Convert, Lane, Reg};
+use crate::tile::{Convert, Lane, Reg, Un};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 impl Body<'_> {
@@ -23,6 +23,11 @@ impl Body<'_> {
                 let parts = self.get(a);
                 let signed = matches!(kind, Convert::SextLow(_));
                 Ok(parts.into_iter().map(|v| self.keep_low(to, v, bits, signed)).collect())
+            }
+            Convert::Nearest => {
+                let rounded = self.unary(Un::Round, a)?;
+                let to = to.part();
+                Ok(rounded.into_iter().map(|v| self.b.ins().fcvt_to_sint_sat(to, v)).collect())
             }
             Convert::RoundF16 | Convert::RoundBf16 => {
                 let dtype = if kind == Convert::RoundF16 { DType::F16 } else { DType::BF16 };

@@ -237,17 +237,16 @@ impl Select<'_> {
             true => (-(1i64 << (bits - 1)), (1i64 << (bits - 1)) - 1),
             false => (0, (1i64 << bits) - 1),
         };
-        let Some(inner) = self.clamped(src, range, |bits| i64::from(bits as i32) as f64) else {
-            return Ok(None);
+        let integer = self.clamped(src, range, |bits| i64::from(bits as i32) as f64);
+        let float = match self.single(integer.unwrap_or(src)) {
+            // To clamp the float first changes nothing: the conversion saturates, and a NaN, which the
+            // clamp keeps, gives 0.
+            Some(Value::Convert(Convert::FloatToInt, float)) => {
+                self.clamped(*float, range, |bits| f64::from(f32::from_bits(bits)))
+            }
+            _ => None,
         };
-        let Some(Value::Convert(Convert::FloatToInt, float)) = self.single(inner) else {
-            return self.words(inner).map(Some);
-        };
-        // To clamp the float first changes nothing: the conversion saturates, and a NaN, which the
-        // clamp keeps, gives 0.
-        let Some(float) = self.clamped(*float, range, |bits| f64::from(f32::from_bits(bits))) else {
-            return self.words(inner).map(Some);
-        };
+        let Some(float) = float else { return integer.map(|r| self.words(r)).transpose() };
         let (word, float) = match self.single(float) {
             Some(Value::Un(Un::Round, rounded)) if self.single(*rounded).is_some() => {
                 (words::FCVTNS, *rounded)

@@ -189,7 +189,7 @@ impl Select<'_> {
         let width = self.width(src);
         let source = self.source(src);
         let mem = self.mem(addr)?;
-        let packed = self.narrow(source, dtype, ty.lane, width);
+        let packed = self.narrow(src, source, dtype, width);
         if stride != 1 && lanes > 1 {
             self.scatter(packed, mem, size, stride * size as i64, lanes);
             return Ok(());
@@ -210,58 +210,6 @@ impl Select<'_> {
             self.masked(op, vector_bytes(bytes), &[mem.into(), packed.into()], Some(mask), false);
         }
         Ok(())
-    }
-
-    /// Lanes to packed elements of a type.
-    fn narrow(&mut self, src: VReg, dtype: DType, lane: Lane, width: usize) -> VReg {
-        match (dtype, dtype.size()) {
-            (DType::F16, _) => self.def(Op::Cvtps2ph, width, &[src.into(), Arg::Imm(0)]),
-            (DType::BF16, _) => {
-                let rounded = self.round_bf16(src, width);
-                self.pack(rounded, 2, width)
-            }
-            (_, size) if size < lane_size(lane) => self.pack(src, size, width),
-            _ => src,
-        }
-    }
-
-    /// The low bytes of each 32-bit lane, side by side.
-    fn pack(&mut self, src: VReg, size: usize, width: usize) -> VReg {
-        if self.isa.masks {
-            let op = if size == 1 { Op::Pmovdb } else { Op::Pmovdw };
-            return self.def(op, width, &[src.into()]);
-        }
-        let half: Vec<u8> = (0..4u8).flat_map(|lane| (0..size as u8).map(move |b| 4 * lane + b)).collect();
-        let order: Vec<u8> = (0..64).map(|i| half.get(i % 16).copied().unwrap_or(0x80)).collect();
-        let order = self.constant(order, 0, width);
-        let packed = self.def(Op::Pshufb, width, &[src.into(), order.into()]);
-        if width == 16 {
-            return packed;
-        }
-        let high = self.def(Op::Extract128, 32, &[packed.into(), Arg::Imm(1)]);
-        let join = if size == 1 { Op::Punpckldq } else { Op::Punpcklqdq };
-        self.def(join, 16, &[packed.into(), high.into()])
-    }
-
-    /// The upper half of each lane rounded to nearest even, in the lower half; NaNs stay quiet NaNs.
-    pub(super) fn round_bf16(&mut self, src: VReg, width: usize) -> VReg {
-        let high = self.def(Op::Psrld, width, &[src.into(), Arg::Imm(16)]);
-        let one = self.splat(1, 4, width);
-        let odd = self.def(Op::Pand, width, &[high.into(), one.into()]);
-        let half = self.splat(0x7fff, 4, width);
-        let sum = self.def(Op::Paddd, width, &[src.into(), half.into()]);
-        let sum = self.def(Op::Paddd, width, &[sum.into(), odd.into()]);
-        let rounded = self.def(Op::Psrld, width, &[sum.into(), Arg::Imm(16)]);
-        let quiet = self.splat(0x40, 4, width);
-        let quiet = self.def(Op::Por, width, &[high.into(), quiet.into()]);
-        if self.isa.masks {
-            let nan = self.def(Op::KCmpps, width, &[src.into(), src.into(), Arg::Imm(3)]);
-            let dst = self.f.reg(super::inst::Class::Vector);
-            self.masked(Op::KBlend32, width, &[dst.into(), rounded.into(), quiet.into()], Some(nan), false);
-            return dst;
-        }
-        let nan = self.def(Op::Cmpps, width, &[src.into(), src.into(), Arg::Imm(3)]);
-        self.def(Op::Blendv, width, &[rounded.into(), quiet.into(), nan.into()])
     }
 
     /// 128 bits of a vector.

@@ -16,6 +16,7 @@ mod fold;
 mod inst;
 mod loops;
 mod memory;
+mod narrow;
 mod pool;
 mod reduce;
 mod rows;

@@ -1,0 +1,51 @@
+//! Products of bytes, four neighbours of a reduction axis at a time.
+
+use super::Nest;
+use super::emit::Emitter;
+use super::expr::Point;
+use crate::base::DType;
+use crate::scalar::Op;
+use crate::schedule::linear::Node;
+use crate::tile::{Dot, Reg, Value};
+
+/// The sum of four products of bytes, `words` of them inside the reduction axis, of a body.
+pub fn dot(
+    nest: &Nest,
+    e: &mut Emitter,
+    (body, words): (u32, usize),
+    acc: Reg,
+    point: &Point,
+) -> Option<Value> {
+    let Node::Op(Op::Mul, args) = &nest.linear.nodes[body as usize] else { return None };
+    let along = nest.schedule.reduce.last()?.var;
+    let signed = |e: u32| byte_type(nest, e) == DType::I8;
+    let a = nest.words(e, args[0], point, words, along)?;
+    let b = nest.words(e, args[1], point, words, along)?;
+    Some(match (signed(args[0]), signed(args[1])) {
+        (false, true) => Value::Dot(Dot::Us, acc, a, b),
+        (true, false) => Value::Dot(Dot::Us, acc, b, a),
+        (true, true) if symmetric(nest, args[1]) => Value::Dot(Dot::Sn, acc, a, b),
+        (true, true) if symmetric(nest, args[0]) => Value::Dot(Dot::Sn, acc, b, a),
+        (true, true) => Value::Dot(Dot::Ss, acc, a, b),
+        (false, false) => Value::Dot(Dot::Uu, acc, a, b),
+    })
+}
+
+/// Whether a factor is a constant of signed bytes without -128.
+fn symmetric(nest: &Nest, mut e: u32) -> bool {
+    while let Node::Cast { arg, .. } = &nest.linear.nodes[e as usize] {
+        e = *arg;
+    }
+    match &nest.linear.nodes[e as usize] {
+        Node::Load { operand, .. } => nest.linear.buffers[*operand as usize].symmetric,
+        _ => false,
+    }
+}
+
+/// The element type a factor is loaded as.
+fn byte_type(nest: &Nest, mut e: u32) -> DType {
+    while let Node::Cast { arg, .. } = &nest.linear.nodes[e as usize] {
+        e = *arg;
+    }
+    nest.linear.types[e as usize]
+}

@@ -1,0 +1,261 @@
+//! Quantization in integer registers.
+//!
+//! Before: `u8(min(max(round(y) + zero, 0), 255))` with floats throughout. Where `y` is known to be a
+//! number that is not too large ([`super::range`]), the nearest integer is one instruction, and zero
+//! point and clamp follow in integers, where encoders narrow and clamp at once. The same values:
+//! what rounds in the float sum lies far outside of the clamp.
+//!
+//! A quotient by a constant is a product with its reciprocal, corrected by what that leaves of the
+//! dividend: rounded correctly (Markstein, IBM J. Res. Dev. 34, 1990), where nothing overflows.
+
+use super::emit::Emitter;
+use super::expr::{Exprs, Point, constant};
+use super::range::{divisor, range};
+use crate::base::DType;
+use crate::scalar::{Op, Scalar};
+use crate::schedule::Linear;
+use crate::schedule::linear::Node;
+use crate::tile::{Bin, Convert, Lane, Reg, RegType, Un, Value};
+
+/// Numbers of this magnitude convert exactly, and have room for a zero point.
+const FITS: f64 = (1 << 30) as f64;
+/// Sums of floats up to here are exact for integers.
+const EXACT: f64 = (1 << 23) as f64;
+
+/// The conversion of a float to a narrow integer, taken apart.
+pub struct Requantized {
+    /// What is rounded.
+    value: u32,
+    zero: Zero,
+    lo: i64,
+    hi: i64,
+}
+
+enum Zero {
+    Known(i64),
+    /// An integer expression.
+    Value(u32),
+}
+
+impl Requantized {
+    /// Takes apart the argument of a conversion to `to`; `None` where it has another form or its
+    /// range is not known.
+    pub fn of(linear: &Linear, arg: u32, to: DType) -> Option<Requantized> {
+        if !to.is_int() || to.bits() > 16 || linear.types[arg as usize] != DType::F32 {
+            return None;
+        }
+        let (inner, lo, hi) = clamped(linear, arg, to)?;
+        let round = |e: u32| match &linear.nodes[e as usize] {
+            Node::Op(Op::Round, args) => Some(args[0]),
+            _ => None,
+        };
+        let (value, zero) = match &linear.nodes[inner as usize] {
+            Node::Op(Op::Add, args) => {
+                let either = |n: usize, z: usize| Some((round(args[n])?, integer(linear, args[z])?));
+                either(0, 1).or_else(|| either(1, 0))?
+            }
+            _ => (round(inner)?, Zero::Known(0)),
+        };
+        let known = range(linear, value);
+        (!known.nan && known.lo >= -FITS && known.hi <= FITS).then_some(Requantized { value, zero, lo, hi })
+    }
+
+    /// Emits it: a register of the integers.
+    pub fn emit(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
+        let ty = RegType { lane: Lane::I32, lanes: point.lanes as u8 };
+        let number = |e: &mut Emitter, n: i64| constant(e, Scalar::from_i64(DType::I32, n), point.lanes);
+        let value = match &exprs.linear.nodes[self.value as usize] {
+            Node::Op(Op::Div, args) if divisor(exprs.linear, args[1]).is_some() && e.fused() => {
+                let [dividend, divisor] = [args[0], args[1]].map(|id| exprs.eval_memo(e, id, point, memo));
+                quotient(e, dividend, divisor)
+            }
+            _ => exprs.eval_memo(e, self.value, point, memo),
+        };
+        let mut sum = e.value(ty, Value::Convert(Convert::Nearest, value));
+        let zero = match self.zero {
+            Zero::Known(0) => None,
+            Zero::Known(n) => Some(number(e, n)),
+            Zero::Value(id) => Some(exprs.eval_memo(e, id, point, memo)),
+        };
+        if let Some(zero) = zero {
+            sum = e.value(ty, Value::Bin(Bin::Add, sum, zero));
+        }
+        let lo = number(e, self.lo);
+        let above = e.value(ty, Value::Bin(Bin::Max, lo, sum));
+        let hi = number(e, self.hi);
+        e.value(ty, Value::Bin(Bin::Min, hi, above))
+    }
+}
+
+/// Whether an expression is what quantized values are divided by.
+pub fn divides(linear: &Linear, id: u32) -> bool {
+    let by = |n: &Node| match n {
+        Node::Cast { to, arg, .. } => match Requantized::of(linear, *arg, *to) {
+            Some(found) => {
+                matches!(&linear.nodes[found.value as usize], Node::Op(Op::Div, args) if args[1] == id)
+            }
+            None => false,
+        },
+        _ => false,
+    };
+    divisor(linear, id).is_some() && linear.nodes.iter().any(by)
+}
+
+/// The reciprocal of a divisor, and its negative.
+pub fn prepared(e: &mut Emitter, divisor: Reg) -> (Reg, Reg) {
+    let ty = e.ty(divisor);
+    let one = e.value(ty, Value::Const(u64::from(1f32.to_bits())));
+    (e.value(ty, Value::Bin(Bin::Div, one, divisor)), e.value(ty, Value::Un(Un::Neg, divisor)))
+}
+
+fn quotient(e: &mut Emitter, dividend: Reg, divisor: Reg) -> Reg {
+    let ty = e.ty(dividend);
+    let (reciprocal, negative) = prepared(e, divisor);
+    let near = e.value(ty, Value::Bin(Bin::Mul, dividend, reciprocal));
+    let rest = e.value(ty, Value::Mla(dividend, near, negative));
+    e.value(ty, Value::Mla(near, rest, reciprocal))
+}
+
+/// What is clamped, and to which integers: the type's own range at most.
+fn clamped(linear: &Linear, mut id: u32, to: DType) -> Option<(u32, i64, i64)> {
+    let (mut lo, mut hi) = (Scalar::lowest(to).to_f64(), Scalar::highest(to).to_f64());
+    while let Node::Op(op @ (Op::Min | Op::Max), args) = &linear.nodes[id as usize] {
+        let number = |e: u32| match &linear.nodes[e as usize] {
+            Node::Const(s) => Some(s.to_f64()).filter(|n| n.fract() == 0.0),
+            _ => None,
+        };
+        let (limit, inner) = match (number(args[0]), number(args[1])) {
+            (Some(limit), _) => (limit, args[1]),
+            (_, Some(limit)) => (limit, args[0]),
+            _ => return None,
+        };
+        if *op == Op::Min {
+            hi = hi.min(limit)
+        } else {
+            lo = lo.max(limit)
+        }
+        id = inner;
+    }
+    // In whatever order limits come that leave something between them.
+    (lo <= hi).then_some((id, lo as i64, hi as i64))
+}
+
+/// A zero point: a float that is an integer, small enough for sums to be exact.
+fn integer(linear: &Linear, id: u32) -> Option<Zero> {
+    let known = range(linear, id);
+    if known.nan || known.lo < -EXACT || known.hi > EXACT {
+        return None;
+    }
+    match &linear.nodes[id as usize] {
+        Node::Const(s) => Some(s.to_f64()).filter(|n| n.fract() == 0.0).map(|n| Zero::Known(n as i64)),
+        Node::Cast { arg, .. } => {
+            let from = linear.types[*arg as usize];
+            (from.is_int() && from.bits() <= 32).then_some(Zero::Value(*arg))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Nested, nest};
+    use super::*;
+    use crate::base::TensorType;
+    use crate::definition::{DefBuilder, Definition};
+    use crate::scalar::Fold;
+    use crate::schedule::linear::{Layout, Magnitude};
+    use crate::schedule::{Schedule, choose::choose};
+    use crate::target::resolve;
+
+    const SHAPE: (usize, usize, usize) = (9, 37, 29);
+
+    /// `i8(round(((a * w + bias) * scale + r) / divisor) - 3)`, or without the last two operands.
+    fn product(residual: bool) -> Definition {
+        let (m, n, k) = SHAPE;
+        let ty = |dtype, shape: &[usize]| TensorType::new(dtype, shape);
+        let (a, w, y) = (ty(DType::U8, &[m, k]), ty(DType::I8, &[k, n]), ty(DType::I8, &[m, n]));
+        let mut b = DefBuilder::new(&y.shape);
+        let (row, column, depth) = (b.var(0), b.var(1), b.reduce("k", k));
+        let left = b.load(0, &a, vec![row.clone(), depth.clone()]);
+        let right = b.load(1, &w, vec![depth, column.clone()]);
+        let (left, right) = (b.cast(DType::I32, left), b.cast(DType::I32, right));
+        let term = b.op(Op::Mul, &[left, right]);
+        let acc = b.fold(Fold::Sum, term);
+        let bias = b.load(2, &ty(DType::I32, &[n]), vec![column.clone()]);
+        let sum = b.op(Op::Add, &[acc, bias]);
+        let sum = b.cast(DType::F32, sum);
+        let scale = b.load(3, &ty(DType::F32, &[n]), vec![column.clone()]);
+        let mut value = b.op(Op::Mul, &[sum, scale]);
+        if residual {
+            let r = b.load(4, &y, vec![row, column]);
+            let r = b.cast(DType::F32, r);
+            value = b.op(Op::Add, &[value, r]);
+            let divisor = b.load(5, &ty(DType::F32, &[]), vec![]);
+            value = b.op(Op::Div, &[value, divisor]);
+        }
+        let nearest = b.op(Op::Round, &[value]);
+        let zero = b.number(DType::F32, -3.0);
+        let moved = b.op(Op::Add, &[nearest, zero]);
+        let (lo, hi) = (b.number(DType::F32, -128.0), b.number(DType::F32, 127.0));
+        let above = b.op(Op::Max, &[moved, lo]);
+        let inside = b.op(Op::Min, &[above, hi]);
+        let narrow = b.cast(DType::I8, inside);
+        b.finish("product", 6, &y, narrow)
+    }
+
+    fn data(operand: usize, elems: usize, dtype: DType) -> Vec<u8> {
+        let number = |i: usize| (i * 37 + i / 7 * 11 + operand * 5) % 251;
+        let bytes = |i: usize| match dtype {
+            DType::I32 => (number(i) as i32 * 8 - 1000).to_le_bytes().to_vec(),
+            DType::F32 => (0.003 + 0.00001 * number(i) as f32).to_le_bytes().to_vec(),
+            _ => vec![number(i) as u8],
+        };
+        match operand {
+            5 => 1.3f32.to_le_bytes().to_vec(),
+            _ => (0..elems).flat_map(bytes).collect(),
+        }
+    }
+
+    fn run(linear: &Linear, schedule: &Schedule) -> (Nested, Vec<u8>) {
+        let nested = nest(linear, schedule, true, 1).unwrap();
+        crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
+        let operands = linear.buffers.iter().enumerate();
+        let mut buffers: Vec<Vec<u8>> = operands
+            .map(|(i, b)| {
+                let data = data(i, b.elems, b.dtype);
+                nested.packed(linear, i as u32, &data).unwrap_or(data)
+            })
+            .collect();
+        buffers.push(vec![0; linear.output.elems]);
+        buffers.push(vec![0; nested.between * 4]);
+        buffers.truncate(nested.kernel.params.len());
+        assert_eq!(crate::tile::interpret(&nested.kernel, &mut buffers).unwrap(), 0);
+        (nested, buffers.swap_remove(linear.buffers.len()))
+    }
+
+    #[test]
+    fn what_is_known_of_constants_leaves_integers_and_the_same_bits() {
+        for residual in [false, true] {
+            let def = product(residual);
+            let layouts: Vec<Layout> = def.operands.iter().map(|o| Layout::dense(&o.ty.shape)).collect();
+            let constant: Vec<bool> = (0..layouts.len()).map(|i| matches!(i, 1 | 2 | 3 | 5)).collect();
+            let out = Layout::dense(&def.output.ty.shape);
+            let unknown = Linear::new(&def, &layouts, &constant, &out);
+            let (plain, expected) = run(&unknown, &Schedule::naive(&unknown));
+            assert!(plain.kernel.to_string().contains("round"));
+            let mut linear = unknown.clone();
+            let known = [(2, i32::MIN, 11), (3, -9, -7), (5, 0, 1)];
+            for (operand, least, below) in known.into_iter().take(2 + usize::from(residual)) {
+                linear.buffers[operand].magnitude = Some(Magnitude { least, below });
+            }
+            for (triple, cpu) in [("x86_64", "x86-64-v4"), ("x86_64", "x86-64-v3"), ("aarch64", "cortex-a53")]
+            {
+                let schedule = choose(&linear, &resolve(triple, cpu).unwrap());
+                let (nested, got) = run(&linear, &schedule);
+                let text = nested.kernel.to_string();
+                assert!(text.contains("nearest") && !text.contains("round"), "{text}");
+                assert_eq!(got, expected, "{cpu}: {text}");
+            }
+        }
+    }
+}
