@@ -96,12 +96,33 @@ fn constants(onnx: &mut Onnx, known: &Facts) {
         onnx.set_constant(name, tensor);
     }
     let gone: HashSet<usize> = found.iter().map(|f| f.0).collect();
+    let names = computed.iter().flat_map(|&i| onnx.nodes[i].outputs.iter().cloned()).collect();
     let mut index = 0;
     onnx.nodes.retain(|_| {
         index += 1;
         !gone.contains(&(index - 1))
     });
+    drop_unread_nodes(onnx, &names, &mut candidates);
     onnx.drop_unread(&candidates);
+}
+
+/// Removes the nodes whose outputs are among `names` and read by nothing; what they read is added to
+/// `sources`.
+fn drop_unread_nodes(onnx: &mut Onnx, names: &HashSet<String>, sources: &mut BTreeSet<String>) {
+    loop {
+        let (before, readers) = (onnx.nodes.len(), onnx.readers());
+        onnx.nodes.retain(|node| {
+            let unread = |o: &String| names.contains(o) && !readers.contains_key(o);
+            let gone = node.outputs.iter().all(|o| o.is_empty() || unread(o));
+            if gone {
+                sources.extend(node.inputs.iter().cloned());
+            }
+            !gone
+        });
+        if onnx.nodes.len() == before {
+            return;
+        }
+    }
 }
 
 /// Folds one BatchNormalization into the convolution that alone it reads; whether there was one.

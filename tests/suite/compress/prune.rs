@@ -124,6 +124,23 @@ fn real_models_lose_channels() {
     }
 }
 
+/// Weights that several nodes make of a constant become one, and what they were made of goes.
+#[test]
+fn chains_over_constants_are_computed() {
+    let nodes = vec![
+        node("Neg", &["w"], "minus"),
+        node("Identity", &["minus"], "same"),
+        node("Transpose", &["same"], "turned"),
+        node("MatMul", &["x", "turned"], "y"),
+    ];
+    let weights = Tensor::new([16, 16], &floats(256, 1));
+    let onnx = decode(&model(nodes, &[1, 16], &[1, 16], &[("w", weights)]));
+    let options = prune::Options { sparsity: 0.5, structured: false, global: false };
+    let made = prune::prune(&onnx, &options, &known(&onnx)).expect("pruned").onnx;
+    let names: Vec<&str> = made.initializers.iter().map(|i| i.proto.name.as_str()).collect();
+    assert_eq!((made.nodes.len(), names), (1, vec!["turned"]));
+}
+
 /// Weights that a node of the graph holds stay there.
 #[test]
 fn constant_nodes_are_rewritten() {
