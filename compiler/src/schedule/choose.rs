@@ -10,8 +10,8 @@ use super::elementwise::elementwise_vector;
 use super::filtering::filtered;
 use super::linear::{Guard, Linear, Node};
 use super::{ReduceStep, Schedule, Vector};
-use crate::base::DType;
 use crate::base::affine::SIZE;
+use crate::base::{Affine, DType};
 use crate::scalar::math::primitives;
 use crate::scalar::{Fold, Op};
 use crate::target::{Arch, Feature, Target};
@@ -310,8 +310,28 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let derived = bytes.as_ref().map_or(0, |b| b.derived(linear, target));
     let beside =
         product.map_or(0, |(a, b)| if walks(a, var) { beside(linear, a) } else { beside(linear, b) });
-    let operands =
-        Operands { shared: reused.is_some(), broadcast, by_lane, window, derived, split, lanes, beside };
+    let size = |operand: u32| linear.buffers[operand as usize].dtype.size();
+    let factor = |vectors: bool| {
+        let found = product.and_then(|(a, b)| [a, b].into_iter().find(|f| walks(f, var) == vectors));
+        match found? {
+            Node::Load { operand, addr, .. } => Some((*operand, addr)),
+            _ => None,
+        }
+    };
+    let apart =
+        |(o, addr): (u32, &Affine)| addr.coefficient(rows.unwrap_or(SIZE)).unsigned_abs() as usize * size(o);
+    let operands = Operands {
+        shared: reused.is_some(),
+        broadcast,
+        by_lane,
+        window,
+        derived,
+        split,
+        lanes,
+        beside,
+        element: factor(true).map_or(4, |f| size(f.0)),
+        row_bytes: factor(false).map_or(0, apart),
+    };
     let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, rows, var, &operands);
     let mut tile = vec![(var, v)];
     tile.extend(rows.map(|r| (r, m)));

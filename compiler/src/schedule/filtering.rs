@@ -60,6 +60,8 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         window: None,
         split: false,
         lanes: target.lanes(),
+        element: 4,
+        row_bytes: inner * 4,
         derived: 0,
         beside: 0,
     };
