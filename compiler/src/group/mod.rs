@@ -11,8 +11,10 @@ mod reshape;
 mod rewrite;
 mod rim;
 mod split;
+mod turn;
 
 pub use layout::layouts;
+pub use turn::materialize as turn;
 
 use crate::definition::{Definition, LoweredValue, Lowering, Stage, ValueId};
 use std::collections::HashMap;

@@ -50,10 +50,11 @@ pub fn plan(lowered: Lowered, name: &str, target: &Target, choose: &Choose, dump
     dump("lower", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after lower"))?;
     group::fuse(&mut lowering, &wanted);
-    dump("group", &|| lowering.to_string());
-    definition::verify(&lowering).map_err(|e| e.at("after group"))?;
     let fixed: Vec<ValueId> = inputs.iter().map(|i| i.0).chain(wanted.iter().copied()).collect();
     let mut layouts = group::layouts(&lowering, &fixed);
+    group::turn(&mut lowering.values, &mut lowering.stages, &mut layouts);
+    dump("group", &|| lowering.to_string());
+    definition::verify(&lowering).map_err(|e| e.at("after group"))?;
     let filters = |low: &Lowering, at: &[Layout], def: &Definition| filtered(low, at, def, choose);
     strips::form(&mut lowering, &mut layouts, &wanted, target, &filters);
     dump("strips", &|| lowering.to_string());

@@ -1,0 +1,194 @@
+//! Factors that lie the wrong way round are copied, once.
+//!
+//! `y[m, n] = sum(k) a[m, k] * b[n, k]`, as queries by keys, wants `b` with `n` innermost. That is its
+//! layout where `b` is a value of its own. Where others read it as it lies (an input of the model, a
+//! part of a value that holds queries, keys and values), no factor runs over neighbours along `n`, and
+//! each point is a sum over lanes. After: `t[k, n] = b[n, k]`, and the product of `a` and `t`.
+
+use super::rewrite::replace_loads;
+use crate::base::{Affine, TensorType};
+use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Stage, ValueId};
+use crate::scalar::{Fold, Op};
+use crate::schedule::linear::Layout;
+
+/// Products of which each copied element must be a factor.
+const WORTH: usize = 16;
+/// Points of the axis along which the copy lies.
+const LONG: usize = 8;
+
+/// A factor of a sum of products, where all of its indices are affine.
+struct Factor<'a> {
+    value: ValueId,
+    ty: &'a TensorType,
+    index: Vec<Affine>,
+    layout: &'a Layout,
+}
+
+/// Puts a copy before each product of which no factor runs over neighbours of an axis of its own, and
+/// gives the copies their layouts.
+pub fn materialize(values: &mut Vec<LoweredValue>, stages: &mut Vec<Stage>, layouts: &mut Vec<Layout>) {
+    for stage in std::mem::take(stages) {
+        match stage {
+            Stage::Define(def) => match turned(values, &def, layouts) {
+                Some((copy, reader, value)) => {
+                    layouts.push(Layout::dense(&value.ty.shape));
+                    values.push(value);
+                    stages.extend([copy, reader].map(Stage::Define));
+                }
+                None => stages.push(Stage::Define(def)),
+            },
+            Stage::Repeat(mut repeat) => {
+                materialize(values, &mut repeat.body, layouts);
+                stages.push(Stage::Repeat(repeat));
+            }
+            other => stages.push(other),
+        }
+    }
+}
+
+/// The copy, the definition that reads it, and what the copy writes.
+fn turned(
+    values: &[LoweredValue],
+    def: &Definition,
+    layouts: &[Layout],
+) -> Option<(Definition, Definition, LoweredValue)> {
+    let factors = factors(values, def, layouts)?;
+    let own = |v: u32| match [0, 1].map(|f: usize| factors[f].step(v) != 0) {
+        [true, false] => Some(0),
+        [false, true] => Some(1),
+        _ => None,
+    };
+    let axes: Vec<u32> = (0..def.axes as u32).filter(|&v| def.vars[v as usize].extent >= LONG).collect();
+    if axes.iter().any(|&v| own(v).is_some_and(|f| factors[f].step(v) == 1)) {
+        return None;
+    }
+    let output = &layouts[def.output.value as usize];
+    let stored = |v: u32| steps(&def.store, output, v) == 1;
+    let along = axes.into_iter().find(|&v| own(v).is_some() && stored(v))?;
+    let factor = &factors[own(along)?];
+    let walked: Vec<u32> =
+        (0..def.vars.len() as u32).filter(|&v| v != along && factor.step(v) != 0).collect();
+    let order = [walked, vec![along]].concat();
+    let extent = |v: &u32| def.vars[*v as usize].extent;
+    let shape: Vec<usize> = order.iter().map(extent).collect();
+    let elems: usize = shape.iter().product();
+    let uses = def.vars.iter().map(|v| v.extent).product::<usize>() / elems.max(1);
+    if uses < WORTH || elems > factor.ty.shape.iter().product() {
+        return None;
+    }
+    let ty = TensorType::new(factor.ty.dtype, shape.clone());
+    let to = values.len() as ValueId;
+    let name = format!("{}_turned", def.name);
+    let mut b = DefBuilder::new(&shape);
+    let place =
+        |v: u32| order.iter().position(|&o| o == v).map_or(Affine::constant(0), |p| Affine::var(p as u32));
+    let from = factor.index.iter().map(|form| form.map_vars(place)).collect();
+    let element = b.load(factor.value, factor.ty, from);
+    let copy = b.finish(&name, to, &ty, element);
+    let wanted: Vec<Index> = factor.index.iter().cloned().map(Index::Affine).collect();
+    let reader = replace_loads(def, &mut |b, operand, index, fill| {
+        let same =
+            fill.is_none() && def.operands[operand as usize].value == factor.value && *index == wanted[..];
+        same.then(|| b.load(to, &ty, order.iter().map(|&v| Affine::var(v)).collect()))
+    })?;
+    Some((copy, reader, LoweredValue { name, ty, constant: None }))
+}
+
+/// The two factors of a sum of products of computed floats.
+fn factors<'a>(
+    values: &[LoweredValue],
+    def: &'a Definition,
+    layouts: &'a [Layout],
+) -> Option<[Factor<'a>; 2]> {
+    let fold = def.fold.as_ref().filter(|f| f.op == Fold::Sum && f.dtype.is_float())?;
+    let Expr::Op(Op::Mul, args) = &def.exprs[fold.body as usize] else { return None };
+    if def.has_sizes() {
+        return None;
+    }
+    let factor = |e: u32| {
+        let Expr::Load { operand, index, fill: None } = &def.exprs[e as usize] else { return None };
+        let operand = &def.operands[*operand as usize];
+        let affine = |i: &Index| match i {
+            Index::Affine(form) => Some(form.clone()),
+            Index::Dynamic(_) => None,
+        };
+        let index = index.iter().map(affine).collect::<Option<Vec<Affine>>>()?;
+        let computed = values[operand.value as usize].constant.is_none();
+        let layout = &layouts[operand.value as usize];
+        computed.then_some(Factor { value: operand.value, ty: &operand.ty, index, layout })
+    };
+    Some([factor(args[0])?, factor(args[1])?])
+}
+
+impl Factor<'_> {
+    /// Elements from one point of a variable to the next.
+    fn step(&self, var: u32) -> i64 {
+        steps(&self.index, self.layout, var)
+    }
+}
+
+fn steps(index: &[Affine], layout: &Layout, var: u32) -> i64 {
+    index.iter().zip(&layout.strides).map(|(form, stride)| form.coefficient(var) * stride).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{DType, Tensor};
+    use crate::definition::{Env, Lowering, interpret, verify};
+
+    /// `y[m, n] = sum(k) x[m, k] * x[n, k + 4]`, of `rows` rows and 12 points `n`.
+    fn queries_by_keys(rows: usize) -> Lowering {
+        let numbers: Vec<f32> = (0..20 * 8).map(|i| (i * 7 % 11) as f32 - 5.0).collect();
+        let x = Tensor::new([20, 8], &numbers);
+        let y = TensorType::new(DType::F32, [rows, 12]);
+        let mut low = Lowering::default();
+        let given = low.constant("given", x.clone());
+        let from = low.temporary("x", x.ty.clone());
+        let mut b = DefBuilder::new(&x.ty.shape);
+        let axes = b.axes();
+        let element = b.load(given, &x.ty, axes);
+        low.define(b.finish("x", from, &x.ty, element));
+        let to = low.temporary("y", y.clone());
+        let mut b = DefBuilder::new(&y.shape);
+        let k = b.reduce("k", 4);
+        let queries = vec![b.var(0), k.clone()];
+        let query = b.load(from, &x.ty, queries);
+        let keys = vec![b.var(1), k.offset(4)];
+        let key = b.load(from, &x.ty, keys);
+        let product = b.op(Op::Mul, &[query, key]);
+        let sum = b.fold(Fold::Sum, product);
+        low.define(b.finish("scores", to, &y, sum));
+        low
+    }
+
+    fn result(low: &Lowering) -> Tensor {
+        let mut env = Env::new(low);
+        interpret(low, &mut env).unwrap();
+        env.get(2, &low.values[2].ty).unwrap()
+    }
+
+    fn turn(low: &mut Lowering) {
+        let mut layouts: Vec<Layout> = low.values.iter().map(|v| Layout::dense(&v.ty.shape)).collect();
+        materialize(&mut low.values, &mut low.stages, &mut layouts);
+        assert_eq!(layouts.len(), low.values.len());
+        verify(low).unwrap();
+    }
+
+    #[test]
+    fn keys_that_lie_beside_queries_are_turned() {
+        let mut low = queries_by_keys(20);
+        let before = result(&low);
+        turn(&mut low);
+        assert_eq!(low.stages.len(), 3);
+        assert_eq!(low.values[3].ty.shape, [4, 12]);
+        assert_eq!(before, result(&low));
+    }
+
+    #[test]
+    fn for_few_rows_keys_stay_as_they_are() {
+        let mut low = queries_by_keys(2);
+        turn(&mut low);
+        assert_eq!(low.stages.len(), 2);
+    }
+}
