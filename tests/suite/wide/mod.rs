@@ -153,6 +153,55 @@ fn quantization_narrows_and_clamps_at_once() {
     }
 }
 
+/// Polynomials of four vectors at a time, in loops one after the other, with the same coefficients:
+/// more of these than there are registers.
+fn polynomials(loops: usize, coefficients: usize, lanes: usize) -> Kernel {
+    let elems = 64 * lanes;
+    let mut text = format!(
+        "kernel polynomials {{ read x: f32[{elems}] write y: f32[{}] vars {}\n",
+        elems * loops,
+        (0..loops).map(|l| format!("i{l}")).collect::<Vec<_>>().join(", ")
+    );
+    let mut next = 0;
+    let mut value = |text: &mut String, what: &str| {
+        *text += &format!("%{next}: f32x{lanes} = {what}\n");
+        next += 1;
+        next - 1
+    };
+    for l in 0..loops {
+        text += &format!("for i{l} in 0..{elems} step {} {{\n", 4 * lanes);
+        let x: Vec<usize> =
+            (0..4).map(|v| value(&mut text, &format!("load x[i{l} + {}]", v * lanes))).collect();
+        let mut sums = x.clone();
+        for c in 0..coefficients {
+            let c = value(&mut text, &format!("const {}.5", c + 1));
+            for (sum, x) in sums.iter_mut().zip(&x) {
+                let product = value(&mut text, &format!("mul %{sum}, %{x}"));
+                *sum = value(&mut text, &format!("add %{product}, %{c}"));
+            }
+        }
+        for (v, sum) in sums.iter().enumerate() {
+            text += &format!("store y[i{l} + {}] = %{sum}\n", l * elems + v * lanes);
+        }
+        text += "}\n";
+    }
+    parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A constant is read from memory by the instruction that needs it; a value would be stored first.
+#[test]
+fn constants_of_all_loops_leave_registers_before_values_of_one() {
+    for cpu in ["x86-64-v3", "x86-64-v4"] {
+        let target = resolve("x86_64", cpu).expect("a known processor");
+        let kernel = polynomials(3, 26, target.lanes());
+        if targets().iter().any(|t| t.cpu == cpu) {
+            check(&kernel, &target);
+        }
+        let text = disassembly(&kernel, &target);
+        assert!(!text.contains("[rsp"), "{text}");
+    }
+}
+
 /// The instructions up to the return.
 fn disassembly(kernel: &Kernel, target: &Target) -> String {
     let code = encode(kernel, target).unwrap_or_else(|e| panic!("{e}"));

@@ -2,8 +2,8 @@
 //!
 //! Registers are given in the order in which values begin, the first that is free wherever the
 //! value lives (`live`), a copy's partner preferred. Where none is free, the value whose loads and
-//! stores cost least, among those alive there, gives way; those that did are kept in memory (`spill`),
-//! and all is done again.
+//! stores cost least for what its register is worth, among those alive there, gives way; those that did
+//! are kept in memory (`spill`), and all is done again.
 
 use super::Isa;
 use super::inst::{Again, Arg, Class, Function, VReg};
@@ -110,7 +110,7 @@ fn assign(f: &Function, isa: Isa, ranges: &[Ranges], limit: usize) -> Result<Vec
     let aligned = f.aligned_stack();
     let mut files = Files { ranges, busy: BTreeMap::new(), numbers: vec![u8::MAX; f.regs.len()] };
     let mut victims = Vec::new();
-    let mut costs = None;
+    let mut prices = None;
     for &r in &order {
         let class = f.regs[r as usize].class;
         let partners = partners[r as usize].iter().map(|&p| files.numbers[p as usize]);
@@ -122,8 +122,8 @@ fn assign(f: &Function, isa: Isa, ranges: &[Ranges], limit: usize) -> Result<Vec
                 files.take(class, number, r);
                 continue;
             }
-            let costs = costs.get_or_insert_with(|| self::costs(f));
-            match victim(f, ranges, costs, r, &victims) {
+            let prices = prices.get_or_insert_with(|| self::prices(f, isa, ranges));
+            match victim(f, ranges, prices, r, &victims) {
                 Some(victim) => {
                     files.give(class, victim);
                     victims.push(victim);
@@ -160,7 +160,7 @@ fn overlap(a: &Ranges, b: &Ranges) -> bool {
 }
 
 /// The cheapest value to keep in memory among those alive where `r` begins; not one of `gone`.
-fn victim(f: &Function, ranges: &[Ranges], costs: &[f64], r: VReg, gone: &[VReg]) -> Option<VReg> {
+fn victim(f: &Function, ranges: &[Ranges], prices: &[f64], r: VReg, gone: &[VReg]) -> Option<VReg> {
     let class = f.regs[r as usize].class;
     let begin = vec![(ranges[r as usize][0].0, ranges[r as usize][0].0 + 1)];
     let alive = |&v: &VReg| {
@@ -171,7 +171,39 @@ fn victim(f: &Function, ranges: &[Ranges], costs: &[f64], r: VReg, gone: &[VReg]
     let length = |v: VReg| ranges[v as usize].iter().map(|r| r.1 - r.0).sum::<u32>();
     (0..f.regs.len() as VReg)
         .filter(alive)
-        .min_by(|&a, &b| costs[a as usize].total_cmp(&costs[b as usize]).then(length(b).cmp(&length(a))))
+        .min_by(|&a, &b| prices[a as usize].total_cmp(&prices[b as usize]).then(length(b).cmp(&length(a))))
+}
+
+/// What keeping each value in memory costs for what it relieves: a constant that is read in one loop and
+/// alive in all others costs more than what lives for two instructions, and is worth as many of those.
+fn prices(f: &Function, isa: Isa, ranges: &[Ranges]) -> Vec<f64> {
+    let relief = relief(f, isa, ranges);
+    costs(f).iter().zip(&relief).map(|(cost, relief)| cost / relief.max(1.0)).collect()
+}
+
+/// How often each value is alive where more values are than there are registers: each place ten times
+/// per loop around.
+fn relief(f: &Function, isa: Isa, ranges: &[Ranges]) -> Vec<f64> {
+    let mut relief = vec![0.0; f.regs.len()];
+    for class in [Class::Vector, Class::Mask, Class::Gpr] {
+        let registers = file(isa, class, f.aligned_stack()).len() as i64;
+        let of_class = || (0..f.regs.len()).filter(|&r| f.regs[r].class == class);
+        let mut changes = vec![0i64; 2 * f.insts.len() + 1];
+        for &(start, end) in of_class().flat_map(|r| &ranges[r]) {
+            changes[start as usize] += 1;
+            changes[end as usize] -= 1;
+        }
+        let (mut alive, mut sums) = (0, vec![0.0]);
+        for (at, change) in changes.iter().enumerate() {
+            alive += change;
+            let often = f.insts.get(at / 2).map_or(0.0, |i| 10f64.powi(i.depth as i32));
+            sums.push(sums[at] + if alive > registers { often } else { 0.0 });
+        }
+        for r in of_class() {
+            relief[r] = ranges[r].iter().map(|&(start, end)| sums[end as usize] - sums[start as usize]).sum();
+        }
+    }
+    relief
 }
 
 /// What keeping each value in memory costs: its loads and stores, each ten times per loop around.
