@@ -3,6 +3,7 @@
 //! `cargo test -p lmc --test suite MODULE` runs one module.
 
 mod cranelift;
+mod classifiers;
 mod cli;
 mod compress;
 mod conformance;

@@ -207,7 +207,11 @@ impl Grouping<'_> {
             moved.push((p, forward.producer(self.definition(p)?)?));
         }
         for &r in readers[&forward.from].iter().filter(|&&r| r != copy) {
-            moved.push((r, forward.reader(self.definition(r)?)?));
+            // One that computes a part of the value from another part is a producer too.
+            match moved.iter_mut().find(|m| m.0 == r) {
+                Some(both) => both.1 = forward.reader(&both.1)?,
+                None => moved.push((r, forward.reader(self.definition(r)?)?)),
+            }
         }
         Some(moved)
     }

@@ -111,11 +111,7 @@ impl Exprs<'_> {
         let dtype = self.linear.types[id as usize];
         let reg = match &self.linear.nodes[id as usize] {
             Node::Const(s) => constant(e, *s, point.lanes),
-            Node::Index(form) => {
-                let ty = RegType { lane: Lane::I64, lanes: point.lanes as u8 };
-                let step = point.vector.map_or(0, |v| form.coefficient(v));
-                e.value(ty, Value::Index(self.place(form, point), step))
-            }
+            Node::Index(form) => self.index(e, form, Lane::I64, point),
             Node::Acc => point.acc.unwrap_or(0),
             Node::Load { operand, addr, dynamic, guards, fill } => {
                 self.load(e, (*operand, addr, dynamic, guards, *fill), dtype, point)
@@ -129,14 +125,16 @@ impl Exprs<'_> {
             }
             Node::Cast { to, saturate, arg } => {
                 let from = self.linear.types[*arg as usize];
-                match Requantized::of(self.linear, *arg, *to) {
-                    Some(integers) => integers.emit(self, e, point, memo),
-                    None => {
-                        let value = self.eval_memo(e, *arg, point, memo);
-                        match half::holds(self.linear, *arg, *to) {
-                            true => value,
-                            false => super::ops::cast(e, value, from, self.cast_to(*arg, *to), *saturate),
-                        }
+                if let Some(form) = self.linear.narrow_index(id) {
+                    let index = self.index(e, form, Lane::I32, point);
+                    super::ops::cast(e, index, DType::I32, *to, *saturate)
+                } else if let Some(integers) = Requantized::of(self.linear, *arg, *to) {
+                    integers.emit(self, e, point, memo)
+                } else {
+                    let value = self.eval_memo(e, *arg, point, memo);
+                    match half::holds(self.linear, *arg, *to) {
+                        true => value,
+                        false => super::ops::cast(e, value, from, self.cast_to(*arg, *to), *saturate),
                     }
                 }
             }
@@ -160,6 +158,11 @@ impl Exprs<'_> {
             true => DType::I32,
             false => to,
         }
+    }
+
+    fn index(&self, e: &mut Emitter, form: &Affine, lane: Lane, point: &Point) -> Reg {
+        let step = point.vector.map_or(0, |v| form.coefficient(v));
+        e.value(RegType { lane, lanes: point.lanes as u8 }, Value::Index(self.place(form, point), step))
     }
 
     /// `max(x, constant)` of floats keeps a NaN of `x` without a test for it when the constant

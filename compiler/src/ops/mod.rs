@@ -7,12 +7,15 @@
 mod builder;
 mod cast;
 mod chosen;
+mod compositions;
 mod control;
 mod elementwise;
 mod emit;
+mod heap;
 mod ml;
 mod nn;
 mod movement;
+mod random;
 mod reduce;
 mod require;
 mod routine;
@@ -20,10 +23,12 @@ mod scan;
 mod scatter;
 mod sized;
 mod structure;
+mod suppress;
 mod table;
 mod top_k;
 
 pub use builder::Pending;
+pub use nn::flex_attention;
 pub use table::{find, rows};
 
 use crate::base::{DType, Tensor, TensorType};

@@ -75,6 +75,20 @@ fn what_became_an_input_was_an_attribute() {
 }
 
 #[test]
+fn what_later_versions_left_out() {
+    let x = Tensor::new([2, 2, 1], &[1f32, 2.0, 3.0, 6.0]);
+    let point = |values: [f32; 2]| Tensor::new([2, 1], &values);
+    let statistics = [point([2.0, 1.0]), point([0.5, 0.0]), point([1.0, 2.0]), point([4.0, 1.0])];
+    let inputs = [std::slice::from_ref(&x), &statistics].concat();
+    let attrs = [("spatial", Attr::Int(0)), ("epsilon", Attr::Float(0.0))];
+    assert_eq!(floats("BatchNormalization", 7, &attrs, &inputs), [0.5, 0.0, 2.5, 4.0]);
+    assert!(fold("BatchNormalization", 9, &attrs, &inputs, 1).is_err());
+    let x = Tensor::new([1, 1, 1, 2], &[1f32, 2.0]);
+    let scales = [("height_scale", Attr::Float(2.0)), ("width_scale", Attr::Float(1.5))];
+    assert_eq!(floats("Upsample", 1, &scales, &[x]), [1.0, 1.0, 2.0, 1.0, 1.0, 2.0]);
+}
+
+#[test]
 fn wrong_models_are_errors() {
     let (x, two) = (row(&[1.0, 2.0, 3.0]), row(&[1.0, 2.0]));
     let index = Tensor::new([1], &[3i64]);

@@ -1,5 +1,6 @@
 //! Writes kernels by hand: routines for what no definition says. One call per statement, scalar
-//! registers, addresses that are affine in the loops plus a checked computed part.
+//! registers but for plain runs of elements, addresses that are affine in the loops plus a checked
+//! computed part.
 
 use super::emit::Val;
 use crate::base::{Affine, Bound, DType, abi};
@@ -72,15 +73,19 @@ impl Code {
 
     /// A new register that holds a value.
     pub fn let_(&mut self, lane: Lane, value: Value) -> Reg {
-        self.kernel.regs.push(RegType { lane, lanes: 1 });
-        let reg = (self.kernel.regs.len() - 1) as Reg;
-        self.push(Stmt::Let(reg, value));
-        reg
+        self.let_lanes(RegType { lane, lanes: 1 }, value)
     }
 
     /// Assigns a register again.
     pub fn set(&mut self, reg: Reg, value: Value) {
         self.push(Stmt::Let(reg, value));
+    }
+
+    fn let_lanes(&mut self, ty: RegType, value: Value) -> Reg {
+        self.kernel.regs.push(ty);
+        let reg = (self.kernel.regs.len() - 1) as Reg;
+        self.push(Stmt::Let(reg, value));
+        reg
     }
 
     /// A constant, rounded to the lane.
@@ -96,7 +101,7 @@ impl Code {
 
     /// An operation on two registers.
     pub fn bin(&mut self, op: Bin, a: Reg, b: Reg) -> Reg {
-        self.let_(self.lane_of(a), Value::Bin(op, a, b))
+        self.let_lanes(self.kernel.regs[a as usize], Value::Bin(op, a, b))
     }
 
     /// A comparison.
@@ -127,7 +132,27 @@ impl Code {
         self.let_(self.lane(param), Value::Load(addr, 1))
     }
 
-    /// Writes an element of a parameter.
+    /// So many elements in a row of a parameter.
+    pub fn load_run(&mut self, param: u32, place: impl Into<Place>, lanes: u8) -> Reg {
+        let addr = self.addr(param, place.into());
+        self.let_lanes(RegType { lane: self.lane(param), lanes }, Value::Load(addr, 1))
+    }
+
+    /// Loops over a run of `count` elements of a parameter: as vectors where its elements are as
+    /// wide as lanes, then one by one. The body gets where it stands, and how many elements it does.
+    pub fn run(&mut self, param: u32, count: usize, mut body: impl FnMut(&mut Self, Affine, u8)) {
+        let dtype = self.kernel.params[param as usize].dtype;
+        let lanes = match (self.lane(param), dtype.size()) {
+            (Lane::F32 | Lane::I32, 4) => 4,
+            (Lane::F64 | Lane::I64, 8) => 2,
+            _ => 1,
+        };
+        let whole = if lanes > 1 { count / lanes } else { 0 };
+        self.repeat("v", whole, |code, i| body(code, i.scaled(lanes as i64), lanes as u8));
+        self.repeat("r", count - whole * lanes, |code, i| body(code, i.offset((whole * lanes) as i64), 1));
+    }
+
+    /// Writes an element of a parameter, or those in a row that a register holds.
     pub fn store(&mut self, param: u32, place: impl Into<Place>, src: Reg) {
         let addr = self.addr(param, place.into());
         self.push(Stmt::Store { addr, stride: 1, src });
@@ -235,9 +260,9 @@ impl Code {
 
     /// Copies all elements of one parameter to another.
     pub fn copy(&mut self, from: u32, to: u32) {
-        self.repeat("c", self.kernel.params[from as usize].elems, |code, i| {
-            let element = code.load(from, i.clone());
-            code.store(to, i, element);
+        self.run(from, self.kernel.params[from as usize].elems, |code, i, lanes| {
+            let elements = code.load_run(from, i.clone(), lanes);
+            code.store(to, i, elements);
         });
     }
 

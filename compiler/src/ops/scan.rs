@@ -52,8 +52,13 @@ fn lower(ctx: &Ctx, low: &mut Lowering, fold: Fold, op: Bin) -> Result<()> {
     let outer: usize = x.shape()[..axis].iter().product();
     let inner: usize = x.shape()[axis + 1..].iter().product();
     let mut code = Code::new(&ctx.node.name);
-    let (from, to) = (code.param("x", &x, Access::Read), code.param("y", &out, Access::Write));
+    let (from, to) = (code.param("x", &x, Access::Read), code.param("y", &out, Access::ReadWrite));
     let lane = code.lane(from);
+    if inner > 1 && !exclusive {
+        rows(&mut code, (from, to), [outer, extent, inner], reverse, op);
+        code.finish(e.low);
+        return Ok(());
+    }
     code.repeat("outer", outer, |code, o| {
         code.repeat("inner", inner, |code, i| {
             let first = o.scaled((extent * inner) as i64).plus(&i);
@@ -75,4 +80,27 @@ fn lower(ctx: &Ctx, low: &mut Lowering, fold: Fold, op: Bin) -> Result<()> {
     });
     code.finish(e.low);
     Ok(())
+}
+
+/// The sums of whole rows: each is the row before it in the result and the row of the input.
+fn rows(code: &mut Code, (from, to): (u32, u32), [outer, extent, inner]: [usize; 3], reverse: bool, op: Bin) {
+    let (first, step) = if reverse { (extent as i64 - 1, -1) } else { (0, 1) };
+    let row = |o: &Affine, t: &Affine| o.plus(&t.scaled(step).offset(first)).scaled(inner as i64);
+    code.repeat("outer", if extent == 0 { 0 } else { outer }, |code, o| {
+        let o = o.scaled(extent as i64);
+        let start = row(&o, &Affine::constant(0));
+        code.run(from, inner, |code, i, lanes| {
+            let element = code.load_run(from, start.plus(&i), lanes);
+            code.store(to, start.plus(&i), element);
+        });
+        code.repeat("t", extent.saturating_sub(1), |code, t| {
+            let (before, here) = (row(&o, &t), row(&o, &t.offset(1)));
+            code.run(from, inner, |code, i, lanes| {
+                let sum = code.load_run(to, before.plus(&i), lanes);
+                let element = code.load_run(from, here.plus(&i), lanes);
+                let sum = code.bin(op, sum, element);
+                code.store(to, here.plus(&i), sum);
+            });
+        });
+    });
 }

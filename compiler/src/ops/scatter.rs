@@ -69,9 +69,14 @@ impl Scatter {
     }
 
     fn update(code: &mut Code, join: Option<Bin>, from: (u32, Affine), to: (u32, Place)) {
-        let mut element: Reg = code.load(from.0, from.1);
+        Scatter::update_run(code, join, from, to, 1);
+    }
+
+    /// The same for so many elements in a row.
+    fn update_run(code: &mut Code, join: Option<Bin>, from: (u32, Affine), to: (u32, Place), lanes: u8) {
+        let mut element: Reg = code.load_run(from.0, from.1, lanes);
         if let Some(join) = join {
-            let there = code.load(to.0, to.1.clone());
+            let there = code.load_run(to.0, to.1.clone(), lanes);
             element = code.bin(join, there, element);
         }
         code.store(to.0, to.1, element);
@@ -158,9 +163,10 @@ fn lower_nd(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
                 None => (moved, limit),
             });
         }
-        code.repeat("i", inner, |code, i| {
+        code.run(updates, inner, |code, i, lanes| {
             let place = Place { index: i.clone(), dynamic: total };
-            Scatter::update(code, join, (updates, u.scaled(inner as i64).plus(&i)), (to, place));
+            let from = (updates, u.scaled(inner as i64).plus(&i));
+            Scatter::update_run(code, join, from, (to, place), lanes);
         });
     });
     s.code.finish(e.low);

@@ -9,7 +9,7 @@ use crate::definition::Lowering;
 use crate::error::Result;
 use crate::tile::{Access, Bin, Cmp, Convert, Lane, Reg, Value};
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     infer: fn(&Ctx) -> Result<Vec<TensorType>>,
     lower: fn(&Ctx, &mut Lowering) -> Result<()>,
@@ -22,14 +22,10 @@ const fn row(
 /// - `Kept(flags)`: the places of those that are true, ascending.
 /// - `Distinct(rows)`: of the distinct rows the place of the first, ascending by value or (attribute
 ///   `sorted` 0) by place; for each row which of them it is; how often each is there.
-/// - `Suppress(boxes, scores, most, overlap, score)`: NonMaxSuppression with all inputs given.
-pub const ROWS: &[Operator] = &[
-    row("Kept", infer_kept, kept),
-    row("Distinct", infer_distinct, distinct),
-    row("Suppress", infer_suppress, suppress),
-];
+pub const ROWS: &[Operator] = &[row("Kept", infer_kept, kept), row("Distinct", infer_distinct, distinct)];
 
-fn key<'a>(ctx: &Ctx<'a>) -> Result<&'a str> {
+/// Which size a result has.
+pub(super) fn key<'a>(ctx: &Ctx<'a>) -> Result<&'a str> {
     Ok(ctx.attrs().get_str("key")?.unwrap_or(""))
 }
 
@@ -38,7 +34,7 @@ fn list(extent: usize) -> TensorType {
 }
 
 /// The size of the first dimension of a result, as a value to write.
-fn size(e: &mut Emit, ctx: &Ctx, of: &Val) -> Val {
+pub(super) fn size(e: &mut Emit, ctx: &Ctx, of: &Val) -> Val {
     let extent = of.shape().first().copied().unwrap_or(0);
     let id = e.low.size(format!("{}/size{}", ctx.node.name, e.low.values.len()), extent, extent);
     Val { id, ty: TensorType::new(DType::I64, []) }
@@ -225,166 +221,6 @@ fn distinct(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         let times = code.load(counts, at(&outs[2], which));
         let more = code.bin(Bin::Add, times, one);
         code.store(counts, at(&outs[2], which), more);
-    });
-    code.store(n, Affine::constant(0), found);
-    code.finish(e.low);
-    Ok(())
-}
-
-/// The most boxes of one class that are kept, as far as it is known now.
-fn most(ctx: &Ctx) -> Result<usize> {
-    let boxes = ctx.shape(0)?[1];
-    let given = match ctx.input(2)?.constant {
-        Some(_) => ctx.constant_ints(2)?.and_then(|m| m.first().copied()),
-        None => None,
-    };
-    Ok(given.map_or(boxes, |m| usize::try_from(m).unwrap_or(0).min(boxes)))
-}
-
-fn infer_suppress(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let (b, s) = (ctx.ty(0)?, ctx.ty(1)?);
-    let fits = b.rank() == 3 && s.rank() == 3;
-    let fits = fits && b.shape[2] == 4 && b.shape[0] == s.shape[0] && b.shape[1] == s.shape[2];
-    require(fits && b.dtype == DType::F32 && s.dtype == DType::F32, || {
-        format!("boxes {b} and scores {s} do not fit")
-    })?;
-    for (i, dtype) in [(2, DType::I64), (3, DType::F32), (4, DType::F32)] {
-        let ty = ctx.ty(i)?;
-        require(ty.dtype == dtype && ty.elems() == 1, || {
-            format!("input {i} is {ty}, but must be one number of type {dtype}")
-        })?;
-    }
-    let found = ctx.chosen(s.shape[0] * s.shape[1] * most(ctx)?, key(ctx)?);
-    Ok(vec![TensorType::new(DType::I64, [found, 3])])
-}
-
-/// The corners of box `at` (a computed place or an affine one): low y, low x, high y, high x.
-fn corners(code: &mut Code, param: u32, place: &dyn Fn(i64) -> Place, centered: bool) -> [Reg; 4] {
-    let raw = [0, 1, 2, 3].map(|i| code.load(param, place(i)));
-    if !centered {
-        let [y0, x0, y1, x1] = raw;
-        return [
-            code.bin(Bin::Min, y0, y1),
-            code.bin(Bin::Min, x0, x1),
-            code.bin(Bin::Max, y0, y1),
-            code.bin(Bin::Max, x0, x1),
-        ];
-    }
-    let [x, y, w, h] = raw;
-    let half = code.number(Lane::F32, 0.5);
-    let (w, h) = (code.bin(Bin::Mul, w, half), code.bin(Bin::Mul, h, half));
-    [code.bin(Bin::Sub, y, h), code.bin(Bin::Sub, x, w), code.bin(Bin::Add, y, h), code.bin(Bin::Add, x, w)]
-}
-
-/// Whether two boxes overlap by more than a limit.
-fn overlaps(code: &mut Code, a: [Reg; 4], b: [Reg; 4], limit: Reg) -> Reg {
-    let zero = code.number(Lane::F32, 0.0);
-    let side = |code: &mut Code, low: usize| {
-        let (from, to) = (code.bin(Bin::Max, a[low], b[low]), code.bin(Bin::Min, a[low + 2], b[low + 2]));
-        let length = code.bin(Bin::Sub, to, from);
-        code.bin(Bin::Max, length, zero)
-    };
-    let (height, width) = (side(code, 0), side(code, 1));
-    let common = code.bin(Bin::Mul, height, width);
-    let area = |code: &mut Code, b: [Reg; 4]| {
-        let (height, width) = (code.bin(Bin::Sub, b[2], b[0]), code.bin(Bin::Sub, b[3], b[1]));
-        code.bin(Bin::Mul, height, width)
-    };
-    let (first, second) = (area(code, a), area(code, b));
-    let both = code.bin(Bin::Add, first, second);
-    let union = code.bin(Bin::Sub, both, common);
-    let part = code.bin(Bin::Div, common, union);
-    let some = code.cmp(Cmp::Gt, union, zero);
-    let part = code.select(some, part, zero);
-    code.cmp(Cmp::Gt, part, limit)
-}
-
-/// Takes the best box left, again and again, and drops those that overlap it.
-fn suppress(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    let centered = ctx.attrs().flag("center_point_box", false)?;
-    let bound = most(ctx)?;
-    let mut e = Emit::new(ctx, low);
-    let (boxes, scores, out) = (e.input(0)?, e.input(1)?, e.result()?);
-    let given = [e.input(2)?, e.input(3)?, e.input(4)?];
-    let (batches, classes, all) = (scores.shape()[0], scores.shape()[1], scores.shape()[2]);
-    let count = size(&mut e, ctx, &out);
-    let left = e.temp("left", DType::I32, [all]);
-    let mut code = Code::new(&ctx.node.name);
-    let (b, s) = (code.param("boxes", &boxes, Access::Read), code.param("scores", &scores, Access::Read));
-    let [most, overlap, least] = [("most", 0), ("overlap", 1), ("score", 2)]
-        .map(|(name, i)| code.param(name, &given[i], Access::Read));
-    let (to, n) = (code.param("found", &out, Access::Write), code.param("count", &count, Access::Write));
-    let left = code.param("left", &left, Access::ReadWrite);
-    let [most, limit, least] = [most, overlap, least].map(|p| code.load(p, Affine::constant(0)));
-    let bound = code.number(Lane::I64, bound as f64);
-    let most = code.bin(Bin::Min, most, bound);
-    let [found, zero, one, three] = [0.0, 0.0, 1.0, 3.0].map(|v| code.number(Lane::I64, v));
-    code.repeat("batch", batches, |code, batch| {
-        code.repeat("class", classes, |code, class| {
-            let first = batch.scaled((classes * all) as i64).plus(&class.scaled(all as i64));
-            code.repeat("i", all, |code, i| {
-                let score = code.load(s, first.plus(&i));
-                let good = code.cmp(Cmp::Gt, score, least);
-                let (yes, no) = (code.number(Lane::I32, 1.0), code.number(Lane::I32, 0.0));
-                let open = code.select(good, yes, no);
-                code.store(left, i, open);
-            });
-            let taken = code.let_(Lane::I64, Value::Copy(zero));
-            code.forever(|code| {
-                let enough = code.cmp(Cmp::Le, most, taken);
-                code.break_if(enough);
-                let best = code.number(Lane::I64, -1.0);
-                let most_score = code.number(Lane::F32, 0.0);
-                code.repeat("i", all, |code, i| {
-                    let score = code.load(s, first.plus(&i));
-                    let (open, nothing) = (code.load(left, i.clone()), code.number(Lane::I32, 0.0));
-                    let open = code.cmp(Cmp::Ne, open, nothing);
-                    let none = code.cmp(Cmp::Lt, best, zero);
-                    let none = code.let_(Lane::M32, Value::Convert(Convert::Int, none));
-                    let better = code.cmp(Cmp::Gt, score, most_score);
-                    let better = code.bin(Bin::Or, better, none);
-                    let take = code.bin(Bin::And, open, better);
-                    code.set(most_score, Value::Select(take, score, most_score));
-                    let (wide, place) =
-                        (code.let_(Lane::M64, Value::Convert(Convert::Int, take)), code.index(Lane::I64, &i));
-                    code.set(best, Value::Select(wide, place, best));
-                });
-                let none = code.cmp(Cmp::Lt, best, zero);
-                code.break_if(none);
-                let row = code.bin(Bin::Mul, found, three);
-                let place = |i: i64| Place {
-                    index: Affine::constant(i),
-                    dynamic: Some((row, out.ty.elems().saturating_sub(3))),
-                };
-                let (batch_number, class_number) =
-                    (code.index(Lane::I64, &batch), code.index(Lane::I64, &class));
-                [batch_number, class_number, best].into_iter().zip(0..).for_each(|(v, i)| {
-                    code.store(to, place(i), v);
-                });
-                code.set(found, Value::Bin(Bin::Add, found, one));
-                code.set(taken, Value::Bin(Bin::Add, taken, one));
-                let start = batch.scaled(4 * all as i64);
-                let four = code.number(Lane::I64, 4.0);
-                let offset = code.bin(Bin::Mul, best, four);
-                let chosen = corners(
-                    code,
-                    b,
-                    &|i| Place { index: start.offset(i), dynamic: Some((offset, 4 * all.saturating_sub(1))) },
-                    centered,
-                );
-                code.repeat("j", all, |code, j| {
-                    let other = corners(code, b, &|i| start.plus(&j.scaled(4)).offset(i).into(), centered);
-                    let close = overlaps(code, chosen, other, limit);
-                    let own = code.index(Lane::I64, &j);
-                    let own = code.cmp(Cmp::Eq, own, best);
-                    let own = code.let_(Lane::M32, Value::Convert(Convert::Int, own));
-                    let drop = code.bin(Bin::Or, close, own);
-                    let (before, nothing) = (code.load(left, j.clone()), code.number(Lane::I32, 0.0));
-                    let after = code.select(drop, nothing, before);
-                    code.store(left, j, after);
-                });
-            });
-        });
     });
     code.store(n, Affine::constant(0), found);
     code.finish(e.low);

@@ -1,8 +1,8 @@
 //! The table of operators: one row each.
 
 use super::{
-    Operator, cast, chosen, control, elementwise, ml, movement, nn, reduce, require, scan, scatter, sized,
-    structure, top_k,
+    Operator, cast, chosen, compositions, control, elementwise, ml, movement, nn, random, reduce, require,
+    scan, scatter, sized, structure, suppress, top_k,
 };
 
 /// All families of operators, each a list of rows.
@@ -10,13 +10,16 @@ const FAMILIES: &[&[Operator]] = &[
     structure::ROWS,
     control::ROWS,
     cast::ROWS,
+    random::ROWS,
     reduce::ROWS,
     scan::ROWS,
     scatter::ROWS,
     top_k::ROWS,
     chosen::ROWS,
+    compositions::ROWS,
     require::ROWS,
     sized::ROWS,
+    suppress::ROWS,
 ];
 
 /// All rows.

@@ -1,15 +1,13 @@
-//! TopK: the next best element, as often as asked for.
-//!
-//! Each pass looks for the best element that comes after the one found before, in the order of
-//! values and, among equal ones, of positions. That needs no memory beside the outputs.
+//! TopK: the best elements in the order of values and, among equal ones, of positions.
 
 use super::emit::{Emit, require};
+use super::heap::Heap;
 use super::routine::Code;
 use super::{Ctx, Lower, Operator};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
 use crate::error::{Error, Result};
-use crate::tile::{Access, Bin, Cmp, Lane, Reg, Value};
+use crate::tile::{Access, Lane};
 
 /// The rows.
 pub const ROWS: &[Operator] = &[Operator {
@@ -44,55 +42,8 @@ fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
     Ok(vec![TensorType::new(x.dtype, shape.clone()), TensorType::new(DType::I64, shape)])
 }
 
-/// The parameters, and how elements are compared.
-struct Search {
-    x: u32,
-    /// Lane of elements and of positions, equally wide.
-    lanes: (Lane, Lane),
-    extent: usize,
-    stride: i64,
-    largest: bool,
-    unsigned: bool,
-}
-
-impl Search {
-    /// Whether `a` comes before `b`.
-    fn before(&self, code: &mut Code, a: Reg, b: Reg) -> Reg {
-        match (self.largest, self.unsigned) {
-            (true, false) => code.cmp(Cmp::Gt, a, b),
-            (false, false) => code.cmp(Cmp::Lt, a, b),
-            (true, true) => code.cmp(Cmp::LtU, b, a),
-            (false, true) => code.cmp(Cmp::LtU, a, b),
-        }
-    }
-
-    /// Finds the best element of the row that comes after `last` (everything does before the first
-    /// pass, when its position is -1) and makes it `last`.
-    fn pass(&self, code: &mut Code, row: &Affine, last: (Reg, Reg)) {
-        let (value, place) = self.lanes;
-        let (best, best_at) = (code.number(value, 0.0), code.number(place, -1.0));
-        let zero = code.number(place, 0.0);
-        let first = code.cmp(Cmp::Lt, last.1, zero);
-        code.repeat("i", self.extent, |code, i| {
-            let x = code.load(self.x, row.plus_scaled(&i, self.stride));
-            let at = code.index(place, &i);
-            let worse = self.before(code, last.0, x);
-            let (equal, later) = (code.cmp(Cmp::Eq, x, last.0), code.cmp(Cmp::Gt, at, last.1));
-            let later = code.bin(Bin::And, equal, later);
-            let after = code.bin(Bin::Or, worse, later);
-            let open = code.bin(Bin::Or, after, first);
-            let none = code.cmp(Cmp::Lt, best_at, zero);
-            let better = self.before(code, x, best);
-            let better = code.bin(Bin::Or, better, none);
-            let take = code.bin(Bin::And, open, better);
-            code.set(best, Value::Select(take, x, best));
-            code.set(best_at, Value::Select(take, at, best_at));
-        });
-        code.set(last.0, Value::Copy(best));
-        code.set(last.1, Value::Copy(best_at));
-    }
-}
-
+/// Keeps the best `k` elements of a row in a heap with the worst of them at its root; then takes the
+/// roots, the last first.
 fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let (axis, k) = parts(ctx)?;
     let mut e = Emit::new(ctx, low);
@@ -107,30 +58,64 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let from = code.param("x", &x, Access::Read);
     let to = code.param("values", &values, Access::Write);
     let at = code.param("indices", &indices, Access::Write);
-    let value = code.lane(from);
-    let place = if matches!(value, Lane::F64 | Lane::I64) { Lane::I64 } else { Lane::I32 };
-    let search = Search {
-        x: from,
-        lanes: (value, place),
-        extent,
-        stride: inner as i64,
-        largest: ctx.attrs().flag("largest", true)?,
-        unsigned: matches!(x.dtype(), DType::U32 | DType::U64),
-    };
-    code.repeat("outer", outer, |code, o| {
+    let heap = Heap::new(&mut e, &mut code, x.dtype(), k, ctx.attrs().flag("largest", true)?).last_first();
+    let place = heap.lanes(&code).1;
+    code.repeat("outer", if k == 0 { 0 } else { outer }, |code, o| {
         code.repeat("inner", inner, |code, i| {
-            let last = (code.number(value, 0.0), code.number(place, -1.0));
             let row = o.scaled((extent * inner) as i64).plus(&i);
             let result = o.scaled((k * inner) as i64).plus(&i);
-            code.repeat("k", k, |code, pass| {
-                search.pass(code, &row, last);
-                let here = result.plus_scaled(&pass, inner as i64);
-                let position = code.widen(last.1);
-                code.store(to, here.clone(), last.0);
+            let element = |code: &mut Code, i: &Affine| {
+                let x = code.load(from, row.plus_scaled(i, inner as i64));
+                (x, code.index(place, i))
+            };
+            let size = code.number(Lane::I64, k as f64);
+            code.repeat("first", k, |code, i| {
+                let (item, slot) = (element(code, &i), code.index(Lane::I64, &i));
+                heap.store(code, slot, item);
+            });
+            heap.build(code, size);
+            let zero = code.number(Lane::I64, 0.0);
+            code.repeat("rest", extent - k, |code, i| {
+                let (item, root) = (element(code, &i.offset(k as i64)), heap.load(code, zero));
+                let better = heap.better(code, item.0, root.0);
+                code.when(better, |code| heap.sift(code, zero, size, item));
+            });
+            code.repeat("k", k, |code, i| {
+                let (value, position) = heap.pop(code, size);
+                let here = result.plus_scaled(&i.scaled(-1).offset(k as i64 - 1), inner as i64);
+                let position = code.widen(position);
+                code.store(to, here.clone(), value);
                 code.store(at, here, position);
             });
         });
     });
     code.finish(e.low);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::older::fold;
+    use crate::base::Tensor;
+    use crate::graph::Attr;
+
+    /// Rows with many equal elements, whole and in part, against sorting.
+    #[test]
+    fn the_best_in_order() {
+        let values: Vec<i64> = (0..3 * 50).map(|i| i * 7919 % 23 - 11).collect();
+        for (k, largest) in [(1, 1), (2, 0), (7, 1), (49, 0), (50, 1)] {
+            let inputs = [Tensor::new([3, 50], &values), Tensor::new([1], &[k as i64])];
+            let found = fold("TopK", 11, &[("largest", Attr::Int(largest))], &inputs, 2).expect("elements");
+            let (mut best, mut places) = (Vec::new(), Vec::new());
+            for row in values.chunks(50) {
+                let mut order: Vec<usize> = (0..50).collect();
+                order.sort_by_key(|&i| (if largest == 1 { -row[i] } else { row[i] }, i));
+                best.extend(order[..k].iter().map(|&i| row[i]));
+                places.extend(order[..k].iter().map(|&i| i as i64));
+            }
+            assert_eq!((found[0].to_i64s(), found[1].to_i64s()), (Some(best), Some(places)), "{k} {largest}");
+        }
+        let none = [Tensor::new([2, 3], &[1f32; 6]), Tensor::new([1], &[0i64])];
+        assert_eq!(fold("TopK", 11, &[], &none, 2).expect("nothing")[0].ty.shape, [2, 0]);
+    }
 }

@@ -92,7 +92,7 @@ pub(super) fn value_nodes(linear: &Linear, root: u32) -> Vec<u32> {
         if std::mem::replace(&mut seen[e as usize], true) {
             continue;
         }
-        if !matches!(linear.nodes[e as usize], Node::Load { .. }) {
+        if !matches!(linear.nodes[e as usize], Node::Load { .. }) && linear.narrow_index(e).is_none() {
             stack.extend(linear.nodes[e as usize].args());
         }
     }

@@ -258,6 +258,17 @@ impl Linear {
         self.vars[var as usize].extent
     }
 
+    /// The form of an index that is converted to a number of 32 bits in which all its values fit: it is
+    /// counted in those.
+    pub fn narrow_index(&self, e: ExprId) -> Option<&Affine> {
+        let Node::Cast { to: DType::I32 | DType::F32, arg, .. } = &self.nodes[e as usize] else {
+            return None;
+        };
+        let Node::Index(form) = &self.nodes[*arg as usize] else { return None };
+        let (lo, hi) = form.range(|v| self.extent(v));
+        (!form.has_size() && i32::try_from(lo).is_ok() && i32::try_from(hi).is_ok()).then_some(form)
+    }
+
     /// Whether an expression's value changes with a variable.
     pub fn depends(&self, e: ExprId, var: u32) -> bool {
         let node = &self.nodes[e as usize];

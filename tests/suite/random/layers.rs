@@ -200,6 +200,10 @@ fn resize(m: &mut Maker) -> Option<()> {
     let none = if m.opset < 13 { Some(m.constant(Tensor::new([0], &[0f32; 0]))) } else { None };
     // Fractions that are not exact in binary would decide a tie of `nearest`.
     if m.random.chance(60) {
+        if place == "align_corners" {
+            // ONNX Runtime rounds the length first; ONNX's definition does not.
+            return None;
+        }
         let scales =
             [1.0, 1.0, m.random.pick(&[2.0f32, 0.5, 1.5, 4.0]), m.random.pick(&[2.0f32, 0.5, 1.0, 2.5])];
         let scales = m.constant(Tensor::new([4], &scales));

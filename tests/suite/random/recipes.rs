@@ -21,6 +21,14 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("Loop", "its body is a graph of its own"),
     ("Scan", "its body is a graph of its own"),
     ("Constant", "it has no inputs"),
+    ("RandomUniform", "no other implementation draws the same numbers"),
+    ("RandomUniformLike", "no other implementation draws the same numbers"),
+    ("RandomNormal", "no other implementation draws the same numbers"),
+    ("RandomNormalLike", "no other implementation draws the same numbers"),
+    ("Bernoulli", "no other implementation draws the same numbers"),
+    ("Multinomial", "no other implementation draws the same numbers"),
+    ("ai.onnx.preview.FlexAttention", "ONNX's own cases are all there is to compare with"),
+    ("com.microsoft.DynamicQuantizeLSTM", "its inputs are not rounded as ONNX Runtime's are"),
 ];
 
 const SUMS: &[(&str, Recipe)] = &[
@@ -60,11 +68,21 @@ const SUMS: &[(&str, Recipe)] = &[
         let norm = m.random.pick(&["MAX", "L1", "L2"]);
         m.one("ai.onnx.ml.Normalizer", &[x], &[("norm", Attr::Str(norm.into()))]).map(drop)
     }),
+    ("SimplifiedLayerNormalization", |m| simplified(m, "SimplifiedLayerNormalization")),
     ("com.microsoft.SimplifiedLayerNormalization", |m| {
+        simplified(m, "com.microsoft.SimplifiedLayerNormalization")
+    }),
+    ("Unique", |m| {
+        let (dtype, length) = (m.random.pick(&[DType::I64, DType::F32, DType::I8]), m.dim());
+        let x = m.fresh(dtype, &[length]);
+        let sorted = Attr::Int(m.random.range(0, 1));
+        let outputs = m.random.range(1, 4) as usize;
+        m.node("Unique", &[Some(x)], &[("sorted", sorted)], outputs).map(drop)
+    }),
+    ("NonZero", |m| {
+        // Of a scalar ONNX Runtime gives a row; ONNX's definition gives none.
         let x = m.any(1);
-        let size = *m.shape(x).last()?;
-        let scale = m.fresh(DType::F32, &[size]);
-        m.one("com.microsoft.SimplifiedLayerNormalization", &[x, scale], &[]).map(drop)
+        m.one("NonZero", &[x], &[]).map(drop)
     }),
     ("Dropout", |m| {
         let x = m.any(0);
@@ -89,6 +107,13 @@ const SUMS: &[(&str, Recipe)] = &[
     ("HardSigmoid", |m| alpha(m, "HardSigmoid")),
     ("PRelu", prelu),
 ];
+
+fn simplified(m: &mut Maker, op: &str) -> Option<()> {
+    let x = m.any(1);
+    let size = *m.shape(x).last()?;
+    let scale = m.fresh(DType::F32, &[size]);
+    m.one(op, &[x, scale], &[]).map(drop)
+}
 
 /// Axes as an attribute, or as an input since an opset.
 fn reduce(m: &mut Maker, op: &str, since: i64) -> Option<()> {

@@ -26,7 +26,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[1],
         infer: infer_classifier,
         lower: Lower::Define(classifier),
-        note: "integer labels only",
+        note: "labels that are strings must not be read",
     },
 ];
 

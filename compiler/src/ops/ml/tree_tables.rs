@@ -226,7 +226,7 @@ fn read_votes(
     require(equal.iter().all(|&n| n == trees.len()), || "the lists of votes differ in length".into())?;
     let most = targets.iter().max().map_or(1, |&m| m.max(0) as usize + 1);
     let count = match role {
-        "class" => ints(ctx, "classlabels_int64s")?.len().max(most),
+        "class" => super::score::labels(ctx, "classlabels_int64s")?.len().max(most),
         _ => (ctx.attrs().int("n_targets", most as i64)?.max(0) as usize).max(most),
     };
     let (fold, average) = match ctx.attrs().str("aggregate_function", "SUM")? {

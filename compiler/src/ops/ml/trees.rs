@@ -29,7 +29,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[1, 3],
         infer: infer_classifier,
         lower: Lower::Define(classifier),
-        note: "integer labels only",
+        note: "labels that are strings must not be read",
     },
     Operator {
         domain: "ai.onnx.ml",

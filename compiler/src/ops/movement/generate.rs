@@ -21,7 +21,11 @@ pub const ROWS: &[Operator] = &[
     row("EyeLike", &[9, 22], infer_eye, lower_eye, ""),
     row("OneHot", &[9, 11, 28], infer_one_hot, lower_one_hot, "the depth must be constant"),
     row("Trilu", &[14], infer_trilu, lower_trilu, ""),
+    Operator { domain: "com.microsoft", ..row("Trilu", &[1], infer_trilu, lower_trilu, "") },
 ];
+
+/// No diagonal of a matrix is farther from the main one: distances are counted in 32 bits.
+const FARTHEST: i64 = 1 << 30;
 
 fn infer_constant(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let dims = ctx.constant_ints(0)?.unwrap_or_default();
@@ -102,12 +106,13 @@ fn infer_eye(ctx: &Ctx) -> Result<Vec<TensorType>> {
 
 fn lower_eye(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     // Further away every diagonal is outside.
-    let k = ctx.attrs().int("k", 0)?.clamp(-(1 << 40), 1 << 40);
+    let k = ctx.attrs().int("k", 0)?.clamp(-FARTHEST, FARTHEST);
     let mut e = Emit::new(ctx, low);
     let out = e.result()?;
     e.define("", &out, |b| {
         let distance = b.index(Affine::var(1).plus_scaled(&Affine::var(0), -1).offset(-k));
-        let zero = b.number(DType::I64, 0.0);
+        let distance = b.cast(DType::I32, distance);
+        let zero = b.number(DType::I32, 0.0);
         let on = b.op(Op::Eq, &[distance, zero]);
         b.cast(out.dtype(), on)
     });
@@ -172,10 +177,15 @@ fn lower_trilu(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     e.define("", &out, |b| {
         let rank = x.rank() as u32;
         let distance = b.index(Affine::var(rank - 1).plus_scaled(&Affine::var(rank - 2), -1));
+        let distance = b.cast(DType::I32, distance);
         let k = match (known, k) {
-            (Some(k), _) => b.constant(Scalar::from_i64(DType::I64, k)),
-            (None, Some(k)) => b.load(k.id, &k.ty, vec![Affine::constant(0); k.rank()]),
-            (None, None) => b.number(DType::I64, 0.0),
+            (Some(k), _) => b.constant(Scalar::from_i64(DType::I32, k.clamp(-FARTHEST, FARTHEST))),
+            (None, Some(k)) => {
+                let k = b.load(k.id, &k.ty, vec![Affine::constant(0); k.rank()]);
+                let k = b.clamp(k, -FARTHEST as f64, FARTHEST as f64);
+                b.cast(DType::I32, k)
+            }
+            (None, None) => b.number(DType::I32, 0.0),
         };
         let kept = b.op(if upper { Op::Ge } else { Op::Le }, &[distance, k]);
         let element = b.load_broadcast(x.id, &x.ty);

@@ -4,7 +4,7 @@
 use super::normalize::{mean, per_channel, variance};
 use crate::base::TensorType;
 use crate::definition::Lowering;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
 
@@ -15,7 +15,7 @@ pub const ROWS: &[Operator] = &[Operator {
     versions: &[1, 6, 7, 9, 14, 15],
     infer,
     lower: Lower::Define(lower),
-    note: "spatial=0 (before version 9) is refused",
+    note: "",
 }];
 
 /// Training mode is an attribute since version 14; before, it was what the outputs wanted said.
@@ -27,18 +27,19 @@ fn training(ctx: &Ctx) -> Result<bool> {
     }
 }
 
+/// Whether all points of a channel share their statistics; before version 9 each may have its own.
+fn spatial(ctx: &Ctx) -> Result<bool> {
+    Ok(ctx.version() >= 9 || ctx.attrs().flag("spatial", true)?)
+}
+
 fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let x = ctx.ty(0)?;
     require(x.dtype.is_float() && x.rank() >= 2, || format!("it is not defined for a tensor of type {x}"))?;
-    if ctx.version() < 9 && !ctx.attrs().flag("spatial", true)? {
-        return Err(
-            Error::model("spatial=0 is not supported").advise("Export the model with opset 9 or later")
-        );
-    }
+    let statistics = if spatial(ctx)? { &x.shape[1..2] } else { &x.shape[1..] };
     for i in 1..5 {
         let ty = ctx.ty(i)?;
-        require(ty.shape == [x.shape[1]] && ty.dtype.is_float(), || {
-            format!("input {i} of type {ty} does not fit {} channels", x.shape[1])
+        require(ty.shape == statistics && ty.dtype.is_float(), || {
+            format!("input {i} of type {ty} does not fit statistics of {statistics:?}")
         })?;
     }
     let (mean, variance) = (ctx.ty(3)?.clone(), ctx.ty(4)?.clone());
@@ -48,30 +49,33 @@ fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
 fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, out) = (e.input(0)?, e.result()?);
-    let channels = x.shape()[1];
+    let (spatial, points) = (spatial(ctx)?, e.input(3)?.ty.shape);
     let [scale, bias, old_mean, old_variance] = [e.input(1)?, e.input(2)?, e.input(3)?, e.input(4)?];
     let (mean, variance) = if training(ctx)? {
-        let axes: Vec<usize> = (0..x.rank()).filter(|&i| i != 1).collect();
+        let axes: Vec<usize> = (0..x.rank()).filter(|&i| i == 0 || spatial && i != 1).collect();
         let mean = mean(&mut e, &x, &axes);
         let variance = variance(&mut e, &x, &mean, &axes);
-        (e.reshape(&mean, [channels]), e.reshape(&variance, [channels]))
+        (e.reshape(&mean, points.clone()), e.reshape(&variance, points.clone()))
     } else {
         (old_mean.clone(), old_variance.clone())
     };
     let epsilon = f64::from(ctx.attrs().float("epsilon", 1e-5)?);
     let float = compute_type(x.dtype());
-    let factor = e.map("factor", float, [channels], |b| {
+    let factor = e.map("factor", float, points.clone(), |b| {
         let (scale, variance) = (b.broadcast(&scale, float), b.broadcast(&variance, float));
         let inverse = b.inverse_root(variance, epsilon);
         b.times(scale, inverse)
     });
-    let offset = e.map("offset", float, [channels], |b| {
+    let offset = e.map("offset", float, points, |b| {
         let (bias, mean, factor) =
             (b.broadcast(&bias, float), b.broadcast(&mean, float), b.broadcast(&factor, float));
         let product = b.times(mean, factor);
         b.minus(bias, product)
     });
-    let (factor, offset) = (per_channel(&mut e, &factor, &x)?, per_channel(&mut e, &offset, &x)?);
+    let (factor, offset) = match spatial {
+        true => (per_channel(&mut e, &factor, &x)?, per_channel(&mut e, &offset, &x)?),
+        false => (factor, offset),
+    };
     e.define("", &out, |b| {
         let (x, factor, offset) =
             (b.broadcast(&x, float), b.broadcast(&factor, float), b.broadcast(&offset, float));

@@ -33,7 +33,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[1],
         infer: infer_qlinear,
         lower: Lower::Define(qlinear),
-        note: "channels first only",
+        note: "",
     },
 ];
 
@@ -56,10 +56,36 @@ fn integer(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 }
 
 fn infer_qlinear(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    require(!ctx.attrs().flag("channels_last", false)?, || "channels_last is not supported".into())?;
     let to = ctx.dtype(7)?;
     require(to.is_int(), || format!("{to} is not a quantized type"))?;
-    infer(ctx, 3, to)
+    check_quantized(ctx.ty(0)?)?;
+    check_quantized(ctx.ty(3)?)?;
+    let mut shape = ctx.shape(0)?.to_vec();
+    let last = is_channels_last(ctx)?;
+    if last {
+        shape[1..].rotate_right(1);
+    }
+    let mut shape = Shape::read(ctx, &shape, ctx.shape(3)?)?.output();
+    if last {
+        shape[1..].rotate_left(1);
+    }
+    Ok(vec![TensorType::new(to, shape)])
+}
+
+/// Whether inputs and outputs have their channels in the last place; weights never have.
+fn is_channels_last(ctx: &Ctx) -> Result<bool> {
+    let last = ctx.attrs().flag("channels_last", false)?;
+    require(!last || ctx.shape(0)?.len() >= 3, || "the input has no channels".into())?;
+    Ok(last)
+}
+
+/// A value of `shape` whose element at the axes is that of `x` at the axes rotated.
+fn rotated(e: &mut Emit, x: &Val, out: &Val, by: impl Fn(&mut [Affine])) {
+    e.define("", out, |b| {
+        let mut index = b.axes();
+        by(&mut index[1..]);
+        b.load(x.id, &x.ty, index)
+    });
 }
 
 /// `a * b / c`, as f32; `a` and `c` have one element, `b` one or more. A vector.
@@ -95,7 +121,17 @@ pub fn single_zero(e: &Emit, i: usize) -> Result<Option<Val>> {
 
 fn qlinear(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
-    let (x, w, bias, out) = (e.input(0)?, e.input(3)?, e.optional(8), e.result()?);
+    let (mut x, w, bias, result) = (e.input(0)?, e.input(3)?, e.optional(8), e.result()?);
+    let mut out = result.clone();
+    let last = is_channels_last(ctx)?;
+    if last {
+        let mut shapes = [x.ty.shape.clone(), out.ty.shape.clone()];
+        shapes.iter_mut().for_each(|s| s[1..].rotate_right(1));
+        let [inner, outer] = shapes;
+        let first = e.temp("first", x.dtype(), inner);
+        rotated(&mut e, &x, &first, |index| index.rotate_left(1));
+        (x, out) = (first, e.temp("last", result.dtype(), outer));
+    }
     let shape = Shape::read(ctx, x.shape(), w.shape())?;
     let channels = w.shape()[0];
     let (x_scale, w_scale, y_scale) = (e.input(1)?, e.input(4)?, e.input(6)?);
@@ -116,5 +152,9 @@ fn qlinear(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         let zero = y_zero.map(|z| b.elem(&z, &vec![Affine::constant(0); z.rank()], DType::F32));
         let value = b.times(sum, factor);
         requantized(b, value, zero, to)
-    })
+    })?;
+    if last {
+        rotated(&mut e, &out, &result, |index| index.rotate_right(1));
+    }
+    Ok(())
 }

@@ -34,15 +34,14 @@ pub const ROWS: &[Operator] = &[
         lower: Lower::Define(gemm),
         note: "",
     },
-    Operator {
-        domain: "com.microsoft",
-        name: "FusedMatMul",
-        versions: &[1],
-        infer: infer_fused,
-        lower: Lower::Define(fused),
-        note: "",
-    },
+    fused_row("FusedMatMul"),
+    fused_row("TransposeMatMul"),
 ];
+
+const fn fused_row(name: &'static str) -> Operator {
+    let lower = Lower::Define(fused);
+    Operator { domain: "com.microsoft", name, versions: &[1], infer: infer_fused, lower, note: "" }
+}
 
 /// Which dimension of a tensor is which of a product.
 #[derive(Clone, Debug, PartialEq)]

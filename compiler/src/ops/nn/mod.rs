@@ -22,6 +22,7 @@ pub mod deform_conv;
 pub mod determinant;
 pub mod dropout;
 pub mod einsum;
+pub mod flex_attention;
 pub mod fourier;
 pub mod grid;
 pub mod integer_conv;
@@ -61,6 +62,7 @@ pub const FAMILIES: &[&[Operator]] = &[
     determinant::ROWS,
     dropout::ROWS,
     einsum::ROWS,
+    flex_attention::ROWS,
     fourier::ROWS,
     grid::ROWS,
     integer_conv::ROWS,

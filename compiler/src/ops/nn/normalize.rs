@@ -20,7 +20,8 @@ pub const ROWS: &[Operator] = &[
     Operator {
         domain: "",
         name: "LayerNormalization",
-        versions: &[17],
+        // ONNX Runtime writes it into models of older opsets too.
+        versions: &[1, 17],
         infer: infer_layer,
         lower: Lower::Define(layer),
         note: "",
@@ -31,15 +32,20 @@ pub const ROWS: &[Operator] = &[
     row("LpNormalization", &[1, 22], lp),
     row("MeanVarianceNormalization", &[9, 13], mean_variance),
     row("LRN", &[1, 13], lrn),
+    simplified(""),
+    simplified("com.microsoft"),
+];
+
+const fn simplified(domain: &'static str) -> Operator {
     Operator {
-        domain: "com.microsoft",
+        domain,
         name: "SimplifiedLayerNormalization",
         versions: &[1],
         infer,
         lower: Lower::Define(rms),
         note: "",
-    },
-];
+    }
+}
 
 fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let x = ctx.ty(0)?;
@@ -201,6 +207,7 @@ pub fn scaled(
 
 fn rms(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
+    require(!ctx.has(2), || "a bias is not defined for it".into())?;
     let (x, scale, out) = (e.input(0)?, e.optional(1), e.result()?);
     let epsilon = f64::from(ctx.attrs().float("epsilon", 1e-5)?);
     let statistics = Statistics::root_mean_square(&mut e, &x, &last_axes(ctx)?, epsilon);

@@ -24,7 +24,7 @@ pub const ROWS: &[Operator] = &[
     Operator {
         domain: "",
         name: "Upsample",
-        versions: &[7, 9],
+        versions: &[1, 7, 9],
         infer,
         lower: Lower::Define(lower),
         note: "scales must be constant",
@@ -54,6 +54,11 @@ fn request(ctx: &Ctx) -> Result<Request> {
     let shape = ctx.shape(0)?;
     let rank = shape.len();
     let (scales, sizes, roi) = match (ctx.node.op.name, ctx.version()) {
+        ("Upsample", 1) => {
+            require(rank == 4, || "the input must have four dimensions".into())?;
+            let [height, width] = ["height_scale", "width_scale"].map(|name| ctx.attrs().float(name, 1.0));
+            (Some(vec![1.0, 1.0, f64::from(height?), f64::from(width?)]), None, None)
+        }
         ("Upsample", ..=8) => {
             let scales = ctx.attrs().get_floats("scales")?;
             (scales.map(|s| s.iter().map(|&v| f64::from(v)).collect()), None, None)

@@ -127,14 +127,16 @@ fn hardmax(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             let (elem, max) = (b.elem(&x, index, float), b.elem(&max, &at_max, float));
             let holds = b.op(Op::Eq, &[elem, max]);
             let here = b.index(position(index));
-            let none = b.constant(Scalar::highest(DType::I64));
+            let here = b.cast(DType::I32, here);
+            let none = b.constant(Scalar::highest(DType::I32));
             b.op(Op::Select, &[holds, here, none])
         },
         |_, acc| acc,
     );
     e.define("", &out, |b| {
-        let first = b.broadcast(&first, DType::I64);
+        let first = b.broadcast(&first, DType::I32);
         let here = b.index(position(&b.axes()));
+        let here = b.cast(DType::I32, here);
         let holds = b.op(Op::Eq, &[first, here]);
         let (one, zero) = (b.number(dtype, 1.0), b.number(dtype, 0.0));
         b.op(Op::Select, &[holds, one, zero])

@@ -28,7 +28,7 @@ impl Driver {
             Binding::Sequence(ids) => {
                 Binding::Sequence(ids.into_iter().map(|id| self.capture(id, from, to)).collect())
             }
-            Binding::Failed => Binding::Failed,
+            other @ (Binding::Strings | Binding::Failed) => other,
         };
         self.bind(name, captured.clone());
         Some(captured)
@@ -134,6 +134,10 @@ impl Driver {
     fn finish_one(&mut self, declared: &Declared, taken: &mut HashSet<ValueId>) -> Result<()> {
         let id = match self.lookup(&declared.name) {
             Some(Binding::Value(id)) => id,
+            Some(Binding::Strings) => {
+                return Err(Error::model("holds strings, which are not supported")
+                    .advise("Take the output out of the model: the scores say which label it is"));
+            }
             Some(_) => return Err(Error::model("is a sequence, which is not supported")),
             None => return Err(Error::model("is written by no node")),
         };

@@ -1,4 +1,4 @@
-//! If, Loop and Scan: inlined where what decides is constant, typed bodies otherwise.
+//! If and Loop: inlined where what decides is constant, typed bodies otherwise.
 
 use super::body::Parameter;
 use super::{Binding, Driver, values};
@@ -9,19 +9,19 @@ use crate::import::{Body, SourceNode};
 use crate::ops::{Pending, find};
 
 /// A Loop or Scan is unrolled up to this many iterations times nodes of its body.
-const MAX_UNROLLED: usize = 512;
+pub(super) const MAX_UNROLLED: usize = 512;
 
 /// Loops over sequences have no other form than the unrolled one.
 const MAX_UNROLLED_SEQUENCE: usize = 16384;
 
-type Bindings = Vec<Option<Binding>>;
+pub(super) type Bindings = Vec<Option<Binding>>;
 
-fn body<'a>(node: &'a SourceNode, name: &str) -> Result<&'a Body> {
+pub(super) fn body<'a>(node: &'a SourceNode, name: &str) -> Result<&'a Body> {
     node.bodies.get(name).ok_or_else(|| Error::model(format!("attribute {name} must be a graph")))
 }
 
 /// Nodes of a body and of the bodies in it.
-fn size(body: &Body) -> usize {
+pub(super) fn size(body: &Body) -> usize {
     body.nodes.iter().map(|n| 1 + n.bodies.values().map(size).sum::<usize>()).sum()
 }
 
@@ -34,12 +34,12 @@ impl Driver {
         }
     }
 
-    fn parameter(&self, value: ValueId) -> Parameter {
+    pub(super) fn parameter(&self, value: ValueId) -> Parameter {
         Parameter { ty: self.graph().value(value).ty.clone(), constant: None }
     }
 
     /// Keeps a control-flow node, with its bodies as typed graphs.
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         node: &SourceNode,
         inputs: Vec<Option<ValueId>>,
@@ -166,7 +166,7 @@ impl Driver {
             frame.names.retain(|_, b| match b {
                 Binding::Value(id) => kept(id),
                 Binding::Sequence(ids) => ids.iter().all(kept),
-                Binding::Failed => true,
+                Binding::Strings | Binding::Failed => true,
             });
         }
     }
@@ -219,105 +219,12 @@ impl Driver {
     }
 
     /// Joins tensors along a new axis.
-    fn stack(&mut self, parts: &[ValueId], axis: i64) -> Result<ValueId> {
+    pub(super) fn stack(&mut self, parts: &[ValueId], axis: i64) -> Result<ValueId> {
         self.build("stack", |b| {
             let axes = b.constant(Tensor::new([1], &[axis]));
             let parts = parts.iter().map(|&p| b.binary("Unsqueeze", p, axes)).collect::<Result<Vec<_>>>()?;
             b.one("Concat", &parts, Attrs::default().with("axis", Attr::Int(axis)))
         })
-    }
-
-    pub(super) fn scan_node(&mut self, node: &SourceNode, inputs: Bindings) -> Result<Bindings> {
-        if node.opset < 9 {
-            return Err(
-                Error::model("Scan of opset 8 is not supported").advise("Export with opset 9 or later")
-            );
-        }
-        let body = body(node, "body")?;
-        let inputs = values(&inputs)?;
-        let given = || Error::model("an input of Scan is missing");
-        let inputs = inputs.into_iter().map(|v| v.ok_or_else(given)).collect::<Result<Vec<_>>>()?;
-        let scans = usize::try_from(node.attrs.int("num_scan_inputs", 0)?).unwrap_or(usize::MAX);
-        let states = inputs.len().checked_sub(scans).filter(|_| scans > 0);
-        let states =
-            states.ok_or_else(|| Error::model("attribute num_scan_inputs does not fit the inputs"))?;
-        let axes = node.attrs.get_ints("scan_input_axes")?.map_or(vec![0; scans], <[i64]>::to_vec);
-        if axes.len() != scans {
-            return Err(Error::model("attribute scan_input_axes does not fit the inputs"));
-        }
-        let mut parameters: Vec<Parameter> = inputs[..states].iter().map(|&v| self.parameter(v)).collect();
-        let mut front = Vec::new();
-        let mut trips = None;
-        for (&value, &axis) in inputs[states..].iter().zip(&axes) {
-            let mut ty = self.graph().value(value).ty.clone();
-            let at = if axis < 0 { axis + ty.rank() as i64 } else { axis };
-            let at = usize::try_from(at).ok().filter(|&a| a < ty.rank());
-            let at = at.ok_or_else(|| Error::model(format!("axis {axis} lies outside {ty}")))?;
-            let extent = ty.shape.remove(at);
-            if *trips.get_or_insert(extent) != extent {
-                return Err(Error::model("the scan inputs have different lengths"));
-            }
-            front.push(at as i64);
-            parameters.push(Parameter { ty, constant: None });
-        }
-        let trips = trips.unwrap_or(0);
-        if trips > 0 && trips.saturating_mul(size(body)) <= MAX_UNROLLED {
-            return self.unroll_scan(node, body, &inputs, states, &front, trips);
-        }
-        let graph = self.typed_body(body, parameters)?;
-        self.keep(node, inputs.into_iter().map(Some).collect(), vec![("body", graph)])
-    }
-
-    fn unroll_scan(
-        &mut self,
-        node: &SourceNode,
-        body: &Body,
-        inputs: &[ValueId],
-        states: usize,
-        axes: &[i64],
-        trips: usize,
-    ) -> Result<Bindings> {
-        let outs = body.outputs.len().checked_sub(states);
-        let outs = outs.ok_or_else(|| Error::model("the body has fewer outputs than states"))?;
-        let list = |name: &str, count: usize| -> Result<Vec<i64>> {
-            let given = node.attrs.get_ints(name)?.map_or(vec![0; count], <[i64]>::to_vec);
-            match given.len() == count {
-                true => Ok(given),
-                false => Err(Error::model(format!("attribute {name} must have {count} entries"))),
-            }
-        };
-        let backwards = list("scan_input_directions", axes.len())?;
-        let (out_axes, out_backwards) =
-            (list("scan_output_axes", outs)?, list("scan_output_directions", outs)?);
-        let mut carried: Vec<Binding> = inputs[..states].iter().map(|&v| Binding::Value(v)).collect();
-        let mut stacks: Vec<Vec<ValueId>> = vec![Vec::new(); outs];
-        for trip in 0..trips {
-            let mut given = std::mem::take(&mut carried);
-            for ((&value, &axis), &back) in inputs[states..].iter().zip(axes).zip(&backwards) {
-                let at = if back == 1 { trips - 1 - trip } else { trip } as i64;
-                let slice = self.build(&node.name, |b| {
-                    let at = b.constant(Tensor::scalar(at));
-                    b.one("Gather", &[value, at], Attrs::default().with("axis", Attr::Int(axis)))
-                })?;
-                given.push(Binding::Value(slice));
-            }
-            let mut outputs = self.inline(body, given)?.into_iter();
-            carried = outputs.by_ref().take(states).collect();
-            for (stack, output) in stacks.iter_mut().zip(outputs) {
-                match output {
-                    Binding::Value(id) => stack.push(id),
-                    _ => return Err(Error::model("scan outputs must be tensors")),
-                }
-            }
-        }
-        let mut outputs: Bindings = carried.into_iter().map(Some).collect();
-        for ((mut stack, axis), back) in stacks.into_iter().zip(out_axes).zip(out_backwards) {
-            if back == 1 {
-                stack.reverse();
-            }
-            outputs.push(Some(Binding::Value(self.stack(&stack, axis)?)));
-        }
-        Ok(outputs)
     }
 }
 

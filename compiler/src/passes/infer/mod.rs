@@ -7,6 +7,9 @@
 
 mod body;
 mod control;
+mod flex;
+mod maps;
+mod scan;
 mod sequence;
 
 use crate::base::{Tensor, TensorType};
@@ -52,6 +55,8 @@ enum Binding {
     Value(ValueId),
     /// A sequence of tensors, known element by element; an absent optional is an empty one.
     Sequence(Vec<ValueId>),
+    /// A label that is a string, which nothing may read.
+    Strings,
     /// The result of a node that failed.
     Failed,
 }
@@ -203,6 +208,9 @@ impl Driver {
             ("", "Loop") => self.loop_node(node, inputs)?,
             ("", "Scan") => self.scan_node(node, inputs)?,
             ("", op) if sequence::NAMES.contains(&op) => self.sequence_node(node, inputs)?,
+            ("", "Cast") if matches!(inputs[..], [Some(Binding::Strings)]) => inputs,
+            ("ai.onnx.ml", "ZipMap") => self.zip_map(node, inputs)?,
+            ("ai.onnx.preview", "FlexAttention") => self.flex_attention(node, values(&inputs)?)?,
             _ => self.plain_node(node, values(&inputs)?)?,
         };
         for (name, binding) in node.outputs.iter().zip(outputs) {
@@ -231,7 +239,9 @@ impl Driver {
             inputs,
             outputs: names,
         };
-        Ok(self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect())
+        let mut outputs = self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect();
+        self.string_labels(node, &mut outputs);
+        Ok(outputs)
     }
 
     fn add(&mut self, pending: Pending) -> Result<Vec<Option<ValueId>>> {
@@ -254,6 +264,7 @@ fn values(inputs: &[Option<Binding>]) -> Result<Vec<Option<ValueId>>> {
     let value = |binding: &Option<Binding>| match binding {
         Some(Binding::Value(id)) => Ok(Some(*id)),
         None => Ok(None),
+        Some(Binding::Strings) => Err(Error::model("takes strings, which are not supported")),
         Some(_) => Err(Error::model("takes a sequence, which is not supported here")),
     };
     inputs.iter().map(value).collect()
@@ -261,12 +272,36 @@ fn values(inputs: &[Option<Binding>]) -> Result<Vec<Option<ValueId>>> {
 
 /// Whether an operator is in the table, or dissolves while the graph is typed.
 pub fn is_supported(domain: &str, name: &str) -> bool {
-    find(domain, name).is_some() || domain.is_empty() && sequence::NAMES.contains(&name)
+    let dissolves = match domain {
+        "" => sequence::NAMES.contains(&name),
+        "ai.onnx.ml" => name == "ZipMap",
+        _ => false,
+    };
+    dissolves || find(domain, name).is_some()
 }
 
 /// The error for an operator that is not in the table.
 fn unsupported(node: &SourceNode) -> Error {
     let domain = if node.domain.is_empty() { String::new() } else { format!(" of domain {}", node.domain) };
     Error::model(format!("operator {}{domain} (opset {}) is not supported", node.op, node.opset))
-        .advise("lmc ops lists the operators that are; rewrite or simplify the model without it")
+        .advise(advice(&node.domain, &node.op))
+}
+
+/// What to do about an operator that is not supported.
+fn advice(domain: &str, op: &str) -> &'static str {
+    match (domain, op) {
+        ("ai.onnx.contrib", _) => {
+            "Operators of onnxruntime-extensions prepare data (text, images): leave them out of the model"
+        }
+        ("com.microsoft.nchwc", _) => {
+            "The model was saved as optimized for one processor: save it with ORT_ENABLE_EXTENDED at most"
+        }
+        ("ai.onnx.training" | "ai.onnx.preview.training", _) => "Export the model for inference",
+        (_, "ImageDecoder") => "Give the model the decoded image",
+        ("", op) if op.starts_with("String") || op.starts_with("Regex") => "Strings are not supported",
+        ("ai.onnx.ml", "CastMap" | "DictVectorizer" | "CategoryMapper") => {
+            "Maps and strings are not supported: give the model numbers in a tensor"
+        }
+        _ => "lmc ops lists the operators that are; rewrite or simplify the model without it",
+    }
 }

@@ -1,7 +1,7 @@
 """Compares random graphs with ONNX Runtime: thousands of them, on every processor named.
 
     LMC_RANDOM_DIR=DIR LMC_RANDOM_COUNT=2000 cargo test -p lmc --test suite random_graphs_are_written
-    benches' python tests/tools/random.py DIR [TARGET:CPU ...]
+    benches' python tests/tools/random_graphs.py DIR [TARGET:CPU ...]
 
 Each graph that ONNX Runtime can run gets its results as test data, and `lmc verify` compares; graphs
 that only one of the two refuses are listed with the reason.

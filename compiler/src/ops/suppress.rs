@@ -1,0 +1,218 @@
+//! NonMaxSuppression with all inputs given, `lmc.Suppress(boxes, scores, most, overlap, score)`: boxes
+//! are taken from a heap of scores and kept unless one that is kept overlaps them.
+
+use super::emit::{Emit, require};
+use super::heap::Heap;
+use super::routine::{Code, Place};
+use super::sized::{key, row, size};
+use super::{Ctx, Operator};
+use crate::base::{Affine, DType, TensorType};
+use crate::definition::Lowering;
+use crate::error::Result;
+use crate::tile::{Access, Bin, Cmp, Lane, Reg, Value};
+
+/// The rows.
+pub const ROWS: &[Operator] = &[row("Suppress", infer_suppress, suppress)];
+
+/// The most boxes of one class that are kept, as far as it is known now.
+fn most(ctx: &Ctx) -> Result<usize> {
+    let boxes = ctx.shape(0)?[1];
+    let given = match ctx.input(2)?.constant {
+        Some(_) => ctx.constant_ints(2)?.and_then(|m| m.first().copied()),
+        None => None,
+    };
+    Ok(given.map_or(boxes, |m| usize::try_from(m).unwrap_or(0).min(boxes)))
+}
+
+fn infer_suppress(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let (b, s) = (ctx.ty(0)?, ctx.ty(1)?);
+    let fits = b.rank() == 3 && s.rank() == 3;
+    let fits = fits && b.shape[2] == 4 && b.shape[0] == s.shape[0] && b.shape[1] == s.shape[2];
+    require(fits && b.dtype == DType::F32 && s.dtype == DType::F32, || {
+        format!("boxes {b} and scores {s} do not fit")
+    })?;
+    for (i, dtype) in [(2, DType::I64), (3, DType::F32), (4, DType::F32)] {
+        let ty = ctx.ty(i)?;
+        require(ty.dtype == dtype && ty.elems() == 1, || {
+            format!("input {i} is {ty}, but must be one number of type {dtype}")
+        })?;
+    }
+    let found = ctx.chosen(s.shape[0] * s.shape[1] * most(ctx)?, key(ctx)?);
+    Ok(vec![TensorType::new(DType::I64, [found, 3])])
+}
+
+/// The corners of box `at` (a computed place or an affine one): low y, low x, high y, high x.
+fn corners(code: &mut Code, param: u32, place: &dyn Fn(i64) -> Place, centered: bool) -> [Reg; 4] {
+    let raw = [0, 1, 2, 3].map(|i| code.load(param, place(i)));
+    if !centered {
+        let [y0, x0, y1, x1] = raw;
+        return [
+            code.bin(Bin::Min, y0, y1),
+            code.bin(Bin::Min, x0, x1),
+            code.bin(Bin::Max, y0, y1),
+            code.bin(Bin::Max, x0, x1),
+        ];
+    }
+    let [x, y, w, h] = raw;
+    let half = code.number(Lane::F32, 0.5);
+    let (w, h) = (code.bin(Bin::Mul, w, half), code.bin(Bin::Mul, h, half));
+    [code.bin(Bin::Sub, y, h), code.bin(Bin::Sub, x, w), code.bin(Bin::Add, y, h), code.bin(Bin::Add, x, w)]
+}
+
+/// Whether two boxes overlap by more than a limit.
+fn overlaps(code: &mut Code, a: [Reg; 4], b: [Reg; 4], limit: Reg) -> Reg {
+    let zero = code.number(Lane::F32, 0.0);
+    let side = |code: &mut Code, low: usize| {
+        let (from, to) = (code.bin(Bin::Max, a[low], b[low]), code.bin(Bin::Min, a[low + 2], b[low + 2]));
+        let length = code.bin(Bin::Sub, to, from);
+        code.bin(Bin::Max, length, zero)
+    };
+    let (height, width) = (side(code, 0), side(code, 1));
+    let common = code.bin(Bin::Mul, height, width);
+    let area = |code: &mut Code, b: [Reg; 4]| {
+        let (height, width) = (code.bin(Bin::Sub, b[2], b[0]), code.bin(Bin::Sub, b[3], b[1]));
+        code.bin(Bin::Mul, height, width)
+    };
+    let (first, second) = (area(code, a), area(code, b));
+    let both = code.bin(Bin::Add, first, second);
+    let union = code.bin(Bin::Sub, both, common);
+    let part = code.bin(Bin::Div, common, union);
+    let some = code.cmp(Cmp::Gt, union, zero);
+    let part = code.select(some, part, zero);
+    code.cmp(Cmp::Gt, part, limit)
+}
+
+/// What is read and written for all classes.
+struct Suppress {
+    boxes: u32,
+    scores: u32,
+    kept: u32,
+    out: u32,
+    /// Boxes of a batch.
+    all: usize,
+    /// Rows of the output, and the most boxes of one class.
+    rows: usize,
+    bound: usize,
+    centered: bool,
+    most: Reg,
+    limit: Reg,
+    least: Reg,
+    found: Reg,
+    heap: Heap,
+}
+
+/// Four numbers in a row: `row` of `rows`, which begin at `first`.
+fn four(code: &mut Code, first: &Affine, row: Reg, rows: usize) -> impl Fn(i64) -> Place + use<> {
+    let width = code.number(Lane::I64, 4.0);
+    let offset = code.bin(Bin::Mul, row, width);
+    let first = first.clone();
+    move |i| Place { index: first.offset(i), dynamic: Some((offset, 4 * rows.saturating_sub(1))) }
+}
+
+impl Suppress {
+    /// The boxes of one class whose scores are good enough, as a heap; gives their number.
+    fn candidates(&self, code: &mut Code, first: &Affine) -> Reg {
+        let (size, one) = (code.number(Lane::I64, 0.0), code.number(Lane::I64, 1.0));
+        code.repeat("i", self.all, |code, i| {
+            let score = code.load(self.scores, first.plus(&i));
+            let good = code.cmp(Cmp::Gt, score, self.least);
+            code.when(good, |code| {
+                let place = code.index(Lane::I32, &i);
+                self.heap.store(code, size, (score, place));
+                code.set(size, Value::Bin(Bin::Add, size, one));
+            });
+        });
+        self.heap.build(code, size);
+        size
+    }
+
+    /// Whether one of the `taken` boxes that are kept overlaps a box.
+    fn is_overlapped(&self, code: &mut Code, own: [Reg; 4], taken: Reg) -> Reg {
+        let (j, one) = (code.number(Lane::I64, 0.0), code.number(Lane::I64, 1.0));
+        let (dropped, yes) = (code.number(Lane::I32, 0.0), code.number(Lane::I32, 1.0));
+        code.forever(|code| {
+            let done = code.cmp(Cmp::Le, taken, j);
+            code.break_if(done);
+            let place = four(code, &Affine::constant(0), j, self.bound);
+            let other = [0, 1, 2, 3].map(|i| code.load(self.kept, place(i)));
+            let close = overlaps(code, other, own, self.limit);
+            code.set(dropped, Value::Select(close, yes, dropped));
+            code.break_if(close);
+            code.set(j, Value::Bin(Bin::Add, j, one));
+        });
+        dropped
+    }
+
+    /// One class of one batch.
+    fn class(&self, code: &mut Code, batch: &Affine, class: &Affine, classes: usize) {
+        let first = batch.scaled((classes * self.all) as i64).plus_scaled(class, self.all as i64);
+        let left = self.candidates(code, &first);
+        let [zero, one, three] = [0.0, 1.0, 3.0].map(|v| code.number(Lane::I64, v));
+        let taken = code.let_(Lane::I64, Value::Copy(zero));
+        code.forever(|code| {
+            let enough = code.cmp(Cmp::Le, self.most, taken);
+            code.break_if(enough);
+            let none = code.cmp(Cmp::Le, left, zero);
+            code.break_if(none);
+            let (_, best) = self.heap.pop(code, left);
+            let best = code.widen(best);
+            let place = four(code, &batch.scaled(4 * self.all as i64), best, self.all);
+            let own = corners(code, self.boxes, &place, self.centered);
+            let dropped = self.is_overlapped(code, own, taken);
+            let no = code.number(Lane::I32, 0.0);
+            let keep = code.cmp(Cmp::Eq, dropped, no);
+            code.when(keep, |code| {
+                let place = four(code, &Affine::constant(0), taken, self.bound);
+                (0..4).zip(own).for_each(|(i, corner)| code.store(self.kept, place(i), corner));
+                let row = code.bin(Bin::Mul, self.found, three);
+                let numbers = [code.index(Lane::I64, batch), code.index(Lane::I64, class), best];
+                (0..3).zip(numbers).for_each(|(i, number)| {
+                    let dynamic = Some((row, 3 * self.rows.saturating_sub(1)));
+                    code.store(self.out, Place { index: Affine::constant(i), dynamic }, number);
+                });
+                code.set(self.found, Value::Bin(Bin::Add, self.found, one));
+                code.set(taken, Value::Bin(Bin::Add, taken, one));
+            });
+        });
+    }
+}
+
+fn suppress(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let bound = most(ctx)?;
+    let mut e = Emit::new(ctx, low);
+    let (boxes, scores, out) = (e.input(0)?, e.input(1)?, e.result()?);
+    let given = [e.input(2)?, e.input(3)?, e.input(4)?];
+    let (batches, classes, all) = (scores.shape()[0], scores.shape()[1], scores.shape()[2]);
+    let count = size(&mut e, ctx, &out);
+    let kept = e.temp("kept", DType::F32, [bound.max(1), 4]);
+    let mut code = Code::new(&ctx.node.name);
+    let (b, s) = (code.param("boxes", &boxes, Access::Read), code.param("scores", &scores, Access::Read));
+    let numbers = [("most", 0), ("overlap", 1), ("score", 2)]
+        .map(|(name, i)| code.param(name, &given[i], Access::Read));
+    let (to, n) = (code.param("found", &out, Access::Write), code.param("count", &count, Access::Write));
+    let kept = code.param("kept", &kept, Access::ReadWrite);
+    let [most, limit, least] = numbers.map(|p| code.load(p, Affine::constant(0)));
+    let largest = code.number(Lane::I64, bound as f64);
+    let suppress = Suppress {
+        heap: Heap::new(&mut e, &mut code, DType::F32, all, true),
+        boxes: b,
+        scores: s,
+        kept,
+        out: to,
+        all,
+        rows: out.shape()[0],
+        bound: bound.max(1),
+        centered: ctx.attrs().flag("center_point_box", false)?,
+        most: code.bin(Bin::Min, most, largest),
+        limit,
+        least,
+        found: code.number(Lane::I64, 0.0),
+    };
+    let none = all == 0 || bound == 0;
+    code.repeat("batch", if none { 0 } else { batches }, |code, batch| {
+        code.repeat("class", classes, |code, class| suppress.class(code, &batch, &class, classes));
+    });
+    code.store(n, Affine::constant(0), suppress.found);
+    code.finish(e.low);
+    Ok(())
+}
