@@ -1,6 +1,6 @@
 //! Sums of products of bytes, four neighbours of a reduction axis at a time.
 
-use super::choose::walks;
+use super::factors::walks;
 use super::linear::{Linear, Node};
 use crate::base::DType;
 use crate::target::{Arch, Feature, Target};

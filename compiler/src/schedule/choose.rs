@@ -7,13 +7,16 @@
 use super::bytes::Bytes;
 use super::cost::{Operands, Tile, best_tile, core};
 use super::elementwise::elementwise_vector;
+use super::factors::{
+    beside, drop_squares, factor_loads, factors, four_bits, lane_factor, packed_for, walks,
+};
 use super::filtering::filtered;
 use super::linear::{Guard, Linear, Node};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
+use crate::scalar::Op;
 use crate::scalar::math::primitives;
-use crate::scalar::{Fold, Op};
 use crate::target::{Arch, Feature, Target};
 
 /// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
@@ -199,85 +202,6 @@ fn over_lanes(linear: &Linear, vector: Vector, var: u32, lanes: usize) -> Schedu
     Schedule { vector, reduce, pack, ..Schedule::naive(linear) }
 }
 
-/// A constant that is both factors stays as it is: it is packed for one of them.
-fn drop_squares(pack: &mut Vec<u32>) {
-    if matches!(pack[..], [a, b] if a == b) {
-        pack.clear();
-    }
-}
-
-/// The two factors of a sum of products.
-pub(super) fn factors(linear: &Linear) -> Option<(&Node, &Node)> {
-    let (fold, _, body) = linear.fold?;
-    let strip = |mut e: u32| {
-        while let Node::Cast { arg, .. } = &linear.nodes[e as usize] {
-            e = *arg;
-        }
-        &linear.nodes[e as usize]
-    };
-    match &linear.nodes[body as usize] {
-        Node::Op(Op::Mul, args) if fold == Fold::Sum => Some((strip(args[0]), strip(args[1]))),
-        _ => None,
-    }
-}
-
-/// The loads that the two factors of a sum of products are made of: a factor that is computed from
-/// constants alone (weights that are dequantized where they are read) counts as its largest one.
-fn factor_loads(linear: &Linear) -> Option<(&Node, &Node)> {
-    let (a, b) = factors(linear)?;
-    let (_, _, body) = linear.fold?;
-    let Node::Op(_, args) = &linear.nodes[body as usize] else { return None };
-    let load = |factor, e| if matches!(factor, &Node::Load { .. }) { None } else { dequantized(linear, e) };
-    Some((load(a, args[0]).unwrap_or(a), load(b, args[1]).unwrap_or(b)))
-}
-
-/// The largest load of an expression over constants alone.
-fn dequantized(linear: &Linear, e: u32) -> Option<&Node> {
-    let elems = |n: &&Node| match n {
-        Node::Load { operand, guards, dynamic, .. } => {
-            let buffer = &linear.buffers[*operand as usize];
-            (buffer.constant && guards.is_empty() && dynamic.is_empty()).then_some(buffer.elems)
-        }
-        _ => None,
-    };
-    let loads = loads(linear, e);
-    loads.iter().all(|n| elems(n).is_some()).then(|| loads.into_iter().max_by_key(elems))?
-}
-
-/// Registers for each vector of a factor beside the vector itself: scales, and the bytes that hold
-/// elements of four bits.
-fn beside(linear: &Linear, factor: &Node) -> usize {
-    let computed = factors(linear).is_some_and(|(a, b)| a != factor && b != factor);
-    match factor {
-        Node::Load { operand, .. } if computed => 1 + usize::from(four_bits(linear, *operand)),
-        _ => 0,
-    }
-}
-
-fn four_bits(linear: &Linear, operand: u32) -> bool {
-    matches!(linear.buffers[operand as usize].dtype, DType::I4 | DType::U4)
-}
-
-/// The constants that are packed for a factor which follows the vector axis: the factor itself, and of
-/// what it is computed from (scales) all whose neighbours are no neighbours in memory.
-fn packed_for(linear: &Linear, factor: u32, var: u32) -> Vec<u32> {
-    let direct = loads(linear, factor).len() == 1;
-    let largest = dequantized(linear, factor);
-    let packs = |n: &Node| match n {
-        Node::Load { operand, addr, .. } if linear.buffers[*operand as usize].constant => {
-            let step = addr.coefficient(var);
-            let apart = direct || step != 1 || largest == Some(n);
-            (step != 0 && apart).then_some(*operand)
-        }
-        _ => None,
-    };
-    loads(linear, factor).into_iter().filter_map(packs).collect()
-}
-
-pub(super) fn walks(node: &Node, var: u32) -> bool {
-    matches!(node, Node::Load { addr, .. } if addr.coefficient(var) != 0)
-}
-
 /// A register tile along the vector axis and one more.
 fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule {
     let core = core(target);
@@ -393,19 +317,6 @@ fn finish_length(linear: &Linear) -> usize {
         _ => 0,
     };
     value_nodes(linear, linear.finish).into_iter().map(steps).sum()
-}
-
-/// Whether the broadcast factor walks some reduction axis by 1, at least four long.
-fn lane_factor(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> bool {
-    let Some((a, b)) = product else { return false };
-    let unit = |n: &Node| match n {
-        Node::Load { addr, guards, .. } => linear.reductions().any(|r| {
-            let padded = guards.iter().any(|g| g.form.coefficient(r) != 0);
-            addr.coefficient(r) == 1 && linear.extent(r) >= 4 && !padded
-        }),
-        _ => false,
-    };
-    [a, b].iter().any(|f| !walks(f, var) && unit(f))
 }
 
 /// Puts a reduction axis innermost, in steps of whole groups of four.

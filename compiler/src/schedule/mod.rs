@@ -8,6 +8,7 @@
 mod bytes;
 pub mod choose;
 mod cost;
+mod factors;
 mod filtering;
 mod elementwise;
 mod file;

@@ -3,7 +3,8 @@
 //! Definitions that differ only in the part of a tensor they touch (one step of an unrolled
 //! recurrence, one slice of a split) are the same code once the start is added to the pointer.
 
-use super::linear::{Linear, Node};
+use super::linear::{Guard, Linear, Node};
+use crate::base::Affine;
 
 /// What is to be added to the pointers, in elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,17 +40,17 @@ impl Linear {
         Starts { operands: spans.iter().map(|s| s.0).collect(), output: first as usize }
     }
 
-    /// The first element of a buffer that is read, and one past the last. What guards keep out and
-    /// what is indexed by computed numbers counts as far as the buffer goes.
+    /// The first element of a buffer that is read, and one past the last. What is indexed by computed
+    /// numbers counts as far as the buffer goes.
     fn span(&self, buffer: u32) -> (usize, usize) {
         let elems = self.buffers[buffer as usize].elems;
         let (mut first, mut end) = (elems, 0);
         for node in &self.nodes {
-            let Node::Load { operand, addr, dynamic, .. } = node else { continue };
+            let Node::Load { operand, addr, dynamic, guards, .. } = node else { continue };
             if *operand != buffer {
                 continue;
             }
-            let (low, high) = addr.range(|v| self.vars[v as usize].extent);
+            let (low, high) = self.reach(addr, guards);
             if !dynamic.is_empty() {
                 return (0, elems);
             }
@@ -57,6 +58,27 @@ impl Linear {
             end = end.max((high + 1).clamp(0, elems as i64) as usize);
         }
         if first < end { (first, end) } else { (0, elems) }
+    }
+
+    /// The range of an address where its guards hold.
+    fn reach(&self, addr: &Affine, guards: &[Guard]) -> (i64, i64) {
+        let extent = |v: u32| self.vars[v as usize].extent;
+        let (mut rest, mut low, mut high) = (addr.clone(), 0, 0);
+        for guard in guards {
+            // An index is multiplied by its stride in the address, if it is there by itself.
+            let Some(&(var, step)) = guard.form.terms.first() else { continue };
+            let stride = addr.coefficient(var) / step;
+            let other = rest.plus_scaled(&guard.form, -stride);
+            if guard.form.terms.iter().any(|t| other.coefficient(t.0) != 0) {
+                continue;
+            }
+            let (first, last) = guard.form.range(extent);
+            let ends = [first.max(0), last.min(guard.extent as i64 - 1)].map(|end| stride * end);
+            (low, high) = (low + ends[0].min(ends[1]), high + ends[0].max(ends[1]));
+            rest = other;
+        }
+        let (first, last) = rest.range(extent);
+        (low + first, high + last)
     }
 }
 
@@ -66,6 +88,23 @@ mod tests {
     use crate::definition::DefBuilder;
     use crate::schedule::Linear;
     use crate::schedule::linear::Layout;
+
+    /// A window reads a part of a buffer (channels of a concatenation): its padding adds nothing.
+    #[test]
+    fn padding_is_no_part_of_what_is_read() {
+        let (x, y) = (TensorType::new(DType::F32, [4, 6]), TensorType::new(DType::F32, [3, 6]));
+        let mut b = DefBuilder::new(&y.shape);
+        let k = b.reduce("k", 3);
+        let at = vec![b.var(0), b.var(1).plus(&k).offset(-1)];
+        let element = b.load_padded(0, &x, at, crate::scalar::Scalar::from_f64(DType::F32, 0.0));
+        let acc = b.fold(crate::scalar::Fold::Sum, element);
+        let def = b.finish("window", 1, &y, acc);
+        // `x` lies in every other element.
+        let apart = Layout { offset: 1, strides: vec![12, 2] };
+        let mut linear = Linear::new(&def, &[apart], &[false], &Layout::dense(&y.shape));
+        assert_eq!(linear.take_starts(&[false], &[false]).operands, [1]);
+        assert_eq!(linear.buffers[0].elems, 2 * 12 + 2 * 5 + 1);
+    }
 
     #[test]
     fn words_end_in_known_bytes_behind_the_last_one() {

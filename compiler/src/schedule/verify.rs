@@ -18,7 +18,8 @@
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
 
 use super::bytes::Bytes;
-use super::choose::{factors, follows, lanes_possible, loads};
+use super::choose::{follows, lanes_possible, loads};
+use super::factors::factors;
 use super::linear::{Linear, Node};
 use super::text::{Subject, fault, lines};
 use super::winograd::{Conv, product};

@@ -7,7 +7,7 @@
 //! its own. The tiles of some rows are done at a time, so that little memory is needed in between.
 
 use super::Schedule;
-use super::choose::factors;
+use super::factors::factors;
 use super::linear::{Buffer, Guard, Linear, LinearVar, Node};
 use crate::base::{Affine, DType};
 use crate::scalar::{Fold, Op};
