@@ -3,12 +3,12 @@
 //! Operators are written for shapes that are numbers. So a model with free sizes is typed, rewritten
 //! and lowered several times, each time for other sizes (a *sample*, the first one at the bounds),
 //! and the lowerings, which are alike but for numbers, are made into one: a number that differs
-//! between them must be a function of the sizes that holds in every sample ([`fit`]). No operator
+//! between them must be a function of the sizes that holds in every sample (`fit`). No operator
 //! knows of it, and what depends on a size in no such way is an error that names its node.
 //!
 //! Elements lie where they would at the bounds, so layouts and the arena are static; loops end at
 //! the actual sizes. Tensors of the application are dense at the actual sizes: where a free
-//! dimension is not the outermost they are copied at the border ([`border`]).
+//! dimension is not the outermost they are copied at the border (`border`).
 
 mod border;
 mod constants;

@@ -5,8 +5,8 @@
 //!                                     expand the next ones; filter; project
 //! scores -> softmax -> product        for each head, or some rows of the queries: scores, softmax, product
 //! ```
-//! Works on definitions and layouts alone: any run of them whose rows read rows ([`chain`]) at steady
-//! rates ([`rates`]). A cost model ([`cost`]) decides, by what memory traffic saves and what strips take.
+//! Works on definitions and layouts alone: any run of them whose rows read rows (`chain`) at steady
+//! rates (`rates`). A cost model (`cost`) decides, by what memory traffic saves and what strips take.
 //! Nothing is computed twice, each row as without strips. Goldens: `tests/golden/strips`.
 
 mod chain;
