@@ -88,6 +88,104 @@ fn what_later_versions_left_out() {
     assert_eq!(floats("Upsample", 1, &scales, &[x]), [1.0, 1.0, 2.0, 1.0, 1.0, 2.0]);
 }
 
+/// One row for each meaning that a later version changed: operator, opset, attributes, inputs, result. Where
+/// ONNX Runtime has the version, the results are its own; otherwise they are computed from the text.
+#[test]
+fn versions_whose_meaning_changed() {
+    let (int, float) = (|v: i64| Attr::Int(v), |v: f32| Attr::Float(v));
+    let plane = |values: &[f32], h: usize, w: usize| Tensor::new([1, 1, h, w], values);
+    let x = Tensor::new([1, 2, 2], &[0f32, 1.0, 1.0, 0.0]);
+    let spread = |a: f32, b: f32| {
+        let sum = 2.0 * (a.exp() + b.exp());
+        [a.exp() / sum, b.exp() / sum, b.exp() / sum, a.exp() / sum]
+    };
+    let image = Tensor::new([1, 2, 1, 2], &[1f32, 3.0, 2.0, 6.0]);
+    let (two, ten) = (Tensor::new([2], &[1f32, 2.0]), Tensor::new([2], &[0f32, 10.0]));
+    let square = plane(&[3.0, 4.0, 0.0, 12.0], 2, 2);
+    let counting = plane(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 1, 6);
+    let scales = |v: f32| Tensor::new([4], &[1.0, 1.0, 1.0, v]);
+    let none = Tensor::new([0], &Vec::<f32>::new());
+    let rows: Vec<(&str, i64, Vec<(&str, Attr)>, Vec<Tensor>, Vec<f32>)> = vec![
+        // Before opset 13 all dimensions from the axis on are one, and the axis is 1.
+        ("Softmax", 11, vec![], vec![x.clone()], spread(0.0, 1.0).into()),
+        ("Hardmax", 1, vec![], vec![x.clone()], vec![0.0, 1.0, 0.0, 0.0]),
+        ("Hardmax", 13, vec![], vec![x.clone()], vec![0.0, 1.0, 1.0, 0.0]),
+        ("Concat", 1, vec![], vec![x.clone(), x.clone()], vec![0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0]),
+        ("Selu", 1, vec![], vec![row(&[1.0])], vec![1.0507]),
+        ("ThresholdedRelu", 1, vec![("alpha", float(2.0))], vec![row(&[1.5, 2.5])], vec![0.0, 2.5]),
+        ("MeanVarianceNormalization", 1, vec![], vec![image.clone()], vec![-1.0, 1.0, -1.0, 1.0]),
+        (
+            "MeanVarianceNormalization",
+            8,
+            vec![("across_channels", int(1)), ("normalize_variance", int(0))],
+            vec![image.clone()],
+            vec![-2.0, 0.0, -1.0, 3.0],
+        ),
+        (
+            "GroupNormalization",
+            18,
+            vec![("num_groups", int(2))],
+            vec![image.clone(), two.clone(), ten.clone()],
+            { vec![-1.0, 1.0, 8.0, 12.0] },
+        ),
+        ("GlobalLpPool", 1, vec![("p", float(2.0))], vec![square.clone()], vec![13.0]),
+        ("GlobalLpPool", 2, vec![("p", int(1))], vec![square.clone()], vec![19.0]),
+        (
+            "LpPool",
+            1,
+            vec![("p", float(2.0)), ("kernel_shape", Attr::Ints(vec![1, 2]))],
+            vec![square.clone()],
+            vec![5.0, 12.0],
+        ),
+        // Padding never counted before it could.
+        (
+            "AveragePool",
+            1,
+            vec![("kernel_shape", Attr::Ints(vec![1, 2])), ("pads", Attr::Ints(vec![0, 1, 0, 0]))],
+            vec![plane(&[3.0, 5.0], 1, 2)],
+            vec![3.0, 4.0],
+        ),
+        (
+            "Gemm",
+            6,
+            vec![("broadcast", int(1)), ("transB", int(1))],
+            {
+                vec![
+                    Tensor::new([1, 2], &[1f32, 2.0]),
+                    Tensor::new([2, 2], &[1f32, 0.0, 1.0, 1.0]),
+                    ten.clone(),
+                ]
+            },
+            vec![1.0, 13.0],
+        ),
+        ("Split", 1, vec![], vec![row(&[1.0, 2.0, 3.0]), row(&[3.0])], vec![1.0, 2.0, 3.0]),
+        ("Tile", 1, vec![], vec![two.clone(), row(&[2.0]), row(&[0.0])], vec![1.0, 2.0, 1.0, 2.0]),
+        (
+            "DynamicSlice",
+            1,
+            vec![],
+            { vec![row(&[1.0, 2.0, 3.0]), Tensor::new([1], &[-2i64]), Tensor::new([1], &[9i64])] },
+            vec![2.0, 3.0],
+        ),
+        // Opset 10 knows no modes: upwards the element before, downwards the one after.
+        ("Resize", 10, vec![], vec![counting.clone(), scales(0.4)], vec![0.0, 3.0]),
+        (
+            "Upsample",
+            7,
+            vec![("scales", Attr::Floats(vec![1.0, 1.0, 1.0, 1.5]))],
+            vec![plane(&[1.0, 2.0], 1, 2)],
+            { vec![1.0, 1.0, 2.0] },
+        ),
+        // 3.5 / 0.7 is 5 in f32: between two elements, where the first is taken.
+        ("Resize", 13, vec![], vec![counting.clone(), none, scales(0.7)], vec![0.0, 2.0, 3.0, 4.0]),
+    ];
+    for (op, opset, attrs, inputs, want) in rows {
+        let got = floats(op, opset, &attrs, &inputs);
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 * b.abs().max(1e-2);
+        assert!(got.len() == want.len() && got.iter().zip(&want).all(near), "{op} of opset {opset}: {got:?}");
+    }
+}
+
 #[test]
 fn wrong_models_are_errors() {
     let (x, two) = (row(&[1.0, 2.0, 3.0]), row(&[1.0, 2.0]));

@@ -24,6 +24,15 @@ fn cubic_samples_reach_over_the_border_only_from_outside() {
     assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{y:?}");
 }
 
+/// Just outside of the border the cubic still has neighbours inside, as in ONNX Runtime and PyTorch.
+#[test]
+fn cubic_samples_outside_of_the_border() {
+    let x = Tensor::new([1, 1, 1, 4], &[1f32, -2.0, 4.0, 8.0]);
+    let grid = Tensor::new([1, 1, 1, 2], &[-1.25f32, 0.0]);
+    let attrs = [("mode", text("cubic")), ("padding_mode", text("border"))];
+    assert_eq!(floats("GridSample", 20, &attrs, &[x, grid]), [1.0]);
+}
+
 #[test]
 fn the_largest_element_of_a_row_may_be_negative() {
     let x = Tensor::new([3, 2], &[-1f32, -4.0, 2.0, -8.0, 0.0, -1.0]);

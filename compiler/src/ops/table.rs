@@ -16,7 +16,6 @@ const FAMILIES: &[&[Operator]] = &[
     scatter::ROWS,
     top_k::ROWS,
     chosen::ROWS,
-    compositions::ROWS,
     require::ROWS,
     sized::ROWS,
     suppress::ROWS,
@@ -26,6 +25,7 @@ const FAMILIES: &[&[Operator]] = &[
 pub fn rows() -> impl Iterator<Item = &'static Operator> {
     FAMILIES
         .iter()
+        .chain(compositions::FAMILIES)
         .chain(elementwise::FAMILIES)
         .chain(movement::FAMILIES)
         .chain(nn::FAMILIES)

@@ -11,7 +11,7 @@ use crate::scalar::Op;
 rows! {
     "Relu" 1 [1, 6, 13, 14], Number, Same, relu;
     "LeakyRelu" 1 [1, 6, 16], Float, Same, leaky_relu;
-    "ThresholdedRelu" 1 [10, 22], Float, Same, thresholded_relu;
+    "ThresholdedRelu" 1 [1, 10, 22], Float, Same, thresholded_relu;
     "Elu" 1 [1, 6, 22], Float, Same, elu;
     "Selu" 1 [1, 6, 22], Float, Same, selu;
     "Celu" 1 [12, 28], Float, Same, celu;

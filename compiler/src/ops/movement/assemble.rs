@@ -1,6 +1,6 @@
 //! Transpose, Concat, Split, Expand, Tile, DepthToSpace, SpaceToDepth: affine copies.
 
-use super::super::emit::{Emit, Val, require};
+use super::super::emit::{Emit, Val, numbers, require};
 use super::super::nn::matmul::broadcast;
 use super::super::{Ctx, Operator};
 use super::row;
@@ -85,13 +85,21 @@ fn lower_concat(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     Ok(())
 }
 
+/// Constant whole numbers; in opset 1 of the type of the tensor itself.
+fn counts(ctx: &Ctx, i: usize) -> Result<Option<Vec<i64>>> {
+    if ctx.version() > 1 || !ctx.has(i) {
+        return ctx.constant_ints(i);
+    }
+    Ok(Some(numbers(ctx.constant(i)?)?.into_iter().map(|v| v as i64).collect()))
+}
+
 /// The axis and the extents of the parts.
 fn parts(ctx: &Ctx) -> Result<(usize, Vec<usize>)> {
     let shape = ctx.shape(0)?;
     let axis = ctx.axis(ctx.attrs().int("axis", 0)?, shape.len())?;
     let given = match ctx.attrs().get_ints("split")? {
         Some(split) => Some(split.to_vec()),
-        None => ctx.constant_ints(1)?,
+        None => counts(ctx, 1)?,
     };
     let extent = shape[axis];
     let parts: Vec<usize> = match given {
@@ -155,10 +163,10 @@ fn lower_expand(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 /// How often each dimension is repeated. Opset 1 has one axis and one count.
 fn repeats(ctx: &Ctx) -> Result<Vec<usize>> {
     let rank = ctx.shape(0)?.len();
-    let given = ctx.constant_ints(1)?.unwrap_or_default();
+    let given = counts(ctx, 1)?.unwrap_or_default();
     let mut repeats = given.clone();
     if ctx.version() < 6 {
-        let axis = ctx.constant_ints(2)?.and_then(|a| a.first().copied()).unwrap_or(0);
+        let axis = counts(ctx, 2)?.and_then(|a| a.first().copied()).unwrap_or(0);
         repeats = vec![1; rank];
         repeats[ctx.axis(axis, rank)?] = given.first().copied().unwrap_or(1);
     }

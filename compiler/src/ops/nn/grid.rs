@@ -62,6 +62,9 @@ enum Padding {
     Reflection,
 }
 
+/// Further outside than this, all neighbours of a point lie outside.
+const REACH: f64 = 3.0;
+
 #[derive(Clone, Copy)]
 struct Settings {
     mode: Mode,
@@ -105,16 +108,8 @@ impl Settings {
         let x = if self.mode == Mode::Nearest { b.op(Op::Round, &[x]) } else { x };
         match self.padding {
             Padding::Zeros => x,
-            // Between a corner pixel's centre and its edge the cubic weights still apply.
-            Padding::Border => {
-                let (lo, hi) = self.border(size);
-                let (low, high) = (b.number(b.dtype(x), lo), b.number(b.dtype(x), hi));
-                let below = b.op(Op::Lt, &[x, low]);
-                let above = b.op(Op::Gt, &[x, high]);
-                let outside = b.op(Op::Or, &[below, above]);
-                let inside = b.clamp(x, 0.0, last);
-                b.op(Op::Select, &[outside, inside, x])
-            }
+            // Each neighbour is moved to the border by itself: where all are outside, nothing changes.
+            Padding::Border => b.clamp(x, -REACH, last + REACH),
             Padding::Reflection => {
                 let (lo, hi) = self.border(size);
                 reflected(b, x, lo, hi)

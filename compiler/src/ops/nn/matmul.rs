@@ -35,6 +35,7 @@ pub const ROWS: &[Operator] = &[
         note: "",
     },
     fused_row("FusedMatMul"),
+    fused_row("FusedMatMulActivation"),
     fused_row("TransposeMatMul"),
 ];
 
@@ -222,7 +223,11 @@ fn fused(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let (x, y, out) = (e.input(0)?, e.input(1)?, e.result()?);
     let alpha = f64::from(ctx.attrs().float("alpha", 1.0)?);
     let product = fused_product(ctx)?;
-    define(&mut e, &out, &product, [&x, &y], compute_type(x.dtype()), |b, acc| b.times_number(acc, alpha));
+    let activation = Activation::of_fused(ctx)?;
+    define(&mut e, &out, &product, [&x, &y], compute_type(x.dtype()), |b, acc| {
+        let scaled = b.times_number(acc, alpha);
+        activation.map_or(scaled, |a| a.apply(b, scaled))
+    });
     Ok(())
 }
 

@@ -30,7 +30,7 @@ pub const ROWS: &[Operator] = &[
     row("InstanceNormalization", &[1, 6, 22], instance),
     row("RMSNormalization", &[23], rms),
     row("LpNormalization", &[1, 22], lp),
-    row("MeanVarianceNormalization", &[9, 13], mean_variance),
+    row("MeanVarianceNormalization", &[1, 9, 13], mean_variance),
     row("LRN", &[1, 13], lrn),
     simplified(""),
     simplified("com.microsoft"),
@@ -268,14 +268,30 @@ fn group(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     Ok(())
 }
 
-/// `(x - mean) / (sqrt(mean of squared difference) + 1e-9)`, as ONNX's function body.
+/// The axes of MeanVarianceNormalization; before opset 9 whether the channels are among them.
+fn mean_variance_axes<'a>(ctx: &Ctx<'a>) -> Result<&'a [i64]> {
+    if ctx.version() >= 9 {
+        return Ok(ctx.attrs().get_ints("axes")?.unwrap_or(&[0, 2, 3]));
+    }
+    Ok(if ctx.attrs().flag("across_channels", false)? { &[0, 1, 2, 3] } else { &[0, 2, 3] })
+}
+
+/// `(x - mean) / (sqrt(mean of squared difference) + 1e-9)`, as ONNX's function body; before opset 9 the
+/// division may be left out.
 fn mean_variance(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, out) = (e.input(0)?, e.result()?);
-    let axes = ctx.attrs().get_ints("axes")?.unwrap_or(&[0, 2, 3]);
+    let axes = mean_variance_axes(ctx)?;
     let axes: Vec<usize> = axes.iter().map(|&a| ctx.axis(a, x.rank())).collect::<Result<_>>()?;
     let float = compute_type(x.dtype());
     let mean = mean(&mut e, &x, &axes);
+    if ctx.version() < 9 && !ctx.attrs().flag("normalize_variance", true)? {
+        e.define("", &out, |b| {
+            let (elem, mean) = (b.broadcast(&x, float), b.broadcast(&mean, float));
+            b.minus(elem, mean)
+        });
+        return Ok(());
+    }
     let variance = variance(&mut e, &x, &mean, &axes);
     e.define("", &out, |b| {
         let (elem, mean, variance) =

@@ -29,8 +29,9 @@ impl Coordinates {
         })
     }
 
-    fn original(self, x: f64, input: usize, output: usize, scale: f64, roi: (f64, f64)) -> f64 {
-        let input = input as f64;
+    /// In f32, as all runtimes: where two elements are equally near, rounding decides.
+    fn original(self, x: f32, input: usize, output: usize, scale: f32, roi: (f32, f32)) -> f32 {
+        let input = input as f32;
         let width = scale * input;
         match self {
             Coordinates::HalfPixel => (x + 0.5) / scale - 0.5,
@@ -41,7 +42,7 @@ impl Coordinates {
             Coordinates::AlignCorners if width == 1.0 => 0.0,
             Coordinates::AlignCorners => x * (input - 1.0) / (width - 1.0),
             Coordinates::HalfPixelSymmetric => {
-                let offset = input / 2.0 * (1.0 - output as f64 / width);
+                let offset = input / 2.0 * (1.0 - output as f32 / width);
                 offset + (x + 0.5) / scale - 0.5
             }
             Coordinates::CropAndResize => {
@@ -159,8 +160,9 @@ impl Axis {
         filter: Filter,
     ) -> Axis {
         let last = input as i64 - 1;
-        let positions: Vec<f64> =
-            (0..output).map(|o| coordinates.original(o as f64, input, output, scale, roi)).collect();
+        let narrow = (scale as f32, (roi.0 as f32, roi.1 as f32));
+        let original = |o: usize| coordinates.original(o as f32, input, output, narrow.0, narrow.1);
+        let positions: Vec<f64> = (0..output).map(|o| f64::from(original(o))).collect();
         let rows: Vec<Vec<(i64, f64)>> = positions
             .iter()
             .map(|&x| {

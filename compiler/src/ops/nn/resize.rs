@@ -1,7 +1,7 @@
 //! Resize and Upsample: one axis at a time, with positions and weights as constant tables.
 //!
-//! Coordinates follow ONNX's reference: in f64, and with the fractional output length
-//! (`scale * input length`) where the scale is given.
+//! Coordinates follow ONNX's reference: with the fractional output length (`scale * input length`) where
+//! the scale is given.
 
 use super::resample::{Axis, Coordinates, Filter, Nearest};
 use crate::base::{Affine, DType, Tensor, TensorType};

@@ -1,0 +1,109 @@
+//! Encoders of ai.onnx.ml: features side by side, categories as vectors.
+
+use super::{cast, input, ints};
+use crate::base::{DType, TensorType};
+use crate::error::{Error, Result};
+use crate::graph::{Attr, Attrs, ValueId};
+use crate::ops::emit::require;
+use crate::ops::{Ctx, Lower, NodeBuilder, Operator};
+
+type InferFn = fn(&Ctx) -> Result<Vec<TensorType>>;
+type ExpandFn = fn(&Ctx, &mut NodeBuilder) -> Result<Vec<ValueId>>;
+
+const fn row(name: &'static str, infer: InferFn, expand: ExpandFn) -> Operator {
+    Operator { domain: "ai.onnx.ml", name, versions: &[1], infer, lower: Lower::Expand(expand), note: "" }
+}
+
+/// The rows.
+pub const ROWS: &[Operator] =
+    &[row("FeatureVectorizer", infer_features, features), row("OneHotEncoder", infer_one_hot, one_hot)];
+
+/// Columns that each input has.
+fn widths(ctx: &Ctx) -> Result<Vec<usize>> {
+    let rows = ctx.shape(0)?.first().copied().unwrap_or(1);
+    let width = |i: usize| -> Result<usize> {
+        let x = ctx.ty(i)?;
+        require(x.rank() <= 2 && x.shape.first().copied().unwrap_or(1) == rows, || {
+            format!("input {i} of type {x} does not have {rows} rows")
+        })?;
+        Ok(x.shape.get(1).copied().unwrap_or(1))
+    };
+    let found: Vec<usize> = (0..ctx.node.inputs.len()).map(width).collect::<Result<_>>()?;
+    if let Some(stated) = ctx.attrs().get_ints("inputdimensions")? {
+        let same = stated.iter().map(|&d| d as usize).eq(found.iter().copied());
+        require(same, || format!("inputdimensions {stated:?} differ from the inputs' {found:?}"))?;
+    }
+    Ok(found)
+}
+
+fn infer_features(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let rows = ctx.shape(0)?.first().copied().unwrap_or(1);
+    Ok(vec![TensorType::new(DType::F32, [rows, widths(ctx)?.iter().sum()])])
+}
+
+/// All columns side by side, as floats.
+fn features(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    let rows = ctx.shape(0)?.first().copied().unwrap_or(1) as i64;
+    let mut parts = Vec::new();
+    for (i, width) in widths(ctx)?.into_iter().enumerate() {
+        let x = cast(b, input(ctx, i)?, DType::F32)?;
+        let shape = ints(b, &[rows, width as i64]);
+        parts.push(b.binary("Reshape", x, shape)?);
+    }
+    Ok(vec![b.one("Concat", &parts, Attrs::default().with("axis", Attr::Int(1)))?])
+}
+
+fn categories<'a>(ctx: &Ctx<'a>) -> Result<&'a [i64]> {
+    let given = ctx.attrs().get_ints("cats_int64s")?.filter(|c| !c.is_empty());
+    given.ok_or_else(|| Error::model("the categories must be integers: strings are not supported"))
+}
+
+fn infer_one_hot(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let x = ctx.ty(0)?;
+    require(x.dtype.is_int() || x.dtype.is_float(), || format!("it is not defined for {x}"))?;
+    let mut shape = x.shape.clone();
+    shape.push(categories(ctx)?.len());
+    Ok(vec![TensorType::new(DType::F32, shape)])
+}
+
+/// One at the category's place; what is no category is all zeros, or an error at run time.
+fn one_hot(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    let categories = categories(ctx)?;
+    let x = cast(b, input(ctx, 0)?, DType::I64)?;
+    let last = ints(b, &[-1]);
+    let x = b.binary("Unsqueeze", x, last)?;
+    let categories = ints(b, categories);
+    let equal = b.binary("Equal", x, categories)?;
+    let hot = cast(b, equal, DType::F32)?;
+    if ctx.attrs().flag("zeros", true)? {
+        return Ok(vec![hot]);
+    }
+    let known = b.one("ReduceMax", &[hot, last], Attrs::default())?;
+    let all = b.one("ReduceMin", &[known], Attrs::default().with("keepdims", Attr::Int(0)))?;
+    let all = cast(b, all, DType::Bool)?;
+    b.node_in("lmc", "Require", &[Some(all), Some(hot)], Attrs::default(), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::older::fold;
+    use super::super::tests::floats;
+    use crate::base::Tensor;
+    use crate::graph::Attr;
+
+    #[test]
+    fn features_and_categories() {
+        let (a, b) = (Tensor::new([2, 1], &[1i64, 2]), Tensor::new([2, 2], &[0.5f32, 1.5, 2.5, 3.5]));
+        let widths = ("inputdimensions", Attr::Ints(vec![1, 2]));
+        let features = floats("ai.onnx.ml.FeatureVectorizer", &[widths], &[a, b]);
+        assert_eq!(features, [1.0, 0.5, 1.5, 2.0, 2.5, 3.5]);
+        let categories = ("cats_int64s", Attr::Ints(vec![3, 9]));
+        let hot = |values: &[i64], zeros: i64| {
+            let attrs = [categories.clone(), ("zeros", Attr::Int(zeros))];
+            fold("ai.onnx.ml.OneHotEncoder", 1, &attrs, &[Tensor::new([values.len()], values)], 1)
+        };
+        let known = hot(&[9, 4, 3], 1).expect("zeros for 4")[0].to_vec::<f32>().expect("floats");
+        assert_eq!(known, [0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
+        assert!(hot(&[9, 3], 0).is_ok() && hot(&[9, 4], 0).is_err());
+    }
+}
