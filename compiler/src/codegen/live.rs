@@ -5,10 +5,26 @@
 
 use std::collections::HashMap;
 
+/// A virtual register: an index into a function's list of them.
+pub type VReg = u32;
+
+/// A register file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Vectors.
+    Vector,
+    /// AVX-512's masks.
+    Mask,
+    /// Addresses and counters.
+    General,
+}
+
 /// An instruction, as far as control flow and registers go.
 pub trait Instruction {
     /// Calls `f` with each register, whether it is read, and whether it is written.
-    fn visit(&self, f: impl FnMut(u32, bool, bool));
+    fn visit(&self, f: impl FnMut(VReg, bool, bool));
+    /// Loops around it.
+    fn depth(&self) -> u32;
     /// The label it is.
     fn label(&self) -> Option<i64>;
     /// The label it may jump to.

@@ -5,10 +5,12 @@
 //! function `run` of the object's contract, which fills the tables of pointers on its stack.
 //! Kernels are encoded in parallel; the bytes do not depend on the number of threads.
 
+mod allocate;
 pub mod cranelift;
 mod driver;
 mod flatten;
 mod live;
+mod loops;
 pub mod neon;
 mod pointer;
 pub mod wide;

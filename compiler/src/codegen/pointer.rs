@@ -98,6 +98,12 @@ impl Groups {
         }
     }
 
+    /// The distance at which a group's pointer begins: that of its first access where displacements are
+    /// limited.
+    pub fn start(&self, group: usize) -> i64 {
+        if self.reach == i64::MAX { 0 } else { self.list[group].span.0 }
+    }
+
     /// The group of an access.
     pub fn find(&self, kernel: &Kernel, addr: &Addr, around: &Around) -> usize {
         let moves = moves(kernel, addr, around);

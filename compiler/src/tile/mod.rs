@@ -24,7 +24,7 @@ mod visit;
 pub use interpret::interpret;
 pub use parse::{parse, read};
 pub use verify::{explain, verify};
-pub use visit::{mentioned, moved};
+pub use visit::{assignments, mentioned, moved};
 
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::Fold;

@@ -1,6 +1,6 @@
 //! Walks over the statements of a kernel: what they mention, changed in place.
 
-use super::{Addr, LoopVar, Reg, Stmt, Value};
+use super::{Addr, Kernel, LoopVar, Reg, Stmt, Value};
 use crate::base::Affine;
 
 /// Every register that statements mention.
@@ -48,6 +48,26 @@ fn operands(value: &mut Value, f: &mut impl FnMut(&mut Reg)) {
 /// The registers that a statement mentions, those of its body too.
 pub fn mentioned(stmt: &Stmt, f: &mut impl FnMut(Reg)) {
     each_reg(&mut [stmt.clone()], &mut |reg| f(*reg));
+}
+
+/// The values assigned to each register of a kernel.
+pub fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
+    fn walk<'a>(body: &'a [Stmt], all: &mut [Vec<&'a Value>]) {
+        for stmt in body {
+            match stmt {
+                Stmt::Let(r, value) => all[*r as usize].push(value),
+                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => walk(body, all),
+                Stmt::If { then, otherwise, .. } => {
+                    walk(then, all);
+                    walk(otherwise, all);
+                }
+                Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
+            }
+        }
+    }
+    let mut all = vec![Vec::new(); kernel.regs.len()];
+    walk(&kernel.body, &mut all);
+    all
 }
 
 /// Every address of statements.

@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::inst::{Class, Kind, VReg, read, update, write};
-use super::select::{Pointer, Select};
+use super::select::Select;
 use super::words::{self, Access};
 use crate::tile::Addr;
 
@@ -28,11 +28,8 @@ impl Select<'_> {
         if addr.dynamic.is_some() {
             return Err("a computed index".into());
         }
-        let size = self.kernel.params[addr.param as usize].dtype.size() as i64;
-        let group = self.groups.find(self.kernel, addr, &self.around);
-        let Pointer { reg, ahead } = self.pointers[group];
-        let base = reg.ok_or("a pointer is used before it is loaded")?;
-        Ok(Mem { base, disp: size * addr.index.base - ahead })
+        let (base, disp) = self.walk.place(self.kernel, addr)?;
+        Ok(Mem { base, disp })
     }
 
     /// A load or store of one register.

@@ -2,18 +2,7 @@
 //! them. The encodings are in `words`.
 
 use crate::codegen::live::Instruction;
-
-/// A virtual register: an index into [`Function::regs`].
-pub type VReg = u32;
-
-/// A register file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// `v0` to `v31`.
-    Vector,
-    /// General registers.
-    General,
-}
+pub use crate::codegen::live::{Class, VReg};
 
 /// A register field of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +58,10 @@ pub struct Inst {
 impl Instruction for Inst {
     fn visit(&self, mut f: impl FnMut(VReg, bool, bool)) {
         self.fields.iter().for_each(|field| f(field.reg, field.read, field.written));
+    }
+
+    fn depth(&self) -> u32 {
+        self.depth
     }
 
     fn label(&self) -> Option<i64> {

@@ -1,20 +1,16 @@
-//! Statements and loops to instructions.
-//!
-//! Pointers run as in `pointer`; between what a pointer holds and what it would hold without loops
-//! there is a known distance (`ahead`), so that returning to a row's start and moving on to the next
-//! row is one addition. Loops with known bounds count down.
+//! Statements to instructions, and what loops need of the instructions.
 
 use super::Result;
+use super::address::Mem;
 use super::couple;
-use super::inst::{Kind, VReg, read, write};
-use super::select::{Select, VarValue};
+use super::inst::{Class, Kind, VReg, read, write};
+use super::select::Select;
 use super::words;
-use crate::base::{Affine, Bound};
-use crate::codegen::pointer::needs_value;
-use crate::tile::{LoopVar, Stmt, Value};
+use crate::codegen::loops::{Cond, Loop, Loops, Number, Walk};
+use crate::tile::{Stmt, Value};
 
 impl Select<'_> {
-    pub(super) fn block(&mut self, body: &[Stmt]) -> Result<()> {
+    fn statements(&mut self, body: &[Stmt]) -> Result<()> {
         let mut rest = body;
         while let [stmt, after @ ..] = rest {
             let couples = if self.isa.dot { Vec::new() } else { couple::couples(rest) };
@@ -46,15 +42,12 @@ impl Select<'_> {
                 // What is derived inside is not there where the loop is not entered.
                 self.reassigned(body);
                 let derived = self.derived.clone();
-                match (self.fixed_bound(lo, i64::max), self.fixed_bound(hi, i64::min)) {
-                    (Some(lo), Some(hi)) => self.counted(stmt, *var, (lo, hi), *step, body)?,
-                    _ => self.bounded(stmt, *var, (lo, hi), *step, body)?,
-                }
+                self.repeat(Loop { id: stmt, var: *var, step: *step, body }, lo, hi)?;
                 self.derived = derived;
                 self.reassigned(body);
                 Ok(())
             }
-            Stmt::Size { .. } => Err("a size known at run time".into()),
+            Stmt::Size { var, param, body, .. } => self.size(stmt, *var, *param, body),
             Stmt::If { .. } | Stmt::Loop { .. } | Stmt::Break { .. } => Err("control flow".into()),
             Stmt::Fail { .. } => Err("an error code".into()),
         }
@@ -70,129 +63,110 @@ impl Select<'_> {
             }
         }
     }
+}
 
-    /// The value of a bound, where known.
-    pub(super) fn fixed_bound(&self, bound: &Bound, join: fn(i64, i64) -> i64) -> Option<i64> {
-        let form = |a: &Affine| {
-            a.terms.iter().try_fold(a.base, |sum, (v, c)| match self.vars.get(v) {
-                Some(VarValue::Constant(value)) => Some(sum + c * value),
-                _ => None,
-            })
-        };
-        bound.0.iter().map(form).reduce(|a, b| Some(join(a?, b?)))?
+impl Loops for Select<'_> {
+    fn walk(&mut self) -> &mut Walk {
+        &mut self.walk
     }
 
-    /// Moves a pointer.
-    pub(super) fn advance(&mut self, group: usize, bytes: i64) -> Result<()> {
-        let reg = self.pointers[group].reg.ok_or("a pointer is moved before it is loaded")?;
-        if bytes != 0 {
-            self.add(reg, reg, bytes);
-            self.moved(reg);
-        }
-        self.pointers[group].ahead += bytes;
+    fn block(&mut self, body: &[Stmt]) -> Result<()> {
+        self.statements(body)
+    }
+
+    fn number(&mut self, number: i64) -> VReg {
+        self.number(number)
+    }
+
+    fn again(&mut self, reg: VReg) -> VReg {
+        let copy = self.f.reg(Class::General);
+        self.push(words::MOV_X, vec![write(copy, 0), read(reg, 16)], Kind::Move);
+        copy
+    }
+
+    fn word(&mut self, base: VReg, disp: i64) -> VReg {
+        let reg = self.f.reg(Class::General);
+        self.access(words::LDR_X, reg, Mem { base, disp }, true);
+        reg
+    }
+
+    fn params(&self) -> VReg {
+        self.args
+    }
+
+    fn add_number(&mut self, reg: VReg, number: i64) -> Result<()> {
+        self.add(reg, reg, number);
+        self.moved(reg);
         Ok(())
     }
 
-    /// A loop whose bounds are known.
-    fn counted(
-        &mut self,
-        id: &Stmt,
-        var: LoopVar,
-        (lo, hi): (i64, i64),
-        step: i64,
-        body: &[Stmt],
-    ) -> Result<()> {
-        let trips = if hi > lo { (hi - lo + step - 1) / step } else { 0 };
-        if trips == 0 {
-            return Ok(());
+    fn product(&mut self, value: VReg, factor: i64) -> Result<VReg> {
+        let product = self.f.reg(Class::General);
+        if factor > 0 && factor.count_ones() == 1 {
+            let shifted = words::ADD | words::ZERO << 5 | factor.trailing_zeros() << 10;
+            self.push(shifted, vec![write(product, 0), read(value, 16)], Kind::Plain);
+            return Ok(product);
         }
-        let moving = self.moving(id);
-        moving.iter().for_each(|&(g, m)| self.pointers[g].ahead -= m * lo);
-        self.around.push((id, var));
-        if trips == 1 {
-            let outer = self.vars.insert(var, VarValue::Constant(lo));
-            self.body(body)?;
-            self.vars.remove(&var);
-            outer.map(|o| self.vars.insert(var, o));
-            moving.iter().for_each(|&(g, m)| self.pointers[g].ahead += m * lo);
-        } else {
-            let up = needs_value(body, var);
-            let counter = self.number(if up { lo } else { trips });
-            self.vars.insert(var, VarValue::Reg(counter));
-            let entry = self.pointers.clone();
-            let top = self.top();
-            self.body(body)?;
-            for &(g, m) in &moving {
-                self.advance(g, entry[g].ahead + m * step - self.pointers[g].ahead)?;
+        let factor = self.number(factor);
+        let fields = vec![write(product, 0), read(value, 5), read(factor, 16)];
+        self.push(words::MADD | words::ZERO << 10, fields, Kind::Plain);
+        Ok(product)
+    }
+
+    fn scaled_sum(&mut self, base: VReg, value: VReg, factor: i64) -> Result<VReg> {
+        let sum = self.f.reg(Class::General);
+        if factor > 0 && factor.count_ones() == 1 {
+            let shifted = words::ADD | factor.trailing_zeros() << 10;
+            self.push(shifted, vec![write(sum, 0), read(base, 5), read(value, 16)], Kind::Plain);
+            return Ok(sum);
+        }
+        let factor = self.number(factor);
+        let fields = vec![write(sum, 0), read(value, 5), read(factor, 16), read(base, 10)];
+        self.push(words::MADD, fields, Kind::Plain);
+        Ok(sum)
+    }
+
+    fn prefer(&mut self, best: VReg, other: VReg, cond: Cond) {
+        self.push(words::CMP, vec![read(other, 5), read(best, 16)], Kind::Flags);
+        let fields = vec![write(best, 0), read(other, 5), read(best, 16)];
+        self.push(words::CSEL | code(cond) << 12, fields, Kind::Flags);
+    }
+
+    fn jump_if(&mut self, a: VReg, cond: Cond, b: Number, label: i64) {
+        match b {
+            Number::Known(number @ 0..4096) => {
+                self.push(words::CMP_IMM | (number as u32) << 10, vec![read(a, 5)], Kind::Flags);
             }
-            if up {
-                self.add(counter, counter, step);
-                self.compare_number(counter, lo + trips * step);
-            } else {
-                self.push(words::SUBS_IMM | 1 << 10, vec![write(counter, 0), read(counter, 5)], Kind::Flags);
+            Number::Known(number) => {
+                let number = self.number(number);
+                self.push(words::CMP, vec![read(a, 5), read(number, 16)], Kind::Flags);
             }
-            self.push(words::B_COND | words::NE, Vec::new(), Kind::Jump(top));
-            self.depth -= 1;
-            let end = lo + trips * step;
-            moving.iter().for_each(|&(g, m)| self.pointers[g].ahead = entry[g].ahead + m * end);
-            self.vars.remove(&var);
+            Number::Reg(b) => self.push(words::CMP, vec![read(a, 5), read(b, 16)], Kind::Flags),
         }
-        self.around.pop();
-        Ok(())
+        self.push(words::B_COND | code(cond), Vec::new(), Kind::Jump(label));
     }
 
-    fn compare_number(&mut self, reg: VReg, number: i64) {
-        if (0..4096).contains(&number) {
-            return self.push(words::CMP_IMM | (number as u32) << 10, vec![read(reg, 5)], Kind::Flags);
-        }
-        let number = self.number(number);
-        self.push(words::CMP, vec![read(reg, 5), read(number, 16)], Kind::Flags);
+    fn count_down(&mut self, counter: VReg, label: i64) {
+        self.push(words::SUBS_IMM | 1 << 10, vec![write(counter, 0), read(counter, 5)], Kind::Flags);
+        self.push(words::B_COND | words::NE, Vec::new(), Kind::Jump(label));
     }
 
-    fn top(&mut self) -> i64 {
-        let top = self.f.label();
-        self.depth += 1;
-        self.label(top);
-        top
+    fn new_label(&mut self) -> i64 {
+        self.f.label()
     }
 
-    /// A loop whose bounds depend on variables outside it.
-    fn bounded(
-        &mut self,
-        id: &Stmt,
-        var: LoopVar,
-        bounds: (&Bound, &Bound),
-        step: i64,
-        body: &[Stmt],
-    ) -> Result<()> {
-        let counter = self.first(bounds.0)?;
-        let end = self.end(bounds.1)?;
-        let skip = self.f.label();
-        self.push(words::CMP, vec![read(counter, 5), read(end, 16)], Kind::Flags);
-        self.push(words::B_COND | words::GE, Vec::new(), Kind::Jump(skip));
-        let outside = self.pointers.clone();
-        let moving = self.moving(id);
-        for &(g, m) in moving.iter().filter(|(_, m)| *m != 0) {
-            let base = self.pointers[g].reg.ok_or("a pointer is used before it is loaded")?;
-            self.pointers[g].reg = Some(self.pointer_at(base, bounds.0, counter, m));
-        }
-        self.around.push((id, var));
-        let outer = self.vars.insert(var, VarValue::Reg(counter));
-        let entry = self.pointers.clone();
-        let top = self.top();
-        self.body(body)?;
-        for &(g, m) in &moving {
-            self.advance(g, entry[g].ahead + m * step - self.pointers[g].ahead)?;
-        }
-        self.add(counter, counter, step);
-        self.push(words::CMP, vec![read(counter, 5), read(end, 16)], Kind::Flags);
-        self.push(words::B_COND | words::LT, Vec::new(), Kind::Jump(top));
-        self.depth -= 1;
-        self.label(skip);
-        self.around.pop();
-        self.vars.remove(&var);
-        outer.map(|o| self.vars.insert(var, o));
-        self.pointers = outside;
-        Ok(())
+    fn label(&mut self, label: i64) {
+        self.push(0, Vec::new(), Kind::Label(label));
+        self.addresses.clear();
+    }
+}
+
+/// The condition's number in an instruction.
+fn code(cond: Cond) -> u32 {
+    match cond {
+        Cond::Differ => words::NE,
+        Cond::Less => words::LT,
+        Cond::NotLess => words::GE,
+        Cond::Greater => words::GT,
     }
 }

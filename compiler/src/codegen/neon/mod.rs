@@ -5,13 +5,13 @@
 //! them. So this encoder writes the machine code itself. What it does not take ([`supports`] says
 //! why: 64-bit lanes, branches, computed indices), Cranelift does.
 //!
-//! A kernel is listed anew for machines that execute in order (`order`, `unroll`), becomes instructions on virtual registers (`select`, `loops`, `bounds`, `address`,
-//! `value`, `memory`, `dot`, `couple`, `flip`, `weave`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`), and
-//! neighbouring loads and stores are joined (`pairs`).
+//! A kernel is listed anew for machines that execute in order (`order`, `unroll`), becomes instructions
+//! on virtual registers (`select`, `loops`, `address`, `value`, `memory`, `dot`, `couple`, `flip`,
+//! `weave`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`), and neighbouring loads and
+//! stores are joined (`pairs`).
 
 mod address;
 mod allocate;
-mod bounds;
 mod couple;
 mod dot;
 mod emit;
@@ -96,7 +96,7 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
 fn translate(kernel: &Kernel, isa: select::Isa) -> Result<Code> {
     let mut function = select::Select::run(kernel, isa)?;
     inst::drop_unused(&mut function);
-    let numbers = allocate::allocate(&mut function)?;
+    let numbers = super::allocate::allocate(&mut function)?;
     let emit::Emitted { bytes, stack } = emit::emit(&function, &numbers)?;
     Ok(Code { bytes: pairs::join(&bytes), align: 16, relocs: Vec::new(), stack })
 }

@@ -5,26 +5,15 @@
 //! instructions by element, and bytes stay bytes for instructions that widen.
 
 use super::Result;
-use super::address::Mem;
-use super::bounds::Ahead;
 use super::flip::ONES;
 use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg, read, update, write};
 use super::words;
-use crate::codegen::pointer::{Around, Groups};
-use crate::tile::{Bin, Convert, Kernel, Lane, LoopVar, Reg, RegType, Stmt, Value};
+use crate::codegen::loops::{Loops, Walk};
+use crate::tile::{Bin, Convert, Kernel, Lane, Reg, RegType, Value, assignments};
 use std::collections::HashMap;
 
 /// The most bytes between accesses through one pointer: what most instructions reach.
 const REACH: i64 = 32760;
-
-/// Where a group's pointer is.
-#[derive(Clone, Copy, Debug)]
-pub struct Pointer {
-    /// Its register, once loaded.
-    pub reg: Option<VReg>,
-    /// Bytes it is ahead of the parameter plus the moves of the loops around.
-    pub ahead: i64,
-}
 
 /// The form a value has.
 #[derive(Clone, Debug)]
@@ -62,15 +51,6 @@ pub enum Derived {
     Excess(VReg),
 }
 
-/// What is known of a loop variable.
-#[derive(Clone, Copy, Debug)]
-pub enum VarValue {
-    /// One value.
-    Constant(i64),
-    /// In a register.
-    Reg(VReg),
-}
-
 /// What instructions there are.
 #[derive(Clone, Copy, Debug)]
 pub struct Isa {
@@ -87,10 +67,7 @@ pub struct Select<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) isa: Isa,
     pub(super) f: Function,
-    pub(super) groups: Groups,
-    pub(super) pointers: Vec<Pointer>,
-    pub(super) around: Around,
-    pub(super) vars: HashMap<LoopVar, VarValue>,
+    pub(super) walk: Walk,
     /// The values of registers assigned in one place.
     single: Vec<Option<&'a Value>>,
     /// Registers assigned in several places.
@@ -102,29 +79,7 @@ pub struct Select<'a> {
     /// Addresses computed in this straight run.
     pub(super) addresses: HashMap<(VReg, i64), VReg>,
     constants: HashMap<[u8; 16], VReg>,
-    pub(super) ahead: Ahead,
     pub(super) args: VReg,
-    pub(super) depth: u32,
-}
-
-/// The assignments of each register.
-fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
-    fn walk<'a>(body: &'a [Stmt], all: &mut [Vec<&'a Value>]) {
-        for stmt in body {
-            match stmt {
-                Stmt::Let(r, value) => all[*r as usize].push(value),
-                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => walk(body, all),
-                Stmt::If { then, otherwise, .. } => {
-                    walk(then, all);
-                    walk(otherwise, all);
-                }
-                Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
-            }
-        }
-    }
-    let mut all = vec![Vec::new(); kernel.regs.len()];
-    walk(&kernel.body, &mut all);
-    all
 }
 
 /// Registers that are sums of products of bytes and what these begin with, where they are kept as
@@ -175,17 +130,12 @@ impl<'a> Select<'a> {
     pub fn run(kernel: &'a Kernel, isa: Isa) -> Result<Function> {
         let mut f = Function::default();
         let args = f.reg(Class::General);
-        let groups = Groups::of(kernel, REACH);
-        let pointers = groups.list.iter().map(|_| Pointer { reg: None, ahead: 0 }).collect();
         let all = assignments(kernel);
         let mut select = Select {
             kernel,
             isa,
             f,
-            groups,
-            pointers,
-            around: Vec::new(),
-            vars: HashMap::new(),
+            walk: Walk::new(kernel, REACH),
             single: all.iter().map(|d| if let [one] = d[..] { Some(one) } else { None }).collect(),
             fixed: HashMap::new(),
             split: split(kernel, &all, isa),
@@ -193,12 +143,10 @@ impl<'a> Select<'a> {
             derived: HashMap::new(),
             addresses: HashMap::new(),
             constants: HashMap::new(),
-            ahead: Ahead::default(),
             args,
-            depth: 0,
         };
         for stmt in &kernel.body {
-            select.load_pointers(stmt)?;
+            select.load_pointers(kernel, stmt)?;
             select.stmt(stmt)?;
         }
         select.push(words::RET, Vec::new(), Kind::Return);
@@ -206,26 +154,10 @@ impl<'a> Select<'a> {
         Ok(select.f)
     }
 
-    /// Loads the pointers that a statement uses first.
-    fn load_pointers(&mut self, stmt: &Stmt) -> Result<()> {
-        let mut used = Vec::new();
-        self.groups.used(self.kernel, std::slice::from_ref(stmt), &mut Vec::new(), &mut used);
-        for group in used {
-            if self.pointers[group].reg.is_none() {
-                let from = Mem { base: self.args, disp: 8 * i64::from(self.groups.list[group].param) };
-                let reg = self.f.reg(Class::General);
-                self.access(words::LDR_X, reg, from, true);
-                self.pointers[group].reg = Some(reg);
-                self.advance(group, self.groups.list[group].span.0)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Puts the constants before the code.
     fn prelude(&mut self) {
         let code = std::mem::take(&mut self.f.insts);
-        self.depth = 0;
+        self.walk.depth = 0;
         self.push(0, vec![write(self.args, 0)], Kind::Arguments);
         let mut constants: Vec<_> = self.constants.drain().map(|c| c.1).collect();
         constants.sort_unstable();
@@ -239,7 +171,7 @@ impl<'a> Select<'a> {
 
     /// Writes an instruction.
     pub(super) fn push(&mut self, word: u32, fields: Vec<Field>, kind: Kind) {
-        self.f.insts.push(Inst { word, fields, kind, depth: self.depth });
+        self.f.insts.push(Inst { word, fields, kind, depth: self.walk.depth });
     }
 
     /// `dst = op(a)`.
@@ -281,12 +213,6 @@ impl<'a> Select<'a> {
         if dst != src {
             self.push(words::MOV_V, vec![write(dst, 0), read(src, 5), read(src, 16)], Kind::Move);
         }
-    }
-
-    /// Begins a straight run of instructions.
-    pub(super) fn label(&mut self, label: i64) {
-        self.push(0, Vec::new(), Kind::Label(label));
-        self.addresses.clear();
     }
 
     /// The type of a kernel's register.
@@ -472,7 +398,7 @@ impl<'a> Select<'a> {
             Some(word) => (word, Kind::Plain),
             None => (words::LDR_LITERAL, Kind::Literal(self.f.constant(bytes))),
         };
-        Inst { word, fields: vec![write(dst, 0)], kind, depth: self.depth }
+        Inst { word, fields: vec![write(dst, 0)], kind, depth: self.walk.depth }
     }
 
     /// Sets vectors to a constant.

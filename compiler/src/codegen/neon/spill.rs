@@ -84,7 +84,7 @@ fn to_stack(f: &mut Function, reg: VReg) {
     let class = f.regs[reg as usize].class;
     let (load, store) = match class {
         Class::Vector => (words::ldr(16), words::str(16)),
-        Class::General => (words::LDR_X, words::STR_X),
+        Class::General | Class::Mask => (words::LDR_X, words::STR_X),
     };
     let insts = std::mem::take(&mut f.insts);
     for inst in insts {

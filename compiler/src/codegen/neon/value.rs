@@ -7,6 +7,7 @@ use super::inst::{Kind, VReg, read, update};
 use super::select::{Form, Select};
 use super::words;
 use crate::base::Affine;
+use crate::codegen::loops::Loops;
 use crate::scalar::Fold;
 use crate::tile::{Bin, Cmp, Convert, Lane, Reg, Un, Value};
 

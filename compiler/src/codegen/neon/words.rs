@@ -29,6 +29,8 @@ pub const CMP_IMM: u32 = 0xf100_001f;
 pub const CSEL: u32 = 0x9a80_0000;
 /// `madd xd, xn, xm, xa`.
 pub const MADD: u32 = 0x9b00_0000;
+/// The number of the register that reads as zero, where it is not the stack pointer.
+pub const ZERO: u32 = 31;
 /// `movz`, `movn`, `movk xd, #imm, lsl #(16 * hw)`: the number at bit 5, `hw` at bit 21.
 pub const MOVZ: u32 = 0xd280_0000;
 pub const MOVN: u32 = 0x9280_0000;

@@ -5,7 +5,8 @@
 use super::Result;
 use super::inst::Arg;
 use super::rows::Op;
-use super::select::{Pointer, Select};
+use super::select::Select;
+use crate::codegen::loops::{Loops, Pointer};
 use crate::tile::{Reg, Stmt};
 
 /// Where a `Break` goes.
@@ -31,8 +32,8 @@ impl Select<'_> {
 
     /// Moves all pointers to where they were.
     fn restore(&mut self, before: &[Pointer]) -> Result<()> {
-        (0..before.len()).try_for_each(|g| match self.pointers[g].reg {
-            Some(_) => self.advance(g, before[g].ahead - self.pointers[g].ahead),
+        (0..before.len()).try_for_each(|g| match self.walk.pointers[g].reg {
+            Some(_) => self.advance(g, before[g].ahead - self.walk.pointers[g].ahead),
             None => Ok(()),
         })
     }
@@ -40,7 +41,7 @@ impl Select<'_> {
     /// Translates an `If`.
     pub(super) fn branch(&mut self, cond: Reg, then: &[Stmt], otherwise: &[Stmt]) -> Result<()> {
         let (not, end) = (self.f.label(), self.f.label());
-        let before = self.pointers.clone();
+        let before = self.walk.pointers.clone();
         self.test(cond);
         self.jump(Op::Je, not);
         self.derived.clear();
@@ -58,35 +59,39 @@ impl Select<'_> {
 
     /// Translates a `Loop`.
     pub(super) fn endless(&mut self, body: &[Stmt]) -> Result<()> {
-        let exit = Exit { label: self.f.label(), pointers: self.pointers.clone(), around: self.around.len() };
+        let exit = Exit {
+            label: self.f.label(),
+            pointers: self.walk.pointers.clone(),
+            around: self.walk.around.len(),
+        };
         let (label, before) = (exit.label, exit.pointers.clone());
         self.exits.push(exit);
-        let top = self.loop_top();
+        let top = self.top();
         self.block(body)?;
         self.restore(&before)?;
         self.jump(Op::Jmp, top);
-        self.depth -= 1;
+        self.walk.depth -= 1;
         self.label(label);
         self.exits.pop();
-        self.pointers = before;
+        self.walk.pointers = before;
         Ok(())
     }
 
     /// Translates a `Break`.
     pub(super) fn leave(&mut self, cond: Reg) -> Result<()> {
         let exit = self.exits.last().ok_or("a break outside a loop")?;
-        if exit.around != self.around.len() {
+        if exit.around != self.walk.around.len() {
             return Err("a break out of a counted loop".into());
         }
         let (label, before) = (exit.label, exit.pointers.clone());
         let stay = self.f.label();
-        let now = self.pointers.clone();
+        let now = self.walk.pointers.clone();
         self.test(cond);
         self.jump(Op::Je, stay);
         self.restore(&before)?;
         self.jump(Op::Jmp, label);
         self.label(stay);
-        self.pointers = now;
+        self.walk.pointers = now;
         Ok(())
     }
 

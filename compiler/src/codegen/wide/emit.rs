@@ -97,7 +97,7 @@ impl Emitter<'_> {
             let mut found = self.aligned && **reg == Register::RBP;
             for inst in &f.insts {
                 inst.visit(|r, _, _| {
-                    let gpr = f.regs[r as usize].class == super::inst::Class::Gpr;
+                    let gpr = f.regs[r as usize].class == super::inst::Class::General;
                     found |= gpr && Register::RAX + u32::from(self.numbers[r as usize]) == **reg;
                 });
             }

@@ -68,7 +68,7 @@ pub fn drop_unused(f: &mut Function) {
         let count = f.insts.len();
         f.insts.retain(|inst| match inst.args.first() {
             Some(Arg::Reg(r)) if !inst.is_control() && inst.op.operands()[0].written => {
-                read[*r as usize] || f.regs[*r as usize].class == Class::Gpr
+                read[*r as usize] || f.regs[*r as usize].class == Class::General
             }
             _ => true,
         });

@@ -2,20 +2,7 @@
 
 use super::rows::{Kind, Op};
 use crate::codegen::live::Instruction;
-
-/// A virtual register: an index into [`Function::regs`].
-pub type VReg = u32;
-
-/// A register file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// xmm, ymm, zmm.
-    Vector,
-    /// k1 to k7.
-    Mask,
-    /// General registers.
-    Gpr,
-}
+pub use crate::codegen::live::{Class, VReg};
 
 /// Where a memory operand begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +99,10 @@ impl Instruction for Inst {
             }
         }
         self.mask.into_iter().for_each(|m| f(m, true, false));
+    }
+
+    fn depth(&self) -> u32 {
+        self.depth
     }
 
     fn label(&self) -> Option<i64> {

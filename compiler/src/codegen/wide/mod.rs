@@ -25,8 +25,10 @@ mod spill;
 mod value;
 
 use super::Code;
+use super::allocate::allocate;
 use crate::target::{Arch, Feature, Target};
 use crate::tile::Kernel;
+use allocate::Allocation;
 
 /// The result of a step, or why the encoder does not take the kernel.
 type Result<T> = std::result::Result<T, String>;
@@ -88,6 +90,6 @@ pub fn encode(kernel: &Kernel, target: &Target) -> std::result::Result<Code, Str
     let (mut function, isa) = select(kernel, target)?;
     fold::drop_unused(&mut function);
     fold::fold(&mut function, isa.masks);
-    let numbers = allocate::allocate(&mut function, isa)?;
+    let numbers = allocate(&mut Allocation { f: &mut function, isa })?;
     emit::emit(&function, &numbers, isa)
 }

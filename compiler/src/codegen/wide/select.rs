@@ -8,18 +8,9 @@ use super::dot::Derived;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
 use super::{Isa, Result};
-use crate::codegen::pointer::{Around, Groups};
-use crate::tile::{Addr, Kernel, Lane, LoopVar, Reg, Stmt, Value};
+use crate::codegen::loops::{Loops, Walk};
+use crate::tile::{Addr, Kernel, Lane, Reg, Value, assignments};
 use std::collections::HashMap;
-
-/// Where a group's pointer is.
-#[derive(Clone, Copy, Debug)]
-pub struct Pointer {
-    /// Its register, once loaded.
-    pub reg: Option<VReg>,
-    /// Bytes it is ahead of the parameter plus the moves of the loops around.
-    pub ahead: i64,
-}
 
 /// A constant register: the bytes and the widest use.
 type Constants = HashMap<(Vec<u8>, usize), (VReg, usize)>;
@@ -29,11 +20,7 @@ pub struct Select<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) isa: Isa,
     pub(super) f: Function,
-    pub(super) groups: Groups,
-    pub(super) pointers: Vec<Pointer>,
-    pub(super) around: Around,
-    /// Values of the loop variables: a register, or a constant in a loop of one iteration.
-    pub(super) vars: HashMap<LoopVar, VarValue>,
+    pub(super) walk: Walk,
     regs: Vec<Option<VReg>>,
     /// The values of registers assigned in one place.
     single: Vec<Option<&'a Value>>,
@@ -46,16 +33,6 @@ pub struct Select<'a> {
     constants: Constants,
     masks: HashMap<u32, VReg>,
     pub(super) args: VReg,
-    pub(super) depth: u32,
-}
-
-/// What is known of a loop variable.
-#[derive(Clone, Copy, Debug)]
-pub enum VarValue {
-    /// One value.
-    Constant(i64),
-    /// In a register.
-    Reg(VReg),
 }
 
 /// Lanes' bytes.
@@ -71,53 +48,30 @@ pub fn vector_bytes(bytes: usize) -> usize {
     bytes.next_power_of_two().max(16)
 }
 
-/// The value of each register that is assigned in one place only.
-fn single_values(kernel: &Kernel) -> Vec<Option<&Value>> {
-    fn walk<'a>(body: &'a [Stmt], defs: &mut [Vec<&'a Value>]) {
-        for stmt in body {
-            match stmt {
-                Stmt::Let(r, value) => defs[*r as usize].push(value),
-                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => walk(body, defs),
-                Stmt::If { then, otherwise, .. } => {
-                    walk(then, defs);
-                    walk(otherwise, defs);
-                }
-                Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
-            }
-        }
-    }
-    let mut defs = vec![Vec::new(); kernel.regs.len()];
-    walk(&kernel.body, &mut defs);
-    defs.iter().map(|d| if let [one] = d[..] { Some(one) } else { None }).collect()
-}
-
 impl<'a> Select<'a> {
     /// Translates a kernel.
     pub fn run(kernel: &'a Kernel, isa: Isa) -> Result<Function> {
         let mut f = Function::default();
-        let args = f.reg(Class::Gpr);
-        let groups = Groups::of(kernel, i64::MAX);
-        let pointers = groups.list.iter().map(|_| Pointer { reg: None, ahead: 0 }).collect();
+        let args = f.reg(Class::General);
         let mut select = Select {
             kernel,
             isa,
             f,
-            groups,
-            pointers,
-            around: Vec::new(),
-            vars: HashMap::new(),
+            walk: Walk::new(kernel, i64::MAX),
             regs: vec![None; kernel.regs.len()],
-            single: single_values(kernel),
+            single: assignments(kernel)
+                .iter()
+                .map(|a| if let [one] = a[..] { Some(one) } else { None })
+                .collect(),
             derived: HashMap::new(),
             exits: Vec::new(),
             failures: Vec::new(),
             constants: HashMap::new(),
             masks: HashMap::new(),
             args,
-            depth: 0,
         };
         for stmt in &kernel.body {
-            select.load_pointers(stmt);
+            select.load_pointers(kernel, stmt)?;
             select.stmt(stmt)?;
         }
         select.op(Op::Ret, 16, &[Arg::Imm(0)]);
@@ -126,24 +80,10 @@ impl<'a> Select<'a> {
         Ok(select.f)
     }
 
-    /// Loads the pointers that a statement uses first.
-    fn load_pointers(&mut self, stmt: &Stmt) {
-        let mut used = Vec::new();
-        self.groups.used(self.kernel, std::slice::from_ref(stmt), &mut Vec::new(), &mut used);
-        for group in used {
-            if self.pointers[group].reg.is_none() {
-                let from = Mem::at(Base::Reg(self.args)).offset(8 * i64::from(self.groups.list[group].param));
-                let reg = self.f.reg(Class::Gpr);
-                self.op(Op::Mov, 16, &[reg.into(), from.into()]);
-                self.pointers[group].reg = Some(reg);
-            }
-        }
-    }
-
     /// Puts the constants before the code.
     fn prelude(&mut self) {
         let code = std::mem::take(&mut self.f.insts);
-        self.depth = 0;
+        self.walk.depth = 0;
         self.op(Op::Arguments, 16, &[self.args.into()]);
         let mut constants: Vec<_> = self.constants.drain().collect();
         constants.sort_by_key(|c| c.1.0);
@@ -163,7 +103,7 @@ impl<'a> Select<'a> {
         let mut masks: Vec<_> = self.masks.drain().collect();
         masks.sort_unstable();
         for (bits, reg) in masks {
-            let gpr = self.f.reg(Class::Gpr);
+            let gpr = self.f.reg(Class::General);
             self.op(Op::MovImm, 16, &[gpr.into(), Arg::Imm(i64::from(bits))]);
             self.op(Op::KFromGpr, 16, &[reg.into(), gpr.into()]);
         }
@@ -178,14 +118,14 @@ impl<'a> Select<'a> {
     /// Writes an instruction under a mask.
     pub(super) fn masked(&mut self, op: Op, width: usize, args: &[Arg], mask: Option<VReg>, merge: bool) {
         debug_assert_eq!(args.len(), op.operands().len(), "{op:?}");
-        self.f.insts.push(Inst { op, width, args: args.to_vec(), mask, merge, depth: self.depth });
+        self.f.insts.push(Inst { op, width, args: args.to_vec(), mask, merge, depth: self.walk.depth });
     }
 
     /// Writes an instruction whose first operand is a new register.
     pub(super) fn def(&mut self, op: Op, width: usize, args: &[Arg]) -> VReg {
         let class = match op.operands()[0].kind {
             super::rows::Kind::Mask => Class::Mask,
-            super::rows::Kind::Gpr32 | super::rows::Kind::Gpr64 => Class::Gpr,
+            super::rows::Kind::Gpr32 | super::rows::Kind::Gpr64 => Class::General,
             _ => Class::Vector,
         };
         let dst = self.f.reg(class);
@@ -291,18 +231,15 @@ impl<'a> Select<'a> {
 
     /// The memory operand of an access, from its first lane.
     pub(super) fn mem(&mut self, addr: &Addr) -> Result<Mem> {
-        let size = self.kernel.params[addr.param as usize].dtype.size();
-        let group = self.groups.find(self.kernel, addr, &self.around);
-        let Pointer { reg, ahead } = self.pointers[group];
-        let base = Base::Reg(reg.expect("pointers are loaded before the statement"));
-        let disp = size as i64 * addr.index.base - ahead;
+        let (base, disp) = self.walk.place(self.kernel, addr)?;
         let index = match addr.dynamic {
             None => None,
             Some((r, _)) => {
                 let offset = self.source(r);
-                Some((self.def(Op::MovqToGpr, 16, &[offset.into()]), size as u32))
+                let size = self.kernel.params[addr.param as usize].dtype.size() as u32;
+                Some((self.def(Op::MovqToGpr, 16, &[offset.into()]), size))
             }
         };
-        Ok(Mem { index, disp, ..Mem::at(base) })
+        Ok(Mem { index, disp, ..Mem::at(Base::Reg(base)) })
     }
 }

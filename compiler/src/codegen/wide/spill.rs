@@ -80,7 +80,7 @@ fn rewrite(f: &mut Function, isa: Isa, inst: Inst, reg: VReg, home: &Home, (read
             }
             Home::Load(load) => f.insts.push(Inst { depth, ..renamed(load.clone(), reg, short) }),
             Home::Mask(bits) => {
-                let gpr = f.reg(Class::Gpr);
+                let gpr = f.reg(Class::General);
                 f.regs[gpr as usize].short = true;
                 f.insts.push(make(Op::MovImm, vec![gpr.into(), Arg::Imm(i64::from(*bits))]));
                 f.insts.push(make(Op::KFromGpr, vec![short.into(), gpr.into()]));
@@ -135,7 +135,7 @@ fn load(class: Class) -> Op {
     match class {
         Class::Vector => Op::Load,
         Class::Mask => Op::KLoad,
-        Class::Gpr => Op::Mov,
+        Class::General => Op::Mov,
     }
 }
 
@@ -143,7 +143,7 @@ fn store(class: Class) -> Op {
     match class {
         Class::Vector => Op::Store,
         Class::Mask => Op::KStore,
-        Class::Gpr => Op::MovStore,
+        Class::General => Op::MovStore,
     }
 }
 

@@ -7,6 +7,7 @@ use super::inst::{Arg, Base, Mem, VReg};
 use super::rows::Op;
 use super::select::{Select, lane_size};
 use crate::base::{Affine, DType};
+use crate::codegen::loops::Loops;
 use crate::tile::{Bin, Cmp, Lane, Reg, RegType, Un, Value};
 
 /// By lane type: f32, f64, i32, i64.
