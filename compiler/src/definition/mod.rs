@@ -155,6 +155,15 @@ impl Definition {
         self.vars.iter().fold(1, |n: u64, v| n.saturating_mul(v.extent as u64))
     }
 
+    /// The two factors of a sum of products.
+    pub fn factors(&self) -> Option<[ExprId; 2]> {
+        let fold = self.fold.as_ref().filter(|f| f.op == Fold::Sum)?;
+        match &self.exprs[fold.body as usize] {
+            Expr::Op(Op::Mul, args) => args[..].try_into().ok(),
+            _ => None,
+        }
+    }
+
     /// Whether sizes known only at run time occur.
     pub fn has_sizes(&self) -> bool {
         let index = |i: &Index| matches!(i, Index::Affine(form) if form.has_size());

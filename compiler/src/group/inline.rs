@@ -11,7 +11,7 @@ use super::rewrite::{
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, ValueId};
-use crate::scalar::{Fold, Op, Scalar};
+use crate::scalar::{Op, Scalar};
 
 /// Expressions in one definition at most: more would only lengthen compilation.
 const MAX_EXPRS: usize = 400;
@@ -193,15 +193,13 @@ fn dequantizes(producer: &Definition, constant: &dyn Fn(ValueId) -> bool) -> boo
 
 /// Whether a definition sums products of which a value is one factor.
 fn is_factor(reader: &Definition, value: ValueId) -> bool {
-    let Some(fold) = reader.fold.as_ref().filter(|f| f.op == Fold::Sum) else { return false };
-    let Expr::Op(Op::Mul, args) = &reader.exprs[fold.body as usize] else { return false };
     let reads = |mut e: ExprId| {
         while let Expr::Cast { arg, .. } = &reader.exprs[e as usize] {
             e = *arg;
         }
         matches!(&reader.exprs[e as usize], Expr::Load { operand, .. } if reader.operands[*operand as usize].value == value)
     };
-    args.iter().any(|&a| reads(a))
+    reader.factors().is_some_and(|factors| factors.into_iter().any(reads))
 }
 
 /// Whether a definition reads each element of a value at most so often; where that is once,

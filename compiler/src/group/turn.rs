@@ -8,7 +8,6 @@
 use super::rewrite::replace_loads;
 use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Stage, ValueId};
-use crate::scalar::{Fold, Op};
 use crate::schedule::linear::Layout;
 
 /// Products of which each copied element must be a factor.
@@ -100,9 +99,8 @@ fn factors<'a>(
     def: &'a Definition,
     layouts: &'a [Layout],
 ) -> Option<[Factor<'a>; 2]> {
-    let fold = def.fold.as_ref().filter(|f| f.op == Fold::Sum && f.dtype.is_float())?;
-    let Expr::Op(Op::Mul, args) = &def.exprs[fold.body as usize] else { return None };
-    if def.has_sizes() {
+    let [a, b] = def.factors()?;
+    if !def.fold.as_ref()?.dtype.is_float() || def.has_sizes() {
         return None;
     }
     let factor = |e: u32| {
@@ -117,7 +115,7 @@ fn factors<'a>(
         let layout = &layouts[operand.value as usize];
         computed.then_some(Factor { value: operand.value, ty: &operand.ty, index, layout })
     };
-    Some([factor(args[0])?, factor(args[1])?])
+    Some([factor(a)?, factor(b)?])
 }
 
 impl Factor<'_> {
@@ -136,6 +134,7 @@ mod tests {
     use super::*;
     use crate::base::{DType, Tensor};
     use crate::definition::{Env, Lowering, interpret, verify};
+    use crate::scalar::{Fold, Op};
 
     /// `y[m, n] = sum(k) x[m, k] * x[n, k + 4]`, of `rows` rows and 12 points `n`.
     fn queries_by_keys(rows: usize) -> Lowering {

@@ -39,7 +39,7 @@ pub(super) fn factor_loads(linear: &Linear) -> Option<(&Node, &Node)> {
 }
 
 /// The largest load of an expression over constants alone.
-pub(super) fn dequantized(linear: &Linear, e: u32) -> Option<&Node> {
+fn dequantized(linear: &Linear, e: u32) -> Option<&Node> {
     let elems = |n: &&Node| match n {
         Node::Load { operand, guards, dynamic, .. } => {
             let buffer = &linear.buffers[*operand as usize];
