@@ -16,7 +16,7 @@ use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Layout, Linear, Magnitude, Node};
 use crate::target::Target;
 use crate::tile::Kernel;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Elements up to which the magnitude of a constant is asked for.
 const MOST_MEASURED: usize = 1 << 16;
@@ -56,6 +56,10 @@ struct Planner<'a> {
     writers: HashMap<ValueId, usize>,
     /// How many of them have been planned.
     written: HashMap<ValueId, usize>,
+    /// Values that one definition has filled.
+    filled: HashSet<ValueId>,
+    /// What strips see parts of.
+    wholes: HashMap<ValueId, ValueId>,
 }
 
 /// Plans a program.
@@ -69,6 +73,8 @@ pub fn build(request: &Request) -> Result<Program> {
         strips: 1,
         writers: HashMap::new(),
         written: HashMap::new(),
+        filled: HashSet::new(),
+        wholes: HashMap::new(),
     };
     count_writers(&request.lowering.stages, &mut planner.writers);
     for (i, (value, _)) in request.inputs.iter().enumerate() {
@@ -190,6 +196,10 @@ impl Planner<'_> {
             args.push(Place::start(buffer));
         }
         args.extend(nested.sizes.iter().map(|&n| self.place(self.request.lowering.sizes[n].value)));
+        let points: usize = def.vars[..def.axes].iter().map(|v| v.extent).product();
+        if !def.has_sizes() && points == def.output.ty.elems() {
+            self.filled.insert(def.output.value);
+        }
         Ok(Some(self.call(&nested.kernel, args)))
     }
 
@@ -222,9 +232,14 @@ impl Planner<'_> {
     /// Whether all bytes of an operand have been written.
     fn is_written(&self, operand: &Operand) -> bool {
         let dense = self.layout(operand.value).span(&operand.ty.shape) == operand.ty.elems();
-        let given = self.request.inputs.iter().any(|i| i.0 == operand.value);
-        let writers = self.writers.get(&operand.value);
-        dense && (given || writers.is_some() && writers == self.written.get(&operand.value))
+        let whole = |v: &ValueId| self.wholes.get(v).copied();
+        dense
+            && std::iter::successors(Some(operand.value), whole).any(|value| {
+                let given = self.request.inputs.iter().any(|i| i.0 == value);
+                let writers = self.writers.get(&value);
+                let all = writers.is_some() && writers == self.written.get(&value);
+                given || all || self.filled.contains(&value)
+            })
     }
 
     /// Writes the output over an operand that dies here and is read only where it is written.
@@ -334,6 +349,7 @@ impl Planner<'_> {
                 place.strides.push((view.step * bytes) as i64);
             }
             self.places.insert(view.part, place);
+            self.wholes.insert(view.part, view.whole);
         }
         let parts: Vec<ValueId> = strips.views.iter().map(|v| v.part).collect();
         if strips.count == 1 {

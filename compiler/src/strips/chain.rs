@@ -11,6 +11,13 @@ use crate::schedule::linear::Layout;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
+/// A definition, and what the rim around its output holds, if there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    pub def: &'a Definition,
+    pub frame: Option<Scalar>,
+}
+
 /// What a definition reads of an operand that moves with its rows.
 #[derive(Clone, Debug)]
 pub struct Read {
@@ -25,6 +32,10 @@ pub struct Read {
     /// The first and the last row that row 0 reads.
     pub low: i64,
     pub high: i64,
+    /// Rows of a rim before the operand's row 0.
+    pub rim: i64,
+    /// Rows that nothing reads behind the last, where the operand is bytes: words reach into them.
+    pub more: i64,
     /// What is read outside, where something is.
     pub fill: Option<Scalar>,
 }
@@ -41,6 +52,10 @@ pub struct Link<'a> {
     pub step: i64,
     pub low: i64,
     pub high: i64,
+    /// What the rim around the output holds, if there is one.
+    pub frame: Option<Scalar>,
+    /// Points of a row beside those of the axis that is innermost in memory, which fills vectors.
+    pub pixels: i64,
     /// Operands that move with the rows; all others are read whole.
     pub reads: Vec<Read>,
 }
@@ -75,20 +90,20 @@ pub struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     /// The chain along an axis of the last definition; `None` where some access does not move with it.
-    pub fn of(defs: &[&'a Definition], axis: u32) -> Option<Chain<'a>> {
-        let mut rows: Vec<Option<u32>> = vec![None; defs.len()];
+    pub fn of(parts: &[Part<'a>], axis: u32, layouts: &[Layout]) -> Option<Chain<'a>> {
+        let mut rows: Vec<Option<u32>> = vec![None; parts.len()];
         *rows.last_mut()? = Some(axis);
         let mut links = Vec::new();
-        for (i, def) in defs.iter().enumerate().rev() {
-            let link = link(defs, i, rows[i]?)?;
-            let plain = (link.step, link.low, link.high) == (1, 0, 0);
-            let whole = link.rows() == def.output.ty.shape[link.dim] as i64;
-            if i + 1 < defs.len() && !(plain && whole) {
+        for (i, part) in parts.iter().enumerate().rev() {
+            let link = link(parts, i, rows[i]?, layouts)?;
+            let plain = link.step == 1 && link.low == link.high;
+            let whole = link.low == 0 && link.rows() == part.def.output.ty.shape[link.dim] as i64;
+            if i + 1 < parts.len() && !(plain && (whole || part.frame.is_some())) {
                 return None;
             }
             for read in &link.reads {
                 let Some(from) = read.from else { continue };
-                let row = stored_axis(defs[from], read.dim)?;
+                let row = stored_axis(parts[from].def, read.dim)?;
                 if rows[from].replace(row).is_some_and(|known| known != row) {
                     return None;
                 }
@@ -127,6 +142,9 @@ impl<'a> Chain<'a> {
 
     /// What readers see outside of a definition's output: `Err` where they differ.
     pub fn fill(&self, link: usize) -> Result<Option<Scalar>, ()> {
+        if let Some(frame) = self.links[link].frame {
+            return Ok(Some(frame));
+        }
         let mut fills = self.readers(link).filter_map(|(_, r)| r.fill);
         let first = fills.next();
         if fills.all(|f| Some(f) == first) { Ok(first) } else { Err(()) }
@@ -141,8 +159,8 @@ fn stored_axis(def: &Definition, dim: usize) -> Option<u32> {
     }
 }
 
-fn link<'a>(defs: &[&'a Definition], i: usize, row: u32) -> Option<Link<'a>> {
-    let def = defs[i];
+fn link<'a>(parts: &[Part<'a>], i: usize, row: u32, layouts: &[Layout]) -> Option<Link<'a>> {
+    let Part { def, frame } = parts[i];
     let extent = def.vars[row as usize].extent;
     if def.has_sizes() || extent < 2 {
         return None;
@@ -160,21 +178,49 @@ fn link<'a>(defs: &[&'a Definition], i: usize, row: u32) -> Option<Link<'a>> {
             Index::Affine(form) => Some(form),
             Index::Dynamic(_) => None,
         });
-        let from = defs[..i].iter().position(|d| d.output.value == def.operands[operand].value);
+        let from = parts[..i].iter().position(|p| p.def.output.value == def.operands[operand].value);
         match walked(def, forms, row)? {
             Some((dim, step, low, high)) => {
-                let room = def.operands[operand].ty.shape[dim] as i64;
-                let outside = low < 0 || step * (extent as i64 - 1) + high >= room;
-                let fill = fill.filter(|_| outside);
-                let read = Read { operand, from, dim, step, low, high, fill };
+                let ty = &def.operands[operand].ty;
+                let room = ty.shape[dim] as i64;
+                let end = step * (extent as i64 - 1) + high + 1;
+                let fill = fill.filter(|_| low < 0 || end > room);
+                let more = if ty.dtype.size() == 1 { (room - end).clamp(0, 1) } else { 0 };
+                let read = Read { operand, from, dim, step, low, high, rim: 0, more, fill };
+                let read = match from.map(|from| parts[from]) {
+                    Some(Part { def, frame: Some(frame) }) => within(read, def, frame, end)?,
+                    _ => read,
+                };
                 join(&mut reads, read)?;
             }
             None => still.push(operand),
         }
     }
-    let made = |o: &usize| defs.iter().any(|d| d.output.value == def.operands[*o].value);
+    let made = |o: &usize| parts.iter().any(|p| p.def.output.value == def.operands[*o].value);
     let clear = still.iter().all(|o| !made(o) && reads.iter().all(|r| r.operand != *o));
-    clear.then_some(Link { def, row, dim, step, low, high, reads })
+    let pixels = pixels(def, row, &layouts[def.output.value as usize]);
+    clear.then_some(Link { def, row, dim, step, low, high, frame, pixels, reads })
+}
+
+fn pixels(def: &Definition, row: u32, layout: &Layout) -> i64 {
+    let stride =
+        |v: u32| def.store.iter().zip(&layout.strides).map(|(f, s)| f.coefficient(v) * s).sum::<i64>();
+    let axes = (0..def.axes as u32).filter(|&v| v != row && def.vars[v as usize].extent > 1);
+    let inner = axes.clone().min_by_key(|&v| stride(v).abs());
+    let beside = axes.filter(|&v| Some(v) != inner);
+    beside.map(|v| def.vars[v as usize].extent as i64).product()
+}
+
+/// A read of a padded tensor as one of the rows that its definition makes; what is read outside of these
+/// is the frame. `end`: one past the last row read.
+fn within(read: Read, made: &Definition, frame: Scalar, end: i64) -> Option<Read> {
+    if read.fill.is_some() {
+        return None;
+    }
+    let rim = made.store.get(read.dim)?.base;
+    let rows = made.vars[stored_axis(made, read.dim)? as usize].extent as i64;
+    let fill = (read.low < rim || end > rim + rows).then_some(frame);
+    Some(Read { low: read.low - rim, high: read.high - rim, rim, fill, ..read })
 }
 
 /// A further read of an operand: both must walk it alike.
@@ -187,6 +233,7 @@ fn join(reads: &mut Vec<Read>, read: Read) -> Option<()> {
                 return None;
             }
             (known.low, known.high) = (known.low.min(read.low), known.high.max(read.high));
+            known.more = known.more.min(read.more);
             known.fill = known.fill.or(read.fill);
         }
     }

@@ -4,14 +4,16 @@
 //! fits; strips keep it in a nearer one, and take copies of the rows that are kept, calls, register tiles
 //! that end with each row, and weights that are read again for each strip.
 
-use super::chain::Chain;
-use super::rates::{Rates, pixels};
+use super::chain::{Chain, Link};
+use super::rates::{Rates, Rows};
 use crate::base::TensorType;
-use crate::definition::ValueId;
+use crate::definition::{Definition, Operand, ValueId};
 use crate::schedule::{Throughput, throughput};
 use crate::target::Target;
 use std::collections::BTreeMap;
 
+/// Bytes that buffers are aligned to.
+const LINE: usize = 64;
 /// Cycles of a call of a kernel.
 const CALL: f64 = 60.0;
 /// Points that a register tile loses at the end of each call.
@@ -35,7 +37,7 @@ impl Costs<'_> {
         let (mut whole, mut window, mut kept, mut calls) = (0.0, 0.0, 0.0, 0.0);
         for (link, rows) in chain.links.iter().zip(&rates.rows).take(last) {
             let all = bytes(&link.def.output.ty);
-            let row = all / link.rows() as f64;
+            let row = all / link.def.output.ty.shape[link.dim] as f64;
             whole += 2.0 * all / self.rate(all, 0.5);
             window += row * rows.window() as f64;
             kept += row * rows.kept() as f64;
@@ -44,8 +46,7 @@ impl Costs<'_> {
         let (mut still, mut moving, mut ragged) = (0.0, 0.0, 0.0);
         for (link, rows) in chain.links.iter().zip(&rates.rows) {
             calls += strips * (rows.rate / rows.unit) as f64;
-            let work: f64 = link.def.vars.iter().map(|v| v.extent as f64).product();
-            ragged += work * RAGGED / (rows.unit * pixels(link)) as f64;
+            ragged += self.cycles(link.def) * RAGGED / (rows.unit * link.pixels) as f64;
             let moves = |o: usize| link.reads.iter().find(|r| r.operand == o);
             for (o, operand) in link.def.operands.iter().enumerate() {
                 match moves(o) {
@@ -63,7 +64,7 @@ impl Costs<'_> {
         let near = self.rate(window + moving + still, STRIP);
         let between = 2.0 * (whole_bytes(chain) + strips * kept) / near;
         let again = (strips - 1.0) * still / near.max(self.rate(still, STRIP));
-        SURE * whole - between - again - calls * CALL - ragged / throughput(self.target).multiplies
+        SURE * whole - between - again - calls * CALL - ragged
     }
 
     /// Whether strips take no more memory than the definitions one after the other. `dying`: what no
@@ -79,19 +80,33 @@ impl Costs<'_> {
         let made = |v: &ValueId| chain.links.iter().any(|l| l.def.output.value == *v);
         let before: usize = until.iter().filter(|(v, _)| !made(v)).map(|(_, u)| u.1).sum();
         let output = chain.links[last].def.output.ty.bytes();
-        let mut windows = 0;
         let mut most = 0;
-        for (i, (link, rows)) in chain.links.iter().zip(&rates.rows).enumerate() {
+        for (i, link) in chain.links.iter().enumerate() {
             let bytes = link.def.output.ty.bytes();
-            if i != last {
-                windows += bytes / link.rows() as usize * rows.window() as usize;
-            }
             let there = |v: &ValueId| !made(v) || chain.links[..i].iter().any(|l| l.def.output.value == *v);
             let live = until.iter().filter(|(v, u)| u.0 >= i && there(v)).map(|(_, u)| u.1).sum::<usize>();
             let over = until.iter().any(|(_, u)| *u == (i, bytes)) && link.def.fold.is_none();
             most = most.max(live + if over { 0 } else { bytes });
         }
-        before + output + windows <= most
+        before + output + self.windows(chain, rates) <= most
+    }
+
+    /// Bytes of all windows.
+    pub fn windows(&self, chain: &Chain, rates: &Rates) -> usize {
+        let between = chain.links.iter().zip(&rates.rows).take(chain.links.len() - 1);
+        let window = |(link, rows): (&Link, &Rows)| {
+            let ty = &link.def.output.ty;
+            (ty.bytes() / ty.shape[link.dim] * rows.window() as usize).next_multiple_of(LINE)
+        };
+        between.map(window).sum()
+    }
+
+    /// Cycles of a definition: of its arithmetic.
+    pub fn cycles(&self, def: &Definition) -> f64 {
+        let bytes = |o: &Operand| o.ty.dtype.size() == 1;
+        let products = def.fold.is_some() && def.operands.iter().filter(|o| bytes(o)).count() >= 2;
+        let at_once = if products { 4.0 } else { 1.0 };
+        def.volume() as f64 / (throughput(self.target).multiplies * at_once)
     }
 
     /// Bytes per cycle of what is used over and over, where so much of the second-level cache is there for

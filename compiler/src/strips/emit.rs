@@ -76,7 +76,7 @@ impl Emit<'_> {
         (window, fill): (ValueId, Scalar),
     ) -> Option<Stage> {
         let outside = -(rows.rate * rates.first + rows.back);
-        if rates.steady.0 == rates.first || outside >= rows.window() {
+        if link.frame.is_some() || rates.steady.0 == rates.first || outside >= rows.window() {
             return Some(Stage::Define(self.constant(window, fill)));
         }
         if outside <= 0 {
@@ -159,15 +159,17 @@ impl Emit<'_> {
                     let value = link.def.operands[read.operand].value;
                     let reach = first + read.step * (count - 1) + read.high - read.low;
                     match read.fill.filter(|_| first < 0 || reach >= link.room(read)) {
-                        Some(fill) => (self.edge(open, value, read.dim, (first, reach + 1), fill), 0, 0),
+                        Some(fill) => {
+                            (self.edge(open, value, read.dim, (first, reach + 1 + read.more), fill), 0, 0)
+                        }
                         None => (value, first, read.step * own.rate),
                     }
                 }
             };
-            let length = |rows: i64| read.step * (rows - 1) + read.high - read.low + 1;
+            let length = |rows: i64| read.step * (rows - 1) + read.high - read.low + 1 + read.more;
             let part = self.view(open, value, read.dim, (start, step), length(count));
             let part = self.unit(&mut inner, part, read.dim, (read.step * unit, calls), length(unit));
-            move_load(&mut def, read, -read.low);
+            move_load(&mut def, read, -read.low - read.rim);
             def.operands[read.operand].value = part;
             def.operands[read.operand].ty = self.lowering.values[part as usize].ty.clone();
         }

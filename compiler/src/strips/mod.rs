@@ -6,29 +6,37 @@
 //! scores -> softmax -> product        for each head, or some rows of the queries: scores, softmax, product
 //! ```
 //! Works on definitions and layouts alone: any run of them whose rows read rows (`chain`) at steady
-//! rates (`rates`). A cost model (`cost`) decides, by what memory traffic saves and what strips take.
-//! Nothing is computed twice, each row as without strips. Goldens: `tests/golden/strips`.
+//! rates (`rates`); a definition may write into the middle of a padded tensor (`frame`). A cost model (`cost`)
+//! decides, by what memory traffic saves and what strips take; where most memory is live, strips may cost a
+//! little (`memory`). Nothing is computed twice, each row as without strips. Goldens: `tests/golden/strips`.
 
 mod chain;
 mod cost;
 mod emit;
+mod frame;
+mod memory;
 mod rates;
 
-use crate::definition::{Definition, Lowering, Stage, ValueId};
+use crate::definition::{Definition, Lowering, ValueId};
 use crate::schedule::linear::Layout;
 use crate::target::Target;
-use chain::Chain;
+use chain::{Chain, Link, Part};
 use cost::Costs;
 use emit::Emit;
+use frame::{Unit, units};
+use memory::Memory;
 use rates::Rates;
 use std::collections::HashMap;
 
 /// Definitions in one chain at most.
 const LONGEST: usize = 8;
 
-/// A chain that pays: its first stage, how many, and how.
+/// A chain that pays: how many units, and how.
+#[derive(Clone)]
 struct Choice<'a> {
     length: usize,
+    /// Cycles; negative where it costs some.
+    saves: f64,
     chain: Chain<'a>,
     rates: Rates,
 }
@@ -42,19 +50,20 @@ pub fn form(
     target: &Target,
     whole: &dyn Fn(&Lowering, &[Layout], &Definition) -> bool,
 ) {
-    let stages = std::mem::take(&mut lowering.stages);
-    let choices = choose(lowering, layouts, &stages, outputs, target, whole);
+    let units = units(std::mem::take(&mut lowering.stages));
+    let choices = choose(lowering, layouts, &units, outputs, target, whole);
     let mut emit = Emit { lowering, layouts };
     let mut formed = Vec::new();
     let mut next = 0;
-    while let Some(stage) = stages.get(next) {
+    while let Some(unit) = units.get(next) {
         match &choices[next] {
             Some(choice) => {
                 formed.extend(emit.chain(&choice.chain, &choice.rates));
                 next += choice.length;
+                formed.extend_from_slice(&units[next - 1].stages[1..]);
             }
             None => {
-                formed.push(stage.clone());
+                formed.extend_from_slice(&unit.stages);
                 next += 1;
             }
         }
@@ -62,30 +71,30 @@ pub fn form(
     lowering.stages = formed;
 }
 
-/// For each stage the chain that begins there: those that together save most.
+/// For each unit the chain that begins there: those that together save most.
 fn choose<'a>(
     lowering: &Lowering,
     layouts: &[Layout],
-    stages: &'a [Stage],
+    units: &'a [Unit],
     outputs: &[ValueId],
     target: &Target,
     whole: &dyn Fn(&Lowering, &[Layout], &Definition) -> bool,
 ) -> Vec<Option<Choice<'a>>> {
     let costs = Costs { target };
-    let runs = Runs::of(stages, outputs, &|d| whole(lowering, layouts, d));
-    let mut saved = vec![0.0; stages.len() + 1];
+    let runs = Runs::of(units, outputs, &|d| whole(lowering, layouts, d));
+    let mut saved = vec![0.0; units.len() + 1];
     let mut choices: Vec<Option<Choice>> = Vec::new();
-    for first in (0..stages.len()).rev() {
+    for first in (0..units.len()).rev() {
         let mut best: (f64, Option<Choice>) = (saved[first + 1], None);
         for length in 2..=LONGEST {
-            let Some(defs) = runs.run(first, length) else { break };
-            let Some(defs) = defs else { continue };
+            let Some(parts) = runs.run(first, length) else { break };
+            let Some(parts) = parts else { continue };
             if let Some((saves, chain, rates)) =
-                cheapest(&defs, &costs, (lowering, layouts), &|v| runs.dies(v, first + length))
+                cheapest(&parts, &costs, (lowering, layouts), &|v| runs.dies(v, first + length))
             {
                 let all = saves + saved[first + length];
                 if all > best.0 {
-                    best = (all, Some(Choice { length, chain, rates }));
+                    best = (all, Some(Choice { length, saves, chain, rates }));
                 }
             }
         }
@@ -93,79 +102,91 @@ fn choose<'a>(
         choices.push(best.1);
     }
     choices.reverse();
-    choices
+    let mut end = 0;
+    for (i, choice) in choices.iter_mut().enumerate() {
+        choice.take_if(|_| i < end);
+        end = choice.as_ref().map_or(end, |c| i + c.length);
+    }
+    Memory::of(lowering, units, &runs.last, &costs).lower(&runs, (lowering, layouts), choices)
 }
 
-/// The strips that save most, if any do.
+/// The strips that save most, if any do and take no more memory.
 fn cheapest<'a>(
-    defs: &[&'a Definition],
+    parts: &[Part<'a>],
     costs: &Costs,
-    (lowering, layouts): (&Lowering, &[Layout]),
+    values: (&Lowering, &[Layout]),
     dying: &dyn Fn(ValueId) -> bool,
 ) -> Option<(f64, Chain<'a>, Rates)> {
-    let last = defs.last()?;
-    let mut best: Option<(f64, Chain, Rates)> = None;
-    for axis in 0..last.axes as u32 {
-        let Some(chain) = Chain::of(defs, axis).filter(|c| c.apart(lowering, layouts)) else { continue };
-        let total = chain.links.last()?.rows();
-        for rows in (1..=total / 2).filter(|r| *r <= 8 || r % 4 == 0) {
-            let Some(rates) = Rates::of(&chain, rows) else { continue };
-            let saves = costs.saved(&chain, &rates);
-            if saves > best.as_ref().map_or(0.0, |b| b.0) && costs.shrinks(&chain, &rates, dying) {
-                best = Some((saves, chain.clone(), rates));
-            }
-        }
-    }
-    best
+    let pays =
+        |(saves, chain, rates): &(f64, Chain, Rates)| *saves > 0.0 && costs.shrinks(chain, rates, dying);
+    candidates(parts, costs, values)
+        .filter(pays)
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })
 }
 
-/// Which stages may be a chain.
+/// All strips of a chain, with the cycles that they save.
+fn candidates<'a>(
+    parts: &[Part<'a>],
+    costs: &Costs,
+    (lowering, layouts): (&Lowering, &[Layout]),
+) -> impl Iterator<Item = (f64, Chain<'a>, Rates)> {
+    let axes = parts.last().map_or(0, |last| last.def.axes as u32);
+    let chains = (0..axes)
+        .filter_map(move |axis| Chain::of(parts, axis, layouts).filter(|c| c.apart(lowering, layouts)));
+    chains.flat_map(move |chain| {
+        let total = chain.links.last().map_or(0, Link::rows);
+        let heights = (1..=total / 2).filter(|r| *r <= 8 || r % 4 == 0);
+        heights.filter_map(move |rows| {
+            let rates = Rates::of(&chain, rows)?;
+            Some((costs.saved(&chain, &rates), chain.clone(), rates))
+        })
+    })
+}
+
+/// Which units may be a chain.
 struct Runs<'a> {
-    /// Of each stage, its definition, if it may be cut.
-    defs: Vec<Option<&'a Definition>>,
-    /// Of each, the last stage that reads its output; `None` where it must be written as a whole.
+    /// Of each unit, its definition, if it may be cut.
+    parts: Vec<Option<Part<'a>>>,
+    /// Of each, the last unit that reads its output; `None` where it must be written as a whole.
     until: Vec<Option<usize>>,
-    /// The last stage that reads each value that stages make and nothing outside wants.
+    /// The last unit that reads each value that units make and nothing outside wants.
     last: HashMap<ValueId, usize>,
 }
 
 impl<'a> Runs<'a> {
-    fn of(stages: &'a [Stage], outputs: &[ValueId], whole: &dyn Fn(&Definition) -> bool) -> Runs<'a> {
+    fn of(units: &'a [Unit], outputs: &[ValueId], whole: &dyn Fn(&Definition) -> bool) -> Runs<'a> {
         let mut last: HashMap<ValueId, usize> = HashMap::new();
         let mut writers: HashMap<ValueId, usize> = HashMap::new();
-        for (i, stage) in stages.iter().enumerate() {
-            stage.reads().into_iter().for_each(|v| _ = last.insert(v, i));
-            stage.writes().into_iter().for_each(|v| *writers.entry(v).or_default() += 1);
+        for (i, unit) in units.iter().enumerate() {
+            unit.reads().into_iter().for_each(|v| _ = last.insert(v, i));
+            unit.writes().into_iter().for_each(|v| *writers.entry(v).or_default() += 1);
         }
-        let definition = |stage: &'a Stage| match stage {
-            Stage::Define(d) if !d.has_sizes() && d.output.ty.elems() > 0 && !whole(d) => Some(d),
-            _ => None,
+        let cut = |d: &Definition| !d.has_sizes() && d.output.ty.elems() > 0 && !whole(d);
+        let until = |unit: &Unit| {
+            let value = unit.part()?.def.output.value;
+            let alone = !outputs.contains(&value) && writers[&value] == 1;
+            last.get(&value).copied().filter(|_| alone)
         };
-        let until = |stage: &Stage| match stage {
-            Stage::Define(d) if !outputs.contains(&d.output.value) && writers[&d.output.value] == 1 => {
-                last.get(&d.output.value).copied()
-            }
-            _ => None,
-        };
-        let (defs, until) = (stages.iter().map(definition).collect(), stages.iter().map(until).collect());
+        let parts = units.iter().map(|u| u.part().filter(|p| cut(p.def))).collect();
+        let until = units.iter().map(until).collect();
         last.retain(|v, _| writers.contains_key(v) && !outputs.contains(v));
-        Runs { defs, until, last }
+        Runs { parts, until, last }
     }
 
-    /// Whether no stage from number `end` on reads a value, nor anything outside.
+    /// Whether no unit from number `end` on reads a value, nor anything outside.
     fn dies(&self, value: ValueId, end: usize) -> bool {
         self.last.get(&value).is_some_and(|&last| last < end)
     }
 
-    /// The definitions of a run of stages. `None`: no longer run is one either; `Some(None)`: this is
+    /// The definitions of a run of units. `None`: no longer run is one either; `Some(None)`: this is
     /// none, because something else reads what lies between.
     #[allow(clippy::option_option)]
-    fn run(&self, first: usize, length: usize) -> Option<Option<Vec<&'a Definition>>> {
-        let defs: Vec<&Definition> =
-            self.defs.get(first..first + length)?.iter().copied().collect::<Option<_>>()?;
+    fn run(&self, first: usize, length: usize) -> Option<Option<Vec<Part<'a>>>> {
+        let parts: Vec<Part> =
+            self.parts.get(first..first + length)?.iter().copied().collect::<Option<_>>()?;
         let between = &self.until[first..first + length - 1];
         let ends = between.iter().map(|u| u.map(|u| u < first + length)).collect::<Option<Vec<bool>>>()?;
-        Some(ends.into_iter().all(|e| e).then_some(defs))
+        Some(ends.into_iter().all(|e| e).then_some(parts))
     }
 }
 

@@ -4,7 +4,7 @@
 //! Its readers look back to row `rate * t + back`; rows from there on are kept, in a window that moves on
 //! by `rate` rows with each strip. Nothing is computed twice.
 
-use super::chain::{Chain, Link};
+use super::chain::Chain;
 use crate::scalar::Scalar;
 
 /// The rows of one definition.
@@ -20,6 +20,8 @@ pub struct Rows {
     pub unit: i64,
     /// What the window holds outside of the tensor, where readers look there.
     pub fill: Option<Scalar>,
+    /// Rows behind the last that words reach into.
+    pub more: i64,
 }
 
 impl Rows {
@@ -30,7 +32,7 @@ impl Rows {
 
     /// Rows of the window.
     pub fn window(&self) -> i64 {
-        self.rate + self.kept()
+        self.rate + self.kept() + self.more
     }
 
     /// Whether the window outlives a strip.
@@ -61,7 +63,8 @@ impl Rates {
         let last = chain.links.len() - 1;
         let mut list: Vec<Option<Rows>> = vec![None; chain.links.len()];
         for i in (0..chain.links.len()).rev() {
-            let mut own = Rows { rate: rows, lead: 0, back: 0, unit: 1, fill: chain.fill(i).ok()? };
+            let more = chain.readers(i).map(|(_, r)| r.more).max().unwrap_or(0);
+            let mut own = Rows { rate: rows, lead: 0, back: 0, unit: 1, fill: chain.fill(i).ok()?, more };
             if i != last {
                 let mut known: Option<(i64, i64, i64)> = None;
                 for (reader, read) in chain.readers(i) {
@@ -116,16 +119,7 @@ fn unit(chain: &Chain, link: usize, rate: i64) -> i64 {
     if link.inside() != (0, link.rows()) {
         return 1;
     }
-    let pixels = pixels(link);
-    (1..=common).find(|u| common % u == 0 && u * pixels >= PIXELS).unwrap_or(common)
-}
-
-/// Points of a row beside those of the widest axis, which fills vectors.
-pub fn pixels(link: &Link) -> i64 {
-    let axes = &link.def.vars[..link.def.axes];
-    let points: i64 = axes.iter().map(|v| v.extent as i64).product::<i64>() / link.rows();
-    let widest = axes.iter().map(|v| v.extent as i64).max().unwrap_or(1);
-    (points / widest.min(points).max(1)).max(1)
+    (1..=common).find(|u| common % u == 0 && u * link.pixels >= PIXELS).unwrap_or(common)
 }
 
 fn gcd(a: i64, b: i64) -> i64 {

@@ -1,0 +1,175 @@
+//! Chains for the sake of memory: where most is live, strips may cost a little time.
+//!
+//! The arena is as large as the stage at which most is live. As long as a chain over that stage lowers it
+//! and what all such chains lose stays a small share of the model's time, it is formed.
+
+use super::chain::Chain;
+use super::cost::Costs;
+use super::frame::Unit;
+use super::rates::Rates;
+use super::{Choice, LONGEST, Runs, candidates};
+use crate::definition::{Lowering, Stage, ValueId};
+use crate::schedule::linear::Layout;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// The share of the time that may be lost, by the model, which takes losses for larger than they are
+/// (measured on Zen 4: a fifth).
+const LOSS: f64 = 0.05;
+/// How much larger the share of memory that is saved must be than that of the time that is lost.
+const WORTH: f64 = 2.0;
+/// Chains formed or changed at most.
+const ROUNDS: usize = 48;
+
+/// When a value is live, by units.
+struct Live {
+    bytes: usize,
+    first: usize,
+    last: usize,
+}
+
+/// What is live at each unit.
+pub struct Memory<'a> {
+    live: Vec<Live>,
+    /// Of each unit, what is written over an operand.
+    over: Vec<usize>,
+    costs: &'a Costs<'a>,
+    /// Cycles of everything.
+    total: f64,
+}
+
+impl<'a> Memory<'a> {
+    /// `last`: the last unit that reads each value that is made, and wanted nowhere else.
+    pub fn of(lowering: &Lowering, units: &[Unit], last: &HashMap<ValueId, usize>, costs: &'a Costs) -> Self {
+        let mut first: HashMap<ValueId, usize> = HashMap::new();
+        let mut place: HashMap<ValueId, ValueId> = HashMap::new();
+        for (i, unit) in units.iter().enumerate() {
+            unit.writes().into_iter().for_each(|v| _ = first.entry(v).or_insert(i));
+            if let Some(Stage::Reshape { from, to }) = unit.stages.first() {
+                let root = place.get(from).copied().unwrap_or(*from);
+                place.insert(*to, root);
+            }
+        }
+        let mut spans: HashMap<ValueId, Live> = HashMap::new();
+        for (value, &last) in last {
+            let root = place.get(value).copied().unwrap_or(*value);
+            let (Some(&first), bytes) = (first.get(&root), lowering.values[root as usize].ty.bytes()) else {
+                continue;
+            };
+            let live = spans.entry(root).or_insert(Live { bytes, first, last });
+            live.last = live.last.max(last);
+        }
+        let over = |(i, unit): (usize, &Unit)| {
+            let Some(def) = unit.part().map(|p| p.def).filter(|d| d.fold.is_none()) else { return 0 };
+            let bytes = def.output.ty.bytes();
+            let dies = |v: &ValueId| spans.get(v).is_some_and(|l| l.last == i && l.bytes == bytes);
+            if def.operands.iter().any(|o| dies(&o.value)) { bytes } else { 0 }
+        };
+        let over = units.iter().enumerate().map(over).collect();
+        let total = units.iter().filter_map(Unit::part).map(|p| costs.cycles(p.def)).sum();
+        Memory { live: spans.into_values().collect(), over, costs, total }
+    }
+
+    /// Bytes live at a unit by itself.
+    fn alone(&self, unit: usize) -> usize {
+        let there = self.live.iter().filter(|l| l.first <= unit && unit <= l.last);
+        there.map(|l| l.bytes).sum::<usize>() - self.over[unit]
+    }
+
+    /// Bytes live in a chain of units from `first` on: what is there before and wanted then or later, what
+    /// it leaves, and its windows.
+    fn chained(&self, first: usize, chain: &Chain, rates: &Rates) -> usize {
+        let end = first + chain.links.len() - 1;
+        let there = self
+            .live
+            .iter()
+            .filter(|l| (l.first < first || l.first == end) && l.last >= first && l.first <= end);
+        there.map(|l| l.bytes).sum::<usize>() + self.costs.windows(chain, rates)
+    }
+
+    /// Bytes live at each unit.
+    fn profile(&self, choices: &[Option<Choice>]) -> Vec<usize> {
+        let mut bytes: Vec<usize> = (0..choices.len()).map(|i| self.alone(i)).collect();
+        for (first, choice) in choices.iter().enumerate() {
+            let Some(Choice { length, chain, rates, .. }) = choice else { continue };
+            bytes[first..first + length].fill(self.chained(first, chain, rates));
+        }
+        bytes
+    }
+
+    /// Forms chains over the units where most is live.
+    pub fn lower<'b>(
+        &self,
+        runs: &Runs<'b>,
+        values: (&Lowering, &[Layout]),
+        choices: Vec<Option<Choice<'b>>>,
+    ) -> Vec<Option<Choice<'b>>> {
+        let most = |choices: &[Option<Choice>]| self.profile(choices).into_iter().max().unwrap_or(0);
+        let saved = |choices: &[Option<Choice>]| choices.iter().flatten().map(|c| c.saves).sum::<f64>();
+        let (before, mut best) = (saved(&choices), (most(&choices), choices.clone()));
+        let mut now = choices;
+        for _ in 0..ROUNDS {
+            let Some(next) = self.step(runs, values, &now, before - LOSS * self.total) else { break };
+            now = next;
+            let (bytes, lost) = (most(&now), (saved(&best.1) - saved(&now)).max(0.0) / self.total);
+            let gained = 1.0 - bytes as f64 / best.0.max(1) as f64;
+            if gained > 0.0 && gained >= WORTH * lost {
+                best = (bytes, now.clone());
+            }
+        }
+        best.1
+    }
+
+    /// The most that is live at a unit of the chains that go, where the new one does not reach.
+    fn uncovered(&self, now: &[Option<Choice>], gone: &[usize], new: Range<usize>) -> usize {
+        let units = gone.iter().flat_map(|&i| i..i + now[i].as_ref().map_or(0, |c| c.length));
+        units.filter(|u| !new.contains(u)).map(|u| self.alone(u)).max().unwrap_or(0)
+    }
+
+    /// The chains with one more over a unit where most is live: the one that leaves least there, but for
+    /// what is live elsewhere, and of those the cheapest. All together must save `least` cycles.
+    fn step<'b>(
+        &self,
+        runs: &Runs<'b>,
+        values: (&Lowering, &[Layout]),
+        now: &[Option<Choice<'b>>],
+        least: f64,
+    ) -> Option<Vec<Option<Choice<'b>>>> {
+        let profile = self.profile(now);
+        let most = profile.iter().copied().max()?;
+        let peak = profile.iter().position(|&b| b == most)?;
+        let elsewhere = profile.iter().copied().filter(|&b| b < most).max().unwrap_or(0);
+        let saved: f64 = now.iter().flatten().map(|c| c.saves).sum();
+        let mut best: Option<((usize, f64), usize, Choice)> = None;
+        for length in 2..=LONGEST {
+            for first in (peak + 1).saturating_sub(length)..=peak {
+                let Some(Some(parts)) = runs.run(first, length) else { continue };
+                let gone = overlapping(now, first, length);
+                let lost: f64 = gone.iter().filter_map(|&i| now[i].as_ref()).map(|c| c.saves).sum();
+                let bare = self.uncovered(now, &gone, first..first + length);
+                if bare >= most {
+                    continue;
+                }
+                for (saves, chain, rates) in candidates(&parts, self.costs, values) {
+                    let bytes = self.chained(first, &chain, &rates).max(bare);
+                    let score = (bytes.max(elsewhere), lost - saves);
+                    let better = best.as_ref().is_none_or(|b| score < b.0);
+                    if bytes < most && better && saved - lost + saves >= least {
+                        best = Some((score, first, Choice { length, saves, chain, rates }));
+                    }
+                }
+            }
+        }
+        let (_, first, choice) = best?;
+        let mut next = now.to_vec();
+        overlapping(now, first, choice.length).into_iter().for_each(|i| next[i] = None);
+        next[first] = Some(choice);
+        Some(next)
+    }
+}
+
+/// The chains that share a unit with those from `first` on.
+fn overlapping(choices: &[Option<Choice>], first: usize, length: usize) -> Vec<usize> {
+    let meets = |i: &usize| choices[*i].as_ref().is_some_and(|c| *i < first + length && first < i + c.length);
+    (0..choices.len()).filter(meets).collect()
+}
