@@ -14,6 +14,7 @@ mod golden;
 mod graph;
 mod group;
 mod layering;
+mod lengths;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod machine;
 mod objects;

@@ -42,7 +42,7 @@ pub fn naive(model: &Model, inputs: &[Tensor]) -> Vec<Tensor> {
     graph.outputs.iter().map(|&v| env.get(v, &graph.value(v).ty).expect("written")).collect()
 }
 
-fn built(model: &Model, bounds: &[(&str, usize)], target: &Target) -> Built {
+pub fn built(model: &Model, bounds: &[(&str, usize)], target: &Target) -> Built {
     let bounds = bounds.iter().map(|(name, bound)| (name.to_string(), *bound)).collect();
     let build = Build::new("m.onnx").bindings(Bindings { bounds, ..Bindings::default() });
     build.build_model(model, target.clone(), "m", &Silent).unwrap_or_else(|e| panic!("{e}"))
@@ -56,7 +56,7 @@ pub fn agree(got: &[Tensor], want: &[Tensor], what: &str) {
 }
 
 /// Every case by the interpreter of kernels, on this machine's levels, and a few on aarch64.
-fn check(proto: &pb::ModelProto, bounds: &[(&str, usize)], cases: &[Vec<Tensor>]) {
+pub fn check(proto: &pb::ModelProto, bounds: &[(&str, usize)], cases: &[Vec<Tensor>]) {
     let model = decode(proto);
     let wanted: Vec<Vec<Tensor>> = cases.iter().map(|c| naive(&model, c)).collect();
     let targets = [("x86_64", "generic"), ("native", "native"), ("aarch64", "generic")];
@@ -248,31 +248,4 @@ fn sizes_out_of_bounds_are_refused() {
 fn determinants_of_any_size() {
     let cases: Vec<Vec<Tensor>> = [6, 1, 2, 5].iter().map(|&n| vec![floats(&[n, n], 5)]).collect();
     check(&model(vec![node("Det", &["x"], "y")], &[-1, -1], &[], &[]), &[("length", 6)], &cases);
-}
-
-/// What runs backwards over a free dimension is refused, with the node's name and what to do.
-#[test]
-fn backward_recurrences_over_a_free_dimension_are_refused() {
-    let mut gru = node("GRU", &["x", "w", "r"], "y");
-    gru.attribute.extend([
-        pb::AttributeProto {
-            name: "hidden_size".into(),
-            i: 3,
-            r#type: pb::attribute_proto::AttributeType::Int as i32,
-            ..Default::default()
-        },
-        pb::AttributeProto {
-            name: "direction".into(),
-            s: b"reverse".to_vec(),
-            r#type: pb::attribute_proto::AttributeType::String as i32,
-            ..Default::default()
-        },
-    ]);
-    let constants = [("w", floats(&[1, 9, 4], 1)), ("r", floats(&[1, 9, 3], 2))];
-    let model = decode(&model(vec![gru], &[-1, 1, 4], &[-1, 1, 1, 3], &constants));
-    let bounds = [("length".to_string(), 9)].into_iter().collect();
-    let build = Build::new("m.onnx").bindings(Bindings { bounds, ..Bindings::default() });
-    let target = resolve("native", "generic").expect("a host");
-    let error = build.build_model(&model, target, "m", &Silent).err().expect("a refusal").to_string();
-    assert!(error.contains("backwards") && error.contains("--dim") && error.contains("the GRU"), "{error}");
 }

@@ -307,8 +307,9 @@ impl Build {
         observer: &dyn Observer,
         clock: &Clock,
     ) -> Result<(Program, Vec<String>)> {
-        let (types, mut notes) = self.bindings.resolve(&model.body)?;
-        let mut sized = !self.bindings.bounds.is_empty();
+        let bindings = self.bindings.complete(&model.body);
+        let (types, mut notes) = bindings.resolve(&model.body)?;
+        let mut sized = !bindings.bounds.is_empty();
         if !sized {
             let (graph, more) = typed_graph(model, &types, 0, target, observer, clock)?;
             sized = !lower_plain(&graph)?.sizes.is_empty();
@@ -320,7 +321,7 @@ impl Build {
                 return Ok((program, notes));
             }
         }
-        let (lowered, notes) = sized::lowered(model, &self.bindings, target, observer, clock)?;
+        let (lowered, notes) = sized::lowered(model, &bindings, target, observer, clock)?;
         observer.progress("planning", 0, 1);
         Ok((plan::plan(lowered, name, target, choose, &show(observer, clock))?, notes))
     }

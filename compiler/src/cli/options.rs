@@ -3,7 +3,7 @@
 use crate::base::affine::MAX_SIZE;
 use crate::build::Build;
 use crate::error::{Error, Result};
-use crate::import::Bindings;
+use crate::import::{Bindings, Sum};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use std::time::Duration;
 pub(super) struct ModelArgs {
     /// The ONNX file.
     pub model: PathBuf,
-    /// Bind a free dimension by its name, as in batch=1, or leave it to run time up to a bound, as in
-    /// 'seq<=128'.
-    #[arg(long = "dim", value_name = "NAME=N|NAME<=N")]
+    /// Bind a free dimension by its name, as in batch=1, leave it to run time up to a bound, as in
+    /// 'seq<=128', or say which sum of others it is, as in 'total=past+1'.
+    #[arg(long = "dim", value_name = "NAME=N|NAME<=N|NAME=SUM")]
     dims: Vec<String>,
     /// Give the whole shape of an input, as in data=1x3x224x224.
     #[arg(long = "input", value_name = "NAME=AxBxC")]
@@ -107,6 +107,10 @@ impl ModelArgs {
                 continue;
             }
             let (name, value) = split("--dim", text)?;
+            if let Some(sum) = Sum::parse(value) {
+                bindings.sums.insert(name.to_string(), sum);
+                continue;
+            }
             bindings.dims.insert(name.to_string(), size("--dim", value)?);
         }
         for text in &self.inputs {

@@ -167,6 +167,10 @@ pub struct Size {
     /// The size for which the stages are written, where they are those of one size (see
     /// `crate::sizes`); otherwise the bound.
     pub sample: usize,
+    /// The smallest size that the caller may give.
+    pub least: usize,
+    /// What the caller must give: the sum of other sizes and a number.
+    pub sum: Option<(Vec<usize>, usize)>,
 }
 
 /// Values and stages, in execution order.
@@ -200,7 +204,7 @@ impl Lowering {
     /// Adds a size that the model computes, at most `max`; gives the value to write it to.
     pub fn size(&mut self, name: impl Into<String>, max: usize, sample: usize) -> ValueId {
         let value = self.temporary(name, TensorType::new(DType::I64, []));
-        self.sizes.push(Size { name: None, value, max, sample });
+        self.sizes.push(Size { name: None, value, max, sample, least: 1, sum: None });
         value
     }
 

@@ -83,7 +83,7 @@ fn declared_size(cursor: &mut Cursor) -> Result<Size> {
     let value = value(cursor)?;
     cursor.expect("<=")?;
     let max = cursor.int()?;
-    Ok(Size { name, value, max, sample: max })
+    Ok(Size { name, value, max, sample: max, least: 1, sum: None })
 }
 
 fn number_of(name: &str) -> Option<ValueId> {

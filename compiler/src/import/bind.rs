@@ -20,6 +20,38 @@ pub struct Bindings {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Dimensions whose size in `shapes` does not count.
     pub left: BTreeSet<String>,
+    /// Dimensions that are sums of others (`--dim NAME=OTHER+1`), or are named like one.
+    pub sums: BTreeMap<String, Sum>,
+}
+
+/// A dimension as the sum of others and a number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sum {
+    /// The names of the others.
+    pub of: Vec<String>,
+    /// The number.
+    pub number: usize,
+}
+
+impl Sum {
+    /// `past + 1`, `past_sequence_length + sequence_length`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Sum> {
+        let mut sum = Sum { of: Vec::new(), number: 0 };
+        for term in text.split('+').map(str::trim) {
+            let word = |c: char| c.is_alphanumeric() || "_.-/:".contains(c);
+            match term.parse::<usize>() {
+                Ok(number) => sum.number = sum.number.checked_add(number)?,
+                Err(_) if !term.is_empty() && term.chars().all(word) => sum.of.push(term.to_string()),
+                Err(_) => return None,
+            }
+        }
+        (!sum.of.is_empty()).then_some(sum)
+    }
+
+    /// Its size, where the sizes of all terms are known.
+    pub fn at(&self, size: impl Fn(&str) -> Option<usize>) -> Option<usize> {
+        self.of.iter().try_fold(self.number, |sum, name| sum.checked_add(size(name)?))
+    }
 }
 
 /// A free dimension: its name, or the input and axis where it has none.
@@ -33,6 +65,18 @@ fn key(input: &Declared, axis: usize, name: &Option<String>) -> Key {
 }
 
 impl Bindings {
+    /// For some sizes of the dimensions that are no sums, those of all.
+    pub fn with_sums(&self, mut sizes: BTreeMap<String, usize>) -> Result<BTreeMap<String, usize>> {
+        for (name, sum) in &self.sums {
+            let size = sum.at(|n| sizes.get(n).or_else(|| self.dims.get(n)).copied());
+            let unknown =
+                || Error::options(format!("'{name}' is the sum of what is no dimension")).at("--dim");
+            let size = size.ok_or_else(unknown)?;
+            sizes.insert(name.clone(), size);
+        }
+        Ok(sizes)
+    }
+
     /// The bindings with sizes in place of the bounds.
     pub fn at(&self, sizes: &BTreeMap<String, usize>) -> Bindings {
         let mut fixed = Bindings { bounds: BTreeMap::new(), ..self.clone() };
@@ -44,8 +88,48 @@ impl Bindings {
         fixed
     }
 
+    /// The same, with the sizes and bounds of dimensions that are sums. A dimension whose name says what it
+    /// is the sum of needs no option.
+    pub fn complete(&self, body: &Body) -> Bindings {
+        let mut all = self.clone();
+        for name in free_dims(body).filter_map(|(_, _, name)| name.as_ref()) {
+            if let Some(sum) = Sum::parse(name).filter(|s| s.of.len() > 1 || s.number > 0) {
+                all.sums.entry(name.clone()).or_insert(sum);
+            }
+        }
+        all.sums.retain(|name, _| !self.dims.contains_key(name) && !self.bounds.contains_key(name));
+        for (name, sum) in &all.sums {
+            let bound = |n: &str| all.dims.get(n).or_else(|| all.bounds.get(n)).copied();
+            match (sum.at(|n| all.dims.get(n).copied()), sum.at(bound)) {
+                (Some(size), _) => all.dims.insert(name.clone(), size),
+                (None, Some(most)) => all.bounds.insert(name.clone(), most),
+                _ => None,
+            };
+        }
+        let bounds = &all.bounds;
+        all.sums.retain(|name, _| bounds.contains_key(name));
+        all
+    }
+
     /// The types of the graph's inputs, and notes on what was assumed.
     pub fn resolve(&self, body: &Body) -> Result<(Vec<TensorType>, Vec<String>)> {
+        self.check_sums(body)?;
+        self.complete(body).resolve_all(body)
+    }
+
+    /// Sums of what is no dimension are errors.
+    fn check_sums(&self, body: &Body) -> Result<()> {
+        let known = |name: &String| {
+            free_dims(body).any(|(_, _, n)| n.as_ref() == Some(name)) || self.dims.contains_key(name)
+        };
+        let mut named = self.sums.iter().flat_map(|(name, sum)| std::iter::once(name).chain(&sum.of));
+        let Some(unknown) = named.find(|n| !known(n)) else { return Ok(()) };
+        Err(Error::options(format!("no input has a free dimension named '{unknown}'"))
+            .advise("Give a number, or the sum of named dimensions and numbers, as in total=past+1")
+            .at("--dim"))
+    }
+
+    fn resolve_all(&self, body: &Body) -> Result<(Vec<TensorType>, Vec<String>)> {
         self.check_options(body)?;
         let named = self.dims.iter().chain(&self.bounds);
         let mut sizes: BTreeMap<Key, usize> = named.map(|(name, &n)| ((name.clone(), None), n)).collect();
@@ -98,8 +182,10 @@ impl Bindings {
 
     /// Options that name nothing in the model are errors.
     fn check_options(&self, body: &Body) -> Result<()> {
-        let names: BTreeSet<&str> =
+        let mut names: BTreeSet<&str> =
             free_dims(body).filter_map(|(_, _, n)| n.as_ref().map(String::as_str)).collect();
+        let terms: Vec<Sum> = names.iter().filter_map(|n| Sum::parse(n)).collect();
+        names.extend(terms.iter().chain(self.sums.values()).flat_map(|s| &s.of).map(String::as_str));
         if let Some(name) = self.dims.keys().find(|d| self.bounds.contains_key(*d)) {
             let reason = format!("dimension '{name}' is given a size and a bound");
             return Err(Error::options(reason).advise("Give one of them").at("--dim"));

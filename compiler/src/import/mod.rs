@@ -14,7 +14,7 @@ mod limits;
 mod order;
 mod tensor;
 
-pub use bind::Bindings;
+pub use bind::{Bindings, Sum};
 pub use limits::MAX_OPSET;
 pub use tensor::{decode_tensor, encode_tensor, from_tensor_proto, to_tensor_proto};
 

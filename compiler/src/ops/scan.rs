@@ -51,6 +51,8 @@ fn lower(ctx: &Ctx, low: &mut Lowering, fold: Fold, op: Bin) -> Result<()> {
     let extent = x.shape()[axis];
     let outer: usize = x.shape()[..axis].iter().product();
     let inner: usize = x.shape()[axis + 1..].iter().product();
+    // Of a single row the length is in no address: it may be known only at run time.
+    let apart = if outer == 1 { 0 } else { extent * inner };
     let mut code = Code::new(&ctx.node.name);
     let (from, to) = (code.param("x", &x, Access::Read), code.param("y", &out, Access::ReadWrite));
     let lane = code.lane(from);
@@ -61,7 +63,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering, fold: Fold, op: Bin) -> Result<()> {
     }
     code.repeat("outer", outer, |code, o| {
         code.repeat("inner", inner, |code, i| {
-            let first = o.scaled((extent * inner) as i64).plus(&i);
+            let first = o.scaled(apart as i64).plus(&i);
             let neutral = fold.identity(lane.dtype().unwrap_or(x.dtype()));
             let acc = code.let_(lane, Value::Const(neutral.bits));
             code.repeat("t", extent, |code, t| {
@@ -87,7 +89,7 @@ fn rows(code: &mut Code, (from, to): (u32, u32), [outer, extent, inner]: [usize;
     let (first, step) = if reverse { (extent as i64 - 1, -1) } else { (0, 1) };
     let row = |o: &Affine, t: &Affine| o.plus(&t.scaled(step).offset(first)).scaled(inner as i64);
     code.repeat("outer", if extent == 0 { 0 } else { outer }, |code, o| {
-        let o = o.scaled(extent as i64);
+        let o = o.scaled(if outer == 1 { 0 } else { extent as i64 });
         let start = row(&o, &Affine::constant(0));
         code.run(from, inner, |code, i, lanes| {
             let element = code.load_run(from, start.plus(&i), lanes);

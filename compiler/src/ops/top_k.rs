@@ -62,8 +62,9 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let place = heap.lanes(&code).1;
     code.repeat("outer", if k == 0 { 0 } else { outer }, |code, o| {
         code.repeat("inner", inner, |code, i| {
-            let row = o.scaled((extent * inner) as i64).plus(&i);
-            let result = o.scaled((k * inner) as i64).plus(&i);
+            // Of a single row the lengths are in no address: they may be known only at run time.
+            let apart = |length: usize| if outer == 1 { 0 } else { (length * inner) as i64 };
+            let (row, result) = (o.scaled(apart(extent)).plus(&i), o.scaled(apart(k)).plus(&i));
             let element = |code: &mut Code, i: &Affine| {
                 let x = code.load(from, row.plus_scaled(i, inner as i64));
                 (x, code.index(place, i))
@@ -75,11 +76,13 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             });
             heap.build(code, size);
             let zero = code.number(Lane::I64, 0.0);
-            code.repeat("rest", extent - k, |code, i| {
-                let (item, root) = (element(code, &i.offset(k as i64)), heap.load(code, zero));
-                let better = heap.better(code, item.0, root.0);
-                code.when(better, |code| heap.sift(code, zero, size, item));
-            });
+            if extent > k || ctx.graph.sample > 0 {
+                code.repeat_to("rest", &Affine::constant((extent - k) as i64), |code, i| {
+                    let (item, root) = (element(code, &i.offset(k as i64)), heap.load(code, zero));
+                    let better = heap.better(code, item.0, root.0);
+                    code.when(better, |code| heap.sift(code, zero, size, item));
+                });
+            }
             code.repeat("k", k, |code, i| {
                 let (value, position) = heap.pop(code, size);
                 let here = result.plus_scaled(&i.scaled(-1).offset(k as i64 - 1), inner as i64);

@@ -3,6 +3,7 @@
 use super::arena::ALIGN;
 use super::buffers::{Buffers, Draft, Place};
 use super::kernels::Kernels;
+use super::symbols::Rule;
 use super::uses::Uses;
 use super::{Base, Choose, Dump, Interface, Program};
 use crate::base::affine::as_size;
@@ -116,12 +117,19 @@ impl Planner<'_> {
     /// A kernel that compares the sizes given by the caller with their bounds.
     fn check_symbols(&mut self) -> Option<Draft> {
         let request = self.request;
-        let given = (request.visible.iter().enumerate())
-            .filter(|(_, size)| request.lowering.sizes[**size].name.is_some())
-            .map(|(i, size)| (i, request.lowering.sizes[*size].max));
-        let given: Vec<(usize, usize)> = given.collect();
-        let last = given.last()?.0;
-        let value = request.lowering.sizes[request.visible[given[0].0]].value;
+        let place = |size: &usize| request.visible.iter().position(|v| v == size);
+        let rule = |(symbol, size): (usize, &usize)| {
+            let size = &request.lowering.sizes[*size];
+            let terms = |(of, number): &(Vec<usize>, usize)| {
+                Some((of.iter().map(place).collect::<Option<Vec<usize>>>()?, *number))
+            };
+            let sum = size.sum.as_ref().and_then(terms);
+            let rule = Rule { symbol, least: size.least, most: size.max, sum };
+            size.name.as_ref().map(|_| rule)
+        };
+        let given: Vec<Rule> = request.visible.iter().enumerate().filter_map(rule).collect();
+        let last = given.last()?.symbol;
+        let value = request.lowering.sizes[request.visible[given[0].symbol]].value;
         let buffer = self.place(value).buffer;
         let kernel = super::symbols::check(&given, last + 1);
         Some(self.call(&kernel, vec![Place::start(buffer)]))

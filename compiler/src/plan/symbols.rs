@@ -3,22 +3,42 @@
 use crate::base::{Affine, DType, abi};
 use crate::tile::{Access, Addr, Bin, Cmp, Kernel, Lane, Param, RegType, Stmt, Value};
 
-/// Fails with `ERR_SYMBOL` unless `symbols[i]` lies in `1..=max` for each `(i, max)`; the array has
-/// `count` elements.
-pub fn check(bounds: &[(usize, usize)], count: usize) -> Kernel {
+/// What a size that the caller gives must be.
+pub struct Rule {
+    /// Its number.
+    pub symbol: usize,
+    /// The smallest it may be.
+    pub least: usize,
+    /// The largest.
+    pub most: usize,
+    /// The sum of which others, and which number, it is.
+    pub sum: Option<(Vec<usize>, usize)>,
+}
+
+/// Fails with `ERR_SYMBOL` unless each rule holds of `symbols`, which has `count` elements.
+pub fn check(rules: &[Rule], count: usize) -> Kernel {
     let scalar = |lane| RegType { lane, lanes: 1 };
-    let mut body = Vec::new();
-    for &(i, max) in bounds {
+    let load = |to: u32, i: usize| {
         let addr = Addr { param: 0, index: Affine::constant(i as i64), dynamic: None };
+        Stmt::Let(to, Value::Load(addr, 1))
+    };
+    let mut body = Vec::new();
+    for rule in rules {
         body.extend([
-            Stmt::Let(0, Value::Load(addr, 1)),
-            Stmt::Let(1, Value::Const(1)),
-            Stmt::Let(2, Value::Const(max as u64)),
+            load(0, rule.symbol),
+            Stmt::Let(1, Value::Const(rule.least as u64)),
+            Stmt::Let(2, Value::Const(rule.most as u64)),
             Stmt::Let(3, Value::Cmp(Cmp::Lt, 0, 1)),
             Stmt::Let(4, Value::Cmp(Cmp::Gt, 0, 2)),
             Stmt::Let(3, Value::Bin(Bin::Or, 3, 4)),
             Stmt::Fail { cond: 3, code: abi::ERR_SYMBOL },
         ]);
+        let Some((terms, number)) = &rule.sum else { continue };
+        body.push(Stmt::Let(1, Value::Const(*number as u64)));
+        for &term in terms {
+            body.extend([load(2, term), Stmt::Let(1, Value::Bin(Bin::Add, 1, 2))]);
+        }
+        body.extend([Stmt::Let(3, Value::Cmp(Cmp::Ne, 0, 1)), Stmt::Fail { cond: 3, code: abi::ERR_SYMBOL }]);
     }
     let symbols = Param { name: "symbols".into(), dtype: DType::I64, elems: count, access: Access::Read };
     Kernel {

@@ -101,6 +101,9 @@ impl Facts {
 
     fn affine(&self, numbers: &[i64]) -> Option<Affine> {
         let usable: Vec<usize> = self.usable().collect();
+        if let Some(&same) = usable.iter().find(|&&s| self.sizes[s].values == numbers) {
+            return Some(self.form(same, 1, 0));
+        }
         usable.iter().find_map(|&s| self.line(s, numbers)).or_else(|| {
             let pairs =
                 usable.iter().enumerate().flat_map(|(i, &s)| usable[..i].iter().map(move |&t| (t, s)));
@@ -250,7 +253,7 @@ impl Facts {
         };
         let ty = TensorType::new(DType::I64, []);
         let to = low.temporary(format!("size{number}"), ty.clone());
-        low.sizes.push(Size { name: None, value: to, max, sample: max });
+        low.sizes.push(Size { name: None, value: to, max, sample: max, least: 1, sum: None });
         self.sizes.push(Fact { var: Some(var), values: numbers.to_vec(), available: true });
         before.push(Stage::Define(b.finish(&format!("size{number}"), to, &ty, value)));
         Ok(Affine::var(var))

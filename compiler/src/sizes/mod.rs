@@ -21,7 +21,7 @@ mod samples;
 pub use samples::samples;
 
 use crate::base::Affine;
-use crate::definition::{Lowering, Repeat, Slice, Stage, ValueId};
+use crate::definition::{DefBuilder, Index, Lowering, Repeat, Slice, Stage, ValueId, Var};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::plan::Lowered;
@@ -183,13 +183,14 @@ impl<'a> Merger<'a> {
             Stage::Reshape { from, to } => self.reshape(*from, *to).map_err(place),
             Stage::Repeat(_) => {
                 let repeats: Vec<_> = stages.iter().filter_map(|s| repeat(s)).collect();
-                Ok(vec![Stage::Repeat(self.repeat(&repeats).map_err(place)?)])
+                self.repeat(&repeats).map_err(place)
             }
             Stage::Strips(_) => Err(place(Error::bug("strips are made after sizes"))),
         }
     }
 
-    fn repeat(&mut self, repeats: &[&Repeat]) -> Result<Repeat> {
+    /// The loop, with what must be done before and after it.
+    fn repeat(&mut self, repeats: &[&Repeat]) -> Result<Vec<Stage>> {
         let counts: Vec<i64> = repeats.iter().map(|r| r.count as i64).collect();
         let form = self.fit(&counts)?;
         let size = match form.is_constant() {
@@ -197,9 +198,6 @@ impl<'a> Merger<'a> {
             false => Some(self.facts.plain(&form, &mut self.low, &mut self.before)?),
         };
         let first = repeats[0];
-        if size.is_some() && first.slices.iter().any(|s| s.reversed) {
-            return Err(unlike("a loop runs backwards over the dimension"));
-        }
         for Slice { part, .. } in &first.slices {
             self.ensure(*part)?;
         }
@@ -208,13 +206,51 @@ impl<'a> Merger<'a> {
         }
         let lists: Vec<&[Stage]> = repeats.iter().map(|r| r.body.as_slice()).collect();
         let body = self.stages(&lists)?;
-        Ok(Repeat {
-            count: first.count,
-            size,
-            slices: first.slices.clone(),
-            carries: first.carries.clone(),
-            body,
-        })
+        let (mut slices, mut before, mut after) = (first.slices.clone(), Vec::new(), Vec::new());
+        if let Some(size) = &size {
+            for slice in slices.iter_mut().filter(|s| s.reversed) {
+                let turned = self.like(slice.whole);
+                match slice.written {
+                    true => after.push(self.turned(turned, slice.whole, size)),
+                    false => before.push(self.turned(slice.whole, turned, size)),
+                }
+                (slice.whole, slice.reversed) = (turned, false);
+            }
+        }
+        let carries = first.carries.clone();
+        before.push(Stage::Repeat(Repeat { count: first.count, size, slices, carries, body }));
+        before.append(&mut after);
+        Ok(before)
+    }
+
+    /// A temporary with the type and the dimensions of another value.
+    fn like(&mut self, value: ValueId) -> ValueId {
+        let (name, ty) = {
+            let value = &self.low.values[value as usize];
+            (format!("{}.turned{}", value.name, self.low.values.len()), value.ty.clone())
+        };
+        let made = self.low.temporary(name, ty);
+        if let Some(dims) = self.low.dims.get(&value).cloned() {
+            self.low.dims.insert(made, dims);
+        }
+        made
+    }
+
+    /// `to[i] = from[size - 1 - i]`: a loop whose length is known only at run time goes forwards.
+    fn turned(&self, from: ValueId, to: ValueId, size: &Affine) -> Stage {
+        let (ty, dims) = (self.low.values[from as usize].ty.clone(), self.dims(from));
+        let var = |(d, form): (usize, &Affine)| Var {
+            name: format!("i{d}"),
+            extent: ty.shape[d],
+            size: Some(form.clone()).filter(|f| !f.is_constant()),
+        };
+        let mut b = DefBuilder::with_vars(dims.iter().enumerate().map(var).collect(), dims.len());
+        let mut index: Vec<Index> = (0..dims.len()).map(|d| Index::Affine(Affine::var(d as u32))).collect();
+        let back = b.index(size.offset(-1).plus_scaled(&Affine::var(0), -1));
+        index[0] = Index::Dynamic(back);
+        let element = b.load_at(from, &ty, index, None);
+        let name = self.low.values[to as usize].name.clone();
+        Stage::Define(b.finish(&name, to, &ty, element))
     }
 }
 

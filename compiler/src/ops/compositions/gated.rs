@@ -26,7 +26,7 @@ fn normalized(ctx: &Ctx, b: &mut NodeBuilder, width: usize) -> Result<ValueId> {
     let shape = ints(b, &shape);
     let x = b.binary("Reshape", x, shape)?;
     let ones = b.constant(crate::base::Tensor::new([width], &vec![1f32; width]));
-    let epsilon = Attr::Float(ctx.attrs().float("epsilon", 1e-6)?);
+    let epsilon = Attr::Float(ctx.attrs().float("epsilon", 1e-5)?);
     b.one("RMSNormalization", &[x, ones], Attrs::default().with("epsilon", epsilon))
 }
 

@@ -123,8 +123,18 @@ impl Driver {
         let sequences = inputs[2..].iter().flatten().any(|b| matches!(b, Binding::Sequence(_)));
         let most = if sequences { MAX_UNROLLED_SEQUENCE } else { MAX_UNROLLED };
         let short = trips.is_none_or(|t| (t.max(0) as usize).saturating_mul(size(body)) <= most);
+        let marks = (self.errors.len(), self.mark());
+        // How often it runs may depend on a size that is known only at run time.
+        if self.graph().sample > 0 && trips.is_some() && !sequences {
+            match self.typed_loop(node, body, inputs.clone()) {
+                Ok(outputs) => return Ok(outputs),
+                Err(_) => {
+                    self.errors.truncate(marks.0);
+                    self.reset(marks.1);
+                }
+            }
+        }
         if let (Some(go), true) = (condition, short) {
-            let marks = (self.errors.len(), self.mark());
             match self.unroll_loop(body, trips, go != 0, &inputs[2..], most) {
                 Ok(Some(outputs)) => return Ok(outputs),
                 Err(error) if sequences => return Err(error),
@@ -134,6 +144,11 @@ impl Driver {
                 }
             }
         }
+        self.typed_loop(node, body, inputs)
+    }
+
+    /// The loop as a node with a typed body.
+    fn typed_loop(&mut self, node: &SourceNode, body: &Body, inputs: Bindings) -> Result<Bindings> {
         let inputs = values(&inputs).map_err(|e| {
             e.advise("Loops over sequences are supported where their trip count is a small constant")
         })?;

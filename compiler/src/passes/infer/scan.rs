@@ -103,7 +103,9 @@ impl Driver {
             parameters.push(Parameter { ty, constant: None });
         }
         let trips = trips.unwrap_or(0);
-        if trips > 0 && trips.saturating_mul(size(body)) <= MAX_UNROLLED {
+        // How often it runs may depend on a size that is known only at run time.
+        let sized = self.graph().sample > 0;
+        if !sized && trips > 0 && trips.saturating_mul(size(body)) <= MAX_UNROLLED {
             return self.unroll_scan(node, body, &inputs, states, &front, trips);
         }
         let graph = self.typed_body(body, parameters)?;

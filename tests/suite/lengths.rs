@@ -1,0 +1,152 @@
+//! Loops over a length known only at run time, lengths that depend on one another, and lengths for which
+//! a model is not defined.
+
+use crate::sizes::{built, check, decode, floats};
+use crate::support::onnx::{int, ints, model, node, value};
+use lmc::base::{Tensor, abi};
+use lmc::run::load::Loaded;
+use lmc::target::resolve;
+use tract_onnx::pb;
+
+fn text(name: &str, s: &str) -> pb::AttributeProto {
+    let kind = pb::attribute_proto::AttributeType::String as i32;
+    pb::AttributeProto { name: name.into(), s: s.into(), r#type: kind, ..Default::default() }
+}
+
+fn lengths(of: &[usize], shape: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<Tensor>> {
+    of.iter().map(|&n| vec![floats(&shape(n), 5)]).collect()
+}
+
+/// The loop goes forwards over turned copies, since its first step is no place known beforehand.
+#[test]
+fn recurrences_in_both_directions() {
+    let mut gru = node("GRU", &["x", "w", "r"], "y");
+    gru.attribute.extend([int("hidden_size", 3), text("direction", "bidirectional")]);
+    let constants = [("w", floats(&[2, 9, 4], 1)), ("r", floats(&[2, 9, 3], 2))];
+    let proto = model(vec![gru], &[-1, 1, 4], &[-1, 2, 1, 3], &constants);
+    check(&proto, &[("length", 9)], &lengths(&[9, 1, 4, 8], |n| vec![n, 1, 4]));
+}
+
+fn body(attribute: &mut pb::NodeProto, nodes: Vec<pb::NodeProto>, io: (&[(&str, i32)], &[(&str, i32)])) {
+    let list = |of: &[(&str, i32)]| -> Vec<pb::ValueInfoProto> {
+        of.iter().map(|&(name, kind)| value(name, kind, if kind == 1 { &[1, 3] } else { &[] })).collect()
+    };
+    let graph = pb::GraphProto {
+        name: "body".into(),
+        node: nodes,
+        input: list(io.0),
+        output: list(io.1),
+        ..Default::default()
+    };
+    attribute.attribute.push(pb::AttributeProto {
+        name: "body".into(),
+        g: Some(graph),
+        r#type: pb::attribute_proto::AttributeType::Graph as i32,
+        ..Default::default()
+    });
+}
+
+/// The state and what is seen of each step; the Scan sees them backwards.
+#[test]
+fn loops_as_long_as_their_input() {
+    let step = || vec![node("Add", &["s", "e"], "sum"), node("Tanh", &["sum"], "next")];
+    let mut scan = node("Scan", &["s0", "x"], "last");
+    scan.output.push("y".into());
+    scan.attribute.extend([int("num_scan_inputs", 1), ints("scan_input_directions", &[1])]);
+    scan.attribute.push(ints("scan_output_directions", &[1]));
+    let mut nodes = step();
+    nodes.push(node("Identity", &["next"], "seen"));
+    body(&mut scan, nodes, (&[("s", 1), ("e", 1)], &[("next", 1), ("seen", 1)]));
+    let start = [("s0", floats(&[1, 3], 4))];
+    let proto = model(vec![scan], &[-1, 1, 3], &[-1, 1, 3], &start);
+    check(&proto, &[("length", 7)], &lengths(&[7, 1, 4], |n| vec![n, 1, 3]));
+
+    let mut repeated = node("Loop", &["count", "", "s0"], "last");
+    repeated.output.push("y".into());
+    let mut nodes = vec![node("Gather", &["x", "i"], "e")];
+    nodes.extend(step());
+    nodes.extend([node("Identity", &["next"], "seen"), node("Identity", &["go"], "on")]);
+    let io: (&[(&str, i32)], &[(&str, i32)]) =
+        (&[("i", 7), ("go", 9), ("s", 1)], &[("on", 9), ("next", 1), ("seen", 1)]);
+    body(&mut repeated, nodes, io);
+    let nodes = vec![node("Shape", &["x"], "shape"), node("Gather", &["shape", "first"], "count"), repeated];
+    let constants = [("s0", floats(&[1, 3], 4)), ("first", Tensor::scalar(0i64))];
+    let proto = model(nodes, &[-1, 1, 3], &[-1, 1, 3], &constants);
+    check(&proto, &[("length", 7)], &lengths(&[7, 1, 4], |n| vec![n, 1, 3]));
+}
+
+#[test]
+fn running_sums_and_the_best_of_any_length() {
+    let mut back = node("CumSum", &["x", "axis"], "y");
+    back.attribute.push(int("reverse", 1));
+    let axis = [("axis", Tensor::scalar(1i64))];
+    check(
+        &model(vec![back], &[1, -1], &[1, -1], &axis),
+        &[("length", 12)],
+        &lengths(&[12, 1, 5], |n| vec![1, n]),
+    );
+
+    // As many as there are, but at most seven.
+    let mut column = node("Slice", &["shape", "one", "two"], "there");
+    column.name = "the column".into();
+    let mut joined = node("Concat", &["there", "seven"], "both");
+    joined.attribute.push(int("axis", 0));
+    let mut fewest = node("ReduceMin", &["both"], "count");
+    fewest.attribute.push(ints("axes", &[0]));
+    let mut best = node("TopK", &["x", "count"], "y");
+    best.output.push("places".into());
+    let nodes = vec![node("Shape", &["x"], "shape"), column, joined, fewest, best];
+    let list = |v: i64| Tensor::new([1], &[v]);
+    let constants = [("one", list(1)), ("two", list(2)), ("seven", list(7))];
+    let proto = model(nodes, &[1, -1], &[1, -1], &constants);
+    check(&proto, &[("length", 12)], &lengths(&[12, 7, 3, 8, 1], |n| vec![1, n]));
+}
+
+/// A mask over what was there before and one more: its length is named as a sum.
+#[test]
+fn a_length_that_is_the_sum_of_another_and_one() {
+    let mut joined = node("Concat", &["x", "more"], "all");
+    joined.attribute.push(int("axis", 1));
+    let nodes = vec![joined, node("Add", &["all", "mask"], "y")];
+    let mut proto = model(nodes, &[1, -1], &[1, -1], &[("more", floats(&[1, 1], 3))]);
+    let mut mask = value("mask", 1, &[1, -1]);
+    let kind = mask.r#type.as_mut().and_then(|t| t.value.as_mut());
+    if let Some(pb::type_proto::Value::TensorType(tensor)) = kind
+        && let Some(dim) = tensor.shape.as_mut().and_then(|s| s.dim.last_mut())
+    {
+        dim.value = Some(pb::tensor_shape_proto::dimension::Value::DimParam("length + 1".into()));
+    }
+    proto.graph.as_mut().expect("a graph").input.push(mask);
+    let cases: Vec<Vec<Tensor>> =
+        [6, 1, 4].iter().map(|&n| vec![floats(&[1, n], 1), floats(&[1, n + 1], 2)]).collect();
+    check(&proto, &[("length", 6)], &cases);
+
+    let target = resolve("native", "generic").expect("a host");
+    let built = built(&decode(&proto), &[("length", 6)], &target);
+    let loaded = Loaded::load(&built.object.bytes, "m").expect("it loads");
+    let inputs = [vec![0u8; 6 * 4], vec![0u8; 7 * 4]];
+    let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+    let status = |sizes: &mut [i64]| loaded.run(&inputs, sizes, &mut Vec::new()).expect("it runs");
+    assert_eq!(status(&mut [3, 4]), abi::OK);
+    assert_eq!(status(&mut [3, 3]), abi::ERR_SYMBOL);
+    assert_eq!(status(&mut [6, 8]), abi::ERR_SYMBOL);
+}
+
+/// A window that is larger than the smallest sizes: those are refused at run time.
+#[test]
+fn a_model_that_is_not_defined_for_small_sizes() {
+    let mut conv = node("Conv", &["x", "w"], "y");
+    conv.attribute.push(ints("strides", &[2]));
+    let proto = model(vec![conv], &[1, 3, -1], &[1, 4, -1], &[("w", floats(&[4, 3, 7], 3))]);
+    check(&proto, &[("length", 40)], &lengths(&[40, 7, 8, 23], |n| vec![1, 3, n]));
+    let target = resolve("native", "generic").expect("a host");
+    let built = built(&decode(&proto), &[("length", 40)], &target);
+    assert!(built.notes.iter().any(|n| n.contains("'length' must be 7 at least")), "{:?}", built.notes);
+    let loaded = Loaded::load(&built.object.bytes, "m").expect("it loads");
+    let input = vec![0u8; 3 * 40 * 4];
+    let status = |n: i64| {
+        let mut symbols = vec![n; built.program.symbols.len()];
+        loaded.run(&[&input], &mut symbols, &mut Vec::new()).expect("it runs")
+    };
+    assert_eq!((status(7), status(6)), (abi::OK, abi::ERR_SYMBOL));
+}
