@@ -6,7 +6,7 @@ use lmc::codegen::neon::{encode, supports};
 use lmc::error::Error;
 use lmc::target::{Target, resolve};
 use lmc::tile::random::{self, Vocabulary};
-use lmc::tile::{Access, Kernel, Lane, RegType, Value, parse};
+use lmc::tile::{Access, Dot, Kernel, Lane, RegType, Value, parse};
 
 /// Without dot products, with those of equal signs, with those of unequal signs.
 pub fn targets() -> Vec<Target> {
@@ -29,13 +29,14 @@ fn case(kernel: Kernel, seed: u64) -> Case {
     Case { kernel, inputs }
 }
 
-/// Integer division is left to others; which of two equal zeros is the smaller is not specified.
+/// Integer division and couples of bytes are left to others; which of two equal zeros is the smaller is not specified.
 fn taken(ty: RegType, value: &Value) -> bool {
     use lmc::scalar::Fold;
     use lmc::tile::Bin::*;
     let float = ty.lane == Lane::F32;
     !match value {
         Value::Bin(DivS | DivU | RemS | RemU, ..) => true,
+        Value::LoadCouples(_) | Value::Dot(Dot::Couples, ..) => true,
         Value::Bin(Min | Max | MinNan | MaxNan, ..) | Value::Reduce(Fold::Min | Fold::Max, _) => float,
         _ => false,
     }

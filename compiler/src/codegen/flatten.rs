@@ -61,6 +61,7 @@ fn value(value: &Value, known: &[Option<i64>]) -> Value {
         Value::Index(form, step) => Value::Index(affine(form, known), *step),
         Value::Load(addr, stride) => Value::Load(place(addr, known), *stride),
         Value::LoadWords(addr, stride) => Value::LoadWords(place(addr, known), *stride),
+        Value::LoadCouples(addr) => Value::LoadCouples(place(addr, known)),
         other => other.clone(),
     }
 }

@@ -54,7 +54,7 @@ impl Groups {
     fn collect(&mut self, kernel: &Kernel, body: &[Stmt], around: &mut Around) {
         for stmt in body {
             match stmt {
-                Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) => {
+                Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => {
                     self.add(kernel, addr, around)
                 }
                 Stmt::Store { addr, .. } => self.add(kernel, addr, around),
@@ -120,9 +120,8 @@ impl Groups {
     pub fn used(&self, kernel: &Kernel, body: &[Stmt], around: &mut Around, used: &mut Vec<usize>) {
         for stmt in body {
             let addr = match stmt {
-                Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) | Stmt::Store { addr, .. } => {
-                    addr
-                }
+                Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr))
+                | Stmt::Store { addr, .. } => addr,
                 Stmt::For { var, body, .. } | Stmt::Size { var, body, .. } => {
                     around.push((stmt, *var));
                     self.used(kernel, body, around, used);

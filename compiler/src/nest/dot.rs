@@ -1,4 +1,4 @@
-//! Products of bytes, four neighbours of a reduction axis at a time.
+//! Products of bytes: four neighbours of a reduction axis at a time, or two that are widened to 16 bits.
 
 use super::Nest;
 use super::emit::Emitter;
@@ -8,7 +8,7 @@ use crate::scalar::Op;
 use crate::schedule::linear::Node;
 use crate::tile::{Dot, Reg, Value};
 
-/// The sum of four products of bytes, `words` of them inside the reduction axis, of a body.
+/// The sum of so many products, `words` of them inside the reduction axis, of a body.
 pub fn dot(
     nest: &Nest,
     e: &mut Emitter,
@@ -17,6 +17,10 @@ pub fn dot(
     point: &Point,
 ) -> Option<Value> {
     let Node::Op(Op::Mul, args) = &nest.linear.nodes[body as usize] else { return None };
+    if nest.schedule.dot == 2 {
+        let [a, b] = [args[0], args[1]].map(|factor| nest.couple(e, factor, point));
+        return Some(Value::Dot(Dot::Couples, acc, a?, b?));
+    }
     let along = nest.schedule.reduce.last()?.var;
     let signed = |e: u32| byte_type(nest, e) == DType::I8;
     let a = nest.words(e, args[0], point, words, along)?;

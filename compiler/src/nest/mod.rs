@@ -18,6 +18,7 @@ mod filter;
 mod half;
 mod ops;
 mod pack;
+mod panel;
 mod range;
 mod reduce;
 mod requantize;
@@ -30,13 +31,14 @@ pub use sizes::bind as bind_sizes;
 
 use crate::base::{Affine, DType};
 use crate::error::Result;
-use crate::schedule::linear::Buffer;
+use crate::schedule::linear::{Buffer, Node};
 use crate::schedule::{Linear, Schedule, Vector};
-use crate::tile::{Access, Kernel, Param, Reg, Stmt};
+use crate::tile::{Access, Kernel, Lane, Param, Reg, RegType, Stmt, Value};
 use accumulate::Started;
 use emit::{Emitter, param};
 use expr::{Exprs, Guards, PackedAt, Point, memory_store};
 use pack::Packing;
+use panel::Panel;
 use segments::{Segment, decidable_guards, segments};
 
 /// A kernel and how its constant operands are packed.
@@ -90,6 +92,8 @@ struct Nest<'a> {
     decided: bool,
     /// What accumulators begin with.
     started: Option<Started>,
+    /// The broadcast factor of a tile as words.
+    panel: Option<Panel>,
 }
 
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
@@ -115,10 +119,12 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         (param.dtype, param.elems) = packing.memory(param.dtype);
     }
     params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
-    let between = match schedule.apart > 0 {
+    let apart = match schedule.apart > 0 {
         true => schedule.tile.iter().map(|&(v, points)| points * schedule.axis_lanes(v)).product(),
         false => 0,
     };
+    let panel = Panel::of(linear, schedule, apart);
+    let between = panel.as_ref().map_or(apart, Panel::end);
     if between > 0 {
         let dtype = linear.fold.map_or(DType::F32, |f| f.1);
         params.push(param("between", dtype, between, Access::ReadWrite));
@@ -133,6 +139,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         offsets: Vec::new(),
         decided: all == guards.len(),
         started: Started::of(linear, schedule),
+        panel,
     };
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
@@ -146,9 +153,9 @@ fn operands(linear: &Linear) -> Vec<Param> {
     linear.buffers.iter().enumerate().map(read).collect()
 }
 
-fn guard_count(node: &crate::schedule::linear::Node) -> usize {
+fn guard_count(node: &Node) -> usize {
     match node {
-        crate::schedule::linear::Node::Load { guards, .. } => guards.len(),
+        Node::Load { guards, .. } => guards.len(),
         _ => 0,
     }
 }
@@ -156,6 +163,9 @@ fn guard_count(node: &crate::schedule::linear::Node) -> usize {
 impl Nest<'_> {
     /// The loops over the axes from `depth` on, and the tile inside them.
     fn axes(&mut self, e: &mut Emitter, depth: usize, index_error: i32) {
+        if let Some(panel) = self.panel.as_ref().filter(|p| p.depth == depth) {
+            panel.fill(self, e);
+        }
         let Some(&var) = self.schedule.order.get(depth) else {
             return self.tile(e, index_error);
         };
@@ -269,6 +279,23 @@ impl Nest<'_> {
         let packed = |operand: u32, point: &Point| self.packed_address(operand, point);
         let exprs = Exprs { linear: self.linear, packed: &packed, index_error: 0, started: None };
         exprs.words(e, id, point, left, along)
+    }
+
+    /// Two neighbours of a factor as the halves of words.
+    fn couple(&self, e: &mut Emitter, mut id: u32, point: &Point) -> Option<Reg> {
+        while let Node::Cast { arg, .. } = &self.linear.nodes[id as usize] {
+            id = *arg;
+        }
+        let Node::Load { operand, .. } = &self.linear.nodes[id as usize] else { return None };
+        let ty = RegType { lane: Lane::I32, lanes: point.lanes as u8 };
+        let value = match self.packed_address(*operand, point) {
+            Some(at) => Value::LoadCouples(emit::addr(*operand, at.index)),
+            None => {
+                let index = self.panel.as_ref()?.index(&self.place, point.place);
+                Value::Load(emit::addr(self.between().0, index), 0)
+            }
+        };
+        Some(e.value(ty, value))
     }
 
     /// The parameter that folded values are kept in before they are finished, and a vector's lanes.

@@ -63,7 +63,7 @@ impl Packing {
             && innermost.is_some_and(|step| in_pairs(linear, step));
         // What the reduction does not run over (a bias) is no factor of the products of bytes.
         let group = match reduce.is_empty() {
-            false if schedule.dot => 4,
+            false if schedule.dot > 1 => schedule.dot,
             false if pairs => 2,
             _ => 1,
         };

@@ -120,8 +120,13 @@ fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, grou
         }
     }
     let extent = nest.linear.extent(var) as i64;
-    if nest.schedule.dot && depth + 1 == nest.schedule.reduce.len() {
-        return word_steps(nest, e, r, ReduceStep { var, unroll });
+    if nest.schedule.dot > 1 && depth + 1 == nest.schedule.reduce.len() {
+        let step = ReduceStep { var, unroll };
+        return if nest.schedule.dot == 2 {
+            couple_steps(nest, e, r, step)
+        } else {
+            word_steps(nest, e, r, step)
+        };
     }
     let (lo, hi) = bounds(nest, r, var);
     if !r.neutral && !r.outside {
@@ -308,6 +313,20 @@ fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound) {
     (Bound(lo), Bound(hi))
 }
 
+/// The innermost reduction axis of a product of words, two points at a time: its loop counts couples.
+fn couple_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceStep) {
+    let couples = nest.linear.extent(step.var).div_ceil(2) as i64;
+    let name = nest.linear.vars[step.var as usize].name.clone();
+    let unroll = step.unroll.div_ceil(2) as i64;
+    let full = couples / unroll * unroll;
+    let mut body = |e: &mut Emitter, couple: Affine| {
+        nest.place[step.var as usize] = couple.scaled(2);
+        bodies(nest, e, r, None);
+    };
+    e.repeat(&name, 0, full, unroll, |e, at| (0..unroll).for_each(|u| body(e, at.offset(u))));
+    (full..couples).for_each(|couple| body(e, Affine::constant(couple)));
+}
+
 /// The innermost reduction axis of a product of bytes, four points at a time.
 fn word_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceStep) {
     let extent = nest.linear.extent(step.var) as i64;
@@ -447,7 +466,7 @@ fn outside(nest: &Nest, r: &Reduction, place: &[Affine]) -> bool {
 
 fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
     let ty = e.ty(acc);
-    if nest.schedule.dot {
+    if nest.schedule.dot > 1 {
         if let Some(value) = dot(nest, e, (r.body, r.words), acc, point) {
             return e.assign(acc, value);
         }

@@ -47,7 +47,9 @@ pub fn each_form(body: &mut [Stmt], f: &mut dyn FnMut(&mut Affine)) {
     for stmt in body {
         match stmt {
             Stmt::Let(_, Value::Index(form, _)) => f(form),
-            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) => place(addr, f),
+            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => {
+                place(addr, f)
+            }
             Stmt::Store { addr, .. } => place(addr, f),
             Stmt::For { lo, hi, body, .. } => {
                 bound(lo, f);

@@ -1,7 +1,7 @@
 //! Every schedule computes what the naive loops compute.
 
 use super::nest;
-use crate::base::{DType, TensorType};
+use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition};
 use crate::scalar::{Fold, Op, Scalar};
 use crate::schedule::linear::{Layout, Linear};
@@ -307,6 +307,38 @@ fn folds_over_lanes_and_windows_agree_with_the_naive_loops() {
 fn element_wise_work_agrees_with_the_naive_loops() {
     check(&silu(&[3, 5, 41]), &[false], false);
     check(&silu(&[2]), &[false], false);
+}
+
+/// A convolution whose windows lie inside, so many points apart, over channels-last data.
+fn byte_windows((c, o): (usize, usize), kernel: usize, stride: i64, types: (DType, DType)) -> Definition {
+    let size = 6 * stride as usize + kernel - 1;
+    let x = TensorType::new(types.0, [1, c, size, size]);
+    let w = TensorType::new(types.1, [o, c, kernel, kernel]);
+    let y = TensorType::new(DType::I32, [1, o, 6, 6]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (ic, kh, kw) = (b.reduce("c", c), b.reduce("kh", kernel), b.reduce("kw", kernel));
+    let at = |b: &DefBuilder, axis: usize, k: &Affine| b.var(axis).scaled(stride).plus(k);
+    let index = vec![b.var(0), ic.clone(), at(&b, 2, &kh), at(&b, 3, &kw)];
+    let data = b.load(0, &x, index);
+    let weights = vec![b.var(1), ic, kh, kw];
+    let weights = b.load(1, &w, weights);
+    let (data, weights) = (b.cast(DType::I32, data), b.cast(DType::I32, weights));
+    let product = b.op(Op::Mul, &[data, weights]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("byte_windows", 2, &y, acc)
+}
+
+/// Without an instruction for bytes, what a tile reads is widened ahead: all lengths of the innermost
+/// run, couples and single bytes at its end, rows of one and of several windows.
+#[test]
+fn widened_windows_agree_with_the_naive_loops() {
+    for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
+        for c in [3, 4, 5, 7, 16, 22, 33, 96] {
+            check(&byte_windows((c, 20), 3, 1, types), &[false, true], true);
+            check(&byte_windows((c, 9), 3, 2, types), &[false, true], true);
+            check(&byte_windows((c, 24), 1, 1, types), &[false, true], true);
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Sums of products of bytes, four neighbours of a reduction axis at a time.
+//! Sums of products of bytes, several neighbours of a reduction axis at a time.
 
-use super::factors::walks;
+use super::factors::{factors, walks};
 use super::linear::{Linear, Node};
 use crate::base::DType;
 use crate::target::{Arch, Feature, Target};
@@ -18,8 +18,8 @@ pub struct Bytes<'a> {
 
 impl Bytes<'_> {
     /// The factors of a product, where both are bytes in memory and one is constant.
-    pub fn of<'a>(linear: &Linear, product: Option<(&'a Node, &'a Node)>, var: u32) -> Option<Bytes<'a>> {
-        let (a, b) = product?;
+    pub fn of(linear: &Linear, var: u32) -> Option<Bytes<'_>> {
+        let (a, b) = factors(linear)?;
         let constant =
             |n: &Node| matches!(n, Node::Load { operand, .. } if linear.buffers[*operand as usize].constant);
         let (vectors, rows, woven) = match (walks(a, var), walks(b, var)) {
@@ -40,6 +40,19 @@ impl Bytes<'_> {
         let sums = linear.fold.is_some_and(|f| f.1 == DType::I32);
         let plain = constant(vectors) && guards.is_empty() && dynamic.is_empty() && computed.is_empty();
         (sums && plain && byte(*v) && byte(*r)).then_some(Bytes { vectors, rows, woven })
+    }
+
+    /// Neighbours along an axis whose products are summed at a time: four where bytes can be multiplied,
+    /// two of 16 bits where the broadcast factor can be widened ahead.
+    pub fn neighbours(&self, linear: &Linear, target: &Target) -> usize {
+        let words = target.arch == Arch::X86_64 && !dots(target);
+        if words && self.can_widen(linear) { 2 } else { 4 }
+    }
+
+    /// Whether what a tile reads of the broadcast factor can be copied ahead: nothing of it is padding.
+    pub fn can_widen(&self, linear: &Linear) -> bool {
+        let fixed = linear.reductions().all(|r| linear.vars[r as usize].size.is_none());
+        fixed && !self.woven && matches!(self.rows, Node::Load { guards, .. } if guards.is_empty())
     }
 
     /// Registers that a target without the instruction needs for what it derives from the factors.
@@ -119,9 +132,9 @@ mod tests {
         let linear = Linear::new(&def, &layouts, &[false, true], &Layout::dense(&def.output.ty.shape));
         let vnni = choose(&linear, &resolve("x86_64", "icelake-server").unwrap());
         verify(&vnni, &linear).unwrap();
-        assert!(vnni.dot);
+        assert_eq!(vnni.dot, 4);
         let along = vnni.reduce.last().unwrap().var;
         assert_eq!(linear.vars[along as usize].name, "i");
-        assert!(!choose(&linear, &resolve("x86_64", "x86-64-v3").unwrap()).dot);
+        assert_eq!(choose(&linear, &resolve("x86_64", "x86-64-v3").unwrap()).dot, 1);
     }
 }

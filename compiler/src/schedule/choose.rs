@@ -221,8 +221,9 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let reused = best(others.iter().copied().filter(|&m| shared(m)).collect());
     let rows = reused.or_else(|| best(others.clone()));
     let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
-    let bytes = Bytes::of(linear, factors(linear), var).filter(|b| b.along(linear, target, var).is_some());
+    let bytes = Bytes::of(linear, var).filter(|b| b.along(linear, target, var).is_some());
     let dot = bytes.as_ref().and_then(|b| b.along(linear, target, var));
+    let neighbours = bytes.as_ref().map_or(1, |b| b.neighbours(linear, target));
     let by_lane = core.by_lane
         && broadcast
         && match dot {
@@ -245,6 +246,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let apart =
         |(o, addr): (u32, &Affine)| addr.coefficient(rows.unwrap_or(SIZE)).unsigned_abs() as usize * size(o);
     let operands = Operands {
+        neighbours,
         shared: reused.is_some(),
         broadcast,
         by_lane,
@@ -259,7 +261,10 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, rows, var, &operands);
     let mut tile = vec![(var, v)];
     tile.extend(rows.map(|r| (r, m)));
-    let order = loop_order(linear, target, product, rows, (var, v * lanes), m);
+    let mut order = loop_order(linear, target, product, rows, (var, v * lanes), m);
+    if let Some(bytes) = bytes.as_ref().filter(|_| neighbours == 2) {
+        order = widened_order(linear, bytes, rows, var);
+    }
     let factors = match linear.fold.map(|f| &linear.nodes[f.2 as usize]) {
         Some(Node::Op(_, args)) if product.is_some() => args.as_slice(),
         _ => &[],
@@ -273,7 +278,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     }
     if let Some(along) = dot {
         let woven = bytes.is_some_and(|b| b.woven);
-        innermost(linear, &mut reduce, along, m * v * parts, (by_lane, woven));
+        innermost(linear, &mut reduce, (along, neighbours), m * v * parts, (by_lane, woven));
     }
     Schedule {
         vector,
@@ -282,7 +287,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         reduce,
         pack,
         lane_loads: if by_lane { 4 } else { 1 },
-        dot: dot.is_some(),
+        dot: neighbours,
         woven: false,
         apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
         winograd: filtered(linear, target, vector, cycles, rows),
@@ -319,17 +324,17 @@ fn finish_length(linear: &Linear) -> usize {
     value_nodes(linear, linear.finish).into_iter().map(steps).sum()
 }
 
-/// Puts a reduction axis innermost, in steps of whole groups of four.
+/// Puts a reduction axis innermost, in steps of whole groups of neighbours.
 fn innermost(
     linear: &Linear,
     reduce: &mut Vec<ReduceStep>,
-    along: u32,
+    (along, neighbours): (u32, usize),
     tile: usize,
     (by_lane, woven): (bool, bool),
 ) {
     reduce.retain(|r| r.var != along);
-    let groups = linear.extent(along).div_ceil(4);
-    let unroll = if by_lane { 4 } else { (UNROLLED / 2 / tile).clamp(1, groups).min(4) } * 4;
+    let groups = linear.extent(along).div_ceil(neighbours);
+    let unroll = if by_lane { 4 } else { (UNROLLED / 2 / tile).clamp(1, groups).min(4) } * neighbours;
     let looped = unroll < linear.extent(along);
     let others: usize = reduce.iter().map(|r| linear.extent(r.var)).product();
     let known = reduce.iter().all(|r| linear.vars[r.var as usize].size.is_none());
@@ -397,6 +402,13 @@ fn loop_order(
         true => [dependent, vec![var], free].concat(),
         false => inner,
     }
+}
+
+/// The axes that a factor follows outside of the others: it is widened for all of those at once.
+fn widened_order(linear: &Linear, bytes: &Bytes, rows: Option<u32>, var: u32) -> Vec<u32> {
+    let mut order: Vec<u32> = linear.axes().collect();
+    order.sort_by_key(|&v| (v == var, !walks(bytes.rows, v), Some(v) == rows));
+    order
 }
 
 /// The reduction axes inside the tile: windows outside, the axis the operands walk by 1 inside.

@@ -20,6 +20,9 @@ pub struct Core {
     pub stores: f64,
     /// Vector additions per cycle, beside multiply-adds.
     pub adds: f64,
+    /// Sums of two products of 16 bits added to sums of 32 bits, full vectors per cycle (measured on Zen 4,
+    /// where additions take half of the multiplier's slots that are left).
+    pub couples: f64,
     /// Bytes per cycle that come from the second-level cache, and from beyond it.
     pub near: f64,
     pub far: f64,
@@ -38,11 +41,12 @@ const X86: Core = Core {
     relists: false,
     stores: 1.0,
     adds: 2.0,
+    couples: 1.5,
     near: 32.0,
     far: 8.0,
     sets: 64,
 };
-const X86_512: Core = Core { fma: 1.0, loads: 1.5, stores: 0.5, adds: 1.0, ..X86 };
+const X86_512: Core = Core { fma: 1.0, loads: 1.5, stores: 0.5, adds: 1.0, couples: 0.75, ..X86 };
 const NEON: Core = Core {
     fma: 1.0,
     loads: 1.0,
@@ -51,6 +55,7 @@ const NEON: Core = Core {
     relists: true,
     stores: 1.0,
     adds: 1.0,
+    couples: 0.5,
     near: 16.0,
     far: 4.0,
     sets: 128,
@@ -82,6 +87,8 @@ pub fn throughput(target: &Target) -> Throughput {
 
 /// How a tile's operands are read.
 pub struct Operands {
+    /// Neighbours of the innermost reduction axis whose products are summed at a time.
+    pub neighbours: usize,
     /// The vectors are the same for all rows.
     pub shared: bool,
     /// The rows' factor is one element for all lanes.
@@ -150,10 +157,15 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
         // Vectors that all rows share are read once a tile, from wherever those of all points fit.
         let streamed =
             if operands.shared && depth * width > target.l1 as f64 { width / core.near } else { 0.0 };
-        let loads = ((row_loads + vector_loads) / core.loads).max(streamed);
+        // Couples are counted in points: half of each.
+        let (multiplies, per, latency) = match operands.neighbours {
+            2 => (2.0 * core.couples, 2.0, 0.5),
+            _ => (core.fma, 1.0, core.latency),
+        };
+        let loads = ((row_loads + vector_loads) / core.loads / per).max(streamed);
         let lost =
             if m > kept_rows(target, operands.row_bytes) { row_loads * LINE as f64 / core.near } else { 0.0 };
-        let issue = (m_f * v_f / core.fma).max(loads).max(core.latency);
+        let issue = (m_f * v_f / multiplies).max(loads).max(latency);
         depth * (issue + lost) + 2.0 * m_f * v_f + 12.0
     };
     let fits = |m: usize, v: usize| {

@@ -54,6 +54,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let (inner, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
     let points = (block.inputs * block.inputs) as f64;
     let operands = Operands {
+        neighbours: 1,
         shared: true,
         broadcast: true,
         by_lane: core.by_lane && inner >= 4,

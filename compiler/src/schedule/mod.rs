@@ -19,6 +19,7 @@ mod text;
 mod verify;
 pub mod winograd;
 
+pub use bytes::Bytes;
 pub use cost::{Throughput, throughput};
 pub use file::{Schedules, key};
 pub use linear::Linear;
@@ -77,8 +78,10 @@ pub struct Schedule {
     /// Elements along the innermost reduction axis that are loaded as one vector and broadcast by
     /// lane, for targets that multiply by a lane; 1: each is broadcast from memory.
     pub lane_loads: usize,
-    /// Products of bytes, four neighbours of the innermost reduction axis at a time.
-    pub dot: bool,
+    /// Neighbours of the innermost reduction axis whose products are summed at a time. Four: products of
+    /// bytes. Two: of 16 bits, to which a tile's part of the broadcast factor is widened ahead of its
+    /// vectors. One: products are not summed in groups.
+    pub dot: usize,
     /// The points of a tile are finished together, operation by operation: for a long finish, of which
     /// a core would not see the next point while it waits for this one.
     pub woven: bool,
@@ -99,7 +102,7 @@ impl Schedule {
             reduce: linear.reductions().map(|var| ReduceStep { var, unroll: 1 }).collect(),
             pack: Vec::new(),
             lane_loads: 1,
-            dot: false,
+            dot: 1,
             woven: false,
             apart: 0,
             winograd: None,

@@ -58,8 +58,10 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     if schedule.lane_loads != 1 {
         line(Subject::Broadcast, format!("broadcast {}", schedule.lane_loads));
     }
-    if schedule.dot {
-        line(Subject::Dot, "dot".to_string());
+    match schedule.dot {
+        1 => {}
+        2 => line(Subject::Dot, "couples".to_string()),
+        _ => line(Subject::Dot, "dot".to_string()),
     }
     if schedule.woven {
         line(Subject::Woven, "woven".to_string());
@@ -121,7 +123,7 @@ impl Reader<'_> {
             reduce: Vec::new(),
             pack: Vec::new(),
             lane_loads: 1,
-            dot: false,
+            dot: 1,
             woven: false,
             apart: 0,
             winograd: None,
@@ -141,7 +143,11 @@ impl Reader<'_> {
         if self.cursor.eat("broadcast") {
             schedule.lane_loads = self.cursor.int()?;
         }
-        schedule.dot = self.cursor.eat("dot");
+        schedule.dot = match () {
+            _ if self.cursor.eat("dot") => 4,
+            _ if self.cursor.eat("couples") => 2,
+            _ => 1,
+        };
         schedule.woven = self.cursor.eat("woven");
         if self.cursor.eat("apart") {
             schedule.apart = self.cursor.int()?;

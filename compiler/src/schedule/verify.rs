@@ -10,7 +10,9 @@
 //! 5. Elements are broadcast 1 or 4 at a time; 4 along an axis in lanes only.
 //! 6. `dot` needs an `i32` sum of products of two bytes along the vector axis. The innermost reduction
 //!    axis is contiguous in the broadcast factor and not padded; the other factor is packed and follows
-//!    both. A factor that is not broadcast is contiguous along the vector axis and not padded at all.
+//!    both. A factor that is not broadcast is contiguous along the vector axis and not padded at all. For
+//!    two products at a time a factor is broadcast, not padded at all, and the axes that it follows are
+//!    outside of the others.
 //! 7. `apart` needs a fold of f32 in the lanes of an axis.
 //! 8. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
 //!    schedule of the products is one.
@@ -19,7 +21,7 @@
 
 use super::bytes::Bytes;
 use super::choose::{follows, lanes_possible, loads};
-use super::factors::factors;
+use super::factors::{factors, walks};
 use super::linear::{Linear, Node};
 use super::text::{Subject, fault, lines};
 use super::winograd::{Conv, product};
@@ -107,7 +109,7 @@ impl Checker<'_> {
         self.all_once(&list, &self.linear.reductions().collect::<Vec<_>>(), "reduction axis")?;
         for step in &self.schedule.reduce {
             let extent = self.linear.extent(step.var);
-            let most = if self.schedule.dot { extent.next_multiple_of(4) } else { extent };
+            let most = extent.next_multiple_of(self.schedule.dot.max(1));
             require((1..=most.max(1)).contains(&step.unroll), || {
                 format!("{} has {extent} points, not {}", self.name(step.var), step.unroll)
             })?;
@@ -208,19 +210,29 @@ impl Checker<'_> {
     }
 
     fn dot(&self) -> Check {
-        if !self.schedule.dot {
+        let neighbours = self.schedule.dot;
+        if neighbours == 1 {
             return Ok(());
         }
+        require(matches!(neighbours, 2 | 4), || format!("{neighbours} products are not summed at a time"))?;
         let sums = self.linear.fold.is_some_and(|f| f.1 == DType::I32);
-        let (a, b) = factors(self.linear).filter(|_| sums).ok_or("no i32 sum of products")?;
+        factors(self.linear).filter(|_| sums).ok_or("no i32 sum of products")?;
         let Vector::Axis { var, .. } = self.schedule.vector else {
             return Err("no axis fills the lanes".to_string());
         };
-        let bytes = Bytes::of(self.linear, Some((a, b)), var);
+        let bytes = Bytes::of(self.linear, var);
         let bytes = bytes.ok_or("the factors are no bytes in memory, one of them constant")?;
         let &Node::Load { operand: v, .. } = bytes.vectors else { return Ok(()) };
         require(self.schedule.pack.contains(&v), || format!("in{v} is not packed"))?;
         let along = self.schedule.reduce.last().ok_or("there is no reduction axis")?.var;
-        require(bytes.lie_along(var, along), || format!("the factors do not lie along {}", self.name(along)))
+        require(bytes.lie_along(var, along), || {
+            format!("the factors do not lie along {}", self.name(along))
+        })?;
+        require(neighbours == 4 || bytes.can_widen(self.linear), || {
+            "the broadcast factor cannot be widened ahead".to_string()
+        })?;
+        let behind = self.schedule.order.iter().skip_while(|&&v| walks(bytes.rows, v));
+        let around = behind.copied().find(|&v| neighbours == 2 && walks(bytes.rows, v));
+        around.map_or(Ok(()), |v| Err(format!("{} is inside of where its factor is widened", self.name(v))))
     }
 }

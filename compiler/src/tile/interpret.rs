@@ -183,6 +183,7 @@ impl Machine<'_> {
             }
             Value::Load(addr, stride) => self.load(dst, addr, *stride)?,
             Value::LoadWords(addr, stride) => self.load_words(dst, addr, *stride)?,
+            Value::LoadCouples(addr) => self.load_couples(dst, addr)?,
             Value::Un(op, a) => {
                 self.same_lanes(dst, &[*a], true)?;
                 let f = lanes::un(*op, lane).ok_or_else(missing)?;
@@ -304,6 +305,22 @@ impl Machine<'_> {
         let buffer = &self.buffers[addr.param as usize];
         for (i, bits) in self.bits[place..place + lanes].iter_mut().enumerate() {
             *bits = u64::from(u32::from_le_bytes(bytes(&buffer[(first + 4 * stride * i as i64) as usize..])));
+        }
+        Ok(())
+    }
+
+    fn load_couples(&mut self, dst: Reg, addr: &Addr) -> Result<()> {
+        let lanes = self.lanes(dst);
+        let first = self.locate(addr, lanes, 2, 2, Access::Read)? as usize;
+        let dtype = self.kernel.params[addr.param as usize].dtype;
+        if dtype.size() != 1 || self.lane(dst) != Lane::I32 {
+            return Err(bug(format!("couples of {dtype} cannot be loaded into %{dst}")));
+        }
+        let read = reader(dtype);
+        let place = self.place[dst as usize];
+        let couples = self.buffers[addr.param as usize][first..].chunks_exact(2);
+        for (bits, couple) in self.bits[place..place + lanes].iter_mut().zip(couples) {
+            *bits = read(couple) & 0xffff | (read(&couple[1..]) & 0xffff) << 16;
         }
         Ok(())
     }

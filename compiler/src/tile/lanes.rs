@@ -177,7 +177,7 @@ pub fn mla(lane: Lane, fused: bool) -> Option<TriFn> {
     })
 }
 
-/// `(acc, a, b)` to `acc` plus the sum of four products of bytes, wrapping.
+/// `(acc, a, b)` to `acc` plus the sum of products, wrapping.
 pub fn dot(kind: Dot) -> TriFn {
     fn sum(acc: u64, a: u64, b: u64, x: impl Fn(u8) -> i32, y: impl Fn(u8) -> i32) -> u64 {
         let (a, b) = ((a as u32).to_le_bytes(), (b as u32).to_le_bytes());
@@ -188,6 +188,10 @@ pub fn dot(kind: Dot) -> TriFn {
         Dot::Us => |c, a, b| sum(c, a, b, i32::from, |v| i32::from(v as i8)),
         Dot::Ss | Dot::Sn => |c, a, b| sum(c, a, b, |v| i32::from(v as i8), |v| i32::from(v as i8)),
         Dot::Uu => |c, a, b| sum(c, a, b, i32::from, i32::from),
+        Dot::Couples => |c, a, b| {
+            let product = |shift: u32| i32::from((a >> shift) as i16) * i32::from((b >> shift) as i16);
+            int32((c as i32).wrapping_add(product(0)).wrapping_add(product(16)))
+        },
     }
 }
 
@@ -275,5 +279,7 @@ mod tests {
         assert_eq!(dot(Dot::Us)(1, 0xff, 0xff), int32(1 - 255));
         assert_eq!(dot(Dot::Ss)(1, 0xff, 0xff), 2);
         assert_eq!(dot(Dot::Uu)(int32(i32::MAX), 0x0101, 0x0101), int32(i32::MIN + 1));
+        assert_eq!(dot(Dot::Couples)(1, 0xffff_0003, 0x0002_0005), 1 + 15 - 2);
+        assert_eq!(dot(Dot::Couples)(0, 0x8000_8000, 0x8000_8000), int32(i32::MIN));
     }
 }

@@ -218,7 +218,8 @@ pub enum Convert {
     ZextLow(u8),
 }
 
-/// Four products of bytes summed into each 32-bit lane; operands hold four bytes a lane.
+/// Products summed into each 32-bit lane: four of bytes, operands hold four bytes a lane, or two of
+/// numbers of 16 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dot {
     /// First unsigned, second signed (`vpdpbusd`, `usdot`).
@@ -229,6 +230,8 @@ pub enum Dot {
     Sn,
     /// Both unsigned (`udot`).
     Uu,
+    /// Two products of signed numbers of 16 bits (`vpmaddwd`).
+    Couples,
 }
 
 /// What computes a register.
@@ -245,6 +248,9 @@ pub enum Value {
     /// Lane `i` is the four bytes at `addr + 4 * i * stride` of a byte buffer, as one `i32`
     /// (stride 0: the same four for all).
     LoadWords(Addr, i64),
+    /// Lane `i` is the bytes at `addr + 2 * i` and behind it of a byte buffer, each extended to 16 bits
+    /// as its element type says, the first in the lower half.
+    LoadCouples(Addr),
     /// One operand.
     Un(Un, Reg),
     /// Two operands.

@@ -197,6 +197,10 @@ impl Parser<'_> {
                 Ok(Value::Index(form, step))
             }
             "load" => self.place().map(|(addr, stride)| Value::Load(addr, stride)),
+            "couples" => match self.place()? {
+                (addr, 1) => Ok(Value::LoadCouples(addr)),
+                _ => Err(self.cursor.error("couples lie side by side".to_string())),
+            },
             "words" => self.place().map(|(addr, stride)| Value::LoadWords(addr, stride)),
             "mla" => self.regs().map(|[c, a, b]| Value::Mla(c, a, b)),
             "select" => self.regs().map(|[m, a, b]| Value::Select(m, a, b)),

@@ -80,8 +80,13 @@ pub(super) const CONVERTS: &[(Convert, &str)] = &[
     (Convert::Bits, "bits"),
 ];
 
-pub(super) const DOTS: &[(Dot, &str)] =
-    &[(Dot::Us, "dot_us"), (Dot::Ss, "dot_ss"), (Dot::Sn, "dot_sn"), (Dot::Uu, "dot_uu")];
+pub(super) const DOTS: &[(Dot, &str)] = &[
+    (Dot::Us, "dot_us"),
+    (Dot::Ss, "dot_ss"),
+    (Dot::Sn, "dot_sn"),
+    (Dot::Uu, "dot_uu"),
+    (Dot::Couples, "dot_couples"),
+];
 
 /// The name of an entry of one of the tables; every variant has one.
 fn name<T: PartialEq>(table: &[(T, &'static str)], item: &T) -> &'static str {
@@ -207,6 +212,7 @@ impl<'a> Printer<'a> {
             Value::Copy(a) => format!("%{a}"),
             Value::Load(addr, stride) => format!("load {}", self.place(addr, *stride)),
             Value::LoadWords(addr, stride) => format!("words {}", self.place(addr, *stride)),
+            Value::LoadCouples(addr) => format!("couples {}", self.place(addr, 1)),
             Value::Un(op, a) => format!("{} %{a}", name(UNS, op)),
             Value::Bin(op, a, b) => format!("{} %{a}, %{b}", name(BINS, op)),
             Value::Mla(c, a, b) => format!("mla %{c}, %{a}, %{b}"),

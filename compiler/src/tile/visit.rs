@@ -35,7 +35,7 @@ fn computed(addr: &mut Addr, f: &mut impl FnMut(&mut Reg)) {
 fn operands(value: &mut Value, f: &mut impl FnMut(&mut Reg)) {
     match value {
         Value::Const(_) | Value::Index(..) => {}
-        Value::Load(addr, _) | Value::LoadWords(addr, _) => computed(addr, f),
+        Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) => computed(addr, f),
         Value::Copy(a) | Value::Un(_, a) | Value::Convert(_, a) => f(a),
         Value::Splat(a) | Value::Broadcast(a, _) | Value::Reduce(_, a) => f(a),
         Value::Bin(_, a, b) | Value::Cmp(_, a, b) => [a, b].into_iter().for_each(f),
@@ -74,7 +74,9 @@ pub fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
 fn each_addr(body: &mut [Stmt], f: &mut impl FnMut(&mut Addr)) {
     for stmt in body {
         match stmt {
-            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) => f(addr),
+            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => {
+                f(addr)
+            }
             Stmt::Store { addr, .. } => f(addr),
             Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => each_addr(body, f),
             Stmt::If { then, otherwise, .. } => {

@@ -140,6 +140,52 @@ fn register_tiles_have_no_overhead() {
     }
 }
 
+/// A register tile of couples: bytes are widened ahead to a copy, or as they are loaded.
+fn couples(rows: usize, vectors: usize, lanes: usize, depth: usize) -> Kernel {
+    let (tile, width, bytes) = (rows * vectors, vectors * lanes, 2 * lanes);
+    let mut text = format!(
+        "kernel couples fused {{ read a: u8[{}] read b: i8[{}] readwrite p: i32[{}] write c: i32[{}] vars r, k\n",
+        rows * bytes,
+        2 * width * depth,
+        rows * lanes,
+        rows * width
+    );
+    text += &format!("for r in 0..{rows} {{\n%0: i32x{lanes} = couples a[{bytes}*r]\n");
+    text += &format!("store p[{lanes}*r] = %0\n}}\n");
+    (1..=tile).for_each(|i| text += &format!("%{i}: i32x{lanes} = const 0\n"));
+    text += &format!("for k in 0..{depth} {{\n");
+    for v in 0..vectors {
+        let b = tile + 1 + v;
+        text += &format!("%{b}: i32x{lanes} = couples b[{}*k + {}]\n", 2 * width, v * bytes);
+    }
+    for r in 0..rows {
+        let a = tile + vectors + 1 + r;
+        text += &format!("%{a}: i32x{lanes} = load p[k + {}] stride 0\n", r * lanes);
+        for v in 0..vectors {
+            let acc = r * vectors + v + 1;
+            text += &format!("%{acc}: i32x{lanes} = dot_couples %{acc}, %{a}, %{}\n", tile + 1 + v);
+        }
+    }
+    text += "}\n";
+    (0..tile).for_each(|i| text += &format!("store c[{}] = %{}\n", lanes * i, i + 1));
+    parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Each couple of a vector is a widening load for all rows, each row two instructions, in registers.
+#[test]
+fn tiles_of_couples() {
+    for (cpu, rows) in [("x86-64-v3", 6), ("x86-64-v4", 14)] {
+        let target = resolve("x86_64", cpu).expect("a known processor");
+        let lanes = target.lanes();
+        (1..=rows)
+            .for_each(|rows| (1..=2).for_each(|vectors| check(&couples(rows, vectors, lanes, 5), &target)));
+        let text = disassembly(&couples(rows, 2, lanes, 8), &target);
+        assert_eq!(text.matches("vpmaddwd").count(), 2 * rows, "{text}");
+        assert_eq!(text.matches("vpmovsxbw").count(), 2, "{text}");
+        assert!(!text.contains("rsp"), "{text}");
+    }
+}
+
 /// A vector of bytes or words is one or two instructions after its conversion, but for the sign of those
 /// that AVX-512 narrows by unsigned saturation.
 #[test]

@@ -228,6 +228,7 @@ impl Body<'_> {
             match stmt {
                 Stmt::Let(reg, TileValue::Load(addr, stride)) => see(addr, self.extent(addr, *reg, *stride)),
                 Stmt::Let(reg, TileValue::LoadWords(addr, stride)) => see(addr, self.words(*reg, *stride)),
+                Stmt::Let(reg, TileValue::LoadCouples(addr)) => see(addr, self.couples(*reg)),
                 Stmt::Store { addr, stride, src } => see(addr, self.extent(addr, *src, *stride)),
                 Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
                     self.visit(body, see)
@@ -249,6 +250,11 @@ impl Body<'_> {
     /// What a load of four-byte words touches.
     pub fn words(&self, reg: Reg, stride: i64) -> Extent {
         Extent::new(self.shape(reg).lanes, 4, stride)
+    }
+
+    /// What a load of couples of bytes touches.
+    pub fn couples(&self, reg: Reg) -> Extent {
+        Extent::new(self.shape(reg).lanes, 2, 1)
     }
 
     /// The value of an affine form over loop variables that have counters.

@@ -193,11 +193,16 @@ impl Body<'_> {
 
     /// In the forms that Cranelift turns into `sdot`, `usdot` and `vpdpbusd` where they exist.
     fn dot_part(&mut self, kind: Dot, acc: Value, x: Value, y: Value) -> Value {
+        if kind == Dot::Couples {
+            let (x, y) = (self.cast(types::I16X8, x), self.cast(types::I16X8, y));
+            let sums = self.multiply_pairs(x, y);
+            return self.b.ins().iadd(sums, acc);
+        }
         let (x, y) = (self.cast(types::I8X16, x), self.cast(types::I8X16, y));
         let (x_signed, y_signed) = match kind {
             Dot::Us => (false, true),
             Dot::Ss | Dot::Sn => (true, true),
-            Dot::Uu => (false, false),
+            Dot::Uu | Dot::Couples => (false, false),
         };
         let xs = self.widen(x, x_signed, 2);
         let ys = self.widen(y, y_signed, 2);

@@ -68,6 +68,25 @@ impl Body<'_> {
         })
     }
 
+    /// Couples of bytes, extended to the halves of 32-bit lanes.
+    pub fn load_couples(&mut self, shape: Shape, addr: &Addr) -> Result<Parts> {
+        let place = self.place(addr, Extent::new(shape.lanes, 2, 1))?;
+        let signed = self.kernel.params[addr.param as usize].dtype.is_signed_int();
+        let mut parts = Vec::with_capacity(shape.parts());
+        for first in (0..shape.lanes).step_by(8) {
+            let lanes = (shape.lanes - first).min(8);
+            let raw = self.load_bytes(place.plus(2 * first as i64), 2 * lanes, types::I8X16);
+            let raw = self.cast(types::I8X16, raw);
+            for half in self.widen(raw, signed, lanes.div_ceil(4)) {
+                parts.push(self.cast(types::I32X4, half));
+            }
+        }
+        if shape.is_scalar() {
+            parts[0] = self.b.ins().extractlane(parts[0], 0);
+        }
+        Ok(parts)
+    }
+
     /// One element, extended as its type says (not the half floats).
     fn load_element(&mut self, place: Place, dtype: DType) -> Value {
         let (pointer, offset) = (place.pointer, place.offset as i32);

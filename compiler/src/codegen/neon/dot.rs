@@ -24,6 +24,9 @@ enum Factor {
 impl Select<'_> {
     /// Translates a sum of products.
     pub(super) fn dot(&mut self, r: Reg, kind: Dot, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        if kind == Dot::Couples {
+            return Err("products of 16 bits".into());
+        }
         if self.split[r as usize] {
             return self.widening_dot(r, kind, a, b);
         }
@@ -66,7 +69,7 @@ impl Select<'_> {
 
     fn dot_part(&mut self, kind: Dot, to: VReg, x: Factor, y: Factor) {
         match kind {
-            Dot::Ss | Dot::Sn | Dot::Uu => self.equal_dot(kind != Dot::Uu, to, x, y),
+            Dot::Ss | Dot::Sn | Dot::Uu | Dot::Couples => self.equal_dot(kind != Dot::Uu, to, x, y),
             Dot::Us if self.isa.mixed => match (x, y) {
                 (Factor::Lane(x, lane), y) => {
                     let y = self.whole(y);

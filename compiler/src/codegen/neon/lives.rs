@@ -9,7 +9,9 @@ pub fn reads(stmt: &Stmt) -> Vec<Reg> {
     match stmt {
         Stmt::Let(_, value) => match value {
             Value::Const(_) | Value::Index(..) => Vec::new(),
-            Value::Load(addr, _) | Value::LoadWords(addr, _) => dynamic(addr).into_iter().collect(),
+            Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) => {
+                dynamic(addr).into_iter().collect()
+            }
             Value::Copy(a)
             | Value::Un(_, a)
             | Value::Convert(_, a)

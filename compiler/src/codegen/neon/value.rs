@@ -24,6 +24,7 @@ impl Select<'_> {
             Value::Copy(a) => self.repeat(r, *a)?,
             Value::Load(addr, stride) => self.load(r, addr, *stride)?,
             Value::LoadWords(addr, stride) => self.load_words(r, addr, *stride)?,
+            Value::LoadCouples(_) => return Err("couples of bytes".into()),
             Value::Un(op, a) => {
                 let word = unary(*op, lane).ok_or_else(|| format!("{op:?} of {lane:?}"))?;
                 self.each1(word, r, *a)?;

@@ -34,6 +34,10 @@ impl Select<'_> {
     pub(super) fn dot(&mut self, r: Reg, dot: Dot, acc: Reg, a: Reg, b: Reg) {
         let (dst, width) = (self.target(r), self.width(r));
         let (acc, a, b) = (self.source(acc), self.source(a), self.source(b));
+        if dot == Dot::Couples {
+            let sums = self.def(Op::Pmaddwd, width, &[a.into(), b.into()]);
+            return self.op(Op::Paddd, width, &[dst.into(), acc.into(), sums.into()]);
+        }
         if !self.isa.dot && dot == Dot::Sn && !self.isa.masks {
             return self.dot_by_signs((dst, acc, a, b), width);
         }
@@ -54,6 +58,7 @@ impl Select<'_> {
                 let sum = self.new_us(acc, a, lowered, width);
                 self.op(Op::Paddd, width, &[dst.into(), sum.into(), missing.into()]);
             }
+            Dot::Couples => {}
         }
     }
 

@@ -75,6 +75,27 @@ impl Select<'_> {
         Ok(())
     }
 
+    /// Translates a load of couples of bytes.
+    pub(super) fn load_couples(&mut self, r: Reg, addr: &Addr) -> Result<()> {
+        let lanes = self.ty(r).lanes as usize;
+        let op = match self.kernel.params[addr.param as usize].dtype.is_signed_int() {
+            true => Op::Pmovsxbw,
+            false => Op::Pmovzxbw,
+        };
+        let mem = self.mem(addr)?;
+        let (dst, width) = (self.target(r), self.width(r));
+        if 4 * lanes == width {
+            self.op(op, width, &[dst.into(), mem.into()]);
+        } else if self.isa.masks {
+            let mask = self.lanes_mask(2 * lanes);
+            self.masked(op, width, &[dst.into(), mem.into()], Some(mask), false);
+        } else {
+            let packed = self.load_pieces(mem, 2 * lanes);
+            self.op(op, width, &[dst.into(), packed.into()]);
+        }
+        Ok(())
+    }
+
     /// Packed elements, in memory or a register, to lanes.
     fn extend(
         &mut self,

@@ -42,6 +42,7 @@ impl Select<'_> {
                 self.load(r, addr, dtype, *stride * dtype.size() as i64)?;
             }
             Value::LoadWords(addr, stride) => self.load(r, addr, DType::I32, 4 * *stride)?,
+            Value::LoadCouples(addr) => self.load_couples(r, addr)?,
             Value::Un(un, a) => self.unary(r, *un, *a)?,
             Value::Bin(bin, a, b) => self.binary(r, *bin, *a, *b)?,
             Value::Mla(acc, a, b) => self.multiply_add(r, *acc, *a, *b)?,

@@ -381,6 +381,9 @@ impl Generator<'_> {
     fn load(&mut self, body: &mut Vec<Stmt>, ty: RegType) -> Option<Value> {
         let param = self.param(ty.lane, [Access::Read, Access::ReadWrite])?;
         if self.kernel.params[param].dtype.size() == 1 && self.rng.chance(40) {
+            if self.rng.chance(25) {
+                return Some(Value::LoadCouples(self.place(body, param, ty.lanes, 2, 2)));
+            }
             let stride = self.rng.pick(&[0, 1, 1]);
             return Some(Value::LoadWords(self.place(body, param, ty.lanes, 4 * stride, 4), stride));
         }
@@ -428,7 +431,7 @@ impl Generator<'_> {
             }
             6 if ty.lane == Lane::I32 => {
                 let [c, a, b] = [0; 3].map(|_| self.operand(body, ty).reg);
-                let kind = self.rng.pick(&[Dot::Us, Dot::Ss, Dot::Uu]);
+                let kind = self.rng.pick(&[Dot::Us, Dot::Ss, Dot::Uu, Dot::Couples]);
                 self.assign(body, ty, Value::Dot(kind, c, a, b), false, false);
             }
             6 | 7 => {

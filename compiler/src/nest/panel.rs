@@ -1,0 +1,201 @@
+//! The broadcast factor of a tile, widened from bytes to words of 16 bits.
+//!
+//! Where no instruction multiplies bytes exactly, products of 16 bits do, two summed at a time
+//! (`vpmaddwd`). To widen the broadcast factor for each vector would cost as much as the products: what
+//! a tile's rows read of it is copied as words first, and all vectors of the tile's rows read the copy.
+//! It is laid out `[rows][reduction axes][couples]`, whatever the windows are that the rows read.
+
+use super::Nest;
+use super::emit::{Emitter, addr};
+use crate::base::Affine;
+use crate::schedule::linear::Node;
+use crate::schedule::{Bytes, Linear, Schedule, Vector};
+use crate::tile::{Lane, RegType, Value};
+
+/// Couples in a line of the caches.
+const LINE: usize = 16;
+/// Vectors that one pass of a copying loop takes.
+const VECTORS: usize = 4;
+
+/// The copy for a tile.
+pub struct Panel {
+    /// Axes around it.
+    pub depth: usize,
+    operand: u32,
+    source: Affine,
+    /// Where it begins in the parameter for what a kernel keeps in between.
+    start: usize,
+    /// Axes of the tile that the factor follows, with couples from one row to the next.
+    rows: Vec<(u32, usize)>,
+    /// Reduction axes that the factor follows, outermost first, with couples from one point to the next;
+    /// the last one's points are halves of couples.
+    reduce: Vec<(u32, usize)>,
+    end: usize,
+}
+
+impl Panel {
+    /// The copy that a schedule asks for, behind so many elements.
+    pub fn of(linear: &Linear, schedule: &Schedule, before: usize) -> Option<Panel> {
+        let Vector::Axis { var, .. } = schedule.vector else { return None };
+        let bytes = Bytes::of(linear, var).filter(|_| schedule.dot == 2)?;
+        let Node::Load { operand, addr: source, .. } = bytes.rows else { return None };
+        let follows = |v: u32| source.coefficient(v) != 0;
+        let mut stride = 1;
+        let mut reduce: Vec<(u32, usize)> = Vec::new();
+        for (i, step) in schedule.reduce.iter().rev().filter(|r| follows(r.var)).enumerate() {
+            reduce.insert(0, (step.var, stride));
+            let extent = linear.extent(step.var);
+            stride *= if i == 0 { extent.div_ceil(2) } else { extent };
+        }
+        // An odd number of lines, so that rows lie in different sets of a cache.
+        stride = (stride.div_ceil(LINE) | 1) * LINE;
+        let start = before.next_multiple_of(LINE);
+        let mut rows: Vec<(u32, usize)> = Vec::new();
+        for &v in schedule.order.iter().filter(|&&v| v != var && follows(v)) {
+            let points = schedule.points(v).min(linear.extent(v));
+            if points > 1 {
+                rows.push((v, stride));
+                stride *= points;
+            }
+        }
+        let depth = schedule.order.iter().take_while(|&&v| follows(v)).count();
+        Some(Panel {
+            depth,
+            operand: *operand,
+            source: source.clone(),
+            start,
+            rows,
+            reduce,
+            end: start + stride,
+        })
+    }
+
+    /// Elements up to its end.
+    pub fn end(&self) -> usize {
+        self.end
+    }
+
+    /// Where the couple of a point is: `tile` are the places of the variables at the tile's start.
+    pub fn index(&self, tile: &[Affine], place: &[Affine]) -> Affine {
+        let mut index = Affine::constant(self.start as i64);
+        for &(v, stride) in &self.rows {
+            let row = place[v as usize].plus_scaled(&tile[v as usize], -1);
+            index = index.plus_scaled(&row, stride as i64);
+        }
+        for (i, &(v, stride)) in self.reduce.iter().enumerate() {
+            let at = &place[v as usize];
+            let innermost = i + 1 == self.reduce.len();
+            index = index.plus_scaled(&if innermost { halved(at) } else { at.clone() }, stride as i64);
+        }
+        index
+    }
+
+    /// Copies what the tile in force reads.
+    pub fn fill(&self, nest: &Nest, e: &mut Emitter) {
+        let linear = nest.linear;
+        let lanes = match nest.schedule.vector {
+            Vector::Axis { lanes, .. } => lanes,
+            _ => 1,
+        };
+        // Axes of the copy, outermost first: elements of the source and couples from point to point.
+        let mut loops: Vec<Loop> = Vec::new();
+        for &(v, stride) in &self.rows {
+            let points = nest.current[v as usize].map_or(1, |s| s.points);
+            loops.push(Loop::new(linear, v, self.source.coefficient(v), stride, points));
+        }
+        for &(v, stride) in &self.reduce {
+            loops.push(Loop::new(linear, v, self.source.coefficient(v), stride, linear.extent(v)));
+        }
+        let Some(along) = loops.pop() else { return };
+        let mut bytes = along.points;
+        let elems = linear.buffers[self.operand as usize].elems as i64;
+        let last = self.source.range(|v| linear.extent(v)).1;
+        if bytes % 2 == 1 && last + 1 < elems {
+            // The packed factor has a zero for what lies behind.
+            bytes += 1;
+        }
+        while let Some(outer) = loops.last().filter(|l| {
+            along.points % 2 == 0 && l.from == bytes as i64 && l.to == bytes as i64 / 2 && l.reduces
+        }) {
+            bytes *= outer.points;
+            loops.pop();
+        }
+        let place = |v: u32| match linear.vars[v as usize].reduce {
+            true => Affine::constant(0),
+            false => nest.place[v as usize].clone(),
+        };
+        let run = Run { from: self.operand, to: nest.between().0, lanes, bytes };
+        let source = self.source.map_vars(place);
+        repeat(e, &loops, (source, Affine::constant(self.start as i64)), &run);
+    }
+}
+
+/// Half of a form whose terms are even.
+fn halved(form: &Affine) -> Affine {
+    Affine { base: form.base / 2, terms: form.terms.iter().map(|&(v, c)| (v, c / 2)).collect() }
+}
+
+/// A loop of a copy.
+struct Loop {
+    name: String,
+    from: i64,
+    to: i64,
+    points: usize,
+    reduces: bool,
+}
+
+impl Loop {
+    fn new(linear: &Linear, v: u32, from: i64, to: usize, points: usize) -> Loop {
+        let var = &linear.vars[v as usize];
+        Loop { name: var.name.clone(), from, to: to as i64, points, reduces: var.reduce }
+    }
+}
+
+/// Neighbouring bytes that are copied as words.
+struct Run {
+    from: u32,
+    to: u32,
+    lanes: usize,
+    bytes: usize,
+}
+
+fn repeat(e: &mut Emitter, loops: &[Loop], (from, to): (Affine, Affine), run: &Run) {
+    let Some((first, rest)) = loops.split_first() else { return run.copy(e, &from, &to) };
+    e.repeat(&first.name, 0, first.points as i64, 1, |e, at| {
+        let at = (from.plus_scaled(&at, first.from), to.plus_scaled(&at, first.to));
+        repeat(e, rest, at, run);
+    });
+}
+
+impl Run {
+    fn copy(&self, e: &mut Emitter, from: &Affine, to: &Affine) {
+        let couples = (self.bytes / 2) as i64;
+        let vector = self.lanes as i64;
+        let together = (couples / vector).clamp(1, VECTORS as i64) * vector;
+        let full = couples / together * together;
+        e.repeat("couple", 0, full, together, |e, at| {
+            (0..together).step_by(self.lanes).for_each(|c| self.some(e, from, to, at.offset(c), self.lanes));
+        });
+        let mut at = full;
+        while at < couples {
+            // The last ones overlap with those before, so that none is a part of a vector.
+            let left = (couples - at) as usize;
+            let count = vector.min(left.next_power_of_two() as i64).min(1 << couples.ilog2());
+            at = at.min(couples - count);
+            self.some(e, from, to, Affine::constant(at), count as usize);
+            at += count;
+        }
+        if self.bytes % 2 == 1 {
+            let byte = RegType { lane: Lane::I32, lanes: 1 };
+            let value = e.value(byte, Value::Load(addr(self.from, from.offset(2 * couples)), 1));
+            e.store(addr(self.to, to.offset(couples)), 1, value);
+        }
+    }
+
+    /// Some couples at a place.
+    fn some(&self, e: &mut Emitter, from: &Affine, to: &Affine, at: Affine, count: usize) {
+        let ty = RegType { lane: Lane::I32, lanes: count as u8 };
+        let value = e.value(ty, Value::LoadCouples(addr(self.from, from.plus_scaled(&at, 2))));
+        e.store(addr(self.to, to.plus(&at)), 1, value);
+    }
+}
