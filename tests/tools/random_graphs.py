@@ -18,6 +18,14 @@ import onnxruntime
 from onnx import numpy_helper
 
 
+def has_halves(folder):
+    """Whether there are half floats: ONNX Runtime's kernels for them round in between, sums above all."""
+    graph = onnx.load(os.path.join(folder, "model.onnx")).graph
+    half = onnx.TensorProto.FLOAT16
+    cast = any(a.name == "to" and a.i == half for n in graph.node for a in n.attribute)
+    return cast or any(v.type.tensor_type.elem_type == half for v in graph.input)
+
+
 def reference(folder):
     """Writes ONNX Runtime's results into the folder's test data; gives why it cannot."""
     model = onnx.load(os.path.join(folder, "model.onnx"))
@@ -57,6 +65,7 @@ def main():
             target, cpu = place.split(":")
             command = [lmc, "verify", os.path.join(folder, "model.onnx"), "--target", target, "--cpu", cpu]
             command += ["--data", os.path.join(folder, "test_data_set_0")]
+            command += ["--rtol", "0.01", "--atol", "0.004"] if has_halves(folder) else []
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             counts["equal" if done.returncode == 0 else "different"] += 1
             if done.returncode:

@@ -5,7 +5,7 @@
 //! *pointwise* definition wants long vectors. Goldens of the decisions: `tests/golden/schedule`.
 
 use super::bytes::Bytes;
-use super::cost::{Operands, Tile, best_tile, core};
+use super::cost::{LINE, Operands, Tile, best_tile, core};
 use super::elementwise::elementwise_vector;
 use super::factors::{
     beside, drop_squares, factor_loads, factors, four_bits, lane_factor, packed_for, walks,
@@ -55,13 +55,31 @@ pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> S
                 (_, true) => COPIED_VECTORS,
                 _ => POINTWISE_VECTORS,
             };
-            let most = (most * target.lanes() / lanes).max(1);
+            let along = along_lines(linear, target, var);
+            let line = (LINE / linear.output.dtype.size() / lanes).max(1);
+            let most = if along.is_some() { line } else { (most * target.lanes() / lanes).max(1) };
             let vectors = linear.extent(var).div_ceil(lanes).min(most);
-            let mut order: Vec<u32> = linear.axes().filter(|&v| v != var).collect();
+            let mut order: Vec<u32> = linear.axes().filter(|&v| v != var && Some(v) != along).collect();
             order.push(var);
+            order.extend(along);
             Schedule { vector, tile: vec![(var, vectors)], order, woven, ..Schedule::naive(linear) }
         }
     }
+}
+
+/// The axis that walks along the lines of a cache of which lanes along `var` load one element each. Where all
+/// lines of one walk along `var` are more than the first-level cache keeps, it goes innermost: each line is
+/// used up before it is pushed out.
+fn along_lines(linear: &Linear, target: &Target, var: u32) -> Option<u32> {
+    loads(linear, linear.finish).into_iter().find_map(|n| {
+        let Node::Load { operand, addr, dynamic, .. } = n else { return None };
+        let step =
+            addr.coefficient(var).unsigned_abs() as usize * linear.buffers[*operand as usize].dtype.size();
+        let touched = linear.extent(var).saturating_mul(step.min(LINE));
+        let apart = addr.coefficient(var).abs() > 1 && dynamic.is_empty() && touched > target.l1 / 2;
+        apart
+            .then(|| linear.axes().find(|&v| v != var && addr.coefficient(v) == 1 && linear.extent(v) > 1))?
+    })
 }
 
 /// Lanes of a vector: those of a register, or, on aarch64, of as many registers as one register of

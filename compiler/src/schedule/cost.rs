@@ -31,7 +31,7 @@ pub struct Core {
 }
 
 /// Bytes of a line of the caches.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 const X86: Core = Core {
     fma: 2.0,

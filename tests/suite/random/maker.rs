@@ -280,7 +280,8 @@ impl Maker {
 
     /// Any tensor of floats with at least so many dimensions.
     pub fn any(&mut self, least: usize) -> V {
-        let rank = self.random.range(least as i64, (least as i64 + 2).max(4)) as usize;
+        let most = if self.random.chance(8) { 6 } else { (least as i64 + 2).max(4) };
+        let rank = self.random.range(least as i64, most) as usize;
         let shape = self.extents(rank);
         self.value(DType::F32, |s| s.len() >= least, &shape)
     }
@@ -367,6 +368,31 @@ impl Maker {
         Some(Ok(made))
     }
 
+    /// Adds a node as it is, with a name: one with bodies, which no row types by itself. It reads these.
+    pub fn raw(&mut self, mut proto: pb::NodeProto, reads: &[V], types: &[TensorType]) -> Vec<V> {
+        let mut made = Vec::new();
+        for ty in types {
+            let id = self.graph.add_value(format!("v{}", self.exact.len()), ty.clone());
+            made.push(self.added(id, false));
+        }
+        reads.iter().for_each(|&v| self.read[v as usize] = true);
+        proto.name = format!("n{}", self.nodes.len());
+        proto.output = made.iter().map(|&v| self.name(v)).collect();
+        self.nodes.push(proto);
+        self.live.extend(&made);
+        made
+    }
+
+    /// The name of a value.
+    pub fn name(&self, v: V) -> String {
+        self.graph.value(v).name.clone()
+    }
+
+    /// How many nodes there are: for names in bodies.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// No later node reads these: their last place may differ.
     pub fn close(&mut self, values: &[V]) {
         self.live.retain(|v| !values.contains(v));
@@ -422,7 +448,7 @@ fn tensor_proto(name: &str, tensor: &Tensor) -> pb::TensorProto {
     pb::TensorProto::decode(&*encode_tensor(name, tensor)).expect("what was encoded")
 }
 
-fn type_proto(ty: &TensorType) -> pb::TypeProto {
+pub fn type_proto(ty: &TensorType) -> pb::TypeProto {
     use pb::tensor_shape_proto::{Dimension, dimension::Value};
     let dim = |&d: &usize| Dimension { value: Some(Value::DimValue(d as i64)), ..Default::default() };
     let shape = pb::TensorShapeProto { dim: ty.shape.iter().map(dim).collect() };

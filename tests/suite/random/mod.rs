@@ -6,6 +6,7 @@
 //! on which `tests/tools/random_graphs.py` compares with ONNX Runtime. What was found is in
 //! `compiler/src/ops/regressions.rs`.
 
+mod bodies;
 mod layers;
 mod maker;
 mod moves;

@@ -3,7 +3,7 @@
 //! accepts or not.
 
 use super::maker::{Maker, V};
-use super::{layers, moves};
+use super::{bodies, layers, moves};
 use lmc::base::{DType, Tensor};
 use lmc::graph::Attr;
 
@@ -12,14 +12,11 @@ pub type Recipe = fn(&mut Maker) -> Option<()>;
 
 /// Operators with a recipe of their own, and patterns of several nodes.
 pub fn all() -> impl Iterator<Item = (&'static str, Recipe)> {
-    SUMS.iter().chain(moves::RECIPES).chain(layers::RECIPES).copied()
+    SUMS.iter().chain(moves::RECIPES).chain(layers::RECIPES).chain(bodies::RECIPES).copied()
 }
 
 /// Operators that no random graph has, and why.
 pub const LEFT_OUT: &[(&str, &str)] = &[
-    ("If", "its bodies are graphs of their own"),
-    ("Loop", "its body is a graph of its own"),
-    ("Scan", "its body is a graph of its own"),
     ("Constant", "it has no inputs"),
     ("RandomUniform", "no other implementation draws the same numbers"),
     ("RandomUniformLike", "no other implementation draws the same numbers"),
