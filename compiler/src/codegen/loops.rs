@@ -258,10 +258,12 @@ pub trait Loops {
         let outside = self.walk().pointers.clone();
         let moving = self.walk().moving(this.id);
         let first = self.walk().bound_ahead(lo, Cond::Greater);
-        for &(g, m) in moving.iter().filter(|(_, m)| *m != 0) {
+        let moved: Vec<(usize, i64)> = moving.iter().copied().filter(|(_, m)| *m != 0).collect();
+        for &(g, m) in &moved {
             let known = first.and_then(|first| self.walk().offset_ahead(first, m));
             self.shift(g, known.map_or((counter, m), |offset| (offset, 1)))?;
         }
+        self.settle(this.id, &moved)?;
         self.walk().around.push((this.id, this.var));
         let outer = self.walk().vars.insert(this.var, VarValue::Reg(counter));
         let entry = self.walk().pointers.clone();

@@ -20,8 +20,9 @@ pub struct Group {
     pub param: u32,
     /// Bytes that one unit of each loop's variable moves it, for every loop around an access.
     pub moves: HashMap<LoopId, i64>,
-    /// The distances of its accesses per innermost loop: what displacements will be needed.
-    pub distances: HashMap<Option<LoopId>, Vec<i64>>,
+    /// The distances of its accesses per innermost loop, what displacements will be needed, with the bytes
+    /// of each access.
+    pub distances: HashMap<Option<LoopId>, Vec<(i64, i64)>>,
     /// The least and the largest distance.
     pub span: (i64, i64),
 }
@@ -54,10 +55,16 @@ impl Groups {
     fn collect(&mut self, kernel: &Kernel, body: &[Stmt], around: &mut Around) {
         for stmt in body {
             match stmt {
-                Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => {
-                    self.add(kernel, addr, around)
+                Stmt::Let(reg, Value::Load(addr, stride)) => {
+                    let lanes = if *stride == 0 { 1 } else { kernel.regs[*reg as usize].lanes };
+                    self.add(kernel, addr, lanes, around)
                 }
-                Stmt::Store { addr, .. } => self.add(kernel, addr, around),
+                Stmt::Let(_, Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => {
+                    self.add(kernel, addr, 4, around)
+                }
+                Stmt::Store { addr, src, .. } => {
+                    self.add(kernel, addr, kernel.regs[*src as usize].lanes, around);
+                }
                 Stmt::For { var, body, .. } | Stmt::Size { var, body, .. } => {
                     around.push((stmt, *var));
                     self.collect(kernel, body, around);
@@ -73,9 +80,10 @@ impl Groups {
         }
     }
 
-    fn add(&mut self, kernel: &Kernel, addr: &Addr, around: &Around) {
+    fn add(&mut self, kernel: &Kernel, addr: &Addr, lanes: u8, around: &Around) {
         let moves = moves(kernel, addr, around);
-        let at = kernel.params[addr.param as usize].dtype.size() as i64 * addr.index.base;
+        let size = kernel.params[addr.param as usize].dtype.size() as i64;
+        let (at, bytes) = (size * addr.index.base, size * i64::from(lanes));
         let reach = self.reach;
         let fits = |g: &&mut Group| {
             g.param == addr.param
@@ -86,13 +94,13 @@ impl Groups {
         match self.list.iter_mut().find(fits) {
             Some(group) => {
                 group.moves.extend(moves);
-                group.distances.entry(innermost).or_default().push(at);
+                group.distances.entry(innermost).or_default().push((at, bytes));
                 group.span = (group.span.0.min(at), group.span.1.max(at));
             }
             None => self.list.push(Group {
                 param: addr.param,
                 moves: moves.into_iter().collect(),
-                distances: HashMap::from([(innermost, vec![at])]),
+                distances: HashMap::from([(innermost, vec![(at, bytes)])]),
                 span: (at, at),
             }),
         }

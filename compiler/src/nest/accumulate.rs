@@ -4,12 +4,11 @@ use super::emit::Emitter;
 use super::expr::lane_of;
 use super::{Nest, TilePoint};
 use crate::base::DType;
-use crate::scalar::{Fold, Op, cast};
-use crate::schedule::linear::Node;
-use crate::schedule::{Linear, Schedule, Vector};
+use crate::scalar::{Fold, cast};
+use crate::schedule::{Linear, Schedule, Vector, added_first};
 use crate::tile::{Bin, Lane, Reg, RegType, Value};
 
-/// A sum of integers to which the finish adds something first (a bias): accumulators begin with it.
+/// A sum to which the finish adds something first (a bias): accumulators begin with it.
 #[derive(Clone, Copy)]
 pub struct Started {
     /// The expression that the folded value is then.
@@ -19,27 +18,14 @@ pub struct Started {
 }
 
 impl Started {
-    /// Where the folded value is used once, in a sum with a plain load.
+    /// Where integers are summed, or the schedule says so.
     pub fn of(linear: &Linear, schedule: &Schedule) -> Option<Started> {
-        let (fold, dtype, _) = linear.fold?;
-        if fold != Fold::Sum || dtype != DType::I32 || matches!(schedule.vector, Vector::Reduction { .. }) {
+        let begins = linear.fold?.1 == DType::I32 || schedule.begun;
+        if !begins || matches!(schedule.vector, Vector::Reduction { .. }) {
             return None;
         }
-        let finish = linear.reachable(linear.finish);
-        let is_acc = |e: u32| matches!(linear.nodes[e as usize], Node::Acc);
-        let mut users = finish.into_iter().filter(|&e| {
-            let node = &linear.nodes[e as usize];
-            node.args().into_iter().any(is_acc) || matches!(node, Node::Acc) && e == linear.finish
-        });
-        let (sum, None) = (users.next()?, users.next()) else { return None };
-        let Node::Op(Op::Add, args) = &linear.nodes[sum as usize] else { return None };
-        let addend = if is_acc(args[0]) { args[1] } else { args[0] };
-        match &linear.nodes[addend as usize] {
-            Node::Load { dynamic, guards, .. } if dynamic.is_empty() && guards.is_empty() => {
-                Some(Started { sum, addend })
-            }
-            _ => None,
-        }
+        let (sum, addend) = added_first(linear)?;
+        Some(Started { sum, addend })
     }
 
     /// An accumulator at a point of the tile.

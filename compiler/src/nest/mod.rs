@@ -11,6 +11,7 @@
 
 mod accumulate;
 mod apart;
+mod border;
 mod dot;
 pub mod emit;
 mod expr;
@@ -104,8 +105,9 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     }
     let guards = decidable_guards(linear);
     let all: usize = linear.nodes.iter().map(guard_count).sum();
+    let decided = all == guards.len();
     let segments: Vec<Vec<Segment>> =
-        (0..linear.vars.len() as u32).map(|v| segments(linear, schedule, &guards, v)).collect();
+        (0..linear.vars.len() as u32).map(|v| segments(linear, schedule, (&guards, decided), v)).collect();
     let vector_segments = match schedule.vector {
         Vector::Axis { var, .. } => segments[var as usize].clone(),
         _ => Vec::new(),
@@ -137,7 +139,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         current: vec![None; linear.vars.len()],
         packings,
         offsets: Vec::new(),
-        decided: all == guards.len(),
+        decided,
         started: Started::of(linear, schedule),
         panel,
     };

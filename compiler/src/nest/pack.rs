@@ -51,7 +51,7 @@ impl Packing {
         if !follows {
             return None;
         }
-        let whole = [Segment { start: 0, points: 1, count: 1, border: false }];
+        let whole = [Segment { start: 0, points: 1, count: 1, border: false, cut: false }];
         let segments = if vector.is_some() { segments } else { &whole };
         let reduce: Vec<(u32, usize)> = (schedule.reduce.iter().map(|r| r.var))
             .filter(|&v| source.coefficient(v) != 0)

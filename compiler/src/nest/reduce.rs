@@ -5,6 +5,7 @@
 //! loops of an axis under a dilated window are cut where the window's part inside changes.
 
 use super::accumulate::Accumulator;
+use super::border::{cut_along, cut_steps};
 use super::dot::dot;
 use super::emit::Emitter;
 use super::expr::{Group, Guards, Point};
@@ -17,9 +18,9 @@ use crate::schedule::{ReduceStep, Vector};
 use crate::tile::{Lane, Reg, RegType, Value};
 
 /// What the steps of a reduction share.
-struct Reduction<'a> {
+pub(super) struct Reduction<'a> {
     points: &'a [TilePoint],
-    guards: Vec<Guard>,
+    pub(super) guards: Vec<Guard>,
     /// What lies outside need not be computed.
     neutral: bool,
     /// A loop around runs over what lies outside.
@@ -33,6 +34,8 @@ struct Reduction<'a> {
     rest: Option<(usize, Vec<Reg>)>,
     /// Bytes of the word that lie inside the reduction axis, of a product of bytes.
     words: usize,
+    /// Points of the tile along an axis to which the body is kept.
+    pub(super) kept: Vec<(u32, std::ops::Range<usize>)>,
     /// The lanes in force and the chain, while the body is emitted.
     lanes: usize,
     chain: usize,
@@ -57,6 +60,7 @@ pub fn reduction(
         chains: Vec::new(),
         rest: None,
         words: 4,
+        kept: Vec::new(),
         lanes: 1,
         chain: 0,
     };
@@ -110,7 +114,7 @@ fn join(e: &mut Emitter, r: &Reduction, point: usize, over_lanes: bool) -> Reg {
 }
 
 /// The reduction axes from `depth` on.
-fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, group: Option<Group>) {
+pub(super) fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, group: Option<Group>) {
     let Some(&ReduceStep { var, unroll }) = nest.schedule.reduce.get(depth) else {
         return bodies(nest, e, r, group.as_ref());
     };
@@ -129,6 +133,9 @@ fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, grou
         };
     }
     let (lo, hi) = bounds(nest, r, var);
+    if let Some(axis) = cut_along(nest, r, var) {
+        return cut_steps(nest, e, r, depth, axis, (lo, hi));
+    }
     if !r.neutral && !r.outside {
         // What lies before and after the part inside is folded with the fill.
         let before = Bound([vec![Affine::constant(extent)], moving(&lo)].concat());
@@ -151,7 +158,7 @@ fn moving(bound: &Bound) -> Vec<Affine> {
 }
 
 /// A part of a reduction axis.
-fn range_steps(
+pub(super) fn range_steps(
     nest: &mut Nest,
     e: &mut Emitter,
     r: &mut Reduction,
@@ -424,7 +431,9 @@ fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Gr
     for (i, tile_point) in r.points.iter().enumerate() {
         let place = nest.place_of(tile_point);
         let outside = r.outside || outside(nest, r, &place);
-        if outside && r.neutral {
+        let offset = &nest.offsets[tile_point.offset];
+        let left_out = offset.iter().any(|(v, i)| r.kept.iter().any(|(axis, k)| axis == v && !k.contains(i)));
+        if outside && r.neutral || left_out {
             continue;
         }
         let point = Point {

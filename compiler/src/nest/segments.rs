@@ -1,6 +1,7 @@
 //! How an axis is cut into register tiles: full tiles in a loop, a smaller one at the end, and,
 //! where a window reaches over the tensor's edge, tiles of their own at the borders.
 
+use super::border::joined;
 use crate::base::{Affine, Bound};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
@@ -21,6 +22,9 @@ pub struct Segment {
     pub count: usize,
     /// Some of the tile's windows reach outside: what lies there is left out, point by point.
     pub border: bool,
+    /// Windows of the first or the last tile reach outside: all tiles run by the same code
+    /// ([`super::border`]).
+    pub cut: bool,
 }
 
 /// The guards of the one padded load of a definition's fold, where each ties at most one axis to
@@ -95,8 +99,13 @@ fn window_at(linear: &Linear, guards: &[Guard], var: u32, at: i64) -> Vec<(i64, 
     windows.collect()
 }
 
-/// Cuts an axis into tiles.
-pub fn segments(linear: &Linear, schedule: &Schedule, guards: &[Guard], var: u32) -> Vec<Segment> {
+/// Cuts an axis into tiles. `decided` says whether the schedule decides all that lies outside.
+pub fn segments(
+    linear: &Linear,
+    schedule: &Schedule,
+    (guards, decided): (&[Guard], bool),
+    var: u32,
+) -> Vec<Segment> {
     let extent = linear.extent(var);
     let points = (schedule.points(var) * schedule.axis_lanes(var)).min(extent.max(1));
     let (safe_lo, safe_hi) = safe_range(linear, guards, var, extent);
@@ -111,7 +120,7 @@ pub fn segments(linear: &Linear, schedule: &Schedule, guards: &[Guard], var: u32
         {
             last.count += 1;
         }
-        _ => list.push(Segment { start, points: tile, count: 1, border }),
+        _ => list.push(Segment { start, points: tile, count: 1, border, cut: false }),
     };
     let wide = guards
         .iter()
@@ -134,7 +143,10 @@ pub fn segments(linear: &Linear, schedule: &Schedule, guards: &[Guard], var: u32
             start += more * points;
         }
     }
-    list
+    match decided && !wide && outside_is_neutral(linear) {
+        true => joined(linear, schedule, guards, var, list),
+        false => list,
+    }
 }
 
 /// The points of an axis at which no guard can fail, whatever the reduction axes are.

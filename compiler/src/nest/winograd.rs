@@ -222,20 +222,35 @@ impl Nest<'_> {
         let weights = self.conv.weights;
         e.repeat("block", 0, count, 1, |e, block| {
             let first = block.scaled(self.rows as i64);
-            for rows in self.alike() {
-                let lo = Bound(vec![Affine::constant(rows.0 as i64), first.clone()]);
-                let hi = Bound(vec![Affine::constant(rows.1 as i64), first.offset(self.rows as i64)]);
-                let (lo, hi) = (constant_of(lo, i64::max), constant_of(hi, i64::min));
-                each(e, "row", lo, hi, |e, row| {
-                    self.down(e, &row, rows.0);
-                    self.across(e, &row.plus_scaled(&first, -1));
-                });
-            }
+            e.repeat("r", 0, self.rows as i64, 1, |e, r| {
+                let row = first.plus(&r);
+                self.strip(e, &row);
+                self.across(e, &r);
+            });
             let (data, products) = (self.scratch.data as i64, self.scratch.products as i64);
             let between = self.scratch.param;
             e.splice(&inner.kernel, &[(between, data), (weights, 0), (between, products)]);
             e.repeat("r", 0, self.rows as i64, 1, |e, r| self.row_out(e, &first.plus(&r), &r));
         });
+    }
+
+    /// The strip of a row of tiles: a part for each way in which its rows of data can lie inside, of which
+    /// one runs.
+    fn strip(&mut self, e: &mut Emitter, row: &Affine) {
+        let alike = self.alike();
+        let last = self.tiles[0];
+        for &(start, end) in &alike {
+            let bound = |edge: usize, form: Affine, join| {
+                constant_of(Bound(vec![Affine::constant(edge as i64), form]), join)
+            };
+            let lo = if start == 0 { Bound(vec![row.clone()]) } else { bound(start, row.clone(), i64::max) };
+            let hi =
+                if end == last { Bound(vec![row.offset(1)]) } else { bound(end, row.offset(1), i64::min) };
+            match alike.len() {
+                1 => self.down(e, row, start),
+                _ => each(e, "row", lo, hi, |e, row| self.down(e, &row, start)),
+            }
+        }
     }
 
     /// The first row of the data that a row of tiles reads: its index times this, less the padding.

@@ -8,7 +8,7 @@ use super::bytes::Bytes;
 use super::cost::{LINE, Operands, Tile, best_tile, core};
 use super::elementwise::elementwise_vector;
 use super::factors::{
-    beside, drop_squares, factor_loads, factors, four_bits, lane_factor, packed_for, walks,
+    added_first, beside, drop_squares, factor_loads, factors, four_bits, lane_factor, packed_for, walks,
 };
 use super::filtering::filtered;
 use super::linear::{Guard, Linear, Node};
@@ -298,6 +298,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         let woven = bytes.is_some_and(|b| b.woven);
         innermost(linear, &mut reduce, (along, neighbours), m * v * parts, (by_lane, woven));
     }
+    let winograd = filtered(linear, target, vector, cycles, rows);
     Schedule {
         vector,
         tile,
@@ -306,15 +307,25 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         pack,
         lane_loads: if by_lane { 4 } else { 1 },
         dot: neighbours,
+        begun: core.adds_alike
+            && winograd.is_none()
+            && linear.fold.is_some_and(|f| f.1 == DType::F32)
+            && added_first(linear).is_some(),
         woven: false,
         apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
-        winograd: filtered(linear, target, vector, cycles, rows),
+        winograd,
     }
 }
 
 /// An unrolling near another one by which a loop runs over pairs.
 fn whole_pairs(unroll: usize, extent: usize) -> usize {
     if unroll >= extent { extent } else { unroll.next_multiple_of(2).min(extent) }
+}
+
+/// The most iterations, up to `most` and more than half of them, that leave none of `extent` for a body of
+/// their own; `most` where there are no such.
+fn whole_steps(most: usize, extent: usize) -> usize {
+    (most / 2 + 1..=most).rev().find(|&steps| extent.is_multiple_of(steps)).unwrap_or(most)
 }
 
 /// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5
@@ -480,7 +491,7 @@ fn reduction_steps(
         } else if by_lane && extent >= 4 {
             4
         } else {
-            (UNROLLED / 2 / unrolled).clamp(1, extent).min(8)
+            whole_steps((UNROLLED / 2 / unrolled).clamp(1, extent).min(8), extent)
         };
         // Outside a loop nothing is unrolled.
         let looped = steps.last().is_some_and(|s| s.unroll < linear.extent(s.var));

@@ -16,6 +16,8 @@ pub struct Core {
     pub by_lane: bool,
     /// The encoder lists a tile's work anew, so that what rows share is loaded when they need it.
     pub relists: bool,
+    /// An addition takes the place of a multiply-add.
+    pub adds_alike: bool,
     /// Vector stores per cycle.
     pub stores: f64,
     /// Vector additions per cycle, beside multiply-adds.
@@ -39,6 +41,7 @@ const X86: Core = Core {
     latency: 4.0,
     by_lane: false,
     relists: false,
+    adds_alike: false,
     stores: 1.0,
     adds: 2.0,
     couples: 1.5,
@@ -53,6 +56,7 @@ const NEON: Core = Core {
     latency: 4.0,
     by_lane: true,
     relists: true,
+    adds_alike: true,
     stores: 1.0,
     adds: 1.0,
     couples: 0.5,

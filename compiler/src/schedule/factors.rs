@@ -97,3 +97,23 @@ pub(super) fn lane_factor(linear: &Linear, product: Option<(&Node, &Node)>, var:
     };
     [a, b].iter().any(|f| !walks(f, var) && unit(f))
 }
+
+/// Where the folded value of a sum is used once, in a sum with a plain load (a bias): that sum and the load.
+pub fn added_first(linear: &Linear) -> Option<(u32, u32)> {
+    if linear.fold?.0 != Fold::Sum {
+        return None;
+    }
+    let finish = linear.reachable(linear.finish);
+    let is_acc = |e: u32| matches!(linear.nodes[e as usize], Node::Acc);
+    let mut users = finish.into_iter().filter(|&e| {
+        let node = &linear.nodes[e as usize];
+        node.args().into_iter().any(is_acc) || matches!(node, Node::Acc) && e == linear.finish
+    });
+    let (sum, None) = (users.next()?, users.next()) else { return None };
+    let Node::Op(Op::Add, args) = &linear.nodes[sum as usize] else { return None };
+    let addend = if is_acc(args[0]) { args[1] } else { args[0] };
+    match &linear.nodes[addend as usize] {
+        Node::Load { dynamic, guards, .. } if dynamic.is_empty() && guards.is_empty() => Some((sum, addend)),
+        _ => None,
+    }
+}

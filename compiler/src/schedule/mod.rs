@@ -21,6 +21,7 @@ pub mod winograd;
 
 pub use bytes::Bytes;
 pub use cost::{Throughput, throughput};
+pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use linear::Linear;
 pub use neighbours::{neighbours, openings};
@@ -82,6 +83,9 @@ pub struct Schedule {
     /// bytes. Two: of 16 bits, to which a tile's part of the broadcast factor is widened ahead of its
     /// vectors. One: products are not summed in groups.
     pub dot: usize,
+    /// Accumulators of floats begin with what the finish adds to their sum first, a bias: those of integers
+    /// always do.
+    pub begun: bool,
     /// The points of a tile are finished together, operation by operation: for a long finish, of which
     /// a core would not see the next point while it waits for this one.
     pub woven: bool,
@@ -103,6 +107,7 @@ impl Schedule {
             pack: Vec::new(),
             lane_loads: 1,
             dot: 1,
+            begun: false,
             woven: false,
             apart: 0,
             winograd: None,
@@ -125,7 +130,8 @@ impl Schedule {
     /// Whether the result may differ from the definition's: floats are summed in another order.
     pub fn reorders(&self, linear: &Linear) -> bool {
         let in_order = self.reduce.windows(2).all(|w| w[0].var < w[1].var);
-        let other = matches!(self.vector, Vector::Reduction { .. }) || !in_order || self.winograd.is_some();
+        let lanes = matches!(self.vector, Vector::Reduction { .. });
+        let other = lanes || !in_order || self.begun || self.winograd.is_some();
         let rounds =
             |(fold, dtype, _): (Fold, DType, u32)| dtype.is_float() && matches!(fold, Fold::Sum | Fold::Prod);
         other && linear.fold.is_some_and(rounds)

@@ -22,6 +22,7 @@ pub(super) enum Subject {
     Pack,
     Broadcast,
     Dot,
+    Begun,
     Woven,
     Apart,
     Winograd,
@@ -62,6 +63,9 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         1 => {}
         2 => line(Subject::Dot, "couples".to_string()),
         _ => line(Subject::Dot, "dot".to_string()),
+    }
+    if schedule.begun {
+        line(Subject::Begun, "begun".to_string());
     }
     if schedule.woven {
         line(Subject::Woven, "woven".to_string());
@@ -124,6 +128,7 @@ impl Reader<'_> {
             pack: Vec::new(),
             lane_loads: 1,
             dot: 1,
+            begun: false,
             woven: false,
             apart: 0,
             winograd: None,
@@ -148,6 +153,7 @@ impl Reader<'_> {
             _ if self.cursor.eat("couples") => 2,
             _ => 1,
         };
+        schedule.begun = self.cursor.eat("begun");
         schedule.woven = self.cursor.eat("woven");
         if self.cursor.eat("apart") {
             schedule.apart = self.cursor.int()?;

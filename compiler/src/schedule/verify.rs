@@ -13,7 +13,8 @@
 //!    both. A factor that is not broadcast is contiguous along the vector axis and not padded at all. For
 //!    two products at a time a factor is broadcast, not padded at all, and the axes that it follows are
 //!    outside of the others.
-//! 7. `apart` needs a fold of f32 in the lanes of an axis.
+//! 7. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `apart`
+//!    needs a fold of f32 in the lanes of an axis.
 //! 8. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
 //!    schedule of the products is one.
 //!
@@ -21,7 +22,7 @@
 
 use super::bytes::Bytes;
 use super::choose::{follows, lanes_possible, loads};
-use super::factors::{factors, walks};
+use super::factors::{added_first, factors, walks};
 use super::linear::{Linear, Node};
 use super::text::{Subject, fault, lines};
 use super::winograd::{Conv, product};
@@ -69,6 +70,7 @@ fn check(schedule: &Schedule, linear: &Linear) -> Vec<(Subject, String)> {
         (Subject::Pack, checker.pack()),
         (Subject::Broadcast, checker.broadcast()),
         (Subject::Dot, checker.dot()),
+        (Subject::Begun, checker.begun()),
         (Subject::Woven, checker.woven()),
         (Subject::Apart, checker.apart()),
         (Subject::Winograd, checker.winograd()),
@@ -170,6 +172,14 @@ impl Checker<'_> {
             require(!pack[..i].contains(&operand), || format!("in{operand} is named twice"))?;
         }
         Ok(())
+    }
+
+    fn begun(&self) -> Check {
+        let lanes = !matches!(self.schedule.vector, Vector::Reduction { .. });
+        let floats = self.linear.fold.is_some_and(|f| f.1 == DType::F32);
+        require(!self.schedule.begun || lanes && floats && added_first(self.linear).is_some(), || {
+            "accumulators begin with what is added to a sum of floats".to_string()
+        })
     }
 
     fn woven(&self) -> Check {

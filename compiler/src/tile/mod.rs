@@ -357,3 +357,18 @@ pub struct Kernel {
     /// The statements.
     pub body: Vec<Stmt>,
 }
+
+impl Kernel {
+    /// Whether it may return an error code.
+    pub fn can_fail(&self) -> bool {
+        fn fails(body: &[Stmt]) -> bool {
+            body.iter().any(|stmt| match stmt {
+                Stmt::Fail { .. } => true,
+                Stmt::For { body, .. } | Stmt::Size { body, .. } | Stmt::Loop { body } => fails(body),
+                Stmt::If { then, otherwise, .. } => fails(then) || fails(otherwise),
+                Stmt::Let(..) | Stmt::Store { .. } | Stmt::Break { .. } => false,
+            })
+        }
+        fails(&self.body)
+    }
+}

@@ -124,10 +124,15 @@ impl Loops for Select<'_> {
             let ahead = self.walk.pointers[g].ahead;
             let Some(distances) = self.walk.groups.list[g].distances.get(&Some(id)) else { continue };
             let long = |shift: i64| {
-                distances.iter().filter(|&d| self.isa.long_displacement(d - ahead - shift)).count()
+                let disp = |d: &&(i64, i64)| self.isa.long_displacement(d.0 - ahead - shift, d.1);
+                distances.iter().filter(disp).count()
             };
-            let low = distances.iter().min().expect("a group has accesses") - ahead;
-            let best = [0, low + 128, low].into_iter().min_by_key(|&shift| long(shift)).unwrap_or(0);
+            let low = distances.iter().map(|d| d.0).min().unwrap_or(ahead) - ahead;
+            let units = distances.iter().map(|d| self.isa.displacement_unit(d.1));
+            let reach = |unit: i64| low + 128 * unit;
+            let (least, most) = (units.clone().min().unwrap_or(1), units.max().unwrap_or(1));
+            let shifts = [0, low, reach(1), reach(least), reach(most)];
+            let best = shifts.into_iter().min_by_key(|&shift| long(shift)).unwrap_or(0);
             if long(0) >= long(best) + 4 {
                 self.advance(g, best)?;
             }

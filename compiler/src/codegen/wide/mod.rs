@@ -60,14 +60,15 @@ impl Isa {
         if self.masks { 64 } else { 32 }
     }
 
-    /// Whether a displacement takes four bytes in most instructions.
-    fn long_displacement(self, disp: i64) -> bool {
-        let unit = match disp % 64 {
-            _ if !self.masks => 1,
-            0 => 64,
-            _ => 4,
-        };
-        i8::try_from(disp / unit).is_err() || disp % unit != 0
+    /// What a displacement of one byte counts, in an access to so many bytes.
+    fn displacement_unit(self, bytes: i64) -> i64 {
+        if self.masks { bytes.clamp(1, 64) } else { 1 }
+    }
+
+    /// Whether a displacement takes four bytes in an access to so many.
+    fn long_displacement(self, disp: i64, bytes: i64) -> bool {
+        let unit = self.displacement_unit(bytes);
+        i8::try_from(disp).is_err() && (disp % unit != 0 || i8::try_from(disp / unit).is_err())
     }
 }
 
