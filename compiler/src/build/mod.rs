@@ -258,7 +258,7 @@ impl Build {
         let model = self.import()?;
         clock.end("read");
         let place = self.model.display().to_string();
-        self.build_timed(&model, target, &name, observer, clock).map_err(|e| match e.kind {
+        self.build_timed(model, target, &name, observer, clock).map_err(|e| match e.kind {
             Kind::Options | Kind::Target if !e.place.is_empty() => e,
             _ => e.at(place),
         })
@@ -272,12 +272,12 @@ impl Build {
         name: &str,
         observer: &dyn Observer,
     ) -> Result<Built> {
-        self.build_timed(model, target, name, observer, Clock::start())
+        self.build_timed(model.clone(), target, name, observer, Clock::start())
     }
 
     fn build_timed(
         &self,
-        model: &Model,
+        model: Model,
         target: Target,
         name: &str,
         observer: &dyn Observer,
@@ -288,11 +288,13 @@ impl Build {
             Some(schedule) => Ok(schedule),
             None => Ok(choose(linear, &target)),
         };
-        let (mut program, mut notes) = self.plan_model(model, &target, name, &choose, observer, &clock)?;
+        let (mut program, mut notes) = self.plan_model(&model, &target, name, &choose, observer, &clock)?;
         // Values of a graph have names of their own; outputs of a file may share one.
         for (output, declared) in program.outputs.iter_mut().zip(&model.body.outputs) {
             output.name.clone_from(&declared.name);
         }
+        // What its constants became is in the program.
+        drop(model);
         notes.extend(schedules.unused());
         Ok(Built { notes, ..self.build_program(program, target, observer, clock)? })
     }

@@ -37,15 +37,7 @@ pub struct Emitted {
 /// Writes the object file of a program. Errors are defects of what it is given.
 pub fn emit(program: &Program, compiled: &Compiled, target: &Target) -> Result<Emitted> {
     let mut writer = Writer::new(program, target)?;
-    let constants: Vec<SymbolId> = program
-        .constants
-        .iter()
-        .enumerate()
-        .map(|(i, c)| {
-            let name = writer.local(&format!("c{i}"), &c.name);
-            writer.data(StandardSection::ReadOnlyData, &name, &c.bytes, c.align as u64, false)
-        })
-        .collect();
+    let constants = writer.constants(program);
     let kernels = writer.kernels(program, compiled)?;
     let name = writer.local("run", "");
     let run = writer.function(&name, &compiled.run);
@@ -107,6 +99,26 @@ impl<'a> Writer<'a> {
         let section = self.object.section_id(section);
         self.object.add_symbol_data(symbol, section, bytes, align);
         symbol
+    }
+
+    /// The constants, one after another in memory that holds them all.
+    fn constants(&mut self, program: &Program) -> Vec<SymbolId> {
+        let section = self.object.section_id(StandardSection::ReadOnlyData);
+        let most: usize = program.constants.iter().map(|c| c.bytes.len() + c.align).sum();
+        let mut bytes: Vec<u8> = Vec::with_capacity(most);
+        let mut symbols = Vec::with_capacity(program.constants.len());
+        for (i, c) in program.constants.iter().enumerate() {
+            let name = self.local(&format!("c{i}"), &c.name);
+            let symbol = self.symbol(&name, SymbolKind::Data, SymbolScope::Compilation);
+            bytes.resize(bytes.len().next_multiple_of(c.align), 0);
+            let (at, size) = (bytes.len() as u64, c.bytes.len() as u64);
+            bytes.extend_from_slice(&c.bytes);
+            self.object.set_symbol_data(symbol, section, at, size);
+            symbols.push(symbol);
+        }
+        let align = program.constants.iter().map(|c| c.align as u64).max().unwrap_or(1);
+        self.object.set_section_data(section, bytes, align);
+        symbols
     }
 
     fn symbol(&mut self, name: &str, kind: SymbolKind, scope: SymbolScope) -> SymbolId {

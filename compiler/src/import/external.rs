@@ -71,9 +71,9 @@ impl Folder {
             ))
             .advise("The file is cut off or belongs to another model"));
         }
-        let mut bytes = vec![0; expected];
+        let mut bytes = Vec::with_capacity(expected);
         file.seek(SeekFrom::Start(offset)).map_err(read_error)?;
-        file.read_exact(&mut bytes).map_err(read_error)?;
+        file.take(length).read_to_end(&mut bytes).map_err(read_error)?;
         Ok(bytes)
     }
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::check_size;
 use prost::Message;
 use std::path::Path;
+use std::sync::Arc;
 use tract_onnx::pb;
 
 /// Decodes the bytes of one `TensorProto` (a `.pb` file of ONNX test data): its name and elements.
@@ -66,12 +67,12 @@ pub(super) fn from_proto(proto: &pb::TensorProto, folder: &Folder) -> Result<Ten
     }
     let packed = (ty.elems() * ty.dtype.bits() as usize).div_ceil(8);
     let external = proto.data_location == Some(pb::tensor_proto::DataLocation::External as i32);
-    let data = if external {
-        unpack(folder.load(proto, packed)?, &ty, packed)?
+    let data: Arc<[u8]> = if external {
+        unpack(&folder.load(proto, packed)?, &ty, packed)?
     } else if !proto.raw_data.is_empty() {
-        unpack(proto.raw_data.clone(), &ty, packed)?
+        unpack(&proto.raw_data, &ty, packed)?
     } else {
-        typed(proto, &ty)?
+        typed(proto, &ty)?.into()
     };
     let ty_text = ty.to_string();
     Tensor::from_bytes(ty, data)
@@ -84,14 +85,14 @@ fn wrong_count(have: usize, need: usize, unit: &str) -> Error {
 }
 
 /// One element per byte (or wider), from the packed form of files.
-fn unpack(raw: Vec<u8>, ty: &TensorType, packed: usize) -> Result<Vec<u8>> {
+fn unpack(raw: &[u8], ty: &TensorType, packed: usize) -> Result<Arc<[u8]>> {
     if raw.len() != packed {
         return Err(wrong_count(raw.len(), packed, "bytes"));
     }
     Ok(match ty.dtype.bits() {
-        bits @ (2 | 4) => split(&raw, bits, ty),
-        _ if ty.dtype == DType::Bool => raw.into_iter().map(|b| u8::from(b != 0)).collect(),
-        _ => raw,
+        bits @ (2 | 4) => split(raw, bits, ty).into(),
+        _ if ty.dtype == DType::Bool => raw.iter().map(|&b| u8::from(b != 0)).collect(),
+        _ => raw.into(),
     })
 }
 

@@ -5,6 +5,7 @@ use super::arena::{self, ALIGN, Arena, Live};
 use super::{Arg, Base, Constant, Step};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 
 /// A buffer before it has an offset.
 struct Buffer {
@@ -57,7 +58,8 @@ pub(super) enum Draft {
 pub(super) struct Buffers {
     list: Vec<Buffer>,
     pub constants: Vec<Constant>,
-    constant_ids: HashMap<Vec<u8>, usize>,
+    /// The constants, and their buffers, by a hash of their bytes.
+    constant_ids: HashMap<u64, Vec<(usize, usize)>>,
     /// Steps so far.
     time: usize,
     /// Loops open now, by number.
@@ -76,12 +78,16 @@ impl Buffers {
 
     /// The buffer of constant bytes; equal ones are kept once.
     pub fn constant(&mut self, name: &str, bytes: Vec<u8>) -> usize {
-        if let Some(&buffer) = self.constant_ids.get(&bytes) {
-            return buffer;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&bytes);
+        let hash = hasher.finish();
+        let known = self.constant_ids.get(&hash).map(Vec::as_slice).unwrap_or_default();
+        if let Some(known) = known.iter().find(|known| self.constants[known.0].bytes == bytes) {
+            return known.1;
         }
-        let id = self.constants.len() as u32;
-        let buffer = self.add(Some(Base::Constant(id)), bytes.len());
-        self.constant_ids.insert(bytes.clone(), buffer);
+        let id = self.constants.len();
+        let buffer = self.add(Some(Base::Constant(id as u32)), bytes.len());
+        self.constant_ids.entry(hash).or_default().push((id, buffer));
         self.constants.push(Constant { name: name.to_string(), bytes, align: ALIGN });
         buffer
     }
