@@ -7,6 +7,7 @@
 //! one addition. Bounds that are known only at run time (the windows of padded rows) are computed where
 //! the last of their variables changes, which is often some loops further out than the loop itself.
 
+use super::flatten::{conditions, once};
 use super::live::VReg;
 use super::pointer::{Around, Groups, LoopId, needs_value};
 use crate::base::{Affine, Bound};
@@ -198,8 +199,10 @@ pub trait Loops {
 
     /// Translates a counted loop.
     fn repeat(&mut self, this: Loop, lo: &Bound, hi: &Bound) -> Result<()> {
-        match (self.walk().fixed(lo, i64::max), self.walk().fixed(hi, i64::min)) {
-            (Some(lo), Some(hi)) => self.counted(this, lo, hi),
+        let known = (self.walk().fixed(lo, i64::max), self.walk().fixed(hi, i64::min));
+        match (known, once(lo, hi, this.step)) {
+            ((Some(lo), Some(hi)), _) => self.counted(this, lo, hi),
+            (_, Some(value)) => self.once(this, &conditions(lo, hi, value)),
             _ => self.bounded(this, lo, hi),
         }
     }
@@ -281,6 +284,38 @@ pub trait Loops {
         Ok(())
     }
 
+    /// A loop that runs once where no form is negative, and else not at all; its variable is not used.
+    fn once(&mut self, this: Loop, conditions: &[Affine]) -> Result<()> {
+        let skip = self.new_label();
+        for form in conditions {
+            self.jump_below(form, skip)?;
+        }
+        let outside = self.walk().pointers.clone();
+        self.walk().around.push((this.id, this.var));
+        self.body(this.body)?;
+        let moving = self.walk().moving(this.id);
+        self.next(&outside, &moving, 0)?;
+        self.walk().around.pop();
+        self.label(skip);
+        self.walk().pointers = outside;
+        Ok(())
+    }
+
+    /// Jumps where a form is negative.
+    fn jump_below(&mut self, form: &Affine, label: i64) -> Result<()> {
+        if let &[(var, factor @ (1 | -1))] = form.terms.as_slice()
+            && let Some(&VarValue::Reg(reg)) = self.walk().vars.get(&var)
+        {
+            // `x + b < 0` where `x < -b`, and `b - x < 0` where `x > b`.
+            let cond = if factor > 0 { Cond::Less } else { Cond::Greater };
+            self.jump_if(reg, cond, Number::Known(-factor * form.base), label);
+            return Ok(());
+        }
+        let value = self.affine(form)?;
+        self.jump_if(value, Cond::Less, Number::Known(0), label);
+        Ok(())
+    }
+
     /// A pointer's value moved by a product, in a register of its own.
     fn shift(&mut self, group: usize, (value, factor): (VReg, i64)) -> Result<()> {
         let base = self.walk().pointers[group].reg.ok_or("a pointer is moved before it is loaded")?;
@@ -338,7 +373,11 @@ pub trait Loops {
     /// Computes bounds of the loops in a body, as far as their variables are known.
     fn look_ahead(&mut self, body: &[Stmt]) -> Result<()> {
         for stmt in body {
-            let Stmt::For { lo, hi, body, .. } = stmt else { continue };
+            let Stmt::For { lo, hi, step, body, .. } = stmt else { continue };
+            if once(lo, hi, *step).is_some() {
+                self.look_ahead(body)?;
+                continue;
+            }
             let first = self.compute_ahead(lo, i64::max, Cond::Greater)?;
             self.compute_ahead(hi, i64::min, Cond::Less)?;
             if let Some(first) = first {

@@ -7,11 +7,13 @@
 //!     for each point of the window that lies inside for all of the tile
 //!     point 2 of the window, without the tile's last point        in the last tile only
 //! ```
+//! Where the window is unrolled, its points are one piece, of which there is one per kind of tile; what
+//! accumulators begin with and how they are finished is the same for all.
 
 use super::Nest;
 use super::emit::Emitter;
 use super::reduce::{Reduction, range_steps, steps};
-use super::segments::{Segment, reduction_of};
+use super::segments::{Edge, Segment, outside_is_neutral, reduction_of};
 use crate::base::{Affine, Bound};
 use crate::schedule::linear::Guard;
 use crate::schedule::{Linear, Schedule};
@@ -119,39 +121,64 @@ fn cut(linear: &Linear, (guard, window): (&Guard, u32), axis: u32, segment: &Seg
     Some(Cut { before, after, lo, hi })
 }
 
-/// Puts tiles of one size together where all can run by the same code.
+/// Puts tiles of one size together where they share code.
 pub fn joined(
     linear: &Linear,
     schedule: &Schedule,
     guards: &[Guard],
     axis: u32,
-    list: Vec<Segment>,
+    tiles: &[Segment],
 ) -> Vec<Segment> {
-    let Some(guard) = looped(linear, schedule, guards, axis) else { return list };
     let mut found: Vec<Segment> = Vec::new();
-    for segment in list.iter().filter(|s| s.count > 0) {
+    for tile in tiles {
         match found.last_mut() {
-            Some(last) if last.points == segment.points => {
-                last.count += segment.count;
-                last.border |= segment.border;
+            Some(last) if last.points == tile.points && tile.points > 1 => {
+                last.count += tile.count;
+                last.edge = if last.edge == tile.edge { last.edge } else { Edge::Parts };
             }
-            _ => found.push(*segment),
+            _ => found.push(*tile),
         }
     }
-    for segment in found.iter_mut().filter(|s| s.border) {
-        if cut(linear, guard, axis, segment).is_none() {
-            return list;
+    let window = looped(linear, schedule, guards, axis).filter(|_| outside_is_neutral(linear));
+    for segment in found.iter_mut().filter(|s| s.edge != Edge::Inside) {
+        match window {
+            Some(guard) if cut(linear, guard, axis, segment).is_some() => segment.edge = Edge::Cut,
+            _ if segment.count > 1 => segment.edge = Edge::Parts,
+            _ => {}
         }
-        (segment.border, segment.cut) = (false, true);
     }
     found
+}
+
+/// The reduction of a tile: where tiles differ, the part for each kind of them, of which one runs.
+pub fn parted(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction) {
+    let is_parted = |&v: &u32| nest.current[v as usize].is_some_and(|s| s.edge == Edge::Parts);
+    let Some(axis) = nest.linear.axes().find(is_parted) else { return steps(nest, e, r, 0, None) };
+    let (whole, at) = (nest.current[axis as usize], nest.place[axis as usize].clone());
+    let name = nest.linear.vars[axis as usize].name.clone();
+    let end = whole.map_or(0, |w| w.start + w.count * w.points);
+    let inside = |t: &&Segment| whole.is_some_and(|w| (w.start..end).contains(&t.start));
+    let parts: Vec<Segment> = nest.tiles[axis as usize].iter().filter(inside).copied().collect();
+    for (i, part) in parts.iter().enumerate() {
+        let last = (part.start + (part.count - 1) * part.points) as i64;
+        let first = (i > 0).then(|| Affine::constant(part.start as i64));
+        let behind = (i + 1 < parts.len()).then(|| Affine::constant(last + 1));
+        let lo = Bound(first.into_iter().chain([at.clone()]).collect());
+        let hi = Bound(behind.into_iter().chain([at.offset(1)]).collect());
+        e.repeat_bounds(&name, lo, hi, 1, |e, own| {
+            nest.place[axis as usize] = own;
+            nest.current[axis as usize] = Some(*part);
+            parted(nest, e, r);
+        });
+    }
+    (nest.current[axis as usize], nest.place[axis as usize]) = (whole, at);
 }
 
 /// The axis whose tiles share code though the window of a reduction axis reaches outside in some.
 pub fn cut_along(nest: &Nest, r: &Reduction, var: u32) -> Option<u32> {
     let guard = r.guards.iter().find(|g| g.form.coefficient(var) != 0)?;
     let axis = guard.form.terms.iter().map(|t| t.0).find(|&v| v != var)?;
-    nest.current[axis as usize]?.cut.then_some(axis)
+    (nest.current[axis as usize]?.edge == Edge::Cut).then_some(axis)
 }
 
 /// A window of which a part lies outside in the first and the last tiles of `axis`.
@@ -184,8 +211,14 @@ fn part_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize,
     let last = first + ((segment.count - 1) * segment.points) as i64;
     let bounds = match part.tiles {
         Tiles::All => None,
-        Tiles::First => Some((Bound(vec![at]), Bound::constant(first + 1))),
-        Tiles::Last => Some((Bound::constant(last), Bound(vec![at.offset(1)]))),
+        Tiles::First => {
+            let end = Bound(vec![Affine::constant(first + 1), at.offset(1)]);
+            Some((Bound(vec![at]), end))
+        }
+        Tiles::Last => {
+            let end = Bound(vec![at.offset(1)]);
+            Some((Bound(vec![Affine::constant(last), at]), end))
+        }
     };
     let var = nest.schedule.reduce[depth].var;
     let mut body = |e: &mut Emitter| {

@@ -33,14 +33,14 @@ pub use sizes::bind as bind_sizes;
 use crate::base::{Affine, DType};
 use crate::error::Result;
 use crate::schedule::linear::{Buffer, Node};
-use crate::schedule::{Linear, Schedule, Vector};
+use crate::schedule::{Linear, Schedule, Vector, decidable_guards, decided};
 use crate::tile::{Access, Kernel, Lane, Param, Reg, RegType, Stmt, Value};
 use accumulate::Started;
 use emit::{Emitter, param};
 use expr::{Exprs, Guards, PackedAt, Point, memory_store};
 use pack::Packing;
 use panel::Panel;
-use segments::{Segment, decidable_guards, segments};
+use segments::{Segment, segments};
 
 /// A kernel and how its constant operands are packed.
 pub struct Nested {
@@ -81,6 +81,8 @@ struct TilePoint {
 struct Nest<'a> {
     linear: &'a Linear,
     schedule: &'a Schedule,
+    /// The tiles of each axis, and the loops over them.
+    tiles: Vec<Vec<Segment>>,
     segments: Vec<Vec<Segment>>,
     /// Place of each variable at the tile's start.
     place: Vec<Affine>,
@@ -104,10 +106,14 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         return winograd::nest(linear, schedule, winograd, fused, index_error);
     }
     let guards = decidable_guards(linear);
-    let all: usize = linear.nodes.iter().map(guard_count).sum();
-    let decided = all == guards.len();
-    let segments: Vec<Vec<Segment>> =
-        (0..linear.vars.len() as u32).map(|v| segments(linear, schedule, (&guards, decided), v)).collect();
+    let decided = decided(linear).is_some();
+    let vars = || 0..linear.vars.len() as u32;
+    let tiles: Vec<Vec<Segment>> = vars().map(|v| segments(linear, schedule, &guards, v)).collect();
+    let joined = |v: u32| match decided {
+        true => border::joined(linear, schedule, &guards, v, &tiles[v as usize]),
+        false => tiles[v as usize].clone(),
+    };
+    let segments: Vec<Vec<Segment>> = vars().map(joined).collect();
     let vector_segments = match schedule.vector {
         Vector::Axis { var, .. } => segments[var as usize].clone(),
         _ => Vec::new(),
@@ -134,6 +140,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     let mut nest = Nest {
         linear,
         schedule,
+        tiles,
         segments,
         place: vec![Affine::constant(0); linear.vars.len()],
         current: vec![None; linear.vars.len()],
@@ -153,13 +160,6 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
 fn operands(linear: &Linear) -> Vec<Param> {
     let read = |(i, b): (usize, &Buffer)| param(&format!("in{i}"), b.dtype, b.elems, Access::Read);
     linear.buffers.iter().enumerate().map(read).collect()
-}
-
-fn guard_count(node: &Node) -> usize {
-    match node {
-        Node::Load { guards, .. } => guards.len(),
-        _ => 0,
-    }
 }
 
 impl Nest<'_> {

@@ -5,7 +5,7 @@
 //! four bits lie in pairs, two neighbours along the innermost reduction axis in a byte.
 
 use super::expr::PackedAt;
-use super::segments::Segment;
+use super::segments::{Edge, Segment};
 use crate::base::{Affine, DType};
 use crate::schedule::linear::Node;
 use crate::schedule::{Linear, ReduceStep, Schedule, Vector};
@@ -51,7 +51,7 @@ impl Packing {
         if !follows {
             return None;
         }
-        let whole = [Segment { start: 0, points: 1, count: 1, border: false, cut: false }];
+        let whole = [Segment { start: 0, points: 1, count: 1, edge: Edge::Inside }];
         let segments = if vector.is_some() { segments } else { &whole };
         let reduce: Vec<(u32, usize)> = (schedule.reduce.iter().map(|r| r.var))
             .filter(|&v| source.coefficient(v) != 0)

@@ -5,16 +5,16 @@
 //! loops of an axis under a dilated window are cut where the window's part inside changes.
 
 use super::accumulate::Accumulator;
-use super::border::{cut_along, cut_steps};
+use super::border::{cut_along, cut_steps, parted};
 use super::dot::dot;
 use super::emit::Emitter;
 use super::expr::{Group, Guards, Point};
-use super::segments::{constant_of, decidable_guards, inside, outside_is_neutral, reduction_of};
+use super::segments::{Edge, Segment, constant_of, inside, outside_is_neutral, reduction_of};
 use super::{Nest, TilePoint};
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
-use crate::schedule::{ReduceStep, Vector};
+use crate::schedule::{ReduceStep, Vector, decidable_guards};
 use crate::tile::{Lane, Reg, RegType, Value};
 
 /// What the steps of a reduction share.
@@ -89,7 +89,7 @@ pub fn reduction(
             r.rest = Some((rest, points.iter().map(|_| r.kind.start(e, rest)).collect()));
         }
     }
-    steps(nest, e, &mut r, 0, None);
+    parted(nest, e, &mut r);
     e.forget();
     (0..points.len()).map(|p| Some(join(e, &r, p, lanes.is_some()))).collect()
 }
@@ -285,7 +285,7 @@ fn lane_group(
 /// Whether a guard ties `var` to an axis whose tile reaches over the border: then each point is
 /// decided by itself.
 fn nest_borders(nest: &Nest, r: &Reduction, var: u32) -> bool {
-    let border = |v: u32| nest.current[v as usize].is_some_and(|s| s.border);
+    let border = |v: u32| nest.current[v as usize].is_some_and(|s| s.edge == Edge::Border);
     r.guards
         .iter()
         .any(|g| g.form.coefficient(var) != 0 && g.form.terms.iter().any(|&(v, _)| v != var && border(v)))
@@ -459,12 +459,19 @@ fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Gr
 
 /// Whether a guard is known to fail at a point.
 fn outside(nest: &Nest, r: &Reduction, place: &[Affine]) -> bool {
+    // A tile at the border is the only one, whatever variable stands for its place.
+    let placed = |v: u32| match nest.current[v as usize] {
+        Some(Segment { start, edge: Edge::Border, .. }) => {
+            place[v as usize].plus_scaled(&nest.place[v as usize], -1).offset(start as i64)
+        }
+        _ => place[v as usize].clone(),
+    };
     r.guards.iter().any(|g| {
-        let form = g.form.map_vars(|v| place[v as usize].clone());
+        let form = g.form.map_vars(placed);
         let known = match reduction_of(nest.linear, g) {
-            None => g.form.eval(|v| match (place[v as usize].is_constant(), nest.current[v as usize]) {
-                (false, Some(segment)) => segment.start as i64,
-                _ => place[v as usize].base,
+            None => g.form.eval(|v| match (placed(v), nest.current[v as usize]) {
+                (place, Some(segment)) if !place.is_constant() => segment.start as i64,
+                (place, _) => place.base,
             }),
             Some(_) if form.is_constant() => form.base,
             Some(_) => return false,

@@ -1,11 +1,11 @@
 //! How an axis is cut into register tiles: full tiles in a loop, a smaller one at the end, and,
-//! where a window reaches over the tensor's edge, tiles of their own at the borders.
+//! where a window reaches over the tensor's edge, tiles of their own at the borders (along lanes: single
+//! points).
 
-use super::border::joined;
 use crate::base::{Affine, Bound};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
-use crate::schedule::{Linear, Schedule};
+use crate::schedule::{Linear, Schedule, safe_range};
 
 /// Points of a window above which a border is computed point by point, the window in a loop: to
 /// decide each of its points in each point of a tile would take too much code.
@@ -20,32 +20,21 @@ pub struct Segment {
     pub points: usize,
     /// Number of tiles; more than one run in a loop.
     pub count: usize,
-    /// Some of the tile's windows reach outside: what lies there is left out, point by point.
-    pub border: bool,
-    /// Windows of the first or the last tile reach outside: all tiles run by the same code
-    /// ([`super::border`]).
-    pub cut: bool,
+    /// Whether their windows reach outside.
+    pub edge: Edge,
 }
 
-/// The guards of the one padded load of a definition's fold, where each ties at most one axis to
-/// one reduction axis: then the schedule decides, tile by tile, what lies outside.
-pub fn decidable_guards(linear: &Linear) -> Vec<Guard> {
-    let Some((_, _, body)) = linear.fold else { return Vec::new() };
-    let padded: Vec<&Node> = (linear.reachable(body).into_iter().map(|e| &linear.nodes[e as usize]))
-        .filter(|n| matches!(n, Node::Load { guards, .. } if !guards.is_empty()))
-        .collect();
-    let found = match padded.as_slice() {
-        [Node::Load { guards, dynamic, .. }] if dynamic.is_empty() => guards.clone(),
-        _ => return Vec::new(),
-    };
-    let simple = |g: &Guard| {
-        if g.size.is_some() || g.form.has_size() {
-            return false;
-        }
-        let reduce = g.form.terms.iter().filter(|t| linear.vars[t.0 as usize].reduce).count();
-        reduce <= 1 && g.form.terms.len() - reduce <= 1 && g.form.terms.iter().all(|t| t.1 > 0)
-    };
-    if found.iter().all(simple) { found } else { Vec::new() }
+/// Whether windows of consecutive tiles reach outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// None does.
+    Inside,
+    /// Some do: what lies there is left out, point by point.
+    Border,
+    /// Those of the first or the last tile do: all tiles run by the same code ([`super::border`]).
+    Cut,
+    /// Those of some tiles do: they begin and end by the same code ([`super::border`]).
+    Parts,
 }
 
 /// Whether what lies outside leaves the fold unchanged, so that it need not be computed: the fill
@@ -99,36 +88,42 @@ fn window_at(linear: &Linear, guards: &[Guard], var: u32, at: i64) -> Vec<(i64, 
     windows.collect()
 }
 
-/// Cuts an axis into tiles. `decided` says whether the schedule decides all that lies outside.
-pub fn segments(
-    linear: &Linear,
-    schedule: &Schedule,
-    (guards, decided): (&[Guard], bool),
-    var: u32,
-) -> Vec<Segment> {
+/// Cuts an axis into tiles.
+pub fn segments(linear: &Linear, schedule: &Schedule, guards: &[Guard], var: u32) -> Vec<Segment> {
     let extent = linear.extent(var);
     let points = (schedule.points(var) * schedule.axis_lanes(var)).min(extent.max(1));
-    let (safe_lo, safe_hi) = safe_range(linear, guards, var, extent);
+    let (safe_lo, safe_hi) = safe_range(linear, guards, var);
     let mut list: Vec<Segment> = Vec::new();
     let window = |at: usize| window_at(linear, guards, var, at as i64);
     let push = |list: &mut Vec<Segment>, start: usize, tile: usize, border: bool| match list.last_mut() {
         Some(last)
             if !border
-                && !last.border
+                && last.edge == Edge::Inside
                 && last.points == tile
                 && (tile > 1 || window(last.start) == window(start)) =>
         {
             last.count += 1;
         }
-        _ => list.push(Segment { start, points: tile, count: 1, border, cut: false }),
+        _ => {
+            let edge = if border { Edge::Border } else { Edge::Inside };
+            list.push(Segment { start, points: tile, count: 1, edge });
+        }
     };
     let wide = guards
         .iter()
         .filter(|g| g.form.coefficient(var) != 0)
         .any(|g| reduction_of(linear, g).is_some_and(|r| linear.extent(r) > WIDE_WINDOW));
+    let lanes = schedule.axis_lanes(var) > 1;
     let mut start = 0;
     while start < extent {
-        let tile = points.min(extent - start);
+        // Lanes are not decided one by one: vectors lie inside, between them and the edges single points.
+        let (lo, hi) = (safe_lo.max(0) as usize, safe_hi.clamp(0, extent as i64) as usize);
+        if lanes && !(lo..hi).contains(&start) {
+            push(&mut list, start, 1, false);
+            start += 1;
+            continue;
+        }
+        let tile = points.min(if lanes { hi } else { extent } - start);
         let border = points > 1 && ((start as i64) < safe_lo || (start + tile) as i64 > safe_hi);
         match border && wide {
             true => (start..start + tile).for_each(|at| push(&mut list, at, 1, false)),
@@ -143,28 +138,7 @@ pub fn segments(
             start += more * points;
         }
     }
-    match decided && !wide && outside_is_neutral(linear) {
-        true => joined(linear, schedule, guards, var, list),
-        false => list,
-    }
-}
-
-/// The points of an axis at which no guard can fail, whatever the reduction axes are.
-fn safe_range(linear: &Linear, guards: &[Guard], var: u32, extent: usize) -> (i64, i64) {
-    let (mut lo, mut hi) = (0, extent as i64);
-    for guard in guards {
-        let step = guard.form.coefficient(var);
-        if step <= 0 {
-            continue;
-        }
-        let mut rest: Affine = guard.form.clone();
-        rest.add_term(var, -step);
-        let (least, most) = rest.range(|v| linear.extent(v));
-        // step*o + least >= 0  and  step*o + most < extent of the dimension.
-        lo = lo.max(-(least.div_euclid(step)));
-        hi = hi.min((guard.extent as i64 - 1 - most).div_euclid(step) + 1);
-    }
-    (lo, hi)
+    list
 }
 
 /// Joins the constant forms of a bound into one.

@@ -11,6 +11,7 @@ use super::factors::{
     added_first, beside, drop_squares, factor_loads, factors, four_bits, lane_factor, packed_for, walks,
 };
 use super::filtering::filtered;
+use super::guards::{decided, safe_range};
 use super::linear::{Guard, Linear, Node};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::affine::SIZE;
@@ -19,8 +20,12 @@ use crate::scalar::Op;
 use crate::scalar::math::primitives;
 use crate::target::{Arch, Feature, Target};
 
+/// What a vector of every other element costs, in loads.
+const EVERY_OTHER: f64 = 2.5;
 /// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
 const UNROLLED: usize = 96;
+/// Accumulators up to which a loop's own instructions are done while the core waits for their sums.
+const FEW: usize = 2;
 /// Points of a reduction from which its loop's own instructions are worth halving, and vectors of
 /// a tile up to which that leaves registers for the loads.
 const LONG: usize = 48;
@@ -139,10 +144,12 @@ pub(super) fn lanes_possible(linear: &Linear) -> bool {
     })
 }
 
-/// Whether a load can run along a variable in lanes: nothing it computes per element depends on it.
+/// Whether a load can run along a variable in lanes: nothing it computes per element depends on it. What
+/// lies outside along an axis may be decided for single points beside the vectors.
 pub(super) fn follows(linear: &Linear, load: &Node, var: u32) -> bool {
     let Node::Load { dynamic, guards, .. } = load else { return true };
-    let guarded = guards.iter().any(|g| g.form.coefficient(var) != 0);
+    let guarded = guards.iter().any(|g| g.form.coefficient(var) != 0)
+        && (linear.vars[var as usize].reduce || decided(linear).is_none());
     let computed = dynamic.iter().any(|d| linear.depends(d.value, var));
     !guarded && !computed
 }
@@ -154,6 +161,7 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
         0 => 0.4,
         1 => 1.0,
         _ if packs && linear.buffers[*operand as usize].constant => 1.0,
+        2 if lanes > 4 && linear.buffers[*operand as usize].dtype.size() == 4 => EVERY_OTHER,
         _ => 2.0 * lanes as f64,
     };
     // Once for all points of the reduction axes that it does not follow.
@@ -171,11 +179,15 @@ fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
     let folded: f64 = linear.reductions().map(|v| linear.extent(v) as f64).product();
     let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
     let finish = loads(linear, linear.finish);
+    let guards = decided(linear).unwrap_or_default();
     let cost = |var: u32| -> Option<f64> {
         if !body.iter().all(|l| follows(linear, l, var)) || !finish.iter().all(|l| follows(linear, l, var)) {
             return None;
         }
-        let filled = (linear.extent(var) as f64 / linear.extent(var).div_ceil(lanes) as f64).max(1.0);
+        let (lo, hi) = safe_range(linear, &guards, var);
+        let inside = (hi.min(linear.extent(var) as i64) - lo).max(0) as usize;
+        let steps = inside.div_ceil(lanes) + linear.extent(var) - inside;
+        let filled = (linear.extent(var) as f64 / steps as f64).max(1.0);
         let inner: f64 = body.iter().map(|l| load_cost(linear, l, var, lanes, true)).sum::<f64>() + 0.5;
         let outer: f64 = finish.iter().map(|l| load_cost(linear, l, var, lanes, false)).sum();
         let store = if linear.store.coefficient(var) == 1 { 1.0 } else { lanes as f64 };
@@ -458,7 +470,7 @@ fn reduction_steps(
     // A window that moves with a loop has bounds that move with it, and so is a loop itself; it
     // goes outside of the windows that the tile's rows hold still.
     let moving = |r: u32| {
-        let axis = |v: u32| v < SIZE && !linear.vars[v as usize].reduce && Some(v) != rows;
+        let axis = |v: u32| v < SIZE && !linear.vars[v as usize].reduce && Some(v) != rows && v != var;
         guards.iter().any(|g| g.form.coefficient(r) != 0 && g.form.terms.iter().any(|t| axis(t.0)))
     };
     let guarded = |r: u32| guards.iter().any(|g| g.form.coefficient(r) != 0);
@@ -482,7 +494,7 @@ fn reduction_steps(
         let extent = linear.extent(r).max(1);
         let unroll = if moving(r) {
             1
-        } else if extent * unrolled <= UNROLLED {
+        } else if extent * unrolled <= if depth == 0 && unrolled <= FEW { UNROLLED / 4 } else { UNROLLED } {
             extent
         } else if depth > 0 {
             1

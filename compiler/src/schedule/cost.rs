@@ -16,6 +16,8 @@ pub struct Core {
     pub by_lane: bool,
     /// The encoder lists a tile's work anew, so that what rows share is loaded when they need it.
     pub relists: bool,
+    /// Where there is no multiply-add: what it takes.
+    pub apart: Option<Apart>,
     /// An addition takes the place of a multiply-add.
     pub adds_alike: bool,
     /// Vector stores per cycle.
@@ -32,6 +34,14 @@ pub struct Core {
     pub sets: usize,
 }
 
+/// Multiply-adds of three instructions: a factor is copied, multiplied, and the product added.
+pub struct Apart {
+    /// Instructions per cycle.
+    pub instructions: f64,
+    /// Products, sums and broadcasts per cycle.
+    pub arithmetic: f64,
+}
+
 /// Bytes of a line of the caches.
 pub(super) const LINE: usize = 64;
 
@@ -41,6 +51,7 @@ const X86: Core = Core {
     latency: 4.0,
     by_lane: false,
     relists: false,
+    apart: None,
     adds_alike: false,
     stores: 1.0,
     adds: 2.0,
@@ -50,12 +61,14 @@ const X86: Core = Core {
     sets: 64,
 };
 const X86_512: Core = Core { fma: 1.0, loads: 1.5, stores: 0.5, adds: 1.0, couples: 0.75, ..X86 };
+const X86_128: Core = Core { apart: Some(Apart { instructions: 6.0, arithmetic: 4.0 }), ..X86 };
 const NEON: Core = Core {
     fma: 1.0,
     loads: 1.0,
     latency: 4.0,
     by_lane: true,
     relists: true,
+    apart: None,
     adds_alike: true,
     stores: 1.0,
     adds: 1.0,
@@ -69,6 +82,7 @@ pub fn core(target: &Target) -> &'static Core {
     match (target.arch, target.vector_bytes) {
         (Arch::Aarch64, _) => &NEON,
         (_, 64) => &X86_512,
+        _ if !target.fma => &X86_128,
         _ => &X86,
     }
 }
@@ -169,7 +183,13 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
         let loads = ((row_loads + vector_loads) / core.loads / per).max(streamed);
         let lost =
             if m > kept_rows(target, operands.row_bytes) { row_loads * LINE as f64 / core.near } else { 0.0 };
-        let issue = (m_f * v_f / multiplies).max(loads).max(latency);
+        let apart = core.apart.as_ref().map_or(0.0, |apart| {
+            // A row's factor is loaded and spread, and the last copy of it saved.
+            let broadcasts = if operands.broadcast { m_f } else { 0.0 };
+            let instructions = 3.0 * m_f * v_f + broadcasts + v_f;
+            (instructions / apart.instructions).max((2.0 * m_f * v_f + broadcasts) / apart.arithmetic)
+        });
+        let issue = (m_f * v_f / multiplies).max(apart).max(loads).max(latency);
         depth * (issue + lost) + 2.0 * m_f * v_f + 12.0
     };
     let fits = |m: usize, v: usize| {

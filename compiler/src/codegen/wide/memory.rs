@@ -40,6 +40,9 @@ impl Select<'_> {
             self.load_repeated(dst, mem, dtype, extend, width);
             return Ok(());
         }
+        if extend.is_none() && size == 4 && stride == 8 && self.every_other(dst, mem, lanes, width) {
+            return Ok(());
+        }
         if stride != size as i64 && lanes > 1 {
             let packed = self.gather(mem, size, stride, lanes);
             self.extend(dst, packed.into(), dtype, extend, width, None);
@@ -164,6 +167,37 @@ impl Select<'_> {
             _ => Op::Pinsrq,
         };
         self.def(op, 16, &[vector.into(), from.into(), Arg::Imm(place as i64)])
+    }
+
+    /// Every other element of 32 bits, from two vectors that end with the last one; whether that can be done.
+    fn every_other(&mut self, dst: VReg, mem: Mem, lanes: usize, width: usize) -> bool {
+        /// Of each 128 bits, the even elements of the first vector, the odd ones of the second; of four
+        /// halves, the first, the third, the second and the fourth.
+        const EVEN_ODD: i64 = 0xd8;
+        let (span, whole) = (2 * lanes - 1, width / 4);
+        if self.isa.masks && span > whole {
+            let table = self.def(Op::Load, width, &[mem.into()]);
+            let behind = self.f.reg(super::inst::Class::Vector);
+            let mask = self.lanes_mask(span - whole);
+            let rest = mem.offset(width as i64);
+            self.masked(Op::Load, width, &[behind.into(), rest.into()], Some(mask), false);
+            let even: Vec<u8> = (0..whole as u32).flat_map(|i| (2 * i).to_le_bytes()).collect();
+            let even = self.constant(even, 0, width);
+            self.op(Op::Permt2ps, width, &[table.into(), even.into(), behind.into()]);
+            self.op(Op::Movaps, width, &[dst.into(), table.into()]);
+            return true;
+        }
+        if lanes != whole || width > 32 {
+            return false;
+        }
+        let first = self.def(Op::Load, width, &[mem.into()]);
+        let last = self.def(Op::Load, width, &[mem.offset(4 * (whole - 1) as i64).into()]);
+        let mixed = self.def(Op::Shufps, width, &[first.into(), last.into(), Arg::Imm(EVEN_ODD)]);
+        match width {
+            32 => self.op(Op::PermqImm, width, &[dst.into(), mixed.into(), Arg::Imm(EVEN_ODD)]),
+            _ => self.op(Op::Movaps, width, &[dst.into(), mixed.into()]),
+        }
+        true
     }
 
     /// Elements some bytes apart, packed.

@@ -24,8 +24,8 @@ mod select;
 mod spill;
 mod value;
 
-use super::Code;
 use super::allocate::allocate;
+use super::{Code, flatten};
 use crate::target::{Arch, Feature, Target};
 use crate::tile::Kernel;
 use allocate::Allocation;
@@ -74,6 +74,7 @@ impl Isa {
 
 fn select(kernel: &Kernel, target: &Target) -> Result<(inst::Function, Isa)> {
     let isa = Isa::of(target)?;
+    let kernel = &flatten::flatten(kernel);
     let fits = |t: &crate::tile::RegType| select::lane_size(t.lane) * t.lanes as usize <= isa.vector_bytes();
     if !kernel.regs.iter().all(fits) {
         return Err("a register is wider than the target's".into());
