@@ -157,11 +157,15 @@ impl DefBuilder {
         self.add(Expr::Bitcast { to, arg }, to)
     }
 
-    /// Folds an expression over the reduction axes; the result is the folded value, for `finish`.
+    /// Folds an expression over the reduction axes; the result is the folded value, for `finish`. Half
+    /// floats are folded as `f32` and rounded in the end.
     pub fn fold(&mut self, op: Fold, body: ExprId) -> ExprId {
         let dtype = self.dtype(body);
-        self.fold = Some(Reduction { op, dtype, body });
-        self.add(Expr::Acc, dtype)
+        let half = matches!(dtype, DType::F16 | DType::BF16);
+        let folded = if half { self.cast(DType::F32, body) } else { body };
+        self.fold = Some(Reduction { op, dtype: self.dtype(folded), body: folded });
+        let acc = self.add(Expr::Acc, self.dtype(folded));
+        self.cast(dtype, acc)
     }
 
     /// The definition that stores `finish` at the axes' point of the whole output.

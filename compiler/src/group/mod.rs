@@ -14,6 +14,7 @@ mod split;
 mod turn;
 
 pub use layout::layouts;
+pub use rewrite::replace_loads;
 pub use turn::materialize as turn;
 
 use crate::definition::{Definition, LoweredValue, Lowering, Stage, ValueId};

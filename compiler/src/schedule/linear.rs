@@ -35,6 +35,13 @@ impl Layout {
         Layout { offset: 0, strides }
     }
 
+    /// The dimensions in order of memory, outermost first.
+    pub fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.strides.len()).collect();
+        order.sort_by_key(|&d| std::cmp::Reverse(self.strides[d]));
+        order
+    }
+
     /// Elements from the buffer's start to past the last element.
     pub fn span(&self, shape: &[usize]) -> usize {
         if shape.contains(&0) {

@@ -5,6 +5,7 @@
 //! that end with each row, and weights that are read again for each strip.
 
 use super::chain::{Chain, Link};
+use super::halves::is_half;
 use super::rates::{Rates, Rows};
 use crate::base::TensorType;
 use crate::definition::{Definition, Operand, ValueId};
@@ -37,7 +38,7 @@ impl Costs<'_> {
         let (mut whole, mut window, mut kept, mut calls) = (0.0, 0.0, 0.0, 0.0);
         for (link, rows) in chain.links.iter().zip(&rates.rows).take(last) {
             let all = bytes(&link.def.output.ty);
-            let row = all / link.def.output.ty.shape[link.dim] as f64;
+            let row = window_bytes(&link.def.output.ty) as f64 / link.def.output.ty.shape[link.dim] as f64;
             whole += 2.0 * all / self.rate(all, 0.5);
             window += row * rows.window() as f64;
             kept += row * rows.kept() as f64;
@@ -96,7 +97,7 @@ impl Costs<'_> {
         let between = chain.links.iter().zip(&rates.rows).take(chain.links.len() - 1);
         let window = |(link, rows): (&Link, &Rows)| {
             let ty = &link.def.output.ty;
-            (ty.bytes() / ty.shape[link.dim] * rows.window() as usize).next_multiple_of(LINE)
+            (window_bytes(ty) / ty.shape[link.dim] * rows.window() as usize).next_multiple_of(LINE)
         };
         between.map(window).sum()
     }
@@ -119,6 +120,11 @@ impl Costs<'_> {
             _ => far,
         }
     }
+}
+
+/// Bytes of a tensor as it is kept in windows: half floats as `f32`.
+fn window_bytes(ty: &TensorType) -> usize {
+    if is_half(ty) { ty.elems() * size_of::<f32>() } else { ty.bytes() }
 }
 
 /// Bytes of all that lies between the definitions.

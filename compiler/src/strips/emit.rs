@@ -203,7 +203,7 @@ impl Emit<'_> {
         let mut ty = self.lowering.values[whole as usize].ty.clone();
         let room = ty.shape[dim] as i64;
         ty.shape[dim] = (end - first) as usize;
-        let layout = Layout::permuted(&ty.shape, &self.order(whole));
+        let layout = Layout::permuted(&ty.shape, &self.layouts[whole as usize].order());
         let rows = self.add(whole, ty, layout);
         open.body.push(Stage::Define(self.constant(rows, fill)));
         let (low, high) = (first.max(0), end.min(room));
@@ -213,14 +213,6 @@ impl Emit<'_> {
             open.body.push(Stage::Define(self.copy(from, to)));
         }
         rows
-    }
-
-    /// The dimensions of a value in order of memory, outermost first.
-    fn order(&self, value: ValueId) -> Vec<usize> {
-        let strides = &self.layouts[value as usize].strides;
-        let mut order: Vec<usize> = (0..strides.len()).collect();
-        order.sort_by_key(|&d| std::cmp::Reverse(strides[d]));
-        order
     }
 
     /// What a call of several sees of a part.
@@ -272,7 +264,7 @@ impl Emit<'_> {
         let output = &link.def.output;
         let mut ty = output.ty.clone();
         ty.shape[link.dim] = rows.window() as usize;
-        let mut order = self.order(output.value);
+        let mut order = self.layouts[output.value as usize].order();
         order.sort_by_key(|&d| d != link.dim);
         let layout = Layout::permuted(&ty.shape, &order);
         self.add(output.value, ty, layout)

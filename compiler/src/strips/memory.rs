@@ -97,13 +97,13 @@ impl<'a> Memory<'a> {
         bytes
     }
 
-    /// Forms chains over the units where most is live.
+    /// Forms chains over the units where most is live; says how much is live there then.
     pub fn lower<'b>(
         &self,
         runs: &Runs<'b>,
         values: (&Lowering, &[Layout]),
         choices: Vec<Option<Choice<'b>>>,
-    ) -> Vec<Option<Choice<'b>>> {
+    ) -> (Vec<Option<Choice<'b>>>, usize) {
         let most = |choices: &[Option<Choice>]| self.profile(choices).into_iter().max().unwrap_or(0);
         let saved = |choices: &[Option<Choice>]| choices.iter().flatten().map(|c| c.saves).sum::<f64>();
         let (before, mut best) = (saved(&choices), (most(&choices), choices.clone()));
@@ -117,7 +117,7 @@ impl<'a> Memory<'a> {
                 best = (bytes, now.clone());
             }
         }
-        best.1
+        (best.1, best.0)
     }
 
     /// The most that is live at a unit of the chains that go, where the new one does not reach.

@@ -8,12 +8,14 @@
 //! Works on definitions and layouts alone: any run of them whose rows read rows (`chain`) at steady
 //! rates (`rates`); a definition may write into the middle of a padded tensor (`frame`). A cost model (`cost`)
 //! decides, by what memory traffic saves and what strips take; where most memory is live, strips may cost a
-//! little (`memory`). Nothing is computed twice, each row as without strips. Goldens: `tests/golden/strips`.
+//! little (`memory`); half floats become `f32` inside (`halves`). Nothing is computed twice, each row as
+//! without strips. Goldens: `tests/golden/strips`.
 
 mod chain;
 mod cost;
 mod emit;
 mod frame;
+mod halves;
 mod memory;
 mod rates;
 
@@ -50,8 +52,31 @@ pub fn form(
     target: &Target,
     whole: &dyn Fn(&Lowering, &[Layout], &Definition) -> bool,
 ) {
-    let units = units(std::mem::take(&mut lowering.stages));
-    let choices = choose(lowering, layouts, &units, outputs, target, whole);
+    let stages = std::mem::take(&mut lowering.stages);
+    let values = lowering.values.len();
+    let copied = halves::copies(lowering, layouts, &stages).map(units);
+    let plain = units(stages);
+    let chosen = |units| choose(lowering, layouts, units, outputs, target, whole);
+    let without = chosen(&plain);
+    let with = copied.as_deref().map(|units| (units, chosen(units)));
+    let windows;
+    match with.filter(|(_, with)| with.1 as f64 <= halves::ROOM * without.1 as f64) {
+        Some((units, with)) => {
+            windows = lowering.values.len();
+            emit(lowering, layouts, units, &with.0);
+        }
+        None => {
+            lowering.values.truncate(values);
+            layouts.truncate(values);
+            windows = values;
+            emit(lowering, layouts, &plain, &without.0);
+        }
+    }
+    halves::widen(lowering, outputs, windows);
+}
+
+/// The stages with the chains that were chosen.
+fn emit(lowering: &mut Lowering, layouts: &mut Vec<Layout>, units: &[Unit], choices: &[Option<Choice>]) {
     let mut emit = Emit { lowering, layouts };
     let mut formed = Vec::new();
     let mut next = 0;
@@ -71,7 +96,8 @@ pub fn form(
     lowering.stages = formed;
 }
 
-/// For each unit the chain that begins there: those that together save most.
+/// For each unit the chain that begins there: those that together save most; and the bytes that are live
+/// at most.
 fn choose<'a>(
     lowering: &Lowering,
     layouts: &[Layout],
@@ -79,7 +105,7 @@ fn choose<'a>(
     outputs: &[ValueId],
     target: &Target,
     whole: &dyn Fn(&Lowering, &[Layout], &Definition) -> bool,
-) -> Vec<Option<Choice<'a>>> {
+) -> (Vec<Option<Choice<'a>>>, usize) {
     let costs = Costs { target };
     let runs = Runs::of(units, outputs, &|d| whole(lowering, layouts, d));
     let mut saved = vec![0.0; units.len() + 1];
