@@ -1,7 +1,7 @@
 //! `lmc prune`: a model with fewer weights or channels.
 
 use super::options::ModelArgs;
-use super::quantize::{Results, keep_source, types};
+use super::quantize::{Results, compared, keep_source, types};
 use super::report::Report;
 use crate::compress::onnx::Onnx;
 use crate::compress::prune::{self, Options};
@@ -53,13 +53,14 @@ pub(super) fn run(args: &PruneArgs, report: &Report) -> Result<ExitCode> {
     let made = report.follow(&[], |observer| {
         observer.progress("pruning", 0, 1);
         let made = prune::prune(&onnx, &options, &known)?;
-        Ok((quantize::compared(&onnx, &made.onnx, &samples)?, made))
+        Ok((compared(&args.model, &model, [&onnx, &made.onnx], &samples)?, made))
     });
-    let (cosine, made) =
+    let ((compared, cosine), made) =
         made.map_err(|e: crate::error::Error| if e.exit_code() == 1 { e.at(&place) } else { e })?;
     made.notes.iter().for_each(|n| report.note(n));
     let what = if args.structured { "channels removed" } else { "weights zero" };
-    let found = quantize::Report { calibration: what, samples: samples.len(), cosine, layers: made.layers };
+    let (samples, layers) = (samples.len(), made.layers);
+    let found = quantize::Report { calibration: what, samples, compared, cosine, layers };
     let results =
         Results { reason: "pruned", source: &args.model.model, out: &args.out, json: args.report.as_deref() };
     results.write(&made.onnx, &found, report)?;

@@ -7,7 +7,7 @@ use crate::build::Observer;
 use crate::compress::half::half;
 use crate::compress::observe::{self, Facts, Sample};
 use crate::compress::onnx::Onnx;
-use crate::compress::quantize::{self, Method, Options, Quantized};
+use crate::compress::quantize::{self, Compared, Method, Options, Quantized};
 use crate::compress::samples;
 use crate::error::{Error, Kind, Result};
 use crate::import::{self, Model};
@@ -160,7 +160,11 @@ impl QuantizeArgs {
         let samples = self.samples(model)?;
         let onnx = Onnx::read(&self.model.model)?;
         if self.is_static() {
-            return quantize::quantize(&onnx, &samples, &self.options(), observer);
+            let mut made = quantize::quantize(&onnx, &samples, &self.options(), observer)?;
+            if self.random_data.is_some() {
+                made.report.compared = Compared::SeededInputs;
+            }
+            return Ok(made);
         }
         let known = self.facts(model, &samples)?;
         let (name, (made, layers)) = match self.weights_only {
@@ -169,8 +173,8 @@ impl QuantizeArgs {
             Some(Stored::Int8) => ("int8 weights", quantize::weights_only(&onnx, DType::I8, &known)?),
             Some(Stored::Int4) => ("int4 weights", quantize::weights_only(&onnx, DType::I4, &known)?),
         };
-        let cosine = quantize::compared(&onnx, &made, &samples)?;
-        let report = quantize::Report { calibration: name, samples: samples.len(), cosine, layers };
+        let (compared, cosine) = compared(&self.model, model, [&onnx, &made], &samples)?;
+        let report = quantize::Report { calibration: name, samples: samples.len(), compared, cosine, layers };
         Ok(Quantized { onnx: made, report })
     }
 }
@@ -181,6 +185,22 @@ pub(super) fn types(args: &ModelArgs, model: &Model, samples: &[Sample]) -> Resu
         Some(sample) => Ok(sample.iter().map(|t| t.ty.clone()).collect()),
         None => Ok(args.bindings()?.resolve(&model.body)?.0),
     }
+}
+
+/// Compares the outputs of two forms of a model: on the samples, on seeded inputs where none were given; not
+/// at all where the shapes of the inputs are not known, or the model does not run on random numbers.
+pub(super) fn compared(
+    args: &ModelArgs,
+    model: &Model,
+    [onnx, made]: [&Onnx; 2],
+    samples: &[Sample],
+) -> Result<(Compared, Vec<(String, f64)>)> {
+    if !samples.is_empty() {
+        return Ok((Compared::Samples, quantize::compared(onnx, made, samples)?));
+    }
+    let seeded = types(args, model, samples).map(|types| samples::random(&types, 1));
+    let found = seeded.and_then(|seeded| quantize::compared(onnx, made, &seeded));
+    Ok(found.map_or((Compared::Nothing, Vec::new()), |cosines| (Compared::SeededInputs, cosines)))
 }
 
 pub(super) fn run(args: &QuantizeArgs, report: &Report) -> Result<ExitCode> {
@@ -264,6 +284,12 @@ fn layers(found: &quantize::Report) -> String {
 }
 
 fn outputs(found: &quantize::Report) -> String {
-    let row = |(name, cosine): &(String, f64)| vec![name.clone(), format!("cosine with float {cosine:.6}")];
+    let on = match found.compared {
+        Compared::Samples => "",
+        Compared::SeededInputs => " on seeded inputs",
+        Compared::Nothing => return "outputs  not compared: give --data with samples\n".to_string(),
+    };
+    let row =
+        |(name, cosine): &(String, f64)| vec![name.clone(), format!("cosine with float {cosine:.6}{on}")];
     table(&found.cosine.iter().map(row).collect::<Vec<_>>())
 }

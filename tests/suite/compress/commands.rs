@@ -31,6 +31,33 @@ fn the_documented_commands_work() {
     assert_eq!(report["bytes"], quantized);
 }
 
+/// Without samples the outputs are compared on seeded inputs; where these have no shape, the report says so.
+#[test]
+fn what_was_compared_is_said() {
+    let folder = scratch("compared");
+    let model = |name: &str| models::named(name).folder.join("model.onnx");
+    let report = |args: &[&str], model: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lmc"));
+        command.args(args).arg(model).args(["-o", "made.onnx", "--report", "report.json"]);
+        let printed = run(command.current_dir(&folder));
+        let json = std::fs::read(folder.join("report.json")).expect("a report");
+        let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+        (printed, json["report"].clone())
+    };
+    let kws = model("kws_dscnn");
+    for args in
+        [["quantize", "--dynamic"].as_slice(), &["quantize", "--fp16"], &["prune", "--sparsity", "0.5"]]
+    {
+        let (printed, report) = report(args, &kws);
+        assert!(printed.contains("on seeded inputs") && report["compared"] == "seeded_inputs", "{printed}");
+        let cosine = report["cosine"][0][1].as_f64().expect("a cosine");
+        assert!(cosine > 0.5 && cosine < 1.0, "{args:?}: {cosine}");
+    }
+    let (printed, report) = report(&["quantize", "--dynamic"], &model("mtcnn_pnet"));
+    assert!(printed.contains("not compared") && report["compared"] == "nothing", "{printed}");
+    assert_eq!(report["cosine"].as_array().map(Vec::len), Some(0));
+}
+
 /// What the commands say to bad options, and that nothing is written.
 #[test]
 fn bad_options_are_refused() {

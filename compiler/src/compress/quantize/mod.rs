@@ -20,7 +20,7 @@ mod weights;
 pub use calibrate::Method;
 pub use dynamic::dynamic;
 pub use measure::{Reference, compared};
-pub use report::{LayerReport, Report};
+pub use report::{Compared, LayerReport, Report};
 pub use stored::weights_only;
 
 use super::observe::{self, Facts, Observed, Sample};

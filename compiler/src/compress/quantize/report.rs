@@ -49,6 +49,18 @@ impl LayerReport {
     }
 }
 
+/// What the outputs of two models were compared on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compared {
+    /// The samples.
+    Samples,
+    /// Random numbers, because no samples were given.
+    SeededInputs,
+    /// They were not compared.
+    Nothing,
+}
+
 /// The whole.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -56,16 +68,18 @@ pub struct Report {
     pub calibration: &'static str,
     /// Samples.
     pub samples: usize,
-    /// Least cosine over the samples, by output.
+    /// What the outputs were compared on.
+    pub compared: Compared,
+    /// Least cosine over what they were compared on, by output.
     pub cosine: Vec<(String, f64)>,
     /// Layers.
     pub layers: Vec<LayerReport>,
 }
 
 impl Report {
-    /// The least cosine of all outputs.
-    pub fn worst(&self) -> f64 {
-        self.cosine.iter().map(|c| c.1).fold(1.0, f64::min)
+    /// The least cosine of all outputs; `None` where they were not compared.
+    pub fn worst(&self) -> Option<f64> {
+        self.cosine.iter().map(|c| c.1).reduce(f64::min)
     }
 }
 
@@ -96,7 +110,8 @@ impl Work<'_> {
             });
         }
         let cosine = self.reference.names().iter().cloned().zip(best.cosines.iter().copied()).collect();
-        Ok(Report { calibration: best.method.name(), samples: self.samples.len(), cosine, layers })
+        let (calibration, samples) = (best.method.name(), self.samples.len());
+        Ok(Report { calibration, samples, compared: Compared::Samples, cosine, layers })
     }
 
     /// The relative error of each layer's result in the quantized model, by value.
