@@ -1,5 +1,8 @@
 //! Sums of products of bytes, several neighbours of a reduction axis at a time.
 
+use super::ReduceStep;
+use super::choose::UNROLLED;
+use super::cost::{UNROLLED_WORDS, core};
 use super::factors::{factors, walks};
 use super::linear::{Linear, Node};
 use crate::base::DType;
@@ -98,6 +101,35 @@ impl Bytes<'_> {
 /// Whether an x86 target multiplies unsigned by signed bytes.
 fn dots(target: &Target) -> bool {
     target.has(Feature::Avx512Vnni) || target.has(Feature::AvxVnni)
+}
+
+/// Words of so many neighbours along an axis that a point's sum takes.
+pub(super) fn words(linear: &Linear, (along, neighbours): (u32, usize)) -> usize {
+    let others = linear.reductions().filter(|&r| r != along).map(|r| linear.extent(r));
+    others.product::<usize>() * linear.extent(along).div_ceil(neighbours)
+}
+
+/// Puts a reduction axis innermost, in steps of whole groups of neighbours.
+pub(super) fn innermost(
+    linear: &Linear,
+    target: &Target,
+    reduce: &mut Vec<ReduceStep>,
+    (along, neighbours): (u32, usize),
+    tile: usize,
+    (by_lane, woven): (bool, bool),
+) {
+    reduce.retain(|r| r.var != along);
+    let groups = linear.extent(along).div_ceil(neighbours);
+    let unroll = if by_lane { 4 } else { (UNROLLED / 2 / tile).clamp(1, groups).min(4) } * neighbours;
+    let looped = unroll < linear.extent(along);
+    let known = reduce.iter().all(|r| linear.vars[r.var as usize].size.is_none());
+    // Words are woven once for all points of the tile whose windows hold them.
+    let most = if core(target).relists { UNROLLED_WORDS } else { UNROLLED };
+    let whole = woven && !looped && known && tile * words(linear, (along, neighbours)) <= most;
+    if looped || whole {
+        reduce.iter_mut().for_each(|r| r.unroll = if whole { linear.extent(r.var) } else { 1 });
+    }
+    reduce.push(ReduceStep { var: along, unroll });
 }
 
 #[cfg(test)]

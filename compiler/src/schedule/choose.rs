@@ -4,7 +4,7 @@
 //! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
 //! *pointwise* definition wants long vectors. Goldens of the decisions: `tests/golden/schedule`.
 
-use super::bytes::Bytes;
+use super::bytes::{Bytes, innermost, words};
 use super::cost::{LINE, Operands, Tile, best_tile, core};
 use super::elementwise::elementwise_vector;
 use super::factors::{
@@ -23,7 +23,7 @@ use crate::target::{Arch, Feature, Target};
 /// What a vector of every other element costs, in loads.
 const EVERY_OTHER: f64 = 2.5;
 /// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
-const UNROLLED: usize = 96;
+pub(super) const UNROLLED: usize = 96;
 /// Accumulators up to which a loop's own instructions are done while the core waits for their sums.
 const FEW: usize = 2;
 /// Points of a reduction from which its loop's own instructions are worth halving, and vectors of
@@ -282,6 +282,9 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         by_lane,
         window,
         derived,
+        woven: dot
+            .filter(|_| bytes.as_ref().is_some_and(|b| b.woven))
+            .map(|along| words(linear, (along, neighbours))),
         split,
         lanes,
         beside,
@@ -308,7 +311,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     }
     if let Some(along) = dot {
         let woven = bytes.is_some_and(|b| b.woven);
-        innermost(linear, &mut reduce, (along, neighbours), m * v * parts, (by_lane, woven));
+        innermost(linear, target, &mut reduce, (along, neighbours), m * v * parts, (by_lane, woven));
     }
     let winograd = filtered(linear, target, vector, cycles, rows);
     Schedule {
@@ -363,28 +366,6 @@ fn finish_length(linear: &Linear) -> usize {
         _ => 0,
     };
     value_nodes(linear, linear.finish).into_iter().map(steps).sum()
-}
-
-/// Puts a reduction axis innermost, in steps of whole groups of neighbours.
-fn innermost(
-    linear: &Linear,
-    reduce: &mut Vec<ReduceStep>,
-    (along, neighbours): (u32, usize),
-    tile: usize,
-    (by_lane, woven): (bool, bool),
-) {
-    reduce.retain(|r| r.var != along);
-    let groups = linear.extent(along).div_ceil(neighbours);
-    let unroll = if by_lane { 4 } else { (UNROLLED / 2 / tile).clamp(1, groups).min(4) } * neighbours;
-    let looped = unroll < linear.extent(along);
-    let others: usize = reduce.iter().map(|r| linear.extent(r.var)).product();
-    let known = reduce.iter().all(|r| linear.vars[r.var as usize].size.is_none());
-    // Words are woven once for all points of the tile whose windows hold them.
-    let whole = woven && !looped && known && tile * groups * others <= UNROLLED;
-    if looped || whole {
-        reduce.iter_mut().for_each(|r| r.unroll = if whole { linear.extent(r.var) } else { 1 });
-    }
-    reduce.push(ReduceStep { var: along, unroll });
 }
 
 /// The window that slides along the rows: neighbours load the same vectors where its step, from

@@ -10,6 +10,8 @@ pub struct Core {
     pub fma: f64,
     /// Vector loads per cycle.
     pub loads: f64,
+    /// What a load costs, in cycles, though multiply-adds hide it: the place of another instruction.
+    pub slot: f64,
     /// Cycles until a multiply-add's result can be added to.
     pub latency: f64,
     /// Multiplies by a lane of a register.
@@ -42,12 +44,16 @@ pub struct Apart {
     pub arithmetic: f64,
 }
 
+/// Products of words unrolled in one block at most where the words are put together from bytes.
+pub const UNROLLED_WORDS: usize = 192;
+
 /// Bytes of a line of the caches.
 pub(super) const LINE: usize = 64;
 
 const X86: Core = Core {
     fma: 2.0,
     loads: 2.0,
+    slot: 0.0,
     latency: 4.0,
     by_lane: false,
     relists: false,
@@ -65,6 +71,7 @@ const X86_128: Core = Core { apart: Some(Apart { instructions: 6.0, arithmetic: 
 const NEON: Core = Core {
     fma: 1.0,
     loads: 1.0,
+    slot: 0.25,
     latency: 4.0,
     by_lane: true,
     relists: true,
@@ -119,6 +126,9 @@ pub struct Operands {
     pub beside: usize,
     /// Where rows share what they load: the window's step and extent along them.
     pub window: Option<(usize, usize)>,
+    /// Words of the rows' factor are put together from bytes, of each column of the window once: how many
+    /// words a point's sum takes.
+    pub woven: Option<usize>,
     /// Sums take two registers each.
     pub split: bool,
     /// Lanes of a vector, which may take several registers.
@@ -190,7 +200,8 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
             (instructions / apart.instructions).max((2.0 * m_f * v_f + broadcasts) / apart.arithmetic)
         });
         let issue = (m_f * v_f / multiplies).max(apart).max(loads).max(latency);
-        depth * (issue + lost) + 2.0 * m_f * v_f + 12.0
+        let slots = core.slot * (row_loads + vector_loads / 2.0);
+        depth * (issue + slots + lost) + 2.0 * m_f * v_f + 12.0
     };
     let fits = |m: usize, v: usize| {
         let held = match (operands.by_lane, operands.window) {
@@ -202,6 +213,14 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
             _ => 1,
         };
         let held = held + operands.derived;
+        if let (true, Some(words), Some((step, extent))) = (core.relists, operands.woven, operands.window)
+            && m * v * parts * words <= UNROLLED_WORDS
+        {
+            // Sums begin with the first column of their window and are stored after its last; beside them
+            // the factors of its columns, a column and the bytes that it is put together from.
+            let sums = m.min(extent.div_ceil(step));
+            return (sums + words + 1) * v * parts + 3 * v < target.vector_regs;
+        }
         match operands.split {
             // Two steps at a time: their factors, copies of what each row has loaded, products.
             true => 2 * m * v * parts + 2 * v * parts + 2 * m + 3 <= target.vector_regs,

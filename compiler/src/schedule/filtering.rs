@@ -59,6 +59,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         broadcast: true,
         by_lane: core.by_lane && inner >= 4,
         window: None,
+        woven: None,
         split: false,
         lanes: target.lanes(),
         element: 4,

@@ -1,27 +1,31 @@
 //! How long registers live, in the order of a kernel's text: enough to estimate pressure.
 
-use crate::tile::{Addr, Kernel, Reg, Stmt, Value};
+use crate::tile::{Access, Addr, Kernel, Reg, Stmt, Value};
 use std::collections::HashMap;
+
+/// The registers a value is computed from, in order.
+pub fn operands(value: &Value) -> Vec<Reg> {
+    match value {
+        Value::Const(_) | Value::Index(..) => Vec::new(),
+        Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) => {
+            addr.dynamic.iter().map(|d| d.0).collect()
+        }
+        Value::Copy(a)
+        | Value::Un(_, a)
+        | Value::Convert(_, a)
+        | Value::Splat(a)
+        | Value::Broadcast(a, _)
+        | Value::Reduce(_, a) => vec![*a],
+        Value::Bin(_, a, b) | Value::Cmp(_, a, b) => vec![*a, *b],
+        Value::Mla(a, b, c) | Value::Dot(_, a, b, c) | Value::Select(a, b, c) => vec![*a, *b, *c],
+    }
+}
 
 /// The registers a statement reads itself, not in the statements inside it.
 pub fn reads(stmt: &Stmt) -> Vec<Reg> {
-    let dynamic = |addr: &Addr| addr.dynamic.map(|d| d.0);
     match stmt {
-        Stmt::Let(_, value) => match value {
-            Value::Const(_) | Value::Index(..) => Vec::new(),
-            Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) => {
-                dynamic(addr).into_iter().collect()
-            }
-            Value::Copy(a)
-            | Value::Un(_, a)
-            | Value::Convert(_, a)
-            | Value::Splat(a)
-            | Value::Broadcast(a, _)
-            | Value::Reduce(_, a) => vec![*a],
-            Value::Bin(_, a, b) | Value::Cmp(_, a, b) => vec![*a, *b],
-            Value::Mla(a, b, c) | Value::Dot(_, a, b, c) | Value::Select(a, b, c) => vec![*a, *b, *c],
-        },
-        Stmt::Store { addr, src, .. } => dynamic(addr).into_iter().chain([*src]).collect(),
+        Stmt::Let(_, value) => operands(value),
+        Stmt::Store { addr, src, .. } => addr.dynamic.iter().map(|d| d.0).chain([*src]).collect(),
         Stmt::If { cond, .. } | Stmt::Break { cond } | Stmt::Fail { cond, .. } => vec![*cond],
         Stmt::For { .. } | Stmt::Loop { .. } | Stmt::Size { .. } => Vec::new(),
     }
@@ -49,6 +53,45 @@ pub struct Lives {
     pub mentions: Vec<usize>,
     /// How many machine registers each takes.
     pub sizes: Vec<usize>,
+    /// Parameters that cannot be one buffer with what the kernel writes, see [`apart`].
+    pub apart: Vec<bool>,
+}
+
+/// Of a kernel that folds, the parameters that are read elsewhere than where it writes: a result is
+/// written over an operand only where each element is read for its own result alone, and no element
+/// of a fold depends on another's result.
+fn apart(kernel: &Kernel) -> Vec<bool> {
+    let (mut loads, mut stores, mut folds) = (Vec::new(), Vec::new(), false);
+    accesses(&kernel.body, &mut loads, &mut stores, &mut folds);
+    let elsewhere = |param: usize| {
+        loads.iter().any(|&(addr, stride)| {
+            let here = |s: &(&Addr, i64)| s.0.index == addr.index && s.1 == stride;
+            addr.param as usize == param && !stores.iter().any(here)
+        })
+    };
+    let read = |param: usize| kernel.params[param].access == Access::Read;
+    (0..kernel.params.len()).map(|param| folds && read(param) && elsewhere(param)).collect()
+}
+
+type Accesses<'a> = Vec<(&'a Addr, i64)>;
+
+fn accesses<'a>(body: &'a [Stmt], loads: &mut Accesses<'a>, stores: &mut Accesses<'a>, folds: &mut bool) {
+    for stmt in body {
+        match stmt {
+            Stmt::Let(_, Value::Load(addr, stride)) => loads.push((addr, *stride)),
+            Stmt::Let(_, Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => loads.push((addr, 0)),
+            Stmt::Let(r, Value::Mla(acc, ..) | Value::Dot(_, acc, ..)) => *folds |= r == acc,
+            Stmt::Let(..) | Stmt::Break { .. } | Stmt::Fail { .. } => {}
+            Stmt::Store { addr, stride, .. } => stores.push((addr, *stride)),
+            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
+                accesses(body, loads, stores, folds);
+            }
+            Stmt::If { then, otherwise, .. } => {
+                accesses(then, loads, stores, folds);
+                accesses(otherwise, loads, stores, folds);
+            }
+        }
+    }
 }
 
 impl Lives {
@@ -56,7 +99,12 @@ impl Lives {
     pub fn new(kernel: &Kernel, sizes: Vec<usize>) -> Lives {
         let regs = kernel.regs.len();
         let mut walk = Walk {
-            lives: Lives { ranges: vec![(usize::MAX, 0); regs], mentions: vec![0; regs], sizes },
+            lives: Lives {
+                ranges: vec![(usize::MAX, 0); regs],
+                mentions: vec![0; regs],
+                sizes,
+                apart: apart(kernel),
+            },
             read_first: vec![false; regs],
             loops: Vec::new(),
             at: 0,

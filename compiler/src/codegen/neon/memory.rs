@@ -193,6 +193,9 @@ impl Select<'_> {
         {
             return Ok(raw.clone());
         }
+        if let Some((sum, zero)) = self.moved_by(src, size, signed) {
+            return self.narrow_sum(sum, zero, signed);
+        }
         if let Some(from) = self.saturated(src, size, signed)? {
             if size == 2 {
                 return Ok(self.narrowed(&from, |high| words::sqxtn(2, !signed, high)));
@@ -203,6 +206,36 @@ impl Select<'_> {
         let from = self.words(src)?;
         let halves = self.packed(&from, 2);
         Ok(if size == 2 { halves } else { self.packed(&halves, 1) })
+    }
+
+    /// What the clamp of a sum to the range of bytes adds a small number to, the same for all lanes. The
+    /// addition can be done in 16 bits: what saturates there is outside of the bytes by far.
+    fn moved_by(&self, src: Reg, size: usize, signed: bool) -> Option<(Reg, Reg)> {
+        let clamped = self.clamped(src, range(8 * size as u32, signed), integer).filter(|_| size == 1)?;
+        let Some(Value::Bin(Bin::Add, a, b)) = self.single(clamped) else { return None };
+        let small = |r: Reg| match self.single(r) {
+            Some(Value::Const(bits)) => (-256..256).contains(&(*bits as i32)),
+            Some(Value::Load(addr, 0)) => self.kernel.params[addr.param as usize].dtype.size() == 1,
+            _ => false,
+        };
+        let (sum, zero) = [(*a, *b), (*b, *a)].into_iter().find(|pair| small(pair.1))?;
+        (self.single(sum).is_some() && self.ty(zero).lanes > 1).then_some((sum, zero))
+    }
+
+    /// Bytes: the saturated sums of 32-bit lanes and a small number that all lanes have.
+    fn narrow_sum(&mut self, sum: Reg, zero: Reg, signed: bool) -> Result<Vec<VReg>> {
+        let from = self.words(sum)?;
+        let zero = match (self.constant_reg(zero), self.lane(zero)) {
+            (Some(bits), _) => self.splat((bits & 0xffff) * 0x0001_0001),
+            (None, Some((v, lane))) => self.half_copies(v, 2 * lane),
+            (None, None) => {
+                let words = self.words(zero)?;
+                self.half_copies(words[0], 0)
+            }
+        };
+        let halves = self.narrowed(&from, |high| words::sqxtn(2, false, high));
+        let moved: Vec<VReg> = halves.into_iter().map(|v| self.new2(words::SQADD_H, v, zero)).collect();
+        Ok(self.narrowed(&moved, |high| words::sqxtn(1, !signed, high)))
     }
 
     /// The low halves of the lanes of neighbouring vectors in one.
@@ -232,12 +265,8 @@ impl Select<'_> {
 
     /// The value that a stored one is, clamped to the range of the stored type.
     fn saturated(&mut self, src: Reg, size: usize, signed: bool) -> Result<Option<Vec<VReg>>> {
-        let bits = 8 * size as u32;
-        let range = match signed {
-            true => (-(1i64 << (bits - 1)), (1i64 << (bits - 1)) - 1),
-            false => (0, (1i64 << bits) - 1),
-        };
-        let integer = self.clamped(src, range, |bits| i64::from(bits as i32) as f64);
+        let range = range(8 * size as u32, signed);
+        let integer = self.clamped(src, range, integer);
         let float = match self.single(integer.unwrap_or(src)) {
             // To clamp the float first changes nothing: the conversion saturates, and a NaN, which the
             // clamp keeps, gives 0.
@@ -268,4 +297,17 @@ impl Select<'_> {
         let highest = step(r, Bin::Min, high).and_then(|inner| step(inner, Bin::Max, low));
         highest.or_else(|| step(r, Bin::Max, low).and_then(|inner| step(inner, Bin::Min, high)))
     }
+}
+
+/// The numbers that so many bits hold.
+fn range(bits: u32, signed: bool) -> (i64, i64) {
+    match signed {
+        true => (-(1i64 << (bits - 1)), (1i64 << (bits - 1)) - 1),
+        false => (0, (1i64 << bits) - 1),
+    }
+}
+
+/// The bits of a lane as a number.
+fn integer(bits: u32) -> f64 {
+    f64::from(bits as i32)
 }

@@ -5,14 +5,15 @@
 //! them. So this encoder writes the machine code itself. What it does not take ([`supports`] says
 //! why: 64-bit lanes, branches, computed indices), Cranelift does.
 //!
-//! A kernel is listed anew for machines that execute in order (`order`, `unroll`), becomes instructions
-//! on virtual registers (`select`, `loops`, `address`, `value`, `memory`, `dot`, `couple`, `flip`,
-//! `weave`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`), and neighbouring loads and
-//! stores are joined (`pairs`).
+//! A kernel is listed anew for machines that execute in order (`order`, `demand`, `unroll`, `starts`, by
+//! `sizes`), becomes instructions on virtual registers (`select`, `loops`, `address`, `value`, `memory`,
+//! `dot`, `couple`, `flip`, `weave`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`),
+//! and neighbouring loads and stores are joined (`pairs`).
 
 mod address;
 mod allocate;
 mod couple;
+mod demand;
 mod dot;
 mod emit;
 mod flip;
@@ -23,7 +24,9 @@ mod memory;
 mod order;
 mod pairs;
 mod select;
+mod sizes;
 mod spill;
+mod starts;
 mod unroll;
 mod value;
 mod weave;
@@ -61,6 +64,8 @@ const COUPLED: usize = 6;
 pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     let isa = isa(target)?;
     let mut flat = flatten::flatten(kernel);
+    let split = sizes::sums_of_pairs(&flat, isa);
+    starts::load_each(&mut flat, &|r| split[r as usize]);
     let mut reserved = 0;
     if !isa.mixed {
         flip::flip(&mut flat);
@@ -72,7 +77,7 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     // What a listing needs beside its useful work is known when registers are allocated.
     let mut best: Option<(u64, Code)> = None;
     let mut tried: Vec<Kernel> = Vec::new();
-    let sizes = select::sizes(&flat, isa);
+    let sizes = sizes::sizes(&flat, isa);
     for (registers, double) in [(31, true), (32, true), (31, false), (32, false)] {
         let mut ordered = flat.clone();
         order::order(&mut ordered, sizes.clone(), registers - reserved, double);

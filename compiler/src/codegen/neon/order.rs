@@ -7,6 +7,7 @@
 //! (`pairs` joins the two), and what makes a register free before what fills another. Each
 //! register's own statements keep their order, so every result keeps its bits.
 
+use super::demand::by_results;
 use super::lives::{Lives, reads, writes};
 use super::unroll::second;
 use crate::base::Affine;
@@ -95,10 +96,16 @@ fn list(kernel: &Kernel, lives: &Lives, registers: usize, run: &mut [Stmt], at: 
     if !(4..=LONGEST).contains(&run.len()) {
         return;
     }
-    if let Some(better) = Run::new(kernel, lives, run, at).list(registers) {
-        let old = run.to_vec();
-        better.into_iter().zip(run.iter_mut()).for_each(|(i, place)| *place = old[i].clone());
+    let graph = Run::new(kernel, lives, run, at);
+    let (cost, mut best) = graph.list(registers);
+    if let Some(results) = by_results(&graph.after, |i| graph.kind[i] == Work::Store) {
+        let asked: Vec<Stmt> = results.iter().map(|&i| run[i].clone()).collect();
+        let (other, order) = Run::new(kernel, lives, &asked, at).list(registers);
+        if other < cost {
+            best = order.into_iter().map(|i| results[i]).collect();
+        }
     }
+    run.clone_from_slice(&best.into_iter().map(|i| run[i].clone()).collect::<Vec<_>>());
 }
 
 /// A 16-byte access: which parameter, loads or stores, terms and bytes past them.
@@ -178,7 +185,7 @@ impl Run {
                 *b.mentions.entry(reg).or_default() += 1;
                 r.size[i] = if r.kind[i] == Work::Free { 0 } else { lives.sizes[reg as usize] };
             }
-            r.memory_edges(run, i, &mut b);
+            r.memory_edges(run, i, lives, &mut b);
         }
         r.join_stores(run);
         for (&reg, &value) in &b.value {
@@ -203,14 +210,17 @@ impl Run {
     }
 
     /// Stores keep their order, and come after the loads before them. A load may come before a store
-    /// to another parameter: where the two are one buffer, each element is read before it is written.
-    fn memory_edges(&mut self, run: &[Stmt], i: usize, b: &mut Builder) {
+    /// to another parameter: where the two are one buffer, each element is read before it is written. What
+    /// cannot be one buffer with the stored one is read at any time.
+    fn memory_edges(&mut self, run: &[Stmt], i: usize, lives: &Lives, b: &mut Builder) {
         match &run[i] {
             Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) => {
                 if let Some(&store) = b.stored.get(&addr.param) {
                     self.edge(store, i, 1);
                 }
-                b.loads.push(i);
+                if !lives.apart[addr.param as usize] {
+                    b.loads.push(i);
+                }
             }
             Stmt::Store { addr, .. } => {
                 for load in std::mem::take(&mut b.loads) {
@@ -237,16 +247,17 @@ impl Run {
         }
     }
 
-    /// The statements in their new order; `None` where it would not be better.
-    fn list(&self, registers: usize) -> Option<Vec<usize>> {
+    /// The statements in their new order, or the old one where that is better, and its cost.
+    fn list(&self, registers: usize) -> (usize, Vec<usize>) {
         let original: Vec<usize> = (0..self.kind.len()).collect();
         let most = registers.min(31);
         let limit = (self.peak(&original) + 1).clamp(COMFORT.min(most), most);
         let listed = [false, true].map(|free| List::new(self, free, limit).run());
         // Statements may wait for each other, where a register is used again and again.
-        let whole = listed.into_iter().filter(|order| order.len() == original.len());
-        let best = whole.min_by_key(|order| self.cost(order, registers))?;
-        (self.cost(&best, registers) <= self.cost(&original, registers)).then_some(best)
+        let whole =
+            listed.into_iter().filter(|order| order.len() == original.len()).chain([original.clone()]);
+        let costs = whole.map(|order| (self.cost(&order, registers), order));
+        costs.min_by_key(|c| c.0).unwrap_or((0, original))
     }
 
     /// Accesses to memory that an order needs, in instructions.

@@ -5,11 +5,11 @@
 //! instructions by element, and bytes stay bytes for instructions that widen.
 
 use super::Result;
-use super::flip::ONES;
 use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg, read, update, write};
+use super::sizes::split;
 use super::words;
 use crate::codegen::loops::{Loops, Walk};
-use crate::tile::{Bin, Convert, Kernel, Lane, Reg, RegType, Value, assignments};
+use crate::tile::{Kernel, Lane, Reg, RegType, Value, assignments};
 use std::collections::HashMap;
 
 /// The most bytes between accesses through one pointer: what most instructions reach.
@@ -45,6 +45,8 @@ pub enum Derived {
     Halves(Reg),
     /// A lane in every lane.
     Copies(VReg, usize),
+    /// A lane of 16 bits in every lane.
+    HalfCopies(VReg, usize),
     /// Bytes with their top bits flipped.
     Flipped(VReg),
     /// 128 times the sum of the signed bytes of each lane.
@@ -80,49 +82,6 @@ pub struct Select<'a> {
     pub(super) addresses: HashMap<(VReg, i64), VReg>,
     constants: HashMap<[u8; 16], VReg>,
     pub(super) args: VReg,
-}
-
-/// Registers that are sums of products of bytes and what these begin with, where they are kept as
-/// sums of pairs.
-fn split(kernel: &Kernel, all: &[Vec<&Value>], isa: Isa) -> Vec<bool> {
-    let ones = |r: Reg| matches!(all[r as usize][..], [Value::Const(bits)] if *bits == u64::from(ONES));
-    let is_sum = |(r, list): (usize, &Vec<&Value>)| {
-        let own = |v: &&Value| match v {
-            Value::Const(0) => true,
-            Value::Load(addr, _) => kernel.params[addr.param as usize].dtype.size() == 4,
-            Value::Copy(a) => *a != r as Reg,
-            Value::Bin(Bin::Add, acc, _) => *acc == r as Reg,
-            Value::Dot(_, acc, a, b) => *acc == r as Reg && *a != *acc && *b != *acc && !ones(*b),
-            _ => false,
-        };
-        let multiplies = list.iter().any(|v| matches!(v, Value::Dot(..)));
-        !isa.dot && multiplies && list.len() > 1 && list.iter().all(own)
-    };
-    all.iter().enumerate().map(is_sum).collect()
-}
-
-/// The vectors that each register of a kernel takes while it waits.
-pub fn sizes(kernel: &Kernel, isa: Isa) -> Vec<usize> {
-    let all = assignments(kernel);
-    let split = split(kernel, &all, isa);
-    let size = |(r, list): (usize, &Vec<&Value>)| {
-        let lanes = usize::from(kernel.regs[r].lanes);
-        match list[..] {
-            [Value::Load(_, 0) | Value::LoadWords(_, 0) | Value::Const(_)] => 1,
-            [Value::Load(addr, _)] if !kernel.params[addr.param as usize].dtype.is_float() => {
-                (lanes * kernel.params[addr.param as usize].dtype.size()).div_ceil(16)
-            }
-            [Value::Bin(Bin::Xor, a, _)] if matches!(all[*a as usize][..], [Value::LoadWords(_, 0)]) => 1,
-            [Value::Convert(Convert::ZextLow(8), _)] => lanes.div_ceil(16),
-            [Value::Bin(Bin::Shl, a, _)]
-                if matches!(all[*a as usize][..], [Value::Convert(Convert::ZextLow(8), _)]) =>
-            {
-                lanes.div_ceil(16)
-            }
-            _ => lanes.div_ceil(4) * if split[r] { 2 } else { 1 },
-        }
-    };
-    all.iter().enumerate().map(size).collect()
 }
 
 impl<'a> Select<'a> {
@@ -286,7 +245,10 @@ impl<'a> Select<'a> {
         if let Some(parts) = self.fixed.get(&r) {
             self.derived.retain(|key, _| match key {
                 Derived::Words(other) | Derived::Halves(other) => *other != r,
-                Derived::Copies(v, _) | Derived::Flipped(v) | Derived::Excess(v) => !parts.contains(v),
+                Derived::Copies(v, _)
+                | Derived::HalfCopies(v, _)
+                | Derived::Flipped(v)
+                | Derived::Excess(v) => !parts.contains(v),
             });
         }
     }
@@ -364,6 +326,16 @@ impl<'a> Select<'a> {
         }
         let copies = self.new1(words::dup(4, lane), v);
         self.derived.insert(Derived::Copies(v, lane), vec![copies]);
+        copies
+    }
+
+    /// A lane of 16 bits in every lane.
+    pub(super) fn half_copies(&mut self, v: VReg, lane: usize) -> VReg {
+        if let Some(known) = self.derived.get(&Derived::HalfCopies(v, lane)) {
+            return known[0];
+        }
+        let copies = self.new1(words::dup(2, lane), v);
+        self.derived.insert(Derived::HalfCopies(v, lane), vec![copies]);
         copies
     }
 

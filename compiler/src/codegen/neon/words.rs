@@ -216,6 +216,9 @@ pub fn sqxtn(bytes: usize, unsigned: bool, high: bool) -> u32 {
     word | u32::from(high) << 30 | bytes.trailing_zeros() << 22
 }
 
+/// `sqadd vd.8h, vn.8h, vm.8h`.
+pub const SQADD_H: u32 = 0x4e60_0c00;
+
 /// `uzp1 vd.T, vn.T, vm.T`: the even elements of both.
 pub fn uzp1(bytes: usize) -> u32 {
     0x4e00_1800 | bytes.trailing_zeros() << 22
