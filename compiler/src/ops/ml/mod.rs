@@ -1,5 +1,6 @@
 //! Operators of ai.onnx.ml whose values are tensors of numbers.
 
+mod probability;
 mod score;
 mod tree_tables;
 

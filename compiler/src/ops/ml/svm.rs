@@ -1,6 +1,7 @@
 //! SVMRegressor and SVMClassifier.
 
 use super::linear::rows;
+use super::probability::couple;
 use super::score::{Pair, Transform, choose, choose_of_two, labels};
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
@@ -27,7 +28,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[1],
         infer: infer_classifier,
         lower: Lower::Define(classifier),
-        note: "integer labels, no probabilities",
+        note: "labels that are strings must not be read",
     },
 ];
 
@@ -165,7 +166,6 @@ fn classes(ctx: &Ctx) -> Result<(Vec<i64>, Vec<usize>)> {
     let labels = labels(ctx, "classlabels_ints")?;
     let per_class = ctx.attrs().get_ints("vectors_per_class")?.unwrap_or(&[]);
     let per_class: Vec<usize> = per_class.iter().map(|&v| v.max(0) as usize).collect();
-    require(floats(ctx, "prob_a")?.is_empty(), || "probabilities (prob_a, prob_b) are not supported".into())?;
     require(per_class.len() == labels.len() && labels.len() >= 2, || {
         format!("{} groups of vectors do not fit {} labels", per_class.len(), labels.len())
     })?;
@@ -175,7 +175,8 @@ fn classes(ctx: &Ctx) -> Result<(Vec<i64>, Vec<usize>)> {
 fn infer_classifier(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let (n, (labels, _)) = (rows(ctx)?[0], classes(ctx)?);
     let pairs = labels.len() * (labels.len() - 1) / 2;
-    let scores = if pairs == 1 { 2 } else { pairs };
+    let probable = !floats(ctx, "prob_a")?.is_empty();
+    let scores = if probable || pairs == 1 { labels.len() } else { pairs };
     Ok(vec![TensorType::new(DType::I64, [n]), TensorType::new(F, [n, scores])])
 }
 
@@ -204,7 +205,9 @@ fn classifier(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let kernel = vectors.define(&mut e)?;
     let decisions = weighted(&mut e, &kernel, pairs.len(), &matrix, &rho);
-    if let [first, second] = labels[..] {
+    let (a, b) = (floats(ctx, "prob_a")?, floats(ctx, "prob_b")?);
+    if let ([first, second], true) = (&labels[..], a.is_empty()) {
+        let (first, second) = (*first, *second);
         // A positive decision is for the first class.
         let score = e.map("score", F, decisions.shape(), |b| {
             let x = b.broadcast(&decisions, F);
@@ -218,7 +221,11 @@ fn classifier(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         choose(&mut e, &votes, &labels, &out);
     }
     if let Some(out) = e.output(1) {
-        Transform::read(ctx)?.define(&mut e, &decisions, &out);
+        let scores = match a.is_empty() {
+            true => decisions,
+            false => couple(&mut e, &decisions, &pairs, labels.len(), [&a, &b])?,
+        };
+        Transform::read(ctx)?.define(&mut e, &scores, &out);
     }
     Ok(())
 }
