@@ -2,6 +2,7 @@
 //! set that tools have written, and encoders of ai.onnx.ml.
 
 mod encoders;
+mod experts;
 mod first;
 mod gated;
 mod microsoft;
@@ -15,7 +16,7 @@ use crate::graph::{Attr, Attrs, ValueId};
 
 /// The families.
 pub const FAMILIES: &[&[Operator]] =
-    &[encoders::ROWS, first::ROWS, gated::ROWS, microsoft::ROWS, quantized::ROWS];
+    &[encoders::ROWS, experts::ROWS, first::ROWS, gated::ROWS, microsoft::ROWS, quantized::ROWS];
 
 /// A row whose types are those of what it expands to.
 macro_rules! composed {

@@ -10,16 +10,30 @@ use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::Op;
 
 /// The rows.
-pub const ROWS: &[Operator] = &[Operator {
-    domain: "",
-    name: "CausalConvWithState",
-    versions: &[27],
-    infer,
-    lower: Lower::Define(lower),
-    note: "",
-}];
+pub const ROWS: &[Operator] =
+    &[row("", &[27], ""), row("com.microsoft", &[1], "one dimension, channels first")];
+
+const fn row(domain: &'static str, versions: &'static [i64], note: &'static str) -> Operator {
+    Operator { domain, name: "CausalConvWithState", versions, infer, lower: Lower::Define(lower), note }
+}
+
+/// Attributes of com.microsoft that must have their defaults.
+const FIXED: &[(&str, i64)] = &[
+    ("ndim", 1),
+    ("dilation", 1),
+    ("state_window", 0),
+    ("channels_last", 0),
+    ("state_length", 0),
+    ("input_channels", 0),
+    ("input_channel_offset", 0),
+    ("state_update_capacity", 0),
+];
 
 fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    for (name, value) in FIXED {
+        let given = ctx.attrs().int(name, *value)?;
+        require(given == *value, || format!("attribute {name} of {given} is not supported"))?;
+    }
     let (x, w) = (ctx.ty(0)?, ctx.ty(1)?);
     let fits = x.rank() == 3 && w.rank() == 3 && w.shape[..2] == [x.shape[1], 1] && w.shape[2] > 0;
     require(fits && x.dtype.is_float() && w.dtype == x.dtype, || {

@@ -11,14 +11,11 @@ use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::{Fold, Op};
 
 /// The rows.
-pub const ROWS: &[Operator] = &[Operator {
-    domain: "",
-    name: "LinearAttention",
-    versions: &[27],
-    infer,
-    lower: Lower::Define(lower),
-    note: "",
-}];
+pub const ROWS: &[Operator] = &[row("", &[27], ""), row("com.microsoft", &[1], "no window of states")];
+
+const fn row(domain: &'static str, versions: &'static [i64], note: &'static str) -> Operator {
+    Operator { domain, name: "LinearAttention", versions, infer, lower: Lower::Define(lower), note }
+}
 
 struct Extents {
     batch: usize,
@@ -63,6 +60,7 @@ fn extents(ctx: &Ctx) -> Result<Extents> {
 }
 
 fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    require(ctx.attrs().int("state_window", 0)? == 0, || "a window of states is not supported".into())?;
     let x = extents(ctx)?;
     let dtype = ctx.dtype(0)?;
     let state = ctx.optional(3).map_or(dtype, |p| p.ty.dtype);
