@@ -36,7 +36,9 @@ fn taken(ty: RegType, value: &Value) -> bool {
     let float = ty.lane == Lane::F32;
     !match value {
         Value::Bin(DivS | DivU | RemS | RemU, ..) => true,
-        Value::LoadCouples(_) | Value::Dot(Dot::Couples, ..) => true,
+        Value::LoadCouples(_) | Value::Dot(Dot::Couples, ..) | Value::Bin(AddCouples | SubCouples, ..) => {
+            true
+        }
         Value::Bin(Min | Max | MinNan | MaxNan, ..) | Value::Reduce(Fold::Min | Fold::Max, _) => float,
         _ => false,
     }

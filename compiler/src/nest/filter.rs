@@ -53,12 +53,23 @@ pub fn filter(outputs: usize) -> &'static Filter {
     if outputs == 2 { &TWO } else { &FOUR }
 }
 
+/// What is transformed: the type of the registers, and how they are added and subtracted.
+#[derive(Clone, Copy)]
+pub struct Numbers {
+    /// The registers' type.
+    pub ty: RegType,
+    /// The sum of two.
+    pub add: Bin,
+    /// Their difference.
+    pub sub: Bin,
+}
+
 /// A matrix times a vector of registers, of which those that are `None` are zero.
-pub fn transform(e: &mut Emitter, ty: RegType, matrix: &[&[f64]], x: &[Option<Reg>]) -> Vec<Reg> {
+pub fn transform(e: &mut Emitter, ty: Numbers, matrix: &[&[f64]], x: &[Option<Reg>]) -> Vec<Reg> {
     (0..matrix.len()).map(|row| row_of(e, ty, matrix, row, x)).collect()
 }
 
-fn row_of(e: &mut Emitter, ty: RegType, matrix: &[&[f64]], row: usize, x: &[Option<Reg>]) -> Reg {
+fn row_of(e: &mut Emitter, ty: Numbers, matrix: &[&[f64]], row: usize, x: &[Option<Reg>]) -> Reg {
     let Some(twin) = twin(matrix, row) else {
         let terms = paired(e, ty, matrix, row, x);
         return sum(e, ty, terms);
@@ -100,7 +111,7 @@ fn twin(matrix: &[&[f64]], row: usize) -> Option<usize> {
 
 /// The terms of a row; two neighbours with one factor are added, or subtracted, first: other rows
 /// have the same sums.
-fn paired(e: &mut Emitter, ty: RegType, matrix: &[&[f64]], row: usize, x: &[Option<Reg>]) -> Vec<(f64, Reg)> {
+fn paired(e: &mut Emitter, ty: Numbers, matrix: &[&[f64]], row: usize, x: &[Option<Reg>]) -> Vec<(f64, Reg)> {
     let row = matrix[row];
     let pair = |i: usize| {
         let together = |m: &&[f64]| m[i].abs() == m[i + 1].abs();
@@ -111,8 +122,8 @@ fn paired(e: &mut Emitter, ty: RegType, matrix: &[&[f64]], row: usize, x: &[Opti
         let factor = row[i];
         match (factor != 0.0 && pair(i), x[i]) {
             (true, Some(a)) if x[i + 1].is_some() => {
-                let bin = if row[i + 1] == factor { Bin::Add } else { Bin::Sub };
-                terms.push((factor, e.value(ty, Value::Bin(bin, a, x[i + 1].unwrap_or(a)))));
+                let bin = if row[i + 1] == factor { ty.add } else { ty.sub };
+                terms.push((factor, e.value(ty.ty, Value::Bin(bin, a, x[i + 1].unwrap_or(a)))));
                 i += 1;
             }
             (_, Some(a)) if factor != 0.0 => terms.push((factor, a)),
@@ -124,7 +135,8 @@ fn paired(e: &mut Emitter, ty: RegType, matrix: &[&[f64]], row: usize, x: &[Opti
 }
 
 /// A sum of registers with factors.
-fn sum(e: &mut Emitter, ty: RegType, mut terms: Vec<(f64, Reg)>) -> Reg {
+fn sum(e: &mut Emitter, numbers: Numbers, mut terms: Vec<(f64, Reg)>) -> Reg {
+    let ty = numbers.ty;
     let unit = terms.iter().position(|t| t.0 == 1.0).unwrap_or(0);
     let constant = |e: &mut Emitter, f: f64| e.value(ty, Value::Const(u64::from((f as f32).to_bits())));
     if terms.is_empty() {
@@ -140,8 +152,8 @@ fn sum(e: &mut Emitter, ty: RegType, mut terms: Vec<(f64, Reg)>) -> Reg {
     };
     for (factor, reg) in terms {
         let value = match factor {
-            1.0 => Value::Bin(Bin::Add, total, reg),
-            -1.0 => Value::Bin(Bin::Sub, total, reg),
+            1.0 => Value::Bin(numbers.add, total, reg),
+            -1.0 => Value::Bin(numbers.sub, total, reg),
             _ => Value::Mla(total, reg, constant(e, factor)),
         };
         total = e.value(ty, value);

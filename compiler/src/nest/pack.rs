@@ -20,6 +20,8 @@ pub struct Packing {
     outer: Vec<(u32, usize)>,
     /// Reduction variables, outermost first, with their extents.
     reduce: Vec<(u32, usize)>,
+    /// The innermost of them that are walked as one, of which the last stands for all; with their extents.
+    run: Vec<(u32, usize)>,
     /// The axis whose neighbours fill lanes; none where the reduction does.
     vector: Option<u32>,
     regions: Vec<Region>,
@@ -53,10 +55,17 @@ impl Packing {
         }
         let whole = [Segment { start: 0, points: 1, count: 1, edge: Edge::Inside }];
         let segments = if vector.is_some() { segments } else { &whole };
-        let reduce: Vec<(u32, usize)> = (schedule.reduce.iter().map(|r| r.var))
+        let run: Vec<(u32, usize)> =
+            super::panel::run(linear, schedule).into_iter().map(|v| (v, linear.extent(v))).collect();
+        let mut reduce: Vec<(u32, usize)> = (schedule.reduce.iter().map(|r| r.var))
             .filter(|&v| source.coefficient(v) != 0)
             .map(|v| (v, linear.extent(v)))
             .collect();
+        if !run.is_empty() && !reduce.is_empty() {
+            reduce.retain(|v| !run.contains(v));
+            let points = run.iter().map(|v| v.1).product();
+            reduce.extend(run.last().map(|v| (v.0, points)));
+        }
         let innermost = reduce.last().and_then(|last| schedule.reduce.iter().find(|r| r.var == last.0));
         let pairs = vector.is_some()
             && matches!(linear.buffers[operand as usize].dtype, DType::I4 | DType::U4)
@@ -81,7 +90,7 @@ impl Packing {
             *stride = elems;
             elems *= linear.extent(*var);
         }
-        Some(Packing { operand, source, outer, reduce, vector, regions, group, pairs, elems })
+        Some(Packing { operand, source, outer, reduce, run, vector, regions, group, pairs, elems })
     }
 
     /// Element type and number of elements as they lie in memory.
@@ -128,12 +137,13 @@ impl Packing {
         PackedAt { index: Affine { base: first.base / 2, terms: halves }, second: Some(second == 1) }
     }
 
-    /// The reduction axes but the innermost, and the step and extent of that one.
-    fn groups(&self) -> (Vec<(u32, usize)>, (i64, usize)) {
-        match self.reduce.split_last() {
-            Some((&(var, extent), outer)) => (outer.to_vec(), (self.source.coefficient(var), extent)),
-            None => (Vec::new(), (0, 1)),
-        }
+    /// The reduction axes but the innermost, and the elements along that one.
+    fn groups(&self) -> (Vec<(u32, usize)>, Vec<i64>) {
+        let Some((&innermost, outer)) = self.reduce.split_last() else { return (Vec::new(), vec![0]) };
+        let run = if self.run.is_empty() { &[innermost] } else { self.run.as_slice() };
+        let mut places = Vec::new();
+        for_each_point(&self.source, run, 0, &mut |at| places.push(at));
+        (outer.to_vec(), places)
     }
 
     /// The packed bytes; lanes past the operand's edge are zero.
@@ -149,7 +159,7 @@ impl Packing {
                     let from = from + step * first as i64;
                     let (groups, along) = self.groups();
                     for_each_point(&self.source, &groups, from, &mut |from| {
-                        for (i, from) in (0..along.1).map(|i| (i, from + along.0 * i as i64)) {
+                        for (i, from) in along.iter().map(|place| from + place).enumerate() {
                             let row = at + i / self.group * self.group * region.width + i % self.group;
                             for lane in 0..region.segment.points {
                                 let source = (from + step * lane as i64) as usize * size;
@@ -157,7 +167,7 @@ impl Packing {
                                 packed[to..to + size].copy_from_slice(&data[source..source + size]);
                             }
                         }
-                        at += along.1.next_multiple_of(self.group) * region.width;
+                        at += along.len().next_multiple_of(self.group) * region.width;
                     });
                 }
             }

@@ -16,6 +16,25 @@ use crate::tile::{Lane, RegType, Value};
 const LINE: usize = 16;
 /// Vectors that one pass of a copying loop takes.
 const VECTORS: usize = 4;
+/// Runs that are copied without a loop, of a vector or two each.
+const UNROLLED: usize = 4;
+
+/// The innermost reduction axes along which the broadcast factor lies in one run, outermost first: they
+/// are one axis for couples.
+pub fn run(linear: &Linear, schedule: &Schedule) -> Vec<u32> {
+    let Vector::Axis { var, .. } = schedule.vector else { return Vec::new() };
+    let bytes = Bytes::of(linear, var).filter(|_| schedule.dot == 2);
+    let Some(Node::Load { addr, .. }) = bytes.map(|b| b.rows) else { return Vec::new() };
+    let (mut run, mut length) = (Vec::new(), 1);
+    for step in schedule.reduce.iter().rev() {
+        if addr.coefficient(step.var) != length {
+            break;
+        }
+        run.insert(0, step.var);
+        length *= linear.extent(step.var) as i64;
+    }
+    run
+}
 
 /// The copy for a tile.
 pub struct Panel {
@@ -27,9 +46,11 @@ pub struct Panel {
     start: usize,
     /// Axes of the tile that the factor follows, with couples from one row to the next.
     rows: Vec<(u32, usize)>,
-    /// Reduction axes that the factor follows, outermost first, with couples from one point to the next;
-    /// the last one's points are halves of couples.
+    /// Reduction axes that the factor follows around a run, outermost first, with couples from one point to
+    /// the next.
     reduce: Vec<(u32, usize)>,
+    /// The innermost axis, whose points are halves of couples, and bytes of a run along it.
+    run: (u32, usize),
     end: usize,
 }
 
@@ -40,13 +61,16 @@ impl Panel {
         let bytes = Bytes::of(linear, var).filter(|_| schedule.dot == 2)?;
         let Node::Load { operand, addr: source, .. } = bytes.rows else { return None };
         let follows = |v: u32| source.coefficient(v) != 0;
-        let mut stride = 1;
+        let run = run(linear, schedule);
+        let length: usize = run.iter().map(|&v| linear.extent(v)).product();
+        let mut stride = length.div_ceil(2);
         let mut reduce: Vec<(u32, usize)> = Vec::new();
-        for (i, step) in schedule.reduce.iter().rev().filter(|r| follows(r.var)).enumerate() {
-            reduce.insert(0, (step.var, stride));
-            let extent = linear.extent(step.var);
-            stride *= if i == 0 { extent.div_ceil(2) } else { extent };
+        let around = schedule.reduce.iter().map(|r| r.var).filter(|v| !run.contains(v));
+        for v in around.filter(|&v| follows(v)).collect::<Vec<_>>().into_iter().rev() {
+            reduce.insert(0, (v, stride));
+            stride *= linear.extent(v);
         }
+        let run = (*run.last()?, length);
         // An odd number of lines, so that rows lie in different sets of a cache.
         stride = (stride.div_ceil(LINE) | 1) * LINE;
         let start = before.next_multiple_of(LINE);
@@ -66,6 +90,7 @@ impl Panel {
             start,
             rows,
             reduce,
+            run,
             end: start + stride,
         })
     }
@@ -82,12 +107,10 @@ impl Panel {
             let row = place[v as usize].plus_scaled(&tile[v as usize], -1);
             index = index.plus_scaled(&row, stride as i64);
         }
-        for (i, &(v, stride)) in self.reduce.iter().enumerate() {
-            let at = &place[v as usize];
-            let innermost = i + 1 == self.reduce.len();
-            index = index.plus_scaled(&if innermost { halved(at) } else { at.clone() }, stride as i64);
+        for &(v, stride) in &self.reduce {
+            index = index.plus_scaled(&place[v as usize], stride as i64);
         }
-        index
+        index.plus(&halved(&place[self.run.0 as usize]))
     }
 
     /// Copies what the tile in force reads.
@@ -106,20 +129,10 @@ impl Panel {
         for &(v, stride) in &self.reduce {
             loops.push(Loop::new(linear, v, self.source.coefficient(v), stride, linear.extent(v)));
         }
-        let Some(along) = loops.pop() else { return };
-        let mut bytes = along.points;
         let elems = linear.buffers[self.operand as usize].elems as i64;
         let last = self.source.range(|v| linear.extent(v)).1;
-        if bytes % 2 == 1 && last + 1 < elems {
-            // The packed factor has a zero for what lies behind.
-            bytes += 1;
-        }
-        while let Some(outer) = loops.last().filter(|l| {
-            along.points % 2 == 0 && l.from == bytes as i64 && l.to == bytes as i64 / 2 && l.reduces
-        }) {
-            bytes *= outer.points;
-            loops.pop();
-        }
+        // The packed factor has a zero for what lies behind.
+        let bytes = if last + 1 < elems { self.run.1.next_multiple_of(2) } else { self.run.1 };
         let place = |v: u32| match linear.vars[v as usize].reduce {
             true => Affine::constant(0),
             false => nest.place[v as usize].clone(),
@@ -141,13 +154,12 @@ struct Loop {
     from: i64,
     to: i64,
     points: usize,
-    reduces: bool,
 }
 
 impl Loop {
     fn new(linear: &Linear, v: u32, from: i64, to: usize, points: usize) -> Loop {
         let var = &linear.vars[v as usize];
-        Loop { name: var.name.clone(), from, to: to as i64, points, reduces: var.reduce }
+        Loop { name: var.name.clone(), from, to: to as i64, points }
     }
 }
 
@@ -161,10 +173,15 @@ struct Run {
 
 fn repeat(e: &mut Emitter, loops: &[Loop], (from, to): (Affine, Affine), run: &Run) {
     let Some((first, rest)) = loops.split_first() else { return run.copy(e, &from, &to) };
-    e.repeat(&first.name, 0, first.points as i64, 1, |e, at| {
+    let body = |e: &mut Emitter, at: Affine| {
         let at = (from.plus_scaled(&at, first.from), to.plus_scaled(&at, first.to));
         repeat(e, rest, at, run);
-    });
+    };
+    let short = run.bytes <= 4 * run.lanes && first.points <= UNROLLED;
+    match rest.is_empty() && short {
+        true => (0..first.points as i64).for_each(|i| body(e, Affine::constant(i))),
+        false => e.repeat(&first.name, 0, first.points as i64, 1, body),
+    }
 }
 
 impl Run {
@@ -180,7 +197,7 @@ impl Run {
         while at < couples {
             // The last ones overlap with those before, so that none is a part of a vector.
             let left = (couples - at) as usize;
-            let count = vector.min(left.next_power_of_two() as i64).min(1 << couples.ilog2());
+            let count = vector.min(left.next_power_of_two().max(2) as i64).min(1 << couples.ilog2());
             at = at.min(couples - count);
             self.some(e, from, to, Affine::constant(at), count as usize);
             at += count;

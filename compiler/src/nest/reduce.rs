@@ -9,6 +9,7 @@ use super::border::{cut_along, cut_steps, parted};
 use super::dot::dot;
 use super::emit::Emitter;
 use super::expr::{Group, Guards, Point};
+use super::panel::run;
 use super::segments::{Edge, Segment, constant_of, inside, outside_is_neutral, reduction_of};
 use super::{Nest, TilePoint};
 use crate::base::{Affine, Bound, DType};
@@ -16,6 +17,9 @@ use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{ReduceStep, Vector, decidable_guards};
 use crate::tile::{Lane, Reg, RegType, Value};
+
+/// Sums of couples of a whole run up to which it is no loop.
+const WHOLE: i64 = 96;
 
 /// What the steps of a reduction share.
 pub(super) struct Reduction<'a> {
@@ -124,13 +128,11 @@ pub(super) fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: 
         }
     }
     let extent = nest.linear.extent(var) as i64;
-    if nest.schedule.dot > 1 && depth + 1 == nest.schedule.reduce.len() {
-        let step = ReduceStep { var, unroll };
-        return if nest.schedule.dot == 2 {
-            couple_steps(nest, e, r, step)
-        } else {
-            word_steps(nest, e, r, step)
-        };
+    if nest.schedule.dot == 2 && run(nest.linear, nest.schedule).first() == Some(&var) {
+        return couple_steps(nest, e, r);
+    }
+    if nest.schedule.dot == 4 && depth + 1 == nest.schedule.reduce.len() {
+        return word_steps(nest, e, r, ReduceStep { var, unroll });
     }
     let (lo, hi) = bounds(nest, r, var);
     if let Some(axis) = cut_along(nest, r, var) {
@@ -320,12 +322,16 @@ fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound) {
     (Bound(lo), Bound(hi))
 }
 
-/// The innermost reduction axis of a product of words, two points at a time: its loop counts couples.
-fn couple_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceStep) {
-    let couples = nest.linear.extent(step.var).div_ceil(2) as i64;
+/// The innermost reduction axes of a product of words, two points at a time: the loop counts couples.
+fn couple_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction) {
+    let run = run(nest.linear, nest.schedule);
+    let Some(&step) = nest.schedule.reduce.last() else { return };
+    let couples = run.iter().map(|&v| nest.linear.extent(v)).product::<usize>().div_ceil(2) as i64;
     let name = nest.linear.vars[step.var as usize].name.clone();
-    let unroll = step.unroll.div_ceil(2) as i64;
+    let whole = couples * r.points.len() as i64 <= WHOLE;
+    let unroll = if whole { couples } else { step.unroll.div_ceil(2) as i64 };
     let full = couples / unroll * unroll;
+    run.iter().for_each(|&v| nest.place[v as usize] = Affine::constant(0));
     let mut body = |e: &mut Emitter, couple: Affine| {
         nest.place[step.var as usize] = couple.scaled(2);
         bodies(nest, e, r, None);

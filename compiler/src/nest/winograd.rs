@@ -9,17 +9,21 @@
 //! Transforms go down and across in turn, so that few registers are needed. What lies between is in a
 //! parameter of its own, behind the output: the strip (a row of tiles and its rim), the transformed
 //! data, the products, and one tile half transformed.
+//!
+//! Bytes are couples of 16 bits from the first transform to the products, which are sums of 32 bits. The
+//! weights are transformed by twice the matrix, so that all is whole, and the outputs divided by four at
+//! the end: nothing is rounded.
 
 use super::Nested;
 use super::emit::{Emitter, addr, param};
 use super::expr::{Exprs, Guards, Point, memory_store};
-use super::filter::{Filter, filter, transform};
+use super::filter::{Filter, Numbers, filter, transform};
 use super::segments::constant_of;
 use crate::base::{Affine, Bound, DType};
 use crate::error::{Error, Result};
 use crate::schedule::winograd::{Block, Conv, Slide, WINDOW, Winograd, product};
 use crate::schedule::{Linear, Schedule, Vector};
-use crate::tile::{Access, Lane, Reg, RegType, Value};
+use crate::tile::{Access, Bin, Dot, Lane, Reg, RegType, Stmt, Value};
 
 struct Nest<'a> {
     linear: &'a Linear,
@@ -52,7 +56,7 @@ impl Scratch {
     fn of(linear: &Linear, conv: &Conv, block: &Block, outputs: usize, lanes: usize) -> Scratch {
         let columns = conv.tiles(linear, 1, outputs) * outputs + WINDOW - 1;
         let points = block.inputs * block.inputs;
-        let data = (block.inputs * columns * linear.extent(conv.inner)).next_multiple_of(16);
+        let data = (block.inputs * columns * conv.channels(linear)).next_multiple_of(16);
         let products = data + points * block.data;
         let tile = products + points * block.products;
         let elems = tile + outputs * block.inputs * lanes;
@@ -74,7 +78,10 @@ pub fn nest(
         _ => 1,
     };
     let products = product(&conv, linear, winograd.outputs, winograd.rows);
-    let inner = super::nest(&products, &winograd.product, fused, index_error)?;
+    let mut inner = super::nest(&products, &winograd.product, fused, index_error)?;
+    if conv.couples {
+        multiply_couples(&mut inner.kernel.body);
+    }
     let block = Block::of(&conv, linear, winograd.outputs, winograd.rows);
     let mut nest = Nest {
         linear,
@@ -90,9 +97,10 @@ pub fn nest(
         index_error,
     };
     let mut params = super::operands(linear);
-    params[conv.weights as usize].elems = inner.kernel.params[1].elems;
+    let weights = &mut params[conv.weights as usize];
+    (weights.dtype, weights.elems) = (conv.dtype(), inner.kernel.params[1].elems);
     params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
-    params.push(param("between", DType::F32, nest.scratch.elems, Access::ReadWrite));
+    params.push(param("between", conv.dtype(), nest.scratch.elems, Access::ReadWrite));
     let mut e = Emitter::new(&linear.name, params, fused);
     nest.rim(&mut e);
     nest.around(&mut e, &conv.around(linear), &inner);
@@ -116,8 +124,27 @@ impl Weights {
         if operand != self.conv.weights {
             return None;
         }
+        let made = self.transformed(linear, data);
+        let bytes: Vec<u8> = match self.conv.couples {
+            false => made.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
+            true => self.coupled(linear, &made),
+        };
+        self.inner.packed(&self.products, 1, &bytes).or(Some(bytes))
+    }
+
+    /// Four times the transformed weights, neighbouring channels in the halves of 32 bits.
+    fn coupled(&self, linear: &Linear, made: &[f64]) -> Vec<u8> {
+        let outer = linear.extent(self.conv.outer);
+        let whole = |v: f64| ((4.0 * v) as i16).to_le_bytes();
+        let couples = made.chunks_exact(2 * outer);
+        couples.flat_map(|c| (0..outer).flat_map(|o| [c[o], c[outer + o]]).flat_map(whole)).collect()
+    }
+
+    /// The transformed weights: of each point, channel in, channel out.
+    fn transformed(&self, linear: &Linear, data: &[u8]) -> Vec<f64> {
         let (conv, matrix) = (&self.conv, filter(self.outputs).weights);
         let (channels, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
+        let dtype = linear.buffers[conv.weights as usize].dtype;
         let [down, across] = conv.slides.map(|s| s.window);
         let at = |o: usize, c: usize, k: usize, l: usize| {
             let place = conv.weight.eval(|v| match v {
@@ -127,10 +154,16 @@ impl Weights {
                 _ if v == across => l as i64,
                 _ => 0,
             }) as usize;
-            f64::from(f32::from_le_bytes(data[4 * place..4 * place + 4].try_into().unwrap_or_default()))
+            match dtype {
+                DType::I8 => f64::from(data[place] as i8),
+                DType::U8 => f64::from(data[place]),
+                _ => f64::from(f32::from_le_bytes(
+                    data[4 * place..4 * place + 4].try_into().unwrap_or_default(),
+                )),
+            }
         };
         let n = matrix.len();
-        let mut made = vec![0f32; n * n * channels * outer];
+        let mut made = vec![0f64; n * n * channels * outer];
         for o in 0..outer {
             for c in 0..channels {
                 let window: [[f64; 3]; 3] = std::array::from_fn(|k| std::array::from_fn(|l| at(o, c, k, l)));
@@ -138,19 +171,47 @@ impl Weights {
                 for (i, row) in matrix.iter().enumerate() {
                     let half: [f64; 3] = std::array::from_fn(|l| dot(row, window.map(|k| k[l])));
                     for (j, column) in matrix.iter().enumerate() {
-                        made[((i * n + j) * channels + c) * outer + o] = dot(column, half) as f32;
+                        made[((i * n + j) * channels + c) * outer + o] = dot(column, half);
                     }
                 }
             }
         }
-        let bytes: Vec<u8> = made.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.inner.packed(&self.products, 1, &bytes).or(Some(bytes))
+        made
+    }
+}
+
+/// Products of numbers become products of couples.
+fn multiply_couples(body: &mut [Stmt]) {
+    for stmt in body {
+        match stmt {
+            Stmt::Let(_, value) => {
+                if let Value::Mla(acc, a, b) = *value {
+                    *value = Value::Dot(Dot::Couples, acc, a, b);
+                }
+            }
+            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => multiply_couples(body),
+            _ => {}
+        }
     }
 }
 
 impl Nest<'_> {
     fn ty(&self, lanes: usize) -> RegType {
-        RegType { lane: Lane::F32, lanes: lanes as u8 }
+        let lane = if self.conv.couples { Lane::I32 } else { Lane::F32 };
+        RegType { lane, lanes: lanes as u8 }
+    }
+
+    /// What products and outputs are.
+    fn sums(&self, lanes: usize) -> Numbers {
+        Numbers { ty: self.ty(lanes), add: Bin::Add, sub: Bin::Sub }
+    }
+
+    /// What the data is up to the products.
+    fn inputs(&self, lanes: usize) -> Numbers {
+        match self.conv.couples {
+            true => Numbers { ty: self.ty(lanes), add: Bin::AddCouples, sub: Bin::SubCouples },
+            false => self.sums(lanes),
+        }
     }
 
     /// The vectors along an extent: `body` gets the first element and the lanes.
@@ -177,7 +238,7 @@ impl Nest<'_> {
     }
 
     fn channels(&self) -> usize {
-        self.linear.extent(self.conv.inner)
+        self.conv.channels(self.linear)
     }
 
     /// Columns of the strip that hold data: the rest is zero.
@@ -279,7 +340,7 @@ impl Nest<'_> {
         for (Slide { axis, window, .. }, at) in self.conv.slides.iter().zip([row, column]) {
             (place[*axis as usize], place[*window as usize]) = (at.clone(), Affine::constant(0));
         }
-        place[self.conv.inner as usize] = channel.clone();
+        place[self.conv.inner as usize] = if self.conv.couples { channel.scaled(2) } else { channel.clone() };
         self.conv.addr.map_vars(|v| place[v as usize].clone())
     }
 
@@ -294,11 +355,15 @@ impl Nest<'_> {
                 let ty = nest.ty(lanes);
                 let loaded: Vec<Option<Reg>> = (0..n)
                     .map(|i| {
-                        let at = nest.data(&top.offset(i as i64), &x, c);
-                        (lo..hi).contains(&i).then(|| e.value(ty, Value::Load(addr(nest.conv.data, at), 1)))
+                        let at = addr(nest.conv.data, nest.data(&top.offset(i as i64), &x, c));
+                        let value = match nest.conv.couples {
+                            true => Value::LoadCouples(at),
+                            false => Value::Load(at, 1),
+                        };
+                        (lo..hi).contains(&i).then(|| e.value(ty, value))
                     })
                     .collect();
-                let made = transform(e, ty, nest.filter.inputs, &loaded);
+                let made = transform(e, nest.inputs(lanes), nest.filter.inputs, &loaded);
                 for (i, value) in made.into_iter().enumerate() {
                     let at = x.scaled(channels as i64).plus(c).offset((i * columns * channels) as i64);
                     nest.keep(e, at, value);
@@ -320,7 +385,7 @@ impl Nest<'_> {
                 self.vectors(e, channels, &mut |nest, e, c, lanes| {
                     let at = |j: usize| strip.plus(c).offset((j * channels) as i64);
                     let loaded: Vec<Option<Reg>> = (0..n).map(|j| Some(nest.load(e, at(j), lanes))).collect();
-                    let made = transform(e, nest.ty(lanes), nest.filter.inputs, &loaded);
+                    let made = transform(e, nest.inputs(lanes), nest.filter.inputs, &loaded);
                     for (j, value) in made.into_iter().enumerate() {
                         let at = point.plus(&tile).plus(c).offset((j * nest.block.data) as i64);
                         nest.keep(e, at, value);
@@ -355,7 +420,7 @@ impl Nest<'_> {
             let first = at.plus_scaled(&j, apart).offset(self.scratch.products as i64);
             let row = |i: usize| first.offset((i * n) as i64 * apart);
             let loaded: Vec<Option<Reg>> = (0..n).map(|i| Some(self.load(e, row(i), lanes))).collect();
-            let made = transform(e, self.ty(lanes), self.filter.outputs, &loaded);
+            let made = transform(e, self.sums(lanes), self.filter.outputs, &loaded);
             for (a, value) in made.into_iter().enumerate() {
                 let to = j.offset((a * n) as i64).scaled(self.lanes as i64).offset(self.scratch.tile as i64);
                 self.keep(e, to, value);
@@ -385,15 +450,22 @@ impl Nest<'_> {
                 a.scaled(n as i64).offset(j as i64).scaled(self.lanes as i64).offset(self.scratch.tile as i64)
             };
             let loaded: Vec<Option<Reg>> = (0..n).map(|j| Some(self.load(e, at(j), lanes))).collect();
-            let made = transform(e, self.ty(lanes), &self.filter.outputs[..columns], &loaded);
+            let made = transform(e, self.sums(lanes), &self.filter.outputs[..columns], &loaded);
             for (b, acc) in made.into_iter().enumerate() {
                 let mut place = self.place.clone();
                 place[down.axis as usize] = top.plus(&a);
                 place[across.axis as usize] = t.scaled(m).offset(b as i64);
                 place[self.conv.outer as usize] = o.clone();
+                let acc = if self.conv.couples { self.quarter(e, acc) } else { acc };
                 self.store(e, &place, acc, lanes);
             }
         });
+    }
+
+    fn quarter(&self, e: &mut Emitter, sum: Reg) -> Reg {
+        let ty = e.ty(sum);
+        let two = e.value(ty, Value::Const(2));
+        e.value(ty, Value::Bin(Bin::ShrS, sum, two))
     }
 
     fn store(&self, e: &mut Emitter, place: &[Affine], acc: Reg, lanes: usize) {

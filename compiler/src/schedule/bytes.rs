@@ -48,8 +48,7 @@ impl Bytes<'_> {
     /// Neighbours along an axis whose products are summed at a time: four where bytes can be multiplied,
     /// two of 16 bits where the broadcast factor can be widened ahead.
     pub fn neighbours(&self, linear: &Linear, target: &Target) -> usize {
-        let words = target.arch == Arch::X86_64 && !dots(target);
-        if words && self.can_widen(linear) { 2 } else { 4 }
+        if couples(target) && self.can_widen(linear) { 2 } else { 4 }
     }
 
     /// Whether what a tile reads of the broadcast factor can be copied ahead: nothing of it is padding.
@@ -96,6 +95,11 @@ impl Bytes<'_> {
         let multiplied = dots(target) || target.has(Feature::DotProd);
         linear.reductions().filter(fits).max_by_key(stride).filter(|_| multiplied)
     }
+}
+
+/// Whether products of 16 bits are the fastest exact ones of bytes.
+pub fn couples(target: &Target) -> bool {
+    target.arch == Arch::X86_64 && !dots(target)
 }
 
 /// Whether an x86 target multiplies unsigned by signed bytes.

@@ -1,6 +1,7 @@
 //! Whether minimal filtering pays, in tiles of how many outputs, how many rows of tiles at a time.
 
 use super::Vector;
+use super::bytes::couples;
 use super::choose::choose;
 use super::cost::{Operands, best_tile, core};
 use super::linear::Linear;
@@ -26,14 +27,15 @@ pub fn filtered(
 ) -> Option<Winograd> {
     let conv = Conv::of(linear)?;
     let Vector::Axis { var, .. } = vector else { return None };
-    if var != conv.outer {
+    if var != conv.outer || conv.couples && !couples(target) {
         return None;
     }
     let repeated = |v: &u32| *v != var && Some(*v) != rows;
     let times = |list: &[u32]| list.iter().map(|&v| linear.extent(v) as f64).product::<f64>();
     let direct = cycles * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
     let batches = times(&conv.around(linear));
-    let candidates = [4, 2].into_iter().flat_map(|outputs| {
+    let outputs: &[usize] = if conv.couples { &[2] } else { &[4, 2] };
+    let candidates = outputs.iter().flat_map(|&outputs| {
         let [down, across] = [0, 1].map(|s| conv.tiles(linear, s, outputs));
         let divides = move |r: &usize| down.is_multiple_of(*r) && r * across <= TILES;
         (1..=down).filter(divides).map(move |r| (outputs, r))
@@ -51,10 +53,10 @@ pub fn filtered(
 fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, rows: usize) -> f64 {
     let (core, block) = (core(target), Block::of(conv, linear, outputs, rows));
     let products = product(conv, linear, outputs, rows);
-    let (inner, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
+    let (inner, outer) = (conv.channels(linear), linear.extent(conv.outer));
     let points = (block.inputs * block.inputs) as f64;
     let operands = Operands {
-        neighbours: 1,
+        neighbours: if conv.couples { 2 } else { 1 },
         shared: true,
         broadcast: true,
         by_lane: core.by_lane && inner >= 4,
@@ -67,14 +69,18 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         derived: 0,
         beside: 0,
     };
-    let multiplied = points * best_tile(&products, target, Some(1), 2, &operands).cycles;
+    let mut counted = products.clone();
+    counted.vars[3].extent = inner * operands.neighbours;
+    let multiplied = points * best_tile(&counted, target, Some(1), 2, &operands).cycles;
     // Every block reads all weights.
     let weights = points * (inner * outer * 4) as f64;
     let read = weights / if weights > target.l2 as f64 * 0.75 { core.far } else { core.near };
     let (n, m) = (block.inputs as f64, outputs as f64);
-    // A vector of n inputs or products to so many outputs; about two additions for each input.
+    // A vector of n inputs or products to so many outputs; about two additions for each input. Those of
+    // integers take one cycle each, so that one vector need not wait for another.
+    let waits = if conv.couples { 0.0 } else { 4.0 };
     let step =
-        |made: f64| (n / core.loads).max(made / core.stores).max(2.0 * n / (core.fma + core.adds)) + 4.0;
+        |made: f64| (n / core.loads).max(made / core.stores).max(2.0 * n / (core.fma + core.adds)) + waits;
     let vectors = |extent: usize| extent.div_ceil(target.lanes()) as f64;
     let tiles = block.tiles as f64;
     let into = tiles * vectors(inner) * (m + n) * step(n);

@@ -58,12 +58,17 @@ pub struct Conv {
     pub outer: u32,
     /// The channels in, which lie side by side in the data.
     pub inner: u32,
+    /// Bytes are multiplied as couples of 16 bits, summed in 32: tiles of two outputs, exactly.
+    pub couples: bool,
 }
+
+/// Sums of bytes of so many channels leave two bits of 32 for what filtering multiplies them by.
+const MOST_BYTES: usize = 1 << 10;
 
 impl Conv {
     /// The convolution that a definition is; `None` where it is none of this kind.
     pub fn of(linear: &Linear) -> Option<Conv> {
-        let (Fold::Sum, DType::F32, body) = linear.fold? else { return None };
+        let (Fold::Sum, sums, body) = linear.fold? else { return None };
         let Node::Op(Op::Mul, args) = &linear.nodes[body as usize] else { return None };
         let cast = |e: u32| matches!(linear.nodes[e as usize], Node::Cast { .. });
         let (a, b) = factors(linear)?;
@@ -78,8 +83,11 @@ impl Conv {
         let plain = dynamic.is_empty() && computed.is_empty() && padded.is_empty();
         let zero = fill.is_none_or(|f| f.bits == 0);
         let known = linear.buffers[*weights as usize].constant && !linear.buffers[*data as usize].constant;
-        let floats = linear.buffers[*data as usize].dtype == DType::F32 && !args.iter().any(|&e| cast(e));
-        if !(plain && zero && known && floats) {
+        let dtype = |operand: u32| linear.buffers[operand as usize].dtype;
+        let floats = sums == DType::F32 && dtype(*data) == DType::F32 && !args.iter().any(|&e| cast(e));
+        let byte = |operand: u32| matches!(dtype(operand), DType::I8 | DType::U8);
+        let couples = sums == DType::I32 && byte(*data) && byte(*weights) && guards.is_empty();
+        if !(plain && zero && known && (floats || couples)) {
             return None;
         }
         let [outer] = only(linear.axes().filter(|&v| weight.coefficient(v) != 0))?;
@@ -92,15 +100,15 @@ impl Conv {
         let side_by_side = addr.coefficient(inner) == 1 && linear.store.coefficient(outer) == 1;
         let guarded = guards.iter().all(|g| slides.iter().any(|s| g.form.coefficient(s.axis) != 0));
         let apart = addr.coefficient(outer) == 0 && slides[0].axis != slides[1].axis;
-        let finish = linear.nodes.iter().enumerate().all(|(e, n)| match n {
-            Node::Load { operand, .. } => *operand != *weights || args.contains(&(e as u32)),
-            _ => true,
-        });
+        let reads = |n: &&Node| matches!(n, Node::Load { operand, .. } if operand == weights);
+        let finish = linear.nodes.iter().filter(reads).count() == 1;
+        let channels = linear.extent(inner);
+        let fits = !couples || channels.is_multiple_of(2) && channels <= MOST_BYTES;
         // Axes around may end at sizes known only at run time, those of the convolution not.
         let own = [outer, inner, slides[0].axis, slides[1].axis];
         let sized = own.iter().any(|&v| linear.vars[v as usize].size.is_some())
             || guards.iter().any(|g| g.size.is_some());
-        (side_by_side && guarded && apart && finish && !sized).then(|| Conv {
+        (side_by_side && guarded && apart && finish && !sized && fits).then(|| Conv {
             data: *data,
             weights: *weights,
             weight: weight.clone(),
@@ -108,7 +116,18 @@ impl Conv {
             slides,
             outer,
             inner,
+            couples,
         })
+    }
+
+    /// Numbers of 32 bits that the channels in are.
+    pub fn channels(&self, linear: &Linear) -> usize {
+        linear.extent(self.inner) / if self.couples { 2 } else { 1 }
+    }
+
+    /// What the numbers in between are.
+    pub fn dtype(&self) -> DType {
+        if self.couples { DType::I32 } else { DType::F32 }
     }
 
     /// Tiles along one of the axes.
@@ -174,18 +193,18 @@ impl Block {
         Block {
             inputs: outputs + WINDOW - 1,
             tiles,
-            data: apart(linear.extent(conv.inner)),
+            data: apart(conv.channels(linear)),
             products: apart(linear.extent(conv.outer)),
         }
     }
 }
 
 /// The products of a block: `out[p, t, o] = sum(c) in0[p, t, c] * in1[p, c, o]` for points `p` and
-/// tiles `t`.
+/// tiles `t`; a product of couples is the sum of two.
 pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Linear {
     let block = Block::of(conv, linear, outputs, rows);
     let (points, inner, outer) =
-        (block.inputs * block.inputs, linear.extent(conv.inner), linear.extent(conv.outer));
+        (block.inputs * block.inputs, conv.channels(linear), linear.extent(conv.outer));
     let var =
         |name: &str, extent: usize, reduce: bool| LinearVar { name: name.into(), extent, reduce, size: None };
     let form = |terms: [(u32, usize); 3]| {
@@ -201,7 +220,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         fill: None,
     };
     let buffer = |elems: usize, constant: bool| Buffer {
-        dtype: DType::F32,
+        dtype: conv.dtype(),
         elems,
         constant,
         symmetric: false,
@@ -224,8 +243,8 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
             Node::Op(Op::Mul, vec![0, 1]),
             Node::Acc,
         ],
-        types: vec![DType::F32; 4],
-        fold: Some((Fold::Sum, DType::F32, 2)),
+        types: vec![conv.dtype(); 4],
+        fold: Some((Fold::Sum, conv.dtype(), 2)),
         exact: false,
         finish: 3,
     }

@@ -112,7 +112,7 @@ macro_rules! int_bin {
             Bin::Shl => |a, b| if b < width::<$int>() { $to(((a as $uint) << b) as $int) } else { 0 },
             Bin::ShrU => |a, b| if b < width::<$int>() { a >> b } else { 0 },
             Bin::ShrS => |a, b| $to((a as $int) >> b.min(width::<$int>() - 1)),
-            Bin::Div | Bin::MinNan | Bin::MaxNan => return None,
+            Bin::Div | Bin::MinNan | Bin::MaxNan | Bin::AddCouples | Bin::SubCouples => return None,
         }
     };
 }
@@ -121,8 +121,18 @@ const fn width<T>() -> u64 {
     8 * size_of::<T>() as u64
 }
 
+/// An operation on the halves of two lanes.
+fn halves(a: u64, b: u64, op: fn(u16, u16) -> u16) -> u64 {
+    u64::from(op(a as u16, b as u16)) | u64::from(op((a >> 16) as u16, (b >> 16) as u16)) << 16
+}
+
 /// An operation on two lanes of one type.
 pub fn bin(op: Bin, lane: Lane) -> Option<BinFn> {
+    match (op, lane) {
+        (Bin::AddCouples, Lane::I32) => return Some(|a, b| halves(a, b, u16::wrapping_add)),
+        (Bin::SubCouples, Lane::I32) => return Some(|a, b| halves(a, b, u16::wrapping_sub)),
+        _ => {}
+    }
     Some(match lane {
         Lane::F32 => float_bin!(op, f32_of, b32),
         Lane::F64 => float_bin!(op, f64_of, b64),
@@ -280,6 +290,8 @@ mod tests {
         assert_eq!(dot(Dot::Ss)(1, 0xff, 0xff), 2);
         assert_eq!(dot(Dot::Uu)(int32(i32::MAX), 0x0101, 0x0101), int32(i32::MIN + 1));
         assert_eq!(dot(Dot::Couples)(1, 0xffff_0003, 0x0002_0005), 1 + 15 - 2);
+        assert_eq!(bin(Bin::AddCouples, Lane::I32).map(|f| f(0x0001_ffff, 0xffff_0002)), Some(1));
+        assert_eq!(bin(Bin::SubCouples, Lane::I32).map(|f| f(0, 0x0001_0002)), Some(0xffff_fffe));
         assert_eq!(dot(Dot::Couples)(0, 0x8000_8000, 0x8000_8000), int32(i32::MIN));
     }
 }

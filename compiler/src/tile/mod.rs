@@ -171,6 +171,10 @@ pub enum Bin {
     Shl,
     ShrS,
     ShrU,
+    /// Two numbers of 16 bits in each lane of 32, wrapping.
+    AddCouples,
+    /// Likewise.
+    SubCouples,
 }
 
 /// Comparisons; the result is a mask beside the operands' lanes. Floats: ordered, but `Ne`.

@@ -109,9 +109,26 @@ impl Body<'_> {
         pairs.into_iter().map(|(a, b)| self.binary_part(op, shape, a, b)).collect()
     }
 
+    /// Sums or differences of the halves of lanes.
+    fn couples_part(&mut self, op: Bin, shape: Shape, a: Value, b: Value) -> Value {
+        let [a, b] = [a, b].map(|v| {
+            let vector = if shape.is_scalar() { self.b.ins().scalar_to_vector(types::I32X4, v) } else { v };
+            self.cast(types::I16X8, vector)
+        });
+        let made = match op {
+            Bin::AddCouples => self.b.ins().iadd(a, b),
+            _ => self.b.ins().isub(a, b),
+        };
+        let made = self.cast(types::I32X4, made);
+        if shape.is_scalar() { self.b.ins().extractlane(made, 0) } else { made }
+    }
+
     pub fn binary_part(&mut self, op: Bin, shape: Shape, a: Value, b: Value) -> Result<Value> {
         let float = shape.is_float();
         let int = !float && !shape.is_mask();
+        if int && matches!(op, Bin::AddCouples | Bin::SubCouples) {
+            return Ok(self.couples_part(op, shape, a, b));
+        }
         let i = self.b.ins();
         Ok(match op {
             Bin::Add if float => i.fadd(a, b),

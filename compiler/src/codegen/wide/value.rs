@@ -165,6 +165,8 @@ impl Select<'_> {
             Bin::Shl if !float => by_lane(lane, [Op::Psllvd, Op::Psllvq, Op::Psllvd, Op::Psllvq]),
             Bin::ShrU if !float => by_lane(lane, [Op::Psrlvd, Op::Psrlvq, Op::Psrlvd, Op::Psrlvq]),
             Bin::ShrS if !float => by_lane(lane, [Op::Psravd, Op::Psravq, Op::Psravd, Op::Psravq]),
+            Bin::AddCouples if lane == Lane::I32 => Op::Paddw,
+            Bin::SubCouples if lane == Lane::I32 => Op::Psubw,
             Bin::MinNan | Bin::MaxNan if float => {
                 self.propagate_nan(lane, bin, (dst, x, y), width);
                 return Ok(());

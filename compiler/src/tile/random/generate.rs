@@ -63,7 +63,7 @@ struct Generator<'a> {
 }
 
 const UNS: [Un; 8] = [Un::Neg, Un::Abs, Un::Sqrt, Un::Floor, Un::Ceil, Un::Trunc, Un::Round, Un::Not];
-const BINS: [Bin; 20] = [
+const BINS: [Bin; 22] = [
     Bin::Add,
     Bin::Sub,
     Bin::Mul,
@@ -84,6 +84,8 @@ const BINS: [Bin; 20] = [
     Bin::Shl,
     Bin::ShrS,
     Bin::ShrU,
+    Bin::AddCouples,
+    Bin::SubCouples,
 ];
 const CMPS: [Cmp; 8] = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge, Cmp::LtU, Cmp::LeU];
 const CONVERTS: [Convert; 10] = [
