@@ -1,7 +1,7 @@
 //! Sizes known only at run time: one object for all sizes gives, at each, what the naive loops of the
 //! model bound to that size give.
 
-use crate::support::onnx::{ints, model, node, value};
+use crate::support::onnx::{int, ints, model, node, value};
 use lmc::base::{Tensor, abi};
 use lmc::build::{Build, Built, Silent};
 use lmc::definition::{Env, interpret};
@@ -172,6 +172,26 @@ fn movement_of_any_length() {
     let cases: Vec<Vec<Tensor>> =
         [(2, 9), (1, 1), (2, 5)].iter().map(|&(b, n)| vec![floats(&[b, n, 6], 5)]).collect();
     check(&model(nodes, &[-2, -1, 6], &[-1, 5], &constants), &[("batch", 2), ("length", 9)], &cases);
+}
+
+/// A number that is another constant at the bound only: the fewer of five and all.
+#[test]
+fn a_number_equals_a_constant_at_the_bound() {
+    let mut nodes = vec![
+        node("Gather", &["x", "five"], "column"),
+        node("Squeeze", &["column", "one"], "all"),
+        node("Shape", &["all"], "extent"),
+        node("Min", &["extent", "limit"], "k"),
+        node("TopK", &["all", "k"], "y"),
+    ];
+    nodes[0].attribute.push(int("axis", 1));
+    let constants = [
+        ("five", Tensor::new([1], &[5i64])),
+        ("limit", Tensor::new([1], &[5i64])),
+        ("one", Tensor::new([1], &[1i64])),
+    ];
+    let cases: Vec<Vec<Tensor>> = [9, 5, 3, 1].iter().map(|&n| vec![floats(&[n, 8], n as u64)]).collect();
+    check(&model(nodes, &[-1, 8], &[-1], &constants), &[("length", 9)], &cases);
 }
 
 /// A detector's end: boxes chosen by their scores, and what belongs to them.

@@ -2,8 +2,10 @@
 //! addition, requantization.
 //!
 //! Before: `c[n,o,y,x] = sum(...)` and `r[n,o,y,x] = max(c[n,o,y,x] + b[o], 0)`. After: one
-//! definition whose `finish` is `max(acc + b[o], 0)`. Goldens: `tests/golden/group`.
+//! definition whose `finish` is `max(acc + b[o], 0)`. The same where a reshape lies between, which
+//! numbers what the producer's axes do by one axis. Goldens: `tests/golden/group`.
 
+use super::digits::digits;
 use super::rewrite::{Copy, Var, keep, plain_var, same_vars, store_axes};
 use crate::base::Affine;
 use crate::definition::{Definition, Expr, ExprId, Index};
@@ -14,23 +16,28 @@ pub fn fuse(producer: &Definition, reader: &Definition) -> Option<Definition> {
     if producer.fold.is_none() || reader.fold.is_some() {
         return None;
     }
-    let axes = store_axes(producer)?;
+    let plain = store_axes(producer).is_some();
+    if !plain && (producer.has_sizes() || reader.has_sizes() || digits(producer).is_none()) {
+        return None;
+    }
     let at = read_index(producer, reader)?;
-    // Each axis of the reader is the axis of the producer that runs over the same dimension.
+    // Each axis of the reader runs over a dimension of the producer's output: it is the producer's
+    // axis of that dimension, or made of those that are its digits.
     let mut place: Vec<Option<Affine>> = (reader.vars.iter())
         .map(|v| (v.extent == 1 && v.size.is_none()).then(|| Affine::constant(0)))
         .collect();
-    for (axis, dim) in axes.iter().enumerate() {
-        let Some(dim) = dim else { continue };
-        if producer.vars[axis].extent == 1 && producer.vars[axis].size.is_none() {
+    let shape = &producer.output.ty.shape;
+    for ((form, at), &extent) in producer.store.iter().zip(&at).zip(shape) {
+        let size = plain_var(form).and_then(|axis| producer.vars[axis as usize].size.as_ref());
+        if extent == 1 && size.is_none() {
             continue;
         }
-        let var = plain_var(&at[*dim])? as usize;
-        let (reads, makes) = (&reader.vars[var], &producer.vars[axis]);
-        if (reads.extent, &reads.size) != (makes.extent, &makes.size) || place[var].is_some() {
+        let var = plain_var(at)? as usize;
+        let reads = &reader.vars[var];
+        if (reads.extent, reads.size.as_ref()) != (extent, size) || place[var].is_some() {
             return None;
         }
-        place[var] = Some(Affine::var(axis as u32));
+        place[var] = Some(form.clone());
     }
     let place: Option<Vec<Affine>> = place.into_iter().collect();
     let place = place?;

@@ -14,7 +14,7 @@ use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, ValueId};
 use crate::scalar::{Op, Scalar};
 
 /// Expressions in one definition at most: more would only lengthen compilation.
-const MAX_EXPRS: usize = 400;
+pub const MAX_EXPRS: usize = 400;
 
 /// The reader with the producer computed at each of its loads; `None` where that is not possible
 /// or does not pay.
@@ -53,6 +53,48 @@ pub fn inline(
         inlined
     })?;
     possible.then_some(replaced)
+}
+
+/// Points of an axis from which on lanes are worth filling along it.
+const LONG: usize = 8;
+
+/// Whether a copy picks single elements by computed indices, as a table of biases by a table of
+/// distances: what reads them there could fill no lanes, and a product would sum point by point.
+pub fn picks(copy: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
+    let Some((operand, index, _)) = copied_load(copy) else { return false };
+    let computed = index.iter().filter_map(|i| match i {
+        Index::Dynamic(e) => Some(*e),
+        Index::Affine(_) => None,
+    });
+    let mut moving = vec![false; copy.vars.len()];
+    let mut stack: Vec<ExprId> = computed.collect();
+    if stack.is_empty() {
+        return false;
+    }
+    while let Some(e) = stack.pop() {
+        let mut walk = |form: &Affine| {
+            form.terms.iter().filter(|t| t.0 < SIZE).for_each(|t| moving[t.0 as usize] = true);
+        };
+        match &copy.exprs[e as usize] {
+            Expr::Index(form) => walk(form),
+            Expr::Load { index, .. } => index.iter().for_each(|i| match i {
+                Index::Affine(form) => walk(form),
+                Index::Dynamic(e) => stack.push(*e),
+            }),
+            Expr::Op(_, args) => stack.extend(args),
+            Expr::Cast { arg, .. } | Expr::Bitcast { arg, .. } => stack.push(*arg),
+            Expr::Const(_) | Expr::Acc => {}
+        }
+    }
+    // Neighbours lie in the last dimension of a constant; another value's layout can be chosen.
+    let last = constant(copy.operands[operand as usize].value);
+    let along = |i: &Index| match i {
+        Index::Affine(form) => {
+            plain_var(form).is_some_and(|v| !moving[v as usize] && copy.vars[v as usize].extent >= LONG)
+        }
+        Index::Dynamic(_) => false,
+    };
+    !index[if last { index.len() - 1 } else { 0 }..].iter().any(along)
 }
 
 /// Whether a reader's index stays inside in each dimension that is no axis of the producer: the
@@ -204,7 +246,7 @@ fn is_factor(reader: &Definition, value: ValueId) -> bool {
 
 /// Whether a definition reads each element of a value at most so often; where that is once,
 /// computing it there costs no more than computing it first.
-fn reads_at_most(times: usize, reader: &Definition, value: ValueId) -> bool {
+pub fn reads_at_most(times: usize, reader: &Definition, value: ValueId) -> bool {
     let loads: Vec<&Vec<Index>> = (reader.exprs.iter())
         .filter_map(|e| match e {
             Expr::Load { operand, index, .. } if reader.operands[*operand as usize].value == value => {
@@ -235,7 +277,7 @@ pub fn inline_merging(
     if !(copies || weights) {
         return None;
     }
-    let index = single_affine_load(reader, value)?;
+    let index = affine_load(reader, value)?;
     // Each dimension of the copy's output: one plain variable of the reader that runs over all of
     // it, or anything where the dimension is one plain axis of the copy.
     let mut parts: Vec<Option<Vec<(u32, i64, usize)>>> = vec![None; reader.vars.len()];
@@ -293,8 +335,8 @@ pub fn inline_merging(
     )
 }
 
-/// The index of a definition's only load of a value, if affine and unpadded.
-fn single_affine_load(reader: &Definition, value: ValueId) -> Option<Vec<Affine>> {
+/// The index of all of a definition's loads of a value, if it is one, affine and unpadded.
+fn affine_load(reader: &Definition, value: ValueId) -> Option<Vec<Affine>> {
     let mut found = None;
     for expr in &reader.exprs {
         let Expr::Load { operand, index, fill } = expr else { continue };
@@ -307,10 +349,11 @@ fn single_affine_load(reader: &Definition, value: ValueId) -> Option<Vec<Affine>
                 Index::Dynamic(_) => None,
             })
             .collect();
-        if found.is_some() || fill.is_some() {
+        let forms = forms?;
+        if fill.is_some() || found.as_ref().is_some_and(|f| *f != forms) {
             return None;
         }
-        found = Some(forms?);
+        found = Some(forms);
     }
     found
 }

@@ -3,6 +3,7 @@
 //! Works on definitions alone: element-wise work joins the fold before it, movement joins its
 //! readers or its writers, and what is left is one kernel each.
 
+mod digits;
 mod epilogue;
 mod forward;
 mod inline;
@@ -166,8 +167,12 @@ impl Grouping<'_> {
     fn fused(&self, producer: usize, reader: usize, only_reader: bool) -> Option<Definition> {
         let (p, r) = (self.definition(producer)?, self.definition(reader)?);
         let constant = |v: ValueId| self.values[v as usize].constant.is_some();
+        if rewrite::copied_load(r).is_none() && inline::picks(p, &constant) {
+            return None;
+        }
         inline::inline(r, p, &constant, only_reader)
             .or_else(|| inline::inline_merging(r, p, &constant))
+            .or_else(|| digits::inline_digits(r, p, only_reader))
             .or_else(|| if only_reader { epilogue::fuse(p, r) } else { None })
     }
 

@@ -1,70 +1,105 @@
 //! Computes at compile time what depends on constants alone: factors of normalizations, sums of
 //! weights, bias tables. Results much larger than what they are made of stay computed at run time
-//! (weights that are dequantized, tensors that are broadcast).
+//! (weights that are dequantized, tensors that are broadcast), unless nothing reads them but what is
+//! computed here too: a table of positions that is broadcast, then indexed, a small network over
+//! constants.
 
-use crate::definition::{Env, Lowering, Stage, ValueId, interpret};
-use std::collections::HashMap;
+use crate::definition::{Env, LoweredValue, Lowering, Stage, ValueId, interpret};
 
 /// Results of at most this many bytes are always worth keeping.
 const SMALL: usize = 4096;
+/// Points of a definition that are computed here at most: more would only lengthen compilation.
+const WORK: u64 = 1 << 28;
 
 /// Replaces stages over constants by constants; those that write `outputs` stay.
 pub fn fold(lowering: &mut Lowering, outputs: &[ValueId]) {
-    let chosen = foldable(lowering, outputs);
-    if !chosen.iter().any(|&c| c) {
+    let plan = foldable(lowering, outputs);
+    if plan.iter().all(|&p| p == Plan::Stays) {
         return;
     }
-    let picked = lowering.stages.iter().zip(&chosen).filter(|(_, c)| **c).map(|(s, _)| s.clone());
-    let constant =
-        Lowering { values: lowering.values.clone(), stages: picked.collect(), ..Lowering::default() };
+    let picked = lowering.stages.iter().zip(&plan).filter(|(_, p)| **p != Plan::Stays);
+    let constant = Lowering {
+        values: lowering.values.clone(),
+        stages: picked.map(|(s, _)| s.clone()).collect(),
+        ..Lowering::default()
+    };
     let mut env = Env::new(&constant);
     if interpret(&constant, &mut env).is_err() {
         return; // An index is out of range: the model returns that error at run time.
     }
-    for written in constant.stages.iter().flat_map(Stage::writes) {
+    let kept = lowering.stages.iter().zip(&plan).filter(|(_, p)| **p == Plan::Kept);
+    for written in kept.flat_map(|(s, _)| s.writes()) {
         let value = &mut lowering.values[written as usize];
         value.constant = env.get(written, &value.ty);
     }
-    let mut chosen = chosen.into_iter();
-    lowering.stages.retain(|_| !chosen.next().unwrap_or(false));
+    let mut plan = plan.into_iter();
+    lowering.stages.retain(|_| matches!(plan.next(), Some(Plan::Stays | Plan::Both)));
 }
 
-/// For each stage, whether it is computed now.
-fn foldable(lowering: &Lowering, outputs: &[ValueId]) -> Vec<bool> {
-    let mut known: Vec<bool> = lowering.values.iter().map(|v| v.constant.is_some()).collect();
-    let mut left: HashMap<ValueId, usize> = HashMap::new();
-    lowering.stages.iter().flat_map(Stage::writes).for_each(|v| *left.entry(v).or_default() += 1);
-    // A value written in parts is known once all of its writers are.
-    let mut chosen = vec![false; lowering.stages.len()];
-    let mut parts: HashMap<ValueId, Vec<usize>> = HashMap::new();
-    for (i, stage) in lowering.stages.iter().enumerate() {
-        let Some((reads, to)) = simple(stage) else { continue };
-        if outputs.contains(&to) || !reads.iter().all(|&r| known[r as usize]) {
-            continue;
-        }
-        // Elements of four bits are packed in pairs.
-        let size = |v: ValueId| {
-            let ty = &lowering.values[v as usize].ty;
-            ty.elems().saturating_mul(ty.dtype.bits() as usize).div_ceil(8)
-        };
-        let from: usize = reads.iter().map(|&r| size(r)).sum();
-        if size(to) > SMALL && size(to) > 2 * from {
-            continue;
-        }
-        let done = parts.entry(to).or_default();
-        done.push(i);
-        if done.len() == left[&to] {
-            known[to as usize] = true;
-            done.iter().for_each(|&i| chosen[i] = true);
+/// What becomes of a stage.
+#[derive(Clone, Copy, PartialEq)]
+enum Plan {
+    /// It is computed at run time.
+    Stays,
+    /// It is computed here, and its result is a constant.
+    Kept,
+    /// It is computed here, for others that are.
+    Passed,
+    /// It is computed here for others that are, and at run time.
+    Both,
+}
+
+/// What becomes of each stage.
+fn foldable(lowering: &Lowering, outputs: &[ValueId]) -> Vec<Plan> {
+    let stages = &lowering.stages;
+    let (mut writers, mut readers) =
+        (vec![Vec::new(); lowering.values.len()], vec![Vec::new(); lowering.values.len()]);
+    for (i, stage) in stages.iter().enumerate() {
+        stage.writes().into_iter().for_each(|v| writers[v as usize].push(i));
+        stage.reads().into_iter().for_each(|v| readers[v as usize].push(i));
+    }
+    // What it takes at least to have a value at run time: its own bytes, or those it is made of.
+    let mut bytes: Vec<Option<usize>> =
+        lowering.values.iter().map(|v| v.constant.as_ref().map(|_| size(v))).collect();
+    let mut sources: Vec<Option<usize>> = vec![None; stages.len()];
+    for (i, stage) in stages.iter().enumerate() {
+        let Some((reads, to)) = simple(stage).filter(|s| !outputs.contains(&s.1)) else { continue };
+        sources[i] = reads.iter().map(|&r| bytes[r as usize]).sum();
+        // A value written in parts is known once all of its writers are, and read after them.
+        let (parts, early) = (&writers[to as usize], readers[to as usize].iter().any(|&r| r <= i));
+        if parts.last() == Some(&i) && !early {
+            let from: Option<usize> = parts.iter().map(|&p| sources[p]).sum();
+            bytes[to as usize] = from.map(|f| f.min(size(&lowering.values[to as usize])));
         }
     }
-    chosen
+    let mut plan = vec![Plan::Stays; stages.len()];
+    for i in (0..stages.len()).rev() {
+        let Some((_, to)) = simple(&stages[i]).filter(|s| bytes[s.1 as usize].is_some()) else { continue };
+        if lowering.values[to as usize].constant.is_some() {
+            continue;
+        }
+        // All parts of a value are decided on alike.
+        let from: usize = writers[to as usize].iter().filter_map(|&p| sources[p]).sum();
+        let read = |plans: &[Plan]| readers[to as usize].iter().any(|&r| plans.contains(&plan[r]));
+        plan[i] = match (read(&[Plan::Stays, Plan::Both]), read(&[Plan::Kept, Plan::Passed, Plan::Both])) {
+            (true, _) if size(&lowering.values[to as usize]) <= SMALL.max(2 * from) => Plan::Kept,
+            (true, true) => Plan::Both,
+            (true, false) => Plan::Stays,
+            (false, _) => Plan::Passed,
+        };
+    }
+    plan
+}
+
+/// Bytes of a value; elements of four bits are packed in pairs.
+fn size(value: &LoweredValue) -> usize {
+    value.ty.elems().saturating_mul(value.ty.dtype.bits() as usize).div_ceil(8)
 }
 
 /// What a definition or reshape reads and writes; `None` for other stages.
 fn simple(stage: &Stage) -> Option<(Vec<ValueId>, ValueId)> {
     match stage {
-        Stage::Define(d) if !d.has_sizes() => {
+        Stage::Define(d) if !d.has_sizes() && d.volume() <= WORK => {
             Some((d.operands.iter().map(|o| o.value).collect(), d.output.value))
         }
         Stage::Reshape { from, to } => Some((vec![*from], *to)),
@@ -77,7 +112,7 @@ mod tests {
     use super::*;
     use crate::base::{DType, Tensor, TensorType};
     use crate::definition::DefBuilder;
-    use crate::scalar::Op;
+    use crate::scalar::{Fold, Op};
 
     /// A definition over constants becomes a constant, and what depends on an input stays.
     #[test]
@@ -101,5 +136,52 @@ mod tests {
         assert_eq!(low.stages.len(), 1);
         let sum = low.values[sum as usize].constant.as_ref().and_then(|t| t.to_vec::<f32>());
         assert_eq!(sum, Some(vec![2.0, 4.0]));
+    }
+
+    /// `c` broadcast and summed, where the broadcast is read by the sum alone or by another too.
+    fn broadcast_and_summed(read: bool) -> Lowering {
+        let (mut low, wide) = (Lowering::default(), TensorType::new(DType::F32, [2048, 2]));
+        let ty = TensorType::new(DType::F32, [2]);
+        let c = low.constant("c", Tensor::new([2], &[1f32, 2.0]));
+        let [x, many, sum, shown, out] =
+            [("x", &ty), ("many", &wide), ("sum", &ty), ("shown", &wide), ("out", &ty)]
+                .map(|(name, ty)| low.temporary(name, ty.clone()));
+        let mut b = DefBuilder::new(&wide.shape);
+        let e = b.load_broadcast(c, &ty);
+        low.define(b.finish("many", many, &wide, e));
+        let mut b = DefBuilder::new(&[2]);
+        let (axis, k) = (b.var(0), b.reduce("k", 2048));
+        let e = b.load(many, &wide, vec![k, axis]);
+        let e = b.fold(Fold::Sum, e);
+        low.define(b.finish("sum", sum, &ty, e));
+        let mut b = DefBuilder::new(&[2]);
+        let (left, right) = (b.load_broadcast(x, &ty), b.load_broadcast(sum, &ty));
+        let e = b.op(Op::Add, &[left, right]);
+        low.define(b.finish("out", out, &ty, e));
+        if read {
+            let mut b = DefBuilder::new(&wide.shape);
+            let (left, right) = (b.load_broadcast(x, &ty), b.load_broadcast(many, &wide));
+            let e = b.op(Op::Add, &[left, right]);
+            low.define(b.finish("shown", shown, &wide, e));
+        }
+        fold(&mut low, &[out, shown]);
+        assert!(low.values[many as usize].constant.is_none());
+        low
+    }
+
+    /// What is large is computed on the way to what is small, and not kept.
+    #[test]
+    fn large_values_between_constants_fold() {
+        let low = broadcast_and_summed(false);
+        assert_eq!(low.stages.len(), 1);
+        let sum = low.values.iter().find(|v| v.name == "sum").and_then(|v| v.constant.as_ref());
+        assert_eq!(sum.and_then(|t| t.to_vec::<f32>()), Some(vec![2048.0, 4096.0]));
+    }
+
+    /// Where it is needed at run time it is computed there; what is small is a constant all the same.
+    #[test]
+    fn large_values_that_are_read_stay() {
+        let low = broadcast_and_summed(true);
+        assert!(low.stages.iter().flat_map(Stage::writes).all(|v| low.values[v as usize].name != "sum"));
     }
 }

@@ -1,9 +1,10 @@
-//! Arithmetic with a constant in a cheaper, equal form: powers as products and roots, divisions by
-//! powers of two as products.
+//! Arithmetic with a constant in a cheaper form: powers as products and roots, divisions as products
+//! with the reciprocal, where that is equal or what reads the quotient rounds as much itself.
 //!
-//! `Pow(x, 2)` of a decomposed normalization would be a logarithm and an exponential per element.
+//! `Pow(x, 2)` of a decomposed normalization would be a logarithm and an exponential per element;
+//! `Erf(x / sqrt(2))` and `Softmax(scores / sqrt(d))` are how exporters write GELU and attention.
 
-use super::edit::is;
+use super::edit::{is, reads};
 use crate::base::{DType, Tensor};
 use crate::error::Result;
 use crate::graph::{Attrs, Graph, Node, ValueId};
@@ -29,8 +30,20 @@ fn rewrite(graph: &Graph, node: &Node) -> Option<(&'static str, f32)> {
             _ => None,
         };
     }
-    let exact = by.is_normal() && by.to_bits() & 0x007f_ffff == 0 && (1.0 / by).is_normal();
-    (is(node, "Div") && exact).then_some(("Times", 1.0 / by))
+    let quotient = node.outputs.first().copied().flatten()?;
+    let exact = || by.to_bits() & 0x007f_ffff == 0 || smooth_alone(graph, quotient);
+    let normal = by.is_normal() && (1.0 / by).is_normal();
+    (is(node, "Div") && normal && exact()).then_some(("Times", 1.0 / by))
+}
+
+/// Functions whose own rounding is more than what a product with a reciprocal adds to their argument.
+const SMOOTH: &[&str] = &["Erf", "Tanh", "Sigmoid", "Softmax", "LogSoftmax"];
+
+/// Whether only smooth functions read a value.
+fn smooth_alone(graph: &Graph, value: ValueId) -> bool {
+    let smooth = |n: &Node| SMOOTH.iter().any(|s| is(n, s));
+    let all = graph.nodes.iter().filter(|n| reads(n).any(|v| v == value)).all(smooth);
+    all && !graph.outputs.contains(&value)
 }
 
 /// Replaces nodes one by one.
