@@ -1,12 +1,12 @@
 //! The order of memory of every value.
 //!
 //! A contraction with constant weights wants the dimension its outputs are numbered by (channels)
-//! innermost in the output, and the dimension it sums over innermost in the input; a pooling wants
-//! channels innermost too. Element-wise definitions pass the wish on to their neighbours. Inputs
+//! innermost in the output, and the dimension it sums over innermost in the input. Element-wise
+//! definitions pass the wish on to their neighbours, and so do those that treat each channel by itself
+//! (pooling, depthwise convolutions): they run along channels as well as along rows. Inputs
 //! and outputs of the model, and what routines touch, keep their order. So convolutions exchange
 //! channels-last tensors, and nothing is converted but at the model's border.
 
-use crate::base::affine::SIZE;
 use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::Layout;
@@ -115,21 +115,19 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
     match (weights, data) {
         (Some((_, weights)), Some((value, index))) => {
             let walks = |index: &[Index], v: u32| index.iter().any(|i| uses(i, v));
-            // Channels out: the largest axis that the weights follow and the data does not, or
-            // (depthwise) both follow.
+            // Channels out: the largest axis that the weights follow and the data does not.
             let axes = (0..def.axes as u32).filter(|&v| walks(weights, v));
             let out = axes.max_by_key(|&v| (!walks(index, v), def.vars[v as usize].extent));
-            let Some(out) = out else { return };
+            let Some(out) = out.filter(|&v| !walks(index, v)) else { return };
             if let Some(d) = stored(out) {
                 votes[def.output.value as usize][d] += scattered(def);
             }
-            // Channels in: the reduction axis alone in its dimension, or the shared channel.
+            // Channels in: the reduction axis alone in its dimension.
             let alone = |v: &u32| index.iter().any(|i| matches!(i, Index::Affine(f) if f.terms == [(*v, 1)]));
             let sum = (def.axes as u32..def.vars.len() as u32)
                 .filter(alone)
                 .max_by_key(|&v| def.vars[v as usize].extent);
-            let inner = sum.and_then(|v| dim_of(index, v)).or_else(|| dim_of(index, out));
-            if let Some(d) = inner {
+            if let Some(d) = sum.and_then(|v| dim_of(index, v)) {
                 votes[*value as usize][d] += weight;
             }
         }
@@ -142,31 +140,7 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
                 }
             }
         }
-        _ => {
-            for (value, index) in &loads {
-                vote_pooling(def, *value, index, weight, votes);
-            }
-        }
-    }
-}
-
-/// A fold over windows: the last dimension outside of every window goes innermost.
-fn vote_pooling(def: &Definition, value: ValueId, index: &[Index], weight: u64, votes: &mut [Vec<u64>]) {
-    let reduced = |i: &Index| matches!(i, Index::Affine(f) if f.terms.iter().any(|t| t.0 < SIZE && t.0 as usize >= def.axes));
-    let first_window = index.iter().position(reduced);
-    let kept = |d: &usize| matches!(&index[*d], Index::Affine(f) if matches!(f.terms.as_slice(), [(v, 1)] if (*v as usize) < def.axes));
-    let windows = index.iter().filter(|i| reduced(i)).count();
-    if windows < 2 || first_window.is_none() {
-        return;
-    }
-    if let Some(d) = (0..index.len()).rfind(kept) {
-        votes[value as usize][d] += weight;
-        if let Index::Affine(form) = &index[d] {
-            let var = form.terms[0].0;
-            if let Some(o) = def.store.iter().position(|f| f.coefficient(var) != 0) {
-                votes[def.output.value as usize][o] += weight;
-            }
-        }
+        _ => {}
     }
 }
 

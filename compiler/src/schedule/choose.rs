@@ -6,7 +6,7 @@
 
 use super::bytes::{Bytes, innermost, words};
 use super::cost::{LINE, Operands, Tile, best_tile, core};
-use super::elementwise::elementwise_vector;
+use super::elementwise::{apart, elementwise_vector};
 use super::factors::{
     added_first, beside, drop_squares, factor_loads, factors, four_bits, lane_factor, packed_for, walks,
 };
@@ -20,6 +20,10 @@ use crate::scalar::Op;
 use crate::scalar::math::primitives;
 use crate::target::{Arch, Feature, Target};
 
+/// What a tile's own edge adds to what a sliding window loads anew.
+const SLID_TILE: f64 = 0.1;
+/// What an element that is no neighbour of the one before costs, in loads.
+const GATHERED: f64 = 2.0;
 /// What a vector of every other element costs, in loads.
 const EVERY_OTHER: f64 = 2.5;
 /// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
@@ -154,6 +158,13 @@ pub(super) fn follows(linear: &Linear, load: &Node, var: u32) -> bool {
     !guarded && !computed
 }
 
+/// What a window that slides along another axis loads anew for each point of it, of what it holds.
+fn slid(linear: &Linear, addr: &Affine, var: u32) -> f64 {
+    let slides = |axis: u32| overlap(linear, addr, axis).map(|(step, extent)| step as f64 / extent as f64);
+    let anew = linear.axes().filter(|&axis| axis != var).filter_map(slides).fold(1.0, f64::min);
+    (anew + SLID_TILE).min(1.0)
+}
+
 /// Cost of one load in a vector of `lanes` along `var`; `packs`: of what is folded.
 fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) -> f64 {
     let Node::Load { operand, addr, dynamic, .. } = load else { return 0.0 };
@@ -162,7 +173,7 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
         1 => 1.0,
         _ if packs && linear.buffers[*operand as usize].constant => 1.0,
         2 if lanes > 4 && linear.buffers[*operand as usize].dtype.size() == 4 => EVERY_OTHER,
-        _ => 2.0 * lanes as f64,
+        _ => GATHERED * lanes as f64 * slid(linear, addr, var),
     };
     // Once for all points of the reduction axes that it does not follow.
     let again = linear.reductions().filter(|&r| packs && dynamic.is_empty() && addr.coefficient(r) == 0);
@@ -184,13 +195,26 @@ fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
         if !body.iter().all(|l| follows(linear, l, var)) || !finish.iter().all(|l| follows(linear, l, var)) {
             return None;
         }
+        // Single points at the edges pay where rows are read or written whole.
+        let padded: Vec<&Guard> = guards.iter().filter(|g| g.form.coefficient(var) != 0).collect();
+        let row = |r: u32| r == var || padded.iter().any(|g| g.form.coefficient(r) != 0);
+        let whole = |n: &&Node| match n {
+            Node::Load { addr, guards, .. } if !guards.is_empty() => {
+                addr.terms.iter().any(|&(v, step)| step == 1 && row(v))
+            }
+            _ => false,
+        };
+        if !padded.is_empty() && linear.store.coefficient(var) != 1 && !body.iter().any(whole) {
+            return None;
+        }
         let (lo, hi) = safe_range(linear, &guards, var);
         let inside = (hi.min(linear.extent(var) as i64) - lo).max(0) as usize;
         let steps = inside.div_ceil(lanes) + linear.extent(var) - inside;
         let filled = (linear.extent(var) as f64 / steps as f64).max(1.0);
         let inner: f64 = body.iter().map(|l| load_cost(linear, l, var, lanes, true)).sum::<f64>() + 0.5;
         let outer: f64 = finish.iter().map(|l| load_cost(linear, l, var, lanes, false)).sum();
-        let store = if linear.store.coefficient(var) == 1 { 1.0 } else { lanes as f64 };
+        let along = linear.store.coefficient(var) == 1;
+        let store = if along { 1.0 } else { apart(lanes).store * lanes as f64 };
         Some((folded * inner * f64::from(linear.fold.is_some()) + outer + store) / filled)
     };
     let axes = linear.axes().filter(|&v| !linear.ends(v));
@@ -372,16 +396,21 @@ fn finish_length(linear: &Linear) -> usize {
 /// row to row, is shorter than the window.
 fn sliding(linear: &Linear, rows: Option<u32>, var: u32) -> Option<(usize, usize)> {
     let (rows, body) = (rows?, linear.fold?.2);
-    loads(linear, body).into_iter().find_map(|n| {
-        let Node::Load { addr, .. } = n else { return None };
-        let step = addr.coefficient(rows);
-        let overlap = |r: u32| {
-            let one = addr.coefficient(r);
-            let fits = one > 0 && step % one == 0 && ((step / one) as usize) < linear.extent(r);
-            (fits && addr.coefficient(var) != 0).then(|| ((step / one) as usize, linear.extent(r)))
-        };
-        (step > 0).then(|| linear.reductions().find_map(overlap)).flatten()
+    loads(linear, body).into_iter().find_map(|n| match n {
+        Node::Load { addr, .. } if addr.coefficient(var) != 0 => overlap(linear, addr, rows),
+        _ => None,
     })
+}
+
+/// The step and the extent of a window that slides along an axis, where the first is the shorter one.
+fn overlap(linear: &Linear, addr: &Affine, axis: u32) -> Option<(usize, usize)> {
+    let step = addr.coefficient(axis);
+    let along = |r: u32| {
+        let one = addr.coefficient(r);
+        let fits = one > 0 && step % one == 0 && ((step / one) as usize) < linear.extent(r);
+        fits.then(|| ((step / one) as usize, linear.extent(r)))
+    };
+    (step > 0).then(|| linear.reductions().find_map(along)).flatten()
 }
 
 /// The order of the loops around the tile: whichever operand is read again should be the one that

@@ -6,14 +6,14 @@ use super::linear::{Linear, Node};
 use crate::scalar::math::primitives;
 
 /// What lanes that lie apart in memory cost, each, in loads of a vector.
-struct Apart {
+pub(super) struct Apart {
     load: f64,
-    store: f64,
+    pub(super) store: f64,
 }
 
 /// Over 128 bits fitted to what `lmc tune` measured on Zen 4: of 128 x 384 elements, loaded apart
 /// 0.17 ns each, stored apart 1.15 ns, neighbours 0.03 ns.
-fn apart(lanes: usize) -> Apart {
+pub(super) fn apart(lanes: usize) -> Apart {
     match lanes {
         0..=4 => Apart { load: 2.0, store: 1.0 },
         _ => Apart { load: 0.6, store: 3.0 },
