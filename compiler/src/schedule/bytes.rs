@@ -1,10 +1,10 @@
 //! Sums of products of bytes, several neighbours of a reduction axis at a time.
 
 use super::ReduceStep;
-use super::choose::UNROLLED;
 use super::cost::{UNROLLED_WORDS, core};
 use super::factors::{factors, walks};
 use super::linear::{Linear, Node};
+use super::reduction::UNROLLED;
 use crate::base::DType;
 use crate::target::{Arch, Feature, Target};
 

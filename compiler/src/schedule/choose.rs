@@ -13,6 +13,7 @@ use super::factors::{
 use super::filtering::filtered;
 use super::guards::{decided, safe_range};
 use super::linear::{Guard, Linear, Node};
+use super::reduction::reduction_steps;
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
@@ -26,14 +27,6 @@ const SLID_TILE: f64 = 0.1;
 const GATHERED: f64 = 2.0;
 /// What a vector of every other element costs, in loads.
 const EVERY_OTHER: f64 = 2.5;
-/// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
-pub(super) const UNROLLED: usize = 96;
-/// Accumulators up to which a loop's own instructions are done while the core waits for their sums.
-const FEW: usize = 2;
-/// Points of a reduction from which its loop's own instructions are worth halving, and vectors of
-/// a tile up to which that leaves registers for the loads.
-const LONG: usize = 48;
-const SMALL_TILE: usize = 12;
 /// Operations on vectors in the finish of a tile from which on it is a loop.
 const FINISHED: usize = 250;
 /// Operations from which on several vectors are computed in turn.
@@ -361,12 +354,6 @@ fn whole_pairs(unroll: usize, extent: usize) -> usize {
     if unroll >= extent { extent } else { unroll.next_multiple_of(2).min(extent) }
 }
 
-/// The most iterations, up to `most` and more than half of them, that leave none of `extent` for a body of
-/// their own; `most` where there are no such.
-fn whole_steps(most: usize, extent: usize) -> usize {
-    (most / 2 + 1..=most).rev().find(|&steps| extent.is_multiple_of(steps)).unwrap_or(most)
-}
-
 /// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5
 /// to 6), and few of them fill the core.
 fn woven_points(linear: &Linear, target: &Target) -> usize {
@@ -460,66 +447,4 @@ fn widened_order(linear: &Linear, bytes: &Bytes, rows: Option<u32>, var: u32) ->
     let mut order: Vec<u32> = linear.axes().collect();
     order.sort_by_key(|&v| (v == var, !walks(bytes.rows, v), Some(v) == rows));
     order
-}
-
-/// The reduction axes inside the tile: windows outside, the axis the operands walk by 1 inside.
-fn reduction_steps(
-    linear: &Linear,
-    product: Option<(&Node, &Node)>,
-    var: u32,
-    rows: Option<u32>,
-    tile: usize,
-    by_lane: bool,
-) -> Vec<ReduceStep> {
-    let guards: Vec<&Guard> = (linear.nodes.iter())
-        .flat_map(|n| match n {
-            Node::Load { guards, .. } => guards.as_slice(),
-            _ => &[],
-        })
-        .collect();
-    // A window that moves with a loop has bounds that move with it, and so is a loop itself; it
-    // goes outside of the windows that the tile's rows hold still.
-    let moving = |r: u32| {
-        let axis = |v: u32| v < SIZE && !linear.vars[v as usize].reduce && Some(v) != rows && v != var;
-        guards.iter().any(|g| g.form.coefficient(r) != 0 && g.form.terms.iter().any(|t| axis(t.0)))
-    };
-    let guarded = |r: u32| guards.iter().any(|g| g.form.coefficient(r) != 0);
-    let stride = |r: u32| -> i64 {
-        let walk = |n: &Node| match n {
-            Node::Load { addr, .. } if !walks(n, var) || product.is_none() => addr.coefficient(r).abs(),
-            _ => 0,
-        };
-        match product {
-            Some((a, b)) => walk(a).max(walk(b)),
-            None => linear.nodes.iter().map(walk).max().unwrap_or(0),
-        }
-    };
-    let mut order: Vec<u32> = linear.reductions().collect();
-    order.sort_by_key(|&r| (!moving(r), !guarded(r), -stride(r)));
-    // A body that is more than a multiply-add counts for as many.
-    let operations = linear.nodes.iter().filter(|n| matches!(n, Node::Op(..))).count();
-    let mut unrolled = tile * if product.is_none() { (operations / 4).max(1) } else { 1 };
-    let mut steps: Vec<ReduceStep> = Vec::new();
-    for (depth, &r) in order.iter().rev().enumerate() {
-        let extent = linear.extent(r).max(1);
-        let unroll = if moving(r) {
-            1
-        } else if extent * unrolled <= if depth == 0 && unrolled <= FEW { UNROLLED / 4 } else { UNROLLED } {
-            extent
-        } else if depth > 0 {
-            1
-        } else if by_lane && extent >= LONG && extent.is_multiple_of(8) && tile <= SMALL_TILE {
-            8
-        } else if by_lane && extent >= 4 {
-            4
-        } else {
-            whole_steps((UNROLLED / 2 / unrolled).clamp(1, extent).min(8), extent)
-        };
-        // Outside a loop nothing is unrolled.
-        let looped = steps.last().is_some_and(|s| s.unroll < linear.extent(s.var));
-        steps.push(ReduceStep { var: r, unroll: if looped { 1 } else { unroll } });
-        unrolled *= unroll;
-    }
-    steps.reverse();
-    steps
 }

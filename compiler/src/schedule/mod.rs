@@ -15,6 +15,7 @@ mod elementwise;
 mod file;
 pub mod linear;
 mod neighbours;
+mod reduction;
 mod starts;
 mod text;
 mod verify;

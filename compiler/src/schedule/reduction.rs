@@ -1,0 +1,83 @@
+//! The loops of a tile's reduction: their order, and how much of them is unrolled.
+
+use super::ReduceStep;
+use super::factors::walks;
+use super::linear::{Guard, Linear, Node};
+use crate::base::affine::SIZE;
+
+/// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
+pub(super) const UNROLLED: usize = 96;
+/// Accumulators up to which a loop's own instructions are done while the core waits for their sums.
+const FEW: usize = 2;
+/// Points of a reduction from which its loop's own instructions are worth halving, and vectors of
+/// a tile up to which that leaves registers for the loads.
+const LONG: usize = 48;
+const SMALL_TILE: usize = 12;
+
+/// The reduction axes inside the tile: windows outside, the axis the operands walk by 1 inside.
+pub(super) fn reduction_steps(
+    linear: &Linear,
+    product: Option<(&Node, &Node)>,
+    var: u32,
+    rows: Option<u32>,
+    tile: usize,
+    by_lane: bool,
+) -> Vec<ReduceStep> {
+    let guards: Vec<&Guard> = (linear.nodes.iter())
+        .flat_map(|n| match n {
+            Node::Load { guards, .. } => guards.as_slice(),
+            _ => &[],
+        })
+        .collect();
+    // A window that moves with a loop has bounds that move with it, and so is a loop itself; it
+    // goes outside of the windows that the tile's rows hold still.
+    let moving = |r: u32| {
+        let axis = |v: u32| v < SIZE && !linear.vars[v as usize].reduce && Some(v) != rows && v != var;
+        guards.iter().any(|g| g.form.coefficient(r) != 0 && g.form.terms.iter().any(|t| axis(t.0)))
+    };
+    let guarded = |r: u32| guards.iter().any(|g| g.form.coefficient(r) != 0);
+    let stride = |r: u32| -> i64 {
+        let walk = |n: &Node| match n {
+            Node::Load { addr, .. } if !walks(n, var) || product.is_none() => addr.coefficient(r).abs(),
+            _ => 0,
+        };
+        match product {
+            Some((a, b)) => walk(a).max(walk(b)),
+            None => linear.nodes.iter().map(walk).max().unwrap_or(0),
+        }
+    };
+    let mut order: Vec<u32> = linear.reductions().collect();
+    order.sort_by_key(|&r| (!moving(r), !guarded(r), -stride(r)));
+    // A body that is more than a multiply-add counts for as many.
+    let operations = linear.nodes.iter().filter(|n| matches!(n, Node::Op(..))).count();
+    let mut unrolled = tile * if product.is_none() { (operations / 4).max(1) } else { 1 };
+    let mut steps: Vec<ReduceStep> = Vec::new();
+    for (depth, &r) in order.iter().rev().enumerate() {
+        let extent = linear.extent(r).max(1);
+        let unroll = if moving(r) {
+            1
+        } else if extent * unrolled <= if depth == 0 && unrolled <= FEW { UNROLLED / 4 } else { UNROLLED } {
+            extent
+        } else if depth > 0 {
+            1
+        } else if by_lane && extent >= LONG && extent.is_multiple_of(8) && tile <= SMALL_TILE {
+            8
+        } else if by_lane && extent >= 4 {
+            4
+        } else {
+            whole_steps((UNROLLED / 2 / unrolled).clamp(1, extent).min(8), extent)
+        };
+        // Outside a loop nothing is unrolled.
+        let looped = steps.last().is_some_and(|s| s.unroll < linear.extent(s.var));
+        steps.push(ReduceStep { var: r, unroll: if looped { 1 } else { unroll } });
+        unrolled *= unroll;
+    }
+    steps.reverse();
+    steps
+}
+
+/// The most iterations, up to `most` and more than half of them, that leave none of `extent` for a body of
+/// their own; `most` where there are no such.
+fn whole_steps(most: usize, extent: usize) -> usize {
+    (most / 2 + 1..=most).rev().find(|&steps| extent.is_multiple_of(steps)).unwrap_or(most)
+}
