@@ -6,9 +6,10 @@
 //! numbers what the producer's axes do by one axis. Goldens: `tests/golden/group`.
 
 use super::digits::digits;
+use super::inline::affine_load;
 use super::rewrite::{Copy, Var, keep, plain_var, same_vars, store_axes};
 use crate::base::Affine;
-use crate::definition::{Definition, Expr, ExprId, Index};
+use crate::definition::{Definition, ExprId};
 
 /// The producer, which folds, with its only reader, which does not, in its `finish`; `None` where
 /// the reader is not element-wise over the producer's output.
@@ -20,7 +21,7 @@ pub fn fuse(producer: &Definition, reader: &Definition) -> Option<Definition> {
     if !plain && (producer.has_sizes() || reader.has_sizes() || digits(producer).is_none()) {
         return None;
     }
-    let at = read_index(producer, reader)?;
+    let at = affine_load(reader, producer.output.value)?;
     // Each axis of the reader runs over a dimension of the producer's output: it is the producer's
     // axis of that dimension, or made of those that are its digits.
     let mut place: Vec<Option<Affine>> = (reader.vars.iter())
@@ -53,27 +54,4 @@ pub fn fuse(producer: &Definition, reader: &Definition) -> Option<Definition> {
     })?;
     let store = reader.store.iter().map(|f| f.map_vars(|v| place[v as usize].clone())).collect();
     Some(b.finish_at(&producer.name, reader.output.value, &reader.output.ty, store, finish))
-}
-
-/// The index at which the reader loads the producer's output, one for all its loads.
-fn read_index(producer: &Definition, reader: &Definition) -> Option<Vec<Affine>> {
-    let mut found: Option<Vec<Affine>> = None;
-    for expr in &reader.exprs {
-        let Expr::Load { operand, index, fill } = expr else { continue };
-        if reader.operands[*operand as usize].value != producer.output.value {
-            continue;
-        }
-        let forms: Option<Vec<Affine>> = (index.iter())
-            .map(|i| match i {
-                Index::Affine(form) => Some(form.clone()),
-                Index::Dynamic(_) => None,
-            })
-            .collect();
-        let forms = forms?;
-        if fill.is_some() || found.as_ref().is_some_and(|f| *f != forms) {
-            return None;
-        }
-        found = Some(forms);
-    }
-    found
 }

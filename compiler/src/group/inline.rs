@@ -336,7 +336,7 @@ pub fn inline_merging(
 }
 
 /// The index of all of a definition's loads of a value, if it is one, affine and unpadded.
-fn affine_load(reader: &Definition, value: ValueId) -> Option<Vec<Affine>> {
+pub(super) fn affine_load(reader: &Definition, value: ValueId) -> Option<Vec<Affine>> {
     let mut found = None;
     for expr in &reader.exprs {
         let Expr::Load { operand, index, fill } = expr else { continue };

@@ -244,14 +244,7 @@ pub fn convert(kind: Convert, from: Lane, to: Lane, a: u64) -> Option<u64> {
 
 /// The operation that joins two lanes in a fold, and the bits that leave every lane unchanged.
 pub fn fold(fold: Fold, lane: Lane) -> Option<(BinFn, u64)> {
-    let op = match fold {
-        Fold::Sum => Bin::Add,
-        Fold::Prod => Bin::Mul,
-        Fold::Max => Bin::Max,
-        Fold::Min => Bin::Min,
-        Fold::And => Bin::And,
-        Fold::Or => Bin::Or,
-    };
+    let op = Bin::of(fold);
     let identity = match lane.dtype() {
         Some(dtype) => fold.identity(dtype).bits,
         None => u64::from(fold == Fold::And),

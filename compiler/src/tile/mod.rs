@@ -177,6 +177,20 @@ pub enum Bin {
     SubCouples,
 }
 
+impl Bin {
+    /// The operation that joins two numbers of a fold.
+    pub fn of(fold: Fold) -> Bin {
+        match fold {
+            Fold::Sum => Bin::Add,
+            Fold::Prod => Bin::Mul,
+            Fold::Max => Bin::Max,
+            Fold::Min => Bin::Min,
+            Fold::And => Bin::And,
+            Fold::Or => Bin::Or,
+        }
+    }
+}
+
 /// Comparisons; the result is a mask beside the operands' lanes. Floats: ordered, but `Ne`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]

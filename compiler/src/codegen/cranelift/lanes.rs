@@ -114,14 +114,7 @@ impl Body<'_> {
     /// All lanes folded by halves.
     pub fn reduce(&mut self, fold: Fold, a: Reg) -> Result<Value> {
         let shape = self.shape(a);
-        let op = match fold {
-            Fold::Sum => Bin::Add,
-            Fold::Prod => Bin::Mul,
-            Fold::Max => Bin::Max,
-            Fold::Min => Bin::Min,
-            Fold::And => Bin::And,
-            Fold::Or => Bin::Or,
-        };
+        let op = Bin::of(fold);
         let mut parts = self.get(a);
         if shape.is_scalar() {
             return Ok(parts[0]);

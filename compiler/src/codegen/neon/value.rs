@@ -382,14 +382,7 @@ impl Select<'_> {
     /// All lanes folded to a scalar, by halves.
     fn reduce(&mut self, r: Reg, fold: Fold, a: Reg) -> Result<()> {
         let ty = self.ty(a);
-        let op = match fold {
-            Fold::Sum => Bin::Add,
-            Fold::Prod => Bin::Mul,
-            Fold::Max => Bin::Max,
-            Fold::Min => Bin::Min,
-            Fold::And => Bin::And,
-            Fold::Or => Bin::Or,
-        };
+        let op = Bin::of(fold);
         let word = binary(op, ty.lane).ok_or_else(|| format!("{op:?} of {:?}", ty.lane))?;
         let mut parts = self.words(a)?;
         let lanes = usize::from(ty.lanes);
