@@ -113,6 +113,7 @@ fn assign(f: &impl Registers, ranges: &[Ranges], limit: usize) -> Result<Vec<u8>
     order.sort_by_key(|&r| ranges[r as usize][0].0);
     let partners = partners(f);
     let argument = f.argument();
+    let file = [Class::Vector, Class::Mask, Class::General].map(|class| f.file(class));
     let mut files = Files { ranges, busy: BTreeMap::new(), numbers: vec![u8::MAX; f.count()] };
     let mut victims = Vec::new();
     let mut prices = None;
@@ -121,7 +122,7 @@ fn assign(f: &impl Registers, ranges: &[Ranges], limit: usize) -> Result<Vec<u8>
         let first = argument.filter(|a| a.0 == r).map(|a| a.1);
         let wanted = partners[r as usize].iter().map(|&p| files.numbers[p as usize]);
         let wanted: Vec<u8> = first.into_iter().chain(wanted.filter(|&n| n != u8::MAX)).collect();
-        let all = || wanted.iter().copied().chain(f.file(class));
+        let all = || wanted.iter().chain(&file[class as usize]).copied();
         while files.numbers[r as usize] == u8::MAX && !victims.contains(&r) {
             if let Some(number) = all().find(|&n| files.is_free(class, n, r)) {
                 files.take(class, number, r);

@@ -95,7 +95,8 @@ impl Digit {
 mod tests {
     use super::*;
     use crate::base::{DType, Tensor, TensorType};
-    use crate::definition::{DefBuilder, Env, Lowering, interpret, verify};
+    use crate::definition::{DefBuilder, Lowering, verify};
+    use crate::group::tests::result;
     use crate::scalar::Op;
 
     /// `t[8 i + j] = x[i, j] + x[i, j]` of 6 by 8, and `y[p, q] = t[step p + q + first]`.
@@ -116,12 +117,6 @@ mod tests {
         let element = b.load(t, &flat, vec![place]);
         low.define(b.finish("y", to, &y, element));
         low
-    }
-
-    fn result(low: &Lowering) -> Tensor {
-        let mut env = Env::new(low);
-        interpret(low, &mut env).unwrap();
-        env.get(2, &low.values[2].ty).unwrap()
     }
 
     fn inlined(low: &mut Lowering) -> bool {

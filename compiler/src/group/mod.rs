@@ -222,3 +222,16 @@ impl Grouping<'_> {
         Some(moved)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::base::Tensor;
+    use crate::definition::{Env, Lowering, interpret};
+
+    /// What the definitions make of value 2.
+    pub fn result(low: &Lowering) -> Tensor {
+        let mut env = Env::new(low);
+        interpret(low, &mut env).unwrap();
+        env.get(2, &low.values[2].ty).unwrap()
+    }
+}

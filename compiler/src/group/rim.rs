@@ -124,7 +124,8 @@ impl Rim {
 mod tests {
     use super::*;
     use crate::base::{DType, Tensor};
-    use crate::definition::{Env, Lowering, interpret};
+    use crate::definition::Lowering;
+    use crate::group::tests::result;
     use crate::scalar::Op;
 
     /// `y[o, c, p] = sum(k) x[c, 2 p + k - 9 or 0] * w[o, k]`, `points` points `k`.
@@ -147,12 +148,6 @@ mod tests {
         let sum = b.fold(Fold::Sum, product);
         low.define(b.finish("windows", to, &y, sum));
         low
-    }
-
-    fn result(low: &Lowering) -> Tensor {
-        let mut env = Env::new(low);
-        interpret(low, &mut env).unwrap();
-        env.get(2, &low.values[2].ty).unwrap()
     }
 
     #[test]

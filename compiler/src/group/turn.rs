@@ -133,7 +133,8 @@ fn steps(index: &[Affine], layout: &Layout, var: u32) -> i64 {
 mod tests {
     use super::*;
     use crate::base::{DType, Tensor};
-    use crate::definition::{Env, Lowering, interpret, verify};
+    use crate::definition::{Lowering, verify};
+    use crate::group::tests::result;
     use crate::scalar::{Fold, Op};
 
     /// `y[m, n] = sum(k) x[m, k] * x[n, k + 4]`, of `rows` rows and 12 points `n`.
@@ -159,12 +160,6 @@ mod tests {
         let sum = b.fold(Fold::Sum, product);
         low.define(b.finish("scores", to, &y, sum));
         low
-    }
-
-    fn result(low: &Lowering) -> Tensor {
-        let mut env = Env::new(low);
-        interpret(low, &mut env).unwrap();
-        env.get(2, &low.values[2].ty).unwrap()
     }
 
     fn turn(low: &mut Lowering) {

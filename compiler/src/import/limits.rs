@@ -29,8 +29,8 @@ pub(super) fn opset_of(imports: &[pb::OperatorSetIdProto], domain: &str) -> Opti
     imports.iter().filter(|o| canonical_domain(&o.domain) == domain).map(|o| o.version).max()
 }
 
-/// Checks versions and the presence of a graph.
-pub(super) fn check_model(proto: &pb::ModelProto) -> Result<()> {
+/// The graph, after a check of versions and of its presence.
+pub(super) fn check_model(proto: &pb::ModelProto) -> Result<&pb::GraphProto> {
     let Some(graph) = &proto.graph else {
         return Err(Error::model("not an ONNX model: it has no graph")
             .advise("Check that the file is a model and not a tensor or another protobuf"));
@@ -60,7 +60,7 @@ pub(super) fn check_model(proto: &pb::ModelProto) -> Result<()> {
     if graph.output.is_empty() {
         return Err(Error::model("the graph has no outputs").advise("Declare the tensors to be computed"));
     }
-    Ok(())
+    Ok(graph)
 }
 
 /// Recognises files that users mistake for ONNX.

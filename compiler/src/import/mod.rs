@@ -137,9 +137,8 @@ pub fn decode(bytes: &[u8], folder: Option<&Path>) -> Result<Model> {
     })?;
     let extras = functions::Extras::decode(bytes)
         .map_err(|e| Error::model(format!("its local functions cannot be decoded: {e}")))?;
-    limits::check_model(&proto)?;
+    let graph = limits::check_model(&proto)?;
     let opset = limits::opset_of(&proto.opset_import, "").unwrap_or(1);
-    let graph = proto.graph.as_ref().expect("checked to be there");
     let mut converter = convert::Converter::new(Folder::new(folder), &proto, extras)?;
     let body = converter.model_body(graph)?;
     Ok(Model { body, opset, producer: format!("{} {}", proto.producer_name, proto.producer_version) })

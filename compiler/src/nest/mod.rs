@@ -16,6 +16,7 @@ mod dot;
 pub mod emit;
 mod expr;
 mod filter;
+mod filtered_weights;
 mod half;
 mod ops;
 mod pack;
@@ -24,6 +25,7 @@ mod range;
 mod reduce;
 mod requantize;
 mod segments;
+mod sized;
 mod sizes;
 mod winograd;
 
@@ -52,7 +54,7 @@ pub struct Nested {
     /// is none.
     pub between: usize,
     packings: Vec<Packing>,
-    weights: Option<Box<winograd::Weights>>,
+    weights: Option<Box<filtered_weights::Weights>>,
 }
 
 impl Nested {

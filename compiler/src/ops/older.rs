@@ -30,7 +30,8 @@ pub(super) fn fold(
     Ok(made.into_iter().map(constant).collect())
 }
 
-fn floats(op: &str, opset: i64, attrs: &[(&str, Attr)], inputs: &[Tensor]) -> Vec<f32> {
+/// The first output of one node on constants, which is of f32.
+pub(super) fn floats(op: &str, opset: i64, attrs: &[(&str, Attr)], inputs: &[Tensor]) -> Vec<f32> {
     let result = fold(op, opset, attrs, inputs, 1).unwrap_or_else(|e| panic!("{op}: {e}"));
     result[0].to_vec::<f32>().expect("f32")
 }

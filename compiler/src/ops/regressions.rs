@@ -1,14 +1,9 @@
 //! Faults that random graphs found, each as its smallest graph; the results are those of ONNX's
 //! reference implementation or of ONNX Runtime.
 
-use super::older::fold;
+use super::older::{floats, fold};
 use crate::base::{DType, Tensor, TensorType};
 use crate::graph::Attr;
-
-fn floats(op: &str, opset: i64, attrs: &[(&str, Attr)], inputs: &[Tensor]) -> Vec<f32> {
-    let result = fold(op, opset, attrs, inputs, 1).unwrap_or_else(|e| panic!("{op}: {e}"));
-    result[0].to_vec::<f32>().expect("f32")
-}
 
 fn text(text: &str) -> Attr {
     Attr::Str(text.into())

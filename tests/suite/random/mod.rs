@@ -228,6 +228,15 @@ fn random_graphs_agree_between_targets() {
     }
 }
 
+/// Compares a graph's results on this machine with tract's.
+fn agrees(name: &str, m: Maker) {
+    let case = case(&scratch(name), 1, m);
+    let want = tract(&case.model, &case.inputs).unwrap_or_else(|e| panic!("{e}"));
+    for cpu in ["generic", "native"] {
+        assert_eq!(difference(&here(&case, cpu).expect("compiled"), &want), None, "{cpu}");
+    }
+}
+
 /// Found by a random graph: a kernel reads and writes interleaved parts of one buffer.
 #[test]
 fn a_value_beside_what_is_computed_from_it() {
@@ -237,11 +246,7 @@ fn a_value_beside_what_is_computed_from_it() {
     let y = m.one("Sinh", &[x], &[]).expect("a node");
     let z = m.one("Tanh", &[y], &[]).expect("a node");
     m.one("Concat", &[z, y], &[("axis", Attr::Int(1))]).expect("a node");
-    let case = case(&scratch("random_beside"), 1, m);
-    let want = tract(&case.model, &case.inputs).unwrap_or_else(|e| panic!("{e}"));
-    for cpu in ["generic", "native"] {
-        assert_eq!(difference(&here(&case, cpu).expect("compiled"), &want), None, "{cpu}");
-    }
+    agrees("random_beside", m);
 }
 
 /// Found by a Scan: a part of a concatenation is computed from another part, and the whole is copied.
@@ -254,11 +259,7 @@ fn a_part_computed_from_another_part_of_what_is_copied() {
     let z = m.one("Tanh", &[y], &[]).expect("a node");
     let parts = m.one("Concat", &[z, y], &[("axis", Attr::Int(1))]).expect("a node");
     m.one("Concat", &[w, parts], &[("axis", Attr::Int(0))]).expect("a node");
-    let case = case(&scratch("random_part"), 1, m);
-    let want = tract(&case.model, &case.inputs).unwrap_or_else(|e| panic!("{e}"));
-    for cpu in ["generic", "native"] {
-        assert_eq!(difference(&here(&case, cpu).expect("compiled"), &want), None, "{cpu}");
-    }
+    agrees("random_part", m);
 }
 
 /// Found by a comparison with ONNX Runtime: only the first output of Unique is wanted.

@@ -63,7 +63,7 @@ impl Select<'_> {
     fn whole(&mut self, factor: Factor) -> VReg {
         match factor {
             Factor::Vector(v) => v,
-            Factor::Lane(v, lane) => self.copies(v, lane),
+            Factor::Lane(v, lane) => self.copies(v, 4, lane),
         }
     }
 

@@ -227,10 +227,10 @@ impl Select<'_> {
         let from = self.words(sum)?;
         let zero = match (self.constant_reg(zero), self.lane(zero)) {
             (Some(bits), _) => self.splat((bits & 0xffff) * 0x0001_0001),
-            (None, Some((v, lane))) => self.half_copies(v, 2 * lane),
+            (None, Some((v, lane))) => self.copies(v, 2, 2 * lane),
             (None, None) => {
                 let words = self.words(zero)?;
-                self.half_copies(words[0], 0)
+                self.copies(words[0], 2, 0)
             }
         };
         let halves = self.narrowed(&from, |high| words::sqxtn(2, false, high));

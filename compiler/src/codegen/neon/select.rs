@@ -43,10 +43,8 @@ pub enum Derived {
     Words(Reg),
     /// The value in eight lanes of 16 bits a vector.
     Halves(Reg),
-    /// A lane in every lane.
-    Copies(VReg, usize),
-    /// A lane of 16 bits in every lane.
-    HalfCopies(VReg, usize),
+    /// A lane of so many bytes in every lane.
+    Copies(VReg, usize, usize),
     /// Bytes with their top bits flipped.
     Flipped(VReg),
     /// 128 times the sum of the signed bytes of each lane.
@@ -245,10 +243,7 @@ impl<'a> Select<'a> {
         if let Some(parts) = self.fixed.get(&r) {
             self.derived.retain(|key, _| match key {
                 Derived::Words(other) | Derived::Halves(other) => *other != r,
-                Derived::Copies(v, _)
-                | Derived::HalfCopies(v, _)
-                | Derived::Flipped(v)
-                | Derived::Excess(v) => !parts.contains(v),
+                Derived::Copies(v, ..) | Derived::Flipped(v) | Derived::Excess(v) => !parts.contains(v),
             });
         }
     }
@@ -287,7 +282,7 @@ impl<'a> Select<'a> {
     fn in_words(&mut self, form: &Form, count: usize) -> Vec<VReg> {
         match form {
             Form::Words(parts) => parts.clone(),
-            Form::Lane(v, lane) => vec![self.copies(*v, *lane); count],
+            Form::Lane(v, lane) => vec![self.copies(*v, 4, *lane); count],
             Form::Narrow { raw, bytes, signed } => {
                 let halves = self.in_halves(raw, *bytes, *signed, 4 * count);
                 (0..count).map(|i| self.new1(words::widen(2, *signed, i % 2 == 1), halves[i / 2])).collect()
@@ -319,23 +314,14 @@ impl<'a> Select<'a> {
         Some(halves)
     }
 
-    /// A lane in every lane.
-    pub(super) fn copies(&mut self, v: VReg, lane: usize) -> VReg {
-        if let Some(known) = self.derived.get(&Derived::Copies(v, lane)) {
+    /// A lane of so many bytes in every lane.
+    pub(super) fn copies(&mut self, v: VReg, bytes: usize, lane: usize) -> VReg {
+        let key = Derived::Copies(v, bytes, lane);
+        if let Some(known) = self.derived.get(&key) {
             return known[0];
         }
-        let copies = self.new1(words::dup(4, lane), v);
-        self.derived.insert(Derived::Copies(v, lane), vec![copies]);
-        copies
-    }
-
-    /// A lane of 16 bits in every lane.
-    pub(super) fn half_copies(&mut self, v: VReg, lane: usize) -> VReg {
-        if let Some(known) = self.derived.get(&Derived::HalfCopies(v, lane)) {
-            return known[0];
-        }
-        let copies = self.new1(words::dup(2, lane), v);
-        self.derived.insert(Derived::HalfCopies(v, lane), vec![copies]);
+        let copies = self.new1(words::dup(bytes, lane), v);
+        self.derived.insert(key, vec![copies]);
         copies
     }
 

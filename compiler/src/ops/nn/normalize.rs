@@ -343,7 +343,8 @@ fn power_of_quarters(b: &mut DefBuilder, x: ExprId, exponent: f64) -> ExprId {
     let fourth = b.op(Op::Sqrt, &[root]);
     let bits = [(1, fourth), (2, root), (4, x)];
     let factors = bits.into_iter().filter(|(bit, _)| quarters as u32 & bit != 0).map(|(_, f)| f);
-    factors.reduce(|a, f| b.times(a, f)).expect("at least one quarter")
+    let power = factors.reduce(|a, f| b.times(a, f));
+    power.unwrap_or_else(|| b.number(b.dtype(x), 1.0))
 }
 
 /// `x / (bias + alpha / size * sum of squares over neighbouring channels)^beta`.

@@ -1,0 +1,77 @@
+//! The weights of a convolution by minimal filtering, as its kernel reads them.
+
+use super::Nested;
+use super::filter::filter;
+use crate::base::DType;
+use crate::schedule::Linear;
+use crate::schedule::winograd::Conv;
+
+/// How the weights are stored.
+pub struct Weights {
+    pub(super) conv: Conv,
+    pub(super) outputs: usize,
+    pub(super) products: Linear,
+    pub(super) inner: Nested,
+}
+
+impl Weights {
+    /// The transformed weights, packed as the products read them; `None` for other operands.
+    pub fn packed(&self, linear: &Linear, operand: u32, data: &[u8]) -> Option<Vec<u8>> {
+        if operand != self.conv.weights {
+            return None;
+        }
+        let made = self.transformed(linear, data);
+        let bytes: Vec<u8> = match self.conv.couples {
+            false => made.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
+            true => self.coupled(linear, &made),
+        };
+        self.inner.packed(&self.products, 1, &bytes).or(Some(bytes))
+    }
+
+    /// Four times the transformed weights, neighbouring channels in the halves of 32 bits.
+    fn coupled(&self, linear: &Linear, made: &[f64]) -> Vec<u8> {
+        let outer = linear.extent(self.conv.outer);
+        let whole = |v: f64| ((4.0 * v) as i16).to_le_bytes();
+        let couples = made.chunks_exact(2 * outer);
+        couples.flat_map(|c| (0..outer).flat_map(|o| [c[o], c[outer + o]]).flat_map(whole)).collect()
+    }
+
+    /// The transformed weights: of each point, channel in, channel out.
+    fn transformed(&self, linear: &Linear, data: &[u8]) -> Vec<f64> {
+        let (conv, matrix) = (&self.conv, filter(self.outputs).weights);
+        let (channels, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
+        let dtype = linear.buffers[conv.weights as usize].dtype;
+        let [down, across] = conv.slides.map(|s| s.window);
+        let at = |o: usize, c: usize, k: usize, l: usize| {
+            let place = conv.weight.eval(|v| match v {
+                _ if v == conv.outer => o as i64,
+                _ if v == conv.inner => c as i64,
+                _ if v == down => k as i64,
+                _ if v == across => l as i64,
+                _ => 0,
+            }) as usize;
+            match dtype {
+                DType::I8 => f64::from(data[place] as i8),
+                DType::U8 => f64::from(data[place]),
+                _ => f64::from(f32::from_le_bytes(
+                    data[4 * place..4 * place + 4].try_into().unwrap_or_default(),
+                )),
+            }
+        };
+        let n = matrix.len();
+        let mut made = vec![0f64; n * n * channels * outer];
+        for o in 0..outer {
+            for c in 0..channels {
+                let window: [[f64; 3]; 3] = std::array::from_fn(|k| std::array::from_fn(|l| at(o, c, k, l)));
+                let dot = |m: &[f64; 3], x: [f64; 3]| m[0] * x[0] + m[1] * x[1] + m[2] * x[2];
+                for (i, row) in matrix.iter().enumerate() {
+                    let half: [f64; 3] = std::array::from_fn(|l| dot(row, window.map(|k| k[l])));
+                    for (j, column) in matrix.iter().enumerate() {
+                        made[((i * n + j) * channels + c) * outer + o] = dot(column, half);
+                    }
+                }
+            }
+        }
+        made
+    }
+}
