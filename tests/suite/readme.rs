@@ -102,11 +102,13 @@ fn links(text: &str) -> Vec<String> {
     local.map(|t| t.split('#').next().unwrap_or_default().to_owned()).collect()
 }
 
-/// `docs/operators.md` is what the operator table says.
+/// The pages that are printed from tables are what the tables say.
 #[test]
-fn the_list_of_operators_is_up_to_date() {
-    let page = run(Command::new(env!("CARGO_BIN_EXE_lmc")).args(["ops", "--markdown"]));
-    check_file(&repository().join("docs/operators.md"), &page);
+fn generated_pages_are_up_to_date() {
+    for (command, page) in [("ops", "operators"), ("cpus", "processors")] {
+        let text = run(Command::new(env!("CARGO_BIN_EXE_lmc")).args([command, "--markdown"]));
+        check_file(&repository().join(format!("docs/{page}.md")), &text);
+    }
 }
 
 #[test]

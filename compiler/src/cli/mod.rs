@@ -10,6 +10,7 @@ mod inspect;
 mod layers;
 mod operators;
 mod options;
+mod processors;
 mod prune;
 mod quantize;
 mod report;
@@ -54,6 +55,8 @@ enum Command {
     Prune(prune::PruneArgs),
     /// List the operators that are supported.
     Ops(operators::OpsArgs),
+    /// List the processors that --cpu names.
+    Cpus(processors::CpusArgs),
 }
 
 /// Prints what is wrong with the options, or the help that they ask for.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(&args, &report),
         Command::Prune(args) => prune::run(&args, &report),
         Command::Ops(args) => operators::run(&args, &report),
+        Command::Cpus(args) => processors::run(&args, &report),
     };
     // A panic is a defect: its message is printed by then, the exit code says the rest.
     let result = std::panic::catch_unwind(AssertUnwindSafe(run));
