@@ -9,57 +9,16 @@ FOLDER holds model.onnx (static shapes), inputs.npz and outputs.json, and keeps 
 """
 import ctypes as C
 import glob
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-P = C.c_void_p
-
-
-def package(name):
-    return list(importlib.util.find_spec(name).submodule_search_locations)[0]
-
-
-class Peer:
-    """`load` reads the model and binds inputs and outputs; `loop` runs it n times."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.model = folder + "/model.onnx"
-        self.inputs = {k: np.ascontiguousarray(v) for k, v in np.load(folder + "/inputs.npz").items()}
-        self.outputs = [(o["name"], o["dtype"], o["shape"]) for o in json.load(open(folder + "/outputs.json"))]
-        self.timer = C.CDLL(os.environ["BENCH_TIMER"])
-        self.timer.bench_loop.restype = C.c_ssize_t
-
-    def prepare(self):
-        pass
-
-    def buffers(self):
-        self.results = [np.zeros(shape, dtype) for _, dtype, shape in self.outputs]
-        return self.results
-
-    def call_c(self, function, arguments, n):
-        wall = (C.c_uint64 * n)()
-        words = [a if isinstance(a, int) or a is None else C.cast(a, P).value for a in arguments]
-        status = self.timer.bench_loop(C.cast(function, P), (P * 8)(*words, *[None] * (8 - len(words))), C.c_long(n), wall)
-        if status:
-            raise RuntimeError(f"an inference returned {status}")
-        return list(wall)
-
-    def call_python(self, function, n):
-        wall, clock = [0] * n, time.perf_counter_ns
-        for i in range(n):
-            start = clock()
-            function()
-            wall[i] = clock() - start
-        return wall
+import engines
+from peer import P, Peer, package
 
 
 class Ours(Peer):
@@ -215,7 +174,7 @@ class LiteRt(Peer):
         return result.reshape(shape)
 
 
-PEERS = {"ours": Ours, "onnxruntime": OnnxRuntime, "openvino": OpenVino, "litert": LiteRt}
+PEERS = {"ours": Ours, "onnxruntime": OnnxRuntime, "openvino": OpenVino, "litert": LiteRt, **engines.PEERS}
 
 
 def main():

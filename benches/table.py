@@ -22,6 +22,7 @@ import models
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = models.ROOT + "/target/bench/cache"
 PEERS = ["onnxruntime", "openvino", "litert"]
+ENGINES = ["iree", "ncnn", "mnn"]
 
 
 class Served:
@@ -147,7 +148,7 @@ def share_of_peak(entry, ours, peak):
 
 def table(title, entries, cpu, isa, options, rates):
     """Measures some models and prints a line each; the records of what was measured."""
-    names = [p for p in options.peers.split(",") if p]
+    names = [p for p in options.peers.split(",") if p and not (isa == "avx2" and p in ENGINES)]
     env = dict(os.environ, OMP_NUM_THREADS="1", **(without_avx512() if isa == "avx2" else {}))
     peak = peak_of(cpu, rates)
     print(f"\n{title}, lmc for --cpu {cpu}: median microseconds per inference, {options.rounds} interleaved rounds\n")
@@ -211,11 +212,13 @@ def main():
     add("--cpu", default="native", help="lmc's --cpu; peers choose their own code")
     add("--isa", choices=["all", "native", "avx2"], default="all", help="avx2: hides AVX-512 and VNNI from the peers, and lmc compiles for x86-64-v3; all: a table of each")
     add("--dtype", help="only models whose dtype begins so: fp32, int8, fp16")
-    add("--peers", default=",".join(PEERS), help="which peers, separated by commas")
+    add("--peers", default=",".join(PEERS), help=f"which peers, separated by commas; {', '.join(ENGINES)} too, but they are not held to AVX2")
     add("--rounds", type=int, default=15)
     add("--round-ms", type=float, default=50, help="time one runtime gets in a round")
     add("--json", help="also append one JSON object a model to this file")
     options = parser.parse_args()
+    if "BENCH_TIMER" not in os.environ:
+        sys.exit("table.py is started by benches/run, which builds and installs what it needs")
     entries = [e for e in models.find(options.models) if not options.dtype or e[1]["dtype"].startswith(options.dtype)]
     rates = peaks()
     print(f"peak of one core, GFLOP/s of f32 multiply-adds: {', '.join(f'{b} bits {r}' for b, r in rates.items())}")
