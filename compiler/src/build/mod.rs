@@ -13,10 +13,12 @@
 
 mod archive;
 mod budget;
+mod files;
 mod sized;
 mod timing;
 
 pub use archive::archive;
+pub use files::Files;
 pub use timing::Timing;
 
 use crate::base::TensorType;
@@ -25,7 +27,7 @@ use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
 use crate::import::{Bindings, Model};
 use crate::lower::lower_plain;
-use crate::package::{self, Manifest};
+use crate::package;
 use crate::plan::{Choose, Program};
 use crate::schedule::choose::choose;
 use crate::schedule::{Linear, Schedules};
@@ -33,7 +35,7 @@ use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use timing::Clock;
 
@@ -79,23 +81,12 @@ pub struct Built {
     pub object: Emitted,
     /// Bytes of stack that one inference needs at most.
     pub stack_bytes: usize,
+    /// The files that were read beside the model: external data, schedules.
+    pub sources: Vec<PathBuf>,
     /// What the user should know.
     pub notes: Vec<String>,
     /// The time each stage took, in their order.
     pub timings: Vec<Timing>,
-}
-
-/// The files that [`Build::compile`] and [`Built::write`] made.
-#[derive(Clone, Debug)]
-pub struct Files {
-    /// `NAME.o`.
-    pub object: PathBuf,
-    /// `NAME.h`.
-    pub header: PathBuf,
-    /// `NAME.rs`.
-    pub binding: PathBuf,
-    /// `NAME.json`.
-    pub manifest: PathBuf,
 }
 
 /// Stages that can be printed: `graph`, the passes by name, and those that [`plan::plan`] names.
@@ -293,10 +284,11 @@ impl Build {
         for (output, declared) in program.outputs.iter_mut().zip(&model.body.outputs) {
             output.name.clone_from(&declared.name);
         }
+        let sources = model.files.iter().chain(&self.schedules).cloned().collect();
         // What its constants became is in the program.
         drop(model);
         notes.extend(schedules.unused());
-        Ok(Built { notes, ..self.build_program(program, target, observer, clock)? })
+        Ok(Built { notes, sources, ..self.build_program(program, target, observer, clock)? })
     }
 
     /// Everything before code generation: the program of a decoded model, and notes.
@@ -358,33 +350,11 @@ impl Build {
         clock.end("code");
         let object = emit::emit(&program, &compiled, &target)?;
         clock.end("object");
-        let (notes, timings) = (Vec::new(), clock.timings());
-        let built = Built { stack_bytes: compiled.stack_bytes, target, program, object, notes, timings };
+        let (sources, notes, timings) = (Vec::new(), Vec::new(), clock.timings());
+        let stack_bytes = compiled.stack_bytes;
+        let built = Built { target, program, object, stack_bytes, sources, notes, timings };
         self.budgets.check(&built)?;
         Ok(built)
-    }
-
-    /// Compiles and writes the files. In a build script it also writes a static library and tells
-    /// Cargo to link it and when to build again.
-    pub fn compile(&self) -> Result<Files> {
-        let built = self.build(&Silent)?;
-        let cargo = std::env::var_os("OUT_DIR").filter(|_| std::env::var_os("CARGO").is_some());
-        let folder = self.out_dir.clone().or_else(|| cargo.clone().map(PathBuf::from));
-        let folder = folder.unwrap_or_else(|| PathBuf::from("."));
-        let files = built.write(&folder)?;
-        if cargo.is_some() {
-            let name = &built.program.name;
-            let library = match built.target.triple.environment {
-                target_lexicon::Environment::Msvc => format!("{name}.lib"),
-                _ => format!("lib{name}.a"),
-            };
-            put(&folder.join(library), &archive(&built))?;
-            println!("cargo:rerun-if-changed={}", self.model.display());
-            println!("cargo:rustc-link-search=native={}", folder.display());
-            println!("cargo:rustc-link-lib=static={name}");
-            built.notes.iter().for_each(|n| println!("cargo:warning={name}: {n}"));
-        }
-        Ok(files)
     }
 }
 
@@ -425,43 +395,4 @@ fn typed_graph(
     clock.end("passes");
     notes.extend(more);
     Ok((graph, notes))
-}
-
-fn put(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes)
-        .map_err(|e| Error::new(Kind::Io, format!("cannot be written: {e}")).at(path.display().to_string()))
-}
-
-impl Built {
-    fn compiled(&self) -> package::Compiled<'_> {
-        package::Compiled {
-            program: &self.program,
-            target: &self.target,
-            code_bytes: self.object.code_bytes,
-            constant_bytes: self.object.constant_bytes,
-            stack_bytes: self.stack_bytes,
-        }
-    }
-
-    /// What the header says, as data.
-    pub fn manifest(&self) -> Manifest {
-        package::manifest(&self.compiled())
-    }
-
-    /// Writes `NAME.o`, `NAME.h`, `NAME.rs` and `NAME.json` into a folder, which is made if need be.
-    pub fn write(&self, folder: &Path) -> Result<Files> {
-        std::fs::create_dir_all(folder).map_err(|e| {
-            Error::new(Kind::Io, format!("cannot be made: {e}")).at(folder.display().to_string())
-        })?;
-        let path = |extension: &str| folder.join(format!("{}.{extension}", self.program.name));
-        let files =
-            Files { object: path("o"), header: path("h"), binding: path("rs"), manifest: path("json") };
-        let manifest = serde_json::to_string_pretty(&self.manifest())
-            .map_err(|e| Error::bug(format!("the manifest is no JSON: {e}")))?;
-        put(&files.object, &self.object.bytes)?;
-        put(&files.header, package::header(&self.compiled()).as_bytes())?;
-        put(&files.binding, package::binding(&self.compiled()).as_bytes())?;
-        put(&files.manifest, format!("{manifest}\n").as_bytes())?;
-        Ok(files)
-    }
 }

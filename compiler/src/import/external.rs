@@ -1,6 +1,8 @@
 //! Tensors stored beside the model: a relative path, inside the model's folder, within bounds.
 
 use crate::error::{Error, Kind, Result};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
@@ -9,13 +11,19 @@ use tract_onnx::pb;
 /// The folder external data may come from.
 pub(super) struct Folder {
     path: Option<PathBuf>,
+    opened: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Folder {
     /// A folder, or none where the model comes from memory.
     pub(super) fn new(path: Option<&Path>) -> Self {
         let dot = |p: &Path| if p.as_os_str().is_empty() { PathBuf::from(".") } else { p.to_path_buf() };
-        Folder { path: path.map(dot) }
+        Folder { path: path.map(dot), opened: RefCell::default() }
+    }
+
+    /// The files that tensors were loaded from.
+    pub(super) fn opened(&self) -> Vec<PathBuf> {
+        self.opened.borrow().iter().cloned().collect()
     }
 
     fn open(&self, location: &str) -> Result<File> {
@@ -42,7 +50,9 @@ impl Folder {
             ))
             .advise(advice));
         }
-        File::open(full).map_err(missing)
+        let file = File::open(&full).map_err(missing)?;
+        self.opened.borrow_mut().insert(full);
+        Ok(file)
     }
 
     /// The bytes of a tensor of `expected` bytes.
@@ -75,5 +85,30 @@ impl Folder {
         file.seek(SeekFrom::Start(offset)).map_err(read_error)?;
         file.take(length).read_to_end(&mut bytes).map_err(read_error)?;
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(location: &str, offset: &str) -> pb::TensorProto {
+        let entry =
+            |key: &str, value: &str| pb::StringStringEntryProto { key: key.into(), value: value.into() };
+        let external_data = vec![entry("location", location), entry("offset", offset)];
+        pb::TensorProto { external_data, ..Default::default() }
+    }
+
+    #[test]
+    fn files_read_are_remembered_once() {
+        let path = std::env::temp_dir().join(format!("lmc-external-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("weights"), [1, 2, 3, 4]).unwrap();
+        let folder = Folder::new(Some(&path));
+        assert_eq!(folder.load(&tensor("weights", "1"), 3).unwrap(), [2, 3, 4]);
+        assert_eq!(folder.load(&tensor("weights", "3"), 1).unwrap(), [4]);
+        assert!(folder.load(&tensor("others", "0"), 1).is_err());
+        assert_eq!(folder.opened(), [path.canonicalize().unwrap().join("weights")]);
+        std::fs::remove_dir_all(&path).unwrap();
     }
 }

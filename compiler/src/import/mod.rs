@@ -24,7 +24,7 @@ use crate::graph::Attrs;
 use external::Folder;
 use prost::Message;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tract_onnx::pb;
 
 /// A decoded model.
@@ -36,6 +36,8 @@ pub struct Model {
     pub opset: i64,
     /// The tool that wrote the file; may be empty.
     pub producer: String,
+    /// Files of external data that were read.
+    pub files: Vec<PathBuf>,
 }
 
 /// A decoded graph or subgraph. Values are still names.
@@ -141,5 +143,6 @@ pub fn decode(bytes: &[u8], folder: Option<&Path>) -> Result<Model> {
     let opset = limits::opset_of(&proto.opset_import, "").unwrap_or(1);
     let mut converter = convert::Converter::new(Folder::new(folder), &proto, extras)?;
     let body = converter.model_body(graph)?;
-    Ok(Model { body, opset, producer: format!("{} {}", proto.producer_name, proto.producer_version) })
+    let producer = format!("{} {}", proto.producer_name, proto.producer_version);
+    Ok(Model { body, opset, producer, files: converter.folder.opened() })
 }
