@@ -13,7 +13,7 @@ fn text(name: &str, s: &str) -> pb::AttributeProto {
     pb::AttributeProto { name: name.into(), s: s.into(), r#type: kind, ..Default::default() }
 }
 
-fn lengths(of: &[usize], shape: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<Tensor>> {
+pub fn lengths(of: &[usize], shape: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<Tensor>> {
     of.iter().map(|&n| vec![floats(&shape(n), 5)]).collect()
 }
 
@@ -27,7 +27,7 @@ fn recurrences_in_both_directions() {
     check(&proto, &[("length", 9)], &lengths(&[9, 1, 4, 8], |n| vec![n, 1, 4]));
 }
 
-fn body(attribute: &mut pb::NodeProto, nodes: Vec<pb::NodeProto>, io: (&[(&str, i32)], &[(&str, i32)])) {
+pub fn body(attribute: &mut pb::NodeProto, nodes: Vec<pb::NodeProto>, io: (&[(&str, i32)], &[(&str, i32)])) {
     let list = |of: &[(&str, i32)]| -> Vec<pb::ValueInfoProto> {
         of.iter().map(|&(name, kind)| value(name, kind, if kind == 1 { &[1, 3] } else { &[] })).collect()
     };

@@ -7,6 +7,7 @@ mod classifiers;
 mod cli;
 mod compress;
 mod conformance;
+mod counted;
 mod definition;
 mod foreign;
 #[allow(dead_code, reason = "helpers for the other modules")]

@@ -16,6 +16,7 @@ mod tensor;
 
 pub use bind::{Bindings, Sum};
 pub use limits::MAX_OPSET;
+pub(crate) use order::reads;
 pub use tensor::{decode_tensor, encode_tensor, from_tensor_proto, to_tensor_proto};
 
 use crate::base::{DType, Tensor};

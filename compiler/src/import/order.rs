@@ -45,7 +45,7 @@ fn captured<'a>(body: &'a Body, names: &mut HashSet<&'a str>) {
 }
 
 /// All names a node reads, those captured by its subgraphs included.
-fn reads(node: &SourceNode) -> HashSet<&str> {
+pub(crate) fn reads(node: &SourceNode) -> HashSet<&str> {
     let mut names: HashSet<&str> = node.inputs.iter().map(String::as_str).collect();
     node.bodies.values().for_each(|b| captured(b, &mut names));
     names

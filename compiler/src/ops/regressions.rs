@@ -99,3 +99,30 @@ fn regions_between_points_are_floats() {
     let (rois, batch) = (Tensor::new([1, 4], &[0i64, 0, 1, 1]), Tensor::new([1], &[0i64]));
     assert!(fold("RoiAlign", 16, &[], &[x, rois, batch], 1).is_err());
 }
+
+/// Without probabilities the second column is the decision, which is positive for the first class.
+#[test]
+fn two_classes_of_support_vectors() {
+    let floats = |values: &[f32]| Attr::Floats(values.to_vec());
+    let attrs = [
+        ("classlabels_ints", Attr::Ints(vec![5, 7])),
+        ("coefficients", floats(&[1.0, 0.5, -1.5])),
+        ("kernel_params", floats(&[0.5, 0.0, 3.0])),
+        ("rho", floats(&[0.25])),
+        ("support_vectors", floats(&[1.0, 0.0, 0.0, 1.0, 0.5, 0.5])),
+        ("vectors_per_class", Attr::Ints(vec![2, 1])),
+    ];
+    let x = Tensor::new([3, 2], &[1f32, 2.0, 3.0, -1.0, -2.0, 0.5]);
+    let run = |transform: &str| {
+        let attrs = [&attrs[..], &[("post_transform", text(transform))]].concat();
+        let result =
+            fold("ai.onnx.ml.SVMClassifier", 1, &attrs, std::slice::from_ref(&x), 2).expect("scores");
+        (result[0].to_i64s().expect("labels"), result[1].to_vec::<f32>().expect("scores"))
+    };
+    let (labels, scores) = run("NONE");
+    assert_eq!((labels, scores), (vec![7, 5, 7], vec![0.0, 0.0, -1.25, 1.25, 0.375, -0.375]));
+    let scores = run("LOGISTIC").1;
+    let want = [0.5, 0.5, 0.222_700_12, 0.777_299_9, 0.592_666_6, 0.407_333_37];
+    assert!(scores.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{scores:?}");
+    assert_eq!(run("SOFTMAX").1[2..4], [-0.25, 1.25]);
+}

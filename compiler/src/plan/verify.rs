@@ -89,7 +89,8 @@ impl Checker<'_> {
         let pairs: Vec<(&Arg, &Param)> = args.iter().zip(&kernel.params).collect();
         let about = |arg: &Arg, reason: String| format!("call {}, {}: {reason}", kernel.name, argument(arg));
         for &(arg, param) in &pairs {
-            self.argument(arg, param).map_err(|reason| about(arg, reason))?;
+            let in_place = pairs.iter().any(|(other, p)| p.access == Access::Write && one_place(arg, other));
+            self.argument(arg, param, in_place).map_err(|reason| about(arg, reason))?;
         }
         for &(arg, param) in pairs.iter().filter(|p| p.1.access != Access::Read) {
             let clash =
@@ -103,14 +104,16 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn argument(&self, arg: &Arg, param: &Param) -> Check {
+    /// `in_place`: what the call writes begins there too, and may lie before or behind what it reads.
+    fn argument(&self, arg: &Arg, param: &Param, in_place: bool) -> Check {
         self.inside(arg, bytes(param), param.dtype.size())?;
         let constant = matches!(arg.base, Base::Input(_) | Base::Constant(_));
         require(!constant || param.access == Access::Read, || "is written".to_string())?;
         let (lo, hi) = self.range(arg, bytes(param));
         // Parts of a tensor that lie between its first and last elements may be written later.
         let known = |at: i64| self.written.iter().any(|w| w.0 <= at && at < w.1);
-        let known = known(lo) && known(hi.max(lo + 1) - 1);
+        let (first, last) = (known(lo), known(hi.max(lo + 1) - 1));
+        let known = if in_place { first || last } else { first && last };
         let read = arg.base == Base::Arena && param.access == Access::Read && hi > lo;
         require(!read || known, || "nothing has been written there".to_string())
     }
@@ -158,7 +161,10 @@ fn bytes(param: &Param) -> usize {
 
 /// Whether two arguments share bytes without being the same place.
 fn meet((a, p): (&Arg, &Param), (b, q): (&Arg, &Param)) -> bool {
-    let one_place = a.offset == b.offset && a.strides == b.strides;
     let apart = a.offset + bytes(p) <= b.offset || b.offset + bytes(q) <= a.offset;
-    a.base == b.base && a.strides == b.strides && !one_place && !apart
+    a.base == b.base && a.strides == b.strides && !one_place(a, b) && !apart
+}
+
+fn one_place(a: &Arg, b: &Arg) -> bool {
+    a.base == b.base && a.offset == b.offset && a.strides == b.strides
 }

@@ -262,6 +262,20 @@ fn a_part_computed_from_another_part_of_what_is_copied() {
     agrees("random_part", m);
 }
 
+/// Found by a forest of trees: the same, in the arena, where a part in front is written last.
+#[test]
+fn a_part_in_front_of_what_it_is_computed_from() {
+    let mut m = Maker::new(1, 13);
+    let (data, beside) = (m.data(DType::F32, &[1, 1]), m.data(DType::F32, &[1, 2]));
+    let (x, w) = (m.input(data), m.input(beside));
+    let y = m.one("Sinh", &[x], &[]).expect("a node");
+    let z = m.one("Tanh", &[y], &[]).expect("a node");
+    let parts = m.one("Concat", &[z, y], &[("axis", Attr::Int(1))]).expect("a node");
+    let all = m.one("Concat", &[w, parts], &[("axis", Attr::Int(0))]).expect("a node");
+    m.one("ReduceSum", &[all], &[]).expect("a node");
+    agrees("random_front", m);
+}
+
 /// Found by a comparison with ONNX Runtime: only the first output of Unique is wanted.
 #[test]
 fn unique_without_its_other_outputs() {

@@ -207,13 +207,14 @@ fn classifier(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let decisions = weighted(&mut e, &kernel, pairs.len(), &matrix, &rho);
     let (a, b) = (floats(ctx, "prob_a")?, floats(ctx, "prob_b")?);
     if let ([first, second], true) = (&labels[..], a.is_empty()) {
-        let (first, second) = (*first, *second);
-        // A positive decision is for the first class.
-        let score = e.map("score", F, decisions.shape(), |b| {
-            let x = b.broadcast(&decisions, F);
-            b.op(Op::Neg, &[x])
-        });
-        choose_of_two(&mut e, &score, Pair::Signed, Transform::read(ctx)?, 0.0, [first, second]);
+        // A positive decision is for the first class, and yet stands in the second column: so it is in
+        // ONNX's reference implementation and in ONNX Runtime.
+        let transform = Transform::read(ctx)?;
+        let pair = match transform {
+            Transform::None | Transform::Logistic => Pair::Signed,
+            _ => Pair::Probability,
+        };
+        choose_of_two(&mut e, &decisions, pair, transform, 0.0, [*second, *first]);
         return Ok(());
     }
     if let Some(out) = e.output(0) {

@@ -83,6 +83,16 @@ impl Driver {
 
     /// A body as a graph of its own.
     pub(super) fn typed_body(&mut self, body: &Body, inputs: Vec<Parameter>) -> Result<Graph> {
+        self.typed_body_within(body, inputs, &[])
+    }
+
+    /// The same, with further names for values of the graph around it.
+    pub(super) fn typed_body_within(
+        &mut self,
+        body: &Body,
+        inputs: Vec<Parameter>,
+        outer: &[(String, ValueId)],
+    ) -> Result<Graph> {
         check_inputs(body, inputs.len())?;
         let level = self.frames.last().map_or(0, |f| f.level) + 1;
         let sample = self.graph().sample;
@@ -96,6 +106,10 @@ impl Driver {
             inner.graph.inputs.push(id);
             let known = parameter.constant.map(|t| self.add_constant(&declared.name, t));
             self.bind(&declared.name, Binding::Value(known.unwrap_or(id)));
+        }
+        for (name, value) in outer {
+            let id = self.capture(*value, level - 1, level);
+            self.bind(name, Binding::Value(id));
         }
         let errors = self.errors.len();
         self.walk(body);

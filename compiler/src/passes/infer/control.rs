@@ -1,4 +1,5 @@
-//! If and Loop: inlined where what decides is constant, typed bodies otherwise.
+//! If and Loop: inlined where what decides is constant, typed bodies otherwise. Loops that count:
+//! [`super::counted`].
 
 use super::body::Parameter;
 use super::{Binding, Driver, values};
@@ -122,11 +123,13 @@ impl Driver {
         };
         let sequences = inputs[2..].iter().flatten().any(|b| matches!(b, Binding::Sequence(_)));
         let most = if sequences { MAX_UNROLLED_SEQUENCE } else { MAX_UNROLLED };
-        let short = trips.is_none_or(|t| (t.max(0) as usize).saturating_mul(size(body)) <= most);
+        let count = condition.filter(|_| !sequences);
+        let count = count.and_then(|go| self.iterations(body, trips, go != 0, &inputs[2..]));
+        let short = count.or(trips).is_none_or(|t| (t.max(0) as usize).saturating_mul(size(body)) <= most);
         let marks = (self.errors.len(), self.mark());
         // How often it runs may depend on a size that is known only at run time.
-        if self.graph().sample > 0 && trips.is_some() && !sequences {
-            match self.typed_loop(node, body, inputs.clone()) {
+        if self.graph().sample > 0 && count.or(trips).is_some() && !sequences {
+            match self.typed_loop(node, body, inputs.clone(), count) {
                 Ok(outputs) => return Ok(outputs),
                 Err(_) => {
                     self.errors.truncate(marks.0);
@@ -144,14 +147,26 @@ impl Driver {
                 }
             }
         }
-        self.typed_loop(node, body, inputs)
+        self.typed_loop(node, body, inputs, count)
     }
 
-    /// The loop as a node with a typed body.
-    fn typed_loop(&mut self, node: &SourceNode, body: &Body, inputs: Bindings) -> Result<Bindings> {
+    /// The loop as a node with a typed body. `count`: its iterations, where they are known.
+    fn typed_loop(
+        &mut self,
+        node: &SourceNode,
+        body: &Body,
+        inputs: Bindings,
+        count: Option<i64>,
+    ) -> Result<Bindings> {
         let inputs = values(&inputs).map_err(|e| {
             e.advise("Loops over sequences are supported where their trip count is a small constant")
         })?;
+        if let Some(count) = count.filter(|&n| n > 0) {
+            let missing = || Error::model("a carried value is missing");
+            let carried =
+                inputs[2..].iter().map(|v| v.ok_or_else(missing)).collect::<Result<Vec<ValueId>>>()?;
+            return self.counted_loop(node, body, &carried, count);
+        }
         let scalar = |dtype| Parameter { ty: TensorType::new(dtype, []), constant: None };
         let mut parameters = vec![scalar(DType::I64), scalar(DType::Bool)];
         for carried in &inputs[2..] {
@@ -163,12 +178,12 @@ impl Driver {
     }
 
     /// How much the current graph holds, to take back an attempt.
-    fn mark(&mut self) -> (usize, usize, usize) {
+    pub(super) fn mark(&mut self) -> (usize, usize, usize) {
         let level = self.level();
         (level.nodes.len(), level.graph.values.len(), level.graph.captures.len())
     }
 
-    fn reset(&mut self, mark: (usize, usize, usize)) {
+    pub(super) fn reset(&mut self, mark: (usize, usize, usize)) {
         let level = self.level();
         level.nodes.truncate(mark.0);
         level.graph.captures.truncate(mark.2);
@@ -243,7 +258,7 @@ impl Driver {
     }
 }
 
-fn bool_tensor(value: bool) -> Result<Tensor> {
+pub(super) fn bool_tensor(value: bool) -> Result<Tensor> {
     Tensor::from_bytes(TensorType::new(DType::Bool, []), vec![u8::from(value)])
         .ok_or_else(|| Error::bug("one boolean"))
 }

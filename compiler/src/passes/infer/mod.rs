@@ -7,6 +7,7 @@
 
 mod body;
 mod control;
+mod counted;
 mod flex;
 mod maps;
 mod scan;

@@ -1,0 +1,134 @@
+//! Loops as converters from TensorFlow write them: a condition on counters ends them, weights pass from
+//! iteration to iteration, and the input is read row by row.
+
+use crate::lengths::{body, lengths};
+use crate::sizes::{agree, built, check, decode, floats};
+use crate::support::onnx::{int, model, node};
+use lmc::base::Tensor;
+use lmc::definition::Stage;
+use lmc::passes::infer;
+use lmc::run::executor::Executor;
+use lmc::target::resolve;
+use tract_onnx::pb;
+
+/// `s = tanh(s w + x[i])` for all rows; what is seen of each step is `y`. `rows`: whether the rows are
+/// counted by the carried counter, or by the number of the iteration.
+fn recurrence(counter: bool, rows: usize, length: i64) -> pb::ModelProto {
+    let mut repeated = node("Loop", &["endless", "", "zero", "s0", "w"], "last_n");
+    repeated.output.extend(["last".into(), "last_w".into(), "y".into()]);
+    let mut number = node("Cast", &[if counter { "n" } else { "i" }], "at");
+    number.attribute.push(int("to", 6));
+    let nodes = vec![
+        number,
+        node("Gather", &["x", "at"], "row"),
+        node("MatMul", &["s", "w_in"], "product"),
+        node("Add", &["product", "row"], "sum"),
+        node("Tanh", &["sum"], "next"),
+        node("Identity", &["next"], "seen"),
+        node("Add", &["n", "one"], "next_n"),
+        node("Less", &["next_n", "count"], "below"),
+        node("Less", &["i", "endless"], "open"),
+        node("And", &["below", "open"], "on"),
+        node("Identity", &["w_in"], "w_out"),
+    ];
+    let io: (&[(&str, i32)], &[(&str, i32)]) = (
+        &[("i", 7), ("go", 9), ("n", 7), ("s", 1), ("w_in", 1)],
+        &[("on", 9), ("next_n", 7), ("next", 1), ("w_out", 1), ("seen", 1)],
+    );
+    body(&mut repeated, nodes, io);
+    let nodes = vec![node("Shape", &["x"], "shape"), node("Gather", &["shape", "zero"], "count"), repeated];
+    let scalar = |n: i64| Tensor::scalar(n);
+    let constants = [
+        ("endless", scalar(i64::MAX)),
+        ("zero", scalar(0)),
+        ("one", scalar(1)),
+        ("s0", floats(&[1, 3], 4)),
+        ("w", floats(&[3, 3], 5)),
+    ];
+    model(nodes, &[length, 1, 3], &[if length < 0 { -1 } else { rows as i64 }, 1, 3], &constants)
+}
+
+fn expected(x: &Tensor) -> Tensor {
+    let (x, mut s) = (x.to_vec::<f32>().expect("f32"), floats(&[1, 3], 4).to_vec::<f32>().expect("f32"));
+    let w = floats(&[3, 3], 5).to_vec::<f32>().expect("f32");
+    let mut all: Vec<f32> = Vec::new();
+    for row in x.chunks(3) {
+        let next = |j: usize| (s[0] * w[j] + s[1] * w[3 + j] + s[2] * w[6 + j] + row[j]).tanh();
+        s = (0..3).map(next).collect();
+        all.extend(&s);
+    }
+    Tensor::new([x.len() / 3, 1, 3], &all)
+}
+
+#[test]
+fn a_condition_on_a_counter_says_how_long_the_loop_is() {
+    for counter in [true, false] {
+        let proto = recurrence(counter, 90, 90);
+        let x = floats(&[90, 1, 3], 7);
+        let types = [x.ty.clone()];
+        let (graph, _) = infer(&decode(&proto), &types).into_result().expect("types");
+        let lowering = lmc::lower::lower(&graph).expect("a lowering");
+        let repeat = lowering.stages.iter().find_map(|s| match s {
+            Stage::Repeat(repeat) => Some(repeat),
+            _ => None,
+        });
+        let repeat = repeat.expect("a loop");
+        // Rows are parts of the input, and the weights are no state.
+        assert_eq!((repeat.count, repeat.slices.len()), (90, 2));
+        assert!(repeat.carries.len() <= 2);
+        for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
+            let target = resolve(arch, cpu).expect("known");
+            let built = built(&decode(&proto), &[], &target);
+            let mut executor =
+                Executor::new(&built.program, &built.object.bytes, &target, None).expect("an object");
+            let got = executor.run(std::slice::from_ref(&x)).expect("a result");
+            agree(&got, &[expected(&x)], arch);
+        }
+    }
+}
+
+#[test]
+fn a_counted_loop_over_a_length_known_only_at_run_time() {
+    check(&recurrence(true, 0, -1), &[("length", 9)], &lengths(&[9, 1, 4, 8], |n| vec![n, 1, 3]));
+}
+
+/// Part of the rows, and the number of the iteration is used otherwise too.
+#[test]
+fn rows_from_the_middle_and_the_number_itself() {
+    let mut repeated = node("Loop", &["trips", "", "two", "s0"], "last_n");
+    repeated.output.extend(["last".into(), "y".into()]);
+    let mut number = node("Cast", &["i"], "float");
+    number.attribute.push(int("to", 1));
+    let nodes = vec![
+        node("Gather", &["x", "n"], "row"),
+        number,
+        node("Mul", &["float", "row"], "product"),
+        node("Add", &["product", "s"], "next"),
+        node("Identity", &["next"], "seen"),
+        node("Add", &["one", "n"], "next_n"),
+        node("Identity", &["go"], "on"),
+    ];
+    let io: (&[(&str, i32)], &[(&str, i32)]) =
+        (&[("i", 7), ("go", 9), ("n", 7), ("s", 1)], &[("on", 9), ("next_n", 7), ("next", 1), ("seen", 1)]);
+    body(&mut repeated, nodes, io);
+    let constants = [
+        ("trips", Tensor::scalar(80i64)),
+        ("two", Tensor::scalar(2i64)),
+        ("one", Tensor::scalar(1i64)),
+        ("s0", floats(&[1, 3], 4)),
+    ];
+    let proto = model(vec![repeated], &[84, 1, 3], &[80, 1, 3], &constants);
+    let x = floats(&[84, 1, 3], 7);
+    let (values, mut s) = (x.to_vec::<f32>().expect("f32"), constants[3].1.to_vec::<f32>().expect("f32"));
+    let mut all: Vec<f32> = Vec::new();
+    for i in 0..80 {
+        (0..3).for_each(|j| s[j] += i as f32 * values[(i + 2) * 3 + j]);
+        all.extend(&s);
+    }
+    let target = resolve("native", "generic").expect("a host");
+    let built = built(&decode(&proto), &[], &target);
+    let mut executor = Executor::new(&built.program, &built.object.bytes, &target, None).expect("an object");
+    let got = executor.run(&[x]).expect("a result");
+    let (got, want) = (got[0].to_vec::<f32>().expect("f32"), all);
+    assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-3), "{got:?} instead of {want:?}");
+}
