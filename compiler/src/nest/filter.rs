@@ -3,9 +3,13 @@
 //! For `m` outputs of a window of 3 points: `y = A ((G w) * (B x))` with `m + 2` products. The points of
 //! interpolation are 0, 1, -1 and infinity; 2 and -2 as well for `m = 4` (Lavin and Gray,
 //! arXiv:1509.09308).
+//!
+//! Integers have whole matrices: the rows of `G` are scaled up, those of `A` make what comes out a multiple
+//! of the outputs, by [`Filter::multiple`] along each axis. An odd part of it is divided by as a product
+//! with its inverse modulo 2^32, so that sums may wrap on their way.
 
 use super::emit::Emitter;
-use crate::tile::{Bin, Reg, RegType, Value};
+use crate::tile::{Bin, Lane, Reg, RegType, Value};
 
 /// The matrices for one number of outputs.
 pub struct Filter {
@@ -15,17 +19,21 @@ pub struct Filter {
     pub weights: &'static [[f64; 3]],
     /// Products to outputs: `m` rows.
     pub outputs: &'static [&'static [f64]],
+    /// What the outputs are multiplied by along each of the two axes.
+    pub multiple: i64,
 }
 
+const INPUTS_OF_FOUR: &[&[f64]] = &[
+    &[4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
+    &[0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
+    &[0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
+    &[0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
+    &[0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
+    &[0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
+];
+
 const FOUR: Filter = Filter {
-    inputs: &[
-        &[4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
-        &[0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
-        &[0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
-        &[0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
-        &[0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
-        &[0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
-    ],
+    inputs: INPUTS_OF_FOUR,
     weights: &[
         [1.0 / 4.0, 0.0, 0.0],
         [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
@@ -40,17 +48,67 @@ const FOUR: Filter = Filter {
         &[0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
         &[0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
     ],
+    multiple: 1,
 };
+
+/// Two signed bytes' worth of weights are 144 times as large at most, of inputs 100 times: 16 bits hold both.
+const WHOLE_FOUR: Filter = Filter {
+    inputs: INPUTS_OF_FOUR,
+    weights: &[
+        [6.0, 0.0, 0.0],
+        [-4.0, -4.0, -4.0],
+        [-4.0, 4.0, -4.0],
+        [1.0, 2.0, 4.0],
+        [1.0, -2.0, 4.0],
+        [0.0, 0.0, 12.0],
+    ],
+    outputs: &[
+        &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+        &[0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
+        &[0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
+        &[0.0, 1.0, -1.0, 8.0, -8.0, 2.0],
+    ],
+    multiple: 24,
+};
+
+const INPUTS_OF_TWO: &[&[f64]] =
+    &[&[1.0, 0.0, -1.0, 0.0], &[0.0, 1.0, 1.0, 0.0], &[0.0, -1.0, 1.0, 0.0], &[0.0, -1.0, 0.0, 1.0]];
+const OUTPUTS_OF_TWO: &[&[f64]] = &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, 1.0]];
 
 const TWO: Filter = Filter {
-    inputs: &[&[1.0, 0.0, -1.0, 0.0], &[0.0, 1.0, 1.0, 0.0], &[0.0, -1.0, 1.0, 0.0], &[0.0, -1.0, 0.0, 1.0]],
+    inputs: INPUTS_OF_TWO,
     weights: &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
-    outputs: &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, 1.0]],
+    outputs: OUTPUTS_OF_TWO,
+    multiple: 1,
 };
 
-/// The matrices for tiles of 2 or 4 outputs.
-pub fn filter(outputs: usize) -> &'static Filter {
-    if outputs == 2 { &TWO } else { &FOUR }
+const WHOLE_TWO: Filter = Filter {
+    inputs: INPUTS_OF_TWO,
+    weights: &[[2.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [0.0, 0.0, 2.0]],
+    outputs: OUTPUTS_OF_TWO,
+    multiple: 2,
+};
+
+/// The matrices for tiles of 2 or 4 outputs, of integers or of floats.
+pub fn filter(outputs: usize, whole: bool) -> &'static Filter {
+    match (outputs, whole) {
+        (2, false) => &TWO,
+        (2, true) => &WHOLE_TWO,
+        (_, false) => &FOUR,
+        (_, true) => &WHOLE_FOUR,
+    }
+}
+
+impl Filter {
+    /// The outputs are what comes out times an odd number modulo 2^32, over so many powers of two.
+    pub fn quotient(&self) -> (u32, u32) {
+        let multiple = (self.multiple * self.multiple) as u32;
+        let powers = multiple.trailing_zeros();
+        let odd = multiple >> powers;
+        // Each step doubles the bits that are right, of which an odd number is three to begin with.
+        let inverse = (0..4).fold(odd, |x, _| x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x))));
+        (inverse, powers)
+    }
 }
 
 /// What is transformed: the type of the registers, and how they are added and subtracted.
@@ -142,6 +200,9 @@ fn sum(e: &mut Emitter, numbers: Numbers, mut terms: Vec<(f64, Reg)>) -> Reg {
     if terms.is_empty() {
         return constant(e, 0.0);
     }
+    if ty.lane == Lane::I32 {
+        return whole_sum(e, numbers, terms, unit);
+    }
     let (factor, first) = terms.remove(unit);
     let mut total = match factor {
         1.0 => first,
@@ -159,4 +220,34 @@ fn sum(e: &mut Emitter, numbers: Numbers, mut terms: Vec<(f64, Reg)>) -> Reg {
         total = e.value(ty, value);
     }
     total
+}
+
+/// The same of integers, whose factors are made of additions, beginning with a term.
+fn whole_sum(e: &mut Emitter, numbers: Numbers, mut terms: Vec<(f64, Reg)>, first: usize) -> Reg {
+    let ty = numbers.ty;
+    let (factor, reg) = terms.remove(first);
+    let mut total = repeated(e, numbers, reg, factor.abs() as u32);
+    if factor < 0.0 {
+        let zero = e.value(ty, Value::Const(0));
+        total = e.value(ty, Value::Bin(numbers.sub, zero, total));
+    }
+    for (factor, reg) in terms {
+        let term = repeated(e, numbers, reg, factor.abs() as u32);
+        let bin = if factor > 0.0 { numbers.add } else { numbers.sub };
+        total = e.value(ty, Value::Bin(bin, total, term));
+    }
+    total
+}
+
+/// So many times a register, by doubling.
+fn repeated(e: &mut Emitter, numbers: Numbers, reg: Reg, times: u32) -> Reg {
+    let add = |e: &mut Emitter, a: Reg, b: Reg| e.value(numbers.ty, Value::Bin(numbers.add, a, b));
+    match times {
+        0 | 1 => reg,
+        _ => {
+            let half = repeated(e, numbers, reg, times / 2);
+            let even = add(e, half, half);
+            if times.is_multiple_of(2) { even } else { add(e, even, reg) }
+        }
+    }
 }

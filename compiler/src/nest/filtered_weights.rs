@@ -28,17 +28,17 @@ impl Weights {
         self.inner.packed(&self.products, 1, &bytes).or(Some(bytes))
     }
 
-    /// Four times the transformed weights, neighbouring channels in the halves of 32 bits.
+    /// The transformed weights, neighbouring channels in the halves of 32 bits.
     fn coupled(&self, linear: &Linear, made: &[f64]) -> Vec<u8> {
         let outer = linear.extent(self.conv.outer);
-        let whole = |v: f64| ((4.0 * v) as i16).to_le_bytes();
+        let whole = |v: f64| (v as i16).to_le_bytes();
         let couples = made.chunks_exact(2 * outer);
         couples.flat_map(|c| (0..outer).flat_map(|o| [c[o], c[outer + o]]).flat_map(whole)).collect()
     }
 
     /// The transformed weights: of each point, channel in, channel out.
     fn transformed(&self, linear: &Linear, data: &[u8]) -> Vec<f64> {
-        let (conv, matrix) = (&self.conv, filter(self.outputs).weights);
+        let (conv, matrix) = (&self.conv, filter(self.outputs, self.conv.couples).weights);
         let (channels, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
         let dtype = linear.buffers[conv.weights as usize].dtype;
         let [down, across] = conv.slides.map(|s| s.window);

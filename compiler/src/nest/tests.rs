@@ -358,14 +358,17 @@ fn filtered_bytes_are_exact() {
             let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
             let conv = Conv::of(&linear).expect("a convolution that can be filtered");
             let expected = run(&linear, &Schedule::naive(&linear), &[false; 2]);
-            let tiles = conv.tiles(&linear, 0, 2);
-            for rows in (1..=tiles).filter(|r| tiles.is_multiple_of(*r)) {
+            let blocks = conv.outputs(&linear).iter().flat_map(|&outputs| {
+                let tiles = conv.tiles(&linear, 0, outputs);
+                (1..=tiles).filter(move |r| tiles.is_multiple_of(*r)).map(move |rows| (outputs, rows))
+            });
+            for (outputs, rows) in blocks {
                 let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
-                let products = Box::new(choose(&product(&conv, &linear, 2, rows), &target));
+                let products = Box::new(choose(&product(&conv, &linear, outputs, rows), &target));
                 let schedule = Schedule {
                     vector: Vector::Axis { var: conv.outer, lanes: target.lanes() },
                     pack: vec![conv.weights],
-                    winograd: Some(Winograd { outputs: 2, rows, product: products }),
+                    winograd: Some(Winograd { outputs, rows, product: products }),
                     ..Schedule::naive(&linear)
                 };
                 verify(&schedule, &linear).expect("a valid schedule");
@@ -373,6 +376,36 @@ fn filtered_bytes_are_exact() {
             }
         }
     }
+}
+
+/// The largest sums that tiles of four outputs take: bytes of one sign throughout, the most channels.
+#[test]
+fn filtered_bytes_do_not_overflow() {
+    let def = byte_windows((114, 2), (4, 3), 1, (DType::U8, DType::I8));
+    let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
+    let layouts = [last(&def.operands[0].ty), Layout::dense(&def.operands[1].ty.shape)];
+    let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
+    let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
+    let conv = Conv::of(&linear).expect("a convolution that can be filtered");
+    let winograd =
+        Winograd { outputs: 4, rows: 1, product: Box::new(choose(&product(&conv, &linear, 4, 1), &target)) };
+    let vector = Vector::Axis { var: conv.outer, lanes: target.lanes() };
+    let schedule =
+        Schedule { vector, pack: vec![conv.weights], winograd: Some(winograd), ..Schedule::naive(&linear) };
+    verify(&schedule, &linear).expect("a valid schedule");
+    let nested = nest(&linear, &schedule, true, 1).expect("the kernel is built");
+    let weights = vec![i8::MIN as u8; linear.buffers[1].elems];
+    let packed = nested.packed(&linear, 1, &weights).expect("the weights are packed");
+    let mut buffers = vec![vec![255; linear.buffers[0].elems], packed];
+    buffers.push(vec![0; linear.output.elems * 4]);
+    buffers.push(vec![0; nested.between * 4]);
+    interpret(&nested.kernel, &mut buffers).expect("the kernel runs");
+    let sum = (114 * 9 * 255 * i32::from(i8::MIN)).to_le_bytes();
+    assert!(buffers[2].chunks(4).all(|got| got == sum));
+    let wider = byte_windows((116, 2), (4, 3), 1, (DType::U8, DType::I8));
+    let layouts = [last(&wider.operands[0].ty), Layout::dense(&wider.operands[1].ty.shape)];
+    let linear = Linear::new(&wider, &layouts, &[false, true], &last(&wider.output.ty));
+    assert_eq!(Conv::of(&linear).expect("a convolution that can be filtered").outputs(&linear), &[2]);
 }
 
 #[test]

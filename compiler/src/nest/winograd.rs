@@ -10,9 +10,9 @@
 //! parameter of its own, behind the output: the strip (a row of tiles and its rim), the transformed
 //! data, the products, and one tile half transformed.
 //!
-//! Bytes are couples of 16 bits from the first transform to the products, which are sums of 32 bits. The
-//! weights are transformed by twice the matrix, so that all is whole, and the outputs divided by four at
-//! the end: nothing is rounded.
+//! Bytes are couples of 16 bits from the first transform to the products, which are sums of 32 bits. All
+//! matrices are whole, and the multiple of the outputs that they give is divided at the end: nothing is
+//! rounded.
 
 use super::Nested;
 use super::emit::{Emitter, addr, param};
@@ -87,7 +87,7 @@ pub fn nest(
     let mut nest = Nest {
         linear,
         conv: conv.clone(),
-        filter: filter(winograd.outputs),
+        filter: filter(winograd.outputs, conv.couples),
         block,
         outputs: winograd.outputs,
         rows: winograd.rows,
@@ -387,16 +387,24 @@ impl Nest<'_> {
                 place[down.axis as usize] = top.plus(&a);
                 place[across.axis as usize] = t.scaled(m).offset(b as i64);
                 place[self.conv.outer as usize] = o.clone();
-                let acc = if self.conv.couples { self.quarter(e, acc) } else { acc };
+                let acc = if self.conv.couples { self.divided(e, acc) } else { acc };
                 self.store(e, &place, acc, lanes);
             }
         });
     }
 
-    fn quarter(&self, e: &mut Emitter, sum: Reg) -> Reg {
-        let ty = e.ty(sum);
-        let two = e.value(ty, Value::Const(2));
-        e.value(ty, Value::Bin(Bin::ShrS, sum, two))
+    /// An output from its multiple.
+    fn divided(&self, e: &mut Emitter, multiple: Reg) -> Reg {
+        let (ty, (inverse, powers)) = (e.ty(multiple), self.filter.quotient());
+        let odd = match inverse {
+            1 => multiple,
+            _ => {
+                let inverse = e.hoisted(ty, u64::from(inverse));
+                e.value(ty, Value::Bin(Bin::Mul, multiple, inverse))
+            }
+        };
+        let powers = e.value(ty, Value::Const(u64::from(powers)));
+        e.value(ty, Value::Bin(Bin::ShrS, odd, powers))
     }
 
     fn store(&self, e: &mut Emitter, place: &[Affine], acc: Reg, lanes: usize) {

@@ -13,8 +13,10 @@ const TILES: usize = 64;
 /// Filtering is chosen where it takes less than this part of the direct convolution's time: it takes
 /// memory and rounds more.
 const GAIN: f64 = 0.85;
-/// How much slower it may be for an eighth of the second-level cache less in between.
+/// How much slower it may be for as much less in between as the second-level cache holds.
 const MEMORY: f64 = 0.4;
+/// How much slower sums of bytes may be for a byte of constants less: bytes are there to be small.
+const CONSTANTS: f64 = 2.0 / (1 << 20) as f64;
 
 /// The minimal filtering of a convolution that takes `cycles` for all points of the axes `rows` and
 /// `vector`, each time in a register tile; `None` where that is faster.
@@ -34,8 +36,7 @@ pub fn filtered(
     let times = |list: &[u32]| list.iter().map(|&v| linear.extent(v) as f64).product::<f64>();
     let direct = cycles * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
     let batches = times(&conv.around(linear));
-    let outputs: &[usize] = if conv.couples { &[2] } else { &[4, 2] };
-    let candidates = outputs.iter().flat_map(|&outputs| {
+    let candidates = conv.outputs(linear).iter().flat_map(|&outputs| {
         let [down, across] = [0, 1].map(|s| conv.tiles(linear, s, outputs));
         let divides = move |r: &usize| down.is_multiple_of(*r) && r * across <= TILES;
         (1..=down).filter(divides).map(move |r| (outputs, r))
@@ -87,5 +88,9 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let back = tiles * vectors(outer) * (n + m) * step(m);
     // What lies between takes memory, and pushes other things out of the caches.
     let between = 4.0 * points * (block.data + block.products) as f64;
-    (multiplied.max(read) + into + back) * (1.0 + between * MEMORY / target.l2 as f64)
+    // Beyond the first-level cache, lines are fetched to be written, and written back.
+    let moved = if between > target.l1 as f64 { 2.0 * between / core.near } else { 0.0 };
+    let stored = if conv.couples { weights * CONSTANTS } else { 0.0 };
+    let memory = between * MEMORY / target.l2 as f64 + stored;
+    (multiplied.max(read) + into + back + moved) * (1.0 + memory)
 }

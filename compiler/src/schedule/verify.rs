@@ -197,9 +197,9 @@ impl Checker<'_> {
 
     fn winograd(&self) -> Check {
         let Some(w) = &self.schedule.winograd else { return Ok(()) };
-        require(matches!(w.outputs, 2 | 4), || format!("tiles of {} outputs", w.outputs))?;
         let conv = Conv::of(self.linear).ok_or("no convolution of 3 by 3 points, one apart")?;
-        require(!conv.couples || w.outputs == 2, || "bytes in tiles of more than 2 outputs".to_string())?;
+        let sizes = conv.outputs(self.linear);
+        require(sizes.contains(&w.outputs), || format!("tiles of {} outputs", w.outputs))?;
         let along = matches!(self.schedule.vector, Vector::Axis { var, .. } if var == conv.outer);
         require(along, || format!("{} does not fill the lanes", self.name(conv.outer)))?;
         let rows = conv.tiles(self.linear, 0, w.outputs);

@@ -58,12 +58,14 @@ pub struct Conv {
     pub outer: u32,
     /// The channels in, which lie side by side in the data.
     pub inner: u32,
-    /// Bytes are multiplied as couples of 16 bits, summed in 32: tiles of two outputs, exactly.
+    /// Bytes are multiplied as couples of 16 bits, summed in 32, exactly.
     pub couples: bool,
 }
 
-/// Sums of bytes of so many channels leave two bits of 32 for what filtering multiplies them by.
-const MOST_BYTES: usize = 1 << 10;
+/// Channels whose sums of bytes leave two bits of 32 for what tiles of two outputs multiply them by, and six
+/// bits for what tiles of four do.
+const MOST_OF_TWO: usize = 1 << 10;
+const MOST_OF_FOUR: usize = (1 << 25) / (WINDOW * WINDOW * 255 * 128);
 
 impl Conv {
     /// The convolution that a definition is; `None` where it is none of this kind.
@@ -103,7 +105,7 @@ impl Conv {
         let reads = |n: &&Node| matches!(n, Node::Load { operand, .. } if operand == weights);
         let finish = linear.nodes.iter().filter(reads).count() == 1;
         let channels = linear.extent(inner);
-        let fits = !couples || channels.is_multiple_of(2) && channels <= MOST_BYTES;
+        let fits = !couples || channels.is_multiple_of(2) && channels <= MOST_OF_TWO;
         // Axes around may end at sizes known only at run time, those of the convolution not.
         let own = [outer, inner, slides[0].axis, slides[1].axis];
         let sized = own.iter().any(|&v| linear.vars[v as usize].size.is_some())
@@ -118,6 +120,16 @@ impl Conv {
             inner,
             couples,
         })
+    }
+
+    /// The sizes of tiles that there are: outputs along one axis. Those of four need signed weights, whose
+    /// multiples fit 16 bits.
+    pub fn outputs(&self, linear: &Linear) -> &'static [usize] {
+        let signed = linear.buffers[self.weights as usize].dtype == DType::I8;
+        match !self.couples || signed && linear.extent(self.inner) <= MOST_OF_FOUR {
+            true => &[4, 2],
+            false => &[2],
+        }
     }
 
     /// Numbers of 32 bits that the channels in are.
