@@ -321,7 +321,8 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
     };
     let mut pack: Vec<u32> = factors.iter().flat_map(|&f| packed_for(linear, f, var)).collect();
     drop_squares(&mut pack);
-    let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v * parts, by_lane);
+    let limits = (by_lane, core.unrolled);
+    let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v * parts, limits);
     if pack.iter().any(|&o| four_bits(linear, o)) {
         // Two of them lie in a byte.
         reduce.last_mut().into_iter().for_each(|r| r.unroll = whole_pairs(r.unroll, linear.extent(r.var)));

@@ -34,6 +34,22 @@ pub struct Core {
     pub far: f64,
     /// Sets of the first-level cache.
     pub sets: usize,
+    /// Multiply-adds unrolled in one block of a loop at most: where instructions run out of order, a loop's own
+    /// run beside them.
+    pub unrolled: usize,
+    /// The code of a tile.
+    pub code: Code,
+}
+
+/// How much code a tile is, and what that costs.
+pub struct Code {
+    /// Bytes of a multiply-add of vectors, with its share of the loads.
+    pub step: f64,
+    /// Bytes that begin, finish and store a vector of sums.
+    pub vector: f64,
+    /// Cycles for a byte: each inference fetches and decodes the code anew, once, where that of the whole
+    /// model is more than the first-level cache holds.
+    pub fetch: f64,
 }
 
 /// Multiply-adds of three instructions: a factor is copied, multiplied, and the product added.
@@ -68,6 +84,8 @@ const X86: Core = Core {
     near: 32.0,
     far: 8.0,
     sets: 64,
+    unrolled: 48,
+    code: Code { step: 7.0, vector: 25.0, fetch: 0.25 },
 };
 const X86_512: Core = Core { fma: 1.0, loads: 1.5, stores: 0.5, adds: 1.0, couples: 1.6, ..X86 };
 const X86_128: Core = Core { apart: Some(Apart { instructions: 6.0, arithmetic: 4.0 }), ..X86 };
@@ -86,7 +104,17 @@ const NEON: Core = Core {
     near: 16.0,
     far: 4.0,
     sets: 128,
+    unrolled: 96,
+    code: Code { step: 5.0, vector: 16.0, fetch: 0.25 },
 };
+
+impl Core {
+    /// Bytes of the code of a tile of so many sums of so many products each.
+    fn code_of(&self, sums: f64, depth: f64) -> f64 {
+        let steps = sums.max(self.unrolled as f64 / 2.0).min(sums * depth);
+        self.code.vector * sums + self.code.step * steps
+    }
+}
 
 pub fn core(target: &Target) -> &'static Core {
     match (target.arch, target.vector_bytes) {
@@ -165,14 +193,33 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
+/// The tiles that two axes are cut into, by size: how many, and points along each axis.
+fn tiles(
+    (rows, most_rows): (usize, usize),
+    (width, most): (usize, usize),
+) -> impl Iterator<Item = (usize, usize, usize)> {
+    let sizes = |extent: usize, step: usize| {
+        [(extent / step, step), (usize::from(!extent.is_multiple_of(step)), extent % step)]
+    };
+    (sizes(rows, most_rows).into_iter())
+        .flat_map(move |(rn, rm)| sizes(width, most).map(|(vn, points)| (rn * vn, rm, points)))
+        .filter(|tile| tile.0 > 0)
+}
+
 /// The register tile that takes the fewest cycles over the whole axes.
 pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, operands: &Operands) -> Tile {
     let core = core(target);
     let lanes = operands.lanes;
     let parts = lanes.div_ceil(target.lanes());
     let row_extent = rows.map_or(1, |r| linear.extent(r));
-    let vectors = linear.extent(var).div_ceil(lanes);
-    let depth: f64 = linear.reductions().map(|r| linear.extent(r) as f64).product();
+    let width = linear.extent(var);
+    let vectors = width.div_ceil(lanes);
+    // How often the tiles of both axes run.
+    let others = |v: &u32| *v != var && Some(*v) != rows;
+    let others: f64 = linear.axes().filter(others).map(|v| linear.extent(v) as f64).product();
+    // Products of bytes are counted in words, those of couples in points.
+    let word = if operands.neighbours == 4 { 4 } else { 1 };
+    let depth: f64 = linear.reductions().map(|r| linear.extent(r) as f64).product::<f64>() / word as f64;
     let cycles = |m: usize, v: usize| -> f64 {
         let (m_f, v_f) = (m as f64, (v * parts) as f64);
         let row_loads = match (operands.broadcast, operands.by_lane) {
@@ -184,10 +231,10 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
             },
         };
         let vector_loads = if operands.shared { v_f } else { v_f * 0.5 };
-        let width = (v * lanes * operands.element) as f64;
+        let bytes = (v * lanes * operands.element * word) as f64;
         // Vectors that all rows share are read once a tile, from wherever those of all points fit.
         let streamed =
-            if operands.shared && depth * width > target.l1 as f64 { width / core.near } else { 0.0 };
+            if operands.shared && depth * bytes > target.l1 as f64 { bytes / core.near } else { 0.0 };
         // Couples are counted in points: half of each.
         let (multiplied, per, latency) = match operands.neighbours {
             2 => {
@@ -235,24 +282,23 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
             false => (m + 1 + operands.beside) * v * parts + held < target.vector_regs,
         }
     };
-    let mut best = (f64::INFINITY, (1, 1));
+    let mut best = (f64::INFINITY, f64::INFINITY, (1, 1));
     for v in 1..=vectors.min(8) {
         for m in (1..=row_extent.min(16)).filter(|&m| fits(m, v)) {
-            let tiles = |extent: usize, step: usize| {
-                [(extent / step, step), (usize::from(!extent.is_multiple_of(step)), extent % step)]
-            };
-            let total: f64 = (tiles(row_extent, m).iter())
-                .flat_map(|&(rn, rm)| tiles(vectors, v).map(|(vn, vv)| (rn * vn) as f64 * cycles(rm, vv)))
-                .sum();
-            // Every size of tile is a body of its own: prefer few.
-            let bodies = (1 + usize::from(!row_extent.is_multiple_of(m)))
-                * (1 + usize::from(!vectors.is_multiple_of(v)));
-            let cost = total * (1.0 + 0.01 * bodies as f64);
+            let (mut total, mut code, mut bodies) = (0.0, 0.0, 0);
+            for (count, rows, points) in tiles((row_extent, m), (width, v * lanes)) {
+                let vectors = points.div_ceil(lanes);
+                total += count as f64 * cycles(rows, vectors);
+                code += core.code_of((rows * vectors * parts) as f64, depth);
+                bodies += 1;
+            }
+            // Every size of tile is a body of its own: prefer few, and small ones where they run rarely.
+            let cost = total * (1.0 + 0.01 * f64::from(bodies)) + core.code.fetch * code / others;
             if cost < best.0 {
-                best = (cost, (m, v));
+                best = (cost, total, (m, v));
             }
         }
     }
-    let (cycles, (rows, vectors)) = best;
+    let (_, cycles, (rows, vectors)) = best;
     Tile { rows, vectors, cycles }
 }

@@ -5,8 +5,8 @@ use super::factors::walks;
 use super::linear::{Guard, Linear, Node};
 use crate::base::affine::SIZE;
 
-/// Multiply-adds unrolled in one block of a loop at most: code size against loop overhead.
-pub(super) const UNROLLED: usize = 96;
+/// Multiply-adds of a window that slides along a tile's rows unrolled in one block at most.
+pub(super) const SLIDING: usize = 96;
 /// Accumulators up to which a loop's own instructions are done while the core waits for their sums.
 const FEW: usize = 2;
 /// Points of a reduction from which its loop's own instructions are worth halving, and vectors of
@@ -21,7 +21,7 @@ pub(super) fn reduction_steps(
     var: u32,
     rows: Option<u32>,
     tile: usize,
-    by_lane: bool,
+    (by_lane, most): (bool, usize),
 ) -> Vec<ReduceStep> {
     let guards: Vec<&Guard> = (linear.nodes.iter())
         .flat_map(|n| match n {
@@ -46,6 +46,15 @@ pub(super) fn reduction_steps(
             None => linear.nodes.iter().map(walk).max().unwrap_or(0),
         }
     };
+    // What rows share of a window that slides along them is loaded once where the window is unrolled.
+    let slides = |r: u32| {
+        rows.is_some_and(|rows| {
+            linear.nodes.iter().any(|n| match n {
+                Node::Load { addr, .. } => [var, rows, r].iter().all(|&v| addr.coefficient(v) != 0),
+                _ => false,
+            })
+        })
+    };
     let mut order: Vec<u32> = linear.reductions().collect();
     order.sort_by_key(|&r| (!moving(r), !guarded(r), -stride(r)));
     // A body that is more than a multiply-add counts for as many.
@@ -54,9 +63,10 @@ pub(super) fn reduction_steps(
     let mut steps: Vec<ReduceStep> = Vec::new();
     for (depth, &r) in order.iter().rev().enumerate() {
         let extent = linear.extent(r).max(1);
+        let most = if slides(r) { SLIDING } else { most };
         let unroll = if moving(r) {
             1
-        } else if extent * unrolled <= if depth == 0 && unrolled <= FEW { UNROLLED / 4 } else { UNROLLED } {
+        } else if extent * unrolled <= if depth == 0 && unrolled <= FEW { most / 4 } else { most } {
             extent
         } else if depth > 0 {
             1
@@ -65,7 +75,7 @@ pub(super) fn reduction_steps(
         } else if by_lane && extent >= 4 {
             4
         } else {
-            whole_steps((UNROLLED / 2 / unrolled).clamp(1, extent).min(8), extent)
+            whole_steps((most / 2 / unrolled).clamp(1, extent).min(8), extent)
         };
         // Outside a loop nothing is unrolled.
         let looped = steps.last().is_some_and(|s| s.unroll < linear.extent(s.var));
