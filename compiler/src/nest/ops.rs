@@ -39,6 +39,11 @@ impl Emit for Lanes<'_> {
     fn bitcast(&mut self, to: DType, value: (Reg, DType)) -> (Reg, DType) {
         (bitcast(self.emitter, value.0, value.1, to), to)
     }
+
+    fn add_exact_product(&mut self, sum: Self::Value, a: Self::Value, b: Self::Value) -> Self::Value {
+        let ty = self.emitter.ty(sum.0);
+        (self.emitter.value(ty, Value::Mla(sum.0, a.0, b.0)), sum.1)
+    }
 }
 
 /// Emits `op` on registers whose (last) element type is `from`.
