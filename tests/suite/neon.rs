@@ -259,6 +259,49 @@ fn signs_are_flipped_once() {
     }
 }
 
+/// Small numbers are rounded by an addition that leaves their integers in the low halves, which are put
+/// together at once; an even zero point is a part of it.
+#[test]
+fn small_numbers_are_rounded_by_an_addition() {
+    let values: Vec<f32> = (0..64)
+        .map(|i| match i {
+            0..56 => (i - 28) as f32 * 0.5,
+            _ => [-16384.0, 16384.0, -129.5, 127.5, 0.49999997, -0.50000006, 254.5, -2.4999998]
+                [i as usize - 56],
+        })
+        .collect();
+    let input: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    for (zero, moved) in
+        [(Some("const -128"), 0), (Some("const 3"), 2), (Some("load z[0] stride 0"), 2), (None, 0)]
+    {
+        let mut values = vec!["const -128".to_string(), "const 127".to_string()];
+        values.extend(zero.map(str::to_string));
+        let mut stores = Vec::new();
+        for i in 0..4 {
+            let float = values.len();
+            values.push(format!("load x[{}]", 16 * i));
+            values.push(format!("nearest_small %{float}"));
+            values.extend(zero.map(|_| format!("add %{}, %2", float + 1)));
+            values.push(format!("max %0, %{}", values.len() - 1));
+            values.push(format!("min %1, %{}", values.len() - 1));
+            stores.push(format!("store y[{}] = %{}\n", 16 * i, values.len() - 1));
+        }
+        let mut text = String::from("kernel small { read x: f32[64] read z: i8[1] write y: i8[64]\n");
+        for (i, value) in values.iter().enumerate() {
+            let lane = if value.starts_with("load x") { "f32" } else { "i32" };
+            text += &format!("%{i}: {lane}x16 = {value}\n");
+        }
+        let kernel = parse(&(text + &stores.concat() + "}")).unwrap_or_else(|e| panic!("{e}"));
+        let case = Case { kernel, inputs: vec![input.clone(), vec![0xf9]] };
+        for target in targets() {
+            let text = self::text("neon_small", &case.kernel, &target);
+            let counts = ["fcvtns", "\tfadd\t", "uzp1", "sqadd", "sqxtn"].map(|word| count(&text, word));
+            assert_eq!(counts, [0, 16, 8, 4 * moved, 8], "{zero:?}: {text}");
+            assert_eq!(check_supported("neon_small_run", std::slice::from_ref(&case), &target), 1);
+        }
+    }
+}
+
 #[test]
 fn quantization_narrows_and_clamps_at_once() {
     for target in &targets() {

@@ -12,6 +12,7 @@
 mod accumulate;
 mod apart;
 mod border;
+mod bounds;
 mod dot;
 pub mod emit;
 mod expr;
@@ -29,6 +30,7 @@ mod sized;
 mod sizes;
 mod winograd;
 
+pub use bounds::{BOUND, bounded};
 pub use expr::lane_of;
 pub use sizes::bind as bind_sizes;
 

@@ -4,6 +4,7 @@
 //! factor: the nearest integer of it fits a register, it is no NaN, and one clamp of integers remains
 //! of what the definition says.
 
+use super::bounds::BOUND;
 use crate::base::DType;
 use crate::scalar::{Fold, Op, Scalar};
 use crate::schedule::Linear;
@@ -85,6 +86,9 @@ impl Ranges<'_> {
             return known;
         }
         let dtype = self.linear.types[id as usize];
+        if self.linear.bounded == Some(id) {
+            return Range::new(-BOUND, BOUND);
+        }
         let range = match &self.linear.nodes[id as usize] {
             _ if !(dtype == DType::F32 || dtype.is_int() && dtype.bits() <= 32) => Range::UNKNOWN,
             Node::Const(s) => Range::hull(&[s.to_f64()], false),

@@ -8,6 +8,7 @@
 //! A quotient by a constant is a product with its reciprocal, corrected by what that leaves of the
 //! dividend: rounded correctly (Markstein, IBM J. Res. Dev. 34, 1990), where nothing overflows.
 
+use super::bounds::BOUND;
 use super::emit::Emitter;
 use super::expr::{Exprs, Point, constant};
 use super::range::{divisor, range};
@@ -25,7 +26,7 @@ const EXACT: f64 = (1 << 23) as f64;
 /// The conversion of a float to a narrow integer, taken apart.
 pub struct Requantized {
     /// What is rounded.
-    value: u32,
+    pub value: u32,
     zero: Zero,
     lo: i64,
     hi: i64,
@@ -71,7 +72,10 @@ impl Requantized {
             }
             _ => exprs.eval_memo(e, self.value, point, memo),
         };
-        let mut sum = e.value(ty, Value::Convert(Convert::Nearest, value));
+        let known = range(exprs.linear, self.value);
+        let small = known.lo >= -BOUND && known.hi <= BOUND;
+        let nearest = if small { Convert::NearestSmall } else { Convert::Nearest };
+        let mut sum = e.value(ty, Value::Convert(nearest, value));
         let zero = match self.zero {
             Zero::Known(0) => None,
             Zero::Known(n) => Some(number(e, n)),
@@ -149,6 +153,9 @@ fn integer(linear: &Linear, id: u32) -> Option<Zero> {
     match &linear.nodes[id as usize] {
         Node::Const(s) => Some(s.to_f64()).filter(|n| n.fract() == 0.0).map(|n| Zero::Known(n as i64)),
         Node::Cast { arg, .. } => {
+            if let Node::Const(s) = &linear.nodes[*arg as usize] {
+                return linear.types[*arg as usize].is_int().then(|| Zero::Known(s.to_i64()));
+            }
             let from = linear.types[*arg as usize];
             (from.is_int() && from.bits() <= 32).then_some(Zero::Value(*arg))
         }
@@ -158,7 +165,7 @@ fn integer(linear: &Linear, id: u32) -> Option<Zero> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Nested, nest};
+    use super::super::{Nested, bounded, nest};
     use super::*;
     use crate::base::TensorType;
     use crate::definition::{DefBuilder, Definition};
@@ -216,6 +223,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_may_be_large_is_not_bounded() {
+        let def = product(false);
+        let layouts: Vec<Layout> = def.operands.iter().map(|o| Layout::dense(&o.ty.shape)).collect();
+        let constant: Vec<bool> = (0..layouts.len()).map(|i| matches!(i, 1..=3)).collect();
+        let mut linear = Linear::new(&def, &layouts, &constant, &Layout::dense(&def.output.ty.shape));
+        linear.buffers[2].magnitude = Some(Magnitude { least: i32::MIN, below: 11 });
+        linear.buffers[3].magnitude = Some(Magnitude { least: -9, below: 1 });
+        let mut bytes: Vec<Vec<u8>> =
+            linear.buffers.iter().enumerate().map(|(i, b)| data(i, b.elems, b.dtype)).collect();
+        let bounded = |bytes: &[Vec<u8>]| {
+            bounded(&linear, |i| constant[i as usize].then(|| bytes[i as usize].as_slice()))
+        };
+        assert!(bounded(&bytes).is_some());
+        // The scale of the last channel.
+        bytes[3].truncate(4 * (SHAPE.1 - 1));
+        bytes[3].extend(1f32.to_le_bytes());
+        assert!(bounded(&bytes).is_none());
+    }
+
     fn run(linear: &Linear, schedule: &Schedule) -> (Nested, Vec<u8>) {
         let nested = nest(linear, schedule, true, 1).unwrap();
         crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
@@ -248,12 +275,18 @@ mod tests {
             for (operand, least, below) in known.into_iter().take(2 + usize::from(residual)) {
                 linear.buffers[operand].magnitude = Some(Magnitude { least, below });
             }
+            let bytes: Vec<Vec<u8>> =
+                (linear.buffers.iter().enumerate()).map(|(i, b)| data(i, b.elems, b.dtype)).collect();
+            let small = bounded(&linear, |i| constant[i as usize].then(|| bytes[i as usize].as_slice()));
+            assert_eq!(small.is_some(), !residual, "a product of a sum and a scale");
+            linear.bounded = small;
             for (triple, cpu) in [("x86_64", "x86-64-v4"), ("x86_64", "x86-64-v3"), ("aarch64", "cortex-a53")]
             {
                 let schedule = choose(&linear, &resolve(triple, cpu).unwrap());
                 let (nested, got) = run(&linear, &schedule);
                 let text = nested.kernel.to_string();
                 assert!(text.contains("nearest") && !text.contains("round"), "{text}");
+                assert!(residual || text.contains("nearest_small"), "{text}");
                 assert_eq!(got, expected, "{cpu}: {text}");
             }
         }

@@ -13,7 +13,8 @@ use crate::definition::{
 };
 use crate::error::{Error, Result};
 use crate::graph::Symbol;
-use crate::scalar::{Fold, Op};
+use crate::nest::bounded;
+use crate::scalar::{Fold, Op, Scalar};
 use crate::schedule::linear::{Layout, Linear, Magnitude, Node};
 use crate::target::Target;
 use crate::tile::Kernel;
@@ -186,15 +187,20 @@ impl Planner<'_> {
         let own: Vec<bool> = def.operands.iter().map(|o| o.value == def.output.value).collect();
         let known: Vec<bool> = def.operands.iter().map(|o| self.is_written(o)).collect();
         let starts = linear.take_starts(&own, &known);
+        let begin = |i: usize| starts.operands[i] * def.operands[i].ty.dtype.size();
+        let data = |i: usize| {
+            let constant = values[def.operands[i].value as usize].constant.as_ref();
+            constant.map(|t| &t.data[begin(i)..])
+        };
+        linear.bounded = bounded(&linear, |operand| data(operand as usize));
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
-        for ((i, operand), start) in def.operands.iter().enumerate().zip(&starts.operands) {
-            let value = &self.request.lowering.values[operand.value as usize];
-            let start = start * operand.ty.dtype.size();
-            let data = value.constant.as_ref().map(|t| &t.data[start..]);
-            args.push(match data.and_then(|d| nested.packed(&linear, i as u32, d)) {
-                Some(bytes) => Place::start(self.buffers.constant(&value.name, bytes)),
-                None => self.place(operand.value).moved(start),
+        for (i, operand) in def.operands.iter().enumerate() {
+            args.push(match data(i).and_then(|d| nested.packed(&linear, i as u32, d)) {
+                Some(bytes) => {
+                    Place::start(self.buffers.constant(&values[operand.value as usize].name, bytes))
+                }
+                None => self.place(operand.value).moved(begin(i)),
             });
         }
         let start = starts.output * def.output.ty.dtype.size();
@@ -220,6 +226,17 @@ impl Planner<'_> {
             let bytes = known.filter(|_| buffer.dtype == DType::I8);
             buffer.symmetric = bytes.is_some_and(|t| t.data.iter().all(|&b| b != i8::MIN as u8));
             buffer.magnitude = known.and_then(magnitude);
+        }
+        for (node, &dtype) in linear.nodes.iter_mut().zip(&linear.types) {
+            // The zero point of what is never negative: most have it, and can share their kernels.
+            let Node::Load { operand, addr, .. } = node else { continue };
+            let value = &self.request.lowering.values[def.operands[*operand as usize].value as usize];
+            let one = value.constant.as_ref().filter(|t| t.ty.elems() == 1 && addr.is_constant());
+            let element = one.filter(|_| dtype.is_int() && dtype.bits() == 8).and_then(|t| t.data.first());
+            let lowest = Scalar::lowest(dtype);
+            if element.is_some_and(|&bits| u64::from(bits) == lowest.bits) {
+                *node = Node::Const(lowest);
+            }
         }
         linear
     }

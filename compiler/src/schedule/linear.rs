@@ -182,6 +182,8 @@ pub struct Linear {
     /// Axes whose extent is known only at run time end there: not even points within the bound may
     /// be computed beyond it.
     pub exact: bool,
+    /// An expression whose magnitude is known to be below `nest::BOUND`.
+    pub bounded: Option<ExprId>,
 }
 
 impl Linear {
@@ -232,6 +234,7 @@ impl Linear {
             fold: def.fold.as_ref().map(|Reduction { op, dtype, body }| (*op, *dtype, *body)),
             finish: def.finish,
             exact,
+            bounded: None,
         };
         linear.exact |= linear.checks();
         linear.drop_unit_vars();

@@ -242,6 +242,9 @@ impl fmt::Display for Linear {
             writeln!(f, "  %{i}: {} = {}", self.types[i], self.node(node))?;
         }
         self.write_fold(f, fold)?;
+        if let Some(bounded) = self.bounded {
+            writeln!(f, "  bounded %{bounded}")?;
+        }
         writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)
     }
 }

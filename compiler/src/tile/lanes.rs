@@ -213,7 +213,7 @@ pub fn convert(kind: Convert, from: Lane, to: Lane, a: u64) -> Option<u64> {
         (Convert::FloatToInt, F32, I64) => int64(f32_of(a) as i64),
         (Convert::FloatToInt, F64, I32) => int32(f64_of(a) as i32),
         (Convert::FloatToInt, F64, I64) => int64(f64_of(a) as i64),
-        (Convert::Nearest, F32, I32) => int32(f32_of(a).round_ties_even() as i32),
+        (Convert::Nearest | Convert::NearestSmall, F32, I32) => int32(f32_of(a).round_ties_even() as i32),
         (Convert::FloatToUint, F32, I32) => u64::from(f32_of(a) as u32),
         (Convert::FloatToUint, F32, I64) => f32_of(a) as u64,
         (Convert::FloatToUint, F64, I32) => u64::from(f64_of(a) as u32),

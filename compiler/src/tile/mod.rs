@@ -214,6 +214,8 @@ pub enum Convert {
     FloatToUint,
     /// f32 to i32, to nearest even, of numbers that are known to fit; others give any integer.
     Nearest,
+    /// The same of numbers whose magnitude is known to be at most 2^14.
+    NearestSmall,
     /// Signed integer to float, to nearest even.
     IntToFloat,
     /// Unsigned integer to float, to nearest even.

@@ -72,6 +72,7 @@ pub(super) const CONVERTS: &[(Convert, &str)] = &[
     (Convert::FloatToInt, "float_to_int"),
     (Convert::FloatToUint, "float_to_uint"),
     (Convert::Nearest, "nearest"),
+    (Convert::NearestSmall, "nearest_small"),
     (Convert::IntToFloat, "int_to_float"),
     (Convert::UintToFloat, "uint_to_float"),
     (Convert::Float, "float"),

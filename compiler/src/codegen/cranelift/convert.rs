@@ -24,7 +24,7 @@ impl Body<'_> {
                 let signed = matches!(kind, Convert::SextLow(_));
                 Ok(parts.into_iter().map(|v| self.keep_low(to, v, bits, signed)).collect())
             }
-            Convert::Nearest => {
+            Convert::Nearest | Convert::NearestSmall => {
                 let rounded = self.unary(Un::Round, a)?;
                 let to = to.part();
                 Ok(rounded.into_iter().map(|v| self.b.ins().fcvt_to_sint_sat(to, v)).collect())

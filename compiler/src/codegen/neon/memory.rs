@@ -9,6 +9,9 @@ use super::words;
 use crate::base::DType;
 use crate::tile::{Addr, Bin, Convert, Lane, Reg, Un, Value};
 
+/// 1.5 * 2^23: floats near it are integers, with that integer in the low 16 bits.
+const INTEGERS: f32 = 12_582_912.0;
+
 /// Splits bytes into accesses: `(first byte, 16, 8, 4, 2 or 1)`.
 fn pieces(bytes: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut at = 0;
@@ -194,7 +197,13 @@ impl Select<'_> {
             return Ok(raw.clone());
         }
         if let Some((sum, zero)) = self.moved_by(src, size, signed) {
-            return self.narrow_sum(sum, zero, signed);
+            return self.narrow_sum(sum, Some(zero), signed);
+        }
+        if let Some(sum) = self.clamped(src, range(8 * size as u32, signed), integer)
+            && size == 1
+            && self.small(sum).is_some()
+        {
+            return self.narrow_sum(sum, None, signed);
         }
         if let Some(from) = self.saturated(src, size, signed)? {
             if size == 2 {
@@ -222,20 +231,52 @@ impl Select<'_> {
         (self.single(sum).is_some() && self.ty(zero).lanes > 1).then_some((sum, zero))
     }
 
+    /// What a register is the nearest integer of, of small numbers.
+    fn small(&self, r: Reg) -> Option<Reg> {
+        match self.single(r) {
+            Some(Value::Convert(Convert::NearestSmall, float)) => Some(*float),
+            _ => None,
+        }
+    }
+
     /// Bytes: the saturated sums of 32-bit lanes and a small number that all lanes have.
-    fn narrow_sum(&mut self, sum: Reg, zero: Reg, signed: bool) -> Result<Vec<VReg>> {
-        let from = self.words(sum)?;
-        let zero = match (self.constant_reg(zero), self.lane(zero)) {
-            (Some(bits), _) => self.splat((bits & 0xffff) * 0x0001_0001),
-            (None, Some((v, lane))) => self.copies(v, 2, 2 * lane),
-            (None, None) => {
-                let words = self.words(zero)?;
-                self.copies(words[0], 2, 0)
+    fn narrow_sum(&mut self, sum: Reg, zero: Option<Reg>, signed: bool) -> Result<Vec<VReg>> {
+        let known = zero.map_or(Some(0), |zero| self.constant_reg(zero)).map(|bits| bits as i32);
+        let (halves, zero) = match self.small(sum) {
+            Some(float) => {
+                // Added to a float whose neighbours are 1 apart, a small one is rounded, and its integer is
+                // the low half of the bits. An even number added too leaves halves what they round to.
+                let even = known.filter(|zero| zero % 2 == 0);
+                let begin = self.splat((INTEGERS + even.unwrap_or(0) as f32).to_bits());
+                let floats = self.words(float)?;
+                let sums: Vec<VReg> = floats.into_iter().map(|v| self.new2(words::FADD, v, begin)).collect();
+                (self.packed(&sums, 2), zero.filter(|_| even.is_none()))
+            }
+            None => {
+                let from = self.words(sum)?;
+                (self.narrowed(&from, |high| words::sqxtn(2, false, high)), zero)
             }
         };
-        let halves = self.narrowed(&from, |high| words::sqxtn(2, false, high));
-        let moved: Vec<VReg> = halves.into_iter().map(|v| self.new2(words::SQADD_H, v, zero)).collect();
-        Ok(self.narrowed(&moved, |high| words::sqxtn(1, !signed, high)))
+        let halves = match zero {
+            Some(zero) => {
+                let zero = self.in_halves_of_all(zero, known)?;
+                halves.into_iter().map(|v| self.new2(words::SQADD_H, v, zero)).collect()
+            }
+            None => halves,
+        };
+        Ok(self.narrowed(&halves, |high| words::sqxtn(1, !signed, high)))
+    }
+
+    /// A number that all lanes have, in lanes of 16 bits.
+    fn in_halves_of_all(&mut self, r: Reg, known: Option<i32>) -> Result<VReg> {
+        Ok(match (known, self.lane(r)) {
+            (Some(bits), _) => self.splat((bits as u32 & 0xffff) * 0x0001_0001),
+            (None, Some((v, lane))) => self.copies(v, 2, 2 * lane),
+            (None, None) => {
+                let words = self.words(r)?;
+                self.copies(words[0], 2, 0)
+            }
+        })
     }
 
     /// The low halves of the lanes of neighbouring vectors in one.

@@ -313,7 +313,7 @@ impl Select<'_> {
                 }
                 _ => words::FCVTZS,
             },
-            (Convert::Nearest, Lane::F32, Lane::I32) => words::FCVTNS,
+            (Convert::Nearest | Convert::NearestSmall, Lane::F32, Lane::I32) => words::FCVTNS,
             (Convert::FloatToUint, Lane::F32, Lane::I32) => words::FCVTZU,
             (Convert::IntToFloat, Lane::I32, Lane::F32) => words::SCVTF,
             (Convert::UintToFloat, Lane::I32, Lane::F32) => words::UCVTF,

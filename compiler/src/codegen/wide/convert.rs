@@ -27,7 +27,7 @@ impl Select<'_> {
                 self.float_to_uint(dst, src, width);
                 return Ok(());
             }
-            (Convert::Nearest, Lane::F32, Lane::I32) => Op::Cvtps2dq,
+            (Convert::Nearest | Convert::NearestSmall, Lane::F32, Lane::I32) => Op::Cvtps2dq,
             (Convert::IntToFloat, Lane::I32, Lane::F32) => Op::Cvtdq2ps,
             (Convert::IntToFloat, Lane::I32, Lane::F64) => Op::Cvtdq2pd,
             (Convert::IntToFloat, Lane::I64, Lane::F64) => Op::Cvtqq2pd,
