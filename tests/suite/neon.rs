@@ -302,6 +302,43 @@ fn small_numbers_are_rounded_by_an_addition() {
     }
 }
 
+/// A clamp to some of the bytes follows where they are bytes: an instruction for sixteen.
+#[test]
+fn some_bytes_are_limited_as_bytes() {
+    let values: Vec<u8> = (0..32).flat_map(|i: i32| ((i - 16) * 24 + i % 3).to_le_bytes()).collect();
+    let wide: Vec<u8> = (0..32).flat_map(|i: i32| ((i - 16) << 27 | i).to_le_bytes()).collect();
+    for (ty, lo, hi, limits) in [("i8", -20, 127, (1, 0)), ("i8", -5, 90, (1, 1)), ("u8", 3, 200, (1, 1))] {
+        let kernel = format!(
+            "kernel limits {{ read x: i32[32] write y: {ty}[32] write z: {ty}[32]
+  %0: i32x16 = const {lo}
+  %1: i32x16 = const {hi}
+  %2: i32x16 = load x[0]
+  %3: i32x16 = max %0, %2
+  %4: i32x16 = min %1, %3
+  store y[0] = %4
+  %5: i32x16 = load x[16]
+  %6: i32x16 = const 7
+  %7: i32x16 = add %5, %6
+  %8: i32x16 = min %7, %1
+  %9: i32x16 = max %8, %0
+  store z[16] = %9
+}}"
+        );
+        let kernel = parse(&kernel).unwrap_or_else(|e| panic!("{e}"));
+        for target in targets() {
+            let text = self::text("neon_limits", &kernel, &target);
+            let count = |word: &str| text.lines().filter(|l| l.contains(word) && l.contains(".16b")).count();
+            let found = (count("max\tv"), count("min\tv"));
+            assert_eq!(found, (2 * limits.0, 2 * limits.1), "{text}");
+            assert!(!text.contains("max\tv0.4s") && !text.contains("uzp1"), "{text}");
+            for input in [&values, &wide] {
+                let case = Case { kernel: kernel.clone(), inputs: vec![input.clone()] };
+                assert_eq!(check_supported("neon_limits_run", &[case], &target), 1);
+            }
+        }
+    }
+}
+
 #[test]
 fn quantization_narrows_and_clamps_at_once() {
     for target in &targets() {

@@ -196,14 +196,10 @@ impl Select<'_> {
         {
             return Ok(raw.clone());
         }
-        if let Some((sum, zero)) = self.moved_by(src, size, signed) {
-            return self.narrow_sum(sum, Some(zero), signed);
-        }
-        if let Some(sum) = self.clamped(src, range(8 * size as u32, signed), integer)
-            && size == 1
-            && self.small(sum).is_some()
+        if let Some((inner, limits)) = self.limited(src, signed).filter(|_| size == 1)
+            && let Some(bytes) = self.saturated_bytes(inner, signed, limits == range(8, signed))?
         {
-            return self.narrow_sum(sum, None, signed);
+            return Ok(self.limit_bytes(bytes, limits, signed));
         }
         if let Some(from) = self.saturated(src, size, signed)? {
             if size == 2 {
@@ -217,11 +213,57 @@ impl Select<'_> {
         Ok(if size == 2 { halves } else { self.packed(&halves, 1) })
     }
 
-    /// What the clamp of a sum to the range of bytes adds a small number to, the same for all lanes. The
-    /// addition can be done in 16 bits: what saturates there is outside of the bytes by far.
-    fn moved_by(&self, src: Reg, size: usize, signed: bool) -> Option<(Reg, Reg)> {
-        let clamped = self.clamped(src, range(8 * size as u32, signed), integer).filter(|_| size == 1)?;
-        let Some(Value::Bin(Bin::Add, a, b)) = self.single(clamped) else { return None };
+    /// What a register is the clamp of, to bytes or to some of them, and the limits.
+    fn limited(&self, src: Reg, signed: bool) -> Option<(Reg, (i64, i64))> {
+        let step = |r: Reg, op: Bin| -> Option<(Reg, i64)> {
+            let Some(Value::Bin(found, a, b)) = self.single(r) else { return None };
+            let limit = |x: Reg| self.constant_reg(x).map(|bits| i64::from(bits as i32));
+            let (limit, inner) = [(*a, *b), (*b, *a)].into_iter().find_map(|(x, y)| Some((limit(x)?, y)))?;
+            (*found == op && self.single(inner).is_some()).then_some((inner, limit))
+        };
+        let ((inner, lo), hi) = match step(src, Bin::Min) {
+            Some((inner, hi)) => (step(inner, Bin::Max)?, hi),
+            None => {
+                let (inner, lo) = step(src, Bin::Max)?;
+                let (inner, hi) = step(inner, Bin::Min)?;
+                ((inner, lo), hi)
+            }
+        };
+        let (least, most) = range(8, signed);
+        (least <= lo && lo <= hi && hi <= most).then_some((inner, (lo, hi)))
+    }
+
+    /// A register's lanes as saturated bytes; `None` where `all` bytes are wanted and it has no form of its
+    /// own.
+    fn saturated_bytes(&mut self, r: Reg, signed: bool, all: bool) -> Result<Option<Vec<VReg>>> {
+        if let Some((sum, zero)) = self.moved_by(r) {
+            return self.narrow_sum(sum, Some(zero), signed).map(Some);
+        }
+        if self.small(r).is_some() || !all {
+            return self.narrow_sum(r, None, signed).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Bytes within limits.
+    fn limit_bytes(&mut self, bytes: Vec<VReg>, (lo, hi): (i64, i64), signed: bool) -> Vec<VReg> {
+        let (least, most) = range(8, signed);
+        let [above, below] = if signed { [words::SMAX, words::SMIN] } else { [words::UMAX, words::UMIN] };
+        let mut limited = bytes;
+        for (word, limit) in
+            [(above, Some(lo).filter(|&l| l > least)), (below, Some(hi).filter(|&h| h < most))]
+        {
+            let Some(limit) = limit else { continue };
+            let limit = self.splat(u32::from(limit as u8) * 0x0101_0101);
+            limited = limited.into_iter().map(|v| self.new2(words::of_bytes(word), v, limit)).collect();
+        }
+        limited
+    }
+
+    /// What a sum adds a small number to, the same for all lanes. To clamp it to bytes, the addition can be
+    /// done in 16 bits: what saturates there is outside of the bytes by far.
+    fn moved_by(&self, sum: Reg) -> Option<(Reg, Reg)> {
+        let Some(Value::Bin(Bin::Add, a, b)) = self.single(sum) else { return None };
         let small = |r: Reg| match self.single(r) {
             Some(Value::Const(bits)) => (-256..256).contains(&(*bits as i32)),
             Some(Value::Load(addr, 0)) => self.kernel.params[addr.param as usize].dtype.size() == 1,
