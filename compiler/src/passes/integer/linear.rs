@@ -19,7 +19,7 @@ pub struct Linear {
 }
 
 /// Whether a node is this operator, of ai.onnx or com.microsoft.
-fn named(node: &Node, name: &str) -> bool {
+pub fn named(node: &Node, name: &str) -> bool {
     node.op.name == name && matches!(node.op.domain, "" | "com.microsoft")
 }
 

@@ -1,15 +1,16 @@
-//! Bytes between a QuantizeLinear and its DequantizeLinears get the sign that the target multiplies
-//! by signed weights: none for `vpdpbusd`, one for AVX2 and aarch64.
+//! Bytes between a QuantizeLinear or a quantized product and what takes them back, or multiplies them,
+//! get the sign that the target multiplies by signed weights: none for `vpdpbusd`, one for AVX2 and
+//! aarch64.
 //!
 //! `q + 128` with a zero point 128 higher stands for the same real number, and saturates where `q`
 //! does: nothing rounds differently, and zero points are constants that products fold. The bytes of
 //! the model's interface stay, and so do weights.
 
 use super::super::edit::reads;
-use super::linear::{dequantize, quantize};
+use super::linear::{dequantize, named, quantize};
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::Result;
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::target::{Arch, Feature, Target};
 
 /// How far the bytes move, modulo 256: up or down.
@@ -24,44 +25,73 @@ fn preferred(target: &Target) -> Option<DType> {
     }
 }
 
-/// Changes the sign of activations wherever all readers take them back to floats.
+/// Changes the sign of activations wherever all readers take them back to floats, or multiply them by
+/// signed bytes.
 pub fn signs(graph: &mut Graph, target: &Target) -> Result<bool> {
     let Some(wanted) = preferred(target) else { return Ok(false) };
     let other = if wanted == DType::U8 { DType::I8 } else { DType::U8 };
     let mut changed = false;
     for i in 0..graph.nodes.len() {
-        let Some(to) = quantize(graph, &graph.nodes[i]).filter(|l| l.dtype(graph) == other) else {
-            continue;
-        };
-        let known = |list: &[Option<ValueId>]| {
-            list.get(2).copied().flatten().is_none_or(|z| graph.value(z).constant.is_some())
-        };
-        let readers: Vec<usize> =
-            (0..graph.nodes.len()).filter(|&n| reads(&graph.nodes[n]).any(|v| v == to.value)).collect();
-        let takes_back = |&n: &usize| {
-            let node = &graph.nodes[n];
-            let once = reads(node).filter(|&v| v == to.value).count() == 1;
-            once && dequantize(graph, node).is_some_and(|l| l.value == to.value) && known(&node.inputs)
-        };
-        let typed = graph.nodes[i].attrs.int("output_dtype", 0).is_ok_and(|t| t == 0);
-        let free = !graph.outputs.contains(&to.value) && readers.iter().all(takes_back);
-        if !free || !typed || !known(&graph.nodes[i].inputs) {
+        let Some((value, zero)) = written(graph, i) else { continue };
+        if graph.value(value).ty.dtype != other || graph.outputs.contains(&value) {
             continue;
         }
-        for n in readers.into_iter().chain([i]) {
-            shift_zero(graph, n, wanted);
+        let readers = (0..graph.nodes.len()).filter(|&n| reads(&graph.nodes[n]).any(|v| v == value));
+        let zeros: Option<Vec<(usize, usize)>> =
+            readers.map(|n| read(graph, n, value).map(|zero| (n, zero))).collect();
+        let Some(zeros) = zeros else { continue };
+        for (n, zero) in zeros.into_iter().chain([(i, zero)]) {
+            shift_zero(graph, n, zero, wanted);
         }
-        graph.values[to.value as usize].ty.dtype = wanted;
+        graph.values[value as usize].ty.dtype = wanted;
         changed = true;
     }
     Ok(changed)
 }
 
+/// Whether a node multiplies quantized numbers and quantizes the sums: factors and what belongs to them
+/// are inputs 0 to 2 and 3 to 5, what belongs to the result follows.
+fn is_product(node: &Node) -> bool {
+    named(node, "QLinearConv") || named(node, "QLinearMatMul")
+}
+
+/// The quantized bytes that a node writes, and which input their zero point is.
+fn written(graph: &Graph, n: usize) -> Option<(ValueId, usize)> {
+    let node = &graph.nodes[n];
+    let (value, zero) = match is_product(node) {
+        true => (node.outputs.first().copied().flatten()?, 7),
+        false => (quantize(graph, node)?.value, 2),
+    };
+    let typed = node.attrs.int("output_dtype", 0).is_ok_and(|t| t == 0);
+    (typed && is_known(graph, node, zero)).then_some((value, zero))
+}
+
+/// Which input of a node the zero point of bytes is that it reads once, if nothing else is known of them.
+fn read(graph: &Graph, n: usize, value: ValueId) -> Option<usize> {
+    let node = &graph.nodes[n];
+    let input = |i: usize| node.inputs.get(i).copied().flatten();
+    let zero = match is_product(node) {
+        true => {
+            let factor = [0, 3].into_iter().find(|&i| input(i) == Some(value))?;
+            let signed = graph.value(input(3 - factor)?).ty.dtype == DType::I8;
+            Some(factor + 2).filter(|_| signed)?
+        }
+        false => dequantize(graph, node).filter(|l| l.value == value).map(|_| 2)?,
+    };
+    let once = reads(node).filter(|&v| v == value).count() == 1;
+    (once && is_known(graph, node, zero)).then_some(zero)
+}
+
+/// Whether a zero point is left out or a constant.
+fn is_known(graph: &Graph, node: &Node, zero: usize) -> bool {
+    node.inputs.get(zero).copied().flatten().is_none_or(|z| graph.value(z).constant.is_some())
+}
+
 /// Moves a node's zero point along.
-fn shift_zero(graph: &mut Graph, node: usize, to: DType) {
+fn shift_zero(graph: &mut Graph, node: usize, zero: usize, to: DType) {
     let inputs = &mut graph.nodes[node].inputs;
-    inputs.resize(inputs.len().max(3), None);
-    let (scale, zero) = (inputs[1], inputs[2]);
+    inputs.resize(inputs.len().max(zero + 1), None);
+    let (place, scale, zero) = (zero, inputs[zero - 1], inputs[zero]);
     let shape = scale.map(|s| graph.value(s).ty.shape.clone()).unwrap_or_default();
     let shifted: Vec<u8> = match zero.and_then(|z| graph.value(z).constant.as_ref()) {
         Some(zero) => zero.data.iter().map(|z| z.wrapping_add(SHIFT)).collect(),
@@ -70,7 +100,7 @@ fn shift_zero(graph: &mut Graph, node: usize, to: DType) {
     let ty = TensorType::new(to, zero.map_or(shape, |z| graph.value(z).ty.shape.clone()));
     let name = format!("{}.zero.{}", graph.nodes[node].name, graph.values.len());
     let id = graph.add_constant(name, Tensor { ty, data: shifted.into() });
-    graph.nodes[node].inputs[2] = Some(id);
+    graph.nodes[node].inputs[place] = Some(id);
 }
 
 #[cfg(test)]
@@ -127,5 +157,31 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn products_of_quantized_numbers_take_and_give_them() {
+        let graph = "graph g {
+  input x: f32[1,4]
+  const s: f32[] = [0.5]
+  const z: u8[] = [125]
+  const w: i8[4,4] = random 1
+  const u: u8[4,4] = random 2
+  const n: i8[] = [0]
+  q: u8[1,4] = QuantizeLinear(x, s, z)
+  a: u8[1,4] = QLinearMatMul(q, s, z, w, s, n, s, z)
+  b: u8[1,4] = QLinearMatMul(a, s, z, w, s, n, s, z)
+  c: u8[1,4] = QLinearMatMul(b, s, z, u, s, z, s, z)
+  output c
+}
+";
+        let mut graph = parse(graph).unwrap();
+        assert!(signs(&mut graph, &resolve("aarch64", "cortex-a53").unwrap()).unwrap());
+        verify(&graph).unwrap();
+        let text = graph.to_string();
+        for signed in ["q: i8[1,4] = Quant", "a: i8[1,4] = QLinear", "b: u8[1,4] = QLinear", "c: u8[1,4]"] {
+            assert!(text.contains(signed), "{text}");
+        }
+        assert_eq!(text.matches("i8[] = [-3]").count(), 4, "{text}");
     }
 }
