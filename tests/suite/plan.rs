@@ -2,6 +2,7 @@
 
 use crate::golden::{check_folder, tests_folder};
 use crate::support::models::{Entry, all};
+use lmc::build::{Build, Built, Prefer, Silent};
 use lmc::error::Result;
 use lmc::graph;
 use lmc::plan::{Program, parse, program, verify};
@@ -68,4 +69,25 @@ fn arena(entry: &Entry, target: &Target) -> Result<Program> {
     let (mut graph, _) = lmc::passes::infer(&model, &types).into_result()?;
     lmc::passes::run_passes(&mut graph, target, &mut |_, _, _| {})?;
     program(&graph, "model", target)
+}
+
+/// What exceeds a budget is compiled for size, where that keeps to it; the result stays right.
+#[test]
+fn budgets_choose_the_smaller_form() {
+    let model = tests_folder().join("models/ic_resnet8");
+    for (target, cpu) in [("x86_64", "x86-64-v3"), ("aarch64", "generic")] {
+        let build = || Build::new(model.join("model.onnx")).target(target).cpu(cpu);
+        let fast = build().build(&Silent).expect("a build");
+        let small = build().prefer(Prefer::Size).build(&Silent).expect("a build");
+        let flash = |b: &Built| b.object.code_bytes + b.object.constant_bytes;
+        assert!(2 * flash(&small) < flash(&fast), "{} and {} bytes", flash(&small), flash(&fast));
+        assert!(small.program.arena_bytes <= fast.program.arena_bytes);
+        assert!(fast.notes.iter().chain(&small.notes).all(|n| !n.contains("size")));
+
+        let kept = build().max_flash(flash(&small)).build(&Silent).expect("a build within its budget");
+        assert_eq!(kept.object.bytes, small.object.bytes);
+        assert!(kept.notes.iter().any(|n| n.contains("--prefer size")), "{:?}", kept.notes);
+        let error = build().max_flash(flash(&small) - 1).build(&Silent).err().expect("an error");
+        assert!(error.to_string().contains("1 more than allowed"), "{error}");
+    }
 }

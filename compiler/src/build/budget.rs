@@ -5,6 +5,10 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::{Base, Program, Step};
 use std::collections::BTreeMap;
 
+/// What is said where a budget has decided how the model is compiled.
+pub(super) const PREFERRED: &str = "compiled for size, since the fastest form exceeds a budget; \
+     `--prefer size` chooses this at once";
+
 /// Limits in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Budgets {

@@ -30,7 +30,7 @@ use crate::lower::lower_plain;
 use crate::package;
 use crate::plan::{Choose, Program};
 use crate::schedule::choose::choose;
-use crate::schedule::{Linear, Schedules};
+use crate::schedule::{Linear, Schedule, Schedules};
 use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
@@ -58,6 +58,16 @@ pub struct Silent;
 
 impl Observer for Silent {}
 
+/// What counts where speed and memory cannot both be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// Time; but where that exceeds a budget, what fits.
+    #[default]
+    Speed,
+    /// Bytes: convolutions are not filtered (Winograd), since that multiplies their constants.
+    Size,
+}
+
 /// What to compile, for what, and within which budgets.
 #[derive(Clone, Debug)]
 pub struct Build {
@@ -69,6 +79,7 @@ pub struct Build {
     out_dir: Option<PathBuf>,
     budgets: Budgets,
     schedules: Option<PathBuf>,
+    prefer: Prefer,
 }
 
 /// A compiled model.
@@ -112,6 +123,7 @@ impl Build {
             out_dir: None,
             budgets: Budgets::default(),
             schedules: None,
+            prefer: Prefer::default(),
         }
     }
 
@@ -181,6 +193,12 @@ impl Build {
         self
     }
 
+    /// What counts where speed and memory cannot both be had.
+    pub fn prefer(mut self, prefer: Prefer) -> Self {
+        self.prefer = prefer;
+        self
+    }
+
     /// Takes the schedules of a file that `lmc tune` wrote, for the kernels it has any for.
     pub fn schedules(mut self, file: impl Into<PathBuf>) -> Self {
         self.schedules = Some(file.into());
@@ -240,8 +258,21 @@ impl Build {
         import::read(&self.model)
     }
 
-    /// Compiles in memory; nothing is written.
+    /// Compiles in memory; nothing is written. Where speed is preferred and a budget exceeded, the model
+    /// is compiled again for size.
     pub fn build(&self, observer: &dyn Observer) -> Result<Built> {
+        let built = self.build_once(observer)?;
+        let Err(exceeded) = self.budgets.check(&built) else { return Ok(built) };
+        if self.prefer == Prefer::Size {
+            return Err(exceeded.at(self.model.display().to_string()));
+        }
+        drop(built);
+        let mut smaller = self.clone().prefer(Prefer::Size).build(observer)?;
+        smaller.notes.push(budget::PREFERRED.to_string());
+        Ok(smaller)
+    }
+
+    fn build_once(&self, observer: &dyn Observer) -> Result<Built> {
         let target = self.resolve_target()?;
         let name = self.symbol_name()?;
         observer.progress("reading", 0, 1);
@@ -277,6 +308,7 @@ impl Build {
         let schedules = self.read_schedules(&target)?;
         let choose = |linear: &Linear| match schedules.get(linear)? {
             Some(schedule) => Ok(schedule),
+            None if self.prefer == Prefer::Size => Ok(Schedule { winograd: None, ..choose(linear, &target) }),
             None => Ok(choose(linear, &target)),
         };
         let (mut program, mut notes) = self.plan_model(&model, &target, name, &choose, observer, &clock)?;
@@ -288,7 +320,7 @@ impl Build {
         // What its constants became is in the program.
         drop(model);
         notes.extend(schedules.unused());
-        Ok(Built { notes, sources, ..self.build_program(program, target, observer, clock)? })
+        Ok(Built { notes, sources, ..Self::build_program(program, target, observer, clock)? })
     }
 
     /// Everything before code generation: the program of a decoded model, and notes.
@@ -332,11 +364,10 @@ impl Build {
         observer.progress("planning", 0, 1);
         let choose = |linear: &Linear| Ok(choose(linear, &target));
         let program = plan::plan(plan::lowered(graph)?, name, &target, &choose, &show(observer, &clock))?;
-        self.build_program(program, target, observer, clock)
+        Self::build_program(program, target, observer, clock)
     }
 
     fn build_program(
-        &self,
         program: Program,
         target: Target,
         observer: &dyn Observer,
@@ -352,9 +383,7 @@ impl Build {
         clock.end("object");
         let (sources, notes, timings) = (Vec::new(), Vec::new(), clock.timings());
         let stack_bytes = compiled.stack_bytes;
-        let built = Built { target, program, object, stack_bytes, sources, notes, timings };
-        self.budgets.check(&built)?;
-        Ok(built)
+        Ok(Built { target, program, object, stack_bytes, sources, notes, timings })
     }
 }
 

@@ -1,10 +1,10 @@
 //! Options that several commands share.
 
 use crate::base::affine::MAX_SIZE;
-use crate::build::Build;
+use crate::build::{Build, Prefer};
 use crate::error::{Error, Result};
 use crate::import::{Bindings, Sum};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +31,18 @@ pub(super) struct TargetArgs {
     /// A processor, generic (any of the architecture), or native (this machine's).
     #[arg(long, default_value = "generic")]
     pub cpu: String,
+    /// What counts where speed and memory cannot both be had.
+    #[arg(long, value_enum, default_value_t = Preferred::Speed)]
+    prefer: Preferred,
+}
+
+/// [`Prefer`] as an option.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum Preferred {
+    /// Time; where that exceeds a budget, bytes.
+    Speed,
+    /// Bytes: convolutions are not filtered (Winograd), since that multiplies their constants.
+    Size,
 }
 
 /// A model, what it is compiled for, and how that is run.
@@ -128,7 +140,11 @@ impl ModelArgs {
 impl TargetArgs {
     /// A build of the model for this target.
     pub(super) fn build(&self, model: &ModelArgs) -> Result<Build> {
-        let build = Build::new(&model.model).target(&self.target).cpu(&self.cpu);
+        let prefer = match self.prefer {
+            Preferred::Speed => Prefer::Speed,
+            Preferred::Size => Prefer::Size,
+        };
+        let build = Build::new(&model.model).target(&self.target).cpu(&self.cpu).prefer(prefer);
         Ok(build.bindings(model.bindings()?))
     }
 }
