@@ -27,7 +27,8 @@ pub struct Core {
     /// Vector additions per cycle, beside multiply-adds.
     pub adds: f64,
     /// Multiplications, additions and extensions of 16 bits per cycle, mixed (measured on Zen 4: 3.1 to 3.2
-    /// with all tiles of 1 to 7 rows, though there are four units).
+    /// with all tiles of 1 to 7 rows, though there are four units: an addition, which waits for its product
+    /// and is older than those behind, takes one of the two units that multiply. Registers alone reach 3.25).
     pub couples: f64,
     /// Bytes per cycle that come from the second-level cache, and from beyond it.
     pub near: f64,
