@@ -93,7 +93,7 @@ impl Nearest {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Filter {
     Nearest(Nearest),
-    Linear { antialias: bool },
+    Linear { antialias: bool, exclude_outside: bool },
     Cubic { a: f64, antialias: bool, exclude_outside: bool },
 }
 
@@ -102,7 +102,7 @@ impl Filter {
     fn weights(self, x: f64, scale: f64) -> Vec<(i64, f64)> {
         let (reach, antialias) = match self {
             Filter::Nearest(nearest) => return vec![(nearest.of(x, scale) as i64, 1.0)],
-            Filter::Linear { antialias } => (1.0, antialias),
+            Filter::Linear { antialias, .. } => (1.0, antialias),
             Filter::Cubic { antialias, .. } => (2.0, antialias),
         };
         let stretch = if antialias { scale.min(1.0) } else { 1.0 };
@@ -114,6 +114,14 @@ impl Filter {
             normalize(&mut weights);
         }
         weights
+    }
+
+    /// Whether neighbours outside of the input have no weight, and the others have all of it.
+    fn excludes_outside(self) -> bool {
+        matches!(
+            self,
+            Filter::Linear { exclude_outside: true, .. } | Filter::Cubic { exclude_outside: true, .. }
+        )
     }
 
     fn kernel(self, x: f64) -> f64 {
@@ -167,7 +175,7 @@ impl Axis {
             .iter()
             .map(|&x| {
                 let mut row = filter.weights(x, scale);
-                if matches!(filter, Filter::Cubic { exclude_outside: true, .. }) {
+                if filter.excludes_outside() {
                     row.retain(|w| (0..=last).contains(&w.0));
                     normalize(&mut row);
                 }
@@ -248,7 +256,7 @@ mod tests {
         let nearest = Filter::Nearest(Nearest::Floor);
         let axis = Axis::new(3, 6, 2.0, (0.0, 1.0), Coordinates::Asymmetric, nearest);
         assert_eq!((axis.starts.as_slice(), axis.repeats()), (&[0, 0, 1, 1, 2, 2][..], Some(2)));
-        let linear = Filter::Linear { antialias: false };
+        let linear = Filter::Linear { antialias: false, exclude_outside: false };
         let axis = Axis::new(2, 4, 2.0, (0.0, 1.0), Coordinates::HalfPixel, linear);
         assert_eq!(axis.starts, [0, 0, 0, 0]);
         assert_eq!(axis.weights, [1.0, 0.0, 0.75, 0.25, 0.25, 0.75, 0.0, 1.0]);
@@ -257,9 +265,19 @@ mod tests {
     /// A fractional output length counts, as in ONNX's own test of downsampling with corners aligned.
     #[test]
     fn aligned_corners_of_a_fractional_length() {
-        let linear = Filter::Linear { antialias: false };
+        let linear = Filter::Linear { antialias: false, exclude_outside: false };
         let axis = Axis::new(4, 2, f64::from(0.6f32), (0.0, 1.0), Coordinates::AlignCorners, linear);
         assert_eq!(axis.starts, [0, 2]);
         assert!((axis.weights[3] - 0.142857).abs() < 1e-5, "{:?}", axis.weights);
+    }
+
+    /// As PyTorch exports it: 2/3 of the size with antialiasing, nothing of which lies outside.
+    #[test]
+    fn antialiasing_without_what_lies_outside() {
+        let linear = Filter::Linear { antialias: true, exclude_outside: true };
+        let axis = Axis::new(3, 2, 2.0 / 3.0, (0.0, 1.0), Coordinates::HalfPixel, linear);
+        assert_eq!(axis.starts, [0, 1]);
+        let near = |(a, b): (&f64, f64)| (a - b).abs() < 1e-6;
+        assert!(axis.weights.iter().zip([0.625, 0.375, 0.375, 0.625]).all(near), "{:?}", axis.weights);
     }
 }

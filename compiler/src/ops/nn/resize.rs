@@ -147,6 +147,7 @@ fn coordinates(ctx: &Ctx) -> Result<Coordinates> {
 
 fn filter(ctx: &Ctx) -> Result<Filter> {
     let antialias = ctx.attrs().flag("antialias", false)?;
+    let exclude_outside = ctx.attrs().flag("exclude_outside", false)?;
     match ctx.attrs().str("mode", "nearest")? {
         "nearest" if ctx.node.op.name == "Upsample" || ctx.version() == 10 => {
             Ok(Filter::Nearest(Nearest::Simple))
@@ -158,10 +159,10 @@ fn filter(ctx: &Ctx) -> Result<Filter> {
                 .map(Filter::Nearest)
                 .ok_or_else(|| Error::model(format!("nearest_mode '{name}' is not known")))
         }
-        "linear" | "bilinear" => Ok(Filter::Linear { antialias }),
+        "linear" | "bilinear" => Ok(Filter::Linear { antialias, exclude_outside }),
         "cubic" => {
             let a = f64::from(ctx.attrs().float("cubic_coeff_a", -0.75)?);
-            Ok(Filter::Cubic { a, antialias, exclude_outside: ctx.attrs().flag("exclude_outside", false)? })
+            Ok(Filter::Cubic { a, antialias, exclude_outside })
         }
         other => Err(Error::model(format!("mode '{other}' is not known"))),
     }
