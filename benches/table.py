@@ -16,13 +16,14 @@ import time
 
 import numpy as np
 
+import engines
 import hide
 import models
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = models.ROOT + "/target/bench/cache"
 PEERS = ["onnxruntime", "openvino", "litert"]
-ENGINES = ["iree", "ncnn", "mnn"]
+ENGINES = list(engines.PEERS)
 
 
 class Served:

@@ -294,7 +294,9 @@ impl Build {
         name: &str,
         observer: &dyn Observer,
     ) -> Result<Built> {
-        self.build_timed(model.clone(), target, name, observer, Clock::start())
+        let built = self.build_timed(model.clone(), target, name, observer, Clock::start())?;
+        self.budgets.check(&built)?;
+        Ok(built)
     }
 
     fn build_timed(

@@ -347,6 +347,20 @@ fn widened_windows_agree_with_the_naive_loops() {
     }
 }
 
+/// A schedule that filters a convolution in tiles of so many outputs, so many rows of them at a time.
+fn filtering(linear: &Linear, conv: &Conv, outputs: usize, rows: usize) -> Schedule {
+    let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
+    let products = Box::new(choose(&product(conv, linear, outputs, rows), &target));
+    let schedule = Schedule {
+        vector: Vector::Axis { var: conv.outer, lanes: target.lanes() },
+        pack: vec![conv.weights],
+        winograd: Some(Winograd { outputs, rows, product: products }),
+        ..Schedule::naive(linear)
+    };
+    verify(&schedule, linear).expect("a valid schedule");
+    schedule
+}
+
 /// Filtering of bytes rounds nothing, whatever the rows of a block and the last tile's outputs are.
 #[test]
 fn filtered_bytes_are_exact() {
@@ -363,15 +377,7 @@ fn filtered_bytes_are_exact() {
                 (1..=tiles).filter(move |r| tiles.is_multiple_of(*r)).map(move |rows| (outputs, rows))
             });
             for (outputs, rows) in blocks {
-                let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
-                let products = Box::new(choose(&product(&conv, &linear, outputs, rows), &target));
-                let schedule = Schedule {
-                    vector: Vector::Axis { var: conv.outer, lanes: target.lanes() },
-                    pack: vec![conv.weights],
-                    winograd: Some(Winograd { outputs, rows, product: products }),
-                    ..Schedule::naive(&linear)
-                };
-                verify(&schedule, &linear).expect("a valid schedule");
+                let schedule = filtering(&linear, &conv, outputs, rows);
                 assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{linear}");
             }
         }
@@ -385,14 +391,8 @@ fn filtered_bytes_do_not_overflow() {
     let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
     let layouts = [last(&def.operands[0].ty), Layout::dense(&def.operands[1].ty.shape)];
     let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
-    let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
     let conv = Conv::of(&linear).expect("a convolution that can be filtered");
-    let winograd =
-        Winograd { outputs: 4, rows: 1, product: Box::new(choose(&product(&conv, &linear, 4, 1), &target)) };
-    let vector = Vector::Axis { var: conv.outer, lanes: target.lanes() };
-    let schedule =
-        Schedule { vector, pack: vec![conv.weights], winograd: Some(winograd), ..Schedule::naive(&linear) };
-    verify(&schedule, &linear).expect("a valid schedule");
+    let schedule = filtering(&linear, &conv, 4, 1);
     let nested = nest(&linear, &schedule, true, 1).expect("the kernel is built");
     let weights = vec![i8::MIN as u8; linear.buffers[1].elems];
     let packed = nested.packed(&linear, 1, &weights).expect("the weights are packed");

@@ -216,12 +216,12 @@ pub fn sqxtn(bytes: usize, unsigned: bool, high: bool) -> u32 {
     word | u32::from(high) << 30 | bytes.trailing_zeros() << 22
 }
 
-/// `sqadd vd.8h, vn.8h, vm.8h`.
 /// An instruction on lanes of 32 bits, on bytes.
 pub fn of_bytes(word: u32) -> u32 {
     word & !(3 << 22)
 }
 
+/// `sqadd vd.8h, vn.8h, vm.8h`.
 pub const SQADD_H: u32 = 0x4e60_0c00;
 
 /// `uzp1 vd.T, vn.T, vm.T`: the even elements of both.
