@@ -199,6 +199,51 @@ fn quantization_narrows_and_clamps_at_once() {
     }
 }
 
+/// Rows of clamped bytes, `gap` elements apart; between two of them the first one's bytes are read again.
+fn byte_rows(ty: &str, rows: usize, lanes: usize, gap: usize, zero: Option<i32>) -> Kernel {
+    let (lo, hi) = if ty == "u8" { (0, 255) } else { (-128, 127) };
+    let elems = rows * (lanes + gap);
+    let mut text = format!(
+        "kernel rows {{ read x: i32[{}] readwrite y: {ty}[{elems}] write z: i32[{}]\n\
+         %0: i32x{lanes} = const {}\n%1: i32x{lanes} = const {lo}\n%2: i32x{lanes} = const {hi}\n",
+        rows * lanes,
+        lanes,
+        zero.unwrap_or(0)
+    );
+    for row in 0..rows {
+        let at = 3 + 4 * row;
+        text += &format!("%{at}: i32x{lanes} = load x[{}]\n", row * lanes);
+        let value = if zero.is_some() { format!("add %{at}, %0") } else { format!("xor %{at}, %0") };
+        text += &format!("%{}: i32x{lanes} = {value}\n", at + 1);
+        text += &format!("%{}: i32x{lanes} = max %1, %{}\n", at + 2, at + 1);
+        text += &format!("%{}: i32x{lanes} = min %2, %{}\n", at + 3, at + 2);
+        text += &format!("store y[{}] = %{}\n", row * (lanes + gap), at + 3);
+        if row == 2 {
+            let again = 3 + 4 * rows;
+            text += &format!("%{again}: i32x{lanes} = load y[0]\nstore z[0] = %{again}\n");
+        }
+    }
+    parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Vectors stored as bytes are narrowed four at a time, and stored at once where they are neighbours.
+#[test]
+fn rows_of_bytes_are_narrowed_together() {
+    for target in targets() {
+        let lanes = target.lanes();
+        for ty in ["u8", "i8"] {
+            for zero in [None, Some(-3), Some(128), Some(-16384), Some(40_000)] {
+                for rows in 1..=9 {
+                    [0, 1, 16].iter().for_each(|&gap| check(&byte_rows(ty, rows, lanes, gap, zero), &target));
+                }
+            }
+            let text = disassembly(&byte_rows(ty, 8, lanes, 0, Some(7)), &target);
+            let together = (text.matches("vpermd").count(), text.matches("vpaddsw").count());
+            assert_eq!(together, (2, 4), "three rows, four, and one alone: {text}");
+        }
+    }
+}
+
 /// Polynomials of four vectors at a time, in loops one after the other, with the same coefficients:
 /// more of these than there are registers.
 fn polynomials(loops: usize, coefficients: usize, lanes: usize) -> Kernel {

@@ -13,11 +13,24 @@ impl Select<'_> {
         match stmt {
             Stmt::Let(r, Value::Const(_)) if self.constant_reg(*r).is_some() && !self.in_mask(*r) => Ok(()),
             Stmt::Let(r, value) => {
+                if let Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) = value {
+                    self.store_waiting_for(addr.param);
+                }
                 self.value(*r, value)?;
                 self.assigned(*r);
                 Ok(())
             }
             Stmt::Store { addr, stride, src } => self.store(addr, *stride, *src),
+            _ => {
+                self.store_waiting();
+                self.nested(stmt)
+            }
+        }
+    }
+
+    /// Translates a statement that contains others or leaves them.
+    fn nested(&mut self, stmt: &Stmt) -> Result<()> {
+        match stmt {
             Stmt::For { var, lo, hi, step, body } => {
                 self.repeat(Loop { id: stmt, var: *var, step: *step, body }, lo, hi)
             }
@@ -29,6 +42,7 @@ impl Select<'_> {
                 self.fail(*cond, *code);
                 Ok(())
             }
+            Stmt::Let(..) | Stmt::Store { .. } => Err("a statement without others inside".into()),
         }
     }
 }
@@ -39,7 +53,9 @@ impl Loops for Select<'_> {
     }
 
     fn block(&mut self, body: &[Stmt]) -> Result<()> {
-        body.iter().try_for_each(|stmt| self.stmt(stmt))
+        body.iter().try_for_each(|stmt| self.stmt(stmt))?;
+        self.store_waiting();
+        Ok(())
     }
 
     fn number(&mut self, number: i64) -> VReg {

@@ -242,6 +242,10 @@ impl Select<'_> {
         extension(dtype, ty.lane)?;
         let (size, lanes) = (dtype.size(), ty.lanes as usize);
         let width = self.width(src);
+        if self.wait(addr, stride, src)? {
+            return Ok(());
+        }
+        self.store_waiting_for(addr.param);
         let source = self.source(src);
         let mem = self.mem(addr)?;
         let packed = self.narrow(src, source, dtype, width);
@@ -268,7 +272,7 @@ impl Select<'_> {
     }
 
     /// 128 bits of a vector.
-    fn quarter(&mut self, src: VReg, number: usize, bytes: usize) -> VReg {
+    pub(super) fn quarter(&mut self, src: VReg, number: usize, bytes: usize) -> VReg {
         match (number, bytes > 32) {
             (0, _) => src,
             (_, wide) => {
@@ -279,7 +283,7 @@ impl Select<'_> {
     }
 
     /// The low bytes of a vector, in pieces of 32 to 1 bytes.
-    fn store_pieces(&mut self, src: VReg, mem: Mem, bytes: usize) {
+    pub(super) fn store_pieces(&mut self, src: VReg, mem: Mem, bytes: usize) {
         let (mut at, mut part) = (0, src);
         while at < bytes {
             if at > 0 && at % 16 == 0 {
@@ -292,7 +296,7 @@ impl Select<'_> {
         }
     }
 
-    fn store_piece(&mut self, part: VReg, to: Mem, size: usize, place: usize) {
+    pub(super) fn store_piece(&mut self, part: VReg, to: Mem, size: usize, place: usize) {
         let op = match (size, place) {
             (16 | 32, _) => return self.op(Op::Store, size, &[to.into(), part.into()]),
             (8, 0) => return self.op(Op::Store64, 16, &[to.into(), part.into()]),

@@ -22,6 +22,7 @@ mod reduce;
 mod rows;
 mod select;
 mod spill;
+mod together;
 mod value;
 
 use super::allocate::allocate;

@@ -7,12 +7,12 @@ use crate::base::DType;
 use crate::tile::{Bin, Lane, Reg, Value};
 
 /// A register that is clamped to the range of a narrow integer type just before it is stored.
-struct Clamped {
+pub(super) struct Clamped {
     /// What is clamped.
-    value: Reg,
+    pub(super) value: Reg,
     /// The same, at least the smallest value of the type.
     above: Reg,
-    signed: bool,
+    pub(super) signed: bool,
 }
 
 impl Select<'_> {
@@ -34,7 +34,7 @@ impl Select<'_> {
     }
 
     /// What a register is the clamp of, to just the range of a type of one or two bytes.
-    fn clamped(&self, r: Reg, dtype: DType) -> Option<Clamped> {
+    pub(super) fn clamped(&self, r: Reg, dtype: DType) -> Option<Clamped> {
         let signed = dtype.is_signed_int();
         let bits = 8 * dtype.size() as u32;
         if self.ty(r).lane != Lane::I32 || !dtype.is_int() || dtype.bits() != bits || bits > 16 {

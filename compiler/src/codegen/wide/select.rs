@@ -7,6 +7,7 @@ use super::control::Exit;
 use super::dot::Derived;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
+use super::together::Waiting;
 use super::{Isa, Result};
 use crate::codegen::loops::{Loops, Walk};
 use crate::tile::{Addr, Kernel, Lane, Reg, Value, assignments};
@@ -26,6 +27,8 @@ pub struct Select<'a> {
     single: Vec<Option<&'a Value>>,
     /// What was derived from registers of bytes.
     pub(super) derived: HashMap<(VReg, Derived), VReg>,
+    /// Stores that wait for others, of one buffer.
+    pub(super) waiting: Vec<Waiting>,
     /// The loop of loops around, innermost last, see `control`.
     pub(super) exits: Vec<Exit>,
     /// Labels that return an error code.
@@ -48,6 +51,12 @@ pub fn vector_bytes(bytes: usize) -> usize {
     bytes.next_power_of_two().max(16)
 }
 
+/// 32-bit lanes as a byte each, where they fit.
+fn small_lanes(bytes: &[u8]) -> Option<Vec<u8>> {
+    let lane = |lane: &[u8]| (lane[1..] == [0; 3]).then_some(lane[0]);
+    bytes.chunks(4).map(lane).collect()
+}
+
 impl<'a> Select<'a> {
     /// Translates a kernel.
     pub fn run(kernel: &'a Kernel, isa: Isa) -> Result<Function> {
@@ -64,6 +73,7 @@ impl<'a> Select<'a> {
                 .map(|a| if let [one] = a[..] { Some(one) } else { None })
                 .collect(),
             derived: HashMap::new(),
+            waiting: Vec::new(),
             exits: Vec::new(),
             failures: Vec::new(),
             constants: HashMap::new(),
@@ -74,6 +84,7 @@ impl<'a> Select<'a> {
             select.load_pointers(kernel, stmt)?;
             select.stmt(stmt)?;
         }
+        select.store_waiting();
         select.op(Op::Ret, 16, &[Arg::Imm(0)]);
         select.failures();
         select.prelude();
@@ -92,9 +103,10 @@ impl<'a> Select<'a> {
                 self.op(Op::Zero, width, &[reg.into()]);
             } else {
                 let pool = |f: &mut Function, bytes: &[u8]| Mem::at(Base::Pool(f.constant(bytes)));
-                let (op, from) = match element {
-                    4 => (Op::Broadcast32, pool(&mut self.f, &bytes[..4])),
-                    8 => (Op::Broadcast64, pool(&mut self.f, &bytes[..8])),
+                let (op, from) = match (element, small_lanes(&bytes[..width])) {
+                    (4, _) => (Op::Broadcast32, pool(&mut self.f, &bytes[..4])),
+                    (8, _) => (Op::Broadcast64, pool(&mut self.f, &bytes[..8])),
+                    (_, Some(small)) => (Op::Pmovzxbd, pool(&mut self.f, &small)),
                     _ => (Op::Load, pool(&mut self.f, &bytes[..width])),
                 };
                 self.op(op, width, &[reg.into(), from.into()]);
