@@ -6,7 +6,7 @@
 
 use super::bytes::{Bytes, innermost, words};
 use super::cost::{LINE, Operands, Tile, best_tile, core};
-use super::elementwise::{apart, elementwise_vector};
+use super::elementwise::{apart, elementwise_vector, interleaved};
 use super::factors::{
     added_first, beside, drop_squares, factor_loads, factors, four_bits, lane_factor, packed_for, walks,
 };
@@ -47,6 +47,12 @@ pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> S
         vector @ Vector::Reduction { var, lanes } => over_lanes(linear, vector, var, lanes),
         vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
         vector @ Vector::Axis { var, lanes } => {
+            if let Some(between) = interleaved(linear, var, lanes) {
+                let others = linear.axes().filter(|&v| v != var && v != between);
+                let order = others.chain([var, between]).collect();
+                let tile = vec![(var, 1), (between, linear.extent(between))];
+                return Schedule { vector, tile, order, woven: true, ..Schedule::naive(linear) };
+            }
             let woven = finish_length(linear) >= LONG_FINISH;
             let copies = linear.nodes.iter().all(|n| match n {
                 Node::Load { addr, dynamic, .. } => addr.coefficient(var) == 1 && dynamic.is_empty(),

@@ -20,8 +20,14 @@ pub(super) fn apart(lanes: usize) -> Apart {
     }
 }
 
+/// A vector's share of a store of several that are woven, in loads of a vector.
+const WOVEN: f64 = 2.0;
+
 /// An operation on a vector, in loads of a vector.
 const OPERATION: f64 = 0.5;
+
+/// Points between the lanes of a vector of over 128 bits in memory that encoders weave.
+const MOST_INTERLEAVED: i64 = 4;
 
 /// The axis along which loads, operations and the store cost least; none where scalars do.
 pub fn elementwise_vector(linear: &Linear, lanes: usize) -> Vector {
@@ -42,7 +48,11 @@ pub fn elementwise_vector(linear: &Linear, lanes: usize) -> Vector {
     };
     let vector = |var: u32| {
         let filled = (linear.extent(var) as f64 / linear.extent(var).div_ceil(lanes) as f64).max(1.0);
-        let store = if linear.store.coefficient(var) == 1 { 1.0 } else { apart.store * lanes as f64 };
+        let store = match linear.store.coefficient(var) {
+            1 => 1.0,
+            _ if interleaved(linear, var, lanes).is_some() => WOVEN,
+            _ => apart.store * lanes as f64,
+        };
         let loads: f64 = loads.iter().map(|n| load(n, var)).sum();
         ((loads + store + work) / filled, Vector::Axis { var, lanes })
     };
@@ -50,4 +60,13 @@ pub fn elementwise_vector(linear: &Linear, lanes: usize) -> Vector {
     let scalar = loads.len() as f64 + 1.5 + work;
     let axes = linear.axes().filter(possible).map(vector);
     axes.chain([(scalar, Vector::None)]).min_by(|a, b| a.0.total_cmp(&b.0)).map_or(Vector::None, |b| b.1)
+}
+
+/// The axis whose points stand between the lanes along `var` in memory, as the channels of pixels do: held
+/// in registers together, all bytes of a pixel are stored at once.
+pub(super) fn interleaved(linear: &Linear, var: u32, lanes: usize) -> Option<u32> {
+    let step = linear.store.coefficient(var);
+    let few = linear.output.dtype.size() == 1 && (2..=MOST_INTERLEAVED).contains(&step) && lanes > 4;
+    let between = |&v: &u32| linear.store.coefficient(v) == 1 && linear.extent(v) as i64 == step;
+    linear.axes().filter(|_| few).find(|v| *v != var && !linear.ends(*v) && between(v))
 }

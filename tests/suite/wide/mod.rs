@@ -244,6 +244,36 @@ fn rows_of_bytes_are_narrowed_together() {
     }
 }
 
+/// Clamped bytes of some vectors whose lanes take turns in memory; the last store is `missing` elements off.
+fn pixels(ty: &str, channels: usize, lanes: usize, missing: usize) -> Kernel {
+    let (lo, hi) = if ty == "u8" { (0, 255) } else { (-128, 127) };
+    let mut text = format!(
+        "kernel pixels {{ read x: i32[{}] write y: {ty}[{}]\n%0: i32x{lanes} = const {lo}\n%1: i32x{lanes} = const {hi}\n",
+        channels * lanes,
+        channels * lanes + missing
+    );
+    for c in 0..channels {
+        let [x, above, inside] = [2 + 3 * c, 3 + 3 * c, 4 + 3 * c];
+        text += &format!("%{x}: i32x{lanes} = load x[{}]\n%{above}: i32x{lanes} = max %0, %{x}\n", c * lanes);
+        let at = if c + 1 == channels { c + missing } else { c };
+        text += &format!("%{inside}: i32x{lanes} = min %1, %{above}\n");
+        text += &format!("store y[{at}] stride {channels} = %{inside}\n");
+    }
+    parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The bytes of pixels are woven in registers and stored at once.
+#[test]
+fn channels_of_pixels_are_woven() {
+    for target in targets() {
+        for (ty, channels) in [("u8", 2), ("i8", 2), ("u8", 3), ("i8", 3), ("u8", 4), ("i8", 4), ("u8", 5)] {
+            [0, 1, 7].iter().for_each(|&off| check(&pixels(ty, channels, target.lanes(), off), &target));
+            let text = disassembly(&pixels(ty, channels, target.lanes(), 0), &target);
+            assert_eq!(text.contains("vpextrb"), channels > 4, "{text}");
+        }
+    }
+}
+
 /// Polynomials of four vectors at a time, in loops one after the other, with the same coefficients:
 /// more of these than there are registers.
 fn polynomials(loops: usize, coefficients: usize, lanes: usize) -> Kernel {

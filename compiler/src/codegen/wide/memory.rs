@@ -310,7 +310,7 @@ impl Select<'_> {
     }
 
     /// Packed elements to places some bytes apart.
-    fn scatter(&mut self, src: VReg, mem: Mem, size: usize, stride: i64, lanes: usize) {
+    pub(super) fn scatter(&mut self, src: VReg, mem: Mem, size: usize, stride: i64, lanes: usize) {
         let per = 16 / size;
         let mut part = src;
         for lane in 0..lanes {

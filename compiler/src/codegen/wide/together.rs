@@ -5,6 +5,9 @@
 //! zero point is added to the words. Every step saturates, so that values outside 16 bits end at the
 //! limit that they lie beyond.
 //!
+//! Vectors whose lanes take turns in memory (pixels of three channels, one channel in each vector) are
+//! woven on the way, by one shuffle more.
+//!
 //! A store waits until the run of statements ends, or something else reaches its buffer.
 
 use super::Result;
@@ -30,12 +33,22 @@ pub struct Waiting {
     mem: Mem,
     param: u32,
     width: usize,
+    /// Elements from one lane to the next.
+    stride: usize,
 }
 
 impl Waiting {
-    fn goes_with(&self, other: &Waiting) -> bool {
-        let kind = |w: &Waiting| (w.param, w.width, w.signed, w.zero);
-        kind(self) == kind(other)
+    /// Whether it can be stored with others.
+    fn goes_with(&self, others: &[Waiting]) -> bool {
+        let kind = |w: &Waiting| (w.param, w.width, w.signed, w.zero, w.stride);
+        let Some(first) = others.first() else { return true };
+        let next = self.stride == 1 || self.mem == first.mem.offset(others.len() as i64);
+        kind(self) == kind(first) && next
+    }
+
+    /// Vectors that are stored at once.
+    fn most(&self) -> usize {
+        if self.stride == 1 { MOST } else { self.stride }
     }
 
     /// Bytes it is stored as.
@@ -50,18 +63,19 @@ impl Select<'_> {
         let dtype = self.kernel.params[addr.param as usize].dtype;
         let width = self.width(src);
         let whole = 4 * self.ty(src).lanes as usize == width && width > 16;
-        if stride != 1 || dtype.size() != 1 || addr.dynamic.is_some() || !whole {
+        if !(1..=MOST as i64).contains(&stride) || dtype.size() != 1 || addr.dynamic.is_some() || !whole {
             return Ok(false);
         }
         let Some(clamped) = self.clamped(src, dtype) else { return Ok(false) };
         let (value, zero) = self.without_zero(clamped.value);
         let mem = self.mem(addr)?;
-        let new = Waiting { src, value, zero, signed: clamped.signed, mem, param: addr.param, width };
-        if self.waiting.first().is_some_and(|first| !first.goes_with(&new)) {
+        let (signed, stride) = (clamped.signed, stride as usize);
+        let new = Waiting { src, value, zero, signed, mem, param: addr.param, width, stride };
+        if !new.goes_with(&self.waiting) {
             self.store_waiting();
         }
         self.waiting.push(new);
-        if self.waiting.len() == MOST {
+        if self.waiting.len() == new.most() {
             self.store_waiting();
         }
         Ok(true)
@@ -93,21 +107,35 @@ impl Select<'_> {
         let waiting = std::mem::take(&mut self.waiting);
         match waiting[..] {
             [] => {}
-            [Waiting { src, mem, param, width, .. }] => {
-                let source = self.source(src);
-                let dtype = self.kernel.params[param as usize].dtype;
-                let packed = self.narrow(src, source, dtype, width);
-                self.store_pieces(packed, mem, width / 4);
+            [first, ..] if first.stride > 1 && first.stride == waiting.len() => {
+                let bytes = self.bytes_of(&waiting);
+                let bytes = self.weave(bytes, first.width, first.stride);
+                match first.stride * first.bytes() {
+                    all if all == first.width => self.op(Op::Store, all, &[first.mem.into(), bytes.into()]),
+                    part => self.store_pieces(bytes, first.mem, part),
+                }
             }
-            _ => {
-                let bytes = self.narrow_together(&waiting);
+            [first, _, ..] if first.stride == 1 => {
+                let bytes = self.bytes_of(&waiting);
+                let bytes = self.line_up(bytes, first.width);
                 self.store_parts(bytes, &waiting);
             }
+            _ => waiting.iter().for_each(|one| self.store_alone(one)),
         }
     }
 
-    /// The bytes of up to four vectors, one behind the other.
-    fn narrow_together(&mut self, waiting: &[Waiting]) -> VReg {
+    fn store_alone(&mut self, one: &Waiting) {
+        let source = self.source(one.src);
+        let dtype = self.kernel.params[one.param as usize].dtype;
+        let packed = self.narrow(one.src, source, dtype, one.width);
+        match one.stride {
+            1 => self.store_pieces(packed, one.mem, one.bytes()),
+            stride => self.scatter(packed, one.mem, 1, stride as i64, one.bytes()),
+        }
+    }
+
+    /// The bytes of up to four vectors: in each 128 bits four lanes of every vector.
+    fn bytes_of(&mut self, waiting: &[Waiting]) -> VReg {
         let Waiting { width, zero, signed, .. } = waiting[0];
         let mut words = Vec::new();
         for pair in waiting.chunks(2) {
@@ -121,13 +149,32 @@ impl Select<'_> {
             words.push(sum);
         }
         let narrow = if signed { Op::Packsswb } else { Op::Packuswb };
-        let bytes = self.def(narrow, width, &[words[0].into(), words[words.len() - 1].into()]);
-        // Each 128 bits now have four lanes of every vector.
+        self.def(narrow, width, &[words[0].into(), words[words.len() - 1].into()])
+    }
+
+    /// The vectors' bytes one behind the other.
+    fn line_up(&mut self, bytes: VReg, width: usize) -> VReg {
         let quarters = width / 16;
-        let lane = |i: usize| (MOST * (i % quarters) + i / quarters) as u32;
-        let order = (0..width / 4).flat_map(|i| lane(i).to_le_bytes()).collect();
+        self.permute(bytes, width, |i| MOST * (i % quarters) + i / quarters)
+    }
+
+    /// A lane of each of `count` vectors in turn.
+    fn weave(&mut self, bytes: VReg, width: usize, count: usize) -> VReg {
+        let place = |i: usize| if i < 4 * count { (4 * (i % count) + i / count) as u8 } else { 0x80 };
+        let order = (0..64).map(|i| place(i % 16)).collect();
         let order = self.constant(order, 0, width);
-        self.def(Op::Permd, width, &[order.into(), bytes.into()])
+        let woven = self.def(Op::Pshufb, width, &[bytes.into(), order.into()]);
+        match count {
+            MOST => woven,
+            _ => self.permute(woven, width, |i| (MOST * (i / count) + i % count) % (width / 4)),
+        }
+    }
+
+    /// Words of 32 bits in another order.
+    fn permute(&mut self, from: VReg, width: usize, place: impl Fn(usize) -> usize) -> VReg {
+        let order = (0..width / 4).flat_map(|i| (place(i) as u32).to_le_bytes()).collect();
+        let order = self.constant(order, 0, width);
+        self.def(Op::Permd, width, &[order.into(), from.into()])
     }
 
     /// Stores vectors' bytes; those that are neighbours in memory too at once.
