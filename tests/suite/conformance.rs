@@ -8,6 +8,8 @@
 //! A case that fails must be listed, with its reason, in `conformance_exceptions.txt`, or, where the
 //! interpreter passes it, in `conformance_compiled.txt`; listed cases that pass are printed. `LMC_CASE=name` runs only the cases whose name holds `name`, and prints
 //! why each fails; `LMC_ONNX_TESTS=folder` takes the cases from there, newer ones for example.
+//!
+//! Of the cases whose values are tensors of numbers, `docs/testing.md` says how many pass.
 
 use crate::support::{batch, repository, run};
 use lmc::base::{DType, Tensor, TensorType};
@@ -20,12 +22,14 @@ use lmc::run::load::Loaded;
 use lmc::scalar::Scalar;
 use lmc::target::{Target, resolve};
 use lmc::{lower, passes, plan};
-use std::collections::BTreeMap;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tract_onnx::pb;
 
 /// Which inputs are given as constants.
 #[derive(Clone, Copy)]
@@ -163,6 +167,36 @@ fn report(place: &str, results: Failures, listed: &[&str]) {
     let passes = |n: &&String| results.get(*n).is_some_and(|r| r.is_none());
     println!("listed as exceptions, but pass: {:?}", excepted.keys().filter(passes).collect::<Vec<_>>());
     assert!(wrong.is_empty(), "{place}: {} cases:\n{}", wrong.len(), wrong.join("\n"));
+    if only.is_empty() && std::env::var_os("LMC_ONNX_TESTS").is_none() {
+        stated(place, &results);
+    }
+}
+
+/// Holds the share of the cases on tensors of numbers that pass against what the documentation says.
+fn stated(place: &str, results: &Failures) {
+    let numeric: BTreeSet<String> = cases().iter().filter(|c| numeric(c)).map(|c| name(c)).collect();
+    let of_numbers = || results.iter().filter(|(name, _)| numeric.contains(*name));
+    let (all, passed) = (of_numbers().count(), of_numbers().filter(|(_, reason)| reason.is_none()).count());
+    let share = 100. * passed as f64 / all as f64;
+    let text = std::fs::read_to_string(repository().join("docs/testing.md")).expect("a page on testing");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let claim = format!("{all} have tensors of numbers alone; {passed} of them pass ({share:.1} %)");
+    assert!(text.contains(&claim), "docs/testing.md does not say of {place}: {claim}");
+    assert!(share >= 97., "{place}: {share:.1} %");
+}
+
+/// Whether a case's values are tensors of numbers: no strings, sequences or optionals; neither training
+/// nor decoding of images.
+fn numeric(case: &Path) -> bool {
+    let bytes = std::fs::read(case.join("model.onnx")).expect("a model");
+    let graph = pb::ModelProto::decode(&*bytes).expect("a model").graph.expect("a graph");
+    let is_numeric = |info: &pb::ValueInfoProto| {
+        let value = info.r#type.as_ref().and_then(|t| t.value.as_ref());
+        let string = pb::tensor_proto::DataType::String as i32;
+        matches!(value, Some(pb::type_proto::Value::TensorType(t)) if t.elem_type != string)
+    };
+    graph.input.iter().chain(&graph.output).all(is_numeric)
+        && !graph.node.iter().any(|n| n.domain == "ai.onnx.preview.training" || n.op_type == "ImageDecoder")
 }
 
 /// The case's name; of the newer ones with the opset behind it, since some are in both archives.
