@@ -1,4 +1,5 @@
-//! Classifiers as converters write them: labels that are strings, and maps of the scores.
+//! Classifiers as converters write them: labels that are strings come out as numbers of words, and maps of
+//! the scores are tensors.
 
 use crate::support::scratch;
 use lmc::base::Tensor;
@@ -30,65 +31,172 @@ fn node(domain: &str, op: &str, io: (&[&str], &[&str]), attribute: Vec<pb::Attri
     }
 }
 
-/// A classifier of two features with the labels `cat` and `dog`, and what follows it.
-fn build(folder: &str, after: Vec<pb::NodeProto>, outputs: &[&str]) -> Result<Built, String> {
-    let labels = strings("classlabels_strings", &["cat", "dog"]);
+/// The types of outputs.
+const FLOATS: i32 = pb::tensor_proto::DataType::Float as i32;
+const NUMBERS: i32 = pb::tensor_proto::DataType::Int64 as i32;
+const STRINGS: i32 = pb::tensor_proto::DataType::String as i32;
+const TRUTHS: i32 = pb::tensor_proto::DataType::Bool as i32;
+
+fn info(name: &str, elem_type: i32, dims: Option<[i64; 2]>) -> pb::ValueInfoProto {
+    let dim = |d| pb::tensor_shape_proto::Dimension {
+        value: Some(pb::tensor_shape_proto::dimension::Value::DimValue(d)),
+        ..Default::default()
+    };
+    let shape = dims.map(|dims| pb::TensorShapeProto { dim: dims.map(dim).to_vec() });
+    let tensor = pb::type_proto::Value::TensorType(pb::type_proto::Tensor { elem_type, shape });
+    pb::ValueInfoProto {
+        name: name.into(),
+        r#type: Some(pb::TypeProto { value: Some(tensor), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// A constant of words.
+fn words(name: &str, list: &[&str]) -> pb::TensorProto {
+    pb::TensorProto {
+        name: name.into(),
+        dims: vec![list.len() as i64],
+        data_type: STRINGS,
+        string_data: list.iter().map(|w| w.as_bytes().to_vec()).collect(),
+        ..Default::default()
+    }
+}
+
+/// A classifier of two features with the labels `dog` and `cat`, and what follows it.
+fn model(after: Vec<pb::NodeProto>, outputs: &[(&str, i32)]) -> pb::ModelProto {
+    let labels = strings("classlabels_strings", &["dog", "cat"]);
     let weights = vec![floats("coefficients", &[1., 0., 0., 2.]), floats("intercepts", &[0.5, 0.]), labels];
     let mut nodes = vec![node("ai.onnx.ml", "LinearClassifier", (&["x"], &["label", "scores"]), weights)];
     nodes.extend(after);
-    let dims = [1, 2].map(|d| pb::tensor_shape_proto::Dimension {
-        value: Some(pb::tensor_shape_proto::dimension::Value::DimValue(d)),
-        ..Default::default()
-    });
-    let shape = Some(pb::TensorShapeProto { dim: dims.to_vec() });
-    let tensor = pb::type_proto::Value::TensorType(pb::type_proto::Tensor { elem_type: 1, shape });
-    let info = |name: &str, value| pb::ValueInfoProto {
-        name: name.into(),
-        r#type: Some(pb::TypeProto { value, ..Default::default() }),
-        ..Default::default()
-    };
     let graph = pb::GraphProto {
         name: "classifier".into(),
         node: nodes,
-        input: vec![info("x", Some(tensor))],
-        output: outputs.iter().map(|name| info(name, None)).collect(),
+        input: vec![info("x", FLOATS, Some([3, 2]))],
+        output: outputs.iter().map(|(name, ty)| info(name, *ty, None)).collect(),
+        initializer: vec![words("cat", &["cat"]), words("others", &["eel", "cat"])],
         ..Default::default()
     };
     let import = |domain: &str, version| pb::OperatorSetIdProto { domain: domain.into(), version };
-    let model = pb::ModelProto {
+    pb::ModelProto {
         ir_version: 8,
-        opset_import: vec![import("", 13), import("ai.onnx.ml", 1)],
+        opset_import: vec![import("", 13), import("ai.onnx.ml", 2)],
         graph: Some(graph),
         ..Default::default()
-    };
+    }
+}
+
+fn build(folder: &str, model: &pb::ModelProto, target: &str) -> Result<Built, String> {
     let file = scratch(folder).join("model.onnx");
     std::fs::write(&file, model.encode_to_vec()).expect("a file");
-    Build::new(&file).target("native").name("m").build(&Silent).map_err(|e| e.to_string())
+    Build::new(&file).target(target).name("m").build(&Silent).map_err(|e| e.to_string())
+}
+
+/// What comes out for a dog, a cat, and a dog, on both targets.
+fn results(folder: &str, model: &pb::ModelProto) -> (Built, Vec<Tensor>) {
+    let x = Tensor::new([3, 2], &[3f32, 1., 1., 2., 4., 0.]);
+    let on = |target: &str| {
+        let built = build(folder, model, target).expect("a model");
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &built.target, None).expect("an object");
+        let outputs = executor.run(std::slice::from_ref(&x)).expect("results");
+        (built, outputs)
+    };
+    let (built, here) = on("native");
+    assert_eq!(here, on("aarch64").1);
+    (built, here)
 }
 
 fn zip_map() -> pb::NodeProto {
-    let labels = strings("classlabels_strings", &["cat", "dog"]);
+    let labels = strings("classlabels_strings", &["dog", "cat"]);
     node("ai.onnx.ml", "ZipMap", (&["scores"], &["named"]), vec![labels])
 }
 
 #[test]
-fn scores_take_the_place_of_maps_and_names() {
-    let built = build("classifier_map", vec![zip_map()], &["named"]).expect("a model");
+fn scores_take_the_place_of_maps() {
+    let mut model = model(vec![zip_map()], &[]);
+    let graph = model.graph.as_mut().expect("a graph");
+    graph.output.push(pb::ValueInfoProto { name: "named".into(), ..Default::default() });
+    let (built, outputs) = results("classifier_map", &model);
     let names: Vec<&str> = built.program.outputs.iter().map(|o| o.name.as_str()).collect();
     assert_eq!(names, ["named"]);
     let notes = built.notes.join("\n");
-    assert!(notes.contains("'cat', 'dog'"), "{notes}");
-    let mut executor =
-        Executor::new(&built.program, &built.object.bytes, &built.target, None).expect("an object");
-    let scores = executor.run(&[Tensor::new([1, 2], &[3f32, 4.])]).expect("scores");
-    assert_eq!(scores[0].to_vec::<f32>(), Some(vec![3.5, 8.]));
+    assert!(notes.contains("'dog', 'cat'"), "{notes}");
+    assert!(built.strings.words.is_empty(), "no output has strings");
+    assert_eq!(outputs[0].to_vec::<f32>(), Some(vec![3.5, 2., 1.5, 4., 4.5, 0.]));
 }
 
 #[test]
-fn strings_are_refused_where_they_are_read() {
-    let compared = node("", "Equal", (&["label", "label"], &["same"]), Vec::new());
-    let error = build("classifier_read", vec![compared], &["same"]).err().expect("strings");
-    assert!(error.contains("takes strings, which are not supported"), "{error}");
-    let error = build("classifier_label", Vec::new(), &["label"]).err().expect("strings");
-    assert!(error.contains("output 'label': holds strings"), "{error}");
+fn labels_are_numbers_of_words() {
+    let (built, outputs) = results("classifier_label", &model(Vec::new(), &[("label", STRINGS)]));
+    assert_eq!(built.strings.words, ["cat", "eel", "dog"]);
+    assert_eq!(built.strings.outputs, [true]);
+    assert_eq!(outputs[0].to_vec::<i64>(), Some(vec![2, 0, 2]));
+    assert!(built.notes.join("\n").contains("output 'label' holds strings"), "{:?}", built.notes);
+}
+
+/// Words are picked from constants, compared, and mapped to and from numbers.
+#[test]
+fn words_move_as_numbers_do() {
+    let ints = |name: &str, ints: &[i64]| pb::AttributeProto {
+        name: name.into(),
+        ints: ints.to_vec(),
+        r#type: Type::Ints as i32,
+        ..Default::default()
+    };
+    let encoder = |io, attributes| node("ai.onnx.ml", "LabelEncoder", io, attributes);
+    let to_numbers = vec![strings("keys_strings", &["cat", "dog"]), ints("values_int64s", &[7, 9])];
+    let to_words = vec![ints("keys_int64s", &[7, 8]), strings("values_strings", &["miaow", "none"])];
+    let after = vec![
+        encoder((&["label"], &["code"]), to_numbers),
+        encoder((&["code"], &["sound"]), to_words),
+        node("", "Equal", (&["label", "cat"], &["same"]), Vec::new()),
+        node("", "Where", (&["same", "others_0", "label"], &["chosen"]), Vec::new()),
+        node("ai.onnx.ml", "ArrayFeatureExtractor", (&["others", "zero"], &["others_0"]), Vec::new()),
+    ];
+    let outputs = [("code", NUMBERS), ("sound", STRINGS), ("same", TRUTHS), ("chosen", STRINGS)];
+    let mut model = model(after, &outputs);
+    let graph = model.graph.as_mut().expect("a graph");
+    graph.node.swap(4, 5);
+    graph.initializer.push(pb::TensorProto {
+        name: "zero".into(),
+        dims: vec![1],
+        data_type: NUMBERS,
+        int64_data: vec![0],
+        ..Default::default()
+    });
+    let (built, outputs) = results("classifier_words", &model);
+    let spelled = |t: &Tensor| -> Vec<String> {
+        let numbers = t.to_vec::<i64>().expect("numbers of words");
+        numbers.iter().map(|&n| built.strings.words[n as usize].clone()).collect()
+    };
+    assert_eq!(outputs[0].to_vec::<i64>(), Some(vec![9, 7, 9]));
+    assert_eq!(spelled(&outputs[1]), ["_Unused", "miaow", "_Unused"]);
+    assert_eq!(&*outputs[2].data, [0, 1, 0]);
+    assert_eq!(spelled(&outputs[3]), ["dog", "eel", "dog"]);
+    assert_eq!(built.strings.outputs, [false, true, false, true]);
+}
+
+#[test]
+fn characters_of_strings_are_refused() {
+    let refused = |folder: &str, after: Vec<pb::NodeProto>, output: &str, ty| {
+        build(folder, &model(after, &[(output, ty)]), "native").err().expect("strings")
+    };
+    let length = node(
+        "",
+        "Cast",
+        (&["label"], &["number"]),
+        vec![pb::AttributeProto { name: "to".into(), i: 1, r#type: Type::Int as i32, ..Default::default() }],
+    );
+    let error = refused("classifier_cast", vec![length], "number", FLOATS);
+    assert!(error.contains("takes strings, which are not supported here"), "{error}");
+    let mixed = node(
+        "",
+        "Concat",
+        (&["label", "scores"], &["joined"]),
+        vec![pb::AttributeProto { name: "axis".into(), r#type: Type::Int as i32, ..Default::default() }],
+    );
+    let error = refused("classifier_mixed", vec![mixed], "joined", STRINGS);
+    assert!(error.contains("takes strings, which are not supported here"), "{error}");
+    let error = refused("classifier_declared", Vec::new(), "label", FLOATS);
+    assert!(error.contains("holds strings, or is declared to, but not both"), "{error}");
 }

@@ -5,7 +5,7 @@ use crate::golden::check_text;
 use crate::support;
 use lmc::base::{DType, TensorType};
 use lmc::graph::Symbol;
-use lmc::package::{self, Compiled};
+use lmc::package::{self, Compiled, Strings};
 use lmc::plan::{Interface, Program};
 use std::process::Command;
 
@@ -58,7 +58,9 @@ fn texts_are_the_goldens_and_compile() {
     let target = lmc::target::resolve("aarch64", "cortex-a53").expect("a known target");
     let folder = support::scratch("package");
     let runtime = support::runtime_crate(&support::rustc(), "", &folder);
-    for program in [plain(), odd()] {
+    let said = ["cat", "c:\\\"?\n\u{e4}"].map(String::from).to_vec();
+    let odd_strings = Strings { words: said, outputs: vec![true, false] };
+    for (program, strings) in [(plain(), Strings::default()), (odd(), odd_strings)] {
         let name = &program.name;
         let compiled = Compiled {
             program: &program,
@@ -66,6 +68,7 @@ fn texts_are_the_goldens_and_compile() {
             code_bytes: 9000,
             constant_bytes: 90416,
             stack_bytes: 288,
+            strings: &strings,
         };
         let header = package::header(&compiled);
         let binding = package::binding(&compiled);

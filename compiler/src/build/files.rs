@@ -58,6 +58,7 @@ impl Built {
             code_bytes: self.object.code_bytes,
             constant_bytes: self.object.constant_bytes,
             stack_bytes: self.stack_bytes,
+            strings: &self.strings,
         }
     }
 

@@ -92,6 +92,8 @@ pub struct Built {
     pub object: Emitted,
     /// Bytes of stack that one inference needs at most.
     pub stack_bytes: usize,
+    /// What outputs of strings are numbers of.
+    pub strings: package::Strings,
     /// The files that were read beside the model: external data, schedules.
     pub sources: Vec<PathBuf>,
     /// What the user should know.
@@ -318,11 +320,14 @@ impl Build {
         for (output, declared) in program.outputs.iter_mut().zip(&model.body.outputs) {
             output.name.clone_from(&declared.name);
         }
+        let outputs: Vec<bool> = model.body.outputs.iter().map(|o| o.words).collect();
+        let words = if outputs.contains(&true) { model.words.list().to_vec() } else { Vec::new() };
+        let strings = package::Strings { words, outputs };
         let sources = model.files.iter().chain(&self.schedules).cloned().collect();
         // What its constants became is in the program.
         drop(model);
         notes.extend(schedules.unused());
-        Ok(Built { notes, sources, ..Self::build_program(program, target, observer, clock)? })
+        Ok(Built { notes, sources, strings, ..Self::build_program(program, target, observer, clock)? })
     }
 
     /// Everything before code generation: the program of a decoded model, and notes.
@@ -385,7 +390,8 @@ impl Build {
         clock.end("object");
         let (sources, notes, timings) = (Vec::new(), Vec::new(), clock.timings());
         let stack_bytes = compiled.stack_bytes;
-        Ok(Built { target, program, object, stack_bytes, sources, notes, timings })
+        let strings = package::Strings::default();
+        Ok(Built { target, program, object, stack_bytes, strings, sources, notes, timings })
     }
 }
 

@@ -31,7 +31,8 @@ fn fitted(declared: &import::Declared, tensor: Tensor) -> Tensor {
 /// Reads folders of test data.
 pub(super) fn data_sets(model: &Model, folders: &[PathBuf]) -> Result<Vec<DataSet>> {
     let (inputs, outputs) = names(model);
-    let mut sets = folders.iter().map(|f| DataSet::read(f, &inputs, &outputs)).collect::<Result<Vec<_>>>()?;
+    let read = |folder: &PathBuf| DataSet::read(folder, &inputs, &outputs, &model.words);
+    let mut sets = folders.iter().map(read).collect::<Result<Vec<_>>>()?;
     for set in &mut sets {
         for (declared, slot) in model.body.inputs.iter().zip(&mut set.inputs) {
             *slot = slot.take().map(|t| fitted(declared, t));

@@ -73,7 +73,7 @@ fn single(model: &Model, path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
 fn set(model: &Model, folder: &Path) -> Result<Sample> {
     let place = folder.display().to_string();
     let names: Vec<String> = model.body.inputs.iter().map(|i| i.name.clone()).collect();
-    let found = DataSet::read(folder, &names, &[])?.inputs;
+    let found = DataSet::read(folder, &names, &[], &model.words)?.inputs;
     let one = |(declared, tensor): (&Declared, Option<Tensor>)| match tensor {
         Some(tensor) => fitted(declared, tensor),
         None => Err(Error::options(format!("has no data for input '{}'", declared.name))),

@@ -6,7 +6,7 @@ pub use npy::{decode_npy, encode_npy};
 
 use crate::base::Tensor;
 use crate::error::{Error, Kind, Result};
-use crate::import::decode_tensor;
+use crate::import::{Words, decode_tensor_of};
 use std::path::{Path, PathBuf};
 
 /// One folder of ONNX test data (`input_0.pb`, `output_0.pb`, ...).
@@ -23,12 +23,17 @@ pub struct DataSet {
 /// Reads a tensor file by its extension, `.npy` or `.pb`: its name, empty where it has none, and
 /// its elements.
 pub fn read_tensor(path: &Path) -> Result<(String, Tensor)> {
+    read_tensor_of(path, &Words::default())
+}
+
+/// The same; strings are the numbers of a model's words.
+fn read_tensor_of(path: &Path, words: &Words) -> Result<(String, Tensor)> {
     let place = path.display().to_string();
     let bytes =
         std::fs::read(path).map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place))?;
     let decoded = match path.extension().and_then(|e| e.to_str()) {
         Some("npy") => decode_npy(&bytes).map(|t| (String::new(), t)),
-        Some("pb") => decode_tensor(&bytes),
+        Some("pb") => decode_tensor_of(&bytes, words),
         _ => Err(Error::options("is neither .npy nor .pb").advise("Save the tensor with numpy.save")),
     };
     decoded.map_err(|e| e.at(&place))
@@ -44,12 +49,17 @@ pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
 
 /// Reads `PREFIX_0`, `PREFIX_1`, ... (`.pb` or `.npy`) of a folder. A tensor belongs to the value
 /// of its name; without a name that fits, to the value of its number.
-fn read_numbered(folder: &Path, prefix: &str, names: &[String]) -> Result<Vec<Option<Tensor>>> {
+fn read_numbered(
+    folder: &Path,
+    prefix: &str,
+    names: &[String],
+    words: &Words,
+) -> Result<Vec<Option<Tensor>>> {
     let mut tensors: Vec<Option<Tensor>> = vec![None; names.len()];
     for number in 0..names.len() {
         let file = ["pb", "npy"].iter().map(|e| folder.join(format!("{prefix}_{number}.{e}")));
         let Some(file) = file.into_iter().find(|f| f.exists()) else { continue };
-        let (name, tensor) = read_tensor(&file)?;
+        let (name, tensor) = read_tensor_of(&file, words)?;
         let at = names.iter().position(|n| *n == name).unwrap_or(number);
         tensors[at] = Some(tensor);
     }
@@ -57,8 +67,8 @@ fn read_numbered(folder: &Path, prefix: &str, names: &[String]) -> Result<Vec<Op
 }
 
 impl DataSet {
-    /// Reads a folder for a model with the given names of inputs and outputs.
-    pub fn read(folder: &Path, inputs: &[String], outputs: &[String]) -> Result<DataSet> {
+    /// Reads a folder for a model with the given names of inputs and outputs, and words.
+    pub fn read(folder: &Path, inputs: &[String], outputs: &[String], words: &Words) -> Result<DataSet> {
         if !folder.is_dir() {
             return Err(Error::new(Kind::Options, "is not a folder")
                 .advise("Name a folder that holds input_0.pb, output_0.pb, ...")
@@ -66,8 +76,8 @@ impl DataSet {
         }
         Ok(DataSet {
             path: folder.to_path_buf(),
-            inputs: read_numbered(folder, "input", inputs)?,
-            outputs: read_numbered(folder, "output", outputs)?,
+            inputs: read_numbered(folder, "input", inputs, words)?,
+            outputs: read_numbered(folder, "output", outputs, words)?,
         })
     }
 }

@@ -3,8 +3,9 @@
 use super::external::Folder;
 use super::functions::{Extras, Functions, Names};
 use super::limits::{MAX_CONSTANT_BYTES, MAX_DEPTH, MAX_NODES, canonical_domain, opset_of};
+use super::words::{STRING, UNKNOWN, Words, strings};
 use super::{Body, Declared, Dim, SourceNode, attrs, order, tensor};
-use crate::base::Tensor;
+use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tract_onnx::pb;
@@ -45,6 +46,9 @@ pub(super) struct Converter<'a> {
     pub(super) functions: Functions<'a>,
     imports: &'a [pb::OperatorSetIdProto],
     pub(super) prefixes: HashSet<String>,
+    pub(super) words: Words,
+    /// Constant nodes that hold strings, in the bodies being converted.
+    string_constants: Vec<(String, Tensor)>,
     nodes: usize,
     constant_bytes: usize,
 }
@@ -56,6 +60,8 @@ impl<'a> Converter<'a> {
             functions: Functions::new(&proto.functions, extras)?,
             imports: &proto.opset_import,
             prefixes: HashSet::new(),
+            words: Words::default(),
+            string_constants: Vec::new(),
             nodes: 0,
             constant_bytes: 0,
         })
@@ -64,7 +70,14 @@ impl<'a> Converter<'a> {
     /// The main graph.
     pub(super) fn model_body(&mut self, graph: &pb::GraphProto) -> Result<Body> {
         let frame = Frame { imports: self.imports, names: None, call: None, depth: 0 };
-        self.body(graph, &frame)
+        let body = self.body(graph, &frame)?;
+        match body.inputs.iter().find(|i| i.words) {
+            Some(input) => Err(tensor::dtype(STRING)
+                .err()
+                .unwrap_or_else(|| Error::bug("strings are a type"))
+                .at(format!("value '{}'", input.name))),
+            None => Ok(body),
+        }
     }
 
     fn count_constant(&mut self, tensor: &Tensor) -> Result<()> {
@@ -85,7 +98,7 @@ impl<'a> Converter<'a> {
 
     fn constants(&mut self, graph: &pb::GraphProto, frame: &Frame) -> Result<Vec<(String, Tensor)>> {
         let mut constants = Vec::new();
-        for proto in &graph.initializer {
+        for proto in graph.initializer.iter().filter(|p| p.data_type != STRING) {
             let tensor = tensor::from_proto(proto, &self.folder)
                 .map_err(|e| e.at(format!("initializer '{}'", proto.name)))?;
             self.count_constant(&tensor)?;
@@ -100,10 +113,25 @@ impl<'a> Converter<'a> {
         Ok(constants)
     }
 
+    /// A tensor of strings, whose words are numbered from now on.
+    fn string_tensor(&mut self, proto: &pb::TensorProto) -> Result<Tensor> {
+        self.words.add_all(&strings(proto));
+        let tensor = self.words.tensor(proto)?;
+        self.count_constant(&tensor)?;
+        Ok(tensor)
+    }
+
     /// A graph or subgraph.
     pub(super) fn body(&mut self, graph: &pb::GraphProto, frame: &Frame) -> Result<Body> {
         let constants = self.constants(graph, frame)?;
-        let known: HashSet<&str> = constants.iter().map(|c| c.0.as_str()).collect();
+        let outer = self.string_constants.len();
+        for proto in graph.initializer.iter().filter(|p| p.data_type == STRING) {
+            let place = |e: Error| e.at(format!("initializer '{}'", proto.name));
+            let tensor = self.string_tensor(proto).map_err(place)?;
+            self.string_constants.push((frame.name(&proto.name), tensor));
+        }
+        let known: HashSet<String> =
+            constants.iter().chain(&self.string_constants[outer..]).map(|c| c.0.clone()).collect();
         let declare = |infos: &[pb::ValueInfoProto]| -> Result<Vec<Declared>> {
             infos.iter().map(|info| declared(info, frame)).collect()
         };
@@ -114,9 +142,10 @@ impl<'a> Converter<'a> {
             declare(&graph.value_info)?.into_iter().map(|d| (d.name.clone(), d)).collect();
         let mut nodes = Vec::new();
         self.nodes(&graph.node, frame, &mut nodes)?;
-        order::check_names(&inputs, &constants, &nodes)?;
+        let words = self.string_constants.split_off(outer);
+        order::check_names(&inputs, constants.iter().chain(&words), &nodes)?;
         let nodes = order::sorted(nodes)?;
-        Ok(Body { name: graph.name.clone(), inputs, outputs, declared, constants, nodes })
+        Ok(Body { name: graph.name.clone(), inputs, outputs, declared, constants, words, nodes })
     }
 
     /// Converts nodes in the order of the file; calls of functions are expanded.
@@ -159,6 +188,9 @@ impl<'a> Converter<'a> {
             inputs: proto.input.iter().map(|n| frame.name(n)).collect(),
             outputs: proto.output.iter().map(|n| frame.name(n)).collect(),
         };
+        if self.string_constant(&node, &attributes)? {
+            return Ok(());
+        }
         for attr in &attributes {
             let at = |e: Error| e.at(format!("attribute {}", attr.name));
             if let (pb::attribute_proto::AttributeType::Graph, Some(graph)) =
@@ -166,6 +198,10 @@ impl<'a> Converter<'a> {
             {
                 let body = frame.deeper().and_then(|inner| self.body(graph, &inner)).map_err(at)?;
                 node.bodies.insert(attr.name.clone(), body);
+            } else if let Some(tensor) = attr.t.as_ref().filter(|t| t.data_type == STRING) {
+                let list = strings(tensor);
+                self.words.add_all(&list);
+                node.attrs.set(&attr.name.replace("tensor", "strings"), crate::graph::Attr::Strs(list));
             } else if let Some(value) = attrs::convert(attr, &self.folder).map_err(at)? {
                 if let crate::graph::Attr::Tensor(t) = &value {
                     self.count_constant(t)?;
@@ -173,8 +209,51 @@ impl<'a> Converter<'a> {
                 node.attrs.set(&attr.name, value);
             }
         }
+        self.number_labels(&node);
         out.push(node);
         Ok(())
+    }
+
+    /// Whether the node is a Constant of strings, which is then one of the body's constants.
+    fn string_constant(&mut self, node: &SourceNode, attributes: &[pb::AttributeProto]) -> Result<bool> {
+        let ("", "Constant", [name], [attr]) =
+            (node.domain.as_str(), node.op.as_str(), &node.outputs[..], attributes)
+        else {
+            return Ok(false);
+        };
+        let proto = |dims: &[i64], string_data: &[Vec<u8>]| pb::TensorProto {
+            dims: dims.to_vec(),
+            string_data: string_data.to_vec(),
+            ..Default::default()
+        };
+        let tensor = match attr.name.as_str() {
+            "value_string" => proto(&[], std::slice::from_ref(&attr.s)),
+            "value_strings" => proto(&[attr.strings.len() as i64], &attr.strings),
+            _ => match &attr.t {
+                Some(tensor) if tensor.data_type == STRING => tensor.clone(),
+                _ => return Ok(false),
+            },
+        };
+        let tensor = self.string_tensor(&tensor)?;
+        self.string_constants.push((name.clone(), tensor));
+        Ok(true)
+    }
+
+    /// Numbers the strings that the node's attributes map to or from, in the order of the labels.
+    fn number_labels(&mut self, node: &SourceNode) {
+        use crate::graph::Attr::{Str, Strs};
+        for name in ["classlabels_strings", "values_strings", "keys_strings", "default_strings"] {
+            if let Some(Strs(list)) = node.attrs.0.get(name) {
+                self.words.add_all(list);
+            }
+        }
+        if node.attrs.0.contains_key("values_strings") {
+            let default = match node.attrs.0.get("default_string") {
+                Some(Str(word)) => word.clone(),
+                _ => UNKNOWN.to_string(),
+            };
+            self.words.add_all([&default]);
+        }
     }
 }
 
@@ -211,10 +290,12 @@ fn declared(info: &pb::ValueInfoProto, frame: &Frame) -> Result<Declared> {
         dtype: None,
         dims: None,
         is_tensor: tensor.is_some() || info.r#type.is_none(),
+        words: tensor.is_some_and(|t| t.elem_type == STRING),
     };
     if let Some(tensor) = tensor {
         declared.dtype = match tensor.elem_type {
             0 => None,
+            STRING => Some(DType::I64),
             n => Some(tensor::dtype(n).map_err(at)?),
         };
         declared.dims = tensor.shape.as_ref().map(|s| s.dim.iter().map(dim).collect());

@@ -13,11 +13,13 @@ mod functions;
 mod limits;
 mod order;
 mod tensor;
+mod words;
 
 pub use bind::{Bindings, Sum};
 pub use limits::MAX_OPSET;
 pub(crate) use order::reads;
-pub use tensor::{decode_tensor, encode_tensor, from_tensor_proto, to_tensor_proto};
+pub use tensor::{decode_tensor, decode_tensor_of, encode_tensor, from_tensor_proto, to_tensor_proto};
+pub use words::{UNKNOWN, Words};
 
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Kind, Result};
@@ -39,6 +41,8 @@ pub struct Model {
     pub producer: String,
     /// Files of external data that were read.
     pub files: Vec<PathBuf>,
+    /// The strings of its constants, for which their numbers stand.
+    pub words: Words,
 }
 
 /// A decoded graph or subgraph. Values are still names.
@@ -54,6 +58,8 @@ pub struct Body {
     pub declared: BTreeMap<String, Declared>,
     /// Initializers, dense.
     pub constants: Vec<(String, Tensor)>,
+    /// Constants that were strings: tensors of the numbers of words.
+    pub words: Vec<(String, Tensor)>,
     /// Nodes, each after those it depends on.
     pub nodes: Vec<SourceNode>,
 }
@@ -69,6 +75,8 @@ pub struct Declared {
     pub dims: Option<Vec<Dim>>,
     /// False where the value is a sequence, map, optional or sparse tensor.
     pub is_tensor: bool,
+    /// Whether the elements are strings; `dtype` is that of their numbers.
+    pub words: bool,
 }
 
 /// A declared dimension.
@@ -145,5 +153,6 @@ pub fn decode(bytes: &[u8], folder: Option<&Path>) -> Result<Model> {
     let mut converter = convert::Converter::new(Folder::new(folder), &proto, extras)?;
     let body = converter.model_body(graph)?;
     let producer = format!("{} {}", proto.producer_name, proto.producer_version);
-    Ok(Model { body, opset, producer, files: converter.folder.opened() })
+    let (files, words) = (converter.folder.opened(), converter.words);
+    Ok(Model { body, opset, producer, files, words })
 }

@@ -7,13 +7,13 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
 /// An error where a name is written twice.
-pub(super) fn check_names(
-    inputs: &[Declared],
-    constants: &[(String, Tensor)],
-    nodes: &[SourceNode],
+pub(super) fn check_names<'a>(
+    inputs: &'a [Declared],
+    constants: impl Iterator<Item = &'a (String, Tensor)>,
+    nodes: &'a [SourceNode],
 ) -> Result<()> {
     let mut seen = HashSet::new();
-    let names = inputs.iter().map(|i| &i.name).chain(constants.iter().map(|c| &c.0));
+    let names = inputs.iter().map(|i| &i.name).chain(constants.map(|c| &c.0));
     for name in names {
         if name.is_empty() {
             return Err(Error::model("an input or initializer has no name"));

@@ -1,6 +1,7 @@
 //! `TensorProto` to [`Tensor`] and back: raw and typed fields, packed 4- and 2-bit types, sparse.
 
 use super::external::Folder;
+use super::words::{STRING, Words};
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::check_size;
@@ -15,6 +16,14 @@ pub fn decode_tensor(bytes: &[u8]) -> Result<(String, Tensor)> {
         .map_err(|e| Error::model(format!("not an ONNX tensor, or cut off: {e}")))?;
     let tensor = from_proto(&proto, &Folder::new(None))?;
     Ok((proto.name, tensor))
+}
+
+/// The same; strings are the numbers of a model's words.
+pub fn decode_tensor_of(bytes: &[u8], words: &Words) -> Result<(String, Tensor)> {
+    match pb::TensorProto::decode(bytes) {
+        Ok(proto) if proto.data_type == STRING => Ok((proto.name.clone(), words.tensor(&proto)?)),
+        _ => decode_tensor(bytes),
+    }
 }
 
 /// The elements of a `TensorProto`; `folder` is where external data may be read from, if anywhere.
@@ -51,7 +60,7 @@ pub(super) fn dtype(number: i32) -> Result<DType> {
     })
 }
 
-fn shape(dims: &[i64]) -> Result<Vec<usize>> {
+pub(super) fn shape(dims: &[i64]) -> Result<Vec<usize>> {
     let positive = |&d: &i64| {
         usize::try_from(d).map_err(|_| Error::model(format!("a tensor has the negative dimension {d}")))
     };

@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Operator] = &[
         versions: &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25],
         infer: |ctx| Ok(vec![constant(ctx)?.ty]),
         lower: Lower::Expand(|ctx, b| Ok(vec![b.constant(constant(ctx)?)])),
-        note: "no strings",
+        note: "strings are numbers of words",
     },
     Operator {
         domain: "",

@@ -6,7 +6,7 @@ use std::fmt::Write;
 /// The binding of a model: `pub mod NAME`, for `lmc_runtime::include_model!`.
 pub fn binding(c: &Compiled) -> String {
     let name = &c.program.name;
-    let params = params(c.program);
+    let params = params(c);
     let [first, second] = title(c);
     let docs: String =
         params.iter().map(|p| format!("    /// * {}\n", code(&describe(p, &params)))).collect();
@@ -31,7 +31,7 @@ pub mod {name} {{
     pub type Arena = ::lmc_runtime::Arena<ARENA_BYTES>;
     const _: () = assert!(Arena::ALIGN >= {align});
 
-    /// The model, for code that takes any.
+{words}    /// The model, for code that takes any.
     pub fn model() -> ::lmc_runtime::Model<'static> {{
         // SAFETY: lmc wrote the object; the version was compared above.
         unsafe {{ ::lmc_runtime::Model::from_raw(&{name}_model) }}.expect(\"compiled for this version\")
@@ -47,7 +47,24 @@ pub mod {name} {{
         arena = c.program.arena_bytes,
         align = c.program.arena_align,
         stack = c.stack_bytes,
+        words = words(&c.strings.words),
         function = function(name, &params),
+    )
+}
+
+/// The words that numbers in outputs stand for.
+fn words(words: &[String]) -> String {
+    if words.is_empty() {
+        return String::new();
+    }
+    let count = words.len();
+    let list: String = words.iter().map(|w| format!("        {w:?},\n")).collect();
+    format!(
+        "    /// The strings that numbers in outputs of words stand for.
+    pub const WORDS: [&str; {count}] = [
+{list}    ];
+
+"
     )
 }
 
@@ -70,7 +87,7 @@ fn function(name: &str, params: &[Param]) -> String {
     let pick = |keep: fn(&Param) -> Option<String>| params.iter().filter_map(keep).collect::<Vec<_>>();
     let inputs = pick(|p| matches!(p.what, What::Input(_)).then(|| format!("{}.as_ptr().cast()", p.name)));
     let outputs =
-        pick(|p| matches!(p.what, What::Output(_)).then(|| format!("{}.as_mut_ptr().cast()", p.name)));
+        pick(|p| matches!(p.what, What::Output(..)).then(|| format!("{}.as_mut_ptr().cast()", p.name)));
     let symbols = pick(|p| match p.what {
         What::SizeIn(..) => Some(format!("{}.try_into().unwrap_or(i64::MAX)", p.name)),
         What::SizeOut(_) => Some("0".to_owned()),
@@ -101,7 +118,7 @@ fn function(name: &str, params: &[Param]) -> String {
 fn type_of(param: &Param) -> String {
     match param.what {
         What::Input(t) => format!("&[{}; {}]", element(t.ty.dtype).1, t.ty.elems()),
-        What::Output(t) => format!("&mut [{}; {}]", element(t.ty.dtype).1, t.ty.elems()),
+        What::Output(t, _) => format!("&mut [{}; {}]", element(t.ty.dtype).1, t.ty.elems()),
         What::SizeIn(..) => "usize".to_owned(),
         What::SizeOut(_) => "&mut usize".to_owned(),
     }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 pub fn header(c: &Compiled) -> String {
     let name = &c.program.name;
     let upper = name.to_ascii_uppercase();
-    let params = params(c.program);
+    let params = params(c);
     let [first, second] = title(c);
     let fence =
         |open: bool| format!("#ifdef __cplusplus\n{}\n#endif\n", if open { "extern \"C\" {" } else { "}" });
@@ -31,7 +31,7 @@ pub fn header(c: &Compiled) -> String {
 
 /* The model, for programs that take any. */
 extern const lmc_model {name}_model;
-
+{words}
 /*
  * One inference: 0 or an LMC_ERR_*.
 {comments} *   arena: {upper}_ARENA_BYTES bytes, aligned to {upper}_ARENA_ALIGN, own to this call
@@ -46,8 +46,40 @@ extern const lmc_model {name}_model;
         arena = c.program.arena_bytes,
         align = c.program.arena_align,
         stack = c.stack_bytes,
+        words = words(name, &c.strings.words),
         function = function(name, &params),
     )
+}
+
+/// The function from a word's number to the word.
+fn words(name: &str, words: &[String]) -> String {
+    if words.is_empty() {
+        return String::new();
+    }
+    let count = words.len();
+    let list: Vec<String> = words.iter().map(|w| format!("        {}", literal(w))).collect();
+    format!(
+        "
+/* The string that a number in an output of words stands for; 0 where there is none. */
+static inline const char *{name}_word(int64_t number) {{
+    static const char *const words[{count}] = {{
+{},
+    }};
+    return number >= 0 && number < {count} ? words[number] : 0;
+}}
+",
+        list.join(",\n")
+    )
+}
+
+/// A string literal of C: all but plain characters in octal.
+fn literal(text: &str) -> String {
+    let byte = |b: u8| match b {
+        b'"' | b'\\' | b'?' => format!("\\{}", b as char),
+        b' '..=b'~' => (b as char).to_string(),
+        _ => format!("\\{b:03o}"),
+    };
+    format!("\"{}\"", text.bytes().map(byte).collect::<String>())
 }
 
 /// The ABI part of `lmc.h`.
@@ -66,7 +98,7 @@ fn function(name: &str, params: &[Param]) -> String {
     writeln!(text, "{}) {{", declared.join(&indent)).expect("a string");
     let list = |keep: fn(&Param) -> Option<String>| params.iter().filter_map(keep).collect::<Vec<_>>();
     let inputs = list(|p| matches!(p.what, What::Input(_)).then(|| p.name.clone()));
-    let outputs = list(|p| matches!(p.what, What::Output(_)).then(|| p.name.clone()));
+    let outputs = list(|p| matches!(p.what, What::Output(..)).then(|| p.name.clone()));
     let symbols = list(|p| match p.what {
         What::SizeIn(..) => Some(p.name.clone()),
         What::SizeOut(_) => Some("0".to_owned()),
@@ -106,7 +138,7 @@ fn declare(param: &Param) -> String {
     };
     match param.what {
         What::Input(t) => tensor(t, "const "),
-        What::Output(t) => tensor(t, ""),
+        What::Output(t, _) => tensor(t, ""),
         What::SizeIn(..) => format!("int64_t {name}"),
         What::SizeOut(_) => format!("int64_t *{name}"),
     }

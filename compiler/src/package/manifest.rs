@@ -23,6 +23,9 @@ pub struct Manifest {
     pub outputs: Vec<TensorEntry>,
     /// The dimensions known only at run time, in order.
     pub symbols: Vec<SymbolEntry>,
+    /// The strings that numbers in outputs of words stand for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<String>,
     /// Bytes of machine code.
     pub code_bytes: usize,
     /// Bytes of read-only data.
@@ -60,6 +63,9 @@ pub struct TensorEntry {
     pub symbolic: Vec<Option<u32>>,
     /// Bytes, at the bounds.
     pub bytes: usize,
+    /// Whether the elements are numbers of words.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub words: bool,
 }
 
 /// A dimension known only at run time.
@@ -76,7 +82,7 @@ pub struct SymbolEntry {
 /// Describes a compiled model.
 pub fn manifest(c: &Compiled) -> Manifest {
     let p = c.program;
-    let params = params(p);
+    let params = params(c);
     let entries = |pick: fn(&Param) -> Option<TensorEntry>| params.iter().filter_map(pick).collect();
     Manifest {
         name: p.name.clone(),
@@ -85,14 +91,15 @@ pub fn manifest(c: &Compiled) -> Manifest {
         target: c.target.triple.to_string(),
         cpu: c.target.cpu.clone(),
         inputs: entries(|p| match p.what {
-            What::Input(t) => Some(entry(t, &p.name)),
+            What::Input(t) => Some(entry(t, &p.name, false)),
             _ => None,
         }),
         outputs: entries(|p| match p.what {
-            What::Output(t) => Some(entry(t, &p.name)),
+            What::Output(t, words) => Some(entry(t, &p.name, words)),
             _ => None,
         }),
         symbols: params.iter().filter_map(symbol).collect(),
+        words: c.strings.words.clone(),
         code_bytes: c.code_bytes,
         constant_bytes: c.constant_bytes,
         flash_bytes: c.code_bytes + c.constant_bytes,
@@ -105,7 +112,7 @@ pub fn manifest(c: &Compiled) -> Manifest {
     }
 }
 
-fn entry(tensor: &Interface, parameter: &str) -> TensorEntry {
+fn entry(tensor: &Interface, parameter: &str, words: bool) -> TensorEntry {
     TensorEntry {
         name: tensor.name.clone(),
         parameter: parameter.to_owned(),
@@ -114,6 +121,7 @@ fn entry(tensor: &Interface, parameter: &str) -> TensorEntry {
         shape: tensor.ty.shape.clone(),
         symbolic: tensor.symbolic.clone(),
         bytes: tensor.ty.bytes(),
+        words,
     }
 }
 

@@ -29,6 +29,17 @@ pub struct Compiled<'a> {
     pub constant_bytes: usize,
     /// Bytes of stack that one inference needs at most.
     pub stack_bytes: usize,
+    /// What outputs of strings are numbers of.
+    pub strings: &'a Strings,
+}
+
+/// Outputs that are strings in the model are numbers: of the words in this list.
+#[derive(Clone, Debug, Default)]
+pub struct Strings {
+    /// The words; empty where no output has any.
+    pub words: Vec<String>,
+    /// Which outputs.
+    pub outputs: Vec<bool>,
 }
 
 /// A parameter of the typed `run`.
@@ -41,7 +52,8 @@ struct Param<'a> {
 #[derive(Clone, Copy)]
 enum What<'a> {
     Input(&'a Interface),
-    Output(&'a Interface),
+    /// An output, and whether its elements are numbers of words.
+    Output(&'a Interface, bool),
     /// A size that the caller chooses: ONNX name and bound.
     SizeIn(&'a str, usize),
     /// A size that depends on the data, with its bound.
@@ -61,17 +73,23 @@ const OWN: &[&str] = &[
     "ARENA_BYTES",
     "ARENA_ALIGN",
     "STACK_BYTES",
+    "WORDS",
 ];
 
 /// The parameters in order: inputs, outputs, then one per symbol, in the symbols' order.
-fn params(program: &Program) -> Vec<Param<'_>> {
+fn params<'a>(c: &Compiled<'a>) -> Vec<Param<'a>> {
+    let program = c.program;
     let mut scope = Scope::new(OWN);
     scope.unique(&format!("{}_model", program.name));
     scope.unique(&format!("{}_run", program.name));
+    scope.unique(&format!("{}_word", program.name));
     let mut params = Vec::new();
     let mut add = |text: &str, what| params.push(Param { name: scope.unique(text), what });
     program.inputs.iter().for_each(|t| add(&t.name, What::Input(t)));
-    program.outputs.iter().for_each(|t| add(&t.name, What::Output(t)));
+    for (number, t) in program.outputs.iter().enumerate() {
+        let words = c.strings.outputs.get(number).copied().unwrap_or(false);
+        add(&t.name, What::Output(t, words));
+    }
     for (number, symbol) in program.symbols.iter().enumerate() {
         match &symbol.name {
             Some(name) => add(name, What::SizeIn(name, symbol.max)),
@@ -94,7 +112,7 @@ fn size_name(program: &Program, symbol: u32) -> String {
 fn shape_text(tensor: &Interface, params: &[Param]) -> String {
     let sizes: Vec<&str> = params
         .iter()
-        .filter(|p| !matches!(p.what, What::Input(_) | What::Output(_)))
+        .filter(|p| !matches!(p.what, What::Input(_) | What::Output(..)))
         .map(|p| p.name.as_str())
         .collect();
     let dims: Vec<String> = tensor
@@ -137,7 +155,8 @@ fn describe(param: &Param, params: &[Param]) -> String {
     };
     match param.what {
         What::Input(t) => tensor("input", t),
-        What::Output(t) => tensor("output", t),
+        What::Output(t, false) => tensor("output", t),
+        What::Output(t, true) => tensor("output of words, by number,", t),
         What::SizeIn(name, max) => {
             names::comment(&format!("{}: dimension \"{name}\", at most {max}", param.name))
         }

@@ -86,6 +86,15 @@ extern "C" {
 /* The model, for programs that take any. */
 extern const lmc_model odd_1_model;
 
+/* The string that a number in an output of words stands for; 0 where there is none. */
+static inline const char *odd_1_word(int64_t number) {
+    static const char *const words[2] = {
+        "cat",
+        "c:\\\"\?\012\303\244",
+    };
+    return number >= 0 && number < 2 ? words[number] : 0;
+}
+
 /*
  * One inference: 0 or an LMC_ERR_*.
  *   while_: input "while", i64[1,sequence_length]
@@ -93,7 +102,7 @@ extern const lmc_model odd_1_model;
  *   serving_0_2: input "serving_0", f16[]
  *   arena_2: input "arena", u8[2,0]
  *   x: input "* / " ", i4[3]
- *   x1: output "1", i64[2,x1_dim1]
+ *   x1: output of words, by number, "1", i64[2,x1_dim1]
  *   None_: output "None", bool[4]
  *   sequence_length: dimension "sequence length", at most 128
  *   x1_dim1: a size that depends on the data, at most 100

@@ -17,6 +17,12 @@ pub mod odd_1 {
     pub type Arena = ::lmc_runtime::Arena<ARENA_BYTES>;
     const _: () = assert!(Arena::ALIGN >= 64);
 
+    /// The strings that numbers in outputs of words stand for.
+    pub const WORDS: [&str; 2] = [
+        "cat",
+        "c:\\\"?\nä",
+    ];
+
     /// The model, for code that takes any.
     pub fn model() -> ::lmc_runtime::Model<'static> {
         // SAFETY: lmc wrote the object; the version was compared above.
@@ -30,7 +36,7 @@ pub mod odd_1 {
     /// * `serving_0_2`: input "serving_0", f16[]
     /// * `arena_2`: input "arena", u8[2,0]
     /// * `x`: input "* / " ", i4[3]
-    /// * `x1`: output "1", i64[2,x1_dim1]
+    /// * `x1`: output of words, by number, "1", i64[2,x1_dim1]
     /// * `None_`: output "None", bool[4]
     /// * `sequence_length`: dimension "sequence length", at most 128
     /// * `x1_dim1`: a size that depends on the data, at most 100

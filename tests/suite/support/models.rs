@@ -86,7 +86,12 @@ impl Entry {
     pub fn data(&self, set: usize) -> (Vec<Tensor>, Vec<Tensor>) {
         let names = |list: &[Declared]| list.iter().map(|d| d.name.clone()).collect::<Vec<_>>();
         let folder = self.folder.join(format!("test_data_set_{set}"));
-        let read = lmc::data::DataSet::read(&folder, &names(&self.inputs), &names(&self.outputs));
+        let read = lmc::data::DataSet::read(
+            &folder,
+            &names(&self.inputs),
+            &names(&self.outputs),
+            &lmc::import::Words::default(),
+        );
         let read = read.unwrap_or_else(|e| panic!("{e}"));
         let whole = |list: Vec<Option<Tensor>>| list.into_iter().map(|t| t.expect("a tensor file")).collect();
         (whole(read.inputs), whole(read.outputs))

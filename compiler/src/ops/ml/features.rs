@@ -30,7 +30,7 @@ pub const ROWS: &[Operator] = &[
     row("Normalizer", &[1], infer_float, normalizer, ""),
     row("Binarizer", &[1], infer_same, binarizer, ""),
     row("Imputer", &[1], infer_same, imputer, ""),
-    row("LabelEncoder", &[2, 4], infer_encoder, encoder, "numbers only"),
+    row("LabelEncoder", &[2, 4], infer_encoder, encoder, "strings are numbers of words"),
     row("ArrayFeatureExtractor", &[1], infer_extractor, extractor, ""),
 ];
 

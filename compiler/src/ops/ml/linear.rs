@@ -26,7 +26,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[1],
         infer: infer_classifier,
         lower: Lower::Define(classifier),
-        note: "labels that are strings must not be read",
+        note: "labels that are strings are numbers of words",
     },
 ];
 

@@ -105,12 +105,9 @@ fn probit(b: &mut DefBuilder, x: ExprId) -> ExprId {
     b.times_number(signed, std::f64::consts::SQRT_2)
 }
 
-/// The labels of a classifier; the numbers of the classes where labels are strings, which nothing reads
-/// then (`passes/infer/maps.rs`).
+/// The labels of a classifier; where they are strings, the numbers of words (`passes/infer/words.rs`).
 pub fn labels(ctx: &Ctx, ints: &str) -> Result<Vec<i64>> {
-    let strings = ctx.attrs().get_strs("classlabels_strings")?.map_or(0, <[_]>::len);
     match ctx.attrs().get_ints(ints)? {
-        _ if strings > 0 => Ok((0..strings as i64).collect()),
         Some(labels) if !labels.is_empty() => Ok(labels.to_vec()),
         _ => Err(Error::model("is missing").at(format!("attribute {ints}"))),
     }

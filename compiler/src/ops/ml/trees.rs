@@ -29,7 +29,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[1, 3],
         infer: infer_classifier,
         lower: Lower::Define(classifier),
-        note: "labels that are strings must not be read",
+        note: "labels that are strings are numbers of words",
     },
     Operator {
         domain: "ai.onnx.ml",

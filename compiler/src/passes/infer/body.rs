@@ -28,7 +28,8 @@ impl Driver {
             Binding::Sequence(ids) => {
                 Binding::Sequence(ids.into_iter().map(|id| self.capture(id, from, to)).collect())
             }
-            other @ (Binding::Strings | Binding::Failed) => other,
+            Binding::Words(id) => Binding::Words(self.capture(id, from, to)),
+            Binding::Failed => Binding::Failed,
         };
         self.bind(name, captured.clone());
         Some(captured)
@@ -121,6 +122,9 @@ impl Driver {
         for output in outputs? {
             match output {
                 Binding::Value(id) => graph.outputs.push(id),
+                Binding::Words(_) => {
+                    return Err(Error::model("a subgraph gives strings, which is not supported"));
+                }
                 _ => return Err(Error::model("a subgraph gives a sequence, which is not supported")),
             }
         }
@@ -147,10 +151,17 @@ impl Driver {
 
     fn finish_one(&mut self, declared: &Declared, taken: &mut HashSet<ValueId>) -> Result<()> {
         let id = match self.lookup(&declared.name) {
-            Some(Binding::Value(id)) => id,
-            Some(Binding::Strings) => {
-                return Err(Error::model("holds strings, which are not supported")
-                    .advise("Take the output out of the model: the scores say which label it is"));
+            Some(Binding::Value(id)) if !declared.words => id,
+            Some(Binding::Words(id)) if declared.words => {
+                self.notes.push(format!(
+                    "output '{}' holds strings: it is the number of a word, which header and binding list",
+                    declared.name
+                ));
+                id
+            }
+            Some(Binding::Value(_) | Binding::Words(_)) => {
+                return Err(Error::model("holds strings, or is declared to, but not both")
+                    .advise("The model is inconsistent; onnx.checker with full_check reports the same"));
             }
             Some(_) => return Err(Error::model("is a sequence, which is not supported")),
             None => return Err(Error::model("is written by no node")),

@@ -194,9 +194,9 @@ impl Driver {
         let at = self.frames.last().map_or(0, |f| f.level);
         for frame in self.frames.iter_mut().filter(|f| f.level == at) {
             frame.names.retain(|_, b| match b {
-                Binding::Value(id) => kept(id),
+                Binding::Value(id) | Binding::Words(id) => kept(id),
                 Binding::Sequence(ids) => ids.iter().all(kept),
-                Binding::Strings | Binding::Failed => true,
+                Binding::Failed => true,
             });
         }
     }

@@ -347,7 +347,7 @@ impl Form {
 
 /// A tensor of which nothing is declared.
 fn plain(name: String) -> Declared {
-    Declared { name, dtype: None, dims: None, is_tensor: true }
+    Declared { name, dtype: None, dims: None, is_tensor: true, words: false }
 }
 
 /// Makes the number of the iteration a state, whose next value is the output `at`.

@@ -1,7 +1,4 @@
-//! What classifiers put around their scores: labels that are strings, and maps of them.
-//!
-//! A ZipMap only names the columns of a tensor: the tensor takes its place. A label that is a string may
-//! be computed, since the scores beside it are numbers, but nothing reads it.
+//! Maps of a classifier's scores: a ZipMap only names the columns of a tensor, which takes its place.
 
 use super::control::Bindings;
 use super::{Binding, Driver};
@@ -34,18 +31,5 @@ impl Driver {
             node.place()
         ));
         Ok(vec![Some(Binding::Value(*scores))])
-    }
-
-    /// Marks the label of a classifier whose labels are strings.
-    pub(super) fn string_labels(&mut self, node: &SourceNode, outputs: &mut Bindings) {
-        let strings = matches!(node.attrs.0.get("classlabels_strings"), Some(Attr::Strs(s)) if !s.is_empty());
-        let names = ["LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"];
-        if !strings || node.domain != "ai.onnx.ml" || !names.contains(&node.op.as_str()) {
-            return;
-        }
-        if let (Some(label), Some(labels)) = (outputs.first_mut(), listed(node)) {
-            *label = Some(Binding::Strings);
-            self.notes.push(format!("{}: the columns of the scores are {labels}", node.place()));
-        }
     }
 }

@@ -12,11 +12,12 @@ mod flex;
 mod maps;
 mod scan;
 mod sequence;
+mod words;
 
 use crate::base::{Tensor, TensorType};
 use crate::error::{Error, NODE_ADVICE, Result};
 use crate::graph::{Graph, Node, ValueId};
-use crate::import::{Body, Model, SourceNode};
+use crate::import::{Body, Model, SourceNode, Words};
 use crate::ops::{NodeBuilder, Pending, find};
 use std::collections::{HashMap, HashSet};
 
@@ -56,8 +57,8 @@ enum Binding {
     Value(ValueId),
     /// A sequence of tensors, known element by element; an absent optional is an empty one.
     Sequence(Vec<ValueId>),
-    /// A label that is a string, which nothing may read.
-    Strings,
+    /// A tensor of strings: the numbers of words.
+    Words(ValueId),
     /// The result of a node that failed.
     Failed,
 }
@@ -104,6 +105,7 @@ struct Driver {
     errors: Vec<Error>,
     notes: Vec<String>,
     opset: i64,
+    words: Words,
 }
 
 /// Types the model for the given types of its inputs.
@@ -119,6 +121,7 @@ pub fn infer_sample(model: &Model, inputs: &[TensorType], sample: u32) -> Inferr
         errors: Vec::new(),
         notes: Vec::new(),
         opset: model.opset,
+        words: model.words.clone(),
     };
     driver.levels[0].graph.name = model.body.name.clone();
     for (declared, ty) in model.body.inputs.iter().zip(inputs) {
@@ -170,6 +173,10 @@ impl Driver {
             let id = self.add_constant(name, tensor.clone());
             self.bind(name, Binding::Value(id));
         }
+        for (name, tensor) in &body.words {
+            let id = self.add_constant(name, tensor.clone());
+            self.bind(name, Binding::Words(id));
+        }
         for node in &body.nodes {
             if let Err(error) = self.node(node) {
                 self.errors.push(error.or_advise(NODE_ADVICE).at(node.place()));
@@ -209,10 +216,12 @@ impl Driver {
             ("", "Loop") => self.loop_node(node, inputs)?,
             ("", "Scan") => self.scan_node(node, inputs)?,
             ("", op) if sequence::NAMES.contains(&op) => self.sequence_node(node, inputs)?,
-            ("", "Cast") if matches!(inputs[..], [Some(Binding::Strings)]) => inputs,
             ("ai.onnx.ml", "ZipMap") => self.zip_map(node, inputs)?,
             ("ai.onnx.preview", "FlexAttention") => self.flex_attention(node, values(&inputs)?)?,
-            _ => self.plain_node(node, values(&inputs)?)?,
+            _ => match self.words_node(node, &inputs)? {
+                Some(outputs) => outputs,
+                None => self.plain_node(node, values(&inputs)?)?,
+            },
         };
         for (name, binding) in node.outputs.iter().zip(outputs) {
             self.bind(name, binding.unwrap_or(Binding::Failed));
@@ -240,9 +249,7 @@ impl Driver {
             inputs,
             outputs: names,
         };
-        let mut outputs = self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect();
-        self.string_labels(node, &mut outputs);
-        Ok(outputs)
+        Ok(self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect())
     }
 
     fn add(&mut self, pending: Pending) -> Result<Vec<Option<ValueId>>> {
@@ -265,7 +272,7 @@ fn values(inputs: &[Option<Binding>]) -> Result<Vec<Option<ValueId>>> {
     let value = |binding: &Option<Binding>| match binding {
         Some(Binding::Value(id)) => Ok(Some(*id)),
         None => Ok(None),
-        Some(Binding::Strings) => Err(Error::model("takes strings, which are not supported")),
+        Some(Binding::Words(_)) => Err(Error::model("takes strings, which are not supported")),
         Some(_) => Err(Error::model("takes a sequence, which is not supported here")),
     };
     inputs.iter().map(value).collect()
