@@ -13,12 +13,13 @@ mod rewrite;
 mod rim;
 mod split;
 mod turn;
+mod words;
 
 pub use layout::layouts;
 pub use rewrite::replace_loads;
-pub use turn::materialize as turn;
 
 use crate::definition::{Definition, LoweredValue, Lowering, Stage, ValueId};
+use crate::schedule::linear::Layout;
 use std::collections::HashMap;
 
 /// Fuses a lowering in place. `outputs` are the values that must be written.
@@ -28,6 +29,20 @@ pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
     rim::materialize(&mut lowering.values, &mut stages);
     place_stages(&lowering.values, &mut stages, outputs);
     lowering.stages = stages;
+}
+
+/// Copies factors of products into the order that lanes want: floats, and bytes where the target sums
+/// products of four at a time.
+pub fn copy_factors(
+    values: &mut Vec<LoweredValue>,
+    stages: &mut Vec<Stage>,
+    layouts: &mut Vec<Layout>,
+    words: bool,
+) {
+    turn::materialize(values, stages, layouts, turn::turned);
+    if words {
+        turn::materialize(values, stages, layouts, words::copied);
+    }
 }
 
 /// Joins producers and readers, inner loops first.

@@ -11,33 +11,45 @@ use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Stage
 use crate::schedule::linear::Layout;
 
 /// Products of which each copied element must be a factor.
-const WORTH: usize = 16;
+pub(super) const WORTH: usize = 16;
 /// Points of the axis along which the copy lies.
 const LONG: usize = 8;
 
 /// A factor of a sum of products, where all of its indices are affine.
-struct Factor<'a> {
-    value: ValueId,
-    ty: &'a TensorType,
-    index: Vec<Affine>,
+pub(super) struct Factor<'a> {
+    pub(super) value: ValueId,
+    pub(super) ty: &'a TensorType,
+    pub(super) index: Vec<Affine>,
     layout: &'a Layout,
 }
 
-/// Puts a copy before each product of which no factor runs over neighbours of an axis of its own, and
-/// gives the copies their layouts.
-pub fn materialize(values: &mut Vec<LoweredValue>, stages: &mut Vec<Stage>, layouts: &mut Vec<Layout>) {
+/// A copy, the definition that reads it, and what the copy writes.
+pub(super) type Copied = (Definition, Definition, LoweredValue);
+
+/// Puts a copy before each definition for which `copied` gives one, and gives the copies their layouts.
+pub(super) fn materialize(
+    values: &mut Vec<LoweredValue>,
+    stages: &mut Vec<Stage>,
+    layouts: &mut Vec<Layout>,
+    copied: fn(&[LoweredValue], &Definition, &[Layout]) -> Option<Copied>,
+) {
     for stage in std::mem::take(stages) {
         match stage {
-            Stage::Define(def) => match turned(values, &def, layouts) {
+            Stage::Define(def) => match copied(values, &def, layouts) {
                 Some((copy, reader, value)) => {
                     layouts.push(Layout::dense(&value.ty.shape));
                     values.push(value);
-                    stages.extend([copy, reader].map(Stage::Define));
+                    // Behind what it copies: between the stages of a chain it would part them.
+                    let reads = copy.operands.first().map(|o| o.value);
+                    let writer =
+                        stages.iter().rposition(|s| s.writes().into_iter().any(|v| Some(v) == reads));
+                    stages.insert(writer.map_or(0, |w| w + 1), Stage::Define(copy));
+                    stages.push(Stage::Define(reader));
                 }
                 None => stages.push(Stage::Define(def)),
             },
             Stage::Repeat(mut repeat) => {
-                materialize(values, &mut repeat.body, layouts);
+                materialize(values, &mut repeat.body, layouts, copied);
                 stages.push(Stage::Repeat(repeat));
             }
             other => stages.push(other),
@@ -45,13 +57,12 @@ pub fn materialize(values: &mut Vec<LoweredValue>, stages: &mut Vec<Stage>, layo
     }
 }
 
-/// The copy, the definition that reads it, and what the copy writes.
-fn turned(
-    values: &[LoweredValue],
-    def: &Definition,
-    layouts: &[Layout],
-) -> Option<(Definition, Definition, LoweredValue)> {
+/// The copy for a product of floats of which no factor runs over neighbours of an axis of its own.
+pub(super) fn turned(values: &[LoweredValue], def: &Definition, layouts: &[Layout]) -> Option<Copied> {
     let factors = factors(values, def, layouts)?;
+    if !def.fold.as_ref()?.dtype.is_float() {
+        return None;
+    }
     let own = |v: u32| match [0, 1].map(|f: usize| factors[f].step(v) != 0) {
         [true, false] => Some(0),
         [false, true] => Some(1),
@@ -93,17 +104,20 @@ fn turned(
     Some((copy, reader, LoweredValue { name, ty, constant: None }))
 }
 
-/// The two factors of a sum of products of computed floats.
-fn factors<'a>(
+/// The two factors of a sum of products of computed values, as they are or widened.
+pub(super) fn factors<'a>(
     values: &[LoweredValue],
     def: &'a Definition,
     layouts: &'a [Layout],
 ) -> Option<[Factor<'a>; 2]> {
     let [a, b] = def.factors()?;
-    if !def.fold.as_ref()?.dtype.is_float() || def.has_sizes() {
+    if def.has_sizes() {
         return None;
     }
-    let factor = |e: u32| {
+    let factor = |mut e: u32| {
+        while let Expr::Cast { arg, .. } = &def.exprs[e as usize] {
+            e = *arg;
+        }
         let Expr::Load { operand, index, fill: None } = &def.exprs[e as usize] else { return None };
         let operand = &def.operands[*operand as usize];
         let affine = |i: &Index| match i {
@@ -120,12 +134,13 @@ fn factors<'a>(
 
 impl Factor<'_> {
     /// Elements from one point of a variable to the next.
-    fn step(&self, var: u32) -> i64 {
+    pub(super) fn step(&self, var: u32) -> i64 {
         steps(&self.index, self.layout, var)
     }
 }
 
-fn steps(index: &[Affine], layout: &Layout, var: u32) -> i64 {
+/// Elements from one point of a variable to the next, of an index under a layout.
+pub(super) fn steps(index: &[Affine], layout: &Layout, var: u32) -> i64 {
     index.iter().zip(&layout.strides).map(|(form, stride)| form.coefficient(var) * stride).sum()
 }
 
@@ -164,7 +179,7 @@ mod tests {
 
     fn turn(low: &mut Lowering) {
         let mut layouts: Vec<Layout> = low.values.iter().map(|v| Layout::dense(&v.ty.shape)).collect();
-        materialize(&mut low.values, &mut low.stages, &mut layouts);
+        materialize(&mut low.values, &mut low.stages, &mut layouts, turned);
         assert_eq!(layouts.len(), low.values.len());
         verify(low).unwrap();
     }

@@ -232,6 +232,9 @@ impl Exprs<'_> {
             return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, at.index), 1)));
         }
         let index = self.place(form, point);
+        if (form.coefficient(along), point.vector.map(|v| form.coefficient(v)), left) == (1, Some(4), 4) {
+            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 1)));
+        }
         if point.vector.is_some_and(|v| form.coefficient(v) != 0) {
             return self.woven(e, *operand, (index, form.coefficient(along)), point, left);
         }

@@ -9,8 +9,14 @@ use crate::schedule::winograd::{Conv, Winograd, product};
 use crate::schedule::{Schedule, Vector, choose::choose, verify};
 use crate::tile::interpret;
 
-const TARGETS: [(&str, &str); 4] =
-    [("x86_64", "x86-64-v4"), ("x86_64", "x86-64-v3"), ("x86_64", "x86-64"), ("aarch64", "cortex-a53")];
+const TARGETS: [(&str, &str); 6] = [
+    ("x86_64", "x86-64-v4"),
+    ("x86_64", "icelake-server"),
+    ("x86_64", "x86-64-v3"),
+    ("x86_64", "x86-64"),
+    ("aarch64", "cortex-a53"),
+    ("aarch64", "neoverse-n1"),
+];
 
 fn f32s(shape: &[usize]) -> TensorType {
     TensorType::new(DType::F32, shape)
@@ -149,6 +155,22 @@ fn byte_matmul(m: usize, n: usize, k: usize) -> Definition {
     let product = b.op(Op::Mul, &[left, right]);
     let acc = b.fold(Fold::Sum, product);
     b.finish("byte_matmul", 2, &y, acc)
+}
+
+/// Computed bytes that lie in words along the sum, as quantized attention's keys do.
+fn byte_words(m: usize, n: usize, words: usize) -> Definition {
+    let (a, w) = (TensorType::new(DType::U8, [m, 4 * words]), TensorType::new(DType::I8, [words, n, 4]));
+    let y = TensorType::new(DType::I32, [m, n]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (word, byte) = (b.reduce("word", words), b.reduce("byte", 4));
+    let left = vec![b.var(0), word.scaled(4).plus(&byte)];
+    let left = b.load(0, &a, left);
+    let right = vec![word, b.var(1), byte];
+    let right = b.load(1, &w, right);
+    let (left, right) = (b.cast(DType::I32, left), b.cast(DType::I32, right));
+    let product = b.op(Op::Mul, &[left, right]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("byte_words", 2, &y, acc)
 }
 
 /// A product with weights that are shifted and scaled in blocks of 4 where they are read.
@@ -412,6 +434,8 @@ fn filtered_bytes_do_not_overflow() {
 fn products_of_bytes_agree_with_the_naive_loops() {
     check(&byte_matmul(20, 100, 64), &[false, true], false);
     check(&byte_matmul(1, 12, 65), &[false, true], false);
+    check(&byte_words(33, 72, 9), &[false, false], false);
+    check(&byte_words(14, 20, 1), &[false, false], false);
     for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
         check(&byte_conv((8, 20), (6, 9), 3, types), &[false, true], true);
         check(&byte_conv((3, 33), (11, 30), 3, types), &[false, true], true);

@@ -4,27 +4,31 @@ use super::ReduceStep;
 use super::cost::{UNROLLED_WORDS, core};
 use super::factors::{factors, walks};
 use super::linear::{Linear, Node};
-use super::reduction::SLIDING;
+use super::reduction::{SLIDING, whole_steps};
 use crate::base::DType;
 use crate::target::{Arch, Feature, Target};
 
 /// Products of groups of neighbours unrolled in a loop at most (measured on Zen 4: with 24 EfficientNet-Lite0 is
 /// 1 % slower, with 48 no faster).
 const UNROLLED: usize = 36;
+/// Bytes that are multiplied at a time.
+const WORD: usize = 4;
 
-/// A product of bytes: its constant factor, which is packed, and the other one.
+/// A product of bytes: the factor that fills lanes, and the other one.
 pub struct Bytes<'a> {
-    /// The constant factor.
+    /// The factor that fills lanes: a constant, which is packed, or words in memory.
     pub vectors: &'a Node,
     /// The other one.
     pub rows: &'a Node,
     /// The other factor fills lanes too (each channel has a filter of its own): its words are put
     /// together from neighbours along the reduction.
     pub woven: bool,
+    /// The reduction axis along which the first factor lies in words as it is.
+    pub in_place: Option<u32>,
 }
 
 impl Bytes<'_> {
-    /// The factors of a product, where both are bytes in memory and one is constant.
+    /// The factors of a product, where both are bytes in memory, and one is constant or lies in words.
     pub fn of(linear: &Linear, var: u32) -> Option<Bytes<'_>> {
         let (a, b) = factors(linear)?;
         let constant =
@@ -45,8 +49,10 @@ impl Bytes<'_> {
         };
         let byte = |o: u32| matches!(linear.buffers[o as usize].dtype, DType::I8 | DType::U8);
         let sums = linear.fold.is_some_and(|f| f.1 == DType::I32);
-        let plain = constant(vectors) && guards.is_empty() && dynamic.is_empty() && computed.is_empty();
-        (sums && plain && byte(*v) && byte(*r)).then_some(Bytes { vectors, rows, woven })
+        let in_place = word_axis(linear, vectors, var).filter(|_| !constant(vectors) && !woven);
+        let known = constant(vectors) || in_place.is_some();
+        let plain = known && guards.is_empty() && dynamic.is_empty() && computed.is_empty();
+        (sums && plain && byte(*v) && byte(*r)).then_some(Bytes { vectors, rows, woven, in_place })
     }
 
     /// Neighbours along an axis whose products are summed at a time: four where bytes can be multiplied,
@@ -89,6 +95,9 @@ impl Bytes<'_> {
         let fits = |k: &u32| {
             linear.vars[*k as usize].size.is_none() && linear.extent(*k) > 2 && self.lie_along(var, *k)
         };
+        if self.in_place.is_some() {
+            return self.in_place.filter(|k| fits(k) && multiplies_words(target));
+        }
         if !self.woven {
             return linear.reductions().find(fits);
         }
@@ -96,9 +105,20 @@ impl Bytes<'_> {
             Node::Load { addr, .. } => addr.coefficient(*k).abs(),
             _ => 0,
         };
-        let multiplied = dots(target) || target.has(Feature::DotProd);
-        linear.reductions().filter(fits).max_by_key(stride).filter(|_| multiplied)
+        linear.reductions().filter(fits).max_by_key(stride).filter(|_| multiplies_words(target))
     }
+}
+
+/// The reduction axis of four points that stand between the lanes along `var` of a load.
+pub(super) fn word_axis(linear: &Linear, load: &Node, var: u32) -> Option<u32> {
+    let Node::Load { addr, .. } = load else { return None };
+    let word = |&r: &u32| addr.coefficient(r) == 1 && linear.extent(r) == WORD;
+    linear.reductions().find(word).filter(|_| addr.coefficient(var) == WORD as i64)
+}
+
+/// Whether a target multiplies four bytes by four others and sums the products.
+pub fn multiplies_words(target: &Target) -> bool {
+    dots(target) || target.has(Feature::DotProd)
 }
 
 /// Whether products of 16 bits are the fastest exact ones of bytes.
@@ -140,6 +160,14 @@ pub(super) fn innermost(
     reduce.push(ReduceStep { var: along, unroll });
 }
 
+/// Unrolls the axis around words that lie in place, as one of words along it would be.
+pub(super) fn unroll_around(linear: &Linear, reduce: &mut [ReduceStep], tile: usize) {
+    if let [.., around, _] = reduce {
+        let extent = linear.extent(around.var);
+        around.unroll = around.unroll.max(whole_steps((UNROLLED / tile).clamp(1, extent).min(4), extent));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::base::{DType, TensorType};
@@ -163,6 +191,29 @@ mod tests {
         let product = b.op(Op::Mul, &[v, w]);
         let sum = b.fold(Fold::Sum, product);
         b.finish("depthwise", 2, &y, sum)
+    }
+
+    #[test]
+    fn words_in_place_fill_lanes_where_an_instruction_multiplies_them() {
+        let (x, t) = (TensorType::new(DType::U8, [28, 32]), TensorType::new(DType::I8, [8, 64, 4]));
+        let y = TensorType::new(DType::I32, [28, 64]);
+        let mut b = DefBuilder::new(&y.shape);
+        let (word, byte) = (b.reduce("word", 8), b.reduce("byte", 4));
+        let row = vec![b.var(0), word.scaled(4).plus(&byte)];
+        let (row, lanes) = (b.load(0, &x, row), vec![word, b.var(1), byte]);
+        let lanes = b.load(1, &t, lanes);
+        let (row, lanes) = (b.cast(DType::I32, row), b.cast(DType::I32, lanes));
+        let product = b.op(Op::Mul, &[row, lanes]);
+        let sum = b.fold(Fold::Sum, product);
+        let def = b.finish("scores", 2, &y, sum);
+        let layouts: Vec<Layout> = def.operands.iter().map(|o| Layout::dense(&o.ty.shape)).collect();
+        let linear = Linear::new(&def, &layouts, &[false, false], &Layout::dense(&y.shape));
+        for (triple, cpu) in [("x86_64", "icelake-server"), ("aarch64", "neoverse-n1")] {
+            let schedule = choose(&linear, &resolve(triple, cpu).unwrap());
+            verify(&schedule, &linear).unwrap();
+            assert_eq!((schedule.dot, schedule.pack.len()), (4, 0), "{}", schedule.display(&linear));
+        }
+        assert_eq!(choose(&linear, &resolve("x86_64", "x86-64-v3").unwrap()).dot, 1);
     }
 
     #[test]

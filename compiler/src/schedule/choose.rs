@@ -4,7 +4,7 @@
 //! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
 //! *pointwise* definition wants long vectors. Goldens of the decisions: `tests/golden/schedule`.
 
-use super::bytes::{Bytes, innermost, words};
+use super::bytes::{Bytes, innermost, unroll_around, word_axis, words};
 use super::cost::{LINE, Operands, Tile, best_tile, core};
 use super::elementwise::{apart, elementwise_vector, interleaved};
 use super::factors::{
@@ -171,6 +171,7 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
         0 => 0.4,
         1 => 1.0,
         _ if packs && linear.buffers[*operand as usize].constant => 1.0,
+        _ if packs && word_axis(linear, load, var).is_some() => 1.0,
         2 if lanes > 4 && linear.buffers[*operand as usize].dtype.size() == 4 => EVERY_OTHER,
         _ => GATHERED * lanes as f64 * slid(linear, addr, var),
     };
@@ -334,8 +335,11 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         reduce.last_mut().into_iter().for_each(|r| r.unroll = whole_pairs(r.unroll, linear.extent(r.var)));
     }
     if let Some(along) = dot {
-        let woven = bytes.is_some_and(|b| b.woven);
+        let woven = bytes.as_ref().is_some_and(|b| b.woven);
         innermost(linear, target, &mut reduce, (along, neighbours), m * v * parts, (by_lane, woven));
+        if bytes.is_some_and(|b| b.in_place.is_some()) {
+            unroll_around(linear, &mut reduce, m * v * parts);
+        }
     }
     let winograd = filtered(linear, target, vector, cycles, rows);
     Schedule {

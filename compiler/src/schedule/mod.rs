@@ -21,7 +21,7 @@ mod text;
 mod verify;
 pub mod winograd;
 
-pub use bytes::Bytes;
+pub use bytes::{Bytes, multiplies_words};
 pub use cost::{Throughput, throughput};
 pub use factors::added_first;
 pub use file::{Schedules, key};

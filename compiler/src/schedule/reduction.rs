@@ -88,6 +88,6 @@ pub(super) fn reduction_steps(
 
 /// The most iterations, up to `most` and more than half of them, that leave none of `extent` for a body of
 /// their own; `most` where there are no such.
-fn whole_steps(most: usize, extent: usize) -> usize {
+pub(super) fn whole_steps(most: usize, extent: usize) -> usize {
     (most / 2 + 1..=most).rev().find(|&steps| extent.is_multiple_of(steps)).unwrap_or(most)
 }

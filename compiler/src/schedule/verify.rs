@@ -232,12 +232,17 @@ impl Checker<'_> {
             return Err("no axis fills the lanes".to_string());
         };
         let bytes = Bytes::of(self.linear, var);
-        let bytes = bytes.ok_or("the factors are no bytes in memory, one of them constant")?;
+        let bytes = bytes.ok_or("the factors are no bytes in memory, one of them constant or in words")?;
         let &Node::Load { operand: v, .. } = bytes.vectors else { return Ok(()) };
-        require(self.schedule.pack.contains(&v), || format!("in{v} is not packed"))?;
+        require(self.schedule.pack.contains(&v) || bytes.in_place.is_some(), || {
+            format!("in{v} is not packed")
+        })?;
         let along = self.schedule.reduce.last().ok_or("there is no reduction axis")?.var;
         require(bytes.lie_along(var, along), || {
             format!("the factors do not lie along {}", self.name(along))
+        })?;
+        require(bytes.in_place.is_none_or(|k| neighbours == 4 && k == along), || {
+            format!("in{v} has no words along {}", self.name(along))
         })?;
         require(neighbours == 4 || bytes.can_widen(self.linear), || {
             "the broadcast factor cannot be widened ahead".to_string()

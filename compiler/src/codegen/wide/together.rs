@@ -14,6 +14,7 @@ use super::Result;
 use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
 use super::select::Select;
+use crate::base::DType;
 use crate::tile::{Addr, Bin, Reg, Value};
 
 /// Vectors narrowed together, at most.
@@ -66,10 +67,9 @@ impl Select<'_> {
         if !(1..=MOST as i64).contains(&stride) || dtype.size() != 1 || addr.dynamic.is_some() || !whole {
             return Ok(false);
         }
-        let Some(clamped) = self.clamped(src, dtype) else { return Ok(false) };
-        let (value, zero) = self.without_zero(clamped.value);
+        let Some((value, zero)) = self.before_clamp(src, dtype) else { return Ok(false) };
         let mem = self.mem(addr)?;
-        let (signed, stride) = (clamped.signed, stride as usize);
+        let (signed, stride) = (dtype.is_signed_int(), stride as usize);
         let new = Waiting { src, value, zero, signed, mem, param: addr.param, width, stride };
         if !new.goes_with(&self.waiting) {
             self.store_waiting();
@@ -79,6 +79,16 @@ impl Select<'_> {
             self.store_waiting();
         }
         Ok(true)
+    }
+
+    /// What saturates to the number that is stored, and a zero point added to it; bytes that are only moved
+    /// are in range as they are.
+    fn before_clamp(&self, src: Reg, dtype: DType) -> Option<(Reg, i64)> {
+        let read = |param: u32| self.kernel.params[param as usize].dtype;
+        match self.single(src) {
+            Some(Value::Load(from, _)) if read(from.param) == dtype && dtype.is_int() => Some((src, 0)),
+            _ => self.clamped(src, dtype).map(|clamped| self.without_zero(clamped.value)),
+        }
     }
 
     /// A sum taken apart into a register of this run and a zero point.

@@ -1,12 +1,12 @@
 //! Bytes between a QuantizeLinear or a quantized product and what takes them back, or multiplies them,
 //! get the sign that the target multiplies by signed weights: none for `vpdpbusd`, one for AVX2 and
-//! aarch64.
+//! aarch64. Of two activations that are multiplied, the second one stands for the weights.
 //!
 //! `q + 128` with a zero point 128 higher stands for the same real number, and saturates where `q`
 //! does: nothing rounds differently, and zero points are constants that products fold. The bytes of
 //! the model's interface stay, and so do weights.
 
-use super::super::edit::reads;
+use super::super::edit::{is, reads};
 use super::linear::{dequantize, named, quantize};
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::Result;
@@ -28,11 +28,12 @@ fn preferred(target: &Target) -> Option<DType> {
 /// Changes the sign of activations wherever all readers take them back to floats, or multiply them by
 /// signed bytes.
 pub fn signs(graph: &mut Graph, target: &Target) -> Result<bool> {
-    let Some(wanted) = preferred(target) else { return Ok(false) };
-    let other = if wanted == DType::U8 { DType::I8 } else { DType::U8 };
+    let Some(preferred) = preferred(target) else { return Ok(false) };
     let mut changed = false;
     for i in 0..graph.nodes.len() {
         let Some((value, zero)) = written(graph, i) else { continue };
+        let wanted = if is_second(graph, value) { DType::I8 } else { preferred };
+        let other = if wanted == DType::U8 { DType::I8 } else { DType::U8 };
         if graph.value(value).ty.dtype != other || graph.outputs.contains(&value) {
             continue;
         }
@@ -47,6 +48,19 @@ pub fn signs(graph: &mut Graph, target: &Target) -> Result<bool> {
         changed = true;
     }
     Ok(changed)
+}
+
+/// Whether bytes are the second factor of a product of two activations: what multiplies unsigned bytes
+/// wants them signed.
+fn is_second(graph: &Graph, value: ValueId) -> bool {
+    let from = |id: ValueId| {
+        let writer = graph.nodes.iter().find(|n| n.outputs.contains(&Some(id)))?;
+        dequantize(graph, writer).filter(|l| graph.value(l.value).constant.is_none())
+    };
+    graph.nodes.iter().filter(|n| is(n, "MatMul")).any(|n| match n.inputs[..] {
+        [Some(a), Some(b), ..] => from(a).is_some() && from(b).is_some_and(|b| b.value == value),
+        _ => false,
+    })
 }
 
 /// Whether a node multiplies quantized numbers and quantizes the sums: factors and what belongs to them
