@@ -31,17 +31,19 @@ pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
     lowering.stages = stages;
 }
 
-/// Copies factors of products into the order that lanes want: floats, and bytes where the target sums
-/// products of four at a time.
+/// Copies factors of products into the order that lanes want: floats, and bytes where the target multiplies a
+/// `word` of so many at a time.
 pub fn copy_factors(
     values: &mut Vec<LoweredValue>,
     stages: &mut Vec<Stage>,
     layouts: &mut Vec<Layout>,
-    words: bool,
+    word: Option<usize>,
 ) {
-    turn::materialize(values, stages, layouts, turn::turned);
-    if words {
-        turn::materialize(values, stages, layouts, words::copied);
+    turn::materialize(values, stages, layouts, &turn::turned);
+    if let Some(word) = word {
+        turn::materialize(values, stages, layouts, &|values, def, layouts| {
+            words::copied(values, def, layouts, word)
+        });
     }
 }
 

@@ -26,12 +26,15 @@ pub(super) struct Factor<'a> {
 /// A copy, the definition that reads it, and what the copy writes.
 pub(super) type Copied = (Definition, Definition, LoweredValue);
 
+/// What gives a definition's copy.
+pub(super) type Copies<'a> = dyn Fn(&[LoweredValue], &Definition, &[Layout]) -> Option<Copied> + 'a;
+
 /// Puts a copy before each definition for which `copied` gives one, and gives the copies their layouts.
 pub(super) fn materialize(
     values: &mut Vec<LoweredValue>,
     stages: &mut Vec<Stage>,
     layouts: &mut Vec<Layout>,
-    copied: fn(&[LoweredValue], &Definition, &[Layout]) -> Option<Copied>,
+    copied: &Copies,
 ) {
     for stage in std::mem::take(stages) {
         match stage {
@@ -179,7 +182,7 @@ mod tests {
 
     fn turn(low: &mut Lowering) {
         let mut layouts: Vec<Layout> = low.values.iter().map(|v| Layout::dense(&v.ty.shape)).collect();
-        materialize(&mut low.values, &mut low.stages, &mut layouts, turned);
+        materialize(&mut low.values, &mut low.stages, &mut layouts, &turned);
         assert_eq!(layouts.len(), low.values.len());
         verify(low).unwrap();
     }

@@ -3,7 +3,7 @@
 //! `y[m, n] = sum(k) a[m, k] * b[k, n]`, as scores or attended values of quantized attention. Weights are
 //! packed at compile time so that each lane finds the bytes it multiplies in one word; what is computed is
 //! not, and would be widened byte by byte. After: `t[k / 4, n, k % 4] = b[k, n]`, and the sum of `a` and `t`
-//! over `k / 4` and `k % 4`. The copy pays where each of its elements is a factor of many products.
+//! over `k / 4` and `k % 4`; two in place of four where bytes are multiplied as couples of 16 bits. The copy pays where each of its elements is a factor of many products.
 
 use super::rewrite::{Var, rebuild, split_vars};
 use super::turn::{Copied, Factor, WORTH, factors, steps};
@@ -12,13 +12,16 @@ use crate::definition::{DefBuilder, Definition, Index, LoweredValue, ValueId};
 use crate::scalar::Scalar;
 use crate::schedule::linear::Layout;
 
-/// Bytes of a word.
-const WORD: usize = 4;
 /// Points of the axis that fills lanes.
 const LONG: usize = 8;
 
 /// The copy, the definition that reads it, and what the copy writes.
-pub(super) fn copied(values: &[LoweredValue], def: &Definition, layouts: &[Layout]) -> Option<Copied> {
+pub(super) fn copied(
+    values: &[LoweredValue],
+    def: &Definition,
+    layouts: &[Layout],
+    word: usize,
+) -> Option<Copied> {
     let factors = factors(values, def, layouts)?;
     let byte = |f: &Factor| matches!(f.ty.dtype, DType::I8 | DType::U8);
     if def.fold.as_ref()?.dtype != DType::I32 || !factors.iter().all(byte) {
@@ -33,12 +36,12 @@ pub(super) fn copied(values: &[LoweredValue], def: &Definition, layouts: &[Layou
         alone.then_some((&factors[own], &factors[1 - own], v))
     })?;
     let sum = (def.axes as u32..def.vars.len() as u32).find(|&v| {
-        other.step(v) == 1 && own.step(v) != 0 && extent(v) > WORD && extent(v).is_multiple_of(WORD)
+        other.step(v) == 1 && own.step(v) != 0 && extent(v) > word && extent(v).is_multiple_of(word)
     })?;
     let walked = (0..def.vars.len() as u32).filter(|&v| own.step(v) != 0 && v != lanes && v != sum);
     let outer: Vec<u32> = walked.collect();
     let mut shape: Vec<usize> = outer.iter().map(|&v| extent(v)).collect();
-    shape.extend([extent(sum) / WORD, extent(lanes), WORD]);
+    shape.extend([extent(sum) / word, extent(lanes), word]);
     let elems: usize = shape.iter().product();
     let uses = def.vars.iter().map(|v| v.extent).product::<usize>() / elems.max(1);
     if uses < WORTH || elems > own.ty.shape.iter().product() {
@@ -53,14 +56,14 @@ pub(super) fn copied(values: &[LoweredValue], def: &Definition, layouts: &[Layou
         let place = |v: u32| match outer.iter().position(|&o| o == v) {
             Some(at) => Affine::var(at as u32),
             None if v == lanes => Affine::var(last - 1),
-            None if v == sum => Affine::var(last - 2).scaled(WORD as i64).plus(&Affine::var(last)),
+            None if v == sum => Affine::var(last - 2).scaled(word as i64).plus(&Affine::var(last)),
             None => Affine::constant(0),
         };
         let from = own.index.iter().map(|form| form.map_vars(place)).collect();
         let element = b.load(own.value, own.ty, from);
         b.finish(&name, to, &ty, element)
     };
-    let reader = reader(def, own, (&outer, lanes, sum), (to, &ty))?;
+    let reader = reader(def, own, (&outer, lanes, sum), (to, &ty), word)?;
     Some((copy, reader, LoweredValue { name, ty, constant: None }))
 }
 
@@ -70,9 +73,10 @@ fn reader(
     own: &Factor,
     (outer, lanes, sum): (&[u32], u32, u32),
     (to, ty): (ValueId, &TensorType),
+    word: usize,
 ) -> Option<Definition> {
     let mut parts = vec![None; def.vars.len()];
-    parts[sum as usize] = Some(vec![(0, WORD as i64, def.vars[sum as usize].extent / WORD), (1, 1, WORD)]);
+    parts[sum as usize] = Some(vec![(0, word as i64, def.vars[sum as usize].extent / word), (1, 1, word)]);
     let split = split_vars(def, &parts);
     let form = |v: u32| split.map[v as usize].clone();
     let mut index: Vec<Affine> = outer.iter().map(|&v| form(v)).collect();
@@ -125,7 +129,9 @@ mod tests {
 
     fn copies(low: &mut Lowering) -> usize {
         let mut layouts: Vec<Layout> = low.values.iter().map(|v| Layout::dense(&v.ty.shape)).collect();
-        materialize(&mut low.values, &mut low.stages, &mut layouts, copied);
+        materialize(&mut low.values, &mut low.stages, &mut layouts, &|values, def, layouts| {
+            copied(values, def, layouts, 4)
+        });
         assert_eq!(layouts.len(), low.values.len());
         verify(low).unwrap();
         low.stages.len() - 2

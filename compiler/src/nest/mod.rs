@@ -37,7 +37,7 @@ pub use sizes::bind as bind_sizes;
 use crate::base::{Affine, DType};
 use crate::error::Result;
 use crate::schedule::linear::{Buffer, Node};
-use crate::schedule::{Linear, Schedule, Vector, decidable_guards, decided};
+use crate::schedule::{Linear, Schedule, Vector, decidable_guards, decided, word_axis};
 use crate::tile::{Access, Kernel, Lane, Param, Reg, RegType, Stmt, Value};
 use accumulate::Started;
 use emit::{Emitter, param};
@@ -292,16 +292,30 @@ impl Nest<'_> {
         while let Node::Cast { arg, .. } = &self.linear.nodes[id as usize] {
             id = *arg;
         }
-        let Node::Load { operand, .. } = &self.linear.nodes[id as usize] else { return None };
+        let load = &self.linear.nodes[id as usize];
+        let Node::Load { operand, addr, .. } = load else { return None };
         let ty = RegType { lane: Lane::I32, lanes: point.lanes as u8 };
-        let value = match self.packed_address(*operand, point) {
-            Some(at) => Value::LoadCouples(emit::addr(*operand, at.index)),
-            None => {
+        let words = self.vector_axis().and_then(|var| word_axis(self.linear, load, var));
+        let value = match (self.packed_address(*operand, point), words) {
+            (Some(at), _) => Value::LoadCouples(emit::addr(*operand, at.index)),
+            (_, Some(half)) => Value::LoadCouples(emit::addr(*operand, self.couple_place(addr, half, point))),
+            _ => {
                 let index = self.panel.as_ref()?.index(&self.place, point.place);
                 Value::Load(emit::addr(self.between().0, index), 0)
             }
         };
         Some(e.value(ty, value))
+    }
+
+    /// Where a couple lies that is one in memory: the axis around its halves counts couples of the run.
+    fn couple_place(&self, form: &Affine, half: u32, point: &Point) -> Affine {
+        let run = panel::run(self.linear, self.schedule);
+        let around = run.iter().rev().nth(1).copied();
+        form.map_vars(|v| match v {
+            _ if v == half => Affine::constant(0),
+            _ if Some(v) == around => panel::halved(&point.place[half as usize]),
+            _ => point.place[v as usize].clone(),
+        })
     }
 
     /// The parameter that folded values are kept in before they are finished, and a vector's lanes.

@@ -144,7 +144,7 @@ impl Panel {
 }
 
 /// Half of a form whose terms are even.
-fn halved(form: &Affine) -> Affine {
+pub(super) fn halved(form: &Affine) -> Affine {
     Affine { base: form.base / 2, terms: form.terms.iter().map(|&(v, c)| (v, c / 2)).collect() }
 }
 

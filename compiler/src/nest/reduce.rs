@@ -279,7 +279,12 @@ fn couple_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction) {
     let couples = run.iter().map(|&v| nest.linear.extent(v)).product::<usize>().div_ceil(2) as i64;
     let name = nest.linear.vars[step.var as usize].name.clone();
     let whole = couples * r.points.len() as i64 <= WHOLE;
-    let unroll = if whole { couples } else { step.unroll.div_ceil(2) as i64 };
+    let unrolled = match nest.linear.extent(step.var) {
+        // Couples that lie in memory as they are: the axis around them is the one that is unrolled.
+        2 => run.iter().map(|&v| unroll_of(nest, v)).product(),
+        _ => step.unroll,
+    };
+    let unroll = if whole { couples } else { unrolled.div_ceil(2) as i64 };
     let full = couples / unroll * unroll;
     run.iter().for_each(|&v| nest.place[v as usize] = Affine::constant(0));
     let mut body = |e: &mut Emitter, couple: Affine| {
@@ -288,6 +293,10 @@ fn couple_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction) {
     };
     e.repeat(&name, 0, full, unroll, |e, at| (0..unroll).for_each(|u| body(e, at.offset(u))));
     (full..couples).for_each(|couple| body(e, Affine::constant(couple)));
+}
+
+fn unroll_of(nest: &Nest, var: u32) -> usize {
+    nest.schedule.reduce.iter().find(|s| s.var == var).map_or(1, |s| s.unroll)
 }
 
 /// The innermost reduction axis of a product of bytes, four points at a time.

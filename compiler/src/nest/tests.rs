@@ -158,12 +158,13 @@ fn byte_matmul(m: usize, n: usize, k: usize) -> Definition {
 }
 
 /// Computed bytes that lie in words along the sum, as quantized attention's keys do.
-fn byte_words(m: usize, n: usize, words: usize) -> Definition {
-    let (a, w) = (TensorType::new(DType::U8, [m, 4 * words]), TensorType::new(DType::I8, [words, n, 4]));
+fn byte_words(m: usize, n: usize, (words, bytes): (usize, usize)) -> Definition {
+    let a = TensorType::new(DType::U8, [m, bytes * words]);
+    let w = TensorType::new(DType::I8, [words, n, bytes]);
     let y = TensorType::new(DType::I32, [m, n]);
     let mut b = DefBuilder::new(&y.shape);
-    let (word, byte) = (b.reduce("word", words), b.reduce("byte", 4));
-    let left = vec![b.var(0), word.scaled(4).plus(&byte)];
+    let (word, byte) = (b.reduce("word", words), b.reduce("byte", bytes));
+    let left = vec![b.var(0), word.scaled(bytes as i64).plus(&byte)];
     let left = b.load(0, &a, left);
     let right = vec![word, b.var(1), byte];
     let right = b.load(1, &w, right);
@@ -434,8 +435,10 @@ fn filtered_bytes_do_not_overflow() {
 fn products_of_bytes_agree_with_the_naive_loops() {
     check(&byte_matmul(20, 100, 64), &[false, true], false);
     check(&byte_matmul(1, 12, 65), &[false, true], false);
-    check(&byte_words(33, 72, 9), &[false, false], false);
-    check(&byte_words(14, 20, 1), &[false, false], false);
+    for words in [(9, 4), (1, 4), (19, 2), (64, 2), (3, 2)] {
+        check(&byte_words(33, 72, words), &[false, false], false);
+        check(&byte_words(14, 20, words), &[false, false], false);
+    }
     for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
         check(&byte_conv((8, 20), (6, 9), 3, types), &[false, true], true);
         check(&byte_conv((3, 33), (11, 30), 3, types), &[false, true], true);

@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::group;
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
-use crate::schedule::multiplies_words;
+use crate::schedule::word;
 use crate::strips;
 use crate::target::Target;
 use crate::tile;
@@ -53,7 +53,7 @@ pub fn plan(lowered: Lowered, name: &str, target: &Target, choose: &Choose, dump
     group::fuse(&mut lowering, &wanted);
     let fixed: Vec<ValueId> = inputs.iter().map(|i| i.0).chain(wanted.iter().copied()).collect();
     let mut layouts = group::layouts(&lowering, &fixed);
-    group::copy_factors(&mut lowering.values, &mut lowering.stages, &mut layouts, multiplies_words(target));
+    group::copy_factors(&mut lowering.values, &mut lowering.stages, &mut layouts, word(target));
     dump("group", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after group"))?;
     let filters = |low: &Lowering, at: &[Layout], def: &Definition| filtered(low, at, def, choose);

@@ -11,8 +11,6 @@ use crate::target::{Arch, Feature, Target};
 /// Products of groups of neighbours unrolled in a loop at most (measured on Zen 4: with 24 EfficientNet-Lite0 is
 /// 1 % slower, with 48 no faster).
 const UNROLLED: usize = 36;
-/// Bytes that are multiplied at a time.
-const WORD: usize = 4;
 
 /// A product of bytes: the factor that fills lanes, and the other one.
 pub struct Bytes<'a> {
@@ -49,7 +47,10 @@ impl Bytes<'_> {
         };
         let byte = |o: u32| matches!(linear.buffers[o as usize].dtype, DType::I8 | DType::U8);
         let sums = linear.fold.is_some_and(|f| f.1 == DType::I32);
-        let in_place = word_axis(linear, vectors, var).filter(|_| !constant(vectors) && !woven);
+        let in_place = word_axis(linear, vectors, var).filter(|&k| {
+            let words = linear.extent(k) == 4 || counts_couples(linear, rows, k);
+            !constant(vectors) && !woven && words
+        });
         let known = constant(vectors) || in_place.is_some();
         let plain = known && guards.is_empty() && dynamic.is_empty() && computed.is_empty();
         (sums && plain && byte(*v) && byte(*r)).then_some(Bytes { vectors, rows, woven, in_place })
@@ -58,6 +59,9 @@ impl Bytes<'_> {
     /// Neighbours along an axis whose products are summed at a time: four where bytes can be multiplied,
     /// two of 16 bits where the broadcast factor can be widened ahead.
     pub fn neighbours(&self, linear: &Linear, target: &Target) -> usize {
+        if let Some(along) = self.in_place {
+            return linear.extent(along);
+        }
         if couples(target) && self.can_widen(linear) { 2 } else { 4 }
     }
 
@@ -95,8 +99,9 @@ impl Bytes<'_> {
         let fits = |k: &u32| {
             linear.vars[*k as usize].size.is_none() && linear.extent(*k) > 2 && self.lie_along(var, *k)
         };
-        if self.in_place.is_some() {
-            return self.in_place.filter(|k| fits(k) && multiplies_words(target));
+        if let Some(k) = self.in_place {
+            let fits = self.lie_along(var, k) && word(target) == Some(linear.extent(k));
+            return fits.then_some(k);
         }
         if !self.woven {
             return linear.reductions().find(fits);
@@ -109,15 +114,34 @@ impl Bytes<'_> {
     }
 }
 
-/// The reduction axis of four points that stand between the lanes along `var` of a load.
-pub(super) fn word_axis(linear: &Linear, load: &Node, var: u32) -> Option<u32> {
+/// The reduction axis whose points stand between the lanes along `var` of a load: four bytes, or two.
+pub fn word_axis(linear: &Linear, load: &Node, var: u32) -> Option<u32> {
     let Node::Load { addr, .. } = load else { return None };
-    let word = |&r: &u32| addr.coefficient(r) == 1 && linear.extent(r) == WORD;
-    linear.reductions().find(word).filter(|_| addr.coefficient(var) == WORD as i64)
+    let word = |&r: &u32| {
+        let bytes = linear.extent(r);
+        matches!(bytes, 2 | 4) && addr.coefficient(r) == 1 && addr.coefficient(var) == bytes as i64
+    };
+    linear.reductions().find(word)
+}
+
+/// Whether the one reduction axis around the halves of couples counts those of the broadcast factor.
+fn counts_couples(linear: &Linear, rows: &Node, half: u32) -> bool {
+    let others: Vec<u32> = linear.reductions().filter(|&r| r != half).collect();
+    matches!((rows, &others[..]), (Node::Load { addr, .. }, [around]) if addr.coefficient(*around) == 2)
+}
+
+/// Computed bytes of a factor that products take at a time from memory: four where an instruction multiplies
+/// them, two where they are widened to 16 bits.
+pub fn word(target: &Target) -> Option<usize> {
+    match (multiplies_words(target), couples(target)) {
+        (true, _) => Some(4),
+        (_, true) => Some(2),
+        _ => None,
+    }
 }
 
 /// Whether a target multiplies four bytes by four others and sums the products.
-pub fn multiplies_words(target: &Target) -> bool {
+fn multiplies_words(target: &Target) -> bool {
     dots(target) || target.has(Feature::DotProd)
 }
 

@@ -21,7 +21,7 @@ mod text;
 mod verify;
 pub mod winograd;
 
-pub use bytes::{Bytes, multiplies_words};
+pub use bytes::{Bytes, word, word_axis};
 pub use cost::{Throughput, throughput};
 pub use factors::added_first;
 pub use file::{Schedules, key};

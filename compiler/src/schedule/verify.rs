@@ -241,7 +241,7 @@ impl Checker<'_> {
         require(bytes.lie_along(var, along), || {
             format!("the factors do not lie along {}", self.name(along))
         })?;
-        require(bytes.in_place.is_none_or(|k| neighbours == 4 && k == along), || {
+        require(bytes.in_place.is_none_or(|k| neighbours == self.linear.extent(k) && k == along), || {
             format!("in{v} has no words along {}", self.name(along))
         })?;
         require(neighbours == 4 || bytes.can_widen(self.linear), || {
