@@ -1,9 +1,10 @@
 //! Budgets of memory: what exceeds them, by how much, and what makes the peak.
 
 use super::Built;
+use crate::definition::{Lowering, ValueId};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Base, Program, Step};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is said where a budget has decided how the model is compiled.
 pub(super) const PREFERRED: &str = "compiled for size, since the fastest form exceeds a budget; \
@@ -53,7 +54,17 @@ const REACH: usize = (1 << 31) - (1 << 26);
 
 /// An error where the constants are more than code can reach.
 pub(super) fn reachable(program: &Program) -> Result<()> {
-    let bytes: usize = program.constants.iter().map(|c| c.bytes.len()).sum();
+    within_reach(program.constants.iter().map(|c| c.bytes.len()).sum())
+}
+
+/// The same of what stages read, before any of it is packed.
+pub(super) fn read_reachable(lowering: &Lowering) -> Result<()> {
+    let read: BTreeSet<ValueId> = lowering.stages.iter().flat_map(|s| s.reads()).collect();
+    let constants = read.iter().filter_map(|&v| lowering.values[v as usize].constant.as_ref());
+    within_reach(constants.map(|t| t.data.len()).sum())
+}
+
+fn within_reach(bytes: usize) -> Result<()> {
     if bytes <= REACH {
         return Ok(());
     }
@@ -131,5 +142,17 @@ fn visit(
                 visit(program, otherwise, clock, open, lives);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{REACH, within_reach};
+
+    #[test]
+    fn constants_out_of_reach_are_refused() {
+        within_reach(REACH).unwrap();
+        let error = within_reach(REACH + 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("{REACH}")) && error.contains("--weights-only"), "{error}");
     }
 }

@@ -350,11 +350,13 @@ impl Build {
                 observer.progress("planning", 0, 1);
                 notes.extend(more);
                 let lowered = plan::lowered(&graph)?;
+                budget::read_reachable(&lowered.lowering)?;
                 let program = plan::plan(lowered, name, target, choose, &show(observer, clock))?;
                 return Ok((program, notes));
             }
         }
         let (lowered, notes) = sized::lowered(model, &bindings, target, observer, clock)?;
+        budget::read_reachable(&lowered.lowering)?;
         observer.progress("planning", 0, 1);
         Ok((plan::plan(lowered, name, target, choose, &show(observer, clock))?, notes))
     }

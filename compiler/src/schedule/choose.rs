@@ -350,7 +350,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         pack,
         lane_loads: if by_lane { 4 } else { 1 },
         dot: neighbours,
-        begun: core.adds_alike
+        begun: core.begins
             && winograd.is_none()
             && linear.fold.is_some_and(|f| f.1 == DType::F32)
             && added_first(linear).is_some(),
