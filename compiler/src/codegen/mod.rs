@@ -1,8 +1,8 @@
 //! Machine code: from a [`Program`] to the bytes of its functions.
 //!
 //! Each kernel becomes one function `int32_t kernel(const void *const *args)` in the System V
-//! (x86_64) or AAPCS64 convention, by the first encoder that takes it; the steps become the
-//! function `run` of the object's contract, which fills the tables of pointers on its stack.
+//! (x86_64) or AAPCS64 convention, by the first encoder that takes it; the steps become data, which the
+//! function `run` of the object's contract reads: calls in code take three times the bytes.
 //! Kernels are encoded in parallel; the bytes do not depend on the number of threads.
 
 mod allocate;
@@ -13,7 +13,10 @@ mod live;
 mod loops;
 pub mod neon;
 mod pointer;
+mod steps;
 pub mod wide;
+
+pub use steps::Steps;
 
 use crate::error::{Error, Result};
 use crate::plan::Program;
@@ -65,10 +68,12 @@ pub enum RelocKind {
 /// What `run` refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Symbol {
-    /// A function of [`Compiled::kernels`].
-    Kernel(u32),
-    /// An element of [`Program::constants`].
-    Constant(u32),
+    /// The first of [`Compiled::kernels`].
+    Kernels,
+    /// The first of [`Program::constants`].
+    Constants,
+    /// [`Compiled::steps`].
+    Steps,
 }
 
 /// The functions of a program.
@@ -76,7 +81,9 @@ pub enum Symbol {
 pub struct Compiled {
     /// The code of each of [`Program::kernels`].
     pub kernels: Vec<Code>,
-    /// The function that runs the steps.
+    /// The steps.
+    pub steps: Steps,
+    /// The function that performs them.
     pub run: Code,
     /// Bytes of stack that a call of `run` needs in all.
     pub stack_bytes: usize,
@@ -114,9 +121,10 @@ pub fn compile_with(
     encode: &(dyn Fn(&Kernel) -> Result<Code> + Sync),
 ) -> Result<Compiled> {
     let kernels = in_parallel(&program.kernels, encode)?;
-    let run = driver::encode(program, target)?;
+    let steps = steps::encode(program)?;
+    let run = driver::encode(program, &steps, target)?;
     let deepest = kernels.iter().map(|k| k.stack).max().unwrap_or(0);
-    Ok(Compiled { stack_bytes: (run.stack + deepest).next_multiple_of(16), run, kernels })
+    Ok(Compiled { stack_bytes: (run.stack + deepest).next_multiple_of(16), steps, run, kernels })
 }
 
 /// Encodes the kernels on all processors; the result is in their order.

@@ -3,7 +3,7 @@
 //! | section | holds |
 //! |---|---|
 //! | text | the kernels, equal ones once, and `run` |
-//! | read-only data | packed constants, names, shapes |
+//! | read-only data | packed constants, steps, names, shapes |
 //! | read-only data with relocations | `NAME_model` and the tables it points to |
 //!
 //! Only `NAME_model` is visible outside; nothing is undefined, nothing is writable once loaded. All
@@ -11,7 +11,7 @@
 
 mod describe;
 
-use crate::codegen::{Code, Compiled, Reloc, RelocKind, Symbol};
+use crate::codegen::{Code, Compiled, Reloc, RelocKind, Steps, Symbol};
 use crate::error::{Error, Result};
 use crate::plan::Program;
 use crate::target::{Arch, Target};
@@ -41,10 +41,12 @@ pub fn emit(program: &Program, compiled: &Compiled, target: &Target) -> Result<E
     let kernels = writer.kernels(program, compiled)?;
     let name = writer.local("run", "");
     let run = writer.function(&name, &compiled.run);
+    let steps = writer.steps(&compiled.steps, &kernels)?;
     for reloc in &compiled.run.relocs {
         let to = match reloc.to {
-            Symbol::Kernel(i) => kernels.get(i as usize),
-            Symbol::Constant(i) => constants.get(i as usize),
+            Symbol::Kernels => kernels.first(),
+            Symbol::Constants => constants.first(),
+            Symbol::Steps => Some(&steps),
         };
         let to = *to.ok_or_else(|| Error::bug("`run` refers to what does not exist"))?;
         writer.relocate(run, reloc, to)?;
@@ -104,16 +106,15 @@ impl<'a> Writer<'a> {
     /// The constants, one after another in memory that holds them all.
     fn constants(&mut self, program: &Program) -> Vec<SymbolId> {
         let section = self.object.section_id(StandardSection::ReadOnlyData);
-        let most: usize = program.constants.iter().map(|c| c.bytes.len() + c.align).sum();
+        let (offsets, most) = program.constant_offsets();
         let mut bytes: Vec<u8> = Vec::with_capacity(most);
         let mut symbols = Vec::with_capacity(program.constants.len());
-        for (i, c) in program.constants.iter().enumerate() {
+        for (i, (c, at)) in program.constants.iter().zip(offsets).enumerate() {
             let name = self.local(&format!("c{i}"), &c.name);
             let symbol = self.symbol(&name, SymbolKind::Data, SymbolScope::Compilation);
-            bytes.resize(bytes.len().next_multiple_of(c.align), 0);
-            let (at, size) = (bytes.len() as u64, c.bytes.len() as u64);
+            bytes.resize(at, 0);
             bytes.extend_from_slice(&c.bytes);
-            self.object.set_symbol_data(symbol, section, at, size);
+            self.object.set_symbol_data(symbol, section, at as u64, c.bytes.len() as u64);
             symbols.push(symbol);
         }
         let align = program.constants.iter().map(|c| c.align as u64).max().unwrap_or(1);
@@ -161,6 +162,20 @@ impl<'a> Writer<'a> {
             symbols.push(symbol);
         }
         Ok(symbols)
+    }
+
+    /// The steps, with the distances of the kernels in their section.
+    fn steps(&mut self, steps: &Steps, kernels: &[SymbolId]) -> Result<SymbolId> {
+        let mut words = steps.words.clone();
+        for &(at, kernel) in &steps.kernels {
+            let place = |k: usize| kernels.get(k).map(|&k| self.object.symbol(k).value as i64);
+            let distance = place(kernel as usize).zip(place(0)).map(|(kernel, first)| kernel - first);
+            let distance = distance.and_then(|d| i32::try_from(d).ok());
+            words[at] = distance.ok_or_else(|| Error::bug("a kernel out of reach"))? as u32;
+        }
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let name = self.local("steps", "");
+        Ok(self.data(StandardSection::ReadOnlyData, &name, &bytes, 4, false))
     }
 
     /// `NAME_model`, and what it points to.

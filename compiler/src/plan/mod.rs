@@ -158,3 +158,16 @@ pub struct Program {
     /// Multiply-adds of one inference.
     pub macs: u64,
 }
+
+impl Program {
+    /// Where each constant begins in the read-only data that holds them all, and where that ends.
+    pub fn constant_offsets(&self) -> (Vec<usize>, usize) {
+        let mut end = 0;
+        let begin = |c: &Constant| {
+            let at = usize::next_multiple_of(end, c.align);
+            end = at + c.bytes.len();
+            at
+        };
+        (self.constants.iter().map(begin).collect(), end)
+    }
+}

@@ -49,8 +49,7 @@ pub(crate) fn isa(target: &Target) -> Result<OwnedTargetIsa> {
         .map_err(|e| Error::bug(format!("Cranelift refuses the target: {e}")))
 }
 
-/// Compiles a function. External names are `UserExternalName { namespace, index }`: namespace 0
-/// for kernels, 1 for constants.
+/// Compiles a function. External names are the numbers of [`Symbol`].
 pub(crate) fn finish(function: Function, isa: &dyn TargetIsa) -> Result<Code> {
     let mut context = Context::for_function(function);
     context.compile(isa, &mut ControlPlane::default()).map_err(|e| {
@@ -64,7 +63,9 @@ pub(crate) fn finish(function: Function, isa: &dyn TargetIsa) -> Result<Code> {
             return Err(Error::bug(format!("Cranelift refers to {:?}", reloc.target)));
         };
         let name = &context.func.params.user_named_funcs()[name];
-        let to = if name.namespace == 0 { Symbol::Kernel(name.index) } else { Symbol::Constant(name.index) };
+        let to =
+            [Symbol::Kernels, Symbol::Constants, Symbol::Steps].into_iter().find(|s| *s as u32 == name.index);
+        let to = to.ok_or_else(|| Error::bug("Cranelift calls a function outside"))?;
         let kind = kind_of(reloc.kind)?;
         relocs.push(Reloc { offset: u64::from(reloc.offset), kind, to, addend: reloc.addend });
     }
