@@ -269,3 +269,48 @@ fn determinants_of_any_size() {
     let cases: Vec<Vec<Tensor>> = [6, 1, 2, 5].iter().map(|&n| vec![floats(&[n, n], 5)]).collect();
     check(&model(vec![node("Det", &["x"], "y")], &[-1, -1], &[], &[]), &[("length", 6)], &cases);
 }
+
+/// Padding up to a multiple: how much is computed from the size.
+#[test]
+fn a_size_is_padded_to_a_multiple() {
+    let number = |values: &[i64]| Tensor::new([values.len()], values);
+    let mut joined = node("Concat", &["none", "missing"], "pads");
+    joined.attribute.push(int("axis", 0));
+    let mut conv = node("Conv", &["padded", "w"], "y");
+    conv.attribute.push(ints("strides", &[3]));
+    let nodes = vec![
+        node("Shape", &["x"], "shape"),
+        node("Gather", &["shape", "last"], "size"),
+        node("Neg", &["size"], "negative"),
+        node("Mod", &["negative", "step"], "missing"),
+        joined,
+        node("Pad", &["x", "pads"], "padded"),
+        conv,
+    ];
+    let constants = [
+        ("last", number(&[2])),
+        ("step", number(&[12])),
+        ("none", number(&[0; 5])),
+        ("w", floats(&[4, 3, 3], 9)),
+    ];
+    let cases: Vec<Vec<Tensor>> =
+        [40, 36, 37, 1, 12, 13, 25].iter().map(|&n| vec![floats(&[1, 3, n], 5)]).collect();
+    check(&model(nodes, &[1, 3, -1], &[1, 4, -1], &constants), &[("length", 40)], &cases);
+}
+
+/// What follows one another has sizes of its own: more of them than two numbers would show.
+#[test]
+fn many_sizes_are_joined() {
+    let pool = |kernel: i64, to: &str| {
+        let mut pool = node("MaxPool", &["x"], to);
+        pool.attribute.extend([ints("kernel_shape", &[kernel]), ints("strides", &[kernel])]);
+        pool.attribute.push(int("ceil_mode", 1));
+        pool
+    };
+    let mut joined = node("Concat", &["x", "two", "three", "five", "two"], "j");
+    joined.attribute.push(int("axis", 2));
+    let nodes = vec![pool(2, "two"), pool(3, "three"), pool(5, "five"), joined, node("Relu", &["j"], "y")];
+    let cases: Vec<Vec<Tensor>> =
+        [33, 32, 31, 5, 7, 9, 17].iter().map(|&n| vec![floats(&[1, 3, n], 5)]).collect();
+    check(&model(nodes, &[1, 3, -1], &[1, 3, -1], &[]), &[("length", 33)], &cases);
+}

@@ -17,6 +17,9 @@ type Sizes = BTreeMap<String, usize>;
 /// Where a model is not defined for small sizes: so many samples must be left.
 const FEWEST: usize = 5;
 
+/// How often samples are added.
+const MOST_ROUNDS: usize = 4;
+
 /// Samples at and above the smallest size for which a model is defined.
 const BEGINNING: usize = 3;
 
@@ -71,7 +74,7 @@ pub fn lowered(
             }
         }
     }
-    let mut lowered = merge(&made)?;
+    let mut lowered = sizer.merged(made, &free)?;
     let mut kept: Vec<ValueId> = lowered.outputs.iter().map(|o| o.0).collect();
     kept.extend(lowered.lowering.sizes.iter().map(|s| s.value));
     fold(&mut lowered.lowering, &kept);
@@ -79,6 +82,24 @@ pub fn lowered(
 }
 
 impl Sizer<'_> {
+    /// The samples as one lowering; with further ones, where those leave open what a number is.
+    fn merged(&self, mut made: Vec<Sample>, free: &Sizes) -> Result<Lowered> {
+        for _ in 0..MOST_ROUNDS {
+            let (lowered, open) = merge(&made)?;
+            let before = made.len();
+            for (name, value) in open.into_iter().filter(|o| !self.bindings.sums.contains_key(&o.0)) {
+                let mut sizes = free.clone();
+                sizes.insert(name, value);
+                let sizes = self.bindings.with_sums(sizes)?;
+                made.extend(self.sample(&sizes, before, &Silent).map(|s| s.0));
+            }
+            if made.len() == before {
+                return Ok(lowered);
+            }
+        }
+        Ok(merge(&made)?.0)
+    }
+
     /// The model lowered for some sizes, and notes.
     fn sample(&self, sizes: &Sizes, number: usize, shown: &dyn Observer) -> Result<(Sample, Vec<String>)> {
         let (types, assumed) = self.bindings.at(sizes).resolve(&self.model.body)?;

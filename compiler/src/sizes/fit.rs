@@ -1,7 +1,7 @@
 //! Numbers as functions of sizes: what a number is in each sample decides which function it is.
 //!
-//! Affine functions are forms; others (a size divided by a stride, the product of two sizes, the
-//! smaller of a size and a number) become a size of their own, computed at run time.
+//! Affine functions are forms; others (a size divided by a stride, padded to a multiple, the product of
+//! two sizes, the smaller of a size and a number) become a size of their own, computed at run time.
 
 use super::unlike;
 use crate::base::affine::{MAX_SIZE, MAX_SIZES, size_var};
@@ -9,9 +9,13 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering, Size, Stage};
 use crate::error::Result;
 use crate::scalar::Op;
+use std::collections::HashMap;
 
 /// Divisors that are tried.
 const MAX_DIVISOR: i64 = 64;
+
+/// Values of a size up to which rules are compared.
+const MAX_COMPARED: i64 = 1 << 14;
 
 /// A size and its value in each sample.
 struct Fact {
@@ -19,12 +23,32 @@ struct Fact {
     values: Vec<i64>,
     /// Whether the run-time value is there already.
     available: bool,
+    /// What computes it from other sizes, where a rule does.
+    rule: Option<Derived>,
+}
+
+impl Derived {
+    /// The number, where sizes have the given values.
+    fn of(self, at: impl Fn(usize) -> i64) -> i64 {
+        match self {
+            Derived::Divided { size, factor, offset, divisor } => {
+                (factor * at(size) + offset).div_euclid(divisor)
+            }
+            Derived::Product { a, b, factor, offset } => (factor * at(a) + offset) * at(b),
+            Derived::Limited { size, offset, limit, op: Op::Min } => (at(size) + offset).min(limit),
+            Derived::Limited { size, offset, limit, .. } => (at(size) + offset).max(limit),
+        }
+    }
 }
 
 /// What is known of all sizes.
 pub struct Facts {
     samples: usize,
     sizes: Vec<Fact>,
+    /// Forms of numbers that are known otherwise than by comparing.
+    known: HashMap<Vec<i64>, Affine>,
+    /// A size, and values of it where rules that hold in all samples differ.
+    open: Vec<(usize, i64)>,
 }
 
 /// A function that is not affine.
@@ -41,17 +65,22 @@ enum Derived {
 impl Facts {
     /// Nothing known, of so many samples.
     pub fn new(samples: usize) -> Self {
-        Facts { samples, sizes: Vec::new() }
+        Facts { samples, sizes: Vec::new(), known: HashMap::new(), open: Vec::new() }
     }
 
     /// Adds the next size of the lowering.
     pub fn declare(&mut self, max: usize, values: Vec<i64>, available: bool) {
-        self.sizes.push(Fact { var: size_var(self.sizes.len(), max), values, available });
+        self.sizes.push(Fact { var: size_var(self.sizes.len(), max), values, available, rule: None });
     }
 
     /// From here on a size's value is there.
     pub fn available(&mut self, size: usize) {
         self.sizes[size].available = true;
+    }
+
+    /// Numbers and their form.
+    pub fn remember(&mut self, numbers: Vec<i64>, form: Affine) {
+        self.known.insert(numbers, form);
     }
 
     fn usable(&self) -> impl Iterator<Item = usize> + '_ {
@@ -72,17 +101,22 @@ impl Facts {
         if numbers.iter().all(|n| *n == numbers[0]) {
             return Ok(Affine::constant(numbers[0]));
         }
-        if let Some(form) = self.affine(numbers) {
+        if let Some(form) = self.known.get(numbers).cloned().or_else(|| self.affine(numbers)) {
             return Ok(form);
         }
-        let derived = self.derived(numbers).ok_or_else(|| {
-            let list: Vec<String> = numbers.iter().take(6).map(i64::to_string).collect();
-            unlike(&format!(
-                "no rule was found for a number that depends on the sizes ({}, ...)",
-                list.join(", ")
-            ))
-        })?;
-        self.add(derived, numbers, low, before)
+        if let Some(derived) = self.derived(numbers) {
+            return self.add(derived, numbers, low, before);
+        }
+        // A multiple of a number, such as a size that is padded: how many times, then a form.
+        let step = numbers.iter().fold(0, |step, n| gcd(step, n - numbers[0]));
+        let times: Vec<i64> = numbers.iter().map(|n| n.div_euclid(step)).collect();
+        if let (2.., Some(derived)) = (step, self.derived(&times)) {
+            let times = self.add(derived, &times, low, before)?;
+            return Ok(times.scaled(step).offset(numbers[0].rem_euclid(step)));
+        }
+        let list: Vec<String> = numbers.iter().take(6).map(i64::to_string).collect();
+        let list = list.join(", ");
+        Err(unlike(&format!("no rule was found for a number that depends on the sizes ({list}, ...)")))
     }
 
     /// The same as one size: for what must be read as it is.
@@ -147,7 +181,7 @@ impl Facts {
         None
     }
 
-    fn derived(&self, numbers: &[i64]) -> Option<Derived> {
+    fn rule(&self, numbers: &[i64]) -> Option<(Derived, Option<(usize, i64)>)> {
         let usable: Vec<usize> = self.usable().collect();
         let holds = |d: &Derived| (0..self.samples).all(|k| self.value(d, k) == numbers[k]);
         let limited = usable.iter().flat_map(|&size| {
@@ -160,24 +194,70 @@ impl Facts {
                 },
             )
         });
-        let divided = usable.iter().flat_map(|&size| {
-            (2..=MAX_DIVISOR).flat_map(move |divisor| {
-                (1..=3).flat_map(move |factor| {
-                    (0..divisor).map(move |rest| {
-                        let first = (factor * self.sizes[size].values[0] + rest).div_euclid(divisor);
-                        let offset = rest + divisor * (numbers[0] - first);
-                        Derived::Divided { size, factor, offset, divisor }
-                    })
-                })
-            })
-        });
         let products = usable.iter().flat_map(|&a| {
             usable.iter().filter_map(move |&b| {
                 let (factor, offset) = self.quotient(a, b, numbers)?;
                 Some(Derived::Product { a, b, factor, offset })
             })
         });
-        limited.chain(products).chain(divided).find(|d| holds(d))
+        if let Some(found) = limited.chain(products).find(|d| holds(d)) {
+            return Some((found, None));
+        }
+        usable.iter().find_map(|&size| self.quotients(size, numbers))
+    }
+
+    fn derived(&mut self, numbers: &[i64]) -> Option<Derived> {
+        let (rule, open) = self.rule(numbers)?;
+        self.open.extend(open);
+        Some(rule)
+    }
+
+    /// The first quotient of a size that holds in all samples; and a value of the size for which another
+    /// one that holds too gives something else.
+    fn quotients(&self, size: usize, numbers: &[i64]) -> Option<(Derived, Option<(usize, i64)>)> {
+        let values = &self.sizes[size].values;
+        let candidates = (2..=MAX_DIVISOR).flat_map(|divisor| {
+            (1..=3).flat_map(move |factor| {
+                (0..divisor).map(move |rest| {
+                    let first = (factor * values[0] + rest).div_euclid(divisor);
+                    (factor, rest + divisor * (numbers[0] - first), divisor)
+                })
+            })
+        });
+        let at =
+            |(factor, offset, divisor): (i64, i64, i64), v: i64| (factor * v + offset).div_euclid(divisor);
+        let mut holding = candidates.filter(|&c| values.iter().zip(numbers).all(|(&v, &n)| at(c, v) == n));
+        let first = holding.next()?;
+        let most = values.iter().copied().max().unwrap_or(0).min(MAX_COMPARED);
+        let open = holding.find_map(|c| (1..=most).find(|&v| at(c, v) != at(first, v)));
+        let (factor, offset, divisor) = first;
+        Some((Derived::Divided { size, factor, offset, divisor }, open.map(|v| (size, v))))
+    }
+
+    /// Values of sizes that must be looked at: what they make of the numbers is not decided yet. For each
+    /// the size that the caller chooses, and its value, the other sizes being at their bounds.
+    pub fn undecided(&self) -> Vec<(usize, usize)> {
+        let chosen = |open: &(usize, i64)| {
+            let roots = (0..self.sizes.len()).filter(|&s| self.sizes[s].rule.is_none());
+            roots.into_iter().find_map(|root| {
+                let most = self.sizes[root].values[0].min(MAX_COMPARED);
+                let value = (1..=most).find(|&v| self.with(open.0, root, v) == open.1)?;
+                Some((root, value as usize))
+            })
+        };
+        let mut all: Vec<_> = self.open.iter().filter_map(chosen).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The value of a size where another has the given one, and all others are at their bounds.
+    fn with(&self, size: usize, root: usize, value: i64) -> i64 {
+        match (size == root, self.sizes[size].rule) {
+            (true, _) => value,
+            (_, None) => self.sizes[size].values[0],
+            (_, Some(rule)) => rule.of(|s| self.with(s, root, value)),
+        }
     }
 
     /// Factor and offset in `(factor * a + offset) * b`.
@@ -190,15 +270,7 @@ impl Facts {
     }
 
     fn value(&self, derived: &Derived, sample: usize) -> i64 {
-        let at = |size: usize| self.sizes[size].values[sample];
-        match *derived {
-            Derived::Divided { size, factor, offset, divisor } => {
-                (factor * at(size) + offset).div_euclid(divisor)
-            }
-            Derived::Product { a, b, factor, offset } => (factor * at(a) + offset) * at(b),
-            Derived::Limited { size, offset, limit, op: Op::Min } => (at(size) + offset).min(limit),
-            Derived::Limited { size, offset, limit, .. } => (at(size) + offset).max(limit),
-        }
+        derived.of(|size| self.sizes[size].values[sample])
     }
 
     fn add(
@@ -230,7 +302,11 @@ impl Facts {
                 b.op(op, &[x, limit])
             }
         };
-        self.push(b, value, numbers, low, before)
+        let form = self.push(b, value, numbers, low, before)?;
+        if let Some(size) = self.sizes.last_mut() {
+            size.rule = Some(derived);
+        }
+        Ok(form)
     }
 
     /// Adds a size that an expression computes.
@@ -254,7 +330,7 @@ impl Facts {
         let ty = TensorType::new(DType::I64, []);
         let to = low.temporary(format!("size{number}"), ty.clone());
         low.sizes.push(Size { name: None, value: to, max, sample: max, least: 1, sum: None });
-        self.sizes.push(Fact { var: Some(var), values: numbers.to_vec(), available: true });
+        self.sizes.push(Fact { var: Some(var), values: numbers.to_vec(), available: true, rule: None });
         before.push(Stage::Define(b.finish(&format!("size{number}"), to, &ty, value)));
         Ok(Affine::var(var))
     }
@@ -278,4 +354,8 @@ impl Facts {
     pub fn at(&self, form: &Affine, sample: usize) -> i64 {
         form.with_sizes(|n| self.sizes[n].values[sample]).base
     }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a.abs() } else { gcd(b, a % b) }
 }

@@ -14,6 +14,7 @@ mod border;
 mod constants;
 mod definitions;
 mod fit;
+mod parts;
 mod reshape;
 mod routines;
 mod samples;
@@ -38,8 +39,9 @@ pub struct Sample {
     pub outputs: Vec<ValueId>,
 }
 
-/// One lowering of several; the first sample is the one at the bounds.
-pub fn merge(samples: &[Sample]) -> Result<Lowered> {
+/// One lowering of several; the first sample is the one at the bounds. Where they leave something open,
+/// named sizes and values of them for which further samples are needed.
+pub fn merge(samples: &[Sample]) -> Result<(Lowered, Vec<(String, usize)>)> {
     let first = samples.first().ok_or_else(|| Error::bug("no sample"))?;
     let alike = |s: &Sample| {
         let (a, b) = (&s.lowering, &first.lowering);
@@ -64,7 +66,9 @@ pub fn merge(samples: &[Sample]) -> Result<Lowered> {
         outputs.map(|(&v, &shown)| merger.border_output(v, shown)).collect::<Result<_>>()?;
     stages.append(&mut merger.before);
     merger.low.stages = stages;
-    merger.finish(inputs, outputs)
+    let named = |(size, value): (usize, usize)| Some((first.lowering.sizes.get(size)?.name.clone()?, value));
+    let open = merger.facts.undecided().into_iter().filter_map(named).collect();
+    Ok((merger.finish(inputs, outputs)?, open))
 }
 
 /// The error for lowerings that are not alike.
@@ -121,7 +125,13 @@ impl<'a> Merger<'a> {
         let mut dims = Vec::new();
         for d in 0..ty.rank() {
             let extents: Vec<i64> = types.iter().map(|t| t.shape[d] as i64).collect();
-            let form = self.fit(&extents).map_err(|e| place(e, &self.low))?;
+            let form = match self.fit(&extents) {
+                Ok(form) => form,
+                Err(error) => self
+                    .by_parts(value, d, &extents)
+                    .and_then(|found| found.ok_or(error))
+                    .map_err(|e| place(e, &self.low))?,
+            };
             if form.range(|_| 1).1 > extents[0] {
                 return Err(place(unlike("a dimension grows where a size shrinks"), &self.low));
             }
