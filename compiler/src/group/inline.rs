@@ -97,6 +97,21 @@ pub fn picks(copy: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
     !index[if last { index.len() - 1 } else { 0 }..].iter().any(along)
 }
 
+/// Products of which an element is a factor from which on it is worth gathering it first.
+const OFTEN: usize = 16;
+
+/// Whether a copy gathers rows by computed indices for a sum of many products of each element: computed
+/// there, each tile of the product would compute the indices of its rows again.
+pub fn gathers_factor(copy: &Definition, reader: &Definition) -> bool {
+    let value = copy.output.value;
+    let computed = |(_, index, _): (u32, &Vec<Index>, Option<Scalar>)| {
+        index.iter().any(|i| matches!(i, Index::Dynamic(_)))
+    };
+    copied_load(copy).is_some_and(computed)
+        && is_factor(reader, value)
+        && !reads_at_most(OFTEN, reader, value)
+}
+
 /// Whether a reader's index stays inside in each dimension that is no axis of the producer: the
 /// source has no such dimension to test it against.
 fn unit_dims_inside(

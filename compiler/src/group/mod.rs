@@ -184,7 +184,8 @@ impl Grouping<'_> {
     fn fused(&self, producer: usize, reader: usize, only_reader: bool) -> Option<Definition> {
         let (p, r) = (self.definition(producer)?, self.definition(reader)?);
         let constant = |v: ValueId| self.values[v as usize].constant.is_some();
-        if rewrite::copied_load(r).is_none() && inline::picks(p, &constant) {
+        let computes = rewrite::copied_load(r).is_none();
+        if computes && inline::picks(p, &constant) || inline::gathers_factor(p, r) {
             return None;
         }
         inline::inline(r, p, &constant, only_reader)

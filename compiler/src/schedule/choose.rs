@@ -313,6 +313,7 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         lanes,
         beside,
         element: factor(true).map_or(4, |f| size(f.0)),
+        astride: factor(true).is_some_and(|(o, addr)| astride(linear, target, (o, addr), var)),
         row_bytes: factor(false).map_or(0, apart),
     };
     let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, rows, var, &operands);
@@ -358,6 +359,16 @@ fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule
         apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
         winograd,
     }
+}
+
+/// Whether vectors along an axis begin elsewhere than a multiple of their bytes: those of what is not packed,
+/// of which neighbours along other axes are no such multiple apart.
+fn astride(linear: &Linear, target: &Target, (operand, addr): (u32, &Affine), var: u32) -> bool {
+    let buffer = &linear.buffers[operand as usize];
+    let apart = |&(v, step): &(u32, i64)| {
+        v != var && !(step.unsigned_abs() as usize * buffer.dtype.size()).is_multiple_of(target.vector_bytes)
+    };
+    !buffer.constant && addr.terms.iter().any(apart)
 }
 
 /// An unrolling near another one by which a loop runs over pairs.

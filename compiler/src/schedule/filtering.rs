@@ -57,6 +57,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let (inner, outer) = (conv.channels(linear), linear.extent(conv.outer));
     let points = (block.inputs * block.inputs) as f64;
     let operands = Operands {
+        astride: false,
         neighbours: if conv.couples { 2 } else { 1 },
         shared: true,
         broadcast: true,
