@@ -3,9 +3,9 @@
 
 use super::window::{explicit_pads, positive};
 use crate::base::{Affine, TensorType};
-use crate::definition::Lowering;
+use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
-use crate::ops::emit::{Arith, Emit, compute_type, require};
+use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::Fold;
 
@@ -36,15 +36,21 @@ pub struct Spread {
     pub output: usize,
 }
 
-struct Shape {
-    groups: usize,
-    inner: usize,
-    outer: usize,
-    spreads: Vec<Spread>,
+/// The sizes of a transposed convolution.
+pub struct Shape {
+    /// Groups of channels.
+    pub groups: usize,
+    /// Input channels of a group.
+    pub inner: usize,
+    /// Output channels of a group.
+    pub outer: usize,
+    /// The spatial dimensions.
+    pub spreads: Vec<Spread>,
 }
 
-fn read(ctx: &Ctx) -> Result<Shape> {
-    let (x, w) = (ctx.shape(0)?, ctx.shape(1)?);
+/// Reads a node's attributes for data `[N, C, D...]`, input 0, and weights `[C, M/groups, K...]`.
+pub fn read(ctx: &Ctx, weights: usize) -> Result<Shape> {
+    let (x, w) = (ctx.shape(0)?, ctx.shape(weights)?);
     require(x.len() >= 3 && x.len() == w.len(), || {
         format!("a transposed convolution of {x:?} with weights {w:?} is not defined")
     })?;
@@ -59,6 +65,14 @@ fn read(ctx: &Ctx) -> Result<Shape> {
         })?;
     }
     Ok(Shape { groups, inner: x[1] / groups, outer: w[1], spreads: spreads(ctx, &x[2..], &w[2..])? })
+}
+
+impl Shape {
+    /// The output's shape.
+    pub fn output(&self, batch: usize) -> Vec<usize> {
+        let outer = [batch, self.groups * self.outer];
+        outer.into_iter().chain(self.spreads.iter().map(|s| s.output)).collect()
+    }
 }
 
 fn spreads(ctx: &Ctx, input: &[usize], kernel: &[usize]) -> Result<Vec<Spread>> {
@@ -113,15 +127,13 @@ fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
     require(x.dtype.is_float() && w.dtype == x.dtype, || {
         format!("a transposed convolution of {} with {} is not defined", x.dtype, w.dtype)
     })?;
-    let s = read(ctx)?;
+    let s = read(ctx, 1)?;
     if let Some(bias) = ctx.optional(2) {
         require(bias.ty.shape == [s.groups * s.outer] && bias.ty.dtype == x.dtype, || {
             format!("a bias of type {} does not fit {} output channels", bias.ty, s.groups * s.outer)
         })?;
     }
-    let mut shape = vec![x.shape[0], s.groups * s.outer];
-    shape.extend(s.spreads.iter().map(|s| s.output));
-    Ok(vec![TensorType::new(x.dtype, shape)])
+    Ok(vec![TensorType::new(x.dtype, s.output(x.shape[0]))])
 }
 
 /// The outputs `stride * q + first`, `q < count`, of one dimension: window points
@@ -188,24 +200,71 @@ impl Spread {
 }
 
 fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    let shape = read(ctx)?;
+    let shape = read(ctx, 1)?;
+    let mut e = Emit::new(ctx, low);
+    let (x, w, bias, out) = (e.input(0)?, e.input(1)?, e.optional(2), e.result()?);
+    let float = compute_type(x.dtype());
+    define(&mut e, &out, x.shape()[0], &shape, |_, _| Body {
+        product: |b: &mut DefBuilder, at_x: &[Affine], at_w: &[Affine]| {
+            let (x, w) = (b.elem_or_zero(&x, at_x, float), b.elem(&w, at_w, float));
+            b.times(x, w)
+        },
+        finish: |b: &mut DefBuilder, acc: Option<ExprId>, channel: Affine| {
+            let bias = bias.as_ref().map(|bias| b.elem(bias, &[channel], float));
+            match (acc, bias) {
+                (Some(acc), Some(bias)) => b.plus(acc, bias),
+                (Some(one), None) | (None, Some(one)) => one,
+                (None, None) => b.number(float, 0.0),
+            }
+        },
+    })
+}
+
+/// What the points of a phase are computed by.
+pub struct Body<P, F> {
+    /// A product, of the elements at indices of data and weights.
+    pub product: P,
+    /// What is stored for a sum, if the phase has one, of an output channel.
+    pub finish: F,
+}
+
+/// Defines a transposed convolution; `body` is asked for each phase.
+pub fn define<P, F>(
+    e: &mut Emit,
+    out: &Val,
+    batch: usize,
+    shape: &Shape,
+    mut body: impl FnMut(&mut Emit, &[Phase]) -> Body<P, F>,
+) -> Result<()>
+where
+    P: FnOnce(&mut DefBuilder, &[Affine], &[Affine]) -> ExprId,
+    F: FnOnce(&mut DefBuilder, Option<ExprId>, Affine) -> ExprId,
+{
     require(shape.spreads.iter().all(|s| s.input > 0), || {
         "a transposed convolution of an empty tensor is not supported".into()
     })?;
     let combinations = combinations(&shape.spreads);
-    let mut e = Emit::new(ctx, low);
     for (i, phases) in combinations.iter().enumerate() {
         let what = if combinations.len() == 1 { String::new() } else { format!("phase{i}") };
-        define_phase(&mut e, &what, &shape, phases)?;
+        let body = body(e, phases);
+        define_phase(e, &what, (out, batch), shape, phases, body);
     }
     Ok(())
 }
 
-fn define_phase(e: &mut Emit, what: &str, shape: &Shape, phases: &[Phase]) -> Result<()> {
-    let (x, w, bias, out) = (e.input(0)?, e.input(1)?, e.optional(2), e.result()?);
-    let float = compute_type(x.dtype());
+fn define_phase<P, F>(
+    e: &mut Emit,
+    what: &str,
+    (out, batch): (&Val, usize),
+    shape: &Shape,
+    phases: &[Phase],
+    body: Body<P, F>,
+) where
+    P: FnOnce(&mut DefBuilder, &[Affine], &[Affine]) -> ExprId,
+    F: FnOnce(&mut DefBuilder, Option<ExprId>, Affine) -> ExprId,
+{
     let axis = |i: usize| Affine::var(i as u32);
-    let mut extents = vec![x.shape()[0]];
+    let mut extents = vec![batch];
     let (group, outer) = if shape.groups == 1 {
         extents.push(shape.outer);
         (Affine::constant(0), axis(1))
@@ -217,17 +276,11 @@ fn define_phase(e: &mut Emit, what: &str, shape: &Shape, phases: &[Phase]) -> Re
     let first = extents.len();
     extents.extend(phases.iter().map(|p| p.count));
     let mut store = vec![axis(0), channel.clone()];
-    store.extend(
-        phases
-            .iter()
-            .zip(&shape.spreads)
-            .enumerate()
-            .map(|(i, (p, s))| axis(first + i).scaled(s.stride as i64).offset(p.first as i64)),
-    );
-    e.define_at(what, &out, &extents, store, |b| {
-        let bias = bias.map(|bias| b.elem(&bias, &[channel], float));
+    let spatial = phases.iter().zip(&shape.spreads).enumerate();
+    store.extend(spatial.map(|(i, (p, s))| axis(first + i).scaled(s.stride as i64).offset(p.first as i64)));
+    e.define_at(what, out, &extents, store, |b| {
         if phases.iter().any(|p| p.points == 0) {
-            return bias.unwrap_or_else(|| b.number(float, 0.0));
+            return (body.finish)(b, None, channel);
         }
         let c = b.reduce("c", shape.inner);
         let c = group.scaled(shape.inner as i64).plus(&c);
@@ -238,10 +291,8 @@ fn define_phase(e: &mut Emit, what: &str, shape: &Shape, phases: &[Phase]) -> Re
             at_x.push(p.input(&axis(first + i), &j));
             at_w.push(p.point(&j));
         }
-        let (x, w) = (b.elem_or_zero(&x, &at_x, float), b.elem(&w, &at_w, float));
-        let product = b.times(x, w);
+        let product = (body.product)(b, &at_x, &at_w);
         let acc = b.fold(Fold::Sum, product);
-        bias.map_or(acc, |bias| b.plus(acc, bias))
+        (body.finish)(b, Some(acc), channel)
     });
-    Ok(())
 }

@@ -43,7 +43,7 @@ pub fn check_quantized(ty: &TensorType) -> Result<()> {
 }
 
 /// The constant elements of a value.
-fn known(e: &Emit, value: &Val) -> Option<Vec<i64>> {
+pub fn known(e: &Emit, value: &Val) -> Option<Vec<i64>> {
     let id = value.id as usize;
     let constant = match e.ctx.graph.values.get(id) {
         Some(v) => v.constant.as_ref(),
@@ -54,7 +54,7 @@ fn known(e: &Emit, value: &Val) -> Option<Vec<i64>> {
 
 /// `w - zero` as a narrow constant: i8 where it fits, i16 otherwise. `channel` gives the index of
 /// the zero point of an element.
-fn shifted(
+pub fn shifted(
     e: &mut Emit,
     w: &Val,
     elems: &[i64],
@@ -162,15 +162,8 @@ pub fn define_conv(
             b.times(x, w)
         },
         |b, point| {
-            let Point { mut acc, channel, index } = point;
-            if let Some(plus) = &terms.plus {
-                let plus = b.elem(plus, std::slice::from_ref(channel), DType::I32);
-                acc = b.plus(acc, plus);
-            }
-            if let Some(minus) = &terms.minus {
-                let minus = b.elem(minus, std::slice::from_ref(channel), DType::I32);
-                acc = b.minus(acc, minus);
-            }
+            let Point { acc, channel, index } = point;
+            let acc = terms.apply(b, acc, channel);
             finish(b, Point { acc, channel, index })
         },
     );
@@ -178,13 +171,14 @@ pub fn define_conv(
 }
 
 /// What is added to a sum and what is taken off it: one constant where both are known.
-struct Terms {
+pub struct Terms {
     plus: Option<Val>,
     minus: Option<Val>,
 }
 
 impl Terms {
-    fn new(e: &mut Emit, plus: Option<Val>, minus: Option<Val>) -> Terms {
+    /// Of two numbers per output channel.
+    pub fn new(e: &mut Emit, plus: Option<Val>, minus: Option<Val>) -> Terms {
         let elems = |v: &Option<Val>| v.as_ref().and_then(|v| known(e, v));
         match (elems(&plus), elems(&minus)) {
             (Some(p), Some(m)) if p.len() == m.len() => {
@@ -193,6 +187,19 @@ impl Terms {
             }
             _ => Terms { plus, minus },
         }
+    }
+
+    /// The sum of a channel with both.
+    pub fn apply(&self, b: &mut DefBuilder, mut acc: ExprId, channel: &Affine) -> ExprId {
+        if let Some(plus) = &self.plus {
+            let plus = b.elem(plus, std::slice::from_ref(channel), DType::I32);
+            acc = b.plus(acc, plus);
+        }
+        if let Some(minus) = &self.minus {
+            let minus = b.elem(minus, std::slice::from_ref(channel), DType::I32);
+            acc = b.minus(acc, minus);
+        }
+        acc
     }
 }
 

@@ -27,6 +27,7 @@ pub mod fourier;
 pub mod grid;
 pub mod integer_conv;
 pub mod integer_matmul;
+pub mod integer_transpose;
 pub mod linear_attention;
 pub mod loss;
 pub mod matmul;
@@ -67,6 +68,7 @@ pub const FAMILIES: &[&[Operator]] = &[
     grid::ROWS,
     integer_conv::ROWS,
     integer_matmul::ROWS,
+    integer_transpose::ROWS,
     linear_attention::ROWS,
     loss::ROWS,
     matmul::ROWS,

@@ -393,6 +393,66 @@ fn quantized_gemm() {
     assert_eq!(got[0].to_vec::<u8>(), Some((0..4).map(|i| at(i / 2, i % 2)).collect::<Vec<u8>>()));
 }
 
+/// A transposed convolution of integers is that of the numbers above their zero points, requantized.
+#[test]
+fn quantized_transposed_convolution() {
+    let bytes = |shape: &[usize], step: usize| -> Vec<i64> {
+        (0..shape.iter().product()).map(|i: usize| (i * step % 251) as i64).collect()
+    };
+    for (groups, kernel, strides, dilation, extra) in
+        [(1, 3, [2, 1], 1, 1), (1, 2, [2, 2], 1, 0), (2, 4, [3, 2], 1, 0), (1, 2, [3, 1], 2, 0)]
+    {
+        let (x, w) = ([1, 4, 3, 5], [4, 3, kernel, kernel]);
+        let (xs, ws) = (bytes(&x, 37), bytes(&w, 91));
+        let channels = 3 * groups;
+        let bias: Vec<i32> = (0..channels as i32).map(|c| 700 * c - 900).collect();
+        let scales: Vec<f32> = (0..channels).map(|c| 0.02 + 0.005 * c as f32).collect();
+        let per_channel = groups == 1;
+        let weight_scale =
+            if per_channel { Tensor::new([channels], &scales) } else { Tensor::scalar(0.02f32) };
+        let attrs = [
+            ("group", Attr::Int(groups as i64)),
+            ("strides", Attr::Ints(strides.to_vec())),
+            ("dilations", Attr::Ints(vec![dilation; 2])),
+            ("pads", Attr::Ints(vec![1, 0, 0, 1])),
+            ("output_padding", Attr::Ints(vec![extra, 0])),
+        ];
+        let quantized = |shape: &[usize], list: &[i64], dtype: DType| {
+            let data: Vec<u8> = list.iter().map(|&v| v as u8).collect();
+            Some(Tensor { ty: TensorType::new(dtype, shape), data: data.into() })
+        };
+        let signed: Vec<i64> = ws.iter().map(|v| v - 125).collect();
+        let inputs = [
+            quantized(&x, &xs, DType::U8),
+            Some(Tensor::scalar(0.1f32)),
+            Some(Tensor::scalar(7u8)),
+            quantized(&w, &signed, DType::I8),
+            Some(weight_scale),
+            None,
+            Some(Tensor::scalar(3f32)),
+            Some(Tensor::scalar(90u8)),
+            Some(Tensor::new([channels], &bias)),
+        ];
+        let got = run("lmc", "QLinearConvTranspose", &attrs, &inputs, 1);
+        let float = |list: &[i64], zero: i64| list.iter().map(|v| (v - zero) as f32).collect::<Vec<f32>>();
+        let biases: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
+        let plain = [
+            Some(Tensor::new(x, &float(&xs, 7))),
+            Some(Tensor::new(w, &float(&signed, 0))),
+            Some(Tensor::new([channels], &biases)),
+        ];
+        let sums = run("", "ConvTranspose", &attrs, &plain, 1);
+        let points = got[0].ty.elems() / channels;
+        let step = |i: usize| if per_channel { scales[i / points] } else { 0.02 };
+        let wanted = floats(&sums[0]).into_iter().enumerate().map(|(i, sum)| {
+            let value = sum * (0.1f32 * step(i) / 3.0);
+            (value.round_ties_even() + 90.0).clamp(0.0, 255.0) as u8
+        });
+        assert_eq!(got[0].ty.shape, sums[0].ty.shape);
+        assert_eq!(got[0].to_vec::<u8>(), Some(wanted.collect::<Vec<u8>>()), "kernel {kernel}");
+    }
+}
+
 /// Words, positions and segments are added, normalized, and the mask is counted.
 #[test]
 fn embedding_and_normalization() {

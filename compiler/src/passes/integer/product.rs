@@ -70,6 +70,7 @@ fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
     let target = product.to.as_ref().map_or(at, |t| t.0);
     match node.op.name {
         "Conv" => conv(graph, target, node, product)?,
+        "ConvTranspose" => conv_transpose(graph, target, node, product)?,
         "Gemm" => gemm(graph, target, node, product)?,
         "MatMul" => matmul(graph, target, &product)?,
         name => return Err(format!("{name} has no integer form")),
@@ -173,6 +174,34 @@ fn conv(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<
         let dims = b.constant(Tensor::new([dims.len()], &dims));
         let bias = b.binary("Reshape", bias, dims)?;
         b.binary("Add", scaled, bias)
+    })
+}
+
+fn conv_transpose(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<()> {
+    let weights = graph.value(product.w.value);
+    let shape = weights.ty.shape.clone();
+    let groups = node.attrs.int("group", 1).map_err(|e: Error| e.to_string())?.max(1) as usize;
+    let same = |list: &[i64]| list.windows(2).all(|w| w[0] == w[1]);
+    if product.to.is_none() {
+        return Err("its result is not quantized".to_string());
+    }
+    if weights.constant.is_none() || !same(&product.w.zeros(graph)) || product.x.zeros(graph).len() != 1 {
+        return Err("weights and zero points are not constants, one zero point each".to_string());
+    }
+    if product.w.axis.is_some_and(|a| a != 1) || (product.w.axis.is_some() && groups > 1) {
+        return Err("the weights' scales are not per output channel".to_string());
+    }
+    if shape[0] * shape[2..].iter().product::<usize>() > MAX_DEPTH {
+        return Err("it sums too many products for 32 bits".to_string());
+    }
+    let scales = product.scales(graph);
+    let bias = node.inputs.get(2).copied().flatten();
+    let channels = shape[1] * groups;
+    let bias = bias.map(|id| integer_bias(graph, id, &scales, channels, 1.0)).transpose()?;
+    put(graph, at, |b| {
+        let mut inputs = product.inputs(b);
+        inputs.extend(bias.map(|bias| Some(b.constant(bias))));
+        Ok(b.node_in("lmc", "QLinearConvTranspose", &inputs, node.attrs.clone(), 1)?[0])
     })
 }
 

@@ -1,0 +1,109 @@
+//! Transposed convolutions of quantized tensors.
+//!
+//! ONNX has no integer operator for them; the quantized form of a model says `QuantizeLinear(ConvTranspose(
+//! DequantizeLinear(x), DequantizeLinear(w)))`, which a pass turns into this one.
+
+use super::conv_transpose::{Body, Phase, Shape, define, read};
+use super::integer::{Terms, Zero, check_quantized, known, shifted};
+use super::integer_conv::{multiplier, single_zero};
+use super::quantize::requantized;
+use crate::base::{Affine, DType, Tensor, TensorType};
+use crate::definition::{DefBuilder, ExprId, Lowering};
+use crate::error::Result;
+use crate::ops::emit::{Arith, Emit, Val, require};
+use crate::ops::{Ctx, Lower, Operator};
+use crate::scalar::Scalar;
+
+/// The rows. Inputs are those of QLinearConv, attributes those of ConvTranspose; the weights are constants.
+pub const ROWS: &[Operator] = &[Operator {
+    domain: "lmc",
+    name: "QLinearConvTranspose",
+    versions: &[1],
+    infer,
+    lower: Lower::Define(lower),
+    note: "internal",
+}];
+
+fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let to = ctx.dtype(7)?;
+    require(to.is_int(), || format!("{to} is not a quantized type"))?;
+    check_quantized(ctx.ty(0)?)?;
+    check_quantized(ctx.ty(3)?)?;
+    Ok(vec![TensorType::new(to, read(ctx, 3)?.output(ctx.shape(0)?[0]))])
+}
+
+fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let shape = read(ctx, 3)?;
+    let mut e = Emit::new(ctx, low);
+    let (x, w, bias, out) = (e.input(0)?, e.input(3)?, e.optional(8), e.result()?);
+    let channels = shape.groups * shape.outer;
+    let elems = known(&e, &w).filter(|_| bias.as_ref().is_none_or(|b| b.shape() == [channels]));
+    let (w, elems) = match (Zero::of(&e, 5), elems) {
+        (Zero::None, Some(elems)) => (w, elems),
+        (Zero::Known(zero), Some(elems)) if zero.len() == 1 => shifted(&mut e, &w, &elems, &zero, |_| 0),
+        _ => return require(false, || "weights and their zero point must be constants".into()),
+    };
+    let x_zero = match Zero::of(&e, 2) {
+        Zero::None => 0,
+        Zero::Known(zero) if zero.len() == 1 => zero[0],
+        _ => return require(false, || "the data's zero point must be one constant".into()),
+    };
+    let scales = [e.input(1)?, e.input(4)?, e.input(6)?];
+    let multiplier = multiplier(&mut e, &scales[0], &scales[1], Some(&scales[2]))?;
+    let y_zero = single_zero(&e, 7)?;
+    let (to, fill) = (out.dtype(), Scalar::from_i64(x.dtype(), x_zero));
+    define(&mut e, &out, x.shape()[0], &shape, |e, phases| {
+        let sums = sums(&shape, w.shape(), &elems, phases, x_zero);
+        let correction = (x_zero != 0).then(|| e.constant("correction", Tensor::new([channels], &sums)));
+        let terms = Terms::new(e, bias.clone(), correction);
+        Body {
+            product: |b: &mut DefBuilder, at_x: &[Affine], at_w: &[Affine]| {
+                let x = b.load_padded(x.id, &x.ty, at_x.to_vec(), fill);
+                let (x, w) = (b.cast(DType::I32, x), b.elem(&w, at_w, DType::I32));
+                b.times(x, w)
+            },
+            finish: {
+                let (multiplier, y_zero) = (&multiplier, &y_zero);
+                move |b: &mut DefBuilder, acc: Option<ExprId>, channel: Affine| {
+                    let acc = acc.unwrap_or_else(|| b.number(DType::I32, 0.0));
+                    let acc = terms.apply(b, acc, &channel);
+                    scaled(b, acc, (multiplier, channel), y_zero.as_ref(), to)
+                }
+            },
+        }
+    })
+}
+
+/// A sum in the steps of the result.
+fn scaled(
+    b: &mut DefBuilder,
+    acc: ExprId,
+    (multiplier, channel): (&Val, Affine),
+    zero: Option<&Val>,
+    to: DType,
+) -> ExprId {
+    let sum = b.cast(DType::F32, acc);
+    let channel = if multiplier.ty.elems() == 1 { Affine::constant(0) } else { channel };
+    let factor = b.elem(multiplier, &[channel], DType::F32);
+    let zero = zero.map(|z| b.elem(z, &vec![Affine::constant(0); z.rank()], DType::F32));
+    let value = b.times(sum, factor);
+    requantized(b, value, zero, to)
+}
+
+/// `zero * sum of the weights` that a phase multiplies, of each output channel; `w` is the weights' shape.
+fn sums(shape: &Shape, w: &[usize], elems: &[i64], phases: &[Phase], zero: i64) -> Vec<i32> {
+    let points = phases.iter().zip(&w[2..]).fold(vec![0usize], |all, (phase, &extent)| {
+        let places: Vec<usize> =
+            (0..phase.points as i64).map(|j| phase.point(&Affine::constant(j)).base as usize).collect();
+        all.iter().flat_map(|&p| places.iter().map(move |&q| p * extent + q)).collect()
+    });
+    let window: usize = w[2..].iter().product();
+    (0..shape.groups * shape.outer)
+        .map(|m| {
+            let (group, outer) = (m / shape.outer, m % shape.outer);
+            let rows = (0..shape.inner).map(|c| (group * shape.inner + c) * shape.outer + outer);
+            let sum: i64 = rows.flat_map(|row| points.iter().map(move |&p| elems[row * window + p])).sum();
+            sum.wrapping_mul(zero) as i32
+        })
+        .collect()
+}
