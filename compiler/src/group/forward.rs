@@ -11,6 +11,9 @@ use crate::base::affine::SIZE;
 use crate::base::{Affine, TensorType};
 use crate::definition::{Definition, Expr, Index, ValueId};
 
+/// Lanes of the widest vectors.
+const LANES: usize = 16;
+
 /// A value's place in the output of the copy that reads it.
 pub struct Forward {
     /// The value that vanishes.
@@ -106,6 +109,33 @@ impl Forward {
         moved.output.value = self.to;
         moved.output.ty = self.to_ty.clone();
         Some(moved)
+    }
+
+    /// Whether a producer's channels, which its constant weights follow and its data does not, would fall into
+    /// parts that take over a quarter more vectors: the copy costs less.
+    pub fn crumbles(&self, def: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
+        let Some([a, b]) = def.factors() else { return false };
+        let load = |mut e: u32| loop {
+            match &def.exprs[e as usize] {
+                Expr::Cast { arg, .. } => e = *arg,
+                Expr::Load { operand, index, .. } => {
+                    return Some((constant(def.operands[*operand as usize].value), index));
+                }
+                _ => return None,
+            }
+        };
+        let (Some(a), Some(b)) = (load(a), load(b)) else { return false };
+        let ((true, weights, data) | (false, data, weights)) = (a.0, a.1, b.1);
+        let walks = |index: &[Index], v: u32| {
+            index.iter().any(|i| matches!(i, Index::Affine(form) if form.coefficient(v) != 0))
+        };
+        (a.0 != b.0)
+            && self.dims.iter().zip(&def.store).any(|(dim, form)| {
+                let channels = plain_var(form).is_some_and(|v| walks(weights, v) && !walks(data, v));
+                let all: usize = dim.iter().map(|part| part.2).product();
+                let vectors = dim.iter().map(|part| all / part.2 * part.2.div_ceil(LANES)).min();
+                channels && vectors.is_some_and(|vectors| 4 * vectors > 5 * all.div_ceil(LANES))
+            })
     }
 
     /// Whether a producer's index runs as far as the copy's axis where a size says how far.

@@ -226,9 +226,14 @@ impl Grouping<'_> {
         if self.outputs.contains(&forward.from) {
             return None;
         }
+        let constant = |v: ValueId| self.values[v as usize].constant.is_some();
         let mut moved: Vec<(usize, Definition)> = Vec::new();
         for &p in writers.get(&forward.from)? {
-            moved.push((p, forward.producer(self.definition(p)?)?));
+            let producer = self.definition(p)?;
+            if forward.crumbles(producer, &constant) {
+                return None;
+            }
+            moved.push((p, forward.producer(producer)?));
         }
         for &r in readers[&forward.from].iter().filter(|&&r| r != copy) {
             // One that computes a part of the value from another part is a producer too.
