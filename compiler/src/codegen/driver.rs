@@ -34,7 +34,7 @@ pub(super) fn encode(program: &Program, steps: &Steps, target: &Target) -> Resul
     let [inputs, outputs, symbols, arena] = *b.block_params(entry) else {
         return Err(Error::bug("`run` has four parameters"));
     };
-    let widest = program.kernels.iter().map(|k| k.params.len()).max().unwrap_or(0).max(1);
+    let widest = program.kernels.iter().map(|k| k.params.len()).max().unwrap_or(0) + 1;
     let mut slot = |bytes: usize| {
         b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 3))
     };
@@ -91,11 +91,12 @@ impl Driver<'_> {
         let mut entry =
             |table, i: u32| self.b.ins().load(types::I64, MemFlagsData::trusted(), table, 8 * i as i32);
         let start = match segment.base {
-            Base::Input(i) => entry(inputs, i),
-            Base::Output(i) => entry(outputs, i),
-            Base::Arena => arena,
-            Base::Symbols => symbols,
-            Base::Constant(_) => self.symbol(Symbol::Constants),
+            Some(Base::Input(i)) => entry(inputs, i),
+            Some(Base::Output(i)) => entry(outputs, i),
+            Some(Base::Arena) => arena,
+            Some(Base::Symbols) => symbols,
+            Some(Base::Constant(_)) => self.symbol(Symbol::Constants),
+            None => self.symbol(Symbol::Numbers),
         };
         match segment.offset {
             0 => start,

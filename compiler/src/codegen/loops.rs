@@ -139,6 +139,10 @@ pub trait Loops {
     fn again(&mut self, reg: VReg) -> VReg;
     /// The 64-bit word at an address plus an offset, in a new register.
     fn word(&mut self, base: VReg, offset: i64) -> VReg;
+    /// Whether the instructions are to be the same whatever the numbers are.
+    fn is_alike(&self) -> bool {
+        false
+    }
     /// The register of the table of parameters.
     fn params(&self) -> VReg;
     /// `reg += number`.
@@ -182,7 +186,7 @@ pub trait Loops {
     /// Moves a pointer.
     fn advance(&mut self, group: usize, bytes: i64) -> Result<()> {
         let reg = self.walk().pointers[group].reg.ok_or("a pointer is moved before it is loaded")?;
-        if bytes != 0 {
+        if bytes != 0 || self.is_alike() {
             self.add_number(reg, bytes)?;
         }
         self.walk().pointers[group].ahead += bytes;
@@ -216,7 +220,7 @@ pub trait Loops {
         let moving = self.walk().moving(this.id);
         moving.iter().for_each(|&(g, m)| self.walk().pointers[g].ahead -= m * lo);
         self.walk().around.push((this.id, this.var));
-        if trips == 1 {
+        if trips == 1 && !self.is_alike() {
             let outer = self.walk().vars.insert(this.var, VarValue::Constant(lo));
             self.body(this.body)?;
             self.walk().vars.remove(&this.var);

@@ -72,8 +72,10 @@ pub enum Symbol {
     Kernels,
     /// The first of [`Program::constants`].
     Constants,
-    /// [`Compiled::steps`].
+    /// [`Steps::words`].
     Steps,
+    /// [`Steps::numbers`].
+    Numbers,
 }
 
 /// The functions of a program.
@@ -107,11 +109,18 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
 
 /// Compiles a program. `encoded` is told after each kernel, from any thread, for a progress bar.
 pub fn compile(program: &Program, target: &Target, encoded: &(dyn Fn() + Sync)) -> Result<Compiled> {
-    compile_with(program, target, &|kernel| {
+    let mut kernels = in_parallel(&program.kernels, &|kernel| {
         let code = encode(kernel, target);
         encoded();
         code
-    })
+    })?;
+    let mut numbers = vec![Vec::new(); kernels.len()];
+    for shared in wide::share(&program.kernels, &kernels, target) {
+        for (kernel, own) in shared.members {
+            (kernels[kernel], numbers[kernel]) = (shared.code.clone(), own);
+        }
+    }
+    compiled(program, target, kernels, numbers)
 }
 
 /// As [`compile`], with the kernels encoded by the given function.
@@ -121,7 +130,18 @@ pub fn compile_with(
     encode: &(dyn Fn(&Kernel) -> Result<Code> + Sync),
 ) -> Result<Compiled> {
     let kernels = in_parallel(&program.kernels, encode)?;
-    let steps = steps::encode(program)?;
+    let numbers = vec![Vec::new(); kernels.len()];
+    compiled(program, target, kernels, numbers)
+}
+
+/// The functions of a program with the code of its kernels, and the table of numbers that each reads.
+fn compiled(
+    program: &Program,
+    target: &Target,
+    kernels: Vec<Code>,
+    numbers: Vec<Vec<i64>>,
+) -> Result<Compiled> {
+    let steps = steps::encode(program, &numbers)?;
     let run = driver::encode(program, &steps, target)?;
     let deepest = kernels.iter().map(|k| k.stack).max().unwrap_or(0);
     Ok(Compiled { stack_bytes: (run.stack + deepest).next_multiple_of(16), steps, run, kernels })

@@ -47,8 +47,8 @@ pub(super) const OPERATION: u32 = 28;
 /// Where arguments begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// The buffer; the first of all constants stands for all.
-    pub base: Base,
+    /// The buffer; the first of all constants stands for all, none for [`Steps::numbers`].
+    pub base: Option<Base>,
     /// Bytes past it.
     pub offset: i64,
 }
@@ -58,6 +58,8 @@ pub(super) struct Segment {
 pub struct Steps {
     /// The words.
     pub words: Vec<u32>,
+    /// The numbers that kernels read, of all kernels that read some.
+    pub numbers: Vec<i64>,
     /// Which words are to be the bytes from the first kernel to another one.
     pub kernels: Vec<(usize, u32)>,
     /// What `run` computes when it begins.
@@ -72,19 +74,44 @@ pub struct Steps {
     pub(super) used: Vec<Operation>,
 }
 
-/// The steps of a program as words.
-pub(super) fn encode(program: &Program) -> Result<Steps> {
+/// The steps of a program as words. A kernel that reads `numbers` has a pointer to them as its last argument.
+pub(super) fn encode(program: &Program, numbers: &[Vec<i64>]) -> Result<Steps> {
     let constants = program.constant_offsets().0;
-    let mut places = Vec::new();
-    visit(&program.steps, &mut |arg| places.push(place(arg, &constants)));
-    let places = places.into_iter().collect::<Result<Vec<Segment>>>()?;
+    let tables = tables(numbers);
+    let mut places: Vec<Segment> = tables.iter().flatten().copied().collect();
+    let mut unknown = None;
+    visit(&program.steps, &mut |arg| match place(arg, &constants) {
+        Ok(place) => places.push(place),
+        Err(error) => unknown = Some(error),
+    });
+    if let Some(error) = unknown {
+        return Err(error);
+    }
     let (segments, shift) = segments(&places)?;
-    let (words, kernels) = (Vec::new(), Vec::new());
-    let steps = Steps { words, kernels, segments, shift, moving: false, depth: 0, used: Vec::new() };
-    let mut writer = Writer { program, constants, steps };
+    let steps = Steps {
+        words: Vec::new(),
+        numbers: numbers.concat(),
+        kernels: Vec::new(),
+        segments,
+        shift,
+        moving: false,
+        depth: 0,
+        used: Vec::new(),
+    };
+    let mut writer = Writer { program, constants, tables, steps };
     writer.steps(&program.steps, 0)?;
-    writer.operation(Operation::Done, &[], 0)?;
+    writer.operation(Operation::Done, &[], None, 0)?;
     Ok(writer.steps)
+}
+
+/// Where each kernel's numbers are, one table after the other.
+fn tables(numbers: &[Vec<i64>]) -> Vec<Option<Segment>> {
+    let begin = |end: &mut usize, numbers: &Vec<i64>| {
+        let table = Segment { base: None, offset: 8 * *end as i64 };
+        *end += numbers.len();
+        Some((!numbers.is_empty()).then_some(table))
+    };
+    numbers.iter().scan(0, begin).collect()
 }
 
 /// Calls `see` with every argument.
@@ -114,7 +141,7 @@ fn place(arg: &Arg, constants: &[usize]) -> Result<Segment> {
         }
         base => (base, arg.offset),
     };
-    Ok(Segment { base, offset: offset as i64 })
+    Ok(Segment { base: Some(base), offset: offset as i64 })
 }
 
 /// The segments for some places, and the bits of an offset: as few segments as there can be.
@@ -146,6 +173,8 @@ fn start(place: Segment, shift: u32) -> Segment {
 struct Writer<'a> {
     program: &'a Program,
     constants: Vec<usize>,
+    /// Where each kernel's numbers are.
+    tables: Vec<Option<Segment>>,
     steps: Steps,
 }
 
@@ -157,13 +186,13 @@ impl Writer<'_> {
                 self.repeat(*count, trip.as_slice(), cond.as_slice(), body, depth)
             }
             Step::If { cond, then, otherwise } => {
-                self.operation(Operation::GoUnless, std::slice::from_ref(cond), depth)?;
+                self.operation(Operation::GoUnless, std::slice::from_ref(cond), None, depth)?;
                 let not = self.ahead();
                 self.steps(then, depth)?;
                 if otherwise.is_empty() {
                     return self.arrive(not);
                 }
-                self.operation(Operation::Go, &[], depth)?;
+                self.operation(Operation::Go, &[], None, depth)?;
                 let end = self.ahead();
                 self.arrive(not)?;
                 self.steps(otherwise, depth)?;
@@ -177,53 +206,61 @@ impl Writer<'_> {
         if params != Some(args.len()) {
             return Err(Error::bug(format!("the call of kernel {kernel} does not fit its parameters")));
         }
-        self.operation(Operation::Call, args, depth)?;
+        let table = self.tables.get(kernel as usize).copied().flatten();
+        self.operation(Operation::Call, args, table, depth)?;
         let at = self.ahead();
         self.steps.kernels.push((at, kernel));
         Ok(())
     }
 
     fn repeat(&mut self, count: u64, trip: &[Arg], cond: &[Arg], body: &[Step], depth: usize) -> Result<()> {
-        self.operation(Operation::Begin, trip, depth)?;
+        self.operation(Operation::Begin, trip, None, depth)?;
         let count = count.min(i64::MAX as u64);
         self.steps.words.extend([count as u32, (count >> 32) as u32]);
         let top = self.steps.words.len();
-        self.operation(Operation::Next, &[], depth + 1)?;
+        self.operation(Operation::Next, &[], None, depth + 1)?;
         let mut exits = vec![self.ahead()];
         if !cond.is_empty() {
-            self.operation(Operation::GoUnless, cond, depth + 1)?;
+            self.operation(Operation::GoUnless, cond, None, depth + 1)?;
             exits.push(self.ahead());
         }
         self.steps(body, depth + 1)?;
-        self.operation(Operation::Go, &[], depth + 1)?;
+        self.operation(Operation::Go, &[], None, depth + 1)?;
         let back = self.ahead();
         self.distance(back, top)?;
         exits.into_iter().try_for_each(|exit| self.arrive(exit))?;
-        self.operation(Operation::End, &[], depth)?;
+        self.operation(Operation::End, &[], None, depth)?;
         self.steps.depth = self.steps.depth.max(depth + 1);
         Ok(())
     }
 
-    fn operation(&mut self, operation: Operation, args: &[Arg], depth: usize) -> Result<()> {
-        let count = u32::try_from(args.len()).ok().filter(|n| n >> OPERATION == 0);
+    /// An operation and its arguments, the numbers' table last.
+    fn operation(
+        &mut self,
+        operation: Operation,
+        args: &[Arg],
+        table: Option<Segment>,
+        depth: usize,
+    ) -> Result<()> {
+        let count = u32::try_from(args.len() + table.iter().len()).ok().filter(|n| n >> OPERATION == 0);
         let count = count.ok_or_else(|| Error::bug("too many arguments"))?;
         self.steps.words.push((operation as u32) << OPERATION | count);
         if !self.steps.used.contains(&operation) {
             self.steps.used.push(operation);
         }
-        args.iter().try_for_each(|arg| self.argument(arg, depth))
+        args.iter().try_for_each(|arg| self.argument(arg, depth))?;
+        table.iter().try_for_each(|table| {
+            let word = self.word(*table)?;
+            self.steps.words.push(word);
+            Ok(())
+        })
     }
 
     fn argument(&mut self, arg: &Arg, depth: usize) -> Result<()> {
         if arg.strides.len() > depth {
             return Err(Error::bug("an argument moves with more repetitions than surround it"));
         }
-        let place = place(arg, &self.constants)?;
-        let segment = start(place, self.steps.shift);
-        let number = self.steps.segments.iter().position(|s| *s == segment);
-        let number = number.ok_or_else(|| Error::bug("an argument without a segment"))? as u32;
-        // With one segment, all bits below `moves` are the offset.
-        let word = number.checked_shl(self.steps.shift).unwrap_or(0) | (place.offset - segment.offset) as u32;
+        let word = self.word(place(arg, &self.constants)?)?;
         let moves = arg.strides.iter().any(|s| *s != 0);
         self.steps.words.push(u32::from(moves) << 31 | word);
         if moves {
@@ -236,6 +273,14 @@ impl Writer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A place that does not move.
+    fn word(&self, place: Segment) -> Result<u32> {
+        let segment = start(place, self.steps.shift);
+        let number = self.steps.segments.iter().position(|s| *s == segment);
+        let number = number.ok_or_else(|| Error::bug("an argument without a segment"))? as u32;
+        Ok(number << self.steps.shift | (place.offset - segment.offset) as u32)
     }
 
     /// A word to be filled in.
@@ -265,7 +310,7 @@ mod tests {
     /// One segment per buffer where buffers are small, more where offsets would not fit beside their numbers.
     #[test]
     fn segments_are_as_few_as_can_be() {
-        let at = |base, offset| Segment { base, offset };
+        let at = |base, offset| Segment { base: Some(base), offset };
         let small = [at(Base::Arena, 64), at(Base::Arena, 1 << 20), at(Base::Constant(0), 5)];
         let expected = (vec![at(Base::Arena, 0), at(Base::Constant(0), 0)], 30);
         assert_eq!(segments(&small).unwrap(), expected);

@@ -42,11 +42,13 @@ pub fn emit(program: &Program, compiled: &Compiled, target: &Target) -> Result<E
     let name = writer.local("run", "");
     let run = writer.function(&name, &compiled.run);
     let steps = writer.steps(&compiled.steps, &kernels)?;
+    let numbers = writer.numbers(&compiled.steps);
     for reloc in &compiled.run.relocs {
         let to = match reloc.to {
             Symbol::Kernels => kernels.first(),
             Symbol::Constants => constants.first(),
             Symbol::Steps => Some(&steps),
+            Symbol::Numbers => Some(&numbers),
         };
         let to = *to.ok_or_else(|| Error::bug("`run` refers to what does not exist"))?;
         writer.relocate(run, reloc, to)?;
@@ -176,6 +178,13 @@ impl<'a> Writer<'a> {
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         let name = self.local("steps", "");
         Ok(self.data(StandardSection::ReadOnlyData, &name, &bytes, 4, false))
+    }
+
+    /// The numbers that kernels read.
+    fn numbers(&mut self, steps: &Steps) -> SymbolId {
+        let bytes: Vec<u8> = steps.numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let name = self.local("numbers", "");
+        self.data(StandardSection::ReadOnlyData, &name, &bytes, 8, false)
     }
 
     /// `NAME_model`, and what it points to.

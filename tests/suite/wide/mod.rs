@@ -7,7 +7,7 @@ use crate::golden::check_folder;
 use crate::machine::{Case, quantization};
 use execute::Side;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter, Mnemonic};
-use lmc::codegen::wide::{encode, supports};
+use lmc::codegen::wide::{encode, share, supports};
 use lmc::error::Error;
 use lmc::target::{Target, resolve};
 use lmc::tile::random::{self, Vocabulary, differences, shrink};
@@ -24,18 +24,25 @@ fn targets() -> Vec<Target> {
     can
 }
 
-/// What is wrong with a kernel's code, if anything; buffers at both ends of their pages.
+/// What is wrong with a kernel's code, if anything.
 fn failure(kernel: &Kernel, target: &Target, seed: u64) -> Option<String> {
+    match encode(kernel, target) {
+        Ok(code) => wrong(kernel, &code.bytes, None, seed),
+        Err(reason) => Some(reason),
+    }
+}
+
+/// What code for a kernel does wrong, if anything; buffers at both ends of their pages, behind them the numbers
+/// that it reads.
+fn wrong(kernel: &Kernel, code: &[u8], numbers: Option<Vec<u8>>, seed: u64) -> Option<String> {
     let buffers = random::buffers(kernel, seed);
     let mut expected = buffers.clone();
     let want = interpret(kernel, &mut expected).expect("the kernel can be interpreted");
-    let code = match encode(kernel, target) {
-        Ok(code) => code,
-        Err(reason) => return Some(reason),
-    };
     [Side::Low, Side::High].iter().find_map(|&side| {
         let mut got = buffers.clone();
-        let result = execute::run(&code.bytes, &mut got, side);
+        got.extend(numbers.clone());
+        let result = execute::run(code, &mut got, side);
+        got.truncate(buffers.len());
         let wrong = (result != want).then(|| format!("returned {result}, not {want}"));
         wrong.or_else(|| differences(kernel, &expected, &got))
     })
@@ -393,5 +400,72 @@ fn agrees(kernel: &Kernel, target: &Target, seed: u64) {
         let small = shrink(kernel, &|k| failure(k, target, seed).is_some());
         let smaller = failure(&small, target, seed);
         panic!("seed {seed} on {}: {reason}; shrunk: {smaller:?}\n{small}", target.cpu);
+    }
+}
+
+/// The kernel with other distances and numbers of iterations, where that stays inside its buffers.
+fn with_other_numbers(kernel: &Kernel, seed: u64) -> Kernel {
+    fn change(body: &mut [Stmt], next: &mut impl FnMut(u64) -> i64) {
+        for stmt in body {
+            match stmt {
+                Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr))
+                | Stmt::Store { addr, .. } => addr.index.base += next(40),
+                Stmt::For { hi, step, body, .. } => {
+                    if let [bound] = &mut hi.0[..] {
+                        bound.base += if bound.is_constant() { *step * next(3) } else { 0 };
+                    }
+                    change(body, next);
+                }
+                Stmt::If { then, otherwise, .. } => {
+                    change(then, next);
+                    change(otherwise, next);
+                }
+                Stmt::Loop { body } | Stmt::Size { body, .. } => change(body, next),
+                Stmt::Let(..) | Stmt::Break { .. } | Stmt::Fail { .. } => {}
+            }
+        }
+    }
+    let mut state = seed;
+    let mut next = |below: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((state >> 33) % below) as i64
+    };
+    let mut other = kernel.clone();
+    other.params.iter_mut().for_each(|p| p.elems += 400);
+    change(&mut other.body, &mut next);
+    match verify(&other) {
+        Ok(()) => other,
+        Err(_) => kernel.clone(),
+    }
+}
+
+/// Kernels that differ in numbers alone are one function, which does for each what its own would.
+#[test]
+fn kernels_that_differ_in_numbers_are_one_function() {
+    for target in targets() {
+        let lanes = target.lanes() as u8;
+        let mut kernels: Vec<Kernel> = Vec::new();
+        for seed in 0..40 {
+            let first = random::kernel(seed, &Vocabulary::vectors(lanes));
+            kernels.extend((1..4).map(|variant| with_other_numbers(&first, 8 * seed + variant)));
+            kernels.push(first);
+        }
+        kernels.extend([3, 5, 40].map(|depth| gemm(4, 2, lanes as usize, depth)));
+        kernels.extend((1..4).map(|variant| with_other_numbers(&gemm(5, 2, lanes as usize, 6), variant)));
+        kernels.retain(|k| supports(k, &target).is_ok());
+        let own: Vec<_> = kernels.iter().map(|k| encode(k, &target).expect("taken")).collect();
+        let shared = share(&kernels, &own, &target);
+        let bytes: usize = shared.iter().map(|s| s.code.bytes.len()).sum();
+        let members = || shared.iter().flat_map(|s| s.members.iter().map(move |m| (s, m)));
+        let separate: usize = members().map(|(_, m)| own[m.0].bytes.len()).sum();
+        let reading = shared.iter().filter(|s| s.members[0].1.len() > 2).count();
+        assert!(reading > 10 && bytes < separate / 2, "{}: {reading}, {bytes} for {separate}", target.cpu);
+        for (shared, (kernel, numbers)) in members() {
+            let kernel = &kernels[*kernel];
+            let table: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+            if let Some(reason) = wrong(kernel, &shared.code.bytes, Some(table), 1) {
+                panic!("{} on {}: {reason}\n{kernel}", kernel.name, target.cpu);
+            }
+        }
     }
 }

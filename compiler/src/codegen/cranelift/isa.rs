@@ -63,8 +63,9 @@ pub(crate) fn finish(function: Function, isa: &dyn TargetIsa) -> Result<Code> {
             return Err(Error::bug(format!("Cranelift refers to {:?}", reloc.target)));
         };
         let name = &context.func.params.user_named_funcs()[name];
-        let to =
-            [Symbol::Kernels, Symbol::Constants, Symbol::Steps].into_iter().find(|s| *s as u32 == name.index);
+        let to = [Symbol::Kernels, Symbol::Constants, Symbol::Steps, Symbol::Numbers]
+            .into_iter()
+            .find(|s| *s as u32 == name.index);
         let to = to.ok_or_else(|| Error::bug("Cranelift calls a function outside"))?;
         let kind = kind_of(reloc.kind)?;
         relocs.push(Reloc { offset: u64::from(reloc.offset), kind, to, addend: reloc.addend });

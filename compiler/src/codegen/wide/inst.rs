@@ -169,7 +169,7 @@ pub struct RegInfo {
 }
 
 /// A kernel as instructions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Function {
     /// The instructions, in order.
     pub insts: Vec<Inst>,

@@ -70,6 +70,10 @@ impl Loops for Select<'_> {
         self.def(Op::Mov, 16, &[Mem::at(Base::Reg(base)).offset(offset).into()])
     }
 
+    fn is_alike(&self) -> bool {
+        self.alike
+    }
+
     fn params(&self) -> VReg {
         self.args
     }
@@ -136,6 +140,9 @@ impl Loops for Select<'_> {
 
     /// Most displacements shall fit one byte.
     fn settle(&mut self, id: LoopId, moving: &[(usize, i64)]) -> Result<()> {
+        if self.alike {
+            return Ok(());
+        }
         for &(g, _) in moving {
             let ahead = self.walk.pointers[g].ahead;
             let Some(distances) = self.walk.groups.list[g].distances.get(&Some(id)) else { continue };

@@ -7,6 +7,7 @@
 //! The order of statements is the kernel's. What is added: running pointers and counters (`loops`),
 //! loads as memory operands (`fold`), registers (`allocate`, `spill`), encodings (`emit`).
 
+mod alike;
 mod allocate;
 mod control;
 mod convert;
@@ -26,6 +27,8 @@ mod together;
 mod value;
 
 use super::allocate::allocate;
+pub use alike::Shared;
+
 use super::{Code, flatten};
 use crate::target::{Arch, Feature, Target};
 use crate::tile::Kernel;
@@ -73,26 +76,35 @@ impl Isa {
     }
 }
 
-fn select(kernel: &Kernel, target: &Target) -> Result<(inst::Function, Isa)> {
-    let isa = Isa::of(target)?;
-    let kernel = &flatten::flatten(kernel);
+fn select(kernel: &Kernel, isa: Isa, alike: bool) -> Result<inst::Function> {
     let fits = |t: &crate::tile::RegType| select::lane_size(t.lane) * t.lanes as usize <= isa.vector_bytes();
     if !kernel.regs.iter().all(fits) {
         return Err("a register is wider than the target's".into());
     }
-    Ok((select::Select::run(kernel, isa)?, isa))
+    let mut function = select::Select::run(kernel, isa, alike)?;
+    fold::drop_unused(&mut function);
+    fold::fold(&mut function, isa.masks);
+    Ok(function)
 }
 
 /// Whether the encoder takes a kernel for a target; the reason where it does not.
 pub fn supports(kernel: &Kernel, target: &Target) -> std::result::Result<(), String> {
-    select(kernel, target).map(|_| ())
+    select(&flatten::flatten(kernel), Isa::of(target)?, false).map(|_| ())
 }
 
 /// The machine code of a kernel: `int32_t kernel(const void *const *args)`, System V.
 pub fn encode(kernel: &Kernel, target: &Target) -> std::result::Result<Code, String> {
-    let (mut function, isa) = select(kernel, target)?;
-    fold::drop_unused(&mut function);
-    fold::fold(&mut function, isa.masks);
+    let isa = Isa::of(target)?;
+    finish(select(&flatten::flatten(kernel), isa, false)?, isa)
+}
+
+fn finish(mut function: inst::Function, isa: Isa) -> Result<Code> {
     let numbers = allocate(&mut Allocation { f: &mut function, isa })?;
     emit::emit(&function, &numbers, isa)
+}
+
+/// Functions that take the place of several kernels' own code, `own`.
+pub fn share(kernels: &[Kernel], own: &[Code], target: &Target) -> Vec<Shared> {
+    let Ok(isa) = Isa::of(target) else { return Vec::new() };
+    alike::share(kernels, own, isa)
 }

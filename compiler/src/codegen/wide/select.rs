@@ -20,6 +20,8 @@ type Constants = HashMap<(Vec<u8>, usize), (VReg, usize)>;
 pub struct Select<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) isa: Isa,
+    /// Instructions do not depend on numbers.
+    pub(super) alike: bool,
     pub(super) f: Function,
     pub(super) walk: Walk,
     regs: Vec<Option<VReg>>,
@@ -58,13 +60,14 @@ fn small_lanes(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl<'a> Select<'a> {
-    /// Translates a kernel.
-    pub fn run(kernel: &'a Kernel, isa: Isa) -> Result<Function> {
+    /// Translates a kernel; `alike`: so that kernels that differ in numbers alone have the same instructions.
+    pub fn run(kernel: &'a Kernel, isa: Isa, alike: bool) -> Result<Function> {
         let mut f = Function::default();
         let args = f.reg(Class::General);
         let mut select = Select {
             kernel,
             isa,
+            alike,
             f,
             walk: Walk::new(kernel, i64::MAX),
             regs: vec![None; kernel.regs.len()],
