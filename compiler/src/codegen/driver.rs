@@ -48,7 +48,7 @@ pub(super) fn encode(program: &Program, steps: &Steps, target: &Target) -> Resul
         let start = driver.start(segment, [inputs, outputs, symbols, arena]);
         driver.b.ins().stack_store(types::I64, start, starts, 8 * i as i32);
     }
-    driver.operations()?;
+    driver.operations();
     driver.b.finalize(isa.frontend_config());
     cranelift::finish(function, &*isa)
 }
@@ -105,7 +105,7 @@ impl Driver<'_> {
     }
 
     /// The loop over the operations.
-    fn operations(&mut self) -> Result<()> {
+    fn operations(&mut self) {
         let (first, none) = (self.symbol(Symbol::Steps), self.b.ins().iconst(types::I64, 0));
         self.b.def_var(self.at, first);
         self.b.def_var(self.level, none);
@@ -115,12 +115,10 @@ impl Driver<'_> {
         let count = self.b.ins().band_imm_u(word, (1 << OPERATION) - 1);
         self.arguments(count);
         let operation = self.b.ins().ushr_imm_u(word, i64::from(OPERATION));
-        let (call, mut other) = (self.b.create_block(), self.b.create_block());
-        self.b.ins().brif(operation, other, &[], call, &[]);
-        self.b.switch_to_block(call);
-        self.call();
         let used: Vec<Operation> =
-            Operation::OTHERS.into_iter().filter(|o| self.steps.used.contains(o)).collect();
+            Operation::ALL.into_iter().filter(|o| self.steps.used.contains(o)).collect();
+        let mut other = self.b.create_block();
+        self.b.ins().jump(other, &[]);
         for (i, one) in used.iter().enumerate() {
             self.b.switch_to_block(other);
             if i + 1 < used.len() {
@@ -130,13 +128,12 @@ impl Driver<'_> {
                 self.b.ins().brif(is, this, &[], other, &[]);
                 self.b.switch_to_block(this);
             }
-            self.perform(*one, count)?;
+            self.perform(*one, count);
         }
         self.b.switch_to_block(self.failed);
         let code = self.b.block_params(self.failed)[0];
         self.b.ins().return_(&[code]);
         self.b.seal_all_blocks();
-        Ok(())
     }
 
     /// Puts the arguments in the table.
@@ -219,9 +216,9 @@ impl Driver<'_> {
     }
 
     /// What an operation does whose arguments are in the table.
-    fn perform(&mut self, operation: Operation, count: Value) -> Result<()> {
+    fn perform(&mut self, operation: Operation, count: Value) {
         match operation {
-            Operation::Call => return Err(Error::bug("a call among the other operations")),
+            Operation::Call => self.call(),
             Operation::Begin => self.begin(count),
             Operation::Next => self.next_iteration(),
             Operation::End => {
@@ -239,7 +236,6 @@ impl Driver<'_> {
                 self.b.ins().return_(&[ok]);
             }
         }
-        Ok(())
     }
 
     fn begin(&mut self, count: Value) {

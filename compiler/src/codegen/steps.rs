@@ -34,10 +34,10 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    /// All but `Call`.
-    pub const OTHERS: [Operation; 6] = {
+    /// All of them.
+    pub const ALL: [Operation; 7] = {
         use Operation::*;
-        [Begin, Next, End, Go, GoUnless, Done]
+        [Call, Begin, Next, End, Go, GoUnless, Done]
     };
 }
 
