@@ -7,6 +7,7 @@
 //! and outputs of the model, and what routines touch, keep their order. So convolutions exchange
 //! channels-last tensors, and nothing is converted but at the model's border.
 
+use crate::base::Affine;
 use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::Layout;
@@ -90,6 +91,11 @@ fn uses(index: &Index, var: u32) -> bool {
     matches!(index, Index::Affine(form) if form.coefficient(var) != 0)
 }
 
+/// The variable whose neighbours lie nearest along a dimension: of heads side by side, the one within a head.
+fn nearest(form: &Affine) -> Option<u32> {
+    form.terms.iter().min_by_key(|t| t.1.abs()).map(|t| t.0)
+}
+
 /// What it costs to store a contraction's output lane by lane, in multiply-adds: little beside a
 /// reader that would load it lane by lane over and over.
 fn scattered(def: &Definition) -> u64 {
@@ -133,7 +139,7 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
         }
         (None, Some(_)) if product => {
             // The factor that follows the innermost axis of the output is loaded as vectors.
-            let last = def.store.iter().rev().find_map(|f| f.terms.last().map(|t| t.0));
+            let last = def.store.iter().rev().find_map(nearest);
             for (value, index) in &loads {
                 if let Some(d) = last.and_then(|v| dim_of(index, v)) {
                     votes[*value as usize][d] += weight;
@@ -162,6 +168,15 @@ fn spread(lowering: &Lowering, votes: &mut [Vec<u64>]) {
     }
 }
 
+/// The dimension of an index that runs as a stored dimension does: along the variable whose neighbours lie
+/// nearest there, or, as channels of groups do, along a farther one with others beside it.
+fn alike(stored: &Affine, index: &[Index]) -> Option<usize> {
+    let merged = |d: &usize| matches!(&index[*d], Index::Affine(form) if form.terms.len() > 1);
+    let near = nearest(stored)?;
+    let groups = || stored.terms.iter().find_map(|t| dim_of(index, t.0).filter(merged));
+    dim_of(index, near).or_else(groups)
+}
+
 fn pass(def: &Definition, value: usize, index: &[Index], votes: &mut [Vec<u64>]) -> bool {
     let output = def.output.value as usize;
     let wish = |votes: &[Vec<u64>], v: usize| {
@@ -169,8 +184,7 @@ fn pass(def: &Definition, value: usize, index: &[Index], votes: &mut [Vec<u64>])
     };
     match (wish(votes, output), wish(votes, value)) {
         (Some(d), None) => {
-            let var = def.store[d].terms.first().map(|t| t.0);
-            let Some(dim) = var.and_then(|v| dim_of(index, v)) else { return false };
+            let Some(dim) = alike(&def.store[d], index) else { return false };
             votes[value][dim] += 1;
             true
         }
@@ -182,5 +196,23 @@ fn pass(def: &Definition, value: usize, index: &[Index], votes: &mut [Vec<u64>])
             true
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_side_by_side_are_no_rows() {
+        // y[16 h + d] of x[h, k]: no dimension of x runs as those of y do.
+        let [head, within, k] = [0, 1, 2].map(Affine::var);
+        let stored = head.scaled(16).plus(&within);
+        assert_eq!(alike(&stored, &[head.clone(), k.clone()].map(Index::Affine)), None);
+        // y[16 g + o] of x[8 g + c]: channels of groups.
+        let channels = head.scaled(8).plus(&k);
+        assert_eq!(alike(&stored, &[Affine::constant(0), channels].map(Index::Affine)), Some(1));
+        // y[16 h + d] of x[h, d].
+        assert_eq!(alike(&stored, &[head, within].map(Index::Affine)), Some(1));
     }
 }
