@@ -314,3 +314,50 @@ fn many_sizes_are_joined() {
         [33, 32, 31, 5, 7, 9, 17].iter().map(|&n| vec![floats(&[1, 3, n], 5)]).collect();
     check(&model(nodes, &[1, 3, -1], &[1, 3, -1], &[]), &[("length", 33)], &cases);
 }
+
+/// Resized to a length that is computed from the size, and by a factor, in every mode.
+#[test]
+fn resizing_to_any_length() {
+    let text = |name: &str, value: &str| pb::AttributeProto {
+        name: name.into(),
+        s: value.as_bytes().to_vec(),
+        r#type: pb::attribute_proto::AttributeType::String as i32,
+        ..Default::default()
+    };
+    let mut pool = node("MaxPool", &["x"], "small");
+    pool.attribute.extend([ints("kernel_shape", &[3]), ints("strides", &[2]), ints("pads", &[1, 1])]);
+    let modes = [
+        ("linear", "half_pixel", "floor"),
+        ("linear", "align_corners", "floor"),
+        ("linear", "pytorch_half_pixel", "floor"),
+        ("cubic", "half_pixel", "floor"),
+        ("cubic", "half_pixel_symmetric", "floor"),
+        ("nearest", "asymmetric", "floor"),
+        ("nearest", "half_pixel", "round_prefer_floor"),
+        ("nearest", "half_pixel", "round_prefer_ceil"),
+        ("nearest", "align_corners", "ceil"),
+    ];
+    for (mode, coordinates, nearest) in modes {
+        let resize = |inputs: &[&str], to: &str| {
+            let mut resize = node("Resize", inputs, to);
+            resize.attribute.extend([
+                text("mode", mode),
+                text("coordinate_transformation_mode", coordinates),
+                text("nearest_mode", nearest),
+            ]);
+            resize
+        };
+        let nodes = vec![
+            pool.clone(),
+            node("Shape", &["x"], "shape"),
+            resize(&["small", "", "", "shape"], "large"),
+            resize(&["large", "", "half"], "larger"),
+            resize(&["larger", "", "", "shape"], "again"),
+            node("Add", &["again", "x"], "y"),
+        ];
+        let constants = [("half", Tensor::new([3], &[1f32, 1., 1.5]))];
+        let cases: Vec<Vec<Tensor>> =
+            [23, 22, 21, 3, 2, 8, 17].iter().map(|&n| vec![floats(&[1, 2, n], 5)]).collect();
+        check(&model(nodes, &[1, 2, -1], &[1, 2, -1], &constants), &[("length", 23)], &cases);
+    }
+}

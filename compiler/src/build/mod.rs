@@ -344,11 +344,12 @@ impl Build {
         let (types, mut notes) = bindings.resolve(&model.body)?;
         let mut sized = !bindings.bounds.is_empty();
         if !sized {
-            let (graph, more) = typed_graph(model, &types, 0, target, observer, clock)?;
+            let (mut graph, more) = typed_graph(model, &types, 0, observer, clock)?;
+            let rewritten = rewrite(&mut graph, target, observer, clock)?;
             sized = !lower_plain(&graph)?.sizes.is_empty();
             if !sized {
                 observer.progress("planning", 0, 1);
-                notes.extend(more);
+                notes.extend(more.into_iter().chain(rewritten));
                 let lowered = plan::lowered(&graph)?;
                 budget::read_reachable(&lowered.lowering)?;
                 let program = plan::plan(lowered, name, target, choose, &show(observer, clock))?;
@@ -407,31 +408,40 @@ fn show<'a>(observer: &'a dyn Observer, clock: &'a Clock) -> impl Fn(&str, &dyn 
     }
 }
 
-/// Types the model and runs the passes.
+/// Types the model; gives notes too.
 fn typed_graph(
     model: &Model,
     types: &[TensorType],
     sample: u32,
-    target: &Target,
     observer: &dyn Observer,
     clock: &Clock,
 ) -> Result<(Graph, Vec<String>)> {
     observer.progress("typing", 0, 1);
-    let (mut graph, mut notes) = passes::infer_sample(model, types, sample).into_result()?;
+    let typed = passes::infer_sample(model, types, sample).into_result()?;
     clock.end("types");
-    let dump = |stage: &str, graph: &Graph| {
-        if observer.wants(stage) {
-            observer.dump(stage, &graph.to_string());
-        }
-    };
-    dump("graph", &graph);
+    dump("graph", &typed.0, observer);
+    Ok(typed)
+}
+
+/// Runs the passes; gives notes.
+fn rewrite(
+    graph: &mut Graph,
+    target: &Target,
+    observer: &dyn Observer,
+    clock: &Clock,
+) -> Result<Vec<String>> {
     let mut done = 0;
-    let more = passes::run_passes(&mut graph, target, &mut |pass, graph, _| {
+    let notes = passes::run_passes(graph, target, &mut |pass, graph, _| {
         done += 1;
         observer.progress("rewriting", done, passes::PASSES.len());
-        dump(pass, graph);
+        dump(pass, graph, observer);
     })?;
     clock.end("passes");
-    notes.extend(more);
-    Ok((graph, notes))
+    Ok(notes)
+}
+
+fn dump(stage: &str, graph: &Graph, observer: &dyn Observer) {
+    if observer.wants(stage) {
+        observer.dump(stage, &graph.to_string());
+    }
 }

@@ -1,15 +1,17 @@
 //! Models with sizes known only at run time: lowered at several samples, merged.
 
 use super::timing::Clock;
-use super::{Observer, Silent, typed_graph};
+use super::{Observer, Silent, rewrite, typed_graph};
 use crate::definition::{Lowering, ValueId};
 use crate::error::{Error, Result};
+use crate::graph::{Graph, Shapes};
 use crate::import::{Bindings, Model};
 use crate::lower::{fold, lower_plain};
 use crate::plan::{Lowered, own_outputs};
 use crate::sizes::{Sample, merge, samples};
 use crate::target::Target;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A size for each named dimension.
 type Sizes = BTreeMap<String, usize>;
@@ -28,7 +30,12 @@ struct Sizer<'a> {
     bindings: &'a Bindings,
     target: &'a Target,
     clock: &'a Clock,
+    /// The shapes in all samples.
+    shapes: Arc<Shapes>,
 }
+
+/// A model typed for some sizes, and notes.
+type Typed = (Graph, Vec<String>);
 
 /// The model lowered for all sizes up to the bounds of the bindings, and notes.
 pub fn lowered(
@@ -38,16 +45,25 @@ pub fn lowered(
     observer: &dyn Observer,
     clock: &Clock,
 ) -> Result<(Lowered, Vec<String>)> {
-    let sizer = Sizer { model, bindings, target, clock };
+    let mut sizer = Sizer { model, bindings, target, clock, shapes: Arc::default() };
     let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
     let free: Sizes = free.map(|(name, &bound)| (name.clone(), bound)).collect();
     let mut all: Vec<Sizes> =
         samples(&free).into_iter().map(|s| bindings.with_sums(s)).collect::<Result<_>>()?;
-    let (mut made, mut notes, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut graphs, mut made, mut notes, mut failed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (number, sizes) in all.iter().enumerate() {
         observer.progress("sizing", number, all.len());
         let shown: &dyn Observer = if number == 0 { observer } else { &Silent };
-        match sizer.sample(sizes, number, shown) {
+        match sizer.typed(sizes, number, shown) {
+            Ok(typed) => graphs.push((number, typed)),
+            Err(error) if number == 0 => return Err(error),
+            Err(error) => failed.push((number, error)),
+        }
+    }
+    sizer.shapes = Arc::new(shapes(&graphs));
+    for (number, typed) in graphs {
+        let shown: &dyn Observer = if number == 0 { observer } else { &Silent };
+        match sizer.lowered(typed, &all[number], shown) {
             Ok((sample, more)) => {
                 if number == 0 {
                     notes = more;
@@ -81,6 +97,16 @@ pub fn lowered(
     Ok((lowered, notes))
 }
 
+/// The shapes of the values that have different ones.
+fn shapes(graphs: &[(usize, Typed)]) -> Shapes {
+    let mut all = Shapes::new();
+    for value in graphs.iter().flat_map(|(_, (graph, _))| &graph.values) {
+        all.entry(value.name.clone()).or_default().push(value.ty.shape.clone());
+    }
+    all.retain(|_, shapes| shapes.iter().any(|s| *s != shapes[0]));
+    all
+}
+
 impl Sizer<'_> {
     /// The samples as one lowering; with further ones, where those leave open what a number is.
     fn merged(&self, mut made: Vec<Sample>, free: &Sizes) -> Result<Lowered> {
@@ -102,9 +128,20 @@ impl Sizer<'_> {
 
     /// The model lowered for some sizes, and notes.
     fn sample(&self, sizes: &Sizes, number: usize, shown: &dyn Observer) -> Result<(Sample, Vec<String>)> {
-        let (types, assumed) = self.bindings.at(sizes).resolve(&self.model.body)?;
-        let (graph, more) =
-            typed_graph(self.model, &types, number as u32 + 1, self.target, shown, self.clock)?;
+        self.lowered(self.typed(sizes, number, shown)?, sizes, shown)
+    }
+
+    fn typed(&self, sizes: &Sizes, number: usize, shown: &dyn Observer) -> Result<Typed> {
+        let (types, mut notes) = self.bindings.at(sizes).resolve(&self.model.body)?;
+        let (graph, more) = typed_graph(self.model, &types, number as u32 + 1, shown, self.clock)?;
+        notes.extend(more);
+        Ok((graph, notes))
+    }
+
+    fn lowered(&self, typed: Typed, sizes: &Sizes, shown: &dyn Observer) -> Result<(Sample, Vec<String>)> {
+        let (mut graph, mut notes) = typed;
+        graph.shapes = self.shapes.clone();
+        notes.extend(rewrite(&mut graph, self.target, shown, self.clock)?);
         let mut lowering = lower_plain(&graph)?;
         let outputs = own_outputs(&graph, &mut lowering);
         for (name, &bound) in &self.bindings.bounds {
@@ -114,7 +151,7 @@ impl Sizer<'_> {
             }
         }
         self.state_sums(&mut lowering);
-        Ok((Sample { graph, lowering, outputs }, assumed.into_iter().chain(more).collect()))
+        Ok((Sample { graph, lowering, outputs }, notes))
     }
 
     /// Which sizes are the sums of which.

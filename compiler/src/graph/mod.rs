@@ -17,6 +17,8 @@ pub use verify::{explain, verify};
 
 use crate::base::{Tensor, TensorType};
 use crate::ops::Operator;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// An index into [`Graph::values`].
 pub type ValueId = u32;
@@ -81,11 +83,23 @@ pub struct Graph {
     /// `crate::sizes`): sizes that depend on data are their bounds in the first and other numbers in
     /// others, and no decision may depend on a size.
     pub sample: u32,
+    /// Of several samples: the shapes in all of them, of the values (by name) whose shapes differ.
+    pub shapes: Arc<Shapes>,
     /// For a body: `(value of the outer graph, value here)`.
     pub captures: Vec<(ValueId, ValueId)>,
 }
 
+/// For values by name, the shape in each sample.
+pub type Shapes = HashMap<String, Vec<Vec<usize>>>;
+
 impl Graph {
+    /// How long a value is along a dimension in each sample; `None` where it is as long in all.
+    pub fn lengths(&self, value: ValueId, dim: usize) -> Option<Vec<usize>> {
+        let shapes = self.shapes.get(&self.value(value).name)?;
+        let lengths: Option<Vec<usize>> = shapes.iter().map(|s| s.get(dim).copied()).collect();
+        lengths.filter(|l| l.iter().any(|n| *n != l[0]))
+    }
+
     /// Adds a value.
     pub fn add_value(&mut self, name: impl Into<String>, ty: TensorType) -> ValueId {
         self.values.push(Value { name: name.into(), ty, symbolic: Vec::new(), constant: None });

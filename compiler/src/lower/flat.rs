@@ -50,7 +50,12 @@ impl Item {
 /// The graph's values followed by those of all bodies, and its nodes. Only the values of the result
 /// are filled in.
 pub(super) fn flatten(graph: &Graph) -> Result<(Graph, Vec<Item>)> {
-    let mut flat = Graph { values: graph.values.clone(), sample: graph.sample, ..Graph::default() };
+    let mut flat = Graph {
+        values: graph.values.clone(),
+        sample: graph.sample,
+        shapes: graph.shapes.clone(),
+        ..Graph::default()
+    };
     let identity = |id: ValueId| id;
     let items = graph.nodes.iter().map(|n| item(&mut flat, n, &identity)).collect::<Result<_>>()?;
     Ok((flat, items))

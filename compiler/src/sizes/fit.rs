@@ -101,11 +101,20 @@ impl Facts {
         if numbers.iter().all(|n| *n == numbers[0]) {
             return Ok(Affine::constant(numbers[0]));
         }
-        if let Some(form) = self.known.get(numbers).cloned().or_else(|| self.affine(numbers)) {
+        let known = self.known.get(numbers).cloned();
+        let (sum, other) = match known.or_else(|| self.line_or_same(numbers)) {
+            Some(form) => return Ok(form),
+            None => self.planes(numbers),
+        };
+        // A difference of two sizes may be a quotient of one: its range is that of the sizes apart.
+        if let Some(form) = sum {
             return Ok(form);
         }
         if let Some(derived) = self.derived(numbers) {
             return self.add(derived, numbers, low, before);
+        }
+        if let Some(form) = other {
+            return Ok(form);
         }
         // A multiple of a number, such as a size that is padded: how many times, then a form.
         let step = numbers.iter().fold(0, |step, n| gcd(step, n - numbers[0]));
@@ -133,16 +142,23 @@ impl Facts {
         self.push(b, value, &numbers, low, before)
     }
 
-    fn affine(&self, numbers: &[i64]) -> Option<Affine> {
+    fn line_or_same(&self, numbers: &[i64]) -> Option<Affine> {
+        let same = self.usable().find(|&s| self.sizes[s].values == numbers);
+        same.map(|same| self.form(same, 1, 0)).or_else(|| self.usable().find_map(|s| self.line(s, numbers)))
+    }
+
+    /// Forms of two sizes: the first one in which both grow, and the first other one.
+    fn planes(&self, numbers: &[i64]) -> (Option<Affine>, Option<Affine>) {
         let usable: Vec<usize> = self.usable().collect();
-        if let Some(&same) = usable.iter().find(|&&s| self.sizes[s].values == numbers) {
-            return Some(self.form(same, 1, 0));
+        let pairs = usable.iter().enumerate().flat_map(|(i, &s)| usable[..i].iter().map(move |&t| (t, s)));
+        let mut other = None;
+        for form in pairs.filter_map(|(s, t)| self.plane(s, t, numbers)) {
+            if form.terms.iter().all(|t| t.1 > 0) {
+                return (Some(form), None);
+            }
+            other = other.or(Some(form));
         }
-        usable.iter().find_map(|&s| self.line(s, numbers)).or_else(|| {
-            let pairs =
-                usable.iter().enumerate().flat_map(|(i, &s)| usable[..i].iter().map(move |&t| (t, s)));
-            pairs.into_iter().find_map(|(s, t)| self.plane(s, t, numbers))
-        })
+        (None, other)
     }
 
     /// `a * size + b`.

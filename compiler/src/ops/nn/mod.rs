@@ -41,6 +41,7 @@ pub mod qlinear;
 pub mod quantize;
 pub mod recurrent;
 pub mod resize;
+mod resize_moving;
 pub mod roi;
 pub mod softmax;
 pub mod unpool;

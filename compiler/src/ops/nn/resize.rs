@@ -4,6 +4,7 @@
 //! the scale is given.
 
 use super::resample::{Axis, Coordinates, Filter, Nearest};
+use super::resize_moving::{Moving, Taps};
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, ExprId, Index, Lowering};
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[10, 11, 13, 18, 19],
         infer,
         lower: Lower::Define(lower),
-        note: "scales, sizes and roi must be constant",
+        note: "scales, sizes and roi must be constant, or follow from the shapes",
     },
     Operator {
         domain: "",
@@ -27,7 +28,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[1, 7, 9],
         infer,
         lower: Lower::Define(lower),
-        note: "scales must be constant",
+        note: "scales must be constant, or follow from the shapes",
     },
 ];
 
@@ -39,6 +40,8 @@ struct Request {
 struct AxisRequest {
     output: usize,
     scale: f64,
+    /// Whether the factor is the output's length by the input's.
+    stretched: bool,
     roi: (f64, f64),
 }
 
@@ -70,8 +73,10 @@ fn request(ctx: &Ctx) -> Result<Request> {
         Some(axes) => axes.iter().map(|&a| ctx.axis(a, rank)).collect::<Result<_>>()?,
         None => (0..rank).collect(),
     };
-    let mut request: Vec<AxisRequest> =
-        shape.iter().map(|&d| AxisRequest { output: d, scale: 1.0, roi: (0.0, 1.0) }).collect();
+    let mut request: Vec<AxisRequest> = shape
+        .iter()
+        .map(|&d| AxisRequest { output: d, scale: 1.0, stretched: false, roi: (0.0, 1.0) })
+        .collect();
     let fits = |list: &[f64], n| {
         require(list.len() == n, || format!("{} numbers are given for {} axes", list.len(), axes.len()))
     };
@@ -128,6 +133,7 @@ fn by_sizes(
     };
     for ((&a, &size), scale) in axes.iter().zip(sizes).zip(scales) {
         out[a].scale = kept.unwrap_or(scale);
+        out[a].stretched = kept.is_none();
         out[a].output = match kept {
             Some(scale) => (scale * shape[a] as f64 + 0.5) as usize,
             None => size as usize,
@@ -182,6 +188,10 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         return Ok(());
     }
     let (request, filter, coordinates) = (request(ctx)?, filter(ctx)?, coordinates(ctx)?);
+    let moving = moving(ctx, &request, filter, coordinates)?;
+    if moving.iter().any(Option::is_some) {
+        return lower_moving(&mut e, &x, &request, &moving, &out);
+    }
     let mut axes: Vec<(usize, Axis)> = Vec::new();
     for (d, r) in request.axes.iter().enumerate() {
         let cropped = coordinates == Coordinates::CropAndResize && r.roi != (0.0, 1.0);
@@ -205,6 +215,72 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         let last = i + 1 == axes.len();
         let next = if last { out.clone() } else { e.temp("axis", float, shape) };
         interpolate(&mut e, &current, *d, axis, float, fill, &next);
+        current = next;
+    }
+    Ok(())
+}
+
+/// The axes that are resized, where the lengths of one of them differ between the samples of a model with
+/// sizes known only at run time; none otherwise. Whole factors of nearest elements need no tables.
+fn moving(
+    ctx: &Ctx,
+    request: &Request,
+    filter: Filter,
+    coordinates: Coordinates,
+) -> Result<Vec<Option<Moving>>> {
+    let (Some(x), Some(out)) = (ctx.node.inputs[0], ctx.node.outputs[0]) else { return Ok(Vec::new()) };
+    let (shape, mut needed, mut moving) = (ctx.shape(0)?, false, Vec::new());
+    for (d, r) in request.axes.iter().enumerate() {
+        let [from, to] = [x, out].map(|v| ctx.graph.lengths(v, d));
+        let scale = (!r.stretched).then_some(r.scale);
+        let moves = from.is_some() || to.is_some();
+        let resized = match (scale, moves) {
+            (Some(scale), _) => scale != 1.0,
+            (None, true) => from != to,
+            (None, false) => r.output != shape[d],
+        };
+        let axis = Moving { input: shape[d], output: r.output, scale, coordinates, filter };
+        if resized && (shape[d] == 0 || !axis.is_supported()) {
+            return Ok(Vec::new());
+        }
+        let repeats = || Axis::new(shape[d], r.output, r.scale, r.roi, coordinates, filter).repeats();
+        needed |= moves && resized && !(scale.is_some() && repeats().is_some());
+        moving.push(resized.then_some(axis));
+    }
+    Ok(if needed { moving } else { Vec::new() })
+}
+
+/// Resizes the axes that move, one after the other.
+fn lower_moving(
+    e: &mut Emit,
+    x: &Val,
+    request: &Request,
+    moving: &[Option<Moving>],
+    out: &Val,
+) -> Result<()> {
+    let float = compute_type(if x.dtype().is_float() { x.dtype() } else { DType::F32 });
+    let axes: Vec<(usize, Taps)> =
+        moving.iter().enumerate().filter_map(|(d, m)| Some((d, m.as_ref()?.taps(e, float)))).collect();
+    if axes.iter().all(|(_, taps)| taps.is_gather()) {
+        e.define("", out, |b| {
+            let mut index: Vec<Index> = b.axes().into_iter().map(Index::Affine).collect();
+            for (d, taps) in &axes {
+                index[*d] = taps.place(b, 0, *d);
+            }
+            b.load_at(x.id, &x.ty, index, None)
+        });
+        return Ok(());
+    }
+    let mut current = x.clone();
+    for (i, (d, taps)) in axes.iter().enumerate() {
+        let mut shape = current.ty.shape.clone();
+        shape[*d] = request.axes[*d].output;
+        let last = i + 1 == axes.len();
+        let next = if last { out.clone() } else { e.temp("axis", float, shape) };
+        e.define("", &next, |b| {
+            let sum = taps.weighted(b, &current, *d, float);
+            rounded(b, sum, next.dtype())
+        });
         current = next;
     }
     Ok(())
