@@ -41,9 +41,11 @@ pub fn copy_factors(
 ) {
     turn::materialize(values, stages, layouts, &turn::turned);
     if let Some(word) = word {
-        turn::materialize(values, stages, layouts, &|values, def, layouts| {
-            words::copied(values, def, layouts, word)
-        });
+        for copied in [words::padded, words::copied] {
+            turn::materialize(values, stages, layouts, &|values, def, layouts| {
+                copied(values, def, layouts, word)
+            });
+        }
     }
 }
 

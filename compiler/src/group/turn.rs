@@ -8,6 +8,7 @@
 use super::rewrite::replace_loads;
 use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Stage, ValueId};
+use crate::scalar::Scalar;
 use crate::schedule::linear::Layout;
 
 /// Products of which each copied element must be a factor.
@@ -20,11 +21,13 @@ pub(super) struct Factor<'a> {
     pub(super) value: ValueId,
     pub(super) ty: &'a TensorType,
     pub(super) index: Vec<Affine>,
+    /// What it is where its index lies outside.
+    pub(super) fill: Option<Scalar>,
     layout: &'a Layout,
 }
 
-/// A copy, the definition that reads it, and what the copy writes.
-pub(super) type Copied = (Definition, Definition, LoweredValue);
+/// The definitions of a copy, the one that reads it, and what the copy writes.
+pub(super) type Copied = (Vec<Definition>, Definition, LoweredValue);
 
 /// What gives a definition's copy.
 pub(super) type Copies<'a> = dyn Fn(&[LoweredValue], &Definition, &[Layout]) -> Option<Copied> + 'a;
@@ -43,10 +46,11 @@ pub(super) fn materialize(
                     layouts.push(Layout::dense(&value.ty.shape));
                     values.push(value);
                     // Behind what it copies: between the stages of a chain it would part them.
-                    let reads = copy.operands.first().map(|o| o.value);
+                    let reads = copy.iter().flat_map(|c| &c.operands).map(|o| o.value).next();
                     let writer =
                         stages.iter().rposition(|s| s.writes().into_iter().any(|v| Some(v) == reads));
-                    stages.insert(writer.map_or(0, |w| w + 1), Stage::Define(copy));
+                    let at = writer.map_or(0, |w| w + 1);
+                    stages.splice(at..at, copy.into_iter().map(Stage::Define));
                     stages.push(Stage::Define(reader));
                 }
                 None => stages.push(Stage::Define(def)),
@@ -63,7 +67,7 @@ pub(super) fn materialize(
 /// The copy for a product of floats of which no factor runs over neighbours of an axis of its own.
 pub(super) fn turned(values: &[LoweredValue], def: &Definition, layouts: &[Layout]) -> Option<Copied> {
     let factors = factors(values, def, layouts)?;
-    if !def.fold.as_ref()?.dtype.is_float() {
+    if !def.fold.as_ref()?.dtype.is_float() || factors.iter().any(|f| f.fill.is_some()) {
         return None;
     }
     let own = |v: u32| match [0, 1].map(|f: usize| factors[f].step(v) != 0) {
@@ -104,7 +108,7 @@ pub(super) fn turned(values: &[LoweredValue], def: &Definition, layouts: &[Layou
             fill.is_none() && def.operands[operand as usize].value == factor.value && *index == wanted[..];
         same.then(|| b.load(to, &ty, order.iter().map(|&v| Affine::var(v)).collect()))
     })?;
-    Some((copy, reader, LoweredValue { name, ty, constant: None }))
+    Some((vec![copy], reader, LoweredValue { name, ty, constant: None }))
 }
 
 /// The two factors of a sum of products of computed values, as they are or widened.
@@ -121,7 +125,7 @@ pub(super) fn factors<'a>(
         while let Expr::Cast { arg, .. } = &def.exprs[e as usize] {
             e = *arg;
         }
-        let Expr::Load { operand, index, fill: None } = &def.exprs[e as usize] else { return None };
+        let Expr::Load { operand, index, fill } = &def.exprs[e as usize] else { return None };
         let operand = &def.operands[*operand as usize];
         let affine = |i: &Index| match i {
             Index::Affine(form) => Some(form.clone()),
@@ -130,7 +134,7 @@ pub(super) fn factors<'a>(
         let index = index.iter().map(affine).collect::<Option<Vec<Affine>>>()?;
         let computed = values[operand.value as usize].constant.is_none();
         let layout = &layouts[operand.value as usize];
-        computed.then_some(Factor { value: operand.value, ty: &operand.ty, index, layout })
+        computed.then_some(Factor { value: operand.value, ty: &operand.ty, index, fill: *fill, layout })
     };
     Some([factor(a)?, factor(b)?])
 }

@@ -5,7 +5,8 @@
 //! not, and would be widened byte by byte. After: `t[k / 4, n, k % 4] = b[k, n]`, and the sum of `a` and `t`
 //! over `k / 4` and `k % 4`; two in place of four where bytes are multiplied as couples of 16 bits. The copy pays where each of its elements is a factor of many products.
 
-use super::rewrite::{Var, rebuild, split_vars};
+use super::rewrite::{Var, rebuild, same_vars, split_vars};
+use super::split::split;
 use super::turn::{Copied, Factor, WORTH, factors, steps};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Index, LoweredValue, ValueId};
@@ -15,38 +16,121 @@ use crate::schedule::linear::Layout;
 /// Points of the axis that fills lanes.
 const LONG: usize = 8;
 
-/// The copy, the definition that reads it, and what the copy writes.
+/// A sum of products of bytes, one of them in words.
+struct Words<'a> {
+    /// The factor that is to lie in words.
+    own: Factor<'a>,
+    /// The other one, which lies along the sum.
+    other: Factor<'a>,
+    /// The axis that fills lanes.
+    lanes: u32,
+    /// The reduction axis.
+    sum: u32,
+}
+
+impl<'a> Words<'a> {
+    /// A sum in words of so many bytes that are worth a copy.
+    fn of(
+        values: &[LoweredValue],
+        def: &'a Definition,
+        layouts: &'a [Layout],
+        word: usize,
+    ) -> Option<Words<'a>> {
+        let [a, b] = factors(values, def, layouts)?;
+        let byte = |f: &Factor| matches!(f.ty.dtype, DType::I8 | DType::U8);
+        if def.fold.as_ref()?.dtype != DType::I32 || !byte(&a) || !byte(&b) {
+            return None;
+        }
+        let extent = |v: u32| def.vars[v as usize].extent;
+        let output = &layouts[def.output.value as usize];
+        let (first, lanes) = (0..def.axes as u32).find_map(|v| {
+            let walked = (a.step(v) != 0, b.step(v) != 0);
+            let alone = walked.0 != walked.1 && extent(v) >= LONG && steps(&def.store, output, v) == 1;
+            alone.then_some((walked.0, v))
+        })?;
+        let (own, other) = if first { (a, b) } else { (b, a) };
+        let mut sums = def.axes as u32..def.vars.len() as u32;
+        let sum = sums.find(|&v| other.step(v) == 1 && own.step(v) != 0 && extent(v) > word)?;
+        let elems = (0..def.vars.len() as u32).filter(|&v| own.step(v) != 0).map(extent).product::<usize>();
+        let uses = def.vars.iter().map(|v| v.extent).product::<usize>() / elems.max(1);
+        // Windows that overlap would be copied more than once; rows may end within a word.
+        let most = own.ty.shape.iter().product::<usize>() * 5 / 4;
+        (uses >= WORTH && elems <= most).then_some(Words { own, other, lanes, sum })
+    }
+}
+
+/// The other factor with zeros where its rows end within a word, and the sum over whole words.
+pub(super) fn padded(
+    values: &[LoweredValue],
+    def: &Definition,
+    layouts: &[Layout],
+    word: usize,
+) -> Option<Copied> {
+    let Words { own, other, sum, .. } = Words::of(values, def, layouts, word)?;
+    let extent = def.vars[sum as usize].extent;
+    // Behind the sum nothing follows in its dimension: what the copy reads there is zero.
+    let ends = |(form, &dim): (&Affine, &usize)| *form == Affine::var(sum) && dim == extent;
+    let ends = other.index.iter().zip(&other.ty.shape).any(ends);
+    if extent.is_multiple_of(word) || own.fill.is_some() || other.fill.is_some() || !ends {
+        return None;
+    }
+    let whole = extent.next_multiple_of(word);
+    let walked = (0..def.vars.len() as u32).filter(|&v| other.step(v) != 0 && v != sum);
+    let order: Vec<u32> = walked.chain([sum]).collect();
+    let mut shape: Vec<usize> = order.iter().map(|&v| def.vars[v as usize].extent).collect();
+    if shape.iter().product::<usize>() > other.ty.shape.iter().product() {
+        return None;
+    }
+    shape.pop();
+    shape.push(whole);
+    let ty = TensorType::new(other.ty.dtype, shape.clone());
+    let to = values.len() as ValueId;
+    let name = format!("{}_rows", def.name);
+    let copy = {
+        let mut b = DefBuilder::new(&shape);
+        let place = |v: u32| {
+            order.iter().position(|&o| o == v).map_or(Affine::constant(0), |p| Affine::var(p as u32))
+        };
+        let from = other.index.iter().map(|form| form.map_vars(place)).collect();
+        let element = b.load_padded(other.value, other.ty, from, Scalar::from_i64(ty.dtype, 0));
+        b.finish(&name, to, &ty, element)
+    };
+    let (_, vars) = same_vars(def);
+    let mut extended = def.vars.clone();
+    extended[sum as usize].extent = whole;
+    let b = DefBuilder::with_vars(extended, def.axes);
+    let index = |factor: &Factor| -> Vec<Index> { factor.index.iter().cloned().map(Index::Affine).collect() };
+    let wanted = [&own, &other].map(index);
+    let mut hook = |b: &mut DefBuilder, operand: u32, at: &[Index], _| {
+        let value = def.operands[operand as usize].value;
+        if value == other.value && *at == wanted[1][..] {
+            return Some(b.load(to, &ty, order.iter().map(|&v| Affine::var(v)).collect()));
+        }
+        let zero = Scalar::from_i64(own.ty.dtype, 0);
+        (value == own.value && *at == wanted[0][..])
+            .then(|| b.load_at(value, own.ty, at.to_vec(), Some(zero)))
+    };
+    let reader = rebuild(def, b, &vars, &mut hook, def.store.clone())?;
+    let copy = split(&copy).unwrap_or(vec![copy]);
+    Some((copy, reader, LoweredValue { name, ty, constant: None }))
+}
+
+/// One factor in words, the definition that reads it, and what the copy writes.
 pub(super) fn copied(
     values: &[LoweredValue],
     def: &Definition,
     layouts: &[Layout],
     word: usize,
 ) -> Option<Copied> {
-    let factors = factors(values, def, layouts)?;
-    let byte = |f: &Factor| matches!(f.ty.dtype, DType::I8 | DType::U8);
-    if def.fold.as_ref()?.dtype != DType::I32 || !factors.iter().all(byte) {
+    let Words { own, other, lanes, sum } = Words::of(values, def, layouts, word)?;
+    let extent = |v: u32| def.vars[v as usize].extent;
+    if !extent(sum).is_multiple_of(word) || other.fill.is_some() {
         return None;
     }
-    let extent = |v: u32| def.vars[v as usize].extent;
-    let output = &layouts[def.output.value as usize];
-    let (own, other, lanes) = (0..def.axes as u32).find_map(|v| {
-        let steps = [0, 1].map(|f: usize| factors[f].step(v) != 0);
-        let own = steps.iter().position(|&s| s)?;
-        let alone = !steps[1 - own] && extent(v) >= LONG && self::steps(&def.store, output, v) == 1;
-        alone.then_some((&factors[own], &factors[1 - own], v))
-    })?;
-    let sum = (def.axes as u32..def.vars.len() as u32).find(|&v| {
-        other.step(v) == 1 && own.step(v) != 0 && extent(v) > word && extent(v).is_multiple_of(word)
-    })?;
     let walked = (0..def.vars.len() as u32).filter(|&v| own.step(v) != 0 && v != lanes && v != sum);
     let outer: Vec<u32> = walked.collect();
     let mut shape: Vec<usize> = outer.iter().map(|&v| extent(v)).collect();
     shape.extend([extent(sum) / word, extent(lanes), word]);
-    let elems: usize = shape.iter().product();
-    let uses = def.vars.iter().map(|v| v.extent).product::<usize>() / elems.max(1);
-    if uses < WORTH || elems > own.ty.shape.iter().product() {
-        return None;
-    }
     let ty = TensorType::new(own.ty.dtype, shape.clone());
     let to = values.len() as ValueId;
     let name = format!("{}_words", def.name);
@@ -60,10 +144,14 @@ pub(super) fn copied(
             None => Affine::constant(0),
         };
         let from = own.index.iter().map(|form| form.map_vars(place)).collect();
-        let element = b.load(own.value, own.ty, from);
+        let element = match own.fill {
+            Some(fill) => b.load_padded(own.value, own.ty, from, fill),
+            None => b.load(own.value, own.ty, from),
+        };
         b.finish(&name, to, &ty, element)
     };
-    let reader = reader(def, own, (&outer, lanes, sum), (to, &ty), word)?;
+    let reader = reader(def, &own, (&outer, lanes, sum), (to, &ty), word)?;
+    let copy = split(&copy).unwrap_or(vec![copy]);
     Some((copy, reader, LoweredValue { name, ty, constant: None }))
 }
 
@@ -85,7 +173,7 @@ fn reader(
     let wanted = |form: &Affine| Index::Affine(form.map_vars(|v| split.map[v as usize].clone()));
     let wanted: Vec<Index> = own.index.iter().map(wanted).collect();
     let mut hook = |b: &mut DefBuilder, operand: u32, at: &[Index], fill: Option<Scalar>| {
-        let same = fill.is_none() && def.operands[operand as usize].value == own.value && *at == wanted[..];
+        let same = fill == own.fill && def.operands[operand as usize].value == own.value && *at == wanted[..];
         same.then(|| b.load(to, ty, index.clone()))
     };
     let vars: Vec<Var> = split.map.iter().cloned().map(Var::Affine).collect();
@@ -103,10 +191,10 @@ mod tests {
     use crate::group::tests::result;
     use crate::scalar::{Fold, Op};
 
-    /// `y[m, n] = sum(k) x[m, k] * x[k, n]` of bytes, over `depth` points `k`.
-    fn attended(rows: usize, depth: usize) -> Lowering {
-        let numbers: Vec<i8> = (0..24 * 24).map(|i| (i * 7 % 251) as i8).collect();
-        let x = Tensor::new([24, 24], &numbers);
+    /// `y[m, n] = sum(k) x[m, k] * x[n, k]` of bytes, over `depth` points `k` of `columns`.
+    fn scores(rows: usize, depth: usize, columns: usize) -> Lowering {
+        let numbers: Vec<i8> = (0..24 * columns).map(|i| (i * 7 % 251) as i8).collect();
+        let x = Tensor::new([24, columns], &numbers);
         let y = TensorType::new(DType::I32, [rows, 24]);
         let mut low = Lowering::default();
         let given = low.constant("given", x.clone());
@@ -118,28 +206,30 @@ mod tests {
         let to = low.temporary("y", y.clone());
         let mut b = DefBuilder::new(&y.shape);
         let k = b.reduce("k", depth);
-        let (row, column) = (vec![b.var(0), k.clone()], vec![k, b.var(1)]);
-        let (row, column) = (b.load(from, &x.ty, row), b.load(from, &x.ty, column));
+        let (query, key) = (vec![b.var(0), k.clone()], vec![b.var(1), k]);
+        let (row, column) = (b.load(from, &x.ty, query), b.load(from, &x.ty, key));
         let (row, column) = (b.cast(DType::I32, row), b.cast(DType::I32, column));
         let product = b.op(Op::Mul, &[row, column]);
         let sum = b.fold(Fold::Sum, product);
-        low.define(b.finish("attended", to, &y, sum));
+        low.define(b.finish("scores", to, &y, sum));
         low
     }
 
     fn copies(low: &mut Lowering) -> usize {
         let mut layouts: Vec<Layout> = low.values.iter().map(|v| Layout::dense(&v.ty.shape)).collect();
-        materialize(&mut low.values, &mut low.stages, &mut layouts, &|values, def, layouts| {
-            copied(values, def, layouts, 4)
-        });
+        for copied in [padded, copied] {
+            materialize(&mut low.values, &mut low.stages, &mut layouts, &|values, def, layouts| {
+                copied(values, def, layouts, 4)
+            });
+        }
         assert_eq!(layouts.len(), low.values.len());
         verify(low).unwrap();
-        low.stages.len() - 2
+        low.values.len() - 3
     }
 
     #[test]
     fn four_rows_of_bytes_become_words_behind_what_writes_them() {
-        let mut low = attended(24, 20);
+        let mut low = scores(24, 20, 24);
         let before = result(&low);
         assert_eq!(copies(&mut low), 1);
         assert_eq!(low.values[3].ty.shape, [5, 24, 4]);
@@ -148,8 +238,20 @@ mod tests {
     }
 
     #[test]
-    fn for_few_rows_and_for_parts_of_words_bytes_stay() {
-        assert_eq!(copies(&mut attended(8, 20)), 0);
-        assert_eq!(copies(&mut attended(24, 21)), 0);
+    fn rows_that_end_within_a_word_get_zeros() {
+        let mut low = scores(24, 21, 21);
+        let before = result(&low);
+        assert_eq!(copies(&mut low), 2);
+        assert_eq!(
+            (&low.values[3].ty.shape[..], &low.values[4].ty.shape[..]),
+            (&[24, 24][..], &[6, 24, 4][..])
+        );
+        assert_eq!(before, result(&low));
+    }
+
+    #[test]
+    fn for_few_rows_and_where_others_follow_the_sum_bytes_stay() {
+        assert_eq!(copies(&mut scores(8, 20, 24)), 0);
+        assert_eq!(copies(&mut scores(24, 21, 24)), 0);
     }
 }
