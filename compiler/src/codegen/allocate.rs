@@ -24,6 +24,11 @@ pub trait Registers {
     fn argument(&self) -> Option<(VReg, u8)>;
     /// Two registers that an instruction would like to be one.
     fn partners(&self, inst: &Self::Inst) -> Option<(VReg, VReg)>;
+    /// Lists of registers that an instruction would like to have consecutive numbers, the last of the
+    /// file being followed by the first.
+    fn tuples(&self) -> Vec<Vec<VReg>> {
+        Vec::new()
+    }
     /// The numbers of a file, in the order of use.
     fn file(&self, class: Class) -> Vec<u8>;
     /// What keeping each register's value in memory costs, each place ten times per loop around.
@@ -97,6 +102,24 @@ impl Files<'_> {
         self.numbers[r as usize] = number;
     }
 
+    /// Gives consecutive numbers to registers of which none has one, where there are such.
+    fn take_tuple(&mut self, class: Class, tuple: &[VReg], file: &[u8]) {
+        let number = |first: u8, place: usize| (first + place as u8) % 32;
+        let free = |&&first: &&u8| {
+            let each = |(i, &r): (usize, &VReg)| {
+                let number = number(first, i);
+                file.contains(&number) && self.is_free(class, number, r)
+            };
+            tuple.iter().enumerate().all(each)
+        };
+        if tuple.iter().any(|&r| self.numbers[r as usize] != u8::MAX) {
+            return;
+        }
+        if let Some(&first) = file.iter().find(free) {
+            tuple.iter().enumerate().for_each(|(i, &r)| self.take(class, number(first, i), r));
+        }
+    }
+
     fn give(&mut self, class: Class, r: VReg) {
         let number = std::mem::replace(&mut self.numbers[r as usize], u8::MAX);
         if let Some(busy) = self.busy.get_mut(&(class, number)) {
@@ -117,8 +140,14 @@ fn assign(f: &impl Registers, ranges: &[Ranges], limit: usize) -> Result<Vec<u8>
     let mut files = Files { ranges, busy: BTreeMap::new(), numbers: vec![u8::MAX; f.count()] };
     let mut victims = Vec::new();
     let mut prices = None;
+    let tuples = f.tuples();
+    let tuple: BTreeMap<VReg, usize> =
+        tuples.iter().enumerate().flat_map(|(t, list)| list.iter().map(move |&r| (r, t))).collect();
     for &r in &order {
         let class = f.class(r);
+        if let Some(&t) = tuple.get(&r) {
+            files.take_tuple(class, &tuples[t], &file[class as usize]);
+        }
         let first = argument.filter(|a| a.0 == r).map(|a| a.1);
         let wanted = partners[r as usize].iter().map(|&p| files.numbers[p as usize]);
         let wanted: Vec<u8> = first.into_iter().chain(wanted.filter(|&n| n != u8::MAX)).collect();

@@ -47,6 +47,16 @@ impl Registers for Function {
         (inst.kind == Kind::Move).then(|| (inst.fields[0].reg, inst.fields[1].reg))
     }
 
+    fn tuples(&self) -> Vec<Vec<VReg>> {
+        let tuple = |inst: &Inst| match inst.kind {
+            Kind::Tuple { count, .. } => {
+                Some(inst.fields[..usize::from(count)].iter().map(|f| f.reg).collect())
+            }
+            _ => None,
+        };
+        self.insts.iter().filter_map(tuple).collect()
+    }
+
     fn file(&self, class: Class) -> Vec<u8> {
         match class {
             Class::Vector => VECTORS.to_vec(),

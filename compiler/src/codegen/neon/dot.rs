@@ -14,6 +14,9 @@ use super::select::{Derived, Select};
 use super::words;
 use crate::tile::{Dot, Reg};
 
+/// Products of 16 bits that are made side by side.
+const SIDE_BY_SIDE: usize = 4;
+
 /// A factor: a vector, or a lane of it.
 #[derive(Clone, Copy)]
 enum Factor {
@@ -142,21 +145,30 @@ impl Select<'_> {
         Ok(())
     }
 
-    /// Sums of two products each that fit 16 bits, all with the same second factors.
+    /// Sums of two products each that fit 16 bits, all with the same second factors. Some are made side by
+    /// side, since each step waits for the one before.
     pub(super) fn coupled_dots(&mut self, couples: &[Couple]) -> Result<()> {
         // Registers with a factor in common have as many lanes.
         for part in 0..couples.first().map_or(0, |c| self.count(c.0)) {
-            for &(r, factors) in couples {
-                let mut vectors = Vec::new();
-                for (a, b) in factors {
-                    let (x, y) = (self.factor(a, part)?, self.factor(b, part)?);
-                    vectors.push((self.whole(x), self.whole(y)));
+            for some in couples.chunks(SIDE_BY_SIDE / 2) {
+                let mut sums = Vec::new();
+                for &(r, factors) in some {
+                    let mut vectors = Vec::new();
+                    for (a, b) in factors {
+                        let (x, y) = (self.factor(a, part)?, self.factor(b, part)?);
+                        vectors.push((self.whole(x), self.whole(y)));
+                    }
+                    let to = self.target(r);
+                    for high in [false, true] {
+                        let products = self.new2(words::mull(1, true, high), vectors[0].0, vectors[0].1);
+                        sums.push((high, products, vectors[1], to[2 * part + usize::from(high)]));
+                    }
                 }
-                let to = self.target(r);
-                for (half, high) in [(0, false), (1, true)] {
-                    let products = self.new2(words::mull(1, true, high), vectors[0].0, vectors[0].1);
-                    self.op3(words::mlal(1, true, high), products, vectors[1].0, vectors[1].1);
-                    let fields = vec![update(to[2 * part + half], 0), read(products, 5)];
+                for &(high, products, (x, y), _) in &sums {
+                    self.op3(words::mlal(1, true, high), products, x, y);
+                }
+                for (_, products, _, to) in sums {
+                    let fields = vec![update(to, 0), read(products, 5)];
                     self.push(words::adalp(true), fields, Kind::Plain);
                 }
             }

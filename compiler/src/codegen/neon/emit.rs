@@ -1,7 +1,7 @@
 //! Instructions with registers to bytes: prologue and epilogue, distances, constants after the code.
 
 use super::Result;
-use super::inst::{Class, Function, Inst, Kind};
+use super::inst::{Class, Function, Inst, Kind, NOWHERE};
 use super::words;
 use crate::codegen::live::Instruction;
 use std::collections::HashMap;
@@ -76,6 +76,7 @@ pub fn emit(f: &Function, numbers: &[u8]) -> Result<Emitted> {
                 jumps.push((e.words.len(), inst.kind));
                 e.inst(inst)?;
             }
+            Kind::Tuple { count, copies } => e.tuple(inst, usize::from(count), copies)?,
             Kind::Move if e.number(inst, 0)? == e.number(inst, 1)? => {}
             _ => e.inst(inst)?,
         }
@@ -119,7 +120,7 @@ impl Emitter<'_> {
 
     fn inst(&mut self, inst: &Inst) -> Result<()> {
         let mut word = inst.word;
-        for (i, field) in inst.fields.iter().enumerate() {
+        for (i, field) in inst.fields.iter().enumerate().filter(|f| f.1.at != NOWHERE) {
             word |= u32::from(self.number(inst, i)?) << field.at;
         }
         if let Kind::Slot(slot) = inst.kind {
@@ -128,5 +129,77 @@ impl Emitter<'_> {
         }
         self.words.push(word);
         Ok(())
+    }
+
+    /// A load of several registers: one by one where they are not consecutive.
+    fn tuple(&mut self, inst: &Inst, count: usize, copies: bool) -> Result<()> {
+        let numbers = (0..count).map(|i| self.number(inst, i)).collect::<Result<Vec<u8>>>()?;
+        if numbers.windows(2).all(|n| (n[0] + 1) % 32 == n[1]) {
+            return self.inst(inst);
+        }
+        let base = u32::from(self.number(inst, count)?);
+        let bytes = count as u32 * if copies { 4 } else { 16 };
+        for (i, &number) in numbers.iter().enumerate() {
+            self.words.push(
+                match copies {
+                    true => words::ld_copies(1) | words::AFTER | words::ZERO << 16 | base << 5,
+                    false => words::ldr(16).scaled | (i as u32) << 10 | base << 5,
+                } | u32::from(number),
+            );
+        }
+        let (moves, by) = (inst.word & words::AFTER != 0, inst.fields.get(count + 1));
+        if copies && (!moves || by.is_some()) {
+            self.words.push(words::SUB_IMM | bytes << 10 | base << 5 | base);
+        }
+        match by {
+            Some(_) => {
+                let by = u32::from(self.number(inst, count + 1)?);
+                self.words.push(words::ADD | by << 16 | base << 5 | base);
+            }
+            None if moves && !copies => self.words.push(words::ADD_IMM | bytes << 10 | base << 5 | base),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inst::{read, update, write};
+    use super::*;
+
+    /// A load of two registers through x1, which `by` moves: the words of its code but the return.
+    fn tuple(numbers: [u8; 4], copies: bool, after: u32, by: Option<u32>) -> Vec<u32> {
+        let mut f = Function::default();
+        let regs = [Class::Vector, Class::Vector, Class::General, Class::General].map(|class| f.reg(class));
+        let word = if copies { words::ld_copies(2) } else { words::ld_neighbours(2) };
+        let base = if after == 0 { read(regs[2], 5) } else { update(regs[2], 5) };
+        let mut fields = vec![write(regs[0], 0), write(regs[1], NOWHERE), base];
+        fields.extend(by.map(|_| read(regs[3], 16)));
+        f.insts.push(Inst { word: word | after, fields, kind: Kind::Tuple { count: 2, copies }, depth: 0 });
+        let bytes = emit(&f, &numbers).unwrap_or_else(|e| panic!("{e}")).bytes;
+        bytes.chunks(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    #[test]
+    fn consecutive_registers_are_loaded_at_once() {
+        // ld1 {v31.16b, v0.16b}, [x1]; ld2r {v2.4s, v3.4s}, [x1], x4.
+        assert_eq!(tuple([31, 0, 1, 4], false, 0, None), [0x4c40_a03f]);
+        assert_eq!(tuple([2, 3, 1, 4], true, words::AFTER, Some(4)), [0x4de4_c822]);
+    }
+
+    #[test]
+    fn others_are_loaded_one_by_one() {
+        let own = words::AFTER | words::ZERO << 16;
+        // ldr q2, [x1]; ldr q5, [x1, #16]; and add x1, x1, #32, or x4.
+        let plain = [0x3dc0_0022, 0x3dc0_0425, 0x9100_8021, 0x8b04_0021];
+        assert_eq!(tuple([2, 5, 1, 4], false, 0, None), plain[..2]);
+        assert_eq!(tuple([2, 5, 1, 4], false, own, None), plain[..3]);
+        assert_eq!(tuple([2, 5, 1, 4], false, words::AFTER, Some(4)), [plain[0], plain[1], plain[3]]);
+        // ld1r {v2.4s}, [x1], #4; ld1r {v5.4s}, [x1], #4; and sub x1, x1, #8; add x1, x1, x4.
+        let copies = [0x4ddf_c822, 0x4ddf_c825, 0xd100_2021, 0x8b04_0021];
+        assert_eq!(tuple([2, 5, 1, 4], true, own, None), copies[..2]);
+        assert_eq!(tuple([2, 5, 1, 4], true, 0, None), copies[..3]);
+        assert_eq!(tuple([2, 5, 1, 4], true, words::AFTER, Some(4)), copies);
     }
 }

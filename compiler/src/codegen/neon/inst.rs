@@ -4,12 +4,15 @@
 use crate::codegen::live::Instruction;
 pub use crate::codegen::live::{Class, VReg};
 
+/// The place of a register that stands in no field of an instruction.
+pub const NOWHERE: u8 = u8::MAX;
+
 /// A register field of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// What fills it.
     pub reg: VReg,
-    /// Its lowest bit.
+    /// Its lowest bit, or [`NOWHERE`].
     pub at: u8,
     /// The value is used.
     pub read: bool,
@@ -40,6 +43,14 @@ pub enum Kind {
     Literal(u32),
     /// A load or store of a slot of the stack by number.
     Slot(u32),
+    /// A load of several registers, which have to be consecutive: of 16 bytes each or (`copies`) of a
+    /// word for all lanes. The address follows in the fields.
+    Tuple {
+        /// How many.
+        count: u8,
+        /// Each is one word in every lane.
+        copies: bool,
+    },
 }
 
 /// An instruction.

@@ -7,11 +7,12 @@
 //!
 //! A kernel is listed anew for machines that execute in order (`order`, `demand`, `unroll`, `starts`, by
 //! `sizes`), becomes instructions on virtual registers (`select`, `loops`, `address`, `value`, `memory`,
-//! `dot`, `couple`, `flip`, `weave`), gets registers (`allocate`, `spill`), is encoded (`emit`, `words`),
-//! and neighbouring loads and stores are joined (`pairs`).
+//! `dot`, `couple`, `flip`, `weave`), of which loads are joined (`tuples`, `along`), gets registers (`allocate`,
+//! `spill`), is encoded (`emit`, `words`), and what neighbouring loads and stores are left are joined (`pairs`).
 
 mod address;
 mod allocate;
+mod along;
 mod couple;
 mod demand;
 mod dot;
@@ -27,6 +28,7 @@ mod select;
 mod sizes;
 mod spill;
 mod starts;
+mod tuples;
 mod unroll;
 mod value;
 mod weave;
@@ -101,6 +103,7 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
 fn translate(kernel: &Kernel, isa: select::Isa) -> Result<Code> {
     let mut function = select::Select::run(kernel, isa)?;
     inst::drop_unused(&mut function);
+    tuples::join(&mut function);
     let numbers = super::allocate::allocate(&mut function)?;
     let emit::Emitted { bytes, stack } = emit::emit(&function, &numbers)?;
     Ok(Code { bytes: pairs::join(&bytes), align: 16, relocs: Vec::new(), stack })

@@ -49,6 +49,26 @@ pub struct Access {
     pub unscaled: u32,
 }
 
+impl Access {
+    /// The instruction, where it reaches as far.
+    pub fn encoded(self, disp: i64) -> Option<u32> {
+        if disp >= 0 && disp % self.size == 0 && disp / self.size < 4096 {
+            return Some(self.scaled | ((disp / self.size) as u32) << 10);
+        }
+        (-256..256).contains(&disp).then_some(self.unscaled | (disp as u32 & 0x1ff) << 12)
+    }
+
+    /// What an instruction without its registers is, and its displacement.
+    pub fn of(word: u32) -> Option<(Access, i64)> {
+        let all = LDR.iter().chain(&STR).chain(&[LDR_X, STR_X]);
+        all.copied().find_map(|form| match () {
+            _ if word & 0xffc0_0000 == form.scaled => Some((form, i64::from(word >> 10 & 0xfff) * form.size)),
+            _ if word & 0xffe0_0c00 == form.unscaled => Some((form, i64::from((word << 11) as i32 >> 23))),
+            _ => None,
+        })
+    }
+}
+
 const fn access(size: i64, scaled: u32, unscaled: u32) -> Access {
     Access { size, scaled, unscaled }
 }
@@ -102,6 +122,20 @@ pub fn ld1(bytes: usize, lane: usize) -> u32 {
 pub fn st1(bytes: usize, lane: usize) -> u32 {
     0x0d00_0000 | single(bytes, lane as u32)
 }
+
+/// `ld1 {vt.16b, ...}, [xn]` of so many consecutive registers, 2 to 4.
+pub fn ld_neighbours(count: usize) -> u32 {
+    0x4c40_0000 | [0xa000, 0x6000, 0x2000][count.clamp(2, 4) - 2]
+}
+
+/// `ld1r {vt.4s}, [xn]` to `ld4r`: each of so many consecutive registers is filled with one word.
+pub fn ld_copies(count: usize) -> u32 {
+    let count = count.clamp(1, 4) as u32 - 1;
+    0x4d40_c800 | (count & 1) << 21 | (count >> 1) << 13
+}
+
+/// Makes either add a register (at bit 16; [`ZERO`]: the bytes it reads) to the address afterwards.
+pub const AFTER: u32 = 0x0080_0000;
 
 /// The number in `dup` and `mov` that names a lane.
 fn lane5(bytes: usize, lane: usize) -> u32 {

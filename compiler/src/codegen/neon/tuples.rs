@@ -1,0 +1,288 @@
+//! Loads of several registers by one instruction: neighbours in memory (`ld1`), and words that are
+//! needed in every lane (`ld1r` to `ld4r`, in place of a load and copies of its lanes).
+//!
+//! These take consecutive registers, which the allocator gives where it can (`emit` writes single loads
+//! where it could not), and an address without a displacement, see `along`.
+
+use super::along::Edit;
+use super::inst::{Class, Function, Inst, Kind, VReg};
+use super::words::{self, Access};
+use crate::codegen::live::{self, Instruction};
+use std::collections::BTreeMap;
+
+/// Instructions over which loads are brought together.
+const APART: usize = 64;
+/// Vector registers that may be filled where a load comes earlier than it was.
+const REGISTERS: i64 = 31;
+
+/// Loads of one instruction.
+pub struct Group {
+    /// Where it is.
+    pub at: usize,
+    /// What it is in place of.
+    pub gone: Vec<usize>,
+    /// The registers in order.
+    pub members: Vec<VReg>,
+    /// The address: a register, ...
+    pub base: VReg,
+    /// ... and bytes from it.
+    pub disp: i64,
+    /// Each lane of a register is the same word.
+    pub copies: bool,
+}
+
+impl Group {
+    /// The bytes that it reads.
+    pub fn bytes(&self) -> i64 {
+        self.members.len() as i64 * if self.copies { 4 } else { 16 }
+    }
+
+    /// The instructions that it is in place of, where neighbours in reach are loaded in pairs.
+    pub fn before(&self) -> i64 {
+        let near = (-1024..=1008).contains(&self.disp) && self.disp + self.bytes() <= 1024;
+        match (self.copies, near) {
+            (true, _) => self.gone.len() as i64,
+            (_, true) => (self.gone.len() as i64 + 1) / 2,
+            _ => self.gone.len() as i64,
+        }
+    }
+}
+
+/// Joins the loads of a function.
+pub fn join(f: &mut Function) {
+    let mut groups = Finder::new(f).groups();
+    let mut runs = runs(&f.insts);
+    // Those that are executed most get the distances.
+    runs.sort_by_key(|&(start, _)| std::cmp::Reverse(f.insts[start].depth));
+    let mut edit = Edit::default();
+    for (start, end) in runs {
+        let here: Vec<Group> = groups.extract_if(.., |g| (start..end).contains(&g.at)).collect();
+        let mut bases: Vec<VReg> = here.iter().map(|g| g.base).collect();
+        bases.sort_unstable();
+        bases.dedup();
+        for base in bases {
+            let of_base: Vec<&Group> = here.iter().filter(|g| g.base == base).collect();
+            edit.pointer(f, (start, end), base, &of_base);
+        }
+    }
+    edit.apply(f);
+}
+
+/// Straight runs: first instruction and one past the last.
+fn runs(insts: &[Inst]) -> Vec<(usize, usize)> {
+    let ends = |i: &Inst| i.label().is_some() || i.jump().is_some() || !i.falls();
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for end in (0..insts.len()).filter(|&i| ends(&insts[i])).chain([insts.len()]) {
+        if end > start {
+            runs.push((start, end));
+        }
+        start = end + 1;
+    }
+    runs
+}
+
+/// A load or store with a displacement, its base, and the displacement.
+pub fn access(inst: &Inst) -> Option<(Access, VReg, i64)> {
+    let (form, disp) = Access::of(inst.word)?;
+    let fits = matches!(inst.kind, Kind::Plain | Kind::Store) && inst.fields.len() == 2;
+    fits.then(|| (form, inst.fields[1].reg, disp))
+}
+
+/// A load of vectors, of so many bytes.
+fn load(inst: &Inst, bytes: usize) -> Option<(VReg, VReg, i64)> {
+    let (form, base, disp) = access(inst)?;
+    (form == words::ldr(bytes)).then(|| (inst.fields[0].reg, base, disp))
+}
+
+/// Finds loads that can be one.
+struct Finder<'a> {
+    f: &'a Function,
+    /// Vector registers filled at each position, see `live`.
+    filled: Vec<i64>,
+    /// How often each register is written.
+    written: Vec<usize>,
+    /// The instructions that read each register.
+    readers: Vec<Vec<usize>>,
+    /// Registers that are in a group.
+    taken: Vec<bool>,
+}
+
+impl<'a> Finder<'a> {
+    fn new(f: &'a Function) -> Self {
+        let count = f.regs.len();
+        let mut changes = vec![0i64; 2 * f.insts.len() + 2];
+        let ranges = live::ranges(&f.insts, count);
+        let vectors = (0..count).filter(|&r| f.regs[r].class == Class::Vector);
+        for &(start, end) in vectors.flat_map(|r| &ranges[r]) {
+            changes[start as usize] += 1;
+            changes[end as usize] -= 1;
+        }
+        let filled = changes.iter().scan(0, |sum, change| {
+            *sum += change;
+            Some(*sum)
+        });
+        let mut finder = Finder {
+            f,
+            filled: filled.collect(),
+            written: vec![0; count],
+            readers: vec![Vec::new(); count],
+            taken: vec![false; count],
+        };
+        for (i, inst) in f.insts.iter().enumerate() {
+            inst.visit(|r, read, written| {
+                finder.written[r as usize] += usize::from(written);
+                if read {
+                    finder.readers[r as usize].push(i);
+                }
+            });
+        }
+        finder
+    }
+
+    fn groups(mut self) -> Vec<Group> {
+        let mut groups = Vec::new();
+        for (start, end) in runs(&self.f.insts) {
+            for at in start..end {
+                self.copies(at, end, &mut groups);
+            }
+            let gone: Vec<usize> = groups.iter().flat_map(|g| g.gone.iter().copied()).collect();
+            let loads: Vec<usize> =
+                (start..end).filter(|i| load(&self.f.insts[*i], 16).is_some() && !gone.contains(i)).collect();
+            self.neighbours(&loads, &mut groups);
+        }
+        groups
+    }
+
+    /// Words that are loaded to be in every lane.
+    fn copies(&mut self, at: usize, end: usize, groups: &mut Vec<Group>) {
+        let found = [4, 8, 16].into_iter().find_map(|bytes| Some((bytes, load(&self.f.insts[at], bytes)?)));
+        let Some((bytes, (from, base, disp))) = found else { return };
+        let lanes = bytes / 4;
+        let copy = |i: usize| {
+            let inst = &self.f.insts[i];
+            let lane = (0..lanes).find(|&lane| inst.word == words::dup(4, lane))?;
+            let to = inst.fields[0].reg;
+            let once = self.written[to as usize] == 1 && (at..end).contains(&i);
+            once.then_some((lane, i, to))
+        };
+        let readers = self.readers[from as usize].iter();
+        let Some(mut copies) = readers.map(|&i| copy(i)).collect::<Option<Vec<_>>>() else { return };
+        copies.sort_unstable();
+        let each = copies.iter().map(|c| c.0).eq(0..lanes);
+        let between = (at + 1..end).take_while(|i| copies.iter().any(|c| c.1 >= *i));
+        let moves = between.clone().any(|i| writes(&self.f.insts[i], base) || is_store(&self.f.insts[i]));
+        if !each || self.written[from as usize] != 1 || moves {
+            return;
+        }
+        for size in [4, 2, 1].into_iter().filter(|&size| size <= lanes) {
+            let parts: Vec<&[(usize, usize, VReg)]> = copies.chunks(size).collect();
+            let first = |part: &[(usize, usize, VReg)]| part.iter().map(|c| c.1).min().unwrap_or(at);
+            // Each vector of copies is filled from where the first of its part is.
+            let mut more: BTreeMap<usize, i64> = BTreeMap::new();
+            for part in &parts {
+                for copy in *part {
+                    *more.entry(2 * first(part) + 1).or_default() += 1;
+                    *more.entry(2 * copy.1 + 1).or_default() -= 1;
+                }
+            }
+            if !self.add(&more) {
+                continue;
+            }
+            for (i, part) in parts.iter().enumerate() {
+                let members: Vec<VReg> = part.iter().map(|c| c.2).collect();
+                members.iter().for_each(|&r| self.taken[r as usize] = true);
+                let mut gone: Vec<usize> = part.iter().map(|c| c.1).collect();
+                gone.extend((i == 0).then_some(at));
+                let disp = disp + (i * size * 4) as i64;
+                groups.push(Group { at: first(part), gone, members, base, disp, copies: true });
+            }
+            return;
+        }
+    }
+
+    /// Fills more registers at some positions, where there are free ones.
+    fn add(&mut self, more: &BTreeMap<usize, i64>) -> bool {
+        let (Some((&start, _)), Some((&end, _))) = (more.first_key_value(), more.last_key_value()) else {
+            return true;
+        };
+        let sums: Vec<i64> = (start..end)
+            .scan(0, |sum, at| {
+                *sum += more.get(&at).copied().unwrap_or(0);
+                Some(*sum)
+            })
+            .collect();
+        let fits =
+            (start..end).zip(&sums).all(|(at, more)| *more == 0 || self.filled[at] + more <= REGISTERS);
+        if fits {
+            (start..end).zip(sums).for_each(|(at, more)| self.filled[at] += more);
+        }
+        fits
+    }
+
+    /// Loads of neighbours, each where the first of them is.
+    fn neighbours(&mut self, loads: &[usize], groups: &mut Vec<Group>) {
+        let mut done: Vec<usize> = Vec::new();
+        for (place, &at) in loads.iter().enumerate() {
+            let Some((_, base, disp)) = load(&self.f.insts[at], 16) else { continue };
+            if done.contains(&at) {
+                continue;
+            }
+            let near: Vec<usize> = loads[place..].iter().copied().take_while(|i| i - at <= APART).collect();
+            let mut chain: Vec<usize> = Vec::new();
+            while chain.len() < 4 {
+                let disp = disp + 16 * chain.len() as i64;
+                let next = near.iter().copied().find(|&i| {
+                    load(&self.f.insts[i], 16).is_some_and(|l| (l.1, l.2) == (base, disp))
+                        && !done.contains(&i)
+                        && !chain.contains(&i)
+                        && self.can_rise(i, at)
+                });
+                let Some(next) = next else { break };
+                chain.push(next);
+            }
+            while chain.len() > 2 && !self.rise(&chain, at) {
+                chain.pop();
+            }
+            if chain.len() < 3 {
+                continue;
+            }
+            let members: Vec<VReg> = chain.iter().map(|&i| self.f.insts[i].fields[0].reg).collect();
+            members.iter().for_each(|&r| self.taken[r as usize] = true);
+            done.extend(&chain);
+            groups.push(Group { at, gone: chain, members, base, disp, copies: false });
+        }
+    }
+
+    /// Whether a load can be where another instruction before it is.
+    fn can_rise(&self, from: usize, to: usize) -> bool {
+        let Some((reg, base, _)) = load(&self.f.insts[from], 16) else { return false };
+        let in_way = |i: usize| {
+            let inst = &self.f.insts[i];
+            let mut found = is_store(inst) || writes(inst, base);
+            inst.visit(|r, _, _| found |= r == reg);
+            found
+        };
+        (self.written[reg as usize] == 1 || !self.taken[reg as usize]) && !(to..from).any(in_way)
+    }
+
+    /// Whether there are registers for loads to be where the first of them is; then they are taken.
+    fn rise(&mut self, chain: &[usize], at: usize) -> bool {
+        let mut more: BTreeMap<usize, i64> = BTreeMap::new();
+        for &i in chain {
+            *more.entry(2 * at + 1).or_default() += 1;
+            *more.entry(2 * i + 1).or_default() -= 1;
+        }
+        self.add(&more)
+    }
+}
+
+fn is_store(inst: &Inst) -> bool {
+    inst.kind == Kind::Store
+}
+
+fn writes(inst: &Inst, reg: VReg) -> bool {
+    let mut found = false;
+    inst.visit(|r, _, written| found |= written && r == reg);
+    found
+}
