@@ -37,7 +37,7 @@ const COPIED_VECTORS: usize = 8;
 
 /// The schedule of a definition for a target.
 pub fn choose(linear: &Linear, target: &Target) -> Schedule {
-    with_vector(linear, target, choose_vector(linear, lanes(linear, target)))
+    with_vector(linear, target, choose_vector(linear, target))
 }
 
 /// The schedule of a definition where what fills the lanes is given.
@@ -180,7 +180,8 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
     cost / again.map(|r| linear.extent(r) as f64).product::<f64>()
 }
 
-fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
+fn choose_vector(linear: &Linear, target: &Target) -> Vector {
+    let lanes = lanes(linear, target);
     if !lanes_possible(linear) || linear.vars.is_empty() {
         return Vector::None;
     }
@@ -215,6 +216,9 @@ fn choose_vector(linear: &Linear, lanes: usize) -> Vector {
         let outer: f64 = finish.iter().map(|l| load_cost(linear, l, var, lanes, false)).sum();
         let along = linear.store.coefficient(var) == 1;
         let store = if along { 1.0 } else { apart(lanes).store * lanes as f64 };
+        // Products of bytes are summed several at a time.
+        let bytes = Bytes::of(linear, var).filter(|b| b.along(linear, target, var).is_some());
+        let folded = folded / bytes.map_or(1, |b| b.neighbours(linear, target)) as f64;
         Some((folded * inner * f64::from(linear.fold.is_some()) + outer + store) / filled)
     };
     let axes = linear.axes().filter(|&v| !linear.ends(v));
