@@ -1,7 +1,8 @@
 //! Sums of products of bytes, several neighbours of a reduction axis at a time.
 
 use super::ReduceStep;
-use super::cost::{UNROLLED_WORDS, core};
+use super::cores::core;
+use super::cost::UNROLLED_WORDS;
 use super::factors::{factors, walks};
 use super::linear::{Linear, Node};
 use super::reduction::{SLIDING, whole_steps};

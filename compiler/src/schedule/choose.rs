@@ -4,22 +4,18 @@
 //! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
 //! *pointwise* definition wants long vectors. Goldens of the decisions: `tests/golden/schedule`.
 
-use super::bytes::{Bytes, innermost, unroll_around, word_axis, words};
-use super::cost::{LINE, Operands, Tile, best_tile, core};
+use super::bytes::{Bytes, word_axis};
+use super::cost::LINE;
 use super::elementwise::{apart, elementwise_vector, interleaved};
-use super::factors::{
-    added_first, beside, drop_squares, factor_loads, factors, four_bits, lane_factor, packed_for, walks,
-};
-use super::filtering::filtered;
+use super::factors::{drop_squares, factor_loads, factors};
 use super::guards::{decided, safe_range};
 use super::linear::{Guard, Linear, Node};
-use super::reduction::reduction_steps;
+use super::tiled::tiled;
 use super::{ReduceStep, Schedule, Vector};
-use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::scalar::Op;
 use crate::scalar::math::primitives;
-use crate::target::{Arch, Feature, Target};
+use crate::target::{Arch, Target};
 
 /// What a tile's own edge adds to what a sliding window loads anew.
 const SLID_TILE: f64 = 0.1;
@@ -28,7 +24,7 @@ const GATHERED: f64 = 2.0;
 /// What a vector of every other element costs, in loads.
 const EVERY_OTHER: f64 = 2.5;
 /// Operations on vectors in the finish of a tile from which on it is a loop.
-const FINISHED: usize = 250;
+pub(super) const FINISHED: usize = 250;
 /// Operations from which on several vectors are computed in turn.
 const LONG_FINISH: usize = 12;
 /// Vectors of one pointwise step, and of one that only copies.
@@ -260,129 +256,9 @@ fn over_lanes(linear: &Linear, vector: Vector, var: u32, lanes: usize) -> Schedu
     Schedule { vector, reduce, pack, ..Schedule::naive(linear) }
 }
 
-/// A register tile along the vector axis and one more.
-fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule {
-    let core = core(target);
-    let lanes = match vector {
-        Vector::Axis { lanes, .. } => lanes,
-        _ => target.lanes(),
-    };
-    let parts = lanes.div_ceil(target.lanes());
-    let product = factor_loads(linear);
-    // The factor that follows the vector axis is loaded as vectors, the other one is broadcast.
-    let shared = |m: u32| match product {
-        Some((a, b)) => [a, b].iter().any(|f| walks(f, var) && !walks(f, m)),
-        None => false,
-    };
-    let others: Vec<u32> = linear.axes().filter(|&v| v != var && !linear.ends(v)).collect();
-    let best = |list: Vec<u32>| list.into_iter().max_by_key(|&v| (linear.extent(v) > 3, v));
-    let reused = best(others.iter().copied().filter(|&m| shared(m)).collect());
-    let rows = reused.or_else(|| best(others.clone()));
-    let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
-    let bytes = Bytes::of(linear, var).filter(|b| b.along(linear, target, var).is_some());
-    let dot = bytes.as_ref().and_then(|b| b.along(linear, target, var));
-    let neighbours = bytes.as_ref().map_or(1, |b| b.neighbours(linear, target));
-    let by_lane = core.by_lane
-        && broadcast
-        && match dot {
-            Some(along) => linear.extent(along) >= 16,
-            None => lane_factor(linear, product, var),
-        };
-    let split = dot.is_some() && target.arch == Arch::Aarch64 && !target.has(Feature::DotProd);
-    let window = sliding(linear, rows, var);
-    let derived = bytes.as_ref().map_or(0, |b| b.derived(linear, target));
-    let beside =
-        product.map_or(0, |(a, b)| if walks(a, var) { beside(linear, a) } else { beside(linear, b) });
-    let size = |operand: u32| linear.buffers[operand as usize].dtype.size();
-    let factor = |vectors: bool| {
-        let found = product.and_then(|(a, b)| [a, b].into_iter().find(|f| walks(f, var) == vectors));
-        match found? {
-            Node::Load { operand, addr, .. } => Some((*operand, addr)),
-            _ => None,
-        }
-    };
-    let apart =
-        |(o, addr): (u32, &Affine)| addr.coefficient(rows.unwrap_or(SIZE)).unsigned_abs() as usize * size(o);
-    let operands = Operands {
-        neighbours,
-        shared: reused.is_some(),
-        broadcast,
-        by_lane,
-        window,
-        derived,
-        woven: dot
-            .filter(|_| bytes.as_ref().is_some_and(|b| b.woven))
-            .map(|along| words(linear, (along, neighbours))),
-        split,
-        lanes,
-        beside,
-        element: factor(true).map_or(4, |f| size(f.0)),
-        astride: factor(true).is_some_and(|(o, addr)| astride(linear, target, (o, addr), var)),
-        row_bytes: factor(false).map_or(0, apart),
-    };
-    let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, rows, var, &operands);
-    let mut tile = vec![(var, v)];
-    tile.extend(rows.map(|r| (r, m)));
-    let mut order = loop_order(linear, target, product, rows, (var, v * lanes), m);
-    if let Some(bytes) = bytes.as_ref().filter(|_| neighbours == 2) {
-        order = widened_order(linear, bytes, rows, var);
-    }
-    let factors = match linear.fold.map(|f| &linear.nodes[f.2 as usize]) {
-        Some(Node::Op(_, args)) if product.is_some() => args.as_slice(),
-        _ => &[],
-    };
-    let mut pack: Vec<u32> = factors.iter().flat_map(|&f| packed_for(linear, f, var)).collect();
-    drop_squares(&mut pack);
-    let limits = (by_lane, core.unrolled);
-    let mut reduce = reduction_steps(linear, product, var, rows.filter(|_| m > 1), m * v * parts, limits);
-    if pack.iter().any(|&o| four_bits(linear, o)) {
-        // Two of them lie in a byte.
-        reduce.last_mut().into_iter().for_each(|r| r.unroll = whole_pairs(r.unroll, linear.extent(r.var)));
-    }
-    if let Some(along) = dot {
-        let woven = bytes.as_ref().is_some_and(|b| b.woven);
-        innermost(linear, target, &mut reduce, (along, neighbours), m * v * parts, (by_lane, woven));
-        if bytes.is_some_and(|b| b.in_place.is_some()) {
-            unroll_around(linear, &mut reduce, m * v * parts);
-        }
-    }
-    let winograd = filtered(linear, target, vector, cycles, rows);
-    Schedule {
-        vector,
-        tile,
-        order,
-        reduce,
-        pack,
-        lane_loads: if by_lane { 4 } else { 1 },
-        dot: neighbours,
-        begun: core.begins
-            && winograd.is_none()
-            && linear.fold.is_some_and(|f| f.1 == DType::F32)
-            && added_first(linear).is_some(),
-        woven: false,
-        apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
-        winograd,
-    }
-}
-
-/// Whether vectors along an axis begin elsewhere than a multiple of their bytes: those of what is not packed,
-/// of which neighbours along other axes are no such multiple apart.
-fn astride(linear: &Linear, target: &Target, (operand, addr): (u32, &Affine), var: u32) -> bool {
-    let buffer = &linear.buffers[operand as usize];
-    let apart = |&(v, step): &(u32, i64)| {
-        v != var && !(step.unsigned_abs() as usize * buffer.dtype.size()).is_multiple_of(target.vector_bytes)
-    };
-    !buffer.constant && addr.terms.iter().any(apart)
-}
-
-/// An unrolling near another one by which a loop runs over pairs.
-fn whole_pairs(unroll: usize, extent: usize) -> usize {
-    if unroll >= extent { extent } else { unroll.next_multiple_of(2).min(extent) }
-}
-
 /// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5
 /// to 6), and few of them fill the core.
-fn woven_points(linear: &Linear, target: &Target) -> usize {
+pub(super) fn woven_points(linear: &Linear, target: &Target) -> usize {
     match target.vector_regs / (3 + finish_length(linear) / 20) {
         ..2 => 1,
         2..4 => 2,
@@ -391,7 +267,7 @@ fn woven_points(linear: &Linear, target: &Target) -> usize {
 }
 
 /// Primitive operations of a finish on 32-bit numbers; conversions count where integers are folded.
-fn finish_length(linear: &Linear) -> usize {
+pub(super) fn finish_length(linear: &Linear) -> usize {
     let integers = match linear.fold.map(|f| f.1) {
         None | Some(DType::F32) => false,
         Some(DType::I32) => true,
@@ -405,18 +281,8 @@ fn finish_length(linear: &Linear) -> usize {
     value_nodes(linear, linear.finish).into_iter().map(steps).sum()
 }
 
-/// The window that slides along the rows: neighbours load the same vectors where its step, from
-/// row to row, is shorter than the window.
-fn sliding(linear: &Linear, rows: Option<u32>, var: u32) -> Option<(usize, usize)> {
-    let (rows, body) = (rows?, linear.fold?.2);
-    loads(linear, body).into_iter().find_map(|n| match n {
-        Node::Load { addr, .. } if addr.coefficient(var) != 0 => overlap(linear, addr, rows),
-        _ => None,
-    })
-}
-
 /// The step and the extent of a window that slides along an axis, where the first is the shorter one.
-fn overlap(linear: &Linear, addr: &Affine, axis: u32) -> Option<(usize, usize)> {
+pub(super) fn overlap(linear: &Linear, addr: &Affine, axis: u32) -> Option<(usize, usize)> {
     let step = addr.coefficient(axis);
     let along = |r: u32| {
         let one = addr.coefficient(r);
@@ -424,53 +290,4 @@ fn overlap(linear: &Linear, addr: &Affine, axis: u32) -> Option<(usize, usize)> 
         fits.then(|| ((step / one) as usize, linear.extent(r)))
     };
     (step > 0).then(|| linear.reductions().find_map(along)).flatten()
-}
-
-/// The order of the loops around the tile: whichever operand is read again should be the one that
-/// stays in the nearer cache.
-fn loop_order(
-    linear: &Linear,
-    target: &Target,
-    product: Option<(&Node, &Node)>,
-    rows: Option<u32>,
-    (var, width): (u32, usize),
-    m: usize,
-) -> Vec<u32> {
-    let mut order: Vec<u32> = linear.axes().filter(|&v| v != var && Some(v) != rows).collect();
-    order.extend(rows);
-    let inner = [order.clone(), vec![var]].concat();
-    let Some((a, b)) = product else { return inner };
-    let (vectors, broadcast) = match (walks(a, var), walks(b, var)) {
-        (true, false) => (a, b),
-        (false, true) => (b, a),
-        _ => return inner,
-    };
-    // Axes that the vector factor follows stay outside of it.
-    let (dependent, free): (Vec<u32>, Vec<u32>) = order.iter().partition(|&&v| walks(vectors, v));
-    let bytes = |n: &Node| match n {
-        Node::Load { operand, .. } => linear.buffers[*operand as usize].elems * 4,
-        _ => 0,
-    };
-    let again = |size: usize| match size {
-        s if s <= target.l1 / 2 => 0.25,
-        s if s <= target.l2 / 2 => 1.0,
-        _ => 4.0,
-    };
-    let (vector_bytes, row_bytes) = (bytes(vectors), bytes(broadcast));
-    let row_tiles: usize =
-        free.iter().map(|&v| linear.extent(v).div_ceil(if Some(v) == rows { m } else { 1 })).product();
-    let vector_tiles = linear.extent(var).div_ceil(width);
-    let outer_cost = (row_bytes * vector_tiles) as f64 * again(row_bytes) + vector_bytes as f64;
-    let inner_cost = (vector_bytes * row_tiles) as f64 * again(vector_bytes) + row_bytes as f64;
-    match outer_cost <= inner_cost {
-        true => [dependent, vec![var], free].concat(),
-        false => inner,
-    }
-}
-
-/// The axes that a factor follows outside of the others: it is widened for all of those at once.
-fn widened_order(linear: &Linear, bytes: &Bytes, rows: Option<u32>, var: u32) -> Vec<u32> {
-    let mut order: Vec<u32> = linear.axes().collect();
-    order.sort_by_key(|&v| (v == var, !walks(bytes.rows, v), Some(v) == rows));
-    order
 }

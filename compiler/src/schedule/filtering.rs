@@ -3,7 +3,8 @@
 use super::Vector;
 use super::bytes::couples;
 use super::choose::choose;
-use super::cost::{Operands, best_tile, core};
+use super::cores::core;
+use super::cost::{Operands, best_tile};
 use super::linear::Linear;
 use super::winograd::{Block, Conv, Winograd, product};
 use crate::target::Target;

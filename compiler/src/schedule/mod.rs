@@ -7,6 +7,7 @@
 
 mod bytes;
 pub mod choose;
+mod cores;
 mod cost;
 mod factors;
 mod filtering;
@@ -18,11 +19,12 @@ mod neighbours;
 mod reduction;
 mod starts;
 mod text;
+mod tiled;
 mod verify;
 pub mod winograd;
 
 pub use bytes::{Bytes, word, word_axis};
-pub use cost::{Throughput, throughput};
+pub use cores::{Throughput, throughput};
 pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use guards::{decidable_guards, decided, safe_range};

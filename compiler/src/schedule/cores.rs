@@ -1,0 +1,159 @@
+//! What a core does per cycle: the numbers of the cost model.
+
+use crate::target::{Arch, Target};
+
+/// What the cost model knows of a core: rough throughputs, from the vendors' optimization guides
+/// (Zen 4, Golden Cove, Cortex-A55/A72, Neoverse N1), common to the whole class.
+pub struct Core {
+    /// Multiply-adds of full vectors per cycle.
+    pub fma: f64,
+    /// Vector loads per cycle.
+    pub loads: f64,
+    /// What a load costs, in cycles, though multiply-adds hide it: the place of another instruction.
+    pub slot: f64,
+    /// Cycles until a multiply-add's result can be added to.
+    pub latency: f64,
+    /// Loads that a vector takes which begins anywhere: it is loaded twice where two lines hold a part of it.
+    pub astride: f64,
+    /// The share of the lesser one of multiply-adds and loads that the other does not hide (fitted on Zen 4:
+    /// with 0.05 MobileNetV1, RegNet, FBNet and ConvNeXt are 9 to 11 % faster at 512 bits than where loads
+    /// count only if there are more of them; 0.1 and 0.2 gain nothing more, and make more code).
+    pub unhidden: f64,
+    /// Cycles lost for each cycle of multiply-adds that a tile's step has less than six and a half: sums that
+    /// wait for their last addition meet others that are late (measured on Zen 4: 8 sums of 256 bits take 9 %
+    /// longer than 12, 10 sums 5 %).
+    pub late: f64,
+    /// Multiplies by a lane of a register.
+    pub by_lane: bool,
+    /// The encoder lists a tile's work anew, so that what rows share is loaded when they need it.
+    pub relists: bool,
+    /// Where there is no multiply-add: what it takes.
+    pub apart: Option<Apart>,
+    /// Sums of floats begin with what their finish adds first: an addition takes the place of a multiply-add, or
+    /// measures say so (AVX2 on Zen 4: 1 % of the time; 512 bits lose as much).
+    pub begins: bool,
+    /// Vector stores per cycle.
+    pub stores: f64,
+    /// Vector additions per cycle, beside multiply-adds.
+    pub adds: f64,
+    /// Multiplications, additions and extensions of 16 bits per cycle, mixed (measured on Zen 4: 3.1 to 3.2
+    /// with all tiles of 1 to 7 rows, though there are four units: an addition, which waits for its product
+    /// and is older than those behind, takes one of the two units that multiply. Registers alone reach 3.25).
+    pub couples: f64,
+    /// Bytes per cycle that come from the second-level cache, and from beyond it.
+    pub near: f64,
+    pub far: f64,
+    /// Sets of the first-level cache.
+    pub sets: usize,
+    /// Multiply-adds unrolled in one block of a loop at most: where instructions run out of order, a loop's own
+    /// run beside them.
+    pub unrolled: usize,
+    /// The code of a tile.
+    pub code: Code,
+}
+
+/// How much code a tile is, and what that costs.
+pub struct Code {
+    /// Bytes of a multiply-add of vectors, with its share of the loads.
+    pub step: f64,
+    /// Bytes that begin, finish and store a vector of sums.
+    pub vector: f64,
+    /// Cycles for a byte: each inference fetches and decodes the code anew, once, where that of the whole
+    /// model is more than the first-level cache holds.
+    pub fetch: f64,
+}
+
+/// Multiply-adds of three instructions: a factor is copied, multiplied, and the product added.
+pub struct Apart {
+    /// Instructions per cycle.
+    pub instructions: f64,
+    /// Products, sums and broadcasts per cycle.
+    pub arithmetic: f64,
+}
+
+const X86: Core = Core {
+    fma: 2.0,
+    loads: 2.0,
+    slot: 0.0,
+    latency: 4.0,
+    astride: 1.5,
+    unhidden: 0.05,
+    late: 0.12,
+    by_lane: false,
+    relists: false,
+    apart: None,
+    begins: true,
+    stores: 1.0,
+    adds: 2.0,
+    couples: 3.2,
+    near: 32.0,
+    far: 8.0,
+    sets: 64,
+    unrolled: 48,
+    code: Code { step: 7.0, vector: 25.0, fetch: 0.25 },
+};
+const X86_512: Core =
+    Core { fma: 1.0, loads: 1.5, begins: false, astride: 2.0, stores: 0.5, adds: 1.0, couples: 1.6, ..X86 };
+const X86_128: Core = Core {
+    apart: Some(Apart { instructions: 6.0, arithmetic: 4.0 }),
+    begins: false,
+    astride: 1.0,
+    unhidden: 0.0,
+    late: 0.0,
+    ..X86
+};
+const NEON: Core = Core {
+    fma: 1.0,
+    loads: 1.0,
+    slot: 0.25,
+    latency: 4.0,
+    astride: 1.0,
+    unhidden: 0.0,
+    late: 0.0,
+    by_lane: true,
+    relists: true,
+    apart: None,
+    begins: true,
+    stores: 1.0,
+    adds: 1.0,
+    couples: 1.0,
+    near: 16.0,
+    far: 4.0,
+    sets: 128,
+    unrolled: 96,
+    code: Code { step: 5.0, vector: 16.0, fetch: 0.25 },
+};
+
+impl Core {
+    /// Bytes of the code of a tile of so many sums of so many products each.
+    pub fn code_of(&self, sums: f64, depth: f64) -> f64 {
+        let steps = sums.max(self.unrolled as f64 / 2.0).min(sums * depth);
+        self.code.vector * sums + self.code.step * steps
+    }
+}
+
+/// The core that a target's schedules are made for.
+pub fn core(target: &Target) -> &'static Core {
+    match (target.arch, target.vector_bytes) {
+        (Arch::Aarch64, _) => &NEON,
+        (_, 64) => &X86_512,
+        _ if !target.fma => &X86_128,
+        _ => &X86,
+    }
+}
+
+/// What moves per cycle.
+pub struct Throughput {
+    /// Bytes from the second-level cache.
+    pub near: f64,
+    /// Bytes from beyond it.
+    pub far: f64,
+    /// Multiply-adds of 32 bits.
+    pub multiplies: f64,
+}
+
+/// What a target moves per cycle.
+pub fn throughput(target: &Target) -> Throughput {
+    let core = core(target);
+    Throughput { near: core.near, far: core.far, multiplies: core.fma * target.lanes() as f64 }
+}

@@ -1,0 +1,248 @@
+//! Contractions: a register tile along the axis that fills the lanes and one more.
+
+use super::bytes::{Bytes, innermost, unroll_around, words};
+use super::choose::{FINISHED, finish_length, loads, overlap, woven_points};
+use super::cores::core;
+use super::cost::{Operands, Tile, best_tile};
+use super::factors::{
+    added_first, beside, drop_squares, factor_loads, four_bits, lane_factor, packed_for, walks,
+};
+use super::filtering::filtered;
+use super::linear::{Linear, Node};
+use super::reduction::reduction_steps;
+use super::{ReduceStep, Schedule, Vector};
+use crate::base::affine::SIZE;
+use crate::base::{Affine, DType};
+use crate::target::{Arch, Feature, Target};
+
+/// What a contraction multiplies, seen from the axis that fills the lanes.
+struct Contraction<'a> {
+    linear: &'a Linear,
+    target: &'a Target,
+    /// The axis that fills the lanes.
+    var: u32,
+    /// Its lanes.
+    lanes: usize,
+    /// The two factors of a product.
+    product: Option<(&'a Node, &'a Node)>,
+    /// The tile's other axis.
+    rows: Option<u32>,
+    /// All rows read the same vectors.
+    shared: bool,
+    /// A product of bytes.
+    bytes: Option<Bytes<'a>>,
+    /// The axis along which neighbouring products of bytes are summed at a time.
+    dot: Option<u32>,
+    /// How many.
+    neighbours: usize,
+}
+
+/// The schedule of a fold whose lanes are filled along `var`.
+pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule {
+    let lanes = match vector {
+        Vector::Axis { lanes, .. } => lanes,
+        _ => target.lanes(),
+    };
+    let of = Contraction::new(linear, target, var, lanes);
+    let operands = of.operands();
+    let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, of.rows, var, &operands);
+    let mut tile = vec![(var, v)];
+    tile.extend(of.rows.map(|r| (r, m)));
+    let order = match of.bytes.as_ref().filter(|_| of.neighbours == 2) {
+        Some(bytes) => widened_order(linear, bytes, of.rows, var),
+        None => loop_order(linear, target, of.product, of.rows, (var, v * lanes), m),
+    };
+    let pack = of.packed();
+    let sums = m * v * lanes.div_ceil(target.lanes());
+    let reduce = of.reduction(&pack, m, sums, operands.by_lane);
+    let winograd = filtered(linear, target, vector, cycles, of.rows);
+    let begun = core(target).begins
+        && winograd.is_none()
+        && linear.fold.is_some_and(|f| f.1 == DType::F32)
+        && added_first(linear).is_some();
+    Schedule {
+        vector,
+        tile,
+        order,
+        reduce,
+        pack,
+        lane_loads: if operands.by_lane { 4 } else { 1 },
+        dot: of.neighbours,
+        begun,
+        woven: false,
+        apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
+        winograd,
+    }
+}
+
+impl<'a> Contraction<'a> {
+    fn new(linear: &'a Linear, target: &'a Target, var: u32, lanes: usize) -> Contraction<'a> {
+        let product = factor_loads(linear);
+        // The factor that follows the vector axis is loaded as vectors, the other one is broadcast.
+        let shared = |m: u32| match product {
+            Some((a, b)) => [a, b].iter().any(|f| walks(f, var) && !walks(f, m)),
+            None => false,
+        };
+        let others: Vec<u32> = linear.axes().filter(|&v| v != var && !linear.ends(v)).collect();
+        let best = |list: Vec<u32>| list.into_iter().max_by_key(|&v| (linear.extent(v) > 3, v));
+        let reused = best(others.iter().copied().filter(|&m| shared(m)).collect());
+        let bytes = Bytes::of(linear, var).filter(|b| b.along(linear, target, var).is_some());
+        let dot = bytes.as_ref().and_then(|b| b.along(linear, target, var));
+        let neighbours = bytes.as_ref().map_or(1, |b| b.neighbours(linear, target));
+        let rows = reused.or_else(|| best(others));
+        let shared = reused.is_some();
+        Contraction { linear, target, var, lanes, product, rows, shared, bytes, dot, neighbours }
+    }
+
+    /// How a tile reads its operands.
+    fn operands(&self) -> Operands {
+        let Contraction { linear, target, var, product, .. } = *self;
+        let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
+        let by_lane = core(target).by_lane
+            && broadcast
+            && match self.dot {
+                Some(along) => linear.extent(along) >= 16,
+                None => lane_factor(linear, product, var),
+            };
+        let size = |operand: u32| linear.buffers[operand as usize].dtype.size();
+        let factor = |vectors: bool| {
+            let found = product.and_then(|(a, b)| [a, b].into_iter().find(|f| walks(f, var) == vectors));
+            match found? {
+                Node::Load { operand, addr, .. } => Some((*operand, addr)),
+                _ => None,
+            }
+        };
+        let apart = |(o, addr): (u32, &Affine)| {
+            addr.coefficient(self.rows.unwrap_or(SIZE)).unsigned_abs() as usize * size(o)
+        };
+        let woven = self.dot.filter(|_| self.woven());
+        Operands {
+            neighbours: self.neighbours,
+            shared: self.shared,
+            broadcast,
+            by_lane,
+            window: sliding(linear, self.rows, var),
+            derived: self.bytes.as_ref().map_or(0, |b| b.derived(linear, target)),
+            woven: woven.map(|along| words(linear, (along, self.neighbours))),
+            split: self.dot.is_some() && target.arch == Arch::Aarch64 && !target.has(Feature::DotProd),
+            lanes: self.lanes,
+            beside: product.map_or(0, |(a, b)| beside(linear, if walks(a, var) { a } else { b })),
+            element: factor(true).map_or(4, |f| size(f.0)),
+            astride: factor(true).is_some_and(|(o, addr)| astride(linear, target, (o, addr), var)),
+            row_bytes: factor(false).map_or(0, apart),
+        }
+    }
+
+    /// Whether words of the rows' factor are put together from bytes.
+    fn woven(&self) -> bool {
+        self.bytes.as_ref().is_some_and(|b| b.woven)
+    }
+
+    /// The constants that are packed.
+    fn packed(&self) -> Vec<u32> {
+        let factors = match self.linear.fold.map(|f| &self.linear.nodes[f.2 as usize]) {
+            Some(Node::Op(_, args)) if self.product.is_some() => args.as_slice(),
+            _ => &[],
+        };
+        let mut pack = factors.iter().flat_map(|&f| packed_for(self.linear, f, self.var)).collect();
+        drop_squares(&mut pack);
+        pack
+    }
+
+    /// How the reduction runs in a tile of `m` rows and so many sums.
+    fn reduction(&self, pack: &[u32], m: usize, sums: usize, by_lane: bool) -> Vec<ReduceStep> {
+        let Contraction { linear, target, var, .. } = *self;
+        let limits = (by_lane, core(target).unrolled);
+        let rows = self.rows.filter(|_| m > 1);
+        let mut reduce = reduction_steps(linear, self.product, var, rows, sums, limits);
+        if pack.iter().any(|&o| four_bits(linear, o)) {
+            // Two of them lie in a byte.
+            reduce
+                .last_mut()
+                .into_iter()
+                .for_each(|r| r.unroll = whole_pairs(r.unroll, linear.extent(r.var)));
+        }
+        if let Some(along) = self.dot {
+            let how = (by_lane, self.woven());
+            innermost(linear, target, &mut reduce, (along, self.neighbours), sums, how);
+            if self.bytes.as_ref().is_some_and(|b| b.in_place.is_some()) {
+                unroll_around(linear, &mut reduce, sums);
+            }
+        }
+        reduce
+    }
+}
+
+/// An unrolling near another one by which a loop runs over pairs.
+fn whole_pairs(unroll: usize, extent: usize) -> usize {
+    if unroll >= extent { extent } else { unroll.next_multiple_of(2).min(extent) }
+}
+
+/// Whether vectors along an axis begin elsewhere than a multiple of their bytes: those of what is not packed,
+/// of which neighbours along other axes are no such multiple apart.
+fn astride(linear: &Linear, target: &Target, (operand, addr): (u32, &Affine), var: u32) -> bool {
+    let buffer = &linear.buffers[operand as usize];
+    let apart = |&(v, step): &(u32, i64)| {
+        v != var && !(step.unsigned_abs() as usize * buffer.dtype.size()).is_multiple_of(target.vector_bytes)
+    };
+    !buffer.constant && addr.terms.iter().any(apart)
+}
+
+/// The window that slides along the rows: neighbours load the same vectors where its step, from
+/// row to row, is shorter than the window.
+fn sliding(linear: &Linear, rows: Option<u32>, var: u32) -> Option<(usize, usize)> {
+    let (rows, body) = (rows?, linear.fold?.2);
+    loads(linear, body).into_iter().find_map(|n| match n {
+        Node::Load { addr, .. } if addr.coefficient(var) != 0 => overlap(linear, addr, rows),
+        _ => None,
+    })
+}
+
+/// The order of the loops around the tile: whichever operand is read again should be the one that
+/// stays in the nearer cache.
+fn loop_order(
+    linear: &Linear,
+    target: &Target,
+    product: Option<(&Node, &Node)>,
+    rows: Option<u32>,
+    (var, width): (u32, usize),
+    m: usize,
+) -> Vec<u32> {
+    let mut order: Vec<u32> = linear.axes().filter(|&v| v != var && Some(v) != rows).collect();
+    order.extend(rows);
+    let inner = [order.clone(), vec![var]].concat();
+    let Some((a, b)) = product else { return inner };
+    let (vectors, broadcast) = match (walks(a, var), walks(b, var)) {
+        (true, false) => (a, b),
+        (false, true) => (b, a),
+        _ => return inner,
+    };
+    // Axes that the vector factor follows stay outside of it.
+    let (dependent, free): (Vec<u32>, Vec<u32>) = order.iter().partition(|&&v| walks(vectors, v));
+    let bytes = |n: &Node| match n {
+        Node::Load { operand, .. } => linear.buffers[*operand as usize].elems * 4,
+        _ => 0,
+    };
+    let again = |size: usize| match size {
+        s if s <= target.l1 / 2 => 0.25,
+        s if s <= target.l2 / 2 => 1.0,
+        _ => 4.0,
+    };
+    let (vector_bytes, row_bytes) = (bytes(vectors), bytes(broadcast));
+    let row_tiles: usize =
+        free.iter().map(|&v| linear.extent(v).div_ceil(if Some(v) == rows { m } else { 1 })).product();
+    let vector_tiles = linear.extent(var).div_ceil(width);
+    let outer_cost = (row_bytes * vector_tiles) as f64 * again(row_bytes) + vector_bytes as f64;
+    let inner_cost = (vector_bytes * row_tiles) as f64 * again(vector_bytes) + row_bytes as f64;
+    match outer_cost <= inner_cost {
+        true => [dependent, vec![var], free].concat(),
+        false => inner,
+    }
+}
+
+/// The axes that a factor follows outside of the others: it is widened for all of those at once.
+fn widened_order(linear: &Linear, bytes: &Bytes, rows: Option<u32>, var: u32) -> Vec<u32> {
+    let mut order: Vec<u32> = linear.axes().collect();
+    order.sort_by_key(|&v| (v == var, !walks(bytes.rows, v), Some(v) == rows));
+    order
+}
