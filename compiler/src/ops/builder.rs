@@ -4,7 +4,7 @@
 //! here, so whatever is in a graph has been checked and typed, and an expander may ask for the
 //! type or the constant value of what it just built.
 
-use super::{Ctx, Lower, NodeBuilder, Operator, find};
+use super::{Ctx, ExpandFn, Lower, NodeBuilder, Operator, find};
 use crate::base::{Tensor, TensorType};
 use crate::definition::{Env, LoweredValue, Lowering, interpret, meaningful};
 use crate::error::{Error, Result};
@@ -159,7 +159,7 @@ impl<'a> NodeBuilder<'a> {
     /// Expands in a graph of its own, then moves the result here.
     fn expand(
         &mut self,
-        expand: fn(&Ctx, &mut NodeBuilder) -> Result<Vec<ValueId>>,
+        expand: ExpandFn,
         node: &Node,
         scratch: Graph,
         pending: &Pending,

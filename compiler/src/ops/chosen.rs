@@ -3,20 +3,15 @@
 //! [`super::sized`] otherwise.
 
 use super::emit::{numbers, require};
-use super::{Ctx, Lower, NodeBuilder, Operator};
+use super::{Ctx, ExpandFn, InferFn, NodeBuilder, Operator};
 use crate::base::{DType, Tensor, TensorType, row_major_strides};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
 use crate::scalar::Scalar;
 use std::cmp::Ordering;
 
-const fn row(
-    name: &'static str,
-    versions: &'static [i64],
-    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
-    expand: fn(&Ctx, &mut NodeBuilder) -> Result<Vec<ValueId>>,
-) -> Operator {
-    Operator { domain: "", name, versions, infer, lower: Lower::Expand(expand), note: "" }
+const fn row(name: &'static str, versions: &'static [i64], infer: InferFn, expand: ExpandFn) -> Operator {
+    Operator::expand("", name, versions, infer, expand)
 }
 
 /// The rows.

@@ -34,7 +34,14 @@ pub use table::{find, rows};
 use crate::base::{DType, Tensor, TensorType};
 use crate::definition::Lowering;
 use crate::error::{Error, Result};
-use crate::graph::{Attrs, Graph, Node, Value};
+use crate::graph::{Attrs, Graph, Node, Value, ValueId};
+
+/// Output types from a node and its inputs.
+pub type InferFn = fn(&Ctx) -> Result<Vec<TensorType>>;
+/// Adds what writes a node's outputs to a lowering.
+pub type DefineFn = fn(&Ctx, &mut Lowering) -> Result<()>;
+/// Adds simpler nodes, and returns the values of a node's outputs.
+pub type ExpandFn = fn(&Ctx, &mut NodeBuilder) -> Result<Vec<ValueId>>;
 
 /// A row of the operator table.
 pub struct Operator {
@@ -46,11 +53,35 @@ pub struct Operator {
     /// the largest not above it.
     pub versions: &'static [i64],
     /// Output types from the node and its inputs (types, and constants where known).
-    pub infer: fn(&Ctx) -> Result<Vec<TensorType>>,
+    pub infer: InferFn,
     /// How it is lowered.
     pub lower: Lower,
     /// A note for `docs/operators.md`: what is restricted.
     pub note: &'static str,
+}
+
+impl Operator {
+    /// A row without restrictions, lowered to definitions.
+    pub const fn define(
+        domain: &'static str,
+        name: &'static str,
+        versions: &'static [i64],
+        infer: InferFn,
+        lower: DefineFn,
+    ) -> Operator {
+        Operator { domain, name, versions, infer, lower: Lower::Define(lower), note: "" }
+    }
+
+    /// A row without restrictions, lowered to simpler nodes.
+    pub const fn expand(
+        domain: &'static str,
+        name: &'static str,
+        versions: &'static [i64],
+        infer: InferFn,
+        expand: ExpandFn,
+    ) -> Operator {
+        Operator { domain, name, versions, infer, lower: Lower::Expand(expand), note: "" }
+    }
 }
 
 impl std::fmt::Debug for Operator {
@@ -63,11 +94,11 @@ impl std::fmt::Debug for Operator {
 #[derive(Clone, Copy)]
 pub enum Lower {
     /// To definitions and routines: adds what writes the outputs to the lowering.
-    Define(fn(&Ctx, &mut Lowering) -> Result<()>),
+    Define(DefineFn),
     /// To simpler nodes: adds them to the builder and returns the values of the outputs. Types of
     /// new nodes are inferred, and they are expanded in turn. Also for results that the types
     /// alone determine: they are constants of the builder.
-    Expand(fn(&Ctx, &mut NodeBuilder) -> Result<Vec<crate::graph::ValueId>>),
+    Expand(ExpandFn),
     /// Control flow (If, Loop, Scan): the stages know these by name.
     Control,
 }

@@ -8,16 +8,13 @@
 //! numbers by Marsaglia's polar method. Without the attribute the seed is a hash of the node's name.
 
 use super::emit::{float_tensor, require};
-use super::{Ctx, Lower, NodeBuilder, Operator};
+use super::{Ctx, ExpandFn, InferFn, Lower, NodeBuilder, Operator};
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId, check_size};
 use crate::scalar::{Op, Scalar, eval};
 
 const NOTE: &str = "drawn at compile time from the seed, or from the node's name without one";
-
-type InferFn = fn(&Ctx) -> Result<Vec<TensorType>>;
-type ExpandFn = fn(&Ctx, &mut NodeBuilder) -> Result<Vec<ValueId>>;
 
 const fn row(name: &'static str, versions: &'static [i64], infer: InferFn, expand: ExpandFn) -> Operator {
     Operator { domain: "", name, versions, infer, lower: Lower::Expand(expand), note: NOTE }

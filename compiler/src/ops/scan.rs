@@ -2,18 +2,14 @@
 
 use super::emit::{Emit, require};
 use super::routine::Code;
-use super::{Ctx, Lower, Operator};
+use super::{Ctx, DefineFn, Lower, Operator};
 use crate::base::{Affine, TensorType};
 use crate::definition::Lowering;
 use crate::error::{Error, Result};
 use crate::scalar::Fold;
 use crate::tile::{Access, Bin, Value};
 
-const fn row(
-    name: &'static str,
-    versions: &'static [i64],
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
-) -> Operator {
+const fn row(name: &'static str, versions: &'static [i64], lower: DefineFn) -> Operator {
     Operator {
         domain: "",
         name,

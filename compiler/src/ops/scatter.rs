@@ -3,19 +3,14 @@
 
 use super::emit::{Emit, Val, require};
 use super::routine::{Code, Place};
-use super::{Ctx, Lower, Operator};
+use super::{Ctx, DefineFn, InferFn, Operator};
 use crate::base::{Affine, DType, TensorType, row_major_strides};
 use crate::definition::Lowering;
 use crate::error::{Error, Result};
 use crate::tile::{Access, Bin, Lane, Reg};
 
-const fn row(
-    name: &'static str,
-    versions: &'static [i64],
-    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
-) -> Operator {
-    Operator { domain: "", name, versions, infer, lower: Lower::Define(lower), note: "" }
+const fn row(name: &'static str, versions: &'static [i64], infer: InferFn, lower: DefineFn) -> Operator {
+    Operator::define("", name, versions, infer, lower)
 }
 
 /// The rows.

@@ -3,17 +3,13 @@
 
 use super::emit::{Emit, Val, require};
 use super::routine::{Code, Place};
-use super::{Ctx, Lower, Operator};
+use super::{Ctx, DefineFn, InferFn, Lower, Operator};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
 use crate::error::Result;
 use crate::tile::{Access, Bin, Cmp, Convert, Lane, Reg, Value};
 
-pub(super) const fn row(
-    name: &'static str,
-    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
-) -> Operator {
+pub(super) const fn row(name: &'static str, infer: InferFn, lower: DefineFn) -> Operator {
     Operator { domain: "lmc", name, versions: &[1], infer, lower: Lower::Define(lower), note: "internal" }
 }
 

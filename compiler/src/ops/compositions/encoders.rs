@@ -5,13 +5,10 @@ use crate::base::{DType, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
 use crate::ops::emit::require;
-use crate::ops::{Ctx, Lower, NodeBuilder, Operator};
-
-type InferFn = fn(&Ctx) -> Result<Vec<TensorType>>;
-type ExpandFn = fn(&Ctx, &mut NodeBuilder) -> Result<Vec<ValueId>>;
+use crate::ops::{Ctx, ExpandFn, InferFn, NodeBuilder, Operator};
 
 const fn row(name: &'static str, infer: InferFn, expand: ExpandFn) -> Operator {
-    Operator { domain: "ai.onnx.ml", name, versions: &[1], infer, lower: Lower::Expand(expand), note: "" }
+    Operator::expand("ai.onnx.ml", name, &[1], infer, expand)
 }
 
 /// The rows.

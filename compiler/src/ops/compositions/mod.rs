@@ -9,7 +9,7 @@ mod microsoft;
 mod quantized;
 
 use super::emit::require;
-use super::{Ctx, NodeBuilder, Operator};
+use super::{Ctx, ExpandFn, NodeBuilder, Operator};
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
@@ -39,10 +39,7 @@ use composed;
 const MS: &str = "com.microsoft";
 
 /// The types of what a node expands to.
-fn types_of(
-    ctx: &Ctx,
-    expand: fn(&Ctx, &mut NodeBuilder) -> Result<Vec<ValueId>>,
-) -> Result<Vec<TensorType>> {
+fn types_of(ctx: &Ctx, expand: ExpandFn) -> Result<Vec<TensorType>> {
     let mut graph = ctx.graph.clone();
     let mut b = NodeBuilder::new(&mut graph, ctx.node.name.clone(), ctx.node.opset);
     let made = expand(ctx, &mut b)?;

@@ -6,19 +6,16 @@ use crate::definition::{DefBuilder, Index, Lowering};
 use crate::error::{Error, Result};
 use crate::graph::Attr;
 use crate::ops::emit::{Arith, Emit, Val, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, InferFn, Lower, Operator};
 use crate::scalar::{Fold, Op, Scalar};
 
 const F: DType = DType::F32;
-
-type InferFn = fn(&Ctx) -> Result<Vec<TensorType>>;
-type LowerFn = fn(&Ctx, &mut Lowering) -> Result<()>;
 
 const fn row(
     name: &'static str,
     versions: &'static [i64],
     infer: InferFn,
-    lower: LowerFn,
+    lower: DefineFn,
     note: &'static str,
 ) -> Operator {
     Operator { domain: "ai.onnx.ml", name, versions, infer, lower: Lower::Define(lower), note }

@@ -11,10 +11,8 @@ mod shape;
 mod slice;
 
 use super::emit::{Emit, Val};
-use super::{Ctx, Lower, Operator};
-use crate::base::{Affine, TensorType};
-use crate::definition::Lowering;
-use crate::error::Result;
+use super::{DefineFn, InferFn, Lower, Operator};
+use crate::base::Affine;
 
 /// The families.
 pub const FAMILIES: &[&[Operator]] =
@@ -24,8 +22,8 @@ pub const FAMILIES: &[&[Operator]] =
 const fn row(
     name: &'static str,
     versions: &'static [i64],
-    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
+    infer: InferFn,
+    lower: DefineFn,
     note: &'static str,
 ) -> Operator {
     Operator { domain: "", name, versions, infer, lower: Lower::Define(lower), note }

@@ -4,10 +4,10 @@ use crate::base::{DType, TensorType};
 use crate::definition::Lowering;
 use crate::error::{Error, Result};
 use crate::ops::emit::{Emit, numbers, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, Lower, Operator};
 use std::cmp::Ordering;
 
-const fn window(name: &'static str, lower: fn(&Ctx, &mut Lowering) -> Result<()>) -> Operator {
+const fn window(name: &'static str, lower: DefineFn) -> Operator {
     Operator {
         domain: "",
         name,

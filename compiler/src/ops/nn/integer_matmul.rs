@@ -9,25 +9,15 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, require};
-use crate::ops::{Ctx, Lower, Operator};
-
-const fn row(
-    domain: &'static str,
-    name: &'static str,
-    versions: &'static [i64],
-    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
-) -> Operator {
-    Operator { domain, name, versions, infer, lower: Lower::Define(lower), note: "" }
-}
+use crate::ops::{Ctx, Operator};
 
 /// The rows.
 pub const ROWS: &[Operator] = &[
-    row("", "MatMulInteger", &[10], infer_integer, integer),
-    row("", "QLinearMatMul", &[10, 21], infer_qlinear, qlinear),
-    row("com.microsoft", "QGemm", &[1], infer_gemm, gemm),
-    row("com.microsoft", "MatMulIntegerToFloat", &[1], infer_to_float, to_float),
-    row("com.microsoft", "DynamicQuantizeMatMul", &[1], infer_dynamic, dynamic),
+    Operator::define("", "MatMulInteger", &[10], infer_integer, integer),
+    Operator::define("", "QLinearMatMul", &[10, 21], infer_qlinear, qlinear),
+    Operator::define("com.microsoft", "QGemm", &[1], infer_gemm, gemm),
+    Operator::define("com.microsoft", "MatMulIntegerToFloat", &[1], infer_to_float, to_float),
+    Operator::define("com.microsoft", "DynamicQuantizeMatMul", &[1], infer_dynamic, dynamic),
 ];
 
 fn product(ctx: &Ctx, b: usize) -> Result<Product> {

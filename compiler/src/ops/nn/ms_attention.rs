@@ -9,13 +9,10 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Lowering};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, InferFn, Lower, Operator};
 use crate::scalar::Op;
 
-type InferFn = fn(&Ctx) -> Result<Vec<TensorType>>;
-type LowerFn = fn(&Ctx, &mut Lowering) -> Result<()>;
-
-const fn row(name: &'static str, infer: InferFn, lower: LowerFn, note: &'static str) -> Operator {
+const fn row(name: &'static str, infer: InferFn, lower: DefineFn, note: &'static str) -> Operator {
     Operator { domain: "com.microsoft", name, versions: &[1], infer, lower: Lower::Define(lower), note }
 }
 

@@ -5,14 +5,11 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Index, Lowering};
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, InferFn, Operator};
 use crate::scalar::{Fold, Op};
 
-type InferFn = fn(&Ctx) -> Result<Vec<TensorType>>;
-type LowerFn = fn(&Ctx, &mut Lowering) -> Result<()>;
-
-const fn row(name: &'static str, infer: InferFn, lower: LowerFn) -> Operator {
-    Operator { domain: "com.microsoft", name, versions: &[1], infer, lower: Lower::Define(lower), note: "" }
+const fn row(name: &'static str, infer: InferFn, lower: DefineFn) -> Operator {
+    Operator::define("com.microsoft", name, &[1], infer, lower)
 }
 
 /// The rows.

@@ -6,13 +6,11 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, Lower, Operator};
 use crate::scalar::{Fold, Op};
 
-type LowerFn = fn(&Ctx, &mut Lowering) -> Result<()>;
-
-const fn row(name: &'static str, versions: &'static [i64], lower: LowerFn) -> Operator {
-    Operator { domain: "", name, versions, infer, lower: Lower::Define(lower), note: "" }
+const fn row(name: &'static str, versions: &'static [i64], lower: DefineFn) -> Operator {
+    Operator::define("", name, versions, infer, lower)
 }
 
 /// The rows.

@@ -5,22 +5,14 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, Lower, Operator};
 use crate::scalar::{Fold, Op, Scalar};
 
-const fn pool(
-    name: &'static str,
-    versions: &'static [i64],
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
-) -> Operator {
-    Operator { domain: "", name, versions, infer, lower: Lower::Define(lower), note: "" }
+const fn pool(name: &'static str, versions: &'static [i64], lower: DefineFn) -> Operator {
+    Operator::define("", name, versions, infer, lower)
 }
 
-const fn global(
-    name: &'static str,
-    versions: &'static [i64],
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
-) -> Operator {
+const fn global(name: &'static str, versions: &'static [i64], lower: DefineFn) -> Operator {
     Operator { domain: "", name, versions, infer: infer_global, lower: Lower::Define(lower), note: "" }
 }
 

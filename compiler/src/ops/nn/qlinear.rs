@@ -10,17 +10,13 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, InferFn, Operator};
 use crate::scalar::{Fold, Op, Scalar};
 
 const F: DType = DType::F32;
 
-const fn row(
-    name: &'static str,
-    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
-) -> Operator {
-    Operator { domain: "com.microsoft", name, versions: &[1], infer, lower: Lower::Define(lower), note: "" }
+const fn row(name: &'static str, infer: InferFn, lower: DefineFn) -> Operator {
+    Operator::define("com.microsoft", name, &[1], infer, lower)
 }
 
 /// The rows.

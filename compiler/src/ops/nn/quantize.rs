@@ -4,28 +4,18 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, Operator};
 use crate::scalar::{Fold, Op};
 
 const VERSIONS: &[i64] = &[10, 13, 19, 21, 23, 24, 25];
 
-const fn row(
-    domain: &'static str,
-    name: &'static str,
-    versions: &'static [i64],
-    infer: fn(&Ctx) -> Result<Vec<TensorType>>,
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
-) -> Operator {
-    Operator { domain, name, versions, infer, lower: Lower::Define(lower), note: "" }
-}
-
 /// The rows.
 pub const ROWS: &[Operator] = &[
-    row("", "QuantizeLinear", VERSIONS, infer_quantize, quantize),
-    row("", "DequantizeLinear", VERSIONS, infer_dequantize, dequantize),
-    row("", "DynamicQuantizeLinear", &[11], infer_dynamic, dynamic),
-    row("com.microsoft", "QuantizeLinear", &[1], infer_quantize, quantize),
-    row("com.microsoft", "DequantizeLinear", &[1], infer_dequantize, dequantize),
+    Operator::define("", "QuantizeLinear", VERSIONS, infer_quantize, quantize),
+    Operator::define("", "DequantizeLinear", VERSIONS, infer_dequantize, dequantize),
+    Operator::define("", "DynamicQuantizeLinear", &[11], infer_dynamic, dynamic),
+    Operator::define("com.microsoft", "QuantizeLinear", &[1], infer_quantize, quantize),
+    Operator::define("com.microsoft", "DequantizeLinear", &[1], infer_dequantize, dequantize),
 ];
 
 /// Smallest and largest value of an integer type.

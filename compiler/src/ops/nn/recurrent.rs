@@ -6,15 +6,11 @@ use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{Carry, DefBuilder, ExprId, Lowering, Repeat, Slice, Stage};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, Operator};
 use crate::scalar::{Fold, Op};
 
-const fn row(
-    name: &'static str,
-    versions: &'static [i64],
-    lower: fn(&Ctx, &mut Lowering) -> Result<()>,
-) -> Operator {
-    Operator { domain: "", name, versions, infer, lower: Lower::Define(lower), note: "" }
+const fn row(name: &'static str, versions: &'static [i64], lower: DefineFn) -> Operator {
+    Operator::define("", name, versions, infer, lower)
 }
 
 /// The rows.

@@ -5,11 +5,11 @@ use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, Operator};
 use crate::scalar::{Fold, Op, Scalar};
 
-const fn row(name: &'static str, lower: fn(&Ctx, &mut Lowering) -> Result<()>) -> Operator {
-    Operator { domain: "", name, versions: &[1, 11, 13], infer, lower: Lower::Define(lower), note: "" }
+const fn row(name: &'static str, lower: DefineFn) -> Operator {
+    Operator::define("", name, &[1, 11, 13], infer, lower)
 }
 
 /// The rows.

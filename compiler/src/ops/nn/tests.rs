@@ -209,6 +209,16 @@ fn check_four_bits(rows: usize) {
     }
 }
 
+fn rows_of_four_normalized(values: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
+    let row = |row: &[f32]| -> Vec<f32> {
+        let mean = row.iter().sum::<f32>() / 4.0;
+        let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 4.0;
+        let scale = (variance + 1e-5).sqrt();
+        (0..4).map(|i| (row[i] - mean) / scale * gamma[i] + beta[i]).collect()
+    };
+    values.chunks(4).flat_map(row).collect()
+}
+
 /// The sum of input, skip and bias is normalized, and given out.
 #[test]
 fn skip_layer_normalization() {
@@ -219,15 +229,7 @@ fn skip_layer_normalization() {
     let [x, skip, gamma, beta, bias] = [&x, &skip, &gamma, &beta, &bias].map(floats);
     let sum: Vec<f32> = (0..8).map(|i| x[i] + skip[i] + bias[i % 4]).collect();
     close(&floats(&got[3]), &sum);
-    let want: Vec<f32> = (0..8)
-        .map(|i| {
-            let row = &sum[i / 4 * 4..i / 4 * 4 + 4];
-            let mean = row.iter().sum::<f32>() / 4.0;
-            let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 4.0;
-            (sum[i] - mean) / (variance + 1e-5).sqrt() * gamma[i % 4] + beta[i % 4]
-        })
-        .collect();
-    close(&floats(&got[0]), &want);
+    close(&floats(&got[0]), &rows_of_four_normalized(&sum, &gamma, &beta));
 }
 
 /// Both directions, with lengths: the reverse one begins at the end of each sequence.
@@ -468,13 +470,5 @@ fn embedding_and_normalization() {
         (0..8).map(|i| words[[2, 0][i / 4] * 4 + i % 4] + places[i] + kinds[i / 4 * 4 + i % 4]).collect();
     close(&floats(&got[2]), &sum);
     assert_eq!(got[1].to_vec::<i32>(), Some(vec![1]));
-    let want: Vec<f32> = (0..8)
-        .map(|i| {
-            let row = &sum[i / 4 * 4..i / 4 * 4 + 4];
-            let mean = row.iter().sum::<f32>() / 4.0;
-            let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 4.0;
-            (sum[i] - mean) / (variance + 1e-5).sqrt() * gamma[i % 4] + beta[i % 4]
-        })
-        .collect();
-    close(&floats(&got[0]), &want);
+    close(&floats(&got[0]), &rows_of_four_normalized(&sum, &gamma, &beta));
 }
