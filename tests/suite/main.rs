@@ -6,6 +6,7 @@ mod cranelift;
 mod classifiers;
 mod cli;
 mod compress;
+mod computed;
 mod conformance;
 mod counted;
 mod definition;

@@ -7,35 +7,50 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Shapes};
 use crate::import::{Bindings, Model};
 use crate::lower::{fold, lower_plain};
+use crate::passes::unfold;
 use crate::plan::{Lowered, own_outputs};
-use crate::sizes::{Sample, merge, samples};
+use crate::sizes::{Merged, Sample, differing, merge, samples};
 use crate::target::Target;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// A size for each named dimension.
 type Sizes = BTreeMap<String, usize>;
 
-/// Where a model is not defined for small sizes: so many samples must be left.
-const FEWEST: usize = 5;
-
 /// How often samples are added.
 const MOST_ROUNDS: usize = 4;
 
+/// How often constants are left to run time that were found to depend on sizes.
+const MOST_UNFOLDED: usize = 16;
+
 /// Samples at and above the smallest size for which a model is defined.
 const BEGINNING: usize = 3;
+
+/// The smallest size that is a sample.
+const SMALLEST: usize = 2;
 
 struct Sizer<'a> {
     model: &'a Model,
     bindings: &'a Bindings,
     target: &'a Target,
     clock: &'a Clock,
+    /// The bounds of the dimensions that are no sums.
+    free: Sizes,
     /// The shapes in all samples.
     shapes: Arc<Shapes>,
+    /// What is constant in each sample, but computed at run time.
+    computed: HashSet<String>,
 }
 
 /// A model typed for some sizes, and notes.
 type Typed = (Graph, Vec<String>);
+
+/// Typed and lowered samples; the first one is at the bounds.
+struct Samples {
+    typed: Vec<(Sizes, Typed)>,
+    made: Vec<Sample>,
+    notes: Vec<String>,
+}
 
 /// The model lowered for all sizes up to the bounds of the bindings, and notes.
 pub fn lowered(
@@ -45,60 +60,58 @@ pub fn lowered(
     observer: &dyn Observer,
     clock: &Clock,
 ) -> Result<(Lowered, Vec<String>)> {
-    let mut sizer = Sizer { model, bindings, target, clock, shapes: Arc::default() };
     let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
     let free: Sizes = free.map(|(name, &bound)| (name.clone(), bound)).collect();
-    let mut all: Vec<Sizes> =
-        samples(&free).into_iter().map(|s| bindings.with_sums(s)).collect::<Result<_>>()?;
-    let (mut graphs, mut made, mut notes, mut failed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (number, sizes) in all.iter().enumerate() {
-        observer.progress("sizing", number, all.len());
-        let shown: &dyn Observer = if number == 0 { observer } else { &Silent };
-        match sizer.typed(sizes, number, shown) {
-            Ok(typed) => graphs.push((number, typed)),
-            Err(error) if number == 0 => return Err(error),
-            Err(error) => failed.push((number, error)),
+    let (shapes, computed) = Default::default();
+    let mut sizer = Sizer { model, bindings, target, clock, free, shapes, computed };
+    let mut all = samples(&sizer.free);
+    let mut found = sizer.samples(&all, observer);
+    let mut least = Sizes::new();
+    if matches!(found, Err((1.., _))) {
+        least = sizer.least()?;
+        for sizes in &mut all {
+            least.iter().for_each(|(name, &least)| raise(sizes, name, least));
         }
-    }
-    sizer.shapes = Arc::new(shapes(&graphs));
-    for (number, typed) in graphs {
-        let shown: &dyn Observer = if number == 0 { observer } else { &Silent };
-        match sizer.lowered(typed, &all[number], shown) {
-            Ok((sample, more)) => {
-                if number == 0 {
-                    notes = more;
-                }
-                made.push(sample);
-            }
-            Err(error) if number == 0 => return Err(error),
-            Err(error) => failed.push((number, error)),
+        for (name, &least) in &least {
+            let beginning = least..(least + BEGINNING).min(sizer.free[name]);
+            let at = |size| [(name.clone(), size)].into_iter().collect();
+            all.extend(beginning.map(|size| over(&sizer.free, at(size))));
         }
+        let mut once = HashSet::new();
+        all.retain(|sizes| once.insert(sizes.clone()));
+        found = sizer.samples(&all, observer);
     }
-    if !failed.is_empty() {
-        let (name, least) = sizer.least(&all, failed, &free)?;
+    let mut found = found.map_err(|(_, error)| error)?;
+    let mut notes = std::mem::take(&mut found.notes);
+    for (name, &least) in &least {
         notes.push(format!("dimension '{name}' must be {least} at least: the model is not defined below"));
-        for size in least..(least + BEGINNING).min(free[&name]) {
-            let mut sizes = free.clone();
-            sizes.insert(name.clone(), size);
-            let sizes = bindings.with_sums(sizes)?;
-            made.push(sizer.sample(&sizes, all.len(), &Silent)?.0);
-            all.push(sizes);
-        }
-        for size in made.iter_mut().flat_map(|s| &mut s.lowering.sizes) {
-            if size.name.as_ref() == Some(&name) {
-                size.least = least;
-            }
-        }
     }
-    let mut lowered = sizer.merged(made, &free)?;
+    let mut lowered = sizer.merged(found)?;
+    for size in &mut lowered.lowering.sizes {
+        size.least = size.name.as_ref().and_then(|name| least.get(name)).copied().unwrap_or(size.least);
+    }
     let mut kept: Vec<ValueId> = lowered.outputs.iter().map(|o| o.0).collect();
     kept.extend(lowered.lowering.sizes.iter().map(|s| s.value));
     fold(&mut lowered.lowering, &kept);
     Ok((lowered, notes))
 }
 
+/// No size below the least.
+fn raise(sizes: &mut Sizes, name: &str, least: usize) {
+    if let Some(size) = sizes.get_mut(name) {
+        *size = least.max(*size);
+    }
+}
+
+/// Sizes with others in place of some of them.
+fn over(sizes: &Sizes, others: Sizes) -> Sizes {
+    let mut all = sizes.clone();
+    all.extend(others);
+    all
+}
+
 /// The shapes of the values that have different ones.
-fn shapes(graphs: &[(usize, Typed)]) -> Shapes {
+fn shapes(graphs: &[(Sizes, Typed)]) -> Shapes {
     let mut all = Shapes::new();
     for value in graphs.iter().flat_map(|(_, (graph, _))| &graph.values) {
         all.entry(value.name.clone()).or_default().push(value.ty.shape.clone());
@@ -108,31 +121,81 @@ fn shapes(graphs: &[(usize, Typed)]) -> Shapes {
 }
 
 impl Sizer<'_> {
-    /// The samples as one lowering; with further ones, where those leave open what a number is.
-    fn merged(&self, mut made: Vec<Sample>, free: &Sizes) -> Result<Lowered> {
-        for _ in 0..MOST_ROUNDS {
-            let (lowered, open) = merge(&made)?;
-            let before = made.len();
-            for (name, value) in open.into_iter().filter(|o| !self.bindings.sums.contains_key(&o.0)) {
-                let mut sizes = free.clone();
-                sizes.insert(name, value);
-                let sizes = self.bindings.with_sums(sizes)?;
-                made.extend(self.sample(&sizes, before, &Silent).map(|s| s.0));
-            }
-            if made.len() == before {
-                return Ok(lowered);
+    /// The model in all samples; the error of the first that fails, with its number.
+    fn samples(
+        &mut self,
+        all: &[Sizes],
+        observer: &dyn Observer,
+    ) -> std::result::Result<Samples, (usize, Error)> {
+        let mut typed = Vec::new();
+        let shown = |number| if number == 0 { observer } else { &Silent as &dyn Observer };
+        for (number, sizes) in all.iter().enumerate() {
+            observer.progress("sizing", number, all.len());
+            let graph = self.typed(sizes, number, shown(number)).map_err(|e| (number, e))?;
+            typed.push((sizes.clone(), graph));
+        }
+        self.shapes = Arc::new(shapes(&typed));
+        self.computed = differing(&typed.iter().map(|(_, (graph, _))| graph).collect::<Vec<_>>());
+        let (mut made, mut notes) = (Vec::new(), Vec::new());
+        for (number, (sizes, graph)) in typed.iter().enumerate() {
+            let (sample, more) =
+                self.lowered(graph.clone(), sizes, shown(number)).map_err(|e| (number, e))?;
+            made.push(sample);
+            if number == 0 {
+                notes = more;
             }
         }
-        Ok(merge(&made)?.0)
+        Ok(Samples { typed, made, notes })
     }
 
-    /// The model lowered for some sizes, and notes.
-    fn sample(&self, sizes: &Sizes, number: usize, shown: &dyn Observer) -> Result<(Sample, Vec<String>)> {
-        self.lowered(self.typed(sizes, number, shown)?, sizes, shown)
+    /// The samples as one lowering: with further ones, where those leave open what a number is, and with
+    /// more computed at run time, where constants depend on the sizes.
+    fn merged(&mut self, mut samples: Samples) -> Result<Lowered> {
+        let (mut added, mut unfolded) = (0, 0);
+        loop {
+            match merge(&samples.made)? {
+                Merged::One(lowered, open) => {
+                    added += 1;
+                    if added > MOST_ROUNDS || !self.add(&mut samples, open)? {
+                        return Ok(lowered);
+                    }
+                }
+                Merged::Unlike(names, error) => {
+                    unfolded += 1;
+                    let graph = &samples.typed[0].1.0;
+                    let made = graph.folded.iter().flat_map(|n| n.outputs.iter().flatten());
+                    let made: HashSet<&String> = made.map(|&o| &graph.value(o).name).collect();
+                    let more: Vec<String> = names.into_iter().filter(|n| made.contains(n)).collect();
+                    let before = self.computed.len();
+                    self.computed.extend(more);
+                    if self.computed.len() == before || unfolded > MOST_UNFOLDED {
+                        return Err(error);
+                    }
+                    for ((sizes, graph), sample) in samples.typed.iter().zip(&mut samples.made) {
+                        *sample = self.lowered(graph.clone(), sizes, &Silent)?.0;
+                    }
+                }
+            }
+        }
     }
 
+    /// Adds the samples where single sizes have the given values; whether there were any.
+    fn add(&self, samples: &mut Samples, open: Vec<(String, usize)>) -> Result<bool> {
+        let before = samples.made.len();
+        for (name, value) in open.into_iter().filter(|o| !self.bindings.sums.contains_key(&o.0)) {
+            let sizes = over(&self.free, [(name, value)].into_iter().collect());
+            let Ok(graph) = self.typed(&sizes, before, &Silent) else { continue };
+            let Ok((sample, _)) = self.lowered(graph.clone(), &sizes, &Silent) else { continue };
+            samples.made.push(sample);
+            samples.typed.push((sizes, graph));
+        }
+        Ok(samples.made.len() > before)
+    }
+
+    /// Types the model for sizes of the dimensions that are no sums.
     fn typed(&self, sizes: &Sizes, number: usize, shown: &dyn Observer) -> Result<Typed> {
-        let (types, mut notes) = self.bindings.at(sizes).resolve(&self.model.body)?;
+        let sizes = self.bindings.with_sums(sizes.clone())?;
+        let (types, mut notes) = self.bindings.at(&sizes).resolve(&self.model.body)?;
         let (graph, more) = typed_graph(self.model, &types, number as u32 + 1, shown, self.clock)?;
         notes.extend(more);
         Ok((graph, notes))
@@ -140,6 +203,8 @@ impl Sizer<'_> {
 
     fn lowered(&self, typed: Typed, sizes: &Sizes, shown: &dyn Observer) -> Result<(Sample, Vec<String>)> {
         let (mut graph, mut notes) = typed;
+        let sizes = self.bindings.with_sums(sizes.clone())?;
+        unfold(&mut graph, &self.computed);
         graph.shapes = self.shapes.clone();
         notes.extend(rewrite(&mut graph, self.target, shown, self.clock)?);
         let mut lowering = lower_plain(&graph)?;
@@ -167,32 +232,28 @@ impl Sizer<'_> {
         }
     }
 
-    /// The dimension that is too small in the samples that failed, and the smallest size for which the
-    /// model is defined; the first error where there is none.
-    fn least(
-        &self,
-        all: &[Sizes],
-        mut failed: Vec<(usize, Error)>,
-        bounds: &Sizes,
-    ) -> Result<(String, usize)> {
-        let bad = |i: &usize| failed.iter().any(|f| f.0 == *i);
-        let range = |name: &str| {
-            let largest = (0..all.len()).filter(|i| bad(i)).map(|i| all[i][name]).max()?;
-            let smallest = (0..all.len()).filter(|i| !bad(i)).map(|i| all[i][name]).min()?;
-            (largest < smallest && all.len() - failed.len() >= FEWEST).then_some((largest, smallest))
-        };
-        let found = bounds.keys().find_map(|name| Some((name.clone(), range(name)?)));
-        let Some((name, (mut below, mut least))) = found else { return Err(failed.swap_remove(0).1) };
-        while below + 1 < least {
-            let middle = (below + least) / 2;
-            let mut sizes = bounds.clone();
-            sizes.insert(name.clone(), middle);
-            let sizes = self.bindings.with_sums(sizes)?;
-            match self.sample(&sizes, all.len(), &Silent) {
-                Ok(_) => least = middle,
-                Err(_) => below = middle,
+    /// The smallest size of each dimension for which the model is defined, where that is not any; the others
+    /// are at their bounds.
+    fn least(&self) -> Result<Sizes> {
+        let mut least = Sizes::new();
+        for (name, &bound) in &self.free {
+            let at = |size| {
+                let sizes = over(&self.free, [(name.clone(), size)].into_iter().collect());
+                self.lowered(self.typed(&sizes, 1, &Silent)?, &sizes, &Silent)
+            };
+            let (mut below, mut defined) = (SMALLEST, bound);
+            if bound <= SMALLEST || at(SMALLEST).is_ok() {
+                continue;
             }
+            while below + 1 < defined {
+                let middle = (below + defined) / 2;
+                match at(middle) {
+                    Ok(_) => defined = middle,
+                    Err(_) => below = middle,
+                }
+            }
+            least.insert(name.clone(), defined);
         }
-        Ok((name, least))
+        Ok(least)
     }
 }

@@ -85,6 +85,8 @@ pub struct Graph {
     pub sample: u32,
     /// Of several samples: the shapes in all of them, of the values (by name) whose shapes differ.
     pub shapes: Arc<Shapes>,
+    /// Of several samples: the nodes that were computed while the graph was typed, whose outputs are constants.
+    pub folded: Vec<Node>,
     /// For a body: `(value of the outer graph, value here)`.
     pub captures: Vec<(ValueId, ValueId)>,
 }

@@ -6,7 +6,7 @@
 //! begins ([`super::split`]) and vanishes where the producer can write into its middle
 //! ([`super::forward`]). Narrow windows keep their padding: the schedule leaves out what lies outside. Bytes always get a
 //! rim: their padding is a zero point, which cannot be left out, and four points of a window are
-//! multiplied at once.
+//! multiplied at once. Where a size is known only at run time, what lies behind it is no padding yet: nothing is copied.
 
 use super::rewrite::{plain_var, replace_loads};
 use crate::base::{Affine, TensorType};
@@ -88,7 +88,7 @@ impl Rim {
             let outermost = index.iter().position(|form| form.terms.len() > 1).unwrap_or(shape.len() - 1);
             shape[outermost] += 1;
         }
-        let pays = bytes || wide && elems.saturating_mul(WORTH) <= points;
+        let pays = bytes || known && wide && elems.saturating_mul(WORTH) <= points;
         let same = padded.next().is_none() && shape != operand.ty.shape;
         (pays && same).then(|| Rim {
             value: operand.value,

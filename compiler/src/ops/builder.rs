@@ -33,6 +33,14 @@ pub struct Pending {
     pub outputs: Vec<Option<String>>,
 }
 
+impl Pending {
+    /// The node, with these outputs.
+    fn node(self, outputs: Vec<Option<ValueId>>) -> Node {
+        let Pending { op, opset, name, attrs, inputs, .. } = self;
+        Node { op, opset, name, attrs, inputs, outputs }
+    }
+}
+
 impl<'a> NodeBuilder<'a> {
     /// A builder on a graph; `name` prefixes what expanders add.
     pub fn new(graph: &'a mut Graph, name: impl Into<String>, opset: i64) -> Self {
@@ -135,24 +143,22 @@ impl<'a> NodeBuilder<'a> {
             Lower::Expand(expand) => self.expand(expand, &node, scratch, &pending),
             Lower::Define(define) if is_foldable(&scratch, &node) => {
                 let folded = fold(define, &scratch, &node)?;
-                let named = pending.outputs.into_iter().zip(folded);
-                Ok(named.map(|(name, t)| Some(self.graph.add_constant(name?, t?))).collect())
+                let named = pending.outputs.iter().cloned().zip(folded);
+                let outputs: Vec<_> =
+                    named.map(|(name, t)| Some(self.graph.add_constant(name?, t?))).collect();
+                if self.graph.sample > 0 {
+                    self.graph.folded.push(pending.node(outputs.clone()));
+                }
+                Ok(outputs)
             }
             Lower::Define(_) | Lower::Control => Ok(self.keep(pending, types)),
         }
     }
 
-    fn keep(&mut self, pending: Pending, types: Vec<TensorType>) -> Vec<Option<ValueId>> {
-        let named = pending.outputs.into_iter().zip(types);
+    fn keep(&mut self, mut pending: Pending, types: Vec<TensorType>) -> Vec<Option<ValueId>> {
+        let named = std::mem::take(&mut pending.outputs).into_iter().zip(types);
         let outputs: Vec<_> = named.map(|(name, ty)| Some(self.graph.add_value(name?, ty))).collect();
-        self.nodes.push(Node {
-            op: pending.op,
-            opset: pending.opset,
-            name: pending.name,
-            attrs: pending.attrs,
-            inputs: pending.inputs,
-            outputs: outputs.clone(),
-        });
+        self.nodes.push(pending.node(outputs.clone()));
         outputs
     }
 
@@ -198,6 +204,12 @@ impl<'a> NodeBuilder<'a> {
             }
             self.nodes.push(node);
         }
+        for mut node in std::mem::take(&mut inner_graph.folded) {
+            for value in node.inputs.iter_mut().chain(&mut node.outputs).flatten() {
+                *value = self.take(&inner_graph, *value, &mut moved);
+            }
+            self.graph.folded.push(node);
+        }
         let taken = results.iter().zip(&pending.outputs);
         Ok(taken.map(|(r, name)| name.as_ref().map(|_| moved[r])).collect())
     }
@@ -228,23 +240,45 @@ fn is_foldable(scratch: &Graph, node: &Node) -> bool {
     constants().all(|c| c.is_some()) && small && node.op.name != "DequantizeLinear"
 }
 
+/// The values of a graph as a lowering has them.
+fn lowered(graph: &Graph) -> Vec<LoweredValue> {
+    let lowered =
+        |v: &Value| LoweredValue { name: v.name.clone(), ty: v.ty.clone(), constant: v.constant.clone() };
+    graph.values.iter().map(lowered).collect()
+}
+
 /// Interprets the node's own definitions.
 fn fold(
     define: fn(&Ctx, &mut Lowering) -> Result<()>,
     scratch: &Graph,
     node: &Node,
 ) -> Result<Vec<Option<Tensor>>> {
-    let values = scratch.values.iter().map(|v| LoweredValue {
-        name: v.name.clone(),
-        ty: v.ty.clone(),
-        constant: v.constant.clone(),
-    });
-    let mut lowering = Lowering { values: values.collect(), ..Lowering::default() };
+    let mut lowering = Lowering { values: lowered(scratch), ..Lowering::default() };
     define(&Ctx { graph: scratch, node }, &mut lowering)?;
     meaningful(&lowering.stages)?;
     let mut env = Env::new(&lowering);
     interpret(&lowering, &mut env)?;
     Ok(node.outputs.iter().map(|o| o.and_then(|o| env.get(o, &scratch.value(o).ty))).collect())
+}
+
+/// Whether a node has the types that its outputs have, and can be lowered, with what is known of its
+/// inputs.
+pub fn is_computed(graph: &Graph, node: &Node) -> bool {
+    let output = |o: &Option<ValueId>| o.map(|o| graph.value(o).name.clone());
+    let Node { op, opset, name, attrs, inputs, outputs } = node.clone();
+    let outputs = outputs.iter().map(output).collect();
+    let (mut scratch, mut alone) = isolate(graph, &Pending { op, opset, name, attrs, inputs, outputs });
+    let Ok(types) = (op.infer)(&Ctx { graph: &scratch, node: &alone }) else { return false };
+    for ((id, to), ty) in node.outputs.iter().zip(&mut alone.outputs).zip(types) {
+        let Some(value) = id.map(|id| graph.value(id)) else { continue };
+        if value.ty != ty {
+            return false;
+        }
+        *to = Some(scratch.add_value(value.name.clone(), ty));
+    }
+    let Lower::Define(define) = op.lower else { return true };
+    let mut lowering = Lowering { values: lowered(&scratch), ..Lowering::default() };
+    define(&Ctx { graph: &scratch, node: &alone }, &mut lowering).is_ok()
 }
 
 /// A graph of the node's inputs alone, and the node on it, its outputs counted but not there.

@@ -27,7 +27,7 @@ mod suppress;
 mod table;
 mod top_k;
 
-pub use builder::Pending;
+pub use builder::{Pending, is_computed};
 pub use nn::flex_attention;
 pub use table::{find, rows};
 

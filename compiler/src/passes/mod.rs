@@ -16,8 +16,10 @@ mod integer;
 mod merge_equal;
 mod merge_pad;
 mod merge_transposes;
+mod unfold;
 
 pub use infer::{Inferred, infer, infer_sample, is_supported};
+pub use unfold::unfold;
 
 use crate::error::Result;
 use crate::graph::{Attr, Graph, verify};

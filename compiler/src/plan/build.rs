@@ -243,10 +243,10 @@ impl Planner<'_> {
 
     fn sized_linear(&self, def: &Definition, layouts: &[Layout], constant: &[bool]) -> Linear {
         let output = self.layout(def.output.value);
-        if !def.has_sizes() {
+        let dims = &self.request.lowering.dims;
+        if !def.has_sizes() && !def.operands.iter().any(|o| dims.contains_key(&o.value)) {
             return Linear::new(def, layouts, constant, output);
         }
-        let dims = &self.request.lowering.dims;
         let dims: Vec<Vec<Affine>> =
             def.operands.iter().map(|o| dims.get(&o.value).cloned().unwrap_or_default()).collect();
         let exact = def.store.iter().any(Affine::has_size)

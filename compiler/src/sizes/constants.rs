@@ -1,11 +1,13 @@
 //! Constants that depend on sizes: a corner of the one at the bounds (positions, masks), or elements
-//! that are each a form in the sizes (shapes).
+//! that are each a form in the sizes (shapes). Others must be computed at run time.
 
 use super::{Merger, unlike};
 use crate::base::{Affine, DType, Tensor, TensorType, row_major_strides};
 use crate::definition::{DefBuilder, Stage, ValueId};
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::scalar::Op;
+use std::collections::{HashMap, HashSet};
 
 /// Elements of a constant that are looked at one by one.
 const MAX_ELEMS: usize = 4096;
@@ -18,12 +20,10 @@ impl Merger<'_> {
         if tensors.iter().all(|t| agree(t, tensors[0])) {
             return Ok(());
         }
-        let ty = tensors[0].ty.clone();
-        let integers = ty.dtype.is_int() && ty.elems() <= MAX_ELEMS;
-        if !integers || tensors.iter().any(|t| t.ty != ty) {
+        if !are_integers(&tensors) {
             return Err(unlike("its elements depend on the sizes in a way that is not supported"));
         }
-        self.elements(value, &tensors, &ty)
+        self.elements(value, &tensors, &tensors[0].ty.clone())
     }
 
     /// `sum(table of factors * size) + table`, all tables constant.
@@ -61,6 +61,29 @@ impl Merger<'_> {
         self.before.push(Stage::Define(definition));
         Ok(())
     }
+}
+
+/// Whether tensors are so few integers that each can be a form in the sizes.
+fn are_integers(tensors: &[&Tensor]) -> bool {
+    let ty = &tensors[0].ty;
+    ty.dtype.is_int() && ty.elems() <= MAX_ELEMS && tensors.iter().all(|t| t.ty == *ty)
+}
+
+/// The names of what was computed while the graphs of several samples were typed, and is neither a corner
+/// of one tensor nor a few integers.
+pub fn differing(graphs: &[&Graph]) -> HashSet<String> {
+    let constants = |graph: &'_ Graph| -> HashMap<String, Tensor> {
+        let made = graph.folded.iter().flat_map(|n| n.outputs.iter().flatten()).map(|&o| graph.value(o));
+        made.filter_map(|v| Some((v.name.clone(), v.constant.clone()?))).collect()
+    };
+    let maps: Vec<_> = graphs.iter().map(|g| constants(g)).collect();
+    let Some((first, others)) = maps.split_first() else { return HashSet::new() };
+    let differs = |(name, tensor): &(&String, &Tensor)| {
+        let all: Vec<&Tensor> =
+            std::iter::once(*tensor).chain(others.iter().filter_map(|m| m.get(*name))).collect();
+        !are_integers(&all) && all.iter().any(|t| !agree(t, tensor))
+    };
+    first.iter().filter(differs).map(|(name, _)| name.clone()).collect()
 }
 
 /// Whether two tensors have the same elements wherever both have one.

@@ -15,6 +15,17 @@ enum Form {
     Sum(Vec<(u32, Affine)>, Affine),
 }
 
+/// What a load reads outside of a dimension.
+#[derive(Clone, Copy, PartialEq)]
+enum Padding {
+    /// Nothing: it stays inside.
+    None,
+    /// A fill.
+    Fixed,
+    /// A fill, outside of a dimension whose end no loop of the definition knows.
+    Moving,
+}
+
 /// Expressions of all samples that have been made one already: by their numbers in each.
 struct Walk<'d> {
     defs: &'d [&'d Definition],
@@ -61,7 +72,7 @@ impl Merger<'_> {
         let mut store = Vec::new();
         for d in 0..first.store.len() {
             let forms: Vec<&Affine> = defs.iter().map(|def| &def.store[d]).collect();
-            match self.index_form(&forms)? {
+            match self.index_form(defs, &forms)? {
                 Form::Affine(form) => store.push(form),
                 Form::Sum(..) => return Err(unlike("where its elements go moves with the sizes")),
             }
@@ -97,7 +108,7 @@ impl Merger<'_> {
                 if forms.len() != exprs.len() {
                     return Err(changed());
                 }
-                match self.index_form(&forms.iter().collect::<Vec<_>>())? {
+                match self.index_form(walk.defs, &forms.iter().collect::<Vec<_>>())? {
                     Form::Affine(form) => b.index(form),
                     Form::Sum(terms, rest) => sum(b, &terms, rest),
                 }
@@ -154,7 +165,14 @@ impl Merger<'_> {
         let mut merged = Vec::new();
         for d in 0..index.len() {
             let all: Vec<&Index> = loads.iter().map(|l| &l.1[d]).collect();
-            merged.push(self.load_index(b, walk, &all, (operand.ty.shape[d], fill.is_some()))?);
+            // Where no loop ends with the dimension, what lies behind its end is found out at run time.
+            let moves = self.dims(operand.value).get(d).is_some_and(|f| !f.is_constant());
+            let padding = match fill {
+                None => Padding::None,
+                Some(_) if moves && walk.vars.iter().all(|v| v.size.is_none()) => Padding::Moving,
+                Some(_) => Padding::Fixed,
+            };
+            merged.push(self.load_index(b, walk, &all, (operand.ty.shape[d], padding))?);
         }
         Ok(b.load_at(operand.value, &operand.ty, merged, fill))
     }
@@ -166,7 +184,7 @@ impl Merger<'_> {
         b: &mut DefBuilder,
         walk: &mut Walk,
         all: &[&Index],
-        (extent, filled): (usize, bool),
+        (extent, padding): (usize, Padding),
     ) -> Result<Index> {
         let forms: Vec<&Affine> =
             all.iter().filter_map(|i| if let Index::Affine(f) = i { Some(f) } else { None }).collect();
@@ -178,10 +196,11 @@ impl Merger<'_> {
         if forms.len() != all.len() {
             return Err(changed());
         }
-        Ok(match self.index_form(&forms)? {
+        Ok(match self.index_form(walk.defs, &forms)? {
             Form::Affine(form) => {
                 let (low, high) = form.range(|v| walk.vars[v as usize].extent);
-                match filled || low >= 0 && high < extent as i64 {
+                let inside = low >= 0 && high < extent as i64;
+                match padding == Padding::Fixed || padding == Padding::None && inside {
                     true => Index::Affine(form),
                     false => Index::Dynamic(b.index(form)),
                 }
@@ -190,7 +209,8 @@ impl Merger<'_> {
         })
     }
 
-    fn index_form(&mut self, forms: &[&Affine]) -> Result<Form> {
+    /// An index in all samples. The factor of a variable says nothing in a sample where it is always 0.
+    fn index_form(&mut self, defs: &[&Definition], forms: &[&Affine]) -> Result<Form> {
         let mut vars: Vec<u32> = forms.iter().flat_map(|f| f.terms.iter().map(|t| t.0)).collect();
         vars.sort_unstable();
         vars.dedup();
@@ -198,7 +218,11 @@ impl Merger<'_> {
         let rest = self.fit(&bases)?;
         let mut terms = Vec::new();
         for var in vars {
-            let factors: Vec<i64> = forms.iter().map(|f| f.coefficient(var)).collect();
+            let moves = |d: &Definition| d.vars[var as usize].extent > 1;
+            let said = defs.iter().position(|d| moves(d)).unwrap_or(0);
+            let factor =
+                |(d, f): (&&Definition, &&Affine)| if moves(d) { f } else { forms[said] }.coefficient(var);
+            let factors: Vec<i64> = defs.iter().zip(forms).map(factor).collect();
             terms.push((var, self.fit(&factors)?));
         }
         if terms.iter().any(|t| !t.1.is_constant()) {

@@ -19,6 +19,7 @@ mod reshape;
 mod routines;
 mod samples;
 
+pub use constants::differing;
 pub use samples::samples;
 
 use crate::base::Affine;
@@ -26,6 +27,7 @@ use crate::definition::{DefBuilder, Index, Lowering, Repeat, Slice, Stage, Value
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::plan::Lowered;
+use border::Border;
 use fit::Facts;
 use std::collections::HashSet;
 
@@ -39,9 +41,18 @@ pub struct Sample {
     pub outputs: Vec<ValueId>,
 }
 
-/// One lowering of several; the first sample is the one at the bounds. Where they leave something open,
-/// named sizes and values of them for which further samples are needed.
-pub fn merge(samples: &[Sample]) -> Result<(Lowered, Vec<(String, usize)>)> {
+/// What becomes of several lowerings.
+pub enum Merged {
+    /// One. Where they leave something open, named sizes and values of them for which further samples are
+    /// needed.
+    One(Lowered, Vec<(String, usize)>),
+    /// None yet: the constants of these names depend on the sizes in no way that was found. The error says
+    /// so of the first.
+    Unlike(Vec<String>, Error),
+}
+
+/// One lowering of several; the first sample is the one at the bounds.
+pub fn merge(samples: &[Sample]) -> Result<Merged> {
     let first = samples.first().ok_or_else(|| Error::bug("no sample"))?;
     let alike = |s: &Sample| {
         let (a, b) = (&s.lowering, &first.lowering);
@@ -52,23 +63,20 @@ pub fn merge(samples: &[Sample]) -> Result<(Lowered, Vec<(String, usize)>)> {
         return Err(differs(&first.lowering, &other.lowering));
     }
     let mut merger = Merger::new(samples);
-    let lists: Vec<&[Stage]> = samples.iter().map(|s| s.lowering.stages.as_slice()).collect();
-    let inputs = first.graph.inputs.iter().map(|&v| merger.border_input(v)).collect::<Result<Vec<_>>>()?;
-    let mut stages = Vec::new();
-    for i in 0..lists[0].len() {
-        let alike: Vec<&Stage> = lists.iter().map(|l| &l[i]).collect();
-        let stage = merger.stage(&alike)?;
-        stages.append(&mut merger.before);
-        stages.extend(stage);
+    let merged = merger.all();
+    match (merger.unlike.is_empty(), merged) {
+        (true, merged) => {
+            let (inputs, outputs) = merged?;
+            let named =
+                |(size, value): (usize, usize)| Some((first.lowering.sizes.get(size)?.name.clone()?, value));
+            let open = merger.facts.undecided().into_iter().filter_map(named).collect();
+            Ok(Merged::One(merger.finish(inputs, outputs)?, open))
+        }
+        (false, _) => {
+            let (names, mut errors): (Vec<_>, Vec<_>) = merger.unlike.into_iter().unzip();
+            Ok(Merged::Unlike(names, errors.swap_remove(0)))
+        }
     }
-    let outputs = first.outputs.iter().zip(&first.graph.outputs);
-    let outputs: Vec<_> =
-        outputs.map(|(&v, &shown)| merger.border_output(v, shown)).collect::<Result<_>>()?;
-    stages.append(&mut merger.before);
-    merger.low.stages = stages;
-    let named = |(size, value): (usize, usize)| Some((first.lowering.sizes.get(size)?.name.clone()?, value));
-    let open = merger.facts.undecided().into_iter().filter_map(named).collect();
-    Ok((merger.finish(inputs, outputs)?, open))
 }
 
 /// The error for lowerings that are not alike.
@@ -92,6 +100,8 @@ struct Merger<'a> {
     known: HashSet<ValueId>,
     /// Stages to be put before the one that is being made.
     before: Vec<Stage>,
+    /// Constants that are alike in no way, and what is wrong.
+    unlike: Vec<(String, Error)>,
 }
 
 impl<'a> Merger<'a> {
@@ -103,7 +113,25 @@ impl<'a> Merger<'a> {
             facts.declare(size.max, values, size.name.is_some());
         }
         let low = Lowering { stages: Vec::new(), ..first.clone() };
-        Merger { samples, low, facts, known: HashSet::new(), before: Vec::new() }
+        Merger { samples, low, facts, known: HashSet::new(), before: Vec::new(), unlike: Vec::new() }
+    }
+
+    /// Merges everything; gives inputs and outputs.
+    fn all(&mut self) -> Result<(Vec<Border>, Vec<Border>)> {
+        let (first, samples) = (&self.samples[0], self.samples);
+        let inputs = first.graph.inputs.iter().map(|&v| self.border_input(v)).collect::<Result<Vec<_>>>()?;
+        let mut stages = Vec::new();
+        for i in 0..first.lowering.stages.len() {
+            let alike: Vec<&Stage> = samples.iter().map(|s| &s.lowering.stages[i]).collect();
+            let stage = self.stage(&alike)?;
+            stages.append(&mut self.before);
+            stages.extend(stage);
+        }
+        let outputs = first.outputs.iter().zip(&first.graph.outputs);
+        let outputs = outputs.map(|(&v, &shown)| self.border_output(v, shown)).collect::<Result<_>>()?;
+        stages.append(&mut self.before);
+        self.low.stages = stages;
+        Ok((inputs, outputs))
     }
 
     /// One number per sample as a form in the sizes.
@@ -141,7 +169,10 @@ impl<'a> Merger<'a> {
             self.low.dims.insert(value, dims);
         }
         if self.low.values[value as usize].constant.is_some() {
-            self.constant(value).map_err(|e| place(e, &self.low))?;
+            if let Err(error) = self.constant(value) {
+                let name = self.low.values[value as usize].name.clone();
+                self.unlike.push((name, place(error, &self.low)));
+            }
         }
         Ok(())
     }

@@ -191,6 +191,7 @@ impl Driver {
             level.used.remove(&value.name);
         }
         let kept = |id: &ValueId| (*id as usize) < mark.1;
+        level.graph.folded.retain(|n| n.outputs.iter().flatten().all(kept));
         let at = self.frames.last().map_or(0, |f| f.level);
         for frame in self.frames.iter_mut().filter(|f| f.level == at) {
             frame.names.retain(|_, b| match b {
