@@ -7,8 +7,8 @@
 //!     for each point of the window that lies inside for all of the tile
 //!     point 2 of the window, without the tile's last point        in the last tile only
 //! ```
-//! Where the window is unrolled, its points are one piece, of which there is one per kind of tile; what
-//! accumulators begin with and how they are finished is the same for all.
+//! Where the window is unrolled, points that may lie outside are tested ([`super::tested`]), or, where code is
+//! listed anew and wants to be straight, its points are one piece, of which there is one per kind of tile; what accumulators begin with and how they are finished is the same for all.
 
 use super::Nest;
 use super::emit::Emitter;
@@ -143,11 +143,24 @@ pub fn joined(
     for segment in found.iter_mut().filter(|s| s.edge != Edge::Inside) {
         match window {
             Some(guard) if cut(linear, guard, axis, segment).is_some() => segment.edge = Edge::Cut,
-            _ if segment.count > 1 => segment.edge = Edge::Parts,
+            _ if segment.count > 1 => {
+                let tested = schedule.tested && unrolled(linear, schedule, guards, axis);
+                segment.edge = if tested { Edge::Tested } else { Edge::Parts };
+            }
             _ => {}
         }
     }
     found
+}
+
+/// Whether all windows along an axis are unrolled, and what lies outside is left out.
+fn unrolled(linear: &Linear, schedule: &Schedule, guards: &[Guard], axis: u32) -> bool {
+    let mut along = guards.iter().filter(|g| g.form.coefficient(axis) != 0);
+    let whole = |window: u32| {
+        let step = schedule.reduce.iter().find(|r| r.var == window);
+        linear.vars[window as usize].size.is_none() && step.is_some_and(|s| s.unroll >= linear.extent(window))
+    };
+    outside_is_neutral(linear) && along.all(|g| reduction_of(linear, g).is_some_and(whole))
 }
 
 /// The reduction of a tile: where tiles differ, the part for each kind of them, of which one runs.
@@ -156,9 +169,7 @@ pub fn parted(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction) {
     let Some(axis) = nest.linear.axes().find(is_parted) else { return steps(nest, e, r, 0, None) };
     let (whole, at) = (nest.current[axis as usize], nest.place[axis as usize].clone());
     let name = nest.linear.vars[axis as usize].name.clone();
-    let end = whole.map_or(0, |w| w.start + w.count * w.points);
-    let inside = |t: &&Segment| whole.is_some_and(|w| (w.start..end).contains(&t.start));
-    let parts: Vec<Segment> = nest.tiles[axis as usize].iter().filter(inside).copied().collect();
+    let parts = parts_of(nest, axis);
     for (i, part) in parts.iter().enumerate() {
         let last = (part.start + (part.count - 1) * part.points) as i64;
         let first = (i > 0).then(|| Affine::constant(part.start as i64));
@@ -172,6 +183,13 @@ pub fn parted(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction) {
         });
     }
     (nest.current[axis as usize], nest.place[axis as usize]) = (whole, at);
+}
+
+/// What the tiles of an axis were before they were put together.
+pub(super) fn parts_of(nest: &Nest, axis: u32) -> Vec<Segment> {
+    let Some(whole) = nest.current[axis as usize] else { return Vec::new() };
+    let range = whole.start..whole.start + whole.count * whole.points;
+    nest.tiles[axis as usize].iter().filter(|t| range.contains(&t.start)).copied().collect()
 }
 
 /// The axis whose tiles share code though the window of a reduction axis reaches outside in some.

@@ -28,6 +28,7 @@ mod requantize;
 mod segments;
 mod sized;
 mod sizes;
+mod tested;
 mod winograd;
 
 pub use bounds::{BOUND, bounded};

@@ -12,6 +12,7 @@ use super::expr::{Group, Guards, Point};
 use super::panel::run;
 use super::segments::{Edge, Segment, constant_of, inside, outside_is_neutral, reduction_of};
 use super::sized::{sized_lanes, sized_steps};
+use super::tested::{tested_along, tested_steps};
 use super::{Nest, TilePoint};
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
@@ -194,6 +195,10 @@ pub(super) fn range_steps(
     if unroll >= extent {
         for k in lo..hi {
             nest.place[var as usize] = Affine::constant(k);
+            if let Some(axis) = tested_along(nest, r, var) {
+                tested_steps(nest, e, r, depth, axis);
+                continue;
+            }
             let group = lane_group(nest, r, depth, Affine::constant(k - k % 4), k % 4, extent);
             steps(nest, e, r, depth + 1, group);
         }

@@ -35,6 +35,8 @@ pub enum Edge {
     Cut,
     /// Those of some tiles do: they begin and end by the same code ([`super::border`]).
     Parts,
+    /// Those of some tiles do: all run by the same code, in which such points are tested.
+    Tested,
 }
 
 /// Whether what lies outside leaves the fold unchanged, so that it need not be computed: the fill

@@ -91,6 +91,9 @@ pub struct Schedule {
     /// Accumulators of floats begin with what the finish adds to their sum first, a bias: those of integers
     /// always do.
     pub begun: bool,
+    /// Tiles whose windows reach outside of a padded tensor run by the code of the others: where a window is
+    /// unrolled, what lies outside is tested point by point. Otherwise they have code of their own.
+    pub tested: bool,
     /// The points of a tile are finished together, operation by operation: for a long finish, of which
     /// a core would not see the next point while it waits for this one.
     pub woven: bool,
@@ -113,6 +116,7 @@ impl Schedule {
             lane_loads: 1,
             dot: 1,
             begun: false,
+            tested: false,
             woven: false,
             apart: 0,
             winograd: None,

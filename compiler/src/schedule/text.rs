@@ -23,6 +23,7 @@ pub(super) enum Subject {
     Broadcast,
     Dot,
     Begun,
+    Tested,
     Woven,
     Apart,
     Winograd,
@@ -66,6 +67,9 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     }
     if schedule.begun {
         line(Subject::Begun, "begun".to_string());
+    }
+    if schedule.tested {
+        line(Subject::Tested, "tested".to_string());
     }
     if schedule.woven {
         line(Subject::Woven, "woven".to_string());
@@ -129,6 +133,7 @@ impl Reader<'_> {
             lane_loads: 1,
             dot: 1,
             begun: false,
+            tested: false,
             woven: false,
             apart: 0,
             winograd: None,
@@ -154,6 +159,7 @@ impl Reader<'_> {
             _ => 1,
         };
         schedule.begun = self.cursor.eat("begun");
+        schedule.tested = self.cursor.eat("tested");
         schedule.woven = self.cursor.eat("woven");
         if self.cursor.eat("apart") {
             schedule.apart = self.cursor.int()?;

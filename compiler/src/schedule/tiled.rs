@@ -8,7 +8,8 @@ use super::factors::{
     added_first, beside, drop_squares, factor_loads, four_bits, lane_factor, packed_for, walks,
 };
 use super::filtering::filtered;
-use super::linear::{Linear, Node};
+use super::guards::decidable_guards;
+use super::linear::{Guard, Linear, Node};
 use super::reduction::reduction_steps;
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::affine::SIZE;
@@ -55,6 +56,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
     let pack = of.packed();
     let sums = m * v * lanes.div_ceil(target.lanes());
     let reduce = of.reduction(&pack, m, sums, operands.by_lane);
+    let tested = !core(target).relists && of.edged(&reduce, m);
     let winograd = filtered(linear, target, vector, cycles, of.rows);
     let begun = core(target).begins
         && winograd.is_none()
@@ -69,6 +71,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
         lane_loads: if operands.by_lane { 4 } else { 1 },
         dot: of.neighbours,
         begun,
+        tested,
         woven: false,
         apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
         winograd,
@@ -136,6 +139,17 @@ impl<'a> Contraction<'a> {
     /// Whether words of the rows' factor are put together from bytes.
     fn woven(&self) -> bool {
         self.bytes.as_ref().is_some_and(|b| b.woven)
+    }
+
+    /// Whether tiles of `m` rows, several of them, have windows that are unrolled and reach over an edge.
+    fn edged(&self, reduce: &[ReduceStep], m: usize) -> bool {
+        let Some(rows) = self.rows.filter(|&r| (2..self.linear.extent(r)).contains(&m)) else { return false };
+        let whole = |r: &&ReduceStep| r.unroll >= self.linear.extent(r.var);
+        let ties = |guard: &Guard| {
+            let over = |r: &ReduceStep| guard.form.coefficient(r.var) != 0;
+            guard.form.coefficient(rows) != 0 && reduce.iter().filter(whole).any(over)
+        };
+        decidable_guards(self.linear).iter().any(ties)
     }
 
     /// The constants that are packed.

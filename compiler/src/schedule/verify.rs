@@ -13,8 +13,9 @@
 //!    both. A factor that is not broadcast is contiguous along the vector axis and not padded at all. For
 //!    two products at a time a factor is broadcast, not padded at all, and the axes that it follows are
 //!    outside of the others.
-//! 7. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `apart`
-//!    needs a fold of f32 in the lanes of an axis.
+//! 7. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `tested`
+//!    needs a padded load whose window the schedule can decide. `apart` needs a fold of f32 in the lanes of
+//!    an axis.
 //! 8. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
 //!    schedule of the products is one.
 //!
@@ -23,6 +24,7 @@
 use super::bytes::Bytes;
 use super::choose::{follows, lanes_possible, loads};
 use super::factors::{added_first, factors, walks};
+use super::guards::decidable_guards;
 use super::linear::{Linear, Node};
 use super::text::{Subject, fault, lines};
 use super::winograd::{Conv, product};
@@ -71,6 +73,7 @@ fn check(schedule: &Schedule, linear: &Linear) -> Vec<(Subject, String)> {
         (Subject::Broadcast, checker.broadcast()),
         (Subject::Dot, checker.dot()),
         (Subject::Begun, checker.begun()),
+        (Subject::Tested, checker.tested()),
         (Subject::Woven, checker.woven()),
         (Subject::Apart, checker.apart()),
         (Subject::Winograd, checker.winograd()),
@@ -179,6 +182,12 @@ impl Checker<'_> {
         let floats = self.linear.fold.is_some_and(|f| f.1 == DType::F32);
         require(!self.schedule.begun || lanes && floats && added_first(self.linear).is_some(), || {
             "accumulators begin with what is added to a sum of floats".to_string()
+        })
+    }
+
+    fn tested(&self) -> Check {
+        require(!self.schedule.tested || !decidable_guards(self.linear).is_empty(), || {
+            "nothing is padded that could be tested".to_string()
         })
     }
 
