@@ -181,6 +181,29 @@ fn a_model_is_inspected_built_and_run() {
     assert!(dumped.contains("graph tf2onnx {"), "{dumped}");
 }
 
+/// Each kernel of a model with its calls and its time; how long these are is not asserted.
+#[test]
+fn the_time_of_each_kernel_is_measured() {
+    let folder = scratch("cli_kernels");
+    let model = repository().join("tests/models/kws_dscnn/model.onnx");
+    let model = model.to_string_lossy();
+    for target in ["native", "aarch64"] {
+        let args = ["bench", &model, "--per-kernel", "--target", target, "--seconds", "0"];
+        let said = lmc(&folder, &args);
+        assert!(said.contains("all kernels") && said.contains("exit code 0"), "{said}");
+        let said = lmc(&folder, &[args.as_slice(), &["--message-format", "json"]].concat());
+        let found = said.lines().find(|l| l.contains("\"profile\"")).unwrap_or_else(|| panic!("{said}"));
+        let found: serde_json::Value = serde_json::from_str(found).expect("an object per line");
+        let kernels = found["kernels"].as_array().expect("a list");
+        // Four pairs of layers share two kernels; each of the others is called once.
+        let calls: Vec<u64> = kernels.iter().filter_map(|k| k["calls"].as_u64()).collect();
+        assert_eq!(calls, [1, 4, 4, 1, 1, 1, 1, 1, 1], "{target}: {said}");
+        let times: Vec<f64> = kernels.iter().filter_map(|k| k["median_ns"].as_f64()).collect();
+        assert!(times.len() == calls.len() && times.iter().all(|t| *t >= 0.0), "{said}");
+        assert!(times.iter().sum::<f64>() > 0.0, "{said}");
+    }
+}
+
 /// An output may be an input, and be listed twice: both have its name.
 #[test]
 fn outputs_share_names() {

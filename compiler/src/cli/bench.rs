@@ -1,10 +1,11 @@
-//! `lmc bench`: the time of one inference.
+//! `lmc bench`: the time of one inference, or of each kernel within it.
 
 use super::execute::{Session, data_sets};
 use super::options::{RunArgs, seconds};
-use super::report::Report;
+use super::report::{Report, table};
 use crate::error::Result;
 use crate::import;
+use crate::run::profile::{KernelTime, profile};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ pub(super) struct BenchArgs {
     /// How long to measure.
     #[arg(long, default_value = "1", value_parser = seconds)]
     seconds: Duration,
+    /// Measure each kernel of the model: medians over inferences, the longest first.
+    #[arg(long)]
+    per_kernel: bool,
 }
 
 /// Nanoseconds for people.
@@ -39,6 +43,12 @@ pub(super) fn run(args: &BenchArgs, report: &Report) -> Result<ExitCode> {
     let data = set.map_or_else(|| vec![None; model.body.inputs.len()], |s| s.inputs);
     let mut session = Session::new(&args.run, &data, report)?;
     let inputs = session.inputs(&data)?;
+    if args.per_kernel {
+        let (program, target) = (&session.built.program, &session.built.target);
+        let times = profile(program, target, args.run.runner.as_deref(), &inputs, args.seconds)?;
+        report.result("profile", &kernel_table(&times), kernel_json(&times));
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut times = session.executor.time(&inputs, args.seconds)?;
     times.sort_unstable();
     let (least, median) =
@@ -56,4 +66,25 @@ pub(super) fn run(args: &BenchArgs, report: &Report) -> Result<ExitCode> {
     });
     report.result("bench", &text, json);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The kernels by the time they take, with their shares of all.
+fn kernel_table(times: &[KernelTime]) -> String {
+    let all: f64 = times.iter().map(|t| t.nanoseconds).sum();
+    let mut sorted: Vec<&KernelTime> = times.iter().collect();
+    sorted.sort_by(|a, b| b.nanoseconds.total_cmp(&a.nanoseconds));
+    let head = ["time", "share", "calls", "kernel"].map(str::to_string).to_vec();
+    let row = |t: &&KernelTime| {
+        let share = 100.0 * t.nanoseconds / all.max(1.0);
+        vec![show(t.nanoseconds as u64), format!("{share:.1} %"), t.calls.to_string(), t.name.clone()]
+    };
+    let sum = vec![show(all as u64), "100 %".to_string(), String::new(), "all kernels".to_string()];
+    let rows: Vec<Vec<String>> = [head].into_iter().chain(sorted.iter().map(row)).chain([sum]).collect();
+    table(&rows)
+}
+
+/// The kernels in the order of their first calls.
+fn kernel_json(times: &[KernelTime]) -> serde_json::Value {
+    let one = |t: &KernelTime| json!({ "name": t.name, "calls": t.calls, "median_ns": t.nanoseconds });
+    json!({ "kernels": times.iter().map(one).collect::<Vec<_>>() })
 }

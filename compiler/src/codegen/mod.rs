@@ -109,11 +109,20 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
 
 /// Compiles a program. `encoded` is told after each kernel, from any thread, for a progress bar.
 pub fn compile(program: &Program, target: &Target, encoded: &(dyn Fn() + Sync)) -> Result<Compiled> {
-    let mut kernels = in_parallel(&program.kernels, &|kernel| {
+    compile_shared(program, target, &|kernel| {
         let code = encode(kernel, target);
         encoded();
         code
-    })?;
+    })
+}
+
+/// As [`compile`], with the kernels encoded by the given function; where several can be one, they are.
+pub fn compile_shared(
+    program: &Program,
+    target: &Target,
+    encode: &(dyn Fn(&Kernel) -> Result<Code> + Sync),
+) -> Result<Compiled> {
+    let mut kernels = in_parallel(&program.kernels, encode)?;
     let mut numbers = vec![Vec::new(); kernels.len()];
     for shared in wide::share(&program.kernels, &kernels, target) {
         for (kernel, own) in shared.members {
@@ -123,7 +132,7 @@ pub fn compile(program: &Program, target: &Target, encoded: &(dyn Fn() + Sync)) 
     compiled(program, target, kernels, numbers)
 }
 
-/// As [`compile`], with the kernels encoded by the given function.
+/// As [`compile_shared`], with a function per kernel.
 pub fn compile_with(
     program: &Program,
     target: &Target,

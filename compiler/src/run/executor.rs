@@ -79,20 +79,30 @@ impl Executor {
     /// Runs one inference. Inputs in the model's order; sizes known only at run time are taken from
     /// their shapes, and the outputs have the sizes that came out.
     pub fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.run_timed(inputs).map(|(outputs, _)| outputs)
+    }
+
+    /// As [`Executor::run`], with the nanoseconds that it took.
+    pub fn run_timed(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, u64)> {
         let mut symbols = self.sizes(inputs)?;
         let bytes = self.padded(inputs);
         let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
         let mut outputs = Vec::new();
-        let status = match &mut self.how {
-            How::Here(loaded, arena) => loaded.run_in(arena, &slices, &mut symbols, &mut outputs)?,
+        let (status, nanoseconds) = match &mut self.how {
+            How::Here(loaded, arena) => {
+                let start = Instant::now();
+                let status = loaded.run_in(arena, &slices, &mut symbols, &mut outputs)?;
+                (status, start.elapsed().as_nanos() as u64)
+            }
             How::There(foreign, _) => {
                 let outcome = foreign.run(&slices, &symbols, self.outputs.len(), 1)?;
                 (outputs, symbols) = (outcome.outputs, outcome.symbols);
-                outcome.status
+                (outcome.status, outcome.nanoseconds.first().copied().unwrap_or(0))
             }
         };
         checked(status)?;
-        outputs.into_iter().zip(&self.outputs).map(|(bytes, i)| i.actual(bytes, &symbols)).collect()
+        let actual = |(bytes, i): (Vec<u8>, &Interface)| i.actual(bytes, &symbols);
+        Ok((outputs.into_iter().zip(&self.outputs).map(actual).collect::<Result<_>>()?, nanoseconds))
     }
 
     /// Runs for about the given time; gives the nanoseconds of each inference.
