@@ -28,7 +28,7 @@ fn everywhere(name: &str, kernels: &[Kernel], fill: impl Fn(usize, &Param) -> Ve
         if target.arch == lmc::target::Arch::X86_64 {
             crate::wide::stores_agree(name, &cases, &target);
         } else {
-            crate::neon::check_supported(&format!("neon_{name}"), &cases, &target);
+            crate::neon::check_supported(&format!("cranelift_neon_{name}"), &cases, &target);
         }
     }
 }

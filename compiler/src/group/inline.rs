@@ -242,14 +242,14 @@ fn shifts_and_scales(producer: &Definition) -> bool {
 /// Whether a definition makes a wider tensor of constants alone: weights that are kept quantized.
 /// Stored as floats they would fill the arena that their quantization has made smaller; in the
 /// registers of a product's tile they are computed once for all its rows.
-fn dequantizes(producer: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
+pub fn dequantizes(producer: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
     let from: usize = producer.operands.iter().map(|o| o.ty.bytes()).sum();
     let constants = producer.operands.iter().all(|o| constant(o.value));
     producer.fold.is_none() && constants && from < producer.output.ty.bytes() && shifts_and_scales(producer)
 }
 
 /// Whether a definition sums products of which a value is one factor.
-fn is_factor(reader: &Definition, value: ValueId) -> bool {
+pub fn is_factor(reader: &Definition, value: ValueId) -> bool {
     let reads = |mut e: ExprId| {
         while let Expr::Cast { arg, .. } = &reader.exprs[e as usize] {
             e = *arg;

@@ -11,6 +11,7 @@ mod layout;
 mod reshape;
 mod rewrite;
 mod rim;
+mod sink;
 mod split;
 mod turn;
 mod words;
@@ -26,6 +27,9 @@ use std::collections::HashMap;
 pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
     let mut stages = std::mem::take(&mut lowering.stages);
     join_stages(&lowering.values, &mut stages, outputs);
+    if sink::sink_weights(&mut lowering.values, &mut stages, outputs) {
+        join_loops(&lowering.values, &mut stages);
+    }
     rim::materialize(&mut lowering.values, &mut stages);
     place_stages(&lowering.values, &mut stages, outputs);
     lowering.stages = stages;
@@ -51,17 +55,22 @@ pub fn copy_factors(
 
 /// Joins producers and readers, inner loops first.
 fn join_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[ValueId]) {
-    for stage in stages.iter_mut() {
-        if let Stage::Repeat(repeat) = stage {
-            let wanted = repeat.exit();
-            join_stages(values, &mut repeat.body, &wanted);
-        }
-    }
+    join_loops(values, stages);
     affine_reshapes(values, stages);
     let mut grouping = Grouping { values, stages, outputs };
     grouping.drop_dead();
     while grouping.fuse_once() {
         grouping.drop_dead();
+    }
+}
+
+/// Joins producers and readers within loops.
+fn join_loops(values: &[LoweredValue], stages: &mut [Stage]) {
+    for stage in stages {
+        if let Stage::Repeat(repeat) = stage {
+            let wanted = repeat.exit();
+            join_stages(values, &mut repeat.body, &wanted);
+        }
     }
 }
 

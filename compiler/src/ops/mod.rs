@@ -11,6 +11,7 @@ mod compositions;
 mod control;
 mod elementwise;
 mod emit;
+mod frame;
 mod heap;
 mod ml;
 mod nn;

@@ -15,7 +15,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[1],
         infer: infer_lstm,
         lower: Lower::Expand(lstm),
-        note: "",
+        note: "only weights are rounded, not data",
     },
     composed!(MS, "GatherBlockQuantized", gather_blocks, "whole blocks; no floats of 4 or 8 bits"),
     composed!(MS, "MatMulBnb4", matmul_bnb4, "weights must be constant, and become floats"),
@@ -248,16 +248,16 @@ fn lstm(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         let (scale, zero) = (input(ctx, scale)?, input(ctx, scale + 1)?);
         let [scale, zero] = [scale, zero].map(|v| {
             let per_column = b.ty(v).rank() == 2;
-            let shape = ints(b, &[directions, 1, if per_column { -1 } else { 1 }]);
+            let shape = ints(b, &[directions, if per_column { -1 } else { 1 }, 1]);
             b.binary("Reshape", v, shape)
         });
-        let weights = cast(b, input(ctx, i)?, DType::I32)?;
+        let order = Attrs::default().with("perm", Attr::Ints(vec![0, 2, 1]));
+        let weights = b.one("Transpose", &[input(ctx, i)?], order)?;
+        let weights = cast(b, weights, DType::I32)?;
         let zero = cast(b, zero?, DType::I32)?;
         let centred = b.binary("Sub", weights, zero)?;
         let centred = cast(b, centred, DType::F32)?;
-        let weights = b.binary("Mul", centred, scale?)?;
-        let order = Attrs::default().with("perm", Attr::Ints(vec![0, 2, 1]));
-        inputs[i] = Some(b.one("Transpose", &[weights], order)?);
+        inputs[i] = Some(b.binary("Mul", centred, scale?)?);
     }
     b.node_in("", "LSTM", &inputs, ctx.attrs().clone(), 3)
 }

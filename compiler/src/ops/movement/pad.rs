@@ -4,12 +4,13 @@
 //! other; each map is affine in a few stretches.
 
 use super::super::emit::{Emit, Val, require};
+use super::super::frame::framed;
 use super::super::{Ctx, Operator};
 use super::{copy_mapped, row};
 use crate::base::{Affine, DType, TensorType};
-use crate::definition::{DefBuilder, ExprId, Lowering};
+use crate::definition::Lowering;
 use crate::error::{Error, Result};
-use crate::scalar::{Op, Scalar};
+use crate::scalar::Scalar;
 
 /// The rows.
 pub const ROWS: &[Operator] = &[
@@ -79,28 +80,9 @@ fn constant(e: &mut Emit, x: &Val, out: &Val, pads: &[(i64, i64)]) -> Result<()>
         return Ok(());
     }
     let value = e.input(2)?;
-    e.define("", out, |b| {
-        let at = vec![Affine::constant(0); value.rank()];
-        let fill = b.load(value.id, &value.ty, at);
-        let zero = Scalar::from_i64(x.dtype(), 0);
-        let inside = is_inside(b, &index, x.shape());
-        let element = b.load_padded(x.id, &x.ty, index.clone(), zero);
-        b.op(Op::Select, &[inside, element, fill])
-    });
+    let before: Vec<i64> = pads.iter().map(|p| p.0).collect();
+    framed(e, x, out, &before, &value);
     Ok(())
-}
-
-/// Whether all indices lie inside a shape.
-fn is_inside(b: &mut DefBuilder, index: &[Affine], shape: &[usize]) -> ExprId {
-    let mut inside = b.constant(Scalar { dtype: DType::Bool, bits: 1 });
-    for (form, &extent) in index.iter().zip(shape) {
-        let at = b.index(form.clone());
-        let (zero, end) = (b.number(DType::I64, 0.0), b.number(DType::I64, extent as f64));
-        let (above, below) = (b.op(Op::Ge, &[at, zero]), b.op(Op::Lt, &[at, end]));
-        inside = b.op(Op::And, &[inside, above]);
-        inside = b.op(Op::And, &[inside, below]);
-    }
-    inside
 }
 
 /// One axis after the other, through temporaries.

@@ -30,6 +30,7 @@ pub const ROWS: &[Operator] = &[
 ];
 
 /// The shape of a convolution of `x[N, C, D...]` with `w[M, C/groups, K...]`.
+#[derive(Clone)]
 pub struct Shape {
     /// Groups of channels.
     pub groups: usize,

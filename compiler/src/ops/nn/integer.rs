@@ -4,8 +4,8 @@
 //! `sum((x - zx) * (w - zw))` becomes `sum(x * v) - zx * sum(v)` with `v = w - zw`; where the
 //! weights are constant, `v` and its sums are constants.
 
-use super::conv::{self, Point, Shape};
 use super::matmul::Product;
+use super::quantize::integer_range;
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, ExprId};
 use crate::error::Result;
@@ -52,122 +52,54 @@ pub fn known(e: &Emit, value: &Val) -> Option<Vec<i64>> {
     constant.and_then(|t| t.to_i64s())
 }
 
-/// `w - zero` as a narrow constant: i8 where it fits, i16 otherwise. `channel` gives the index of
-/// the zero point of an element.
+/// Constant weights less their zero points.
+pub struct Shifted {
+    /// The weights.
+    pub value: Val,
+    /// Their elements, where they are known.
+    pub elems: Option<Vec<i64>>,
+    /// What is still to be subtracted, one number for all or one per channel; nothing: none.
+    pub left: Vec<i64>,
+}
+
+/// `w - zero` as the narrowest constant that holds it. Where that is no byte, but the weights are, and
+/// `bytes` says that it pays: signed bytes, and what is left of the zero points. `channel` gives the index
+/// of the zero point of an element.
 pub fn shifted(
     e: &mut Emit,
     w: &Val,
     elems: &[i64],
     zero: &[i64],
+    bytes: bool,
     channel: impl Fn(usize) -> usize,
-) -> (Val, Vec<i64>) {
+) -> Shifted {
     let at = |i: usize| if zero.len() == 1 { zero[0] } else { zero[channel(i)] };
-    let values: Vec<i64> = elems.iter().enumerate().map(|(i, &v)| v - at(i)).collect();
-    let narrow = values.iter().all(|&v| i8::try_from(v).is_ok());
-    let dtype = if narrow { DType::I8 } else { DType::I16 };
+    let mut values: Vec<i64> = elems.iter().enumerate().map(|(i, &v)| v - at(i)).collect();
+    let mut left = vec![];
+    let fits = |values: &[i64], dtype: DType| {
+        let (least, most) = integer_range(dtype);
+        values.iter().all(|&v| (least..=most).contains(&(v as f64)))
+    };
+    if bytes && w.dtype().size() == 1 && !fits(&values, DType::I8) {
+        let middle = if w.dtype().is_signed_int() { 0 } else { 128 };
+        values = elems.iter().map(|v| v - middle).collect();
+        left = zero.iter().map(|z| z - middle).collect();
+    }
+    let narrow = [DType::I8, DType::I16].into_iter().find(|&dtype| fits(&values, dtype));
+    let dtype = narrow.unwrap_or(DType::I32);
     let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(dtype.size())).collect();
     let tensor = Tensor { ty: TensorType::new(dtype, w.shape()), data: data.into() };
-    (e.constant("shifted", tensor), values)
+    Shifted { value: e.constant("shifted", tensor), elems: Some(values), left }
 }
 
 /// `x - zero` as a temporary of 16 bits (values of 8 bits) or 32 bits.
-fn subtracted(e: &mut Emit, x: &Val, zero: &Val, index: impl FnOnce(&DefBuilder) -> Vec<Affine>) -> Val {
+pub fn subtracted(e: &mut Emit, x: &Val, zero: &Val, index: impl FnOnce(&DefBuilder) -> Vec<Affine>) -> Val {
     let dtype = if x.dtype().size() == 1 { DType::I16 } else { DType::I32 };
     e.map("shifted", dtype, x.shape(), |b| {
         let at = index(b);
         let (x, zero) = (b.broadcast(x, DType::I32), b.elem(zero, &at, DType::I32));
         b.minus(x, zero)
     })
-}
-
-/// The index of a zero point with one element, or with one per index of `axis`.
-fn zero_index(zero: &Val, axis: Affine) -> Vec<Affine> {
-    let mut index = vec![Affine::constant(0); zero.rank()];
-    if zero.ty.elems() > 1
-        && let Some(last) = index.last_mut()
-    {
-        *last = axis;
-    }
-    index
-}
-
-/// The operands of an integer convolution.
-pub struct Operands {
-    /// Data `[N, C, D...]`.
-    pub x: Val,
-    /// Its zero point: one.
-    pub x_zero: Zero,
-    /// Weights `[M, C/groups, K...]`.
-    pub w: Val,
-    /// Their zero point: one, or one per output channel.
-    pub w_zero: Zero,
-    /// Added to the sum, one number per output channel.
-    pub bias: Option<Val>,
-}
-
-/// Defines a convolution of quantized tensors; `finish` gets the exact sum in i32.
-pub fn define_conv(
-    e: &mut Emit,
-    out: &Val,
-    shape: &Shape,
-    operands: Operands,
-    finish: impl FnOnce(&mut DefBuilder, Point) -> ExprId,
-) -> Result<()> {
-    let Operands { mut x, x_zero, mut w, w_zero, bias } = operands;
-    let channels = w.shape()[0];
-    let per_channel = w.ty.elems() / channels.max(1);
-    let mut elems = known(e, &w);
-    match (&w_zero, elems.take()) {
-        (Zero::None, known) => elems = known,
-        (Zero::Known(zero), Some(known)) => {
-            require(zero.len() == 1 || zero.len() == channels, || {
-                "the weights' zero point has a wrong length".into()
-            })?;
-            let (value, shifted) = shifted(e, &w, &known, zero, |i| i / per_channel.max(1));
-            (w, elems) = (value, Some(shifted));
-        }
-        (Zero::Known(zero), None) => {
-            let zero = e.constant("zero", Tensor::new([zero.len()], zero));
-            w = subtracted(e, &w, &zero, |b| zero_index(&zero, b.var(0)));
-        }
-        (Zero::Value(zero), _) => {
-            require(zero.ty.elems() == 1 || zero.ty.elems() == channels, || {
-                "the weights' zero point has a wrong length".into()
-            })?;
-            w = subtracted(e, &w, zero, |b| zero_index(zero, b.var(0)));
-        }
-    }
-    let mut x_known = 0;
-    match &x_zero {
-        Zero::None => {}
-        Zero::Known(zero) => {
-            require(zero.len() == 1, || "the data's zero point must be one number".into())?;
-            x_known = zero[0];
-        }
-        Zero::Value(zero) => {
-            require(zero.ty.elems() == 1, || "the data's zero point must be one number".into())?;
-            x = subtracted(e, &x, zero, |_| vec![Affine::constant(0); zero.rank()]);
-        }
-    }
-    let correction = (x_known != 0).then(|| channel_sums(e, &w, elems.as_deref(), x_known));
-    let terms = Terms::new(e, bias, correction);
-    let fill = Scalar::from_i64(x.dtype(), x_known);
-    conv::define(
-        e,
-        out,
-        shape,
-        |b, at_x, at_w| {
-            let x = b.load_padded(x.id, &x.ty, at_x.to_vec(), fill);
-            let (x, w) = (b.cast(DType::I32, x), b.elem(&w, at_w, DType::I32));
-            b.times(x, w)
-        },
-        |b, point| {
-            let Point { acc, channel, index } = point;
-            let acc = terms.apply(b, acc, channel);
-            finish(b, Point { acc, channel, index })
-        },
-    );
-    Ok(())
 }
 
 /// What is added to a sum and what is taken off it: one constant where both are known.
@@ -201,28 +133,6 @@ impl Terms {
         }
         acc
     }
-}
-
-/// `zero * sum of the weights` of each output channel.
-fn channel_sums(e: &mut Emit, w: &Val, elems: Option<&[i64]>, zero: i64) -> Val {
-    let channels = w.shape()[0];
-    if let Some(elems) = elems {
-        let sums: Vec<i32> = (0..channels)
-            .map(|m| {
-                let row = elems.len() / channels;
-                elems[m * row..(m + 1) * row].iter().sum::<i64>().wrapping_mul(zero) as i32
-            })
-            .collect();
-        return e.constant("correction", Tensor::new([channels], &sums));
-    }
-    e.map("correction", DType::I32, [channels], |b| {
-        let mut index = vec![b.var(0)];
-        index.extend((1..w.rank()).map(|d| b.reduce(&format!("r{d}"), w.shape()[d])).collect::<Vec<_>>());
-        let elem = b.elem(w, &index, DType::I32);
-        let acc = b.fold(Fold::Sum, elem);
-        let zero = b.constant(Scalar::from_i64(DType::I32, zero));
-        b.times(acc, zero)
-    })
 }
 
 /// The operands of an integer matrix product.
@@ -261,8 +171,9 @@ pub fn define_product(
         let columns = column.map_or(1, |d| b.shape()[d]);
         if zero.len() == 1 || zero.len() == columns {
             let stride = column.map_or(1, |d| b.shape()[d + 1..].iter().product::<usize>());
-            let (value, _) = shifted(e, &b, &elems, zero, |i| i / stride.max(1) % columns.max(1));
-            (b, b_zero) = (value, Zero::None);
+            let bytes = shifted(e, &b, &elems, zero, true, |i| i / stride.max(1) % columns.max(1));
+            b = bytes.value;
+            b_zero = if bytes.left.is_empty() { Zero::None } else { Zero::Known(bytes.left) };
         }
     }
     // One known zero point is joined with the sums, which do not depend on it otherwise.

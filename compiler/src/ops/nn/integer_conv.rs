@@ -1,7 +1,8 @@
 //! Convolutions of quantized tensors: ConvInteger, QLinearConv.
 
 use super::conv::Shape;
-use super::integer::{Operands, Zero, check_quantized, define_conv};
+use super::exact_conv::{Operands, define_conv};
+use super::integer::{Zero, check_quantized};
 use super::quantize::{is_zero, requantized};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;

@@ -40,7 +40,10 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let elems = known(&e, &w).filter(|_| bias.as_ref().is_none_or(|b| b.shape() == [channels]));
     let (w, elems) = match (Zero::of(&e, 5), elems) {
         (Zero::None, Some(elems)) => (w, elems),
-        (Zero::Known(zero), Some(elems)) if zero.len() == 1 => shifted(&mut e, &w, &elems, &zero, |_| 0),
+        (Zero::Known(zero), Some(elems)) if zero.len() == 1 => {
+            let w = shifted(&mut e, &w, &elems, &zero, false, |_| 0);
+            (w.value, w.elems.unwrap_or_default())
+        }
         _ => return require(false, || "weights and their zero point must be constants".into()),
     };
     let x_zero = match Zero::of(&e, 2) {

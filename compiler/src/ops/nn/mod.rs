@@ -4,6 +4,7 @@
 
 mod activation;
 mod cell;
+mod exact_conv;
 mod heads;
 mod integer;
 mod resample;

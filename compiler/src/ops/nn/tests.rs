@@ -5,19 +5,34 @@ use crate::definition::{Env, LoweredValue, Lowering, interpret};
 use crate::graph::{Attr, Attrs, Graph, Node};
 use crate::ops::{Ctx, Lower, find};
 
-/// Infers, lowers and interprets one node; `None` inputs are omitted, constants are known.
-fn run(
+/// Infers, lowers and interprets one node; `None` inputs are omitted, the others are known constants.
+pub(super) fn run(
     domain: &str,
     name: &str,
     attrs: &[(&str, Attr)],
     inputs: &[Option<Tensor>],
     outputs: usize,
 ) -> Vec<Tensor> {
+    run_computed(domain, name, attrs, inputs, &[], outputs)
+}
+
+/// The same, where the inputs `computed` are known only at run time.
+pub(super) fn run_computed(
+    domain: &str,
+    name: &str,
+    attrs: &[(&str, Attr)],
+    inputs: &[Option<Tensor>],
+    computed: &[usize],
+    outputs: usize,
+) -> Vec<Tensor> {
     let op = find(domain, name).expect("a row");
     let mut graph = Graph::default();
     let mut given = Vec::new();
     for (i, input) in inputs.iter().enumerate() {
-        given.push(input.as_ref().map(|t| graph.add_constant(format!("x{i}"), t.clone())));
+        given.push(input.as_ref().map(|t| match computed.contains(&i) {
+            true => graph.add_value(format!("x{i}"), t.ty.clone()),
+            false => graph.add_constant(format!("x{i}"), t.clone()),
+        }));
     }
     let mut node = Node {
         op,
@@ -40,6 +55,11 @@ fn run(
     let Lower::Define(define) = op.lower else { panic!("{name} is defined by others") };
     define(&Ctx { graph: &graph, node: &node }, &mut low).expect("definitions");
     let mut env = Env::new(&low);
+    for &i in computed {
+        if let (Some(v), Some(tensor)) = (node.inputs[i], &inputs[i]) {
+            env.set(v, tensor);
+        }
+    }
     interpret(&low, &mut env).expect("a result");
     let output = |v: &Option<u32>| {
         let v = v.expect("an output");

@@ -87,8 +87,9 @@ fn read(graph: &Graph, n: usize, value: ValueId) -> Option<usize> {
     let zero = match is_product(node) {
         true => {
             let factor = [0, 3].into_iter().find(|&i| input(i) == Some(value))?;
-            let signed = graph.value(input(3 - factor)?).ty.dtype == DType::I8;
-            Some(factor + 2).filter(|_| signed)?
+            // Constant weights become signed when they are lowered.
+            let other = graph.value(input(3 - factor)?);
+            Some(factor + 2).filter(|_| other.ty.dtype == DType::I8 || other.constant.is_some())?
         }
         false => dequantize(graph, node).filter(|l| l.value == value).map(|_| 2)?,
     };
@@ -177,11 +178,11 @@ mod tests {
     fn products_of_quantized_numbers_take_and_give_them() {
         let graph = "graph g {
   input x: f32[1,4]
+  input u: u8[4,4]
   const s: f32[] = [0.5]
   const z: u8[] = [125]
-  const w: i8[4,4] = random 1
-  const u: u8[4,4] = random 2
-  const n: i8[] = [0]
+  const w: u8[4,4] = random 1
+  const n: u8[] = [128]
   q: u8[1,4] = QuantizeLinear(x, s, z)
   a: u8[1,4] = QLinearMatMul(q, s, z, w, s, n, s, z)
   b: u8[1,4] = QLinearMatMul(a, s, z, w, s, n, s, z)
