@@ -45,6 +45,7 @@ def stage(folder, entry, cache):
     order = [i for i in model.graph.input if i.name not in constant]
     for declared in order:
         declared.type.tensor_type.ClearField("shape")
+        declared.type.tensor_type.shape.SetInParent()  # a number has a shape too: none at all is an unknown one
         for extent in inputs[declared.name].shape:
             declared.type.tensor_type.shape.dim.add().dim_value = extent
     for declared in model.graph.output:
