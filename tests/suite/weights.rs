@@ -1,7 +1,7 @@
 //! Weights that are kept quantized: what the naive loops give, without a copy in floats.
 
 use crate::sizes::{agree, decode, floats, naive};
-use crate::support::onnx::{int, model, node};
+use crate::support::onnx::{int, model, node, text};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::build::{Build, Silent};
 use lmc::run::executor::Executor;
@@ -65,6 +65,11 @@ fn bits(m: usize, k: usize, n: usize, bits: usize, block: usize) -> pb::ModelPro
 /// On every level of this machine and on aarch64: the naive loops' result, no float copy in the arena,
 /// and at most so many bytes of constants.
 fn check(proto: &pb::ModelProto, (m, k): (usize, usize), most: usize, what: &str) {
+    check_within(proto, (m, k), [5 * m * k, most], what);
+}
+
+/// The same with a bound of the arena.
+fn check_within(proto: &pb::ModelProto, (m, k): (usize, usize), [arena, most]: [usize; 2], what: &str) {
     let model = decode(proto);
     let x = floats(&[m, k], 7);
     let want = naive(&model, std::slice::from_ref(&x));
@@ -78,7 +83,7 @@ fn check(proto: &pb::ModelProto, (m, k): (usize, usize), most: usize, what: &str
         agree(&got.unwrap_or_else(|e| panic!("{what}: {e}")), &want, &format!("{what}, {arch} {cpu}"));
         let constants: usize = built.program.constants.iter().map(|c| c.bytes.len()).sum();
         // A copy with a rim of `x` at most.
-        assert!(built.program.arena_bytes <= 5 * m * k, "{what}, {cpu}: {} bytes", built.program.arena_bytes);
+        assert!(built.program.arena_bytes <= arena, "{what}, {cpu}: {} bytes", built.program.arena_bytes);
         assert!(constants <= most, "{what}, {cpu}: {constants} bytes of constants");
     }
 }
@@ -110,4 +115,27 @@ fn products_with_few_bits_stay_quantized() {
     }
     // The last block reaches over the end of the rows; its loop then is not over pairs.
     check(&bits(3, 72, 32, 4, 16), (3, 72), 32 * 80 + 5 * 32 * 5 + 512, "a short block");
+}
+
+/// One of two experts whose weights have four bits and a scale per row; the result is ONNX Runtime's.
+#[test]
+fn experts_with_few_bits() {
+    let mut experts = node("QMoE", &["x", "router", "w1", "s1", "", "w2", "s2"], "y");
+    experts.domain = "com.microsoft".to_string();
+    experts.attribute = vec![int("k", 1), int("expert_weight_bits", 4), text("activation_type", "silu")];
+    let step = |count: u8, by: u8| (0..count).map(|i| i * by).collect::<Vec<u8>>();
+    let constants = [
+        ("router", Tensor::new([1, 2], &[0.5f32, 1.5])),
+        ("w1", Tensor::new([2, 2, 8], &step(32, 7))),
+        ("s1", Tensor::new([2, 2], &[0.1f32, 0.2, 0.05, 0.1])),
+        ("w2", Tensor::new([2, 16, 1], &step(32, 5))),
+        ("s2", Tensor::new([2, 16], &[0.5f32; 32])),
+    ];
+    let proto = opset(model(vec![experts], &[1, 16], &[1, 16], &constants), 21);
+    let x: Vec<f32> = (0..16).map(|i| if i % 2 == 0 { 1.0 } else { -0.5 }).collect();
+    let y = naive(&decode(&proto), &[Tensor::new([1, 16], &x)]);
+    let want = [1.275_025, 0.730_267, 0.185_509, -0.359_249, 0.704_748, 0.159_99, -0.384_768, 0.679_229];
+    let y = y[0].to_vec::<f32>().expect("floats");
+    assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{y:?}");
+    check_within(&proto, (1, 16), [512, 1024], "experts");
 }

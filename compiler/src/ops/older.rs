@@ -13,10 +13,22 @@ pub(super) fn fold(
     inputs: &[Tensor],
     outputs: usize,
 ) -> Result<Vec<Tensor>> {
+    let inputs: Vec<_> = inputs.iter().cloned().map(Some).collect();
+    fold_given(op, opset, attrs, &inputs, outputs)
+}
+
+/// The same of inputs of which some are omitted.
+pub(super) fn fold_given(
+    op: &str,
+    opset: i64,
+    attrs: &[(&str, Attr)],
+    inputs: &[Option<Tensor>],
+    outputs: usize,
+) -> Result<Vec<Tensor>> {
     let (domain, name) = op.rsplit_once('.').unwrap_or(("", op));
     let mut graph = Graph::default();
     let mut builder = NodeBuilder::new(&mut graph, "n", opset);
-    let given = inputs.iter().map(|t| Some(builder.constant(t.clone()))).collect();
+    let given = inputs.iter().map(|t| t.clone().map(|t| builder.constant(t))).collect();
     let pending = Pending {
         op: find(domain, name).expect("a row"),
         opset,

@@ -65,3 +65,10 @@ pub fn int(name: &str, i: i64) -> pb::AttributeProto {
     let kind = pb::attribute_proto::AttributeType::Int as i32;
     pb::AttributeProto { name: name.into(), i, r#type: kind, ..Default::default() }
 }
+
+/// An attribute that is text.
+pub fn text(name: &str, s: &str) -> pb::AttributeProto {
+    let mut attribute = pb::AttributeProto { name: name.to_string(), s: s.into(), ..Default::default() };
+    attribute.set_type(pb::attribute_proto::AttributeType::String);
+    attribute
+}

@@ -1,5 +1,5 @@
-//! MoE of com.microsoft: every expert sees every token, and the router's weights choose among the results.
-//! The work is that of all experts, but the same for any choice.
+//! MoE and QMoE of com.microsoft: every expert sees every token, and the router's weights choose among the
+//! results. The work is that of all experts, but the same for any choice.
 
 use super::{MS, axis_attr, cast, composed, input, ints, number, optional};
 use crate::base::{DType, Tensor};
@@ -9,9 +9,35 @@ use crate::ops::emit::require;
 use crate::ops::{Ctx, NodeBuilder, Operator};
 
 /// The rows.
-pub const ROWS: &[Operator] = &[composed!(MS, "MoE", experts, "all experts are computed")];
+pub const ROWS: &[Operator] = &[
+    composed!(MS, "MoE", |c, b| experts(c, b, &FLOATS), "all experts are computed"),
+    composed!(MS, "QMoE", |c, b| experts(c, b, &INTEGERS), "all experts are computed; weights of integers"),
+];
 
-fn experts(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+/// Which inputs a layer of the experts has.
+struct Layer {
+    weights: usize,
+    bias: usize,
+    /// Scales, zero points, and the attribute of their bits where they have their own.
+    quantized: Option<(usize, usize, &'static str)>,
+}
+
+/// The three layers; the third is the linear part of a gate that is not joined to the first.
+type Layers = [Layer; 3];
+
+const FLOATS: Layers = [
+    Layer { weights: 2, bias: 3, quantized: None },
+    Layer { weights: 4, bias: 5, quantized: None },
+    Layer { weights: 6, bias: 7, quantized: None },
+];
+
+const INTEGERS: Layers = [
+    Layer { weights: 2, bias: 4, quantized: Some((3, 11, "fc1_expert_weight_bits")) },
+    Layer { weights: 5, bias: 7, quantized: Some((6, 12, "fc2_expert_weight_bits")) },
+    Layer { weights: 8, bias: 10, quantized: Some((9, 13, "fc3_expert_weight_bits")) },
+];
+
+fn experts(ctx: &Ctx, b: &mut NodeBuilder, layers: &Layers) -> Result<Vec<ValueId>> {
     let unknown = ctx.attrs().flag("use_sparse_mixer", false)?
         || ctx.attrs().flag("swiglu_limit_after_activation", false)?;
     require(!unknown, || "the sparse mixer, and a limit behind the activation, are not supported".into())?;
@@ -19,10 +45,10 @@ fn experts(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let hidden = shape.last().copied().unwrap_or(0);
     let rows = ints(b, &[1, -1, hidden]);
     let x = b.binary("Reshape", input(ctx, 0)?, rows)?;
-    let inner = projected(ctx, b, x, 2)?;
-    let inner = activated(ctx, b, x, inner)?;
-    let y = projected(ctx, b, inner, 4)?;
-    let weights = weights(ctx, b)?;
+    let inner = projected(ctx, b, x, &layers[0])?;
+    let inner = activated(ctx, b, x, inner, &layers[2])?;
+    let y = projected(ctx, b, inner, &layers[1])?;
+    let weights = weights(ctx, b, layers[0].quantized.is_some())?;
     let weighted = b.binary("Mul", y, weights)?;
     let all = ints(b, &[0]);
     let sum = b.one("ReduceSum", &[weighted, all], Attrs::default())?;
@@ -30,21 +56,93 @@ fn experts(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     Ok(vec![b.binary("Reshape", sum, shape)?])
 }
 
-/// `x W + bias` for each expert, `[experts, tokens, rows]`; the weights are input `i`, the bias the next.
-fn projected(ctx: &Ctx, b: &mut NodeBuilder, x: ValueId, i: usize) -> Result<ValueId> {
+/// `x W + bias` for each expert, `[experts, tokens, rows]`.
+fn projected(ctx: &Ctx, b: &mut NodeBuilder, x: ValueId, layer: &Layer) -> Result<ValueId> {
     let turned = Attrs::default().with("perm", Attr::Ints(vec![0, 2, 1]));
-    let w = b.one("Transpose", &[input(ctx, i)?], turned)?;
+    let mut w = input(ctx, layer.weights)?;
+    if let Some((scales, zeros, bits)) = layer.quantized {
+        let columns = b.ty(x).shape.last().copied().unwrap_or(0);
+        let bits = ctx.attrs().int(bits, ctx.attrs().int("expert_weight_bits", 4)?)?;
+        w = dequantized(ctx, b, w, [scales, zeros], bits, columns)?;
+    }
+    let w = b.one("Transpose", &[w], turned)?;
     let y = b.binary("MatMul", x, w)?;
-    let Some(bias) = optional(ctx, i + 1) else { return Ok(y) };
+    let Some(bias) = optional(ctx, layer.bias) else { return Ok(y) };
     let beside = ints(b, &[1]);
     let bias = b.binary("Unsqueeze", bias, beside)?;
     b.binary("Add", y, bias)
 }
 
-fn activated(ctx: &Ctx, b: &mut NodeBuilder, x: ValueId, inner: ValueId) -> Result<ValueId> {
+/// Floats `[experts, rows, columns]` of integers that lie along their rows, each block with its own scale
+/// and zero point.
+fn dequantized(
+    ctx: &Ctx,
+    b: &mut NodeBuilder,
+    w: ValueId,
+    [scales, zeros]: [usize; 2],
+    bits: i64,
+    columns: usize,
+) -> Result<ValueId> {
+    require(ctx.attrs().str("quant_type", "int")? == "int" && [2, 4, 8].contains(&bits), || {
+        format!("weights of {bits} bits, or of floats, are not supported")
+    })?;
+    // -1 and 0 are the layout that the text states, for a processor that packs nothing.
+    require(ctx.attrs().int("weights_prepacked", -1)? <= 0, || {
+        "weights packed for one processor are not supported: export with weights_prepacked 0".into()
+    })?;
+    let block = usize::try_from(ctx.attrs().int("block_size", 0)?).unwrap_or(0);
+    let block = if block == 0 { columns } else { block };
+    let shape = b.ty(w).shape.clone();
+    let fits = b.ty(w).dtype == DType::U8 && shape.len() == 3 && shape[2] * 8 == columns * bits as usize;
+    require(fits && block > 0 && columns.is_multiple_of(block), || {
+        format!("weights {} do not hold rows of {columns} integers in blocks of {block}", b.ty(w))
+    })?;
+    let (experts, rows, blocks) = (shape[0] as i64, shape[1] as i64, (columns / block) as i64);
+    let of_block = ints(b, &[experts, rows, blocks]);
+    let scales = b.binary("Reshape", input(ctx, scales)?, of_block)?;
+    let w = unpacked(b, w, bits, columns)?;
+    let zeros = match optional(ctx, zeros) {
+        // By blocks, bytes lie along the blocks; otherwise along the rows.
+        Some(zeros) => unpacked(b, zeros, bits, if block < columns { blocks as usize } else { shape[1] })?,
+        None => {
+            let middle = b.constant(Tensor::scalar(1u8 << (bits - 1)));
+            let middle = cast(b, middle, b.ty(w).dtype)?;
+            b.binary("Expand", middle, of_block)?
+        }
+    };
+    let zeros = b.binary("Reshape", zeros, of_block)?;
+    let attrs = axis_attr(2).with("block_size", Attr::Int(block as i64));
+    b.one("DequantizeLinear", &[w, scales, zeros], attrs)
+}
+
+/// The integers of bytes, the first in the lowest bits: `count` in the last dimension.
+fn unpacked(b: &mut NodeBuilder, bytes: ValueId, bits: i64, count: usize) -> Result<ValueId> {
+    if bits == 8 {
+        return Ok(bytes);
+    }
+    let mut shape: Vec<i64> = b.ty(bytes).shape.iter().map(|&d| d as i64).collect();
+    let last = ints(b, &[-1]);
+    let apart = b.binary("Unsqueeze", bytes, last)?;
+    let shifts: Vec<u8> = (0..8).step_by(bits as usize).collect();
+    let shifts = b.constant(Tensor::new([shifts.len()], &shifts));
+    let right = Attrs::default().with("direction", Attr::Str("RIGHT".into()));
+    let shifted = b.one("BitShift", &[apart, shifts], right)?;
+    let mask = b.constant(Tensor::scalar((1u8 << bits) - 1));
+    let integers = b.binary("BitwiseAnd", shifted, mask)?;
+    if let Some(last) = shape.last_mut() {
+        *last *= 8 / bits;
+    }
+    let shape = ints(b, &shape);
+    let integers = b.binary("Reshape", integers, shape)?;
+    let integers = cast(b, integers, DType::U4)?;
+    let (from, to) = (ints(b, &[0]), ints(b, &[count as i64]));
+    b.one("Slice", &[integers, from, to, last], Attrs::default())
+}
+
+fn activated(ctx: &Ctx, b: &mut NodeBuilder, x: ValueId, inner: ValueId, third: &Layer) -> Result<ValueId> {
     let name = ctx.attrs().str("activation_type", "relu")?;
     if name == "swiglu" {
-        let (gate, linear) = halves(ctx, b, x, inner)?;
+        let (gate, linear) = halves(ctx, b, x, inner, third)?;
         return swiglu(ctx, b, gate, linear);
     }
     let y = match name {
@@ -55,19 +153,25 @@ fn activated(ctx: &Ctx, b: &mut NodeBuilder, x: ValueId, inner: ValueId) -> Resu
         "identity" => inner,
         other => return Err(Error::model(format!("activation_type '{other}' is not supported"))),
     };
-    if !ctx.has(6) {
+    if !ctx.has(third.weights) {
         return Ok(y);
     }
-    let third = projected(ctx, b, x, 6)?;
+    let third = projected(ctx, b, x, third)?;
     b.binary("Mul", y, third)
 }
 
 /// Gate and linear part of a SwiGLU: columns in turn, one half and the other, or a third projection.
-fn halves(ctx: &Ctx, b: &mut NodeBuilder, x: ValueId, inner: ValueId) -> Result<(ValueId, ValueId)> {
+fn halves(
+    ctx: &Ctx,
+    b: &mut NodeBuilder,
+    x: ValueId,
+    inner: ValueId,
+    third: &Layer,
+) -> Result<(ValueId, ValueId)> {
     let ty = b.ty(inner).clone();
     let columns = ty.shape[2] as i64;
     match ctx.attrs().int("swiglu_fusion", 0)? {
-        0 => Ok((inner, projected(ctx, b, x, 6)?)),
+        0 => Ok((inner, projected(ctx, b, x, third)?)),
         1 => {
             let apart = ints(b, &[ty.shape[0] as i64, ty.shape[1] as i64, columns / 2, 2]);
             let pairs = b.binary("Reshape", inner, apart)?;
@@ -101,7 +205,7 @@ fn swiglu(ctx: &Ctx, b: &mut NodeBuilder, mut gate: ValueId, mut linear: ValueId
 }
 
 /// What each expert's result counts for each token, `[experts, tokens, 1]`: 0 but for the best `k`.
-fn weights(ctx: &Ctx, b: &mut NodeBuilder) -> Result<ValueId> {
+fn weights(ctx: &Ctx, b: &mut NodeBuilder, quantized: bool) -> Result<ValueId> {
     let (dtype, count) = (ctx.dtype(0)?, ctx.shape(1)?.last().copied().unwrap_or(0) as i64);
     let router = cast(b, input(ctx, 1)?, DType::F32)?;
     let mut chances = b.one("Softmax", &[router], axis_attr(-1))?;
@@ -109,7 +213,18 @@ fn weights(ctx: &Ctx, b: &mut NodeBuilder) -> Result<ValueId> {
     let best = b.node("TopK", &[chances, k], axis_attr(-1), 2)?;
     let (last, depth) = (ints(b, &[-1]), b.constant(Tensor::scalar(count)));
     chances = best[0];
-    if ctx.attrs().flag("normalize_routing_weights", false)? {
+    let mut normalized = ctx.attrs().flag("normalize_routing_weights", false)?;
+    if quantized {
+        // QMoE takes the softmax over the chosen ones alone, or weights of their own.
+        match optional(ctx, 14) {
+            Some(own) => {
+                let own = cast(b, own, DType::F32)?;
+                chances = b.one("GatherElements", &[own, best[1]], axis_attr(1))?;
+            }
+            None => normalized = true,
+        }
+    }
+    if normalized {
         let sum = b.binary("ReduceSum", chances, last)?;
         chances = b.binary("Div", chances, sum)?;
     }

@@ -1,7 +1,7 @@
 //! Small operators of com.microsoft: those of ai.onnx in another form, and two or three in one.
 
 use super::{MS, axis_attr, cast, composed, input, ints, optional};
-use crate::base::DType;
+use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
 use crate::ops::emit::require;
@@ -14,6 +14,8 @@ pub const ROWS: &[Operator] = &[
     composed!(MS, "BiasSplitGelu", bias_split_gelu),
     composed!(MS, "CDist", distances, "metrics euclidean and sqeuclidean"),
     composed!(MS, "ConvTransposeWithDynamicPads", conv_transpose, "pads must be constant"),
+    composed!(MS, "DecoderMaskedMultiHeadAttention", decoder_heads, "no shared cache, no beams"),
+    composed!(MS, "DecoderMaskedSelfAttention", decoder_projected, "no shared cache, no beams"),
     composed!(MS, "ExpandDims", expand_dims, "the axis must be constant"),
     composed!(MS, "GatherND", gather_nd),
     composed!(MS, "GemmFastGelu", gemm_fast_gelu),
@@ -25,6 +27,8 @@ pub const ROWS: &[Operator] = &[
     composed!(MS, "Pad", pad, "pads must be constant"),
     composed!(MS, "Range", range, "start, limit and delta must be constant"),
     composed!(MS, "SkipGroupNorm", skip_group_norm),
+    composed!(MS, "TorchEmbedding", |c, b| Ok(vec![b.binary("Gather", input(c, 0)?, input(c, 1)?)?])),
+    composed!(MS, "UnfoldTensor", unfold),
     composed!(MS, "Unique", unique),
 ];
 
@@ -110,10 +114,51 @@ fn matmul_integer(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     Ok(vec![b.binary("MatMul", x, y)?])
 }
 
+/// Refuses caches of which a part is in use, and what chooses among beams.
+fn without_beams(ctx: &Ctx, first: usize) -> Result<()> {
+    let shared = ctx.attrs().flag("past_present_share_buffer", false)?;
+    require(!shared, || "a cache shared between past and present is not supported".into())?;
+    require(!ctx.has(first) && !ctx.has(first + 1), || "beams are not supported".into())
+}
+
+/// MultiHeadAttention with its inputs in another order.
+fn decoder_heads(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    without_beams(ctx, 8)?;
+    let packed = !ctx.has(1) && !ctx.has(2) && ctx.shape(0)?.len() == 3;
+    require(!packed, || "queries, keys and values in one tensor are not supported".into())?;
+    let inputs = [0, 1, 2, 10, 3, 4, 5, 6].map(|i| optional(ctx, i));
+    b.node_in(MS, "MultiHeadAttention", &inputs, ctx.attrs().clone(), ctx.node.outputs.len())
+}
+
+fn decoder_projected(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    without_beams(ctx, 7)?;
+    require(!ctx.attrs().flag("do_rotary", false)?, || "do_rotary is not supported".into())?;
+    let inputs = [0, 1, 2, 3, 4, 5].map(|i| optional(ctx, i));
+    b.node_in(MS, "Attention", &inputs, ctx.attrs().clone(), ctx.node.outputs.len())
+}
+
+/// Windows along one dimension; the places in a window become the last dimension.
+fn unfold(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    let shape = ctx.shape(0)?;
+    let axis = ctx.axis(ctx.attrs().int("dim", -1)?, shape.len())?;
+    let (size, step) = (ctx.attrs().int("size", 0)?, ctx.attrs().int("step", 1)?);
+    let extent = shape[axis] as i64;
+    require(size > 0 && step > 0 && size <= extent, || {
+        format!("windows of {size} every {step} of {extent} elements are not defined")
+    })?;
+    let count = (extent - size) / step + 1;
+    let places: Vec<i64> = (0..count).flat_map(|i| (0..size).map(move |j| i * step + j)).collect();
+    let places = b.constant(Tensor::new([count as usize, size as usize], &places));
+    let windows = b.one("Gather", &[input(ctx, 0)?, places], axis_attr(axis as i64))?;
+    let window = axis as i64 + 1;
+    let perm = (0..=shape.len() as i64).filter(|&d| d != window).chain([window]).collect();
+    Ok(vec![b.one("Transpose", &[windows], Attrs::default().with("perm", Attr::Ints(perm)))?])
+}
+
 /// Numbers from `start`, as scalars or vectors of one element, by `delta` (or 1).
 fn range(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let scalar = ints(b, &[]);
-    let one = b.constant(crate::base::Tensor::scalar(1i64));
+    let one = b.constant(Tensor::scalar(1i64));
     let delta = match optional(ctx, 2) {
         Some(delta) => delta,
         None => cast(b, one, ctx.dtype(0)?)?,
@@ -296,5 +341,22 @@ mod tests {
         let last = ("channels_last", Attr::Int(1));
         let y = fold("com.microsoft.QLinearConv", 1, &[last], &inputs, 1).expect("a convolution");
         assert_eq!((&y[0].ty.shape[..], y[0].to_i64s()), (&[1, 1, 2, 3][..], Some(vec![1, 2, 3, 3, 4, 7])));
+    }
+
+    /// Results of ONNX Runtime.
+    #[test]
+    fn windows_and_one_query() {
+        let windows = [("dim", 1), ("size", 2), ("step", 2)].map(|(n, v)| (n, Attr::Int(v)));
+        let x = Tensor::new([1, 5], &[0f32, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(floats("com.microsoft.UnfoldTensor", &windows, &[x]), [0.0, 1.0, 2.0, 3.0]);
+        let inputs = [
+            Tensor::new([1, 1, 2], &[1f32, 2.0]),
+            Tensor::new([1, 1, 2, 2], &[1f32, 0.0, 0.0, 1.0]),
+            Tensor::new([1, 1, 2, 2], &[1f32, 2.0, 3.0, 4.0]),
+            Tensor::new([1, 2], &[1i32, 1]),
+        ];
+        let attrs = [("num_heads", Attr::Int(1)), ("scale", Attr::Float(1.0))];
+        let y = floats("com.microsoft.DecoderMaskedMultiHeadAttention", &attrs, &inputs);
+        assert!(y.iter().zip([2.462_117, 3.462_117]).all(|(a, b)| (a - b).abs() < 1e-5), "{y:?}");
     }
 }

@@ -162,6 +162,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         batch: x.batch,
         visible,
         bias,
+        sink: None,
         float,
         q,
         k,

@@ -1,49 +1,98 @@
-//! Det: Gaussian elimination with row pivots, one column an iteration.
+//! Det, and Inverse of com.microsoft: Gaussian elimination with row pivots, one column an iteration.
 
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{Carry, DefBuilder, ExprId, Index, Lowering, Repeat, Slice};
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, Operator};
 use crate::scalar::{Fold, Op, Scalar};
 
 /// The rows.
-pub const ROWS: &[Operator] = &[Operator {
-    domain: "",
-    name: "Det",
-    versions: &[11, 22],
-    infer,
-    lower: Lower::Define(lower),
-    note: "",
-}];
+pub const ROWS: &[Operator] = &[
+    Operator::define("", "Det", &[11, 22], infer_determinant, determinant),
+    Operator::define("com.microsoft", "Inverse", &[1], infer_inverse, inverse),
+];
 
-fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let x = ctx.ty(0)?;
+/// Rank of a tensor of square matrices.
+fn square(x: &TensorType) -> Result<usize> {
     let rank = x.rank();
     require(rank >= 2 && x.shape[rank - 1] == x.shape[rank - 2] && x.dtype.is_float(), || {
-        format!("{x} has no determinant")
+        format!("{x} does not hold square matrices of floats")
     })?;
+    Ok(rank)
+}
+
+fn infer_determinant(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    let x = ctx.ty(0)?;
+    let rank = square(x)?;
     Ok(vec![TensorType::new(x.dtype, &x.shape[..rank - 2])])
 }
 
-fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+fn infer_inverse(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    square(ctx.ty(0)?)?;
+    Ok(vec![ctx.ty(0)?.clone()])
+}
+
+fn determinant(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, out) = (e.input(0)?, e.result()?);
     let float = compute_type(x.dtype());
     let (size, count) = (x.shape()[x.rank() - 1], out.ty.elems());
     let flat = e.reshape(&x, [count, size, size]);
     let matrix = e.map("matrix", float, [count, size, size], |b| b.broadcast(&flat, float));
+    let (_, determinant) = eliminated(&mut e, &matrix, false);
+    let shape = out.shape().to_vec();
+    let shaped = e.reshape(&determinant, shape);
+    e.define("", &out, |b| b.broadcast(&shaped, float));
+    Ok(())
+}
+
+/// The unit matrix beside each matrix becomes the inverse where the matrix becomes the unit matrix.
+fn inverse(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let (x, out) = (e.input(0)?, e.result()?);
+    let float = compute_type(x.dtype());
+    let size = x.shape()[x.rank() - 1];
+    let count = x.ty.elems() / (size * size).max(1);
+    let flat = e.reshape(&x, [count, size, size]);
+    let both = e.temp("both", float, [count, size, 2 * size]);
+    let axes: [Affine; 3] = std::array::from_fn(|i| Affine::var(i as u32));
+    let place = |first: usize| vec![axes[0].clone(), axes[1].clone(), axes[2].offset(first as i64)];
+    e.define_at("matrix", &both, &[count, size, size], place(0), |b| b.broadcast(&flat, float));
+    e.define_at("unit", &both, &[count, size, size], place(size), |b| {
+        let (row, column) = (b.index(b.var(1)), b.index(b.var(2)));
+        let diagonal = b.op(Op::Eq, &[row, column]);
+        let (one, zero) = (b.number(float, 1.0), b.number(float, 0.0));
+        b.op(Op::Select, &[diagonal, one, zero])
+    });
+    let (reduced, _) = eliminated(&mut e, &both, true);
+    let shaped = e.map("inverse", float, [count, size, size], |b| {
+        let value = b.elem(&reduced, &place(size), float);
+        let diagonal = b.elem(&reduced, &[axes[0].clone(), axes[1].clone(), axes[1].clone()], float);
+        b.over(value, diagonal)
+    });
+    let shape = out.shape().to_vec();
+    let shaped = e.reshape(&shaped, shape);
+    e.define("", &out, |b| b.broadcast(&shaped, float));
+    Ok(())
+}
+
+/// Matrices `[count, rows, columns]` after elimination below the diagonal, or also above, and the products
+/// of their diagonals with the sign that the swapped rows give.
+fn eliminated(e: &mut Emit, matrix: &Val, above: bool) -> (Val, Val) {
+    let float = matrix.dtype();
+    let (count, size) = (matrix.shape()[0], matrix.shape()[1]);
     let one = e.table("one", float, &[count], &vec![1.0; count]);
     let columns = e.constant("columns", Tensor::new([size], &(0..size as i64).collect::<Vec<_>>()));
     let column = e.temp("column", DType::I64, []);
     let [state, product, last_matrix, determinant] = [
-        e.temp("state", float, [count, size, size]),
+        e.temp("state", float, matrix.shape()),
         e.temp("product", float, [count]),
-        e.temp("triangle", float, [count, size, size]),
+        e.temp("triangle", float, matrix.shape()),
         e.temp("determinant", float, [count]),
     ];
     let before = e.low.stages.len();
-    let (next, next_product) = eliminate(&mut e, &state, &product, &column);
+    let (next, next_product) = eliminate(e, &state, &product, &column, above);
     let body = e.low.stages.split_off(before);
     let slice = Slice { whole: columns.id, part: column.id, reversed: false, written: false };
     let carry = |initial: &Val, state: &Val, next: &Val, last: &Val| Carry {
@@ -53,17 +102,14 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         last: last.id,
     };
     let carries =
-        vec![carry(&matrix, &state, &next, &last_matrix), carry(&one, &product, &next_product, &determinant)];
+        vec![carry(matrix, &state, &next, &last_matrix), carry(&one, &product, &next_product, &determinant)];
     e.low.repeat(Repeat { count: size, size: None, slices: vec![slice], carries, body });
-    let shape = out.shape().to_vec();
-    let shaped = e.reshape(&determinant, shape);
-    e.define("", &out, |b| b.broadcast(&shaped, float));
-    Ok(())
+    (last_matrix, determinant)
 }
 
-/// Clears one column below the diagonal, after its largest element was swapped there; gives the
-/// matrices and the products of their diagonals so far.
-fn eliminate(e: &mut Emit, state: &Val, product: &Val, column: &Val) -> (Val, Val) {
+/// Clears one column below the diagonal (also `above` it), after its largest element was swapped there;
+/// gives the matrices and the products of their diagonals so far.
+fn eliminate(e: &mut Emit, state: &Val, product: &Val, column: &Val, above: bool) -> (Val, Val) {
     let float = state.dtype();
     let (count, size) = (state.shape()[0], state.shape()[1]);
     let load = |b: &mut DefBuilder, row: Index, col: Index| {
@@ -95,7 +141,7 @@ fn eliminate(e: &mut Emit, state: &Val, product: &Val, column: &Val) -> (Val, Va
         let body = b.op(Op::Select, &[holds, row, end]);
         b.fold(Fold::Min, body)
     });
-    let swapped = e.map("swapped", float, [count, size, size], |b| {
+    let swapped = e.map("swapped", float, state.shape(), |b| {
         let (k, p, row) = (current(b), b.elem(&pivot, &[b.var(0)], DType::I64), b.index(b.var(1)));
         let (at_k, at_p) = (b.op(Op::Eq, &[row, k]), b.op(Op::Eq, &[row, p]));
         let source = b.op(Op::Select, &[at_p, k, row]);
@@ -116,21 +162,21 @@ fn eliminate(e: &mut Emit, state: &Val, product: &Val, column: &Val) -> (Val, Va
         let kept = b.op(Op::Eq, &[k, p]);
         b.op(Op::Select, &[kept, new, negative])
     });
-    let next = e.map("cleared", float, [count, size, size], |b| {
+    let next = e.map("cleared", float, state.shape(), |b| {
         let (k, row) = (current(b), b.index(b.var(1)));
         let (n, i, j) = (b.var(0), b.var(1), b.var(2));
         let elem = b.broadcast(&swapped, float);
         let factor =
             b.elem_at(&swapped, vec![n.clone().into_index(), i.into_index(), Index::Dynamic(k)], float);
-        let above = b.elem_at(&swapped, vec![n.into_index(), Index::Dynamic(k), j.into_index()], float);
+        let pivot_row = b.elem_at(&swapped, vec![n.into_index(), Index::Dynamic(k), j.into_index()], float);
         let diagonal = diagonal(b);
-        let (zero, below) = (b.number(float, 0.0), b.op(Op::Gt, &[row, k]));
+        let (zero, cleared) = (b.number(float, 0.0), b.op(if above { Op::Ne } else { Op::Gt }, &[row, k]));
         let singular = b.op(Op::Eq, &[diagonal, zero]);
         let quotient = b.over(factor, diagonal);
         let quotient = b.op(Op::Select, &[singular, zero, quotient]);
-        let term = b.times(quotient, above);
-        let cleared = b.minus(elem, term);
-        b.op(Op::Select, &[below, cleared, elem])
+        let term = b.times(quotient, pivot_row);
+        let difference = b.minus(elem, term);
+        b.op(Op::Select, &[cleared, difference, elem])
     });
     (next, next_product)
 }
@@ -142,5 +188,19 @@ trait IntoIndex {
 impl IntoIndex for Affine {
     fn into_index(self) -> Index {
         Index::Affine(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::Tensor;
+    use crate::ops::older::floats;
+
+    /// The first has a zero on its diagonal.
+    #[test]
+    fn inverses() {
+        let x = Tensor::new([2, 2, 2], &[0f32, 2.0, 1.0, 1.0, 4.0, 0.0, 0.0, 0.5]);
+        let y = floats("com.microsoft.Inverse", 1, &[], &[x]);
+        assert_eq!(y, [-0.5, 1.0, 0.5, 0.0, 0.25, 0.0, 0.0, 2.0]);
     }
 }

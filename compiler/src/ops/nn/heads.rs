@@ -124,6 +124,8 @@ pub enum Positions {
     Given(Val),
     /// Rows that follow each other, from one number for all, or one per batch.
     From(Val),
+    /// Rows of several streams, `[stream, batch, position]`; the second says which one each angle takes.
+    Streams(Val, Val),
 }
 
 /// Rotary embedding: pairs of elements are rotated by an angle that depends on the position.
@@ -176,6 +178,12 @@ impl Rotary {
             Positions::Given(rows) => {
                 let batch = if rows.shape()[0] == 1 { Affine::constant(0) } else { batch.clone() };
                 b.elem(rows, &[batch, position.clone()], DType::I64)
+            }
+            Positions::Streams(rows, of_angle) => {
+                let stream = b.elem(of_angle, std::slice::from_ref(pair), DType::I64);
+                let place = [batch, position].map(|i| Index::Affine(i.clone()));
+                let index = std::iter::once(Index::Dynamic(stream)).chain(place).collect();
+                b.elem_at(rows, index, DType::I64)
             }
             Positions::From(first) => {
                 let at = if first.ty.elems() == 1 { Affine::constant(0) } else { batch.clone() };

@@ -5,7 +5,7 @@
 //! DequantizeLinear by blocks.
 
 use crate::base::{Affine, DType, TensorType};
-use crate::definition::{DefBuilder, ExprId, Lowering};
+use crate::definition::{DefBuilder, ExprId, Index, Lowering};
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
@@ -18,7 +18,7 @@ pub const ROWS: &[Operator] = &[Operator {
     versions: &[1],
     infer,
     lower: Lower::Define(lower),
-    note: "no reordered columns (g_idx)",
+    note: "",
 }];
 
 /// Weights `[n, k]` in blocks along k.
@@ -47,7 +47,14 @@ impl Bits {
             && scales.elems() == n * blocks
             && x.dtype.is_float();
         require(fits, || format!("{x}, {w} and {scales} do not fit K {k} and N {n}"))?;
-        require(!ctx.has(4), || "reordered columns (g_idx) are not supported".into())?;
+        require(attr("weight_prepacked", 0)? == 0, || {
+            "weights packed for one processor are not supported: export with weight_prepacked 0".into()
+        })?;
+        if let Some(groups) = ctx.optional(4) {
+            require(groups.ty.shape == [k] || groups.ty.shape == [blocks * block], || {
+                format!("g_idx of type {} does not fit K {k}", groups.ty)
+            })?;
+        }
         Ok(Bits { k, n, bits, block, blocks })
     }
 
@@ -97,6 +104,8 @@ struct Weights {
     scales: Val,
     /// `[n, blocks]` or more; none: the middle of the range.
     zeros: Option<Val>,
+    /// The block of each column, where they do not follow each other.
+    groups: Option<Val>,
     middle: f64,
     float: DType,
 }
@@ -117,6 +126,7 @@ impl Weights {
             elements: s.elements(e, "weights", &packed),
             scales: e.reshape(&scales, [s.n, s.blocks]),
             zeros,
+            groups: e.optional(4),
             middle: f64::from(1u32 << (s.bits - 1)),
             float,
         })
@@ -124,13 +134,17 @@ impl Weights {
 
     fn at(&self, b: &mut DefBuilder, row: &Affine, block: &Affine, column: &Affine) -> ExprId {
         let element = b.elem(&self.elements, &[row.clone(), column.clone()], self.float);
-        let of_block = [row.clone(), block.clone()];
+        let block = match &self.groups {
+            Some(groups) => Index::Dynamic(b.elem(groups, std::slice::from_ref(column), DType::I64)),
+            None => Index::Affine(block.clone()),
+        };
+        let of_block = vec![Index::Affine(row.clone()), block];
         let zero = match &self.zeros {
-            Some(zeros) => b.elem(zeros, &of_block, self.float),
+            Some(zeros) => b.elem_at(zeros, of_block.clone(), self.float),
             None => b.number(self.float, self.middle),
         };
         let difference = b.minus(element, zero);
-        let scale = b.elem(&self.scales, &of_block, self.float);
+        let scale = b.elem_at(&self.scales, of_block, self.float);
         b.times(difference, scale)
     }
 }
@@ -160,4 +174,32 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         b.plus(acc, bias)
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::Tensor;
+    use crate::graph::Attr;
+    use crate::ops::older::fold_given;
+
+    /// The result of ONNX Runtime: columns belong to two blocks in turn.
+    #[test]
+    fn columns_in_another_order() {
+        let mut x = vec![0f32; 32];
+        for (i, v) in [(0, 1.0), (1, 2.0), (5, 3.0), (31, 4.0)] {
+            x[i] = v;
+        }
+        let bytes: Vec<u8> = (0..16).map(|i| i * 9).collect();
+        let groups: Vec<i32> = (0..32).map(|i| i % 2).collect();
+        let inputs = [
+            Some(Tensor::new([1, 32], &x)),
+            Some(Tensor::new([1, 2, 8], &bytes)),
+            Some(Tensor::new([1, 2], &[1f32, 10.0])),
+            None,
+            Some(Tensor::new([32], &groups)),
+        ];
+        let attrs = [("K", 32), ("N", 1), ("bits", 4), ("block_size", 16)].map(|(n, v)| (n, Attr::Int(v)));
+        let y = fold_given("com.microsoft.MatMulNBits", 1, &attrs, &inputs, 1).expect("a product");
+        assert_eq!(y[0].to_vec::<f32>().expect("floats"), [-378.0]);
+    }
 }

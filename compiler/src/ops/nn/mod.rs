@@ -19,6 +19,7 @@ pub mod causal_conv;
 pub mod col2im;
 pub mod conv;
 pub mod conv_transpose;
+pub mod crop;
 pub mod deform_conv;
 pub mod determinant;
 pub mod dropout;
@@ -35,6 +36,8 @@ pub mod matmul;
 pub mod matmul_nbits;
 pub mod ms_attention;
 pub mod ms_fused;
+pub mod ms_grouped;
+pub mod ms_rotary;
 pub mod ngrams;
 pub mod normalize;
 pub mod pool;
@@ -61,6 +64,7 @@ pub const FAMILIES: &[&[Operator]] = &[
     col2im::ROWS,
     conv::ROWS,
     conv_transpose::ROWS,
+    crop::ROWS,
     deform_conv::ROWS,
     determinant::ROWS,
     dropout::ROWS,
@@ -77,6 +81,8 @@ pub const FAMILIES: &[&[Operator]] = &[
     matmul_nbits::ROWS,
     ms_attention::ROWS,
     ms_fused::ROWS,
+    ms_grouped::ROWS,
+    ms_rotary::ROWS,
     ngrams::ROWS,
     normalize::ROWS,
     pool::ROWS,

@@ -1,16 +1,14 @@
-//! Attention operators of com.microsoft: MultiHeadAttention, GroupQueryAttention, Attention,
-//! QAttention, RotaryEmbedding.
+//! Attention operators of com.microsoft: MultiHeadAttention, Attention, QAttention.
 
-use super::heads::{Heads, Layout, Positions, Rotary};
+use super::heads::{Heads, Layout};
 use super::integer::{Factors, Zero, check_quantized, define_product};
 use super::matmul::{self, Product};
 use super::scaled_attention::{Attention, Offset, Visible, check_scores, joined};
-use crate::base::{Affine, DType, TensorType};
+use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Lowering};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, DefineFn, InferFn, Lower, Operator};
-use crate::scalar::Op;
 
 const fn row(name: &'static str, infer: InferFn, lower: DefineFn, note: &'static str) -> Operator {
     Operator { domain: "com.microsoft", name, versions: &[1], infer, lower: Lower::Define(lower), note }
@@ -19,13 +17,12 @@ const fn row(name: &'static str, infer: InferFn, lower: DefineFn, note: &'static
 /// The rows.
 pub const ROWS: &[Operator] = &[
     row("MultiHeadAttention", infer_multi_head, multi_head, "no cache shared between past and present"),
-    row("GroupQueryAttention", infer_grouped, grouped, "no quantized cache"),
     row("Attention", |c| infer_projected(c, 4), |c, l| projected(c, l, false), "mask of 1 to 3 dimensions"),
     row("QAttention", |c| infer_projected(c, 8), |c, l| projected(c, l, true), "mask of 1 to 3 dimensions"),
-    row("RotaryEmbedding", |c| Ok(vec![c.ty(0)?.clone()]), rotary, ""),
 ];
 
-fn count(ctx: &Ctx, name: &str) -> Result<usize> {
+/// An attribute that counts something.
+pub(super) fn count(ctx: &Ctx, name: &str) -> Result<usize> {
     let value = ctx.attrs().int(name, 0)?;
     require((1..1 << 20).contains(&value), || format!("attribute {name} is {value}, but must be positive"))?;
     Ok(value as usize)
@@ -100,7 +97,7 @@ fn biased(e: &mut Emit, heads: &Heads, bias: Option<&Val>, first: usize, batch: 
 }
 
 /// A view with heads first in an output, or in a temporary in its place.
-fn present(e: &mut Emit, output: usize, like: &Heads, length: usize, batch: usize) -> Heads {
+pub(super) fn present(e: &mut Emit, output: usize, like: &Heads, length: usize, batch: usize) -> Heads {
     let wanted = e.output(output);
     let shape = [batch, like.heads, length, like.size];
     let val = wanted.unwrap_or_else(|| e.temp("present", like.val.dtype(), shape));
@@ -128,7 +125,8 @@ fn with_past(e: &mut Emit, new: Heads, past: usize, output: usize, batch: usize)
     }
 }
 
-fn scale(ctx: &Ctx, size: usize) -> Result<f64> {
+/// The factor of the scores: the attribute, or one by the root of a head's size.
+pub(super) fn scale(ctx: &Ctx, size: usize) -> Result<f64> {
     let given = ctx.attrs().get_float("scale")?.map(|&s| f64::from(s)).filter(|&s| s != 0.0);
     Ok(given.unwrap_or(1.0 / (size as f64).sqrt()))
 }
@@ -178,137 +176,20 @@ fn multi_head(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let float = compute_type(q.val.dtype());
     let out = Heads::packed(&out, 0, q.heads, v.size)?;
     let scores = e.output(3);
-    let attention =
-        Attention { scale: scale(ctx, q.size)?, softcap: None, batch, visible, bias, float, q, k, v };
+    let attention = Attention {
+        scale: scale(ctx, q.size)?,
+        softcap: None,
+        batch,
+        visible,
+        bias,
+        sink: None,
+        float,
+        q,
+        k,
+        v,
+    };
     let stage = super::scaled_attention::Stage::Product;
     attention.define(&mut e, &out, scores.as_ref().map(|s| (s, stage)))
-}
-
-/// Extents of a GroupQueryAttention.
-struct Grouped {
-    batch: usize,
-    heads: usize,
-    kv_heads: usize,
-    queries: usize,
-    size: usize,
-    total: usize,
-    packed: bool,
-}
-
-fn grouped_extents(ctx: &Ctx) -> Result<Grouped> {
-    let q = ctx.ty(0)?;
-    let (heads, kv_heads) = (count(ctx, "num_heads")?, count(ctx, "kv_num_heads")?);
-    let packed = !ctx.has(1);
-    let all = if packed { heads + 2 * kv_heads } else { heads };
-    require(q.rank() == 3 && q.shape[2].is_multiple_of(all) && q.dtype.is_float(), || {
-        format!("{q} does not hold {all} heads")
-    })?;
-    let (queries, past) =
-        (q.shape[1], ctx.optional(3).map_or(0, |p| p.ty.shape.get(2).copied().unwrap_or(0)));
-    // The caches hold what is there before and after: the total length where it is known.
-    let known = ctx.optional(6).and_then(|t| t.constant.as_ref()).and_then(|t| t.to_i64s());
-    let known = known.and_then(|t| t.first().copied()).and_then(|t| usize::try_from(t).ok());
-    let total = known.map_or(past + queries, |t| t.max(past).min(past + queries));
-    Ok(Grouped { batch: q.shape[0], heads, kv_heads, queries, size: q.shape[2] / all, total, packed })
-}
-
-fn infer_grouped(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let g = grouped_extents(ctx)?;
-    let dtype = ctx.dtype(0)?;
-    let cache = TensorType::new(dtype, [g.batch, g.kv_heads, g.total, g.size]);
-    Ok(vec![TensorType::new(dtype, [g.batch, g.queries, g.heads * g.size]), cache.clone(), cache])
-}
-
-/// The positions of the first query of each batch: the number of keys so far, `[batch]`.
-fn first_positions(e: &mut Emit, g: &Grouped) -> Result<Val> {
-    let lengths = e.input(5)?;
-    require(lengths.ty.elems() == g.batch, || format!("seqlens_k of type {} does not fit", lengths.ty))?;
-    let lengths = e.reshape(&lengths, [g.batch]);
-    Ok(e.map("first", DType::I64, [g.batch], |b| {
-        let last = b.broadcast(&lengths, DType::I64);
-        b.plus_number(last, 1.0 - g.queries as f64)
-    }))
-}
-
-/// The cache after this step: what was there, then the new keys (or values), then zeros.
-fn updated(e: &mut Emit, new: &Heads, past: usize, output: usize, first: &Val, g: &Grouped) -> Result<Heads> {
-    let past = e.optional(past);
-    let all = present(e, output, new, g.total, g.batch);
-    let dtype = all.val.dtype();
-    let past = past.map(|p| Heads::of(&p, g.kv_heads)).transpose()?.filter(|p| p.length > 0);
-    if let Some(past) = &past {
-        require(past.heads == new.heads && past.size == new.size, || {
-            format!("the cache {} does not fit", past.val.ty)
-        })?;
-    }
-    all.define(e, "present", g.batch, |b| {
-        let a = b.axes();
-        let first = b.elem(first, &[a[0].clone()], DType::I64);
-        let position = b.index(a[2].clone());
-        let zero = b.number(DType::I64, 0.0);
-        let place = b.minus(position, first);
-        let (end, last) = (g.queries as f64, g.queries as f64 - 1.0);
-        let inside = b.clamp(place, 0.0, last);
-        let fresh = new.elem_at(b, [&a[0], &a[1], &a[3]], inside, dtype);
-        let (nothing, end) = (b.number(dtype, 0.0), b.number(DType::I64, end));
-        let is_fresh = b.op(Op::Lt, &[place, end]);
-        let later = b.op(Op::Select, &[is_fresh, fresh, nothing]);
-        let Some(past) = &past else { return later };
-        let earlier = b.op(Op::Lt, &[place, zero]);
-        let row = b.clamp(position, 0.0, past.length as f64 - 1.0);
-        let old = past.elem_at(b, [&a[0], &a[1], &a[3]], row, dtype);
-        b.op(Op::Select, &[earlier, old, later])
-    });
-    Ok(all)
-}
-
-fn grouped(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    let g = grouped_extents(ctx)?;
-    let mut e = Emit::new(ctx, low);
-    let (x, out) = (e.input(0)?, e.result()?);
-    let (mut q, mut k, v) = if g.packed {
-        let part = |first: usize, heads: usize| Heads::packed(&x, first * g.size, heads, g.size);
-        (part(0, g.heads)?, part(g.heads, g.kv_heads)?, part(g.heads + g.kv_heads, g.kv_heads)?)
-    } else {
-        let (k, v) = (e.input(1)?, e.input(2)?);
-        (Heads::of(&x, g.heads)?, Heads::of(&k, g.kv_heads)?, Heads::of(&v, g.kv_heads)?)
-    };
-    require(g.queries > 0 && k.length == g.queries, || "queries and keys differ in length".into())?;
-    let first = first_positions(&mut e, &g)?;
-    let float = compute_type(x.dtype());
-    if ctx.attrs().flag("do_rotary", false)? {
-        let (cos, sin) = (e.input(7)?, e.input(8)?);
-        let positions = e.optional(9).map_or(Positions::From(first.clone()), Positions::Given);
-        let size = 2 * cos.shape().last().copied().unwrap_or(0);
-        let interleaved = ctx.attrs().flag("rotary_interleaved", false)?;
-        let rotary = Rotary { cos, sin, positions, interleaved, size };
-        for heads in [&mut q, &mut k] {
-            let val = e.temp("rotated", x.dtype(), [g.batch, heads.heads, heads.length, heads.size]);
-            let to = Heads { layout: Layout::HeadFirst, val, ..heads.clone() };
-            rotary.define(&mut e, heads, &to, g.batch, float)?;
-            *heads = to;
-        }
-    }
-    let k = updated(&mut e, &k, 3, 1, &first, &g)?;
-    let v = updated(&mut e, &v, 4, 2, &first, &g)?;
-    let window = ctx.attrs().int("local_window_size", -1)?;
-    let softcap = f64::from(ctx.attrs().float("softcap", 0.0)?);
-    let unsupported = ctx.attrs().flag("smooth_softmax", false)? || ctx.has(11);
-    require(!unsupported, || "smooth_softmax and head sinks are not supported".into())?;
-    let visible = Visible {
-        causal: true,
-        offset: Offset::PerBatch(first, 0),
-        left: (window > 0).then_some(window - 1),
-        ..Visible::all()
-    };
-    let bias = e.optional(10);
-    if let Some(bias) = &bias {
-        check_scores(bias, [g.batch, g.heads, g.queries, g.total])?;
-    }
-    let out = Heads::packed(&out, 0, g.heads, g.size)?;
-    let softcap = Some(softcap).filter(|&c| c > 0.0);
-    let scale = scale(ctx, g.size)?;
-    Attention { batch: g.batch, scale, softcap, visible, bias, float, q, k, v }.define(&mut e, &out, None)
 }
 
 /// Hidden sizes of query, key and value of Attention and QAttention.
@@ -406,7 +287,8 @@ fn projected(ctx: &Ctx, low: &mut Lowering, quantized: bool) -> Result<()> {
     let float = all.dtype();
     let out = Heads::packed(&out, 0, heads, v.size)?;
     let scale = scale(ctx, q.size)?;
-    Attention { scale, softcap: None, batch, visible, bias, float, q, k, v }.define(&mut e, &out, None)
+    Attention { scale, softcap: None, batch, visible, bias, sink: None, float, q, k, v }
+        .define(&mut e, &out, None)
 }
 
 /// Keys and values after earlier ones, both in one tensor `[2, batch, head, position, element]`.
@@ -449,24 +331,4 @@ fn with_joint_past(
     let v = both.pop().ok_or_else(|| Error::bug("two halves"))?;
     let k = both.pop().ok_or_else(|| Error::bug("two halves"))?;
     Ok((k, v))
-}
-
-fn rotary(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    let mut e = Emit::new(ctx, low);
-    let (x, ids, cos, sin, out) = (e.input(0)?, e.input(1)?, e.input(2)?, e.input(3)?, e.result()?);
-    let angles = cos.shape().last().copied().unwrap_or(0);
-    let attr = |name| ctx.attrs().int(name, 0).map(|v| usize::try_from(v).unwrap_or(0));
-    let (heads, size) = (attr("num_heads")?, attr("rotary_embedding_dim")?);
-    let hidden = x.shape().last().copied().unwrap_or(0);
-    let heads = if heads > 0 { heads } else { hidden / (2 * angles).max(1) };
-    let (from, to) = (Heads::of(&x, heads)?, Heads::of(&out, heads)?);
-    let size = if size > 0 { size } else { 2 * angles };
-    let per_position = ids.rank() == 2 && ids.shape() == [x.shape()[0], from.length];
-    require(per_position || ids.ty.elems() == 1, || format!("positions {} do not fit {}", ids.ty, x.ty))?;
-    let positions = if per_position { Positions::Given(ids) } else { Positions::From(ids) };
-    let interleaved = ctx.attrs().flag("interleaved", false)?;
-    let scale = ctx.attrs().float("scale", 1.0)?;
-    require(scale == 1.0, || format!("scale {scale} is not supported"))?;
-    let rotary = Rotary { cos, sin, positions, interleaved, size };
-    rotary.define(&mut e, &from, &to, x.shape()[0], compute_type(x.dtype()))
 }

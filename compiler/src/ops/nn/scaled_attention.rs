@@ -72,6 +72,8 @@ pub struct Attention {
     /// Added to the scores; broadcast to `[batch, heads, queries, keys]`, shorter keys are padded with
     /// minus infinity.
     pub bias: Option<Val>,
+    /// A score of its own for each head, `[heads]`, that takes part in the softmax but has no value.
+    pub sink: Option<Val>,
     /// The type of the arithmetic.
     pub float: DType,
 }
@@ -238,6 +240,9 @@ impl Attention {
             Fold::Max,
             |b, i| b.elem(&scores, i, float),
             |b, acc| {
+                if let Some(sink) = self.sink(b) {
+                    return b.op(Op::Max, &[acc, sink]);
+                }
                 let (none, zero) = (b.constant(Scalar::lowest(float)), b.number(float, 0.0));
                 let empty = b.op(Op::Eq, &[acc, none]);
                 b.op(Op::Select, &[empty, zero, acc])
@@ -248,7 +253,20 @@ impl Attention {
             let difference = b.minus(score, max);
             b.op(Op::Exp, &[difference])
         });
-        let sum = e.reduce("sum", &shape, &[3], Fold::Sum, |b, i| b.elem(&exp, i, float), |_, acc| acc);
+        let sum = e.reduce(
+            "sum",
+            &shape,
+            &[3],
+            Fold::Sum,
+            |b, i| b.elem(&exp, i, float),
+            |b, acc| {
+                let Some(sink) = self.sink(b) else { return acc };
+                let max = b.broadcast(&max, float);
+                let difference = b.minus(sink, max);
+                let more = b.op(Op::Exp, &[difference]);
+                b.plus(acc, more)
+            },
+        );
         let normalized = |b: &mut DefBuilder, value: ExprId, sum: ExprId| {
             let zero = b.number(float, 0.0);
             let empty = b.op(Op::Eq, &[sum, zero]);
@@ -263,6 +281,12 @@ impl Attention {
         }
         self.sum_values(e, &exp, &sum, out, normalized);
         Ok(())
+    }
+
+    /// The sink of the head that is the definition's second axis.
+    fn sink(&self, b: &mut DefBuilder) -> Option<ExprId> {
+        let head = b.var(1);
+        self.sink.as_ref().map(|sink| b.elem(sink, &[head], self.float))
     }
 
     fn sum_values(
