@@ -135,6 +135,7 @@ impl Inst {
     pub fn stores(&self) -> bool {
         let first = self.op.operands().first();
         matches!(self.args.first(), Some(Arg::Mem(_)))
+            && self.op != Op::Prefetch
             && first.is_some_and(|o| o.kind == Kind::Mem || o.written)
     }
 

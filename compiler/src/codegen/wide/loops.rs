@@ -15,6 +15,10 @@ impl Select<'_> {
             Stmt::Let(r, value) => {
                 if let Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) = value {
                     self.store_waiting_for(addr.param);
+                    if let Some(&bytes) = self.ahead.get(&std::ptr::from_ref(stmt)) {
+                        let place = self.mem(addr)?.offset(bytes);
+                        self.op(Op::Prefetch, 16, &[place.into()]);
+                    }
                 }
                 self.value(*r, value)?;
                 self.assigned(*r);

@@ -7,6 +7,7 @@
 //! The order of statements is the kernel's. What is added: running pointers and counters (`loops`),
 //! loads as memory operands (`fold`), registers (`allocate`, `spill`), encodings (`emit`).
 
+mod ahead;
 mod alike;
 mod allocate;
 mod control;

@@ -319,6 +319,7 @@ rows! {
     Sub "+R R~" [Sub_r64_rm64],
     ImulImm "=R R~ I" [Imul_r64_rm64_imm32],
     Lea "=R M" [Lea_r64_m],
+    Prefetch "M" [Prefetcht1_m8],
     Cmp "R R~" [Cmp_r64_rm64],
     CmovL "+R R~" [Cmovl_r64_rm64],
     CmovG "+R R~" [Cmovg_r64_rm64],

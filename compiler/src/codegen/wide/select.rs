@@ -10,7 +10,7 @@ use super::rows::Op;
 use super::together::Waiting;
 use super::{Isa, Result};
 use crate::codegen::loops::{Loops, Walk};
-use crate::tile::{Addr, Kernel, Lane, Reg, Value, assignments};
+use crate::tile::{Addr, Kernel, Lane, Reg, Stmt, Value, assignments};
 use std::collections::HashMap;
 
 /// A constant register: the bytes and the widest use.
@@ -29,6 +29,8 @@ pub struct Select<'a> {
     single: Vec<Option<&'a Value>>,
     /// What was derived from registers of bytes.
     pub(super) derived: HashMap<(VReg, Derived), VReg>,
+    /// Loads beside which other places are asked for, see `ahead`.
+    pub(super) ahead: HashMap<*const Stmt, i64>,
     /// Stores that wait for others, of one buffer.
     pub(super) waiting: Vec<Waiting>,
     /// The loop of loops around, innermost last, see `control`.
@@ -76,6 +78,7 @@ impl<'a> Select<'a> {
                 .map(|a| if let [one] = a[..] { Some(one) } else { None })
                 .collect(),
             derived: HashMap::new(),
+            ahead: super::ahead::places(kernel),
             waiting: Vec::new(),
             exits: Vec::new(),
             failures: Vec::new(),

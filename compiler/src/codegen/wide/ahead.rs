@@ -1,0 +1,95 @@
+//! What the next tiles read is asked for while these are computed.
+//!
+//! A product's weights lie in panels: all rows' tiles read one, then the next. Where a model's weights are more
+//! than the second-level cache keeps, the first rows of each panel wait for it line by line, since what a core
+//! fetches of itself ahead ends where the panel is read again from its start. So beside each vector of a panel
+//! goes a prefetch of its place in the next one:
+//! ```text
+//! for panel { for rows { for k {              vmovups zmm0, [panel + k]
+//!     load panel[P * panel + 64 * k]          prefetcht1 [panel + k + 4 * P]
+//! ```
+//! A prefetch changes nothing and never faults: behind the last panel lie the next layer's weights, or nothing.
+
+use crate::tile::{Access, Kernel, LoopVar, Stmt, Value};
+use std::collections::HashMap;
+
+/// Bytes of a parameter from which on they are taken to come from beyond the second-level cache: the others of
+/// the model push them out.
+const LARGE: usize = 1 << 16;
+/// How often a panel is read where prefetching the next one each time costs less than it gains.
+const READ: std::ops::RangeInclusive<i64> = 2..=64;
+
+/// A loop around a statement.
+struct Around {
+    var: LoopVar,
+    step: i64,
+    trips: Option<i64>,
+}
+
+/// The loads beside which another place is asked for, by their statements' addresses, and how many bytes further
+/// that place is.
+pub fn places(kernel: &Kernel) -> HashMap<*const Stmt, i64> {
+    let mut places = HashMap::new();
+    collect(kernel, &kernel.body, &mut Vec::new(), &mut places);
+    places
+}
+
+fn collect(kernel: &Kernel, body: &[Stmt], around: &mut Vec<Around>, places: &mut HashMap<*const Stmt, i64>) {
+    for stmt in body {
+        match stmt {
+            Stmt::Let(reg, value) => {
+                let lanes = usize::from(kernel.regs[*reg as usize].lanes);
+                if let Some(bytes) = ahead(kernel, value, lanes, around) {
+                    places.insert(stmt, bytes);
+                }
+            }
+            Stmt::For { var, lo, hi, step, body } => {
+                let trips = match (lo.as_constant(), hi.as_constant()) {
+                    (Some(lo), Some(hi)) => Some((hi - lo + step - 1) / step),
+                    _ => None,
+                };
+                around.push(Around { var: *var, step: *step, trips });
+                collect(kernel, body, around, places);
+                around.pop();
+            }
+            Stmt::If { then, otherwise, .. } => {
+                collect(kernel, then, around, places);
+                collect(kernel, otherwise, around, places);
+            }
+            Stmt::Loop { body } | Stmt::Size { body, .. } => collect(kernel, body, around, places),
+            Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
+        }
+    }
+}
+
+/// The bytes from a vector of a panel to its place in the next one.
+fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Option<i64> {
+    let (addr, bytes) = match value {
+        Value::Load(addr, 1) => (addr, lanes * kernel.params[addr.param as usize].dtype.size()),
+        Value::LoadWords(addr, 1) => (addr, 4 * lanes),
+        _ => return None,
+    };
+    let param = &kernel.params[addr.param as usize];
+    let size = param.dtype.size();
+    let begins = (addr.index.base * size as i64).rem_euclid(LINE) < bytes as i64;
+    if addr.dynamic.is_some() || param.access != Access::Read || param.elems * size < LARGE || !begins {
+        return None;
+    }
+    // From the innermost loop outwards: some that walk through the panel, some that read it again, the one that
+    // goes to the next.
+    let moves = |l: &Around| addr.index.coefficient(l.var) * l.step * size as i64;
+    let mut loops = around.iter().rev().peekable();
+    let mut panel = bytes as i64;
+    while let Some(l) = loops.next_if(|l| moves(l) != 0) {
+        panel = panel.max(moves(l) * l.trips?);
+    }
+    let mut again = 1;
+    while let Some(l) = loops.next_if(|l| moves(l) == 0) {
+        again *= l.trips?;
+    }
+    let next = moves(loops.next()?);
+    (READ.contains(&again) && next == panel && panel > LINE).then_some(next)
+}
+
+/// Bytes of a line of the caches.
+const LINE: i64 = 64;

@@ -1,0 +1,40 @@
+//! Panels that several tiles of rows read: the next one is asked for meanwhile.
+
+use super::{check, disassembly, targets};
+use lmc::tile::{Kernel, parse};
+
+/// `c[m, n] = sum(k) a[k, m] * b[n, k]`, of so many panels, tiles of one row, and points; one vector a tile.
+fn panels(panels: usize, rows: usize, depth: usize, lanes: usize) -> Kernel {
+    let text = format!(
+        "kernel panels fused {{ read a: f32[{}] read b: f32[{}] write c: f32[{}] vars n, m, k\n\
+         for n in 0..{panels} {{\nfor m in 0..{rows} {{\n%0: f32x{lanes} = const 0.0\n\
+         for k in 0..{depth} {{\n%1: f32x{lanes} = load b[{}*n + {lanes}*k]\n\
+         %2: f32x{lanes} = load a[{rows}*k + m] stride 0\n%0: f32x{lanes} = mla %0, %1, %2\n}}\n\
+         store c[{}*m + {lanes}*n] = %0\n}}\n}}\n}}",
+        rows * depth,
+        panels * depth * lanes,
+        panels * rows * lanes,
+        depth * lanes,
+        panels * lanes,
+    );
+    parse(&text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// One prefetch beside each vector of a large panel that is read again, a panel further; none where the panel is
+/// read once, very often, or all panels are small. What lies behind the last panel cannot be read.
+#[test]
+fn the_next_panel_is_asked_for() {
+    for target in targets() {
+        let lanes = target.lanes();
+        let (many, depth) = (32768 / lanes / 64, 64);
+        for (panels_, rows, expected) in [(many, 3, 1), (many, 64, 1), (many, 1, 0), (many, 65, 0), (4, 3, 0)]
+        {
+            let kernel = panels(panels_, rows, depth, lanes);
+            check(&kernel, &target);
+            let text = disassembly(&kernel, &target);
+            assert_eq!(text.matches("prefetcht1").count(), expected, "{rows} rows: {text}");
+            let place = format!("+{:X}h]", 4 * depth * lanes).to_lowercase();
+            assert_eq!(text.to_lowercase().contains(&place), expected == 1, "{place} {text}");
+        }
+    }
+}
