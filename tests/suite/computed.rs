@@ -1,9 +1,12 @@
 //! What is constant for each size, but differs between sizes: masks, positions divided by a length, padding.
 
 use crate::lengths::lengths;
-use crate::sizes::{check, floats};
-use crate::support::onnx::{int, ints, model, node};
-use lmc::base::Tensor;
+use crate::sizes::{bounded, built_as, check, check_as, decode, floats};
+use crate::support::onnx::{int, ints, model, node, text};
+use lmc::base::{Tensor, abi};
+use lmc::import::{Bindings, Sum};
+use lmc::run::load::Loaded;
+use lmc::target::resolve;
 
 /// The size of a dimension as an integer `n` and a float `f`.
 fn length_of(dim: i64) -> (Vec<tract_onnx::pb::NodeProto>, Vec<(&'static str, Tensor)>) {
@@ -120,4 +123,121 @@ fn two_dimensions_that_may_be_too_small() {
     let cases: Vec<Vec<Tensor>> = sizes.iter().map(|&(h, w)| vec![floats(&[1, 2, h, w], 5)]).collect();
     let proto = model(nodes, &[1, 2, -2, -1], &[1, 2, -2, -1], &[]);
     check(&proto, &[("batch", 12), ("length", 14)], &cases);
+}
+
+/// A number that equals a constant for one size is another one all the same.
+#[test]
+fn constants_that_are_equal_by_chance() {
+    let (mut nodes, constants) = length_of(1);
+    nodes.extend([node("Div", &["x", "f"], "part"), node("Mul", &["part", "five"], "y")]);
+    let constants = [constants, vec![("five", Tensor::scalar(5f32))]].concat();
+    let cases = lengths(&[9, 5, 1, 4], |n| vec![2, n]);
+    check(&model(nodes, &[2, -1], &[2, -1], &constants), &[("length", 9)], &cases);
+}
+
+/// Sums along and across free dimensions that are not the first.
+#[test]
+fn running_sums_in_the_middle() {
+    let cases: Vec<Vec<Tensor>> =
+        [(3, 9), (1, 1), (2, 5), (3, 8)].iter().map(|&(b, n)| vec![floats(&[b, n, 2], 5)]).collect();
+    for (axis, reverse, exclusive) in [(1, 0, 0), (1, 1, 1), (0, 1, 0), (2, 0, 1)] {
+        let mut sum = node("CumSum", &["x", "axis"], "y");
+        sum.attribute.extend([int("reverse", reverse), int("exclusive", exclusive)]);
+        let proto = model(vec![sum], &[-2, -1, 2], &[-2, -1, 2], &[("axis", Tensor::scalar(axis as i64))]);
+        check(&proto, &[("batch", 3), ("length", 9)], &cases);
+    }
+}
+
+/// Points of a grid as fine as the input, and sampling there.
+#[test]
+fn grids_as_fine_as_the_input() {
+    let size = |values: &[i64]| Tensor::new([values.len()], values);
+    for (aligned, padding) in [(0, "zeros"), (1, "border"), (0, "reflection")] {
+        let mut grid = node("AffineGrid", &["theta", "shape"], "grid");
+        grid.attribute.push(int("align_corners", aligned));
+        let mut sample = node("GridSample", &["x", "grid"], "y");
+        sample.attribute.extend([int("align_corners", aligned), text("padding_mode", padding)]);
+        let nodes = vec![node("Shape", &["x"], "shape"), grid, sample];
+        let theta = Tensor::new([1, 2, 3], &[0.9f32, 0.1, 0.05, -0.1, 1.1, 0.2]);
+        let sizes = [(9, 12), (1, 1), (4, 7), (8, 3)];
+        let cases: Vec<Vec<Tensor>> = sizes.iter().map(|&(h, w)| vec![floats(&[1, 2, h, w], 5)]).collect();
+        let mut proto =
+            model(nodes, &[1, 2, -2, -1], &[1, 2, -2, -1], &[("theta", theta), ("none", size(&[0]))]);
+        proto.opset_import[0].version = 20;
+        check(&proto, &[("batch", 9), ("length", 12)], &cases);
+    }
+}
+
+/// A loop over half of the size: once in the smallest.
+#[test]
+fn a_loop_that_may_run_once() {
+    let mut gru = node("GRU", &["p", "w", "r"], "y");
+    gru.attribute.push(int("hidden_size", 3));
+    let mut pool = node("MaxPool", &["t"], "m");
+    pool.attribute.extend([ints("kernel_shape", &[2]), ints("strides", &[2])]);
+    let permuted = |from: &str, to: &str, perm: &[i64]| {
+        let mut node = node("Transpose", &[from], to);
+        node.attribute.push(ints("perm", perm));
+        node
+    };
+    let nodes = vec![permuted("x", "t", &[1, 2, 0]), pool, permuted("m", "p", &[2, 0, 1]), gru];
+    let constants = [("w", floats(&[1, 9, 4], 1)), ("r", floats(&[1, 9, 3], 2))];
+    let proto = model(nodes, &[-1, 1, 4], &[-1, 1, 1, 3], &constants);
+    check(&proto, &[("length", 9)], &lengths(&[9, 2, 3, 8], |n| vec![n, 1, 4]));
+}
+
+/// Rows turned around by two: all but two, then two. There must be three.
+#[test]
+fn parts_behind_all_but_some() {
+    let mut joined = node("Concat", &["tail", "head"], "j");
+    joined.attribute.push(int("axis", 0));
+    let mut back = node("Concat", &["most", "rest"], "y");
+    back.attribute.push(int("axis", 0));
+    let nodes = vec![
+        node("Slice", &["x", "two", "end"], "tail"),
+        node("Slice", &["x", "zero", "two"], "head"),
+        joined,
+        node("Exp", &["j"], "e"),
+        node("Slice", &["e", "zero", "before"], "most"),
+        node("Slice", &["e", "before", "end"], "rest"),
+        back,
+    ];
+    let one = |n: i64| Tensor::new([1], &[n]);
+    let constants = [("two", one(2)), ("end", one(i64::MAX)), ("zero", one(0)), ("before", one(-2))];
+    let cases = lengths(&[9, 3, 4, 8], |n| vec![n, 3]);
+    check(&model(nodes, &[-1, 3], &[-1, 3], &constants), &[("length", 9)], &cases);
+}
+
+/// Halved twice and doubled again beside what it was: for multiples of four alone.
+fn halved() -> tract_onnx::pb::ModelProto {
+    let pool = |from: &str, to: &str| {
+        let mut pool = node("MaxPool", &[from], to);
+        pool.attribute.extend([ints("kernel_shape", &[2]), ints("strides", &[2])]);
+        pool
+    };
+    let resize = |from: &str, to: &str| node("Resize", &[from, "", "scales"], to);
+    let mut joined = node("Concat", &["x", "again"], "j");
+    joined.attribute.push(int("axis", 1));
+    let mut conv = node("Conv", &["j", "w"], "y");
+    conv.attribute.push(ints("pads", &[1, 1]));
+    let nodes = vec![pool("x", "a"), pool("a", "b"), resize("b", "c"), resize("c", "again"), joined, conv];
+    let constants = [("scales", Tensor::new([3], &[1f32, 1., 2.])), ("w", floats(&[4, 6, 3], 9))];
+    model(nodes, &[1, 3, -1], &[1, 4, -1], &constants)
+}
+
+#[test]
+fn multiples_of_a_number() {
+    let sum = Sum::parse("4*k").expect("a multiple");
+    let bindings = Bindings { sums: [("length".to_string(), sum)].into(), ..bounded(&[("k", 10)]) };
+    let cases = lengths(&[40, 4, 8, 36], |n| vec![1, 3, n]);
+    check_as(&halved(), &bindings, &cases);
+    let target = resolve("native", "generic").expect("a host");
+    let built = built_as(&decode(&halved()), &bindings, &target);
+    let names: Vec<_> = built.program.symbols.iter().map(|s| s.name.as_deref()).collect();
+    assert_eq!(names, [Some("length")]);
+    let loaded = Loaded::load(&built.object.bytes, "m").expect("it loads");
+    let input = vec![0u8; 3 * 40 * 4];
+    let status = |n: i64| loaded.run(&[&input], &mut [n], &mut Vec::new()).expect("it runs");
+    assert_eq!([40, 4, 12].map(status), [abi::OK; 3]);
+    assert_eq!([0, 2, 6, 39, 44, -4].map(status), [abi::ERR_SYMBOL; 6]);
 }

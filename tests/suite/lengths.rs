@@ -2,16 +2,11 @@
 //! a model is not defined.
 
 use crate::sizes::{built, check, decode, floats};
-use crate::support::onnx::{int, ints, model, node, value};
+use crate::support::onnx::{int, ints, model, node, text, value};
 use lmc::base::{Tensor, abi};
 use lmc::run::load::Loaded;
 use lmc::target::resolve;
 use tract_onnx::pb;
-
-fn text(name: &str, s: &str) -> pb::AttributeProto {
-    let kind = pb::attribute_proto::AttributeType::String as i32;
-    pb::AttributeProto { name: name.into(), s: s.into(), r#type: kind, ..Default::default() }
-}
 
 pub fn lengths(of: &[usize], shape: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<Tensor>> {
     of.iter().map(|&n| vec![floats(&shape(n), 5)]).collect()

@@ -9,9 +9,9 @@ use crate::import::{Bindings, Model};
 use crate::lower::{fold, lower_plain};
 use crate::passes::unfold;
 use crate::plan::{Lowered, own_outputs};
-use crate::sizes::{Merged, Sample, differing, merge, samples};
+use crate::sizes::{Merged, Sample, alike, differing, merge, same_steps, samples};
 use crate::target::Target;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A size for each named dimension.
@@ -36,8 +36,12 @@ struct Sizer<'a> {
     clock: &'a Clock,
     /// The bounds of the dimensions that are no sums.
     free: Sizes,
+    /// Which of these the caller does not give, since a dimension is a multiple of it.
+    hidden: BTreeMap<String, (String, usize, usize)>,
     /// The shapes in all samples.
     shapes: Arc<Shapes>,
+    /// The constants that are alike in all samples.
+    alike: Arc<HashMap<String, usize>>,
     /// What is constant in each sample, but computed at run time.
     computed: HashSet<String>,
 }
@@ -62,13 +66,14 @@ pub fn lowered(
 ) -> Result<(Lowered, Vec<String>)> {
     let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
     let free: Sizes = free.map(|(name, &bound)| (name.clone(), bound)).collect();
-    let (shapes, computed) = Default::default();
-    let mut sizer = Sizer { model, bindings, target, clock, free, shapes, computed };
+    let (shapes, alike, computed) = Default::default();
+    let hidden = bindings.hidden(&model.body);
+    let mut sizer = Sizer { model, bindings, target, clock, free, hidden, shapes, alike, computed };
     let mut all = samples(&sizer.free);
     let mut found = sizer.samples(&all, observer);
     let mut least = Sizes::new();
     if matches!(found, Err((1.., _))) {
-        least = sizer.least()?;
+        least = sizer.least(&all[0])?;
         for sizes in &mut all {
             least.iter().for_each(|(name, &least)| raise(sizes, name, least));
         }
@@ -83,10 +88,15 @@ pub fn lowered(
     }
     let mut found = found.map_err(|(_, error)| error)?;
     let mut notes = std::mem::take(&mut found.notes);
-    for (name, &least) in &least {
-        notes.push(format!("dimension '{name}' must be {least} at least: the model is not defined below"));
+    for (name, &least) in least.iter().filter(|(name, _)| !sizer.hidden.contains_key(*name)) {
+        notes.push(format!("dimension '{name}' must be {least} at least: the model is not defined below, or computed in another way"));
     }
     let mut lowered = sizer.merged(found)?;
+    for (name, (by, times, number)) in &sizer.hidden {
+        let smallest = times * least.remove(name).unwrap_or(1) + number;
+        notes.push(format!("dimension '{by}' must be {smallest} at least, and {times} times a number more"));
+        least.insert(by.clone(), smallest);
+    }
     for size in &mut lowered.lowering.sizes {
         size.least = size.name.as_ref().and_then(|name| least.get(name)).copied().unwrap_or(size.least);
     }
@@ -135,15 +145,18 @@ impl Sizer<'_> {
             typed.push((sizes.clone(), graph));
         }
         self.shapes = Arc::new(shapes(&typed));
-        self.computed = differing(&typed.iter().map(|(_, (graph, _))| graph).collect::<Vec<_>>());
+        let graphs: Vec<&Graph> = typed.iter().map(|(_, (graph, _))| graph).collect();
+        self.alike = Arc::new(alike(&graphs));
+        self.computed = differing(&graphs);
         let (mut made, mut notes) = (Vec::new(), Vec::new());
         for (number, (sizes, graph)) in typed.iter().enumerate() {
             let (sample, more) =
                 self.lowered(graph.clone(), sizes, shown(number)).map_err(|e| (number, e))?;
-            made.push(sample);
-            if number == 0 {
-                notes = more;
+            match made.first() {
+                Some(first) => same_steps(first, &sample).map_err(|e| (number, e))?,
+                None => notes = more,
             }
+            made.push(sample);
         }
         Ok(Samples { typed, made, notes })
     }
@@ -182,7 +195,16 @@ impl Sizer<'_> {
     /// Adds the samples where single sizes have the given values; whether there were any.
     fn add(&self, samples: &mut Samples, open: Vec<(String, usize)>) -> Result<bool> {
         let before = samples.made.len();
-        for (name, value) in open.into_iter().filter(|o| !self.bindings.sums.contains_key(&o.0)) {
+        let chosen = |(name, value): (String, usize)| {
+            let inner = self.hidden.iter().find(|(_, (by, ..))| *by == name);
+            match inner {
+                Some((inner, (_, times, number))) => {
+                    Some((inner.clone(), value.checked_sub(*number)? / times)).filter(|(_, v)| *v > 0)
+                }
+                None => Some((name, value)).filter(|(name, _)| !self.bindings.sums.contains_key(name)),
+            }
+        };
+        for (name, value) in open.into_iter().filter_map(chosen) {
             let sizes = over(&self.free, [(name, value)].into_iter().collect());
             let Ok(graph) = self.typed(&sizes, before, &Silent) else { continue };
             let Ok((sample, _)) = self.lowered(graph.clone(), &sizes, &Silent) else { continue };
@@ -206,13 +228,17 @@ impl Sizer<'_> {
         let sizes = self.bindings.with_sums(sizes.clone())?;
         unfold(&mut graph, &self.computed);
         graph.shapes = self.shapes.clone();
+        graph.alike = self.alike.clone();
         notes.extend(rewrite(&mut graph, self.target, shown, self.clock)?);
         let mut lowering = lower_plain(&graph)?;
         let outputs = own_outputs(&graph, &mut lowering);
-        for (name, &bound) in &self.bindings.bounds {
+        let given = self.bindings.bounds.iter().filter(|(name, _)| !self.hidden.contains_key(*name));
+        for (name, &bound) in given {
             let value = lowering.size(format!("size.{name}"), bound, sizes[name]);
             if let Some(size) = lowering.sizes.iter_mut().find(|s| s.value == value) {
                 size.name = Some(name.clone());
+                let step = self.hidden.values().find(|(by, ..)| by == name);
+                size.step = step.map_or(size.step, |(_, times, number)| (*times, *number));
             }
         }
         self.state_sums(&mut lowering);
@@ -224,22 +250,25 @@ impl Sizer<'_> {
         let numbers: BTreeMap<String, usize> =
             lowering.sizes.iter().enumerate().filter_map(|(i, s)| Some((s.name.clone()?, i))).collect();
         for (name, sum) in &self.bindings.sums {
-            let fixed: usize = sum.of.iter().filter_map(|n| self.bindings.dims.get(n)).sum();
-            let free = sum.of.iter().filter_map(|n| numbers.get(n).copied()).collect();
-            if let Some(&number) = numbers.get(name) {
+            let fixed = sum.of.iter().filter_map(|(n, times)| Some(times * self.bindings.dims.get(n)?));
+            let fixed: usize = fixed.sum();
+            let free = sum.of.iter().filter_map(|(n, times)| Some((*numbers.get(n)?, *times))).collect();
+            let hidden = sum.of.iter().any(|(n, _)| self.hidden.contains_key(n));
+            if let Some(&number) = numbers.get(name).filter(|_| !hidden) {
                 lowering.sizes[number].sum = Some((free, sum.number + fixed));
             }
         }
     }
 
-    /// The smallest size of each dimension for which the model is defined, where that is not any; the others
-    /// are at their bounds.
-    fn least(&self) -> Result<Sizes> {
-        let mut least = Sizes::new();
+    /// The smallest size of each dimension for which the model is defined, and computed by the steps that
+    /// larger ones need, where that is not any; the others are at their bounds.
+    fn least(&self, bounds: &Sizes) -> Result<Sizes> {
+        let made = |sizes: &Sizes| self.lowered(self.typed(sizes, 1, &Silent)?, sizes, &Silent);
+        let (first, mut least) = (made(bounds)?.0, Sizes::new());
         for (name, &bound) in &self.free {
             let at = |size| {
                 let sizes = over(&self.free, [(name.clone(), size)].into_iter().collect());
-                self.lowered(self.typed(&sizes, 1, &Silent)?, &sizes, &Silent)
+                same_steps(&first, &made(&sizes)?.0)
             };
             let (mut below, mut defined) = (SMALLEST, bound);
             if bound <= SMALLEST || at(SMALLEST).is_ok() {

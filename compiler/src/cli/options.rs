@@ -14,7 +14,7 @@ pub(super) struct ModelArgs {
     /// The ONNX file.
     pub model: PathBuf,
     /// Bind a free dimension by its name, as in batch=1, leave it to run time up to a bound, as in
-    /// 'seq<=128', or say which sum of others it is, as in 'total=past+1'.
+    /// 'seq<=128', or say which sum or multiple of others it is, as in 'total=past+1', 'height=32*k'.
     #[arg(long = "dim", value_name = "NAME=N|NAME<=N|NAME=SUM")]
     dims: Vec<String>,
     /// Give the whole shape of an input, as in data=1x3x224x224.

@@ -107,6 +107,20 @@ pub struct Repeat {
     pub body: Vec<Stage>,
 }
 
+impl Repeat {
+    /// The stages in place of a loop that runs once.
+    pub fn once(self) -> Vec<Stage> {
+        let (written, read): (Vec<Slice>, Vec<Slice>) = self.slices.into_iter().partition(|s| s.written);
+        let mut stages: Vec<Stage> =
+            read.iter().map(|s| Stage::Reshape { from: s.whole, to: s.part }).collect();
+        stages.extend(self.carries.iter().map(|c| Stage::Reshape { from: c.initial, to: c.state }));
+        stages.extend(self.body);
+        stages.extend(written.iter().map(|s| Stage::Reshape { from: s.part, to: s.whole }));
+        stages.extend(self.carries.iter().map(|c| Stage::Reshape { from: c.next, to: c.last }));
+        stages
+    }
+}
+
 /// A view of one element of the first dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
@@ -169,8 +183,10 @@ pub struct Size {
     pub sample: usize,
     /// The smallest size that the caller may give.
     pub least: usize,
-    /// What the caller must give: the sum of other sizes and a number.
-    pub sum: Option<(Vec<usize>, usize)>,
+    /// What the caller must give: the sum of multiples of other sizes, by number, and a number.
+    pub sum: Option<(Vec<(usize, usize)>, usize)>,
+    /// What the caller must give: a multiple of the first number and the second.
+    pub step: (usize, usize),
 }
 
 /// Values and stages, in execution order.
@@ -204,7 +220,7 @@ impl Lowering {
     /// Adds a size that the model computes, at most `max`; gives the value to write it to.
     pub fn size(&mut self, name: impl Into<String>, max: usize, sample: usize) -> ValueId {
         let value = self.temporary(name, TensorType::new(DType::I64, []));
-        self.sizes.push(Size { name: None, value, max, sample, least: 1, sum: None });
+        self.sizes.push(Size { name: None, value, max, sample, least: 1, sum: None, step: (1, 0) });
         value
     }
 

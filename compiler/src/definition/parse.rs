@@ -83,7 +83,7 @@ fn declared_size(cursor: &mut Cursor) -> Result<Size> {
     let value = value(cursor)?;
     cursor.expect("<=")?;
     let max = cursor.int()?;
-    Ok(Size { name, value, max, sample: max, least: 1, sum: None })
+    Ok(Size { name, value, max, sample: max, least: 1, sum: None, step: (1, 0) })
 }
 
 fn number_of(name: &str) -> Option<ValueId> {

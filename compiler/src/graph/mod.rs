@@ -85,6 +85,9 @@ pub struct Graph {
     pub sample: u32,
     /// Of several samples: the shapes in all of them, of the values (by name) whose shapes differ.
     pub shapes: Arc<Shapes>,
+    /// Of several samples: the constants (by name) of all. Those that are alike in every sample have the
+    /// same number; 0 are those that do not differ between samples.
+    pub alike: Arc<HashMap<String, usize>>,
     /// Of several samples: the nodes that were computed while the graph was typed, whose outputs are constants.
     pub folded: Vec<Node>,
     /// For a body: `(value of the outer graph, value here)`.

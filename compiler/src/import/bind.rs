@@ -20,37 +20,55 @@ pub struct Bindings {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Dimensions whose size in `shapes` does not count.
     pub left: BTreeSet<String>,
-    /// Dimensions that are sums of others (`--dim NAME=OTHER+1`), or are named like one.
+    /// Dimensions that are sums of others (`--dim NAME=OTHER+1`, `--dim NAME=32*K`), or are named like one.
     pub sums: BTreeMap<String, Sum>,
 }
 
-/// A dimension as the sum of others and a number.
+/// A dimension as the sum of multiples of others and a number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sum {
-    /// The names of the others.
-    pub of: Vec<String>,
+    /// The names of the others, and how often each is added.
+    pub of: Vec<(String, usize)>,
     /// The number.
     pub number: usize,
 }
 
 impl Sum {
-    /// `past + 1`, `past_sequence_length + sequence_length`; `None` for anything else.
+    /// `past + 1`, `past_sequence_length + sequence_length`, `32*k`; `None` for anything else.
     pub fn parse(text: &str) -> Option<Sum> {
         let mut sum = Sum { of: Vec::new(), number: 0 };
         for term in text.split('+').map(str::trim) {
-            let word = |c: char| c.is_alphanumeric() || "_.-/:".contains(c);
-            match term.parse::<usize>() {
-                Ok(number) => sum.number = sum.number.checked_add(number)?,
-                Err(_) if !term.is_empty() && term.chars().all(word) => sum.of.push(term.to_string()),
-                Err(_) => return None,
+            let factors: Vec<&str> = term.split('*').map(str::trim).collect();
+            let (mut times, mut of) = (1usize, None);
+            for factor in factors {
+                let word = |c: char| c.is_alphanumeric() || "_.-/:".contains(c);
+                match factor.parse::<usize>() {
+                    Ok(number) => times = times.checked_mul(number)?,
+                    Err(_) if of.is_none() && !factor.is_empty() && factor.chars().all(word) => {
+                        of = Some(factor.to_string());
+                    }
+                    Err(_) => return None,
+                }
+            }
+            match of {
+                Some(name) if times > 0 => sum.of.push((name, times)),
+                Some(_) => {}
+                None => sum.number = sum.number.checked_add(times)?,
             }
         }
         (!sum.of.is_empty()).then_some(sum)
     }
 
+    /// Whether it is more than another name of one dimension.
+    fn is_computed(&self) -> bool {
+        self.of.len() > 1 || self.number > 0 || self.of.iter().any(|(_, times)| *times > 1)
+    }
+
     /// Its size, where the sizes of all terms are known.
     pub fn at(&self, size: impl Fn(&str) -> Option<usize>) -> Option<usize> {
-        self.of.iter().try_fold(self.number, |sum, name| sum.checked_add(size(name)?))
+        self.of
+            .iter()
+            .try_fold(self.number, |sum, (name, times)| sum.checked_add(times.checked_mul(size(name)?)?))
     }
 }
 
@@ -93,11 +111,14 @@ impl Bindings {
     pub fn complete(&self, body: &Body) -> Bindings {
         let mut all = self.clone();
         for name in free_dims(body).filter_map(|(_, _, name)| name.as_ref()) {
-            if let Some(sum) = Sum::parse(name).filter(|s| s.of.len() > 1 || s.number > 0) {
+            if let Some(sum) = Sum::parse(name).filter(Sum::is_computed) {
                 all.sums.entry(name.clone()).or_insert(sum);
             }
         }
-        all.sums.retain(|name, _| !self.dims.contains_key(name) && !self.bounds.contains_key(name));
+        let bound = |n: &str| self.dims.get(n).or_else(|| self.bounds.get(n)).copied();
+        all.sums.retain(|name, sum| {
+            !self.dims.contains_key(name) && self.bounds.get(name).is_none_or(|&n| sum.at(bound) == Some(n))
+        });
         for (name, sum) in &all.sums {
             let bound = |n: &str| all.dims.get(n).or_else(|| all.bounds.get(n)).copied();
             match (sum.at(|n| all.dims.get(n).copied()), sum.at(bound)) {
@@ -111,6 +132,23 @@ impl Bindings {
         all
     }
 
+    /// What is no dimension of an input, but one is a multiple of it and nothing else is: by its name, that
+    /// dimension's, the factor and the rest.
+    pub fn hidden(&self, body: &Body) -> BTreeMap<String, (String, usize, usize)> {
+        let hidden = |name: &String| {
+            let mut users = self.sums.iter().filter(|(_, sum)| sum.of.iter().any(|(n, _)| n == name));
+            match (users.next(), users.next()) {
+                (Some((by, Sum { of, number })), None) if of.len() == 1 => {
+                    Some((by.clone(), of[0].1, *number))
+                }
+                _ => None,
+            }
+        };
+        let is_free = |name: &String| free_dims(body).any(|(_, _, n)| n.as_ref() == Some(name));
+        let inner = self.bounds.keys().filter(|name| !is_free(name));
+        inner.filter_map(|name| Some((name.clone(), hidden(name)?))).collect()
+    }
+
     /// The types of the graph's inputs, and notes on what was assumed.
     pub fn resolve(&self, body: &Body) -> Result<(Vec<TensorType>, Vec<String>)> {
         self.check_sums(body)?;
@@ -119,13 +157,16 @@ impl Bindings {
 
     /// Sums of what is no dimension are errors.
     fn check_sums(&self, body: &Body) -> Result<()> {
-        let known = |name: &String| {
-            free_dims(body).any(|(_, _, n)| n.as_ref() == Some(name)) || self.dims.contains_key(name)
+        let is_free = |name: &String| free_dims(body).any(|(_, _, n)| n.as_ref() == Some(name));
+        let known = |name: &&String| {
+            is_free(name) || self.dims.contains_key(*name) || self.bounds.contains_key(*name)
         };
-        let mut named = self.sums.iter().flat_map(|(name, sum)| std::iter::once(name).chain(&sum.of));
-        let Some(unknown) = named.find(|n| !known(n)) else { return Ok(()) };
+        let terms = self.sums.values().flat_map(|sum| sum.of.iter().map(|(name, _)| name));
+        let sums = self.sums.keys().filter(|name| !is_free(name));
+        let mut named = sums.chain(terms.filter(|name| !known(name)));
+        let Some(unknown) = named.next() else { return Ok(()) };
         Err(Error::options(format!("no input has a free dimension named '{unknown}'"))
-            .advise("Give a number, or the sum of named dimensions and numbers, as in total=past+1")
+            .advise("Give a number, the sum of named dimensions and numbers, as in total=past+1, or multiples of what has a bound, as in height=32*k")
             .at("--dim"))
     }
 
@@ -185,12 +226,15 @@ impl Bindings {
         let mut names: BTreeSet<&str> =
             free_dims(body).filter_map(|(_, _, n)| n.as_ref().map(String::as_str)).collect();
         let terms: Vec<Sum> = names.iter().filter_map(|n| Sum::parse(n)).collect();
-        names.extend(terms.iter().chain(self.sums.values()).flat_map(|s| &s.of).map(String::as_str));
+        names.extend(
+            terms.iter().chain(self.sums.values()).flat_map(|s| &s.of).map(|(name, _)| name.as_str()),
+        );
         if let Some(name) = self.dims.keys().find(|d| self.bounds.contains_key(*d)) {
             let reason = format!("dimension '{name}' is given a size and a bound");
             return Err(Error::options(reason).advise("Give one of them").at("--dim"));
         }
-        if let Some(name) = self.dims.keys().chain(self.bounds.keys()).find(|d| !names.contains(d.as_str())) {
+        let mut given = self.dims.keys().chain(self.bounds.keys());
+        if let Some(name) = given.find(|d| !names.contains(d.as_str()) && !self.left.contains(*d)) {
             let known: Vec<_> = names.into_iter().collect();
             let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
             return Err(Error::options(format!("no input has a free dimension named '{name}'"))

@@ -52,13 +52,17 @@ fn lower(ctx: &Ctx, low: &mut Lowering, fold: Fold, op: Bin) -> Result<()> {
     let mut code = Code::new(&ctx.node.name);
     let (from, to) = (code.param("x", &x, Access::Read), code.param("y", &out, Access::ReadWrite));
     let lane = code.lane(from);
-    if inner > 1 && !exclusive {
+    // Vectors need a length that is known.
+    let moving = |d| ctx.node.inputs[0].is_some_and(|v| ctx.graph.lengths(v, d).is_some());
+    if inner > 1 && !exclusive && !(axis + 1..x.rank()).any(moving) {
         rows(&mut code, (from, to), [outer, extent, inner], reverse, op);
         code.finish(e.low);
         return Ok(());
     }
-    code.repeat("outer", outer, |code, o| {
-        code.repeat("inner", inner, |code, i| {
+    let dims =
+        |dims: &[usize]| if ctx.graph.sample == 0 { vec![dims.iter().product()] } else { dims.to_vec() };
+    code.points(&dims(&x.shape()[..axis]), |code, o, _| {
+        code.points(&dims(&x.shape()[axis + 1..]), |code, i, _| {
             let first = o.scaled(apart as i64).plus(&i);
             let neutral = fold.identity(lane.dtype().unwrap_or(x.dtype()));
             let acc = code.let_(lane, Value::Const(neutral.bits));

@@ -60,8 +60,11 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let at = code.param("indices", &indices, Access::Write);
     let heap = Heap::new(&mut e, &mut code, x.dtype(), k, ctx.attrs().flag("largest", true)?).last_first();
     let place = heap.lanes(&code).1;
-    code.repeat("outer", if k == 0 { 0 } else { outer }, |code, o| {
-        code.repeat("inner", inner, |code, i| {
+    let dims =
+        |dims: &[usize]| if ctx.graph.sample == 0 { vec![dims.iter().product()] } else { dims.to_vec() };
+    let before = if k == 0 { vec![0] } else { dims(&x.shape()[..axis]) };
+    code.points(&before, |code, o, _| {
+        code.points(&dims(&x.shape()[axis + 1..]), |code, i, _| {
             // Of a single row the lengths are in no address: they may be known only at run time.
             let apart = |length: usize| if outer == 1 { 0 } else { (length * inner) as i64 };
             let (row, result) = (o.scaled(apart(extent)).plus(&i), o.scaled(apart(k)).plus(&i));

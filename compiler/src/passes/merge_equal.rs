@@ -4,9 +4,9 @@
 //! values make fusions legal that need a single reader or the same operand.
 
 use super::edit::{remove, replace};
-use crate::base::TensorType;
+use crate::base::{Tensor, TensorType};
 use crate::error::Result;
-use crate::graph::{Attr, Graph, Node, ValueId};
+use crate::graph::{Attr, Graph, Node, Value, ValueId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,19 +16,32 @@ pub fn merge_equal(graph: &mut Graph) -> Result<bool> {
     Ok(merge_nodes(graph) || constants)
 }
 
-/// Shapes and the like: at sizes known only at run time two may be equal in one sample by chance.
-fn depends_on_sizes(graph: &Graph, ty: &TensorType) -> bool {
-    graph.sample > 0 && ty.dtype.is_int() && ty.elems() <= 64
+/// What makes two constants equal.
+#[derive(PartialEq, Eq, Hash)]
+enum Content {
+    Elements(TensorType, Arc<[u8]>),
+    /// It depends on sizes known only at run time; what is equal in one sample may be so by chance.
+    Alike(usize),
+}
+
+/// What a constant is; `None` where it may depend on sizes in a way that is not known.
+fn content(graph: &Graph, value: &Value, tensor: &Tensor) -> Option<Content> {
+    match graph.alike.get(&value.name) {
+        Some(&number @ 1..) => return Some(Content::Alike(number)),
+        None if graph.sample > 0 && tensor.ty.dtype.is_int() && tensor.ty.elems() <= 64 => return None,
+        _ => {}
+    }
+    Some(Content::Elements(tensor.ty.clone(), tensor.data.clone()))
 }
 
 fn merge_constants(graph: &mut Graph) -> bool {
-    let mut first: HashMap<(TensorType, Arc<[u8]>), ValueId> = HashMap::new();
+    let mut first: HashMap<Content, ValueId> = HashMap::new();
     let mut same: Vec<(ValueId, ValueId)> = Vec::new();
     for (id, value) in graph.values.iter().enumerate() {
-        let free = !graph.outputs.contains(&(id as ValueId)) && !depends_on_sizes(graph, &value.ty);
-        if let Some(tensor) = value.constant.as_ref().filter(|_| free) {
-            let id = id as ValueId;
-            let known = *first.entry((tensor.ty.clone(), tensor.data.clone())).or_insert(id);
+        let id = id as ValueId;
+        let tensor = value.constant.as_ref().filter(|_| !graph.outputs.contains(&id));
+        if let Some(content) = tensor.and_then(|t| content(graph, value, t)) {
+            let known = *first.entry(content).or_insert(id);
             if known != id {
                 same.push((id, known));
             }

@@ -121,11 +121,12 @@ impl Planner<'_> {
         let place = |size: &usize| request.visible.iter().position(|v| v == size);
         let rule = |(symbol, size): (usize, &usize)| {
             let size = &request.lowering.sizes[*size];
-            let terms = |(of, number): &(Vec<usize>, usize)| {
-                Some((of.iter().map(place).collect::<Option<Vec<usize>>>()?, *number))
+            let terms = |(of, number): &(Vec<(usize, usize)>, usize)| {
+                let term = |(size, times): &(usize, usize)| Some((place(size)?, *times));
+                Some((of.iter().map(term).collect::<Option<Vec<_>>>()?, *number))
             };
             let sum = size.sum.as_ref().and_then(terms);
-            let rule = Rule { symbol, least: size.least, most: size.max, sum };
+            let rule = Rule { symbol, least: size.least, most: size.max, sum, step: size.step };
             size.name.as_ref().map(|_| rule)
         };
         let given: Vec<Rule> = request.visible.iter().enumerate().filter_map(rule).collect();

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::scalar::Op;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Elements of a constant that are looked at one by one.
 const MAX_ELEMS: usize = 4096;
@@ -84,6 +85,30 @@ pub fn differing(graphs: &[&Graph]) -> HashSet<String> {
         !are_integers(&all) && all.iter().any(|t| !agree(t, tensor))
     };
     first.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+}
+
+/// The constants of several samples by name, numbered as [`Graph::alike`] says.
+pub fn alike(graphs: &[&Graph]) -> HashMap<String, usize> {
+    let constants = |graph: &'_ Graph| -> HashMap<String, Tensor> {
+        graph.values.iter().filter_map(|v| Some((v.name.clone(), v.constant.clone()?))).collect()
+    };
+    let maps: Vec<_> = graphs.iter().map(|g| constants(g)).collect();
+    let (mut numbers, mut found) = (HashMap::new(), HashMap::new());
+    for value in graphs.first().iter().flat_map(|g| &g.values).filter(|v| v.constant.is_some()) {
+        let all: Vec<&Tensor> = maps.iter().filter_map(|m| m.get(&value.name)).collect();
+        let same = |t: &&Tensor| Arc::ptr_eq(&t.data, &all[0].data) || t.data == all[0].data;
+        let fixed = all.len() == graphs.len() && all.iter().all(|t| t.ty == all[0].ty && same(t));
+        let next = numbers.len() + 1;
+        let number = match fixed {
+            true => 0,
+            false => {
+                let key: Vec<_> = all.iter().map(|t| (t.ty.clone(), t.data.clone())).collect();
+                *numbers.entry(key).or_insert(next)
+            }
+        };
+        found.insert(value.name.clone(), number);
+    }
+    found
 }
 
 /// Whether two tensors have the same elements wherever both have one.

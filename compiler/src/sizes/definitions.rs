@@ -1,6 +1,7 @@
 //! Definitions that differ in numbers, as one.
 
 use super::{Merger, unlike};
+use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, Operand, Var};
 use crate::error::{Error, Result};
@@ -62,7 +63,7 @@ impl Merger<'_> {
             vars.push(Var { name: var.name.clone(), extent, size });
         }
         let mut b = DefBuilder::with_vars(vars.clone(), first.axes);
-        let mut walk = Walk { defs, vars, acc: None, known: HashMap::new() };
+        let mut walk = Walk { defs, vars: vars.clone(), acc: None, known: HashMap::new() };
         if let Some(fold) = &first.fold {
             let bodies: Vec<ExprId> = defs.iter().filter_map(|d| Some(d.fold.as_ref()?.body)).collect();
             let body = self.expr(&mut b, &mut walk, bodies)?;
@@ -73,12 +74,25 @@ impl Merger<'_> {
         for d in 0..first.store.len() {
             let forms: Vec<&Affine> = defs.iter().map(|def| &def.store[d]).collect();
             match self.index_form(defs, &forms)? {
-                Form::Affine(form) => store.push(form),
+                Form::Affine(form) => store.push(self.inside(form, &vars, first.output.ty.shape[d])?),
                 Form::Sum(..) => return Err(unlike("where its elements go moves with the sizes")),
             }
         }
         let output = &first.output;
         Ok(b.finish_at(&first.name, output.value, &output.ty, store, finish))
+    }
+
+    /// Where elements go along a dimension. What sizes make of it is a size of its own, never negative, where
+    /// that shows that it lies inside.
+    fn inside(&mut self, form: Affine, vars: &[Var], extent: usize) -> Result<Affine> {
+        let (low, high) = form.range(|v| vars[v as usize].extent);
+        if low >= 0 && high < extent as i64 {
+            return Ok(form);
+        }
+        let (sizes, moves): (Vec<_>, Vec<_>) = form.terms.iter().partition(|t| t.0 >= SIZE);
+        let start =
+            self.facts.plain(&Affine { base: form.base, terms: sizes }, &mut self.low, &mut self.before)?;
+        Ok(start.plus(&Affine { base: 0, terms: moves }))
     }
 
     fn reads_sized(&self, d: &Definition) -> bool {
@@ -91,7 +105,9 @@ impl Merger<'_> {
             return Ok(known);
         }
         let exprs: Vec<&Expr> = walk.defs.iter().zip(&ids).map(|(d, &e)| &d.exprs[e as usize]).collect();
+        let kind = std::mem::discriminant(exprs[0]);
         let made = match exprs[0] {
+            _ if exprs.iter().any(|e| std::mem::discriminant(*e) != kind) => self.left_out(b, walk, &ids)?,
             Expr::Const(_) => {
                 let constant = |e: &&Expr| if let Expr::Const(s) = e { Some(*s) } else { None };
                 let scalars: Vec<Scalar> = exprs.iter().filter_map(constant).collect();
@@ -132,7 +148,7 @@ impl Merger<'_> {
                     (s.0, s.1, s.2.len()) == (shapes[0].0, shapes[0].1, shapes[0].2.len())
                 };
                 if shapes.len() != exprs.len() || !shapes.iter().all(alike) {
-                    return Err(changed());
+                    return self.left_out(b, walk, &ids);
                 }
                 let args = (0..shapes[0].2.len())
                     .map(|i| self.expr(b, walk, shapes.iter().map(|s| s.2[i]).collect()))
@@ -232,16 +248,12 @@ impl Merger<'_> {
         Ok(Form::Affine(sum))
     }
 
-    /// A constant that may differ: an integer, or a float that is one or the inverse of one.
+    /// A constant that may differ: an integer, or a float that is one, a few parts of one, or the inverse.
     pub(super) fn scalar(&mut self, b: &mut DefBuilder, scalars: &[Scalar]) -> Result<ExprId> {
         let first = scalars[0];
         if scalars.iter().all(|s| s.bits == first.bits) {
             return Ok(b.constant(first));
         }
-        let whole = |values: &[f64]| -> Option<Vec<i64>> {
-            let fits = |v: &f64| v.fract() == 0.0 && v.abs() < 1e15;
-            values.iter().all(fits).then(|| values.iter().map(|v| *v as i64).collect())
-        };
         if !first.dtype.is_float() {
             let numbers: Vec<i64> = scalars.iter().map(|s| s.to_i64()).collect();
             let form = self.fit(&numbers)?;
@@ -249,26 +261,76 @@ impl Merger<'_> {
             return Ok(b.cast(first.dtype, index));
         }
         let values: Vec<f64> = scalars.iter().map(|s| s.to_f64()).collect();
-        let rule = || unlike("no rule was found for a factor that depends on the sizes");
-        if let Some(numbers) = whole(&values) {
-            let form = self.fit(&numbers)?;
-            let index = b.index(form);
-            return Ok(b.cast(first.dtype, index));
+        if let Some(found) = PARTS.iter().find_map(|p| Some((*p, whole(&values, *p)?))) {
+            return self.part(b, first.dtype, found);
         }
-        let inverse: Vec<f64> = values.iter().map(|v| (1.0 / v).round()).collect();
-        let exact = |(i, s): (&f64, &Scalar)| {
-            let rounded = Scalar::from_f64(DType::F32, *i).to_f64();
+        let exact = |(i, s): (&i64, &Scalar), parts: f64| {
+            let rounded = Scalar::from_f64(DType::F32, *i as f64 / parts).to_f64();
             cast(Scalar::from_f64(DType::F64, 1.0 / rounded), s.dtype, true).bits == s.bits
         };
-        if !inverse.iter().zip(scalars).all(exact) {
-            return Err(rule());
-        }
-        let numbers = whole(&inverse).ok_or_else(rule)?;
-        let form = self.fit(&numbers)?;
-        let index = b.index(form);
-        let (one, number) = (b.number(first.dtype, 1.0), b.cast(first.dtype, index));
+        let inverse = |parts: f64| {
+            let numbers = values.iter().map(|v| (parts / v).round() / parts).collect::<Vec<_>>();
+            let numbers = whole(&numbers, parts)?;
+            numbers.iter().zip(scalars).all(|pair| exact(pair, parts)).then_some((parts, numbers))
+        };
+        let found = PARTS.iter().find_map(|&parts| inverse(parts));
+        let found =
+            found.ok_or_else(|| unlike("no rule was found for a factor that depends on the sizes"))?;
+        let (one, number) = (b.number(first.dtype, 1.0), self.part(b, first.dtype, found)?);
         Ok(b.op(Op::Div, &[one, number]))
     }
+
+    /// Numbers in so many parts of 1.
+    fn part(
+        &mut self,
+        b: &mut DefBuilder,
+        dtype: DType,
+        (parts, numbers): (f64, Vec<i64>),
+    ) -> Result<ExprId> {
+        let form = self.fit(&numbers)?;
+        let index = b.index(form);
+        let number = b.cast(dtype, index);
+        if parts == 1.0 {
+            return Ok(number);
+        }
+        let part = b.number(dtype, 1.0 / parts);
+        Ok(b.op(Op::Mul, &[number, part]))
+    }
+
+    /// A sum or product with a number that is left out in some samples, where it changes nothing.
+    fn left_out(&mut self, b: &mut DefBuilder, walk: &mut Walk, ids: &[ExprId]) -> Result<ExprId> {
+        let with_number = |(d, id): (&&Definition, &ExprId)| match &d.exprs[*id as usize] {
+            Expr::Op(op @ (Op::Mul | Op::Add), args) => match (args.as_slice(), args.last()) {
+                (&[x, _], Some(&c)) => match &d.exprs[c as usize] {
+                    Expr::Const(s) => Some((*op, x, *s)),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        };
+        let found: Vec<_> = walk.defs.iter().zip(ids).map(with_number).collect();
+        let Some((op, _, number)) = found.iter().flatten().next().copied() else { return Err(changed()) };
+        let neutral = Scalar::from_f64(number.dtype, if op == Op::Mul { 1.0 } else { 0.0 });
+        let parts = found.iter().zip(ids).map(|(found, id)| match found {
+            Some((o, x, s)) if *o == op && s.dtype == number.dtype => (*x, *s),
+            _ => (*id, neutral),
+        });
+        let (rest, numbers): (Vec<ExprId>, Vec<Scalar>) = parts.unzip();
+        let rest = self.expr(b, walk, rest)?;
+        let number = self.scalar(b, &numbers)?;
+        Ok(b.op(op, &[rest, number]))
+    }
+}
+
+/// In how many parts of 1 floats are looked at.
+const PARTS: [f64; 3] = [1.0, 2.0, 4.0];
+
+/// The numbers in so many parts of 1, if they are whole.
+fn whole(values: &[f64], parts: f64) -> Option<Vec<i64>> {
+    let numbers: Vec<f64> = values.iter().map(|v| v * parts).collect();
+    let fits = |v: &f64| v.fract() == 0.0 && v.abs() < 1e15;
+    numbers.iter().all(fits).then(|| numbers.iter().map(|v| *v as i64).collect())
 }
 
 /// `sum(factor * variable) + rest` as an expression.

@@ -25,6 +25,15 @@ struct Fact {
     available: bool,
     /// What computes it from other sizes, where a rule does.
     rule: Option<Derived>,
+    /// Its values have this distance, or a multiple.
+    step: i64,
+}
+
+impl Fact {
+    /// Whether it may have a value.
+    fn may_be(&self, value: i64) -> bool {
+        (value - self.values[0]) % self.step.max(1) == 0
+    }
 }
 
 impl Derived {
@@ -69,8 +78,9 @@ impl Facts {
     }
 
     /// Adds the next size of the lowering.
-    pub fn declare(&mut self, max: usize, values: Vec<i64>, available: bool) {
-        self.sizes.push(Fact { var: size_var(self.sizes.len(), max), values, available, rule: None });
+    pub fn declare(&mut self, size: &Size, values: Vec<i64>) {
+        let (var, step) = (size_var(self.sizes.len(), size.max), size.step.0 as i64);
+        self.sizes.push(Fact { var, values, available: size.name.is_some(), rule: None, step });
     }
 
     /// From here on a size's value is there.
@@ -245,7 +255,8 @@ impl Facts {
         let mut holding = candidates.filter(|&c| values.iter().zip(numbers).all(|(&v, &n)| at(c, v) == n));
         let first = holding.next()?;
         let most = values.iter().copied().max().unwrap_or(0).min(MAX_COMPARED);
-        let open = holding.find_map(|c| (1..=most).find(|&v| at(c, v) != at(first, v)));
+        let differ = |c| (1..=most).find(|&v| self.sizes[size].may_be(v) && at(c, v) != at(first, v));
+        let open = holding.find_map(differ);
         let (factor, offset, divisor) = first;
         Some((Derived::Divided { size, factor, offset, divisor }, open.map(|v| (size, v))))
     }
@@ -257,7 +268,8 @@ impl Facts {
             let roots = (0..self.sizes.len()).filter(|&s| self.sizes[s].rule.is_none());
             roots.into_iter().find_map(|root| {
                 let most = self.sizes[root].values[0].min(MAX_COMPARED);
-                let value = (1..=most).find(|&v| self.with(open.0, root, v) == open.1)?;
+                let may_be = |v: &i64| self.sizes[root].may_be(*v) && self.with(open.0, root, *v) == open.1;
+                let value = (1..=most).find(may_be)?;
                 Some((root, value as usize))
             })
         };
@@ -345,8 +357,14 @@ impl Facts {
         };
         let ty = TensorType::new(DType::I64, []);
         let to = low.temporary(format!("size{number}"), ty.clone());
-        low.sizes.push(Size { name: None, value: to, max, sample: max, least: 1, sum: None });
-        self.sizes.push(Fact { var: Some(var), values: numbers.to_vec(), available: true, rule: None });
+        low.sizes.push(Size { name: None, value: to, max, sample: max, least: 1, sum: None, step: (1, 0) });
+        self.sizes.push(Fact {
+            var: Some(var),
+            values: numbers.to_vec(),
+            available: true,
+            rule: None,
+            step: 1,
+        });
         before.push(Stage::Define(b.finish(&format!("size{number}"), to, &ty, value)));
         Ok(Affine::var(var))
     }

@@ -15,11 +15,12 @@ mod constants;
 mod definitions;
 mod fit;
 mod parts;
+mod places;
 mod reshape;
 mod routines;
 mod samples;
 
-pub use constants::differing;
+pub use constants::{alike, differing};
 pub use samples::samples;
 
 use crate::base::Affine;
@@ -54,14 +55,7 @@ pub enum Merged {
 /// One lowering of several; the first sample is the one at the bounds.
 pub fn merge(samples: &[Sample]) -> Result<Merged> {
     let first = samples.first().ok_or_else(|| Error::bug("no sample"))?;
-    let alike = |s: &Sample| {
-        let (a, b) = (&s.lowering, &first.lowering);
-        let names = a.values.iter().map(|v| &v.name).eq(b.values.iter().map(|v| &v.name));
-        names && a.stages.len() == b.stages.len() && a.sizes.len() == b.sizes.len()
-    };
-    if let Some(other) = samples.iter().find(|s| !alike(s)) {
-        return Err(differs(&first.lowering, &other.lowering));
-    }
+    samples.iter().try_for_each(|other| same_steps(first, other))?;
     let mut merger = Merger::new(samples);
     let merged = merger.all();
     match (merger.unlike.is_empty(), merged) {
@@ -79,11 +73,16 @@ pub fn merge(samples: &[Sample]) -> Result<Merged> {
     }
 }
 
-/// The error for lowerings that are not alike.
-fn differs(a: &Lowering, b: &Lowering) -> Error {
+/// An error where two samples are not computed by the same steps.
+pub fn same_steps(first: &Sample, other: &Sample) -> Result<()> {
+    let (a, b) = (&first.lowering, &other.lowering);
+    let same = a.values.iter().map(|v| &v.name).eq(b.values.iter().map(|v| &v.name));
+    if same && a.stages.len() == b.stages.len() && a.sizes.len() == b.sizes.len() {
+        return Ok(());
+    }
     let names = a.values.iter().zip(&b.values).find(|(x, y)| x.name != y.name);
     let place = names.map(|(x, _)| format!("around '{}'", x.name)).unwrap_or_default();
-    unlike("another computation is needed for other sizes").at(place)
+    Err(unlike("another computation is needed for other sizes").at(place))
 }
 
 /// An error of a model that no one lowering fits.
@@ -110,7 +109,7 @@ impl<'a> Merger<'a> {
         let mut facts = Facts::new(samples.len());
         for (i, size) in first.sizes.iter().enumerate() {
             let values = samples.iter().map(|s| s.lowering.sizes[i].sample as i64).collect();
-            facts.declare(size.max, values, size.name.is_some());
+            facts.declare(size, values);
         }
         let low = Lowering { stages: Vec::new(), ..first.clone() };
         Merger { samples, low, facts, known: HashSet::new(), before: Vec::new(), unlike: Vec::new() }
@@ -247,6 +246,14 @@ impl<'a> Merger<'a> {
         }
         let lists: Vec<&[Stage]> = repeats.iter().map(|r| r.body.as_slice()).collect();
         let body = self.stages(&lists)?;
+        if form == Affine::constant(1) {
+            let once = Repeat { body, ..first.clone() }.once().into_iter();
+            let made = once.map(|stage| match stage {
+                Stage::Reshape { from, to } => self.reshape(from, to),
+                other => Ok(vec![other]),
+            });
+            return Ok(made.collect::<Result<Vec<_>>>()?.concat());
+        }
         let (mut slices, mut before, mut after) = (first.slices.clone(), Vec::new(), Vec::new());
         if let Some(size) = &size {
             for slice in slices.iter_mut().filter(|s| s.reversed) {

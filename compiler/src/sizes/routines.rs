@@ -1,5 +1,7 @@
-//! Kernels written by hand that differ in numbers, as one.
+//! Kernels written by hand that differ in numbers, as one. What they read and write has its place in
+//! [`super::places`].
 
+use super::places::Places;
 use super::{Merger, unlike};
 use crate::base::{Affine, Bound, TensorType};
 use crate::definition::{Operand, Routine};
@@ -7,20 +9,15 @@ use crate::error::{Error, Result};
 use crate::nest::bind_sizes;
 use crate::tile::{Addr, Kernel, Lane, Stmt, Value};
 
+/// The kernel of the first sample, and where elements lie.
+type Around<'k, 'p> = (&'k Kernel, &'p mut Places);
+
 impl Merger<'_> {
-    /// One routine of those of all samples. Their tensors are dense, so that only the outermost
-    /// dimension may be known at run time.
+    /// One routine of those of all samples.
     pub(super) fn routine(&mut self, routines: &[&Routine]) -> Result<Routine> {
         let first = routines[0];
         if routines.iter().all(|r| *r == first) {
             return Ok(first.clone());
-        }
-        for operand in &first.operands {
-            let dims = self.dims(operand.value);
-            let outer = dims.iter().position(|d| *d != Affine::constant(1)).unwrap_or(0);
-            if dims.iter().skip(outer + 1).any(|d| !d.is_constant()) {
-                return Err(unlike("it runs over a dimension that is not the first of its tensor"));
-            }
         }
         let kernels: Vec<&Kernel> = routines.iter().map(|r| &r.kernel).collect();
         let same = |k: &&Kernel| {
@@ -32,7 +29,8 @@ impl Merger<'_> {
         }
         let bodies: Vec<&[Stmt]> = kernels.iter().map(|k| k.body.as_slice()).collect();
         let mut kernel = kernels[0].clone();
-        kernel.body = self.block(kernels[0], &bodies)?;
+        let mut places = Places::new(first.operands.iter().map(|o| self.operand(o.value)).collect());
+        kernel.body = self.block((kernels[0], &mut places), &bodies)?;
         let mut operands: Vec<Operand> = first.operands.clone();
         for number in bind_sizes(&mut kernel) {
             let value = self.low.sizes.get(number).ok_or_else(|| Error::bug("no such size"))?.value;
@@ -41,20 +39,17 @@ impl Merger<'_> {
         Ok(Routine { operands, kernel })
     }
 
-    fn block(&mut self, kernel: &Kernel, bodies: &[&[Stmt]]) -> Result<Vec<Stmt>> {
+    fn block(&mut self, (kernel, places): Around, bodies: &[&[Stmt]]) -> Result<Vec<Stmt>> {
         if bodies.iter().any(|b| b.len() != bodies[0].len()) {
             return Err(unlike("it is computed in another way for other sizes"));
         }
         (0..bodies[0].len())
-            .map(|i| self.statement(kernel, &bodies.iter().map(|b| &b[i]).collect::<Vec<_>>()))
+            .map(|i| self.statement((kernel, places), &bodies.iter().map(|b| &b[i]).collect::<Vec<_>>()))
             .collect()
     }
 
-    fn statement(&mut self, kernel: &Kernel, stmts: &[&Stmt]) -> Result<Stmt> {
+    fn statement(&mut self, (kernel, places): Around, stmts: &[&Stmt]) -> Result<Stmt> {
         let changed = || unlike("it is computed in another way for other sizes");
-        if stmts.iter().all(|s| *s == stmts[0]) {
-            return Ok(stmts[0].clone());
-        }
         Ok(match stmts[0] {
             Stmt::Let(reg, first) => {
                 let value =
@@ -64,15 +59,16 @@ impl Merger<'_> {
                     return Err(changed());
                 }
                 let merged = match first {
-                    Value::Const(_) => self.number(kernel.regs[*reg as usize].lane, &values)?,
                     Value::Load(_, stride) => {
                         let addr = |v: &Value| match v {
                             Value::Load(a, s) if s == stride => Some(a.clone()),
                             _ => None,
                         };
                         let addrs: Vec<Addr> = values.iter().filter_map(addr).collect();
-                        Value::Load(self.place(&addrs, stmts.len())?, *stride)
+                        Value::Load(self.place(places, &addrs, stmts.len())?, *stride)
                     }
+                    _ if values.iter().all(|v| v == first) => first.clone(),
+                    Value::Const(_) => self.number(kernel.regs[*reg as usize].lane, &values)?,
                     Value::Index(_, step) => {
                         let form = |v: &Value| match v {
                             Value::Index(f, s) if s == step => Some(f.clone()),
@@ -91,33 +87,36 @@ impl Merger<'_> {
                     _ => None,
                 };
                 let addrs: Vec<Addr> = stmts.iter().filter_map(addr).collect();
-                Stmt::Store { addr: self.place(&addrs, stmts.len())?, stride: *stride, src: *src }
+                Stmt::Store { addr: self.place(places, &addrs, stmts.len())?, stride: *stride, src: *src }
             }
-            Stmt::For { var, step, .. } => self.loops(kernel, stmts, *var, *step)?,
+            Stmt::For { var, step, .. } => self.loops((kernel, places), stmts, *var, *step)?,
             Stmt::If { cond, .. } => {
                 let parts = |s: &&'_ Stmt| match s {
                     Stmt::If { then, otherwise, .. } => Some((then.clone(), otherwise.clone())),
                     _ => None,
                 };
                 let parts: Vec<_> = stmts.iter().filter_map(parts).collect();
-                let then = self.block(kernel, &parts.iter().map(|p| p.0.as_slice()).collect::<Vec<_>>())?;
+                let then =
+                    self.block((kernel, places), &parts.iter().map(|p| p.0.as_slice()).collect::<Vec<_>>())?;
                 let otherwise =
-                    self.block(kernel, &parts.iter().map(|p| p.1.as_slice()).collect::<Vec<_>>())?;
+                    self.block((kernel, places), &parts.iter().map(|p| p.1.as_slice()).collect::<Vec<_>>())?;
                 Stmt::If { cond: *cond, then, otherwise }
             }
             Stmt::Loop { .. } => {
                 let body = |s: &&'_ Stmt| if let Stmt::Loop { body } = s { Some(body.clone()) } else { None };
                 let bodies: Vec<_> = stmts.iter().filter_map(body).collect();
                 Stmt::Loop {
-                    body: self.block(kernel, &bodies.iter().map(Vec::as_slice).collect::<Vec<_>>())?,
+                    body: self
+                        .block((kernel, places), &bodies.iter().map(Vec::as_slice).collect::<Vec<_>>())?,
                 }
             }
+            first if stmts.iter().all(|s| *s == first) => first.clone(),
             _ => return Err(changed()),
         })
     }
 
     /// A loop whose end differs.
-    fn loops(&mut self, kernel: &Kernel, stmts: &[&Stmt], var: u32, step: i64) -> Result<Stmt> {
+    fn loops(&mut self, (kernel, places): Around, stmts: &[&Stmt], var: u32, step: i64) -> Result<Stmt> {
         let changed = || unlike("it is computed in another way for other sizes");
         let part = |s: &&'_ Stmt| match s {
             Stmt::For { var: v, lo, hi, step: t, body } if (*v, *t) == (var, step) => {
@@ -136,7 +135,9 @@ impl Merger<'_> {
             let size = self.fit(&ends.ok_or_else(changed)?)?;
             hi.0.push(size);
         }
-        let body = self.block(kernel, &parts.iter().map(|p| p.2.as_slice()).collect::<Vec<_>>())?;
+        let ends = parts.iter().map(|p| p.1.as_constant()).collect::<Option<Vec<i64>>>();
+        places.enter(var, ends);
+        let body = self.block((kernel, places), &parts.iter().map(|p| p.2.as_slice()).collect::<Vec<_>>())?;
         Ok(Stmt::For { var, lo, hi, step, body })
     }
 
@@ -152,7 +153,7 @@ impl Merger<'_> {
         Ok(Value::Index(self.fit(&numbers)?, 0))
     }
 
-    fn place(&mut self, addrs: &[Addr], count: usize) -> Result<Addr> {
+    fn place(&mut self, places: &Places, addrs: &[Addr], count: usize) -> Result<Addr> {
         let first = addrs.first().ok_or_else(|| Error::bug("no access"))?;
         let dynamic = |a: &Addr| a.dynamic.map(|d| d.0);
         if addrs.len() != count
@@ -160,8 +161,8 @@ impl Merger<'_> {
         {
             return Err(unlike("it is computed in another way for other sizes"));
         }
-        let forms: Vec<Affine> = addrs.iter().map(|a| a.index.clone()).collect();
-        Ok(Addr { index: self.kernel_form(&forms, count)?, ..first.clone() })
+        let forms: Vec<&Affine> = addrs.iter().map(|a| &a.index).collect();
+        Ok(Addr { index: self.element(places, first, &forms)?, ..first.clone() })
     }
 
     fn kernel_form(&mut self, forms: &[Affine], count: usize) -> Result<Affine> {

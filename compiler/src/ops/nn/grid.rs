@@ -223,7 +223,10 @@ fn grid(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
                 (true, _) => 2.0 * i as f64 / (n as f64 - 1.0) - 1.0,
                 (false, _) => (2.0 * i as f64 + 1.0) / n as f64 - 1.0,
             };
-            e.table("places", float, &[n], &(0..n).map(at).collect::<Vec<_>>())
+            match ctx.graph.sample {
+                0 => e.table("places", float, &[n], &(0..n).map(at).collect::<Vec<_>>()),
+                _ => e.map("places", float, [n], |b| centre(b, n, aligned)),
+            }
         })
         .collect();
     let dims = size.len();
@@ -240,4 +243,22 @@ fn grid(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         sum
     });
     Ok(())
+}
+
+/// The centre (or corner) of a cell of a length known only at run time, computed there.
+fn centre(b: &mut DefBuilder, length: usize, aligned: bool) -> ExprId {
+    let [cell, length] = [b.var(0), Affine::constant(length as i64)].map(|form| {
+        let index = b.index(form);
+        b.cast(DType::F64, index)
+    });
+    let twice = b.times_number(cell, 2.0);
+    let part = if aligned {
+        let (last, one) = (b.plus_number(length, -1.0), b.number(DType::F64, 1.0));
+        let last = b.op(Op::Max, &[last, one]);
+        b.over(twice, last)
+    } else {
+        let middle = b.plus_number(twice, 1.0);
+        b.over(middle, length)
+    };
+    b.plus_number(part, -1.0)
 }

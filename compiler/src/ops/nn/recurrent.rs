@@ -3,7 +3,7 @@
 
 use super::cell::{self, Step};
 use crate::base::{Affine, DType, Tensor, TensorType};
-use crate::definition::{Carry, DefBuilder, ExprId, Lowering, Repeat, Slice, Stage};
+use crate::definition::{Carry, DefBuilder, ExprId, Lowering, Repeat, Slice};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, DefineFn, Operator};
@@ -291,7 +291,7 @@ fn one_direction(
     let carries = (0..initial.len())
         .map(|i| Carry { initial: initial[i].id, state: states[i].id, next: next[i].id, last: last[i].id })
         .collect();
-    push_repeat(e.low, Repeat { count: s.time, size: None, slices, carries, body });
+    push_repeat(e, Repeat { count: s.time, size: None, slices, carries, body });
 
     if let (Some(out), Some(all)) = (e.output(0), all) {
         weights.store_all(e, &out, &all);
@@ -302,16 +302,10 @@ fn one_direction(
     Ok(())
 }
 
-/// Adds a loop; one that runs once is its body.
-pub fn push_repeat(low: &mut Lowering, repeat: Repeat) {
-    if repeat.count != 1 {
-        low.repeat(repeat);
-        return;
+/// Adds a loop; one that runs once is its body, unless it may run more often for other sizes.
+pub fn push_repeat(e: &mut Emit, repeat: Repeat) {
+    match (repeat.count, e.ctx.graph.sample) {
+        (1, 0) => e.low.stages.extend(repeat.once()),
+        _ => e.low.repeat(repeat),
     }
-    let (written, read): (Vec<Slice>, Vec<Slice>) = repeat.slices.into_iter().partition(|s| s.written);
-    low.stages.extend(read.iter().map(|s| Stage::Reshape { from: s.whole, to: s.part }));
-    low.stages.extend(repeat.carries.iter().map(|c| Stage::Reshape { from: c.initial, to: c.state }));
-    low.stages.extend(repeat.body);
-    low.stages.extend(written.iter().map(|s| Stage::Reshape { from: s.part, to: s.whole }));
-    low.stages.extend(repeat.carries.iter().map(|c| Stage::Reshape { from: c.next, to: c.last }));
 }

@@ -234,17 +234,17 @@ fn moving(
         let [from, to] = [x, out].map(|v| ctx.graph.lengths(v, d));
         let scale = (!r.stretched).then_some(r.scale);
         let moves = from.is_some() || to.is_some();
-        let resized = match (scale, moves) {
-            (Some(scale), _) => scale != 1.0,
-            (None, true) => from != to,
-            (None, false) => r.output != shape[d],
-        };
+        let count = from.as_ref().or(to.as_ref()).map_or(1, Vec::len);
+        let from = from.unwrap_or_else(|| vec![shape[d]; count]);
+        let to = to.unwrap_or_else(|| vec![r.output; count]);
+        let resized = from != to || scale.is_some_and(|s| s != 1.0);
         let axis = Moving { input: shape[d], output: r.output, scale, coordinates, filter };
         if resized && (shape[d] == 0 || !axis.is_supported()) {
             return Ok(Vec::new());
         }
         let repeats = || Axis::new(shape[d], r.output, r.scale, r.roi, coordinates, filter).repeats();
-        needed |= moves && resized && !(scale.is_some() && repeats().is_some());
+        let alike = from.iter().zip(&to).all(|(f, t)| f * to[0] == t * from[0]);
+        needed |= moves && resized && !(scale.is_some() && alike && repeats().is_some());
         moving.push(resized.then_some(axis));
     }
     Ok(if needed { moving } else { Vec::new() })
