@@ -27,6 +27,7 @@ pub const ROWS: &[Operator] = &[
     composed!(MS, "Pad", pad, "pads must be constant"),
     composed!(MS, "Range", range, "start, limit and delta must be constant"),
     composed!(MS, "SkipGroupNorm", skip_group_norm),
+    composed!(MS, "Solve", solve),
     composed!(MS, "TorchEmbedding", |c, b| Ok(vec![b.binary("Gather", input(c, 0)?, input(c, 1)?)?])),
     composed!(MS, "UnfoldTensor", unfold),
     composed!(MS, "Unique", unique),
@@ -135,6 +136,16 @@ fn decoder_projected(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     require(!ctx.attrs().flag("do_rotary", false)?, || "do_rotary is not supported".into())?;
     let inputs = [0, 1, 2, 3, 4, 5].map(|i| optional(ctx, i));
     b.node_in(MS, "Attention", &inputs, ctx.attrs().clone(), ctx.node.outputs.len())
+}
+
+/// The solution of `a x = y`, which scikit-learn's converter writes for a constant `a`: its inverse is
+/// computed once, in f64.
+fn solve(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
+    require(!ctx.attrs().flag("transposed", false)?, || "transposed is not supported".into())?;
+    let a = cast(b, input(ctx, 0)?, DType::F64)?;
+    let inverse = b.node_in(MS, "Inverse", &[Some(a)], Attrs::default(), 1)?[0];
+    let inverse = cast(b, inverse, ctx.dtype(1)?)?;
+    Ok(vec![b.binary("MatMul", inverse, input(ctx, 1)?)?])
 }
 
 /// Windows along one dimension; the places in a window become the last dimension.
@@ -341,6 +352,13 @@ mod tests {
         let last = ("channels_last", Attr::Int(1));
         let y = fold("com.microsoft.QLinearConv", 1, &[last], &inputs, 1).expect("a convolution");
         assert_eq!((&y[0].ty.shape[..], y[0].to_i64s()), (&[1, 1, 2, 3][..], Some(vec![1, 2, 3, 3, 4, 7])));
+    }
+
+    #[test]
+    fn solutions() {
+        let a = Tensor::new([2, 2], &[2f32, 0.0, 1.0, 4.0]);
+        let y = floats("com.microsoft.Solve", &[], &[a, Tensor::new([2, 1], &[6f32, -5.0])]);
+        assert_eq!(y, [3.0, -2.0]);
     }
 
     /// Results of ONNX Runtime.
