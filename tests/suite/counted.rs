@@ -4,7 +4,7 @@
 use crate::lengths::{body, lengths};
 use crate::sizes::{agree, built, check, decode, floats};
 use crate::support::onnx::{int, model, node};
-use lmc::base::Tensor;
+use lmc::base::{DType, Tensor, TensorType};
 use lmc::definition::Stage;
 use lmc::passes::infer;
 use lmc::run::executor::Executor;
@@ -131,4 +131,66 @@ fn rows_from_the_middle_and_the_number_itself() {
     let got = executor.run(&[x]).expect("a result");
     let (got, want) = (got[0].to_vec::<f32>().expect("f32"), all);
     assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-3), "{got:?} instead of {want:?}");
+}
+
+/// `while not (max |s| <= 0.1 or n >= 20): s = 0.7 s`, and the same as an If of what is unfinished.
+#[test]
+fn data_end_a_loop_that_a_counter_bounds() {
+    for branches in [false, true] {
+        let mut repeated = node("Loop", &["endless", "", "zero", "s0"], "last_n");
+        repeated.output.push("last".into());
+        let mut nodes = vec![
+            node("Mul", &["s", "part"], "next"),
+            node("Add", &["n", "one"], "next_n"),
+            node("Abs", &["next"], "size"),
+            node("ReduceMax", &["size"], "largest"),
+        ];
+        nodes[3].attribute.push(int("keepdims", 0));
+        if branches {
+            let mut decides = node("If", &["open"], "on");
+            for (name, inner) in [
+                ("then_branch", node("Less", &["next_n", "most"], "below")),
+                ("else_branch", node("Identity", &["never"], "ended")),
+            ] {
+                let output = inner.output[0].clone();
+                body(&mut decides, vec![inner], (&[], &[(&output, 9)]));
+                decides.attribute.last_mut().expect("a branch").name = name.into();
+            }
+            nodes.extend([node("Greater", &["largest", "least"], "open"), decides]);
+        } else {
+            nodes.extend([
+                node("LessOrEqual", &["largest", "least"], "ended"),
+                node("GreaterOrEqual", &["next_n", "most"], "late"),
+                node("Or", &["ended", "late"], "done"),
+                node("Not", &["done"], "on"),
+            ]);
+        }
+        let io: (&[(&str, i32)], &[(&str, i32)]) =
+            (&[("i", 7), ("go", 9), ("n", 7), ("s", 1)], &[("on", 9), ("next_n", 7), ("next", 1)]);
+        body(&mut repeated, nodes, io);
+        let nodes = vec![node("Identity", &["x"], "s0"), repeated, node("Identity", &["last"], "y")];
+        let constants = [
+            ("endless", Tensor::scalar(i64::MAX)),
+            ("zero", Tensor::scalar(0i64)),
+            ("one", Tensor::scalar(1i64)),
+            ("most", Tensor::scalar(20i64)),
+            ("part", Tensor::scalar(0.7f32)),
+            ("least", Tensor::scalar(0.1f32)),
+            ("never", Tensor { ty: TensorType::new(DType::Bool, []), data: [0].into() }),
+        ];
+        let proto = model(nodes, &[1, 3], &[1, 3], &constants);
+        for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
+            let target = resolve(arch, cpu).expect("known");
+            let built = built(&decode(&proto), &[], &target);
+            let mut executor =
+                Executor::new(&built.program, &built.object.bytes, &target, None).expect("an object");
+            // Three iterations; the counter's twenty.
+            for (first, steps) in [(0.25f32, 3), (1e6, 20)] {
+                let x = Tensor::new([1, 3], &[first, 0.0, -first / 2.0]);
+                let got = executor.run(std::slice::from_ref(&x)).expect("a result");
+                let part = (0..steps).fold(first, |s, _| s * 0.7);
+                agree(&got, &[Tensor::new([1, 3], &[part, 0.0, -part / 2.0])], arch);
+            }
+        }
+    }
 }

@@ -116,7 +116,7 @@ impl Driver {
     pub(super) fn loop_node(&mut self, node: &SourceNode, mut inputs: Bindings) -> Result<Bindings> {
         inputs.resize(inputs.len().max(2), None);
         let body = body(node, "body")?;
-        let trips = self.known(&inputs[0]);
+        let mut trips = self.known(&inputs[0]);
         let condition = match inputs[1] {
             None => Some(1),
             _ => self.known(&inputs[1]),
@@ -125,6 +125,14 @@ impl Driver {
         let most = if sequences { MAX_UNROLLED_SEQUENCE } else { MAX_UNROLLED };
         let count = condition.filter(|_| !sequences);
         let count = count.and_then(|go| self.iterations(body, trips, go != 0, &inputs[2..]));
+        if count.is_none() && !sequences {
+            let most = self.most_iterations(body, trips, &inputs[2..]);
+            if let Some(most) = most.filter(|&m| trips.is_none_or(|t| m < t)) {
+                trips = Some(most);
+                let most = self.add_constant("most", Tensor::scalar(most));
+                inputs[0] = Some(Binding::Value(most));
+            }
+        }
         let short = count.or(trips).is_none_or(|t| (t.max(0) as usize).saturating_mul(size(body)) <= most);
         let marks = (self.errors.len(), self.mark());
         // How often it runs may depend on a size that is known only at run time.

@@ -15,7 +15,7 @@ use crate::import::{Body, Declared, SourceNode, reads};
 use std::collections::{HashMap, HashSet};
 
 /// A condition is followed through at most so many iterations.
-const MAX_COUNTED: i64 = 1 << 16;
+pub(super) const MAX_COUNTED: i64 = 1 << 16;
 
 /// The nodes of a body that the names need, in their order, and all names that these read.
 fn needed(body: &Body, names: impl IntoIterator<Item = String>) -> (Vec<&SourceNode>, HashSet<String>) {

@@ -6,6 +6,7 @@
 //! graphs of their own. What is unsupported is collected, so that all of it can be listed.
 
 mod body;
+mod bounded;
 mod control;
 mod counted;
 mod flex;
