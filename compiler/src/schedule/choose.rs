@@ -176,7 +176,7 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
     cost / again.map(|r| linear.extent(r) as f64).product::<f64>()
 }
 
-fn choose_vector(linear: &Linear, target: &Target) -> Vector {
+pub(super) fn choose_vector(linear: &Linear, target: &Target) -> Vector {
     let lanes = lanes(linear, target);
     if !lanes_possible(linear) || linear.vars.is_empty() {
         return Vector::None;

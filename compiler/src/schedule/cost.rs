@@ -1,6 +1,6 @@
 //! The cost model: what a register tile takes.
 
-use super::cores::{Core, core};
+use super::cores::{Core, Unrolled, core};
 use super::linear::Linear;
 use crate::target::Target;
 
@@ -54,6 +54,8 @@ pub struct Tile {
     pub vectors: usize,
     /// Cycles, by the model, for all points of the two axes.
     pub cycles: f64,
+    /// The code of all sizes that the axes are cut into.
+    pub code: Unrolled,
 }
 
 /// Rows of which the first-level cache keeps a line each until the next element is read: those a
@@ -92,10 +94,11 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
     let others: f64 = linear.axes().filter(others).map(|v| linear.extent(v) as f64).product();
     let model = Model::new(linear, target, operands);
     let core = model.core;
-    let mut best = (f64::INFINITY, f64::INFINITY, (1, 1));
+    let mut best =
+        (f64::INFINITY, Tile { rows: 1, vectors: 1, cycles: f64::INFINITY, code: Unrolled::default() });
     for v in 1..=width.div_ceil(lanes).min(8) {
         for m in (1..=row_extent.min(16)).filter(|&m| model.fits(m, v)) {
-            let (mut total, mut code, mut bodies) = (0.0, 0.0, 0);
+            let (mut total, mut code, mut bodies) = (0.0, Unrolled::default(), 0);
             for (count, rows, points) in tiles((row_extent, m), (width, v * lanes)) {
                 let vectors = points.div_ceil(lanes);
                 total += count as f64 * model.cycles(rows, vectors);
@@ -103,14 +106,14 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
                 bodies += 1;
             }
             // Every size of tile is a body of its own: prefer few, and small ones where they run rarely.
-            let cost = total * (1.0 + 0.01 * f64::from(bodies)) + core.code.fetch * code / others;
+            let cost =
+                total * (1.0 + 0.01 * f64::from(bodies)) + core.code.fetch * code.bytes(&core.code) / others;
             if cost < best.0 {
-                best = (cost, total, (m, v));
+                best = (cost, Tile { rows: m, vectors: v, cycles: total, code });
             }
         }
     }
-    let (_, cycles, (rows, vectors)) = best;
-    Tile { rows, vectors, cycles }
+    best.1
 }
 
 /// What a tile of `m` rows and `v` vectors takes, whatever they are.

@@ -24,7 +24,7 @@ mod verify;
 pub mod winograd;
 
 pub use bytes::{Bytes, word, word_axis};
-pub use cores::{Throughput, throughput};
+pub use cores::{Code, Throughput, Unrolled, throughput};
 pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use guards::{decidable_guards, decided, safe_range};
@@ -32,6 +32,7 @@ pub use linear::Linear;
 pub use neighbours::{neighbours, openings};
 pub use starts::Starts;
 pub use text::parse;
+pub use tiled::tile_code;
 pub use verify::{explain, verify};
 use winograd::Winograd;
 

@@ -1,8 +1,8 @@
 //! Contractions: a register tile along the axis that fills the lanes and one more.
 
 use super::bytes::{Bytes, innermost, unroll_around, words};
-use super::choose::{FINISHED, finish_length, loads, overlap, woven_points};
-use super::cores::core;
+use super::choose::{FINISHED, choose_vector, finish_length, loads, overlap, woven_points};
+use super::cores::{Code, Unrolled, core};
 use super::cost::{Operands, Tile, best_tile};
 use super::factors::{
     added_first, beside, drop_squares, factor_loads, four_bits, lane_factor, packed_for, walks,
@@ -46,7 +46,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
     };
     let of = Contraction::new(linear, target, var, lanes);
     let operands = of.operands();
-    let Tile { rows: m, vectors: v, cycles } = best_tile(linear, target, of.rows, var, &operands);
+    let Tile { rows: m, vectors: v, cycles, .. } = best_tile(linear, target, of.rows, var, &operands);
     let mut tile = vec![(var, v)];
     tile.extend(of.rows.map(|r| (r, m)));
     let order = match of.bytes.as_ref().filter(|_| of.neighbours == 2) {
@@ -76,6 +76,16 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
         apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
         winograd,
     }
+}
+
+/// The code of the tiles that a definition would be cut into, and what is known of its size; none where no
+/// axis fills the lanes of a fold.
+pub fn tile_code(linear: &Linear, target: &Target) -> Option<(Unrolled, &'static Code)> {
+    let Vector::Axis { var, lanes } = choose_vector(linear, target) else { return None };
+    linear.fold?;
+    let of = Contraction::new(linear, target, var, lanes);
+    let tile = best_tile(linear, target, of.rows, var, &of.operands());
+    Some((tile.code, &core(target).code))
 }
 
 impl<'a> Contraction<'a> {
