@@ -6,6 +6,7 @@
 mod digits;
 mod epilogue;
 mod forward;
+mod hoist;
 mod inline;
 mod layout;
 mod reshape;
@@ -30,6 +31,7 @@ pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
     if sink::sink_weights(&mut lowering.values, &mut stages, outputs) {
         join_loops(&lowering.values, &mut stages);
     }
+    hoist::hoist_scales(&mut stages);
     rim::materialize(&mut lowering.values, &mut stages);
     place_stages(&lowering.values, &mut stages, outputs);
     lowering.stages = stages;
