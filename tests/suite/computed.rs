@@ -241,3 +241,24 @@ fn multiples_of_a_number() {
     assert_eq!([40, 4, 12].map(status), [abi::OK; 3]);
     assert_eq!([0, 2, 6, 39, 44, -4].map(status), [abi::ERR_SYMBOL; 6]);
 }
+
+/// Resized to its own size after windows that small sizes are too small for: those alone are refused.
+#[test]
+fn resizing_where_small_sizes_have_no_meaning() {
+    let pool = |from: &str, to: &str| {
+        let mut pool = node("MaxPool", &[from], to);
+        pool.attribute.extend([ints("kernel_shape", &[2]), ints("strides", &[2])]);
+        pool
+    };
+    let mut resize = node("Resize", &["b", "", "", "shape"], "c");
+    resize.attribute.push(text("mode", "linear"));
+    let nodes = vec![
+        pool("x", "a"),
+        pool("a", "b"),
+        node("Shape", &["x"], "shape"),
+        resize,
+        node("Relu", &["c"], "y"),
+    ];
+    let cases = lengths(&[40, 4, 7, 39], |n| vec![1, 3, n]);
+    check(&model(nodes, &[1, 3, -1], &[1, 3, -1], &[]), &[("length", 40)], &cases);
+}

@@ -46,6 +46,15 @@ struct Sizer<'a> {
     computed: HashSet<String>,
 }
 
+/// What small sizes must pass.
+#[derive(Clone, Copy, PartialEq)]
+enum Check {
+    /// The model is defined for them.
+    Defined,
+    /// They are computed by the same steps as the bounds. What these are is known once all samples are typed.
+    Alike,
+}
+
 /// A model typed for some sizes, and notes.
 type Typed = (Graph, Vec<String>);
 
@@ -72,8 +81,11 @@ pub fn lowered(
     let mut all = samples(&sizer.free);
     let mut found = sizer.samples(&all, observer);
     let mut least = Sizes::new();
-    if matches!(found, Err((1.., _))) {
-        least = sizer.least(&all[0])?;
+    for check in [Check::Defined, Check::Alike] {
+        if !matches!(found, Err((1.., _))) {
+            break;
+        }
+        least.extend(sizer.least(&all[0], check)?);
         for sizes in &mut all {
             least.iter().for_each(|(name, &least)| raise(sizes, name, least));
         }
@@ -260,15 +272,15 @@ impl Sizer<'_> {
         }
     }
 
-    /// The smallest size of each dimension for which the model is defined, and computed by the steps that
-    /// larger ones need, where that is not any; the others are at their bounds.
-    fn least(&self, bounds: &Sizes) -> Result<Sizes> {
+    /// The smallest size of each dimension that passes, where that is not any; the others are at their bounds.
+    fn least(&self, bounds: &Sizes, check: Check) -> Result<Sizes> {
         let made = |sizes: &Sizes| self.lowered(self.typed(sizes, 1, &Silent)?, sizes, &Silent);
         let (first, mut least) = (made(bounds)?.0, Sizes::new());
         for (name, &bound) in &self.free {
             let at = |size| {
                 let sizes = over(&self.free, [(name.clone(), size)].into_iter().collect());
-                same_steps(&first, &made(&sizes)?.0)
+                let made = made(&sizes)?.0;
+                if check == Check::Alike { same_steps(&first, &made) } else { Ok(()) }
             };
             let (mut below, mut defined) = (SMALLEST, bound);
             if bound <= SMALLEST || at(SMALLEST).is_ok() {

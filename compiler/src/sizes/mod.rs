@@ -18,6 +18,7 @@ mod parts;
 mod places;
 mod reshape;
 mod routines;
+mod rules;
 mod samples;
 
 pub use constants::{alike, differing};
