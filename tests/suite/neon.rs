@@ -137,6 +137,33 @@ fn products_of_bytes_by_element() {
     }
 }
 
+/// Fixed-point factors: four products, four narrowing shifts that round, two more narrowings, and where the
+/// zero point moves between the signs, one flip.
+#[test]
+fn requantization_takes_eleven_instructions_for_sixteen_bytes() {
+    for (zero, dtype, low, high, flips) in
+        [(-128, "i8", -128, 127, 1), (0, "i8", -128, 127, 0), (128, "u8", 0, 255, 1), (3, "u8", 2, 255, 0)]
+    {
+        let kernel = format!(
+            "kernel fixed {{ read a: i32[160] read m: i32[16] write c: {dtype}[160] vars k\n\
+             %0: i32x16 = load m[0]\n%1: i32x16 = const 7\n%2: i32x16 = const {zero}\n\
+             %3: i32x16 = const {low}\n%4: i32x16 = const {high}\nfor k in 0..10 {{\n\
+             %5: i32x16 = load a[16*k]\n%6: i32x16 = mul_high %5, %0\n%7: i32x16 = shr_round %6, %1\n\
+             %8: i32x16 = add %7, %2\n%9: i32x16 = max %3, %8\n%10: i32x16 = min %4, %9\n\
+             store c[16*k] = %10\n}}\n}}"
+        );
+        let kernel = parse(&kernel).unwrap_or_else(|e| panic!("{e}"));
+        for target in &targets() {
+            let text = text("neon_fixed", &kernel, target);
+            let times = count(&text, "sqdmulh") / 4;
+            assert!(times > 0 && count(&text, "sqrshrn") == 4 * times, "{text}");
+            assert_eq!(count(&text, "sqxt"), 2 * times, "{text}");
+            assert_eq!(count(&text, "eor\tv"), flips * times, "{text}");
+            assert_eq!(check_supported("neon_fixed_run", &[case(kernel.clone(), 1)], target), 1);
+        }
+    }
+}
+
 /// Without the instruction: of bytes without -128, two products are added in 16 bits, two steps of
 /// the reduction at a time, and the other rows' products follow while the vectors are there.
 #[test]

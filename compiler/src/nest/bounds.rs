@@ -20,56 +20,103 @@ pub fn bounded<'a>(linear: &Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> O
     let Node::Cast { to, arg, .. } = linear.nodes[linear.finish as usize] else { return None };
     let product = Requantized::of(linear, arg, to)?.value;
     let Node::Op(Op::Mul, args) = &linear.nodes[product as usize] else { return None };
-    let (sum, addend) = added_first(linear)?;
+    let (sum, _) = added_first(linear)?;
     let is_sum = |id: u32| match linear.nodes[id as usize] {
         Node::Cast { to: DType::F32, arg, .. } => arg == sum,
         _ => false,
     };
     let (_, scale) = [(args[0], args[1]), (args[1], args[0])].into_iter().find(|pair| is_sum(pair.0))?;
-    let constant = |id: u32| Constant::of(linear, id, &data);
-    let (addend, scale) = (constant(addend)?, constant(scale)?);
-    let (weights, largest) = weights(linear, &constant)?;
-    let vars: Vec<u32> = linear.axes().filter(|&v| weights.follows(v) || addend.follows(v)).collect();
-    if scale.addr.terms.iter().any(|t| !vars.contains(&t.0)) {
-        return None;
-    }
-    let steps = weights.steps(linear);
-    let again: usize =
-        linear.reductions().filter(|&v| !weights.follows(v)).map(|v| linear.extent(v)).product();
-    let channels: usize = vars.iter().map(|&v| linear.extent(v)).product();
-    let below = |channel: usize| {
-        let mut rest = channel;
-        let digit = |&v: &u32| {
-            let digit = rest % linear.extent(v);
-            rest /= linear.extent(v);
-            (v, digit as i64)
-        };
-        let digits: Vec<(u32, i64)> = vars.iter().map(digit).collect();
-        let place = |v: u32| digits.iter().find(|d| d.0 == v).map_or(0, |d| d.1);
-        let first = weights.addr.eval(place);
-        let sum: f64 = steps.iter().map(|step| weights.at(first + step).abs()).sum();
-        let sum = sum * largest * again as f64 + addend.at(addend.addr.eval(place)).abs();
-        sum * scale.at(scale.addr.eval(place)).abs() < BOUND
+    let sums = Sums::of(linear, sum, &data)?;
+    let scale = Constant::of(linear, scale, &data)?;
+    let below = |(least, most, at): (f64, f64, i64)| {
+        let scale = scale.at(at).abs();
+        least.abs().max(most.abs()) * scale < BOUND
     };
-    (0..channels).all(below).then_some(product)
+    sums.by(&scale.addr)?.all(below).then_some(product)
 }
 
-/// The constant factor of a sum of products of bytes, and the largest magnitude of the other one.
+/// Sums of products of bytes by constants, and what is added to them.
+pub struct Sums<'l, 'a> {
+    linear: &'l Linear,
+    weights: Constant<'a>,
+    addend: Option<Constant<'a>>,
+    /// What the other factor's bytes lie between.
+    bytes: (f64, f64),
+    /// The axes of which each point has its own weights or addend.
+    vars: Vec<u32>,
+    /// From a channel's first weight to each.
+    steps: Vec<i64>,
+    /// How often each is added.
+    again: f64,
+}
+
+impl<'l, 'a> Sums<'l, 'a> {
+    /// The sums that an expression is; `None` where it is something else, or its constants are not known.
+    pub fn of(linear: &'l Linear, sum: u32, data: &impl Fn(u32) -> Option<&'a [u8]>) -> Option<Sums<'l, 'a>> {
+        let addend = match added_first(linear) {
+            Some((of, addend)) if of == sum => Some(Constant::of(linear, addend, data)?),
+            _ => matches!(linear.nodes[sum as usize], Node::Acc).then_some(None)?,
+        };
+        let (weights, bytes) = weights(linear, &|id| Constant::of(linear, id, data))?;
+        let follows = |v: u32| weights.follows(v) || addend.as_ref().is_some_and(|a| a.follows(v));
+        let vars: Vec<u32> = linear.axes().filter(|&v| follows(v)).collect();
+        let steps = weights.steps(linear);
+        let again: usize =
+            linear.reductions().filter(|&v| !weights.follows(v)).map(|v| linear.extent(v)).product();
+        Some(Sums { linear, weights, addend, bytes, vars, steps, again: again as f64 })
+    }
+
+    /// What the sum of each channel lies between, and the element of another constant that belongs to it;
+    /// `None` where that follows other axes.
+    pub fn by(&self, other: &Affine) -> Option<impl Iterator<Item = (f64, f64, i64)>> {
+        let channels: usize = self.vars.iter().map(|&v| self.linear.extent(v)).product();
+        let known = other.terms.iter().all(|t| self.vars.contains(&t.0));
+        known.then(|| {
+            (0..channels).map(|channel| {
+                let mut rest = channel;
+                let digit = |&v: &u32| {
+                    let digit = rest % self.linear.extent(v);
+                    rest /= self.linear.extent(v);
+                    (v, digit as i64)
+                };
+                let digits: Vec<(u32, i64)> = self.vars.iter().map(digit).collect();
+                let place = |v: u32| digits.iter().find(|d| d.0 == v).map_or(0, |d| d.1);
+                let (least, most) = self.range(place);
+                (least, most, other.eval(place))
+            })
+        })
+    }
+
+    fn range(&self, place: impl Fn(u32) -> i64 + Copy) -> (f64, f64) {
+        let first = self.weights.addr.eval(place);
+        let (mut least, mut most) = (0.0, 0.0);
+        for step in &self.steps {
+            let weight = self.weights.at(first + step);
+            let [a, b] = [weight * self.bytes.0, weight * self.bytes.1];
+            least += a.min(b);
+            most += a.max(b);
+        }
+        let addend = self.addend.as_ref().map_or(0.0, |a| a.at(a.addr.eval(place)));
+        (least * self.again + addend, most * self.again + addend)
+    }
+}
+
+/// The constant factor of a sum of products of bytes, and what the other one lies between.
 fn weights<'a>(
     linear: &Linear,
     constant: &impl Fn(u32) -> Option<Constant<'a>>,
-) -> Option<(Constant<'a>, f64)> {
+) -> Option<(Constant<'a>, (f64, f64))> {
     let Node::Op(Op::Mul, args) = &linear.nodes[linear.fold?.2 as usize] else { return None };
     let factor = |mut id: u32| {
         while let Node::Cast { arg, .. } = linear.nodes[id as usize] {
             id = arg;
         }
-        let largest = match linear.types[id as usize] {
-            DType::I8 => 128.0,
-            DType::U8 => 255.0,
+        let bytes = match linear.types[id as usize] {
+            DType::I8 => (-128.0, 127.0),
+            DType::U8 => (0.0, 255.0),
             _ => return None,
         };
-        Some((id, largest))
+        Some((id, bytes))
     };
     let (a, b) = (factor(args[0])?, factor(args[1])?);
     [(a, b), (b, a)].into_iter().find_map(|(w, x)| Some((constant(w.0)?, x.1)))

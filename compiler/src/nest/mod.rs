@@ -18,6 +18,7 @@ pub mod emit;
 mod expr;
 mod filter;
 mod filtered_weights;
+mod fixed;
 mod half;
 mod ops;
 mod pack;
@@ -33,6 +34,7 @@ mod winograd;
 
 pub use bounds::{BOUND, bounded};
 pub use expr::lane_of;
+pub use fixed::fix;
 pub use sizes::bind as bind_sizes;
 
 use crate::base::{Affine, DType};

@@ -5,6 +5,7 @@
 //! of what the definition says.
 
 use super::bounds::BOUND;
+use super::fixed::product_range;
 use crate::base::DType;
 use crate::scalar::{Fold, Op, Scalar};
 use crate::schedule::Linear;
@@ -88,6 +89,9 @@ impl Ranges<'_> {
         let dtype = self.linear.types[id as usize];
         if self.linear.bounded == Some(id) {
             return Range::new(-BOUND, BOUND);
+        }
+        if let Some(fixed) = self.linear.fixed.filter(|f| f.product == id) {
+            return product_range(self.linear, &fixed);
         }
         let range = match &self.linear.nodes[id as usize] {
             _ if !(dtype == DType::F32 || dtype.is_int() && dtype.bits() <= 32) => Range::UNKNOWN,

@@ -61,21 +61,45 @@ impl Requantized {
         (!known.nan && known.lo >= -FITS && known.hi <= FITS).then_some(Requantized { value, zero, lo, hi })
     }
 
+    /// The integers above which others are, for every zero point; `data` gives the bytes of constant operands.
+    pub fn steps<'a>(
+        &self,
+        linear: &Linear,
+        data: impl Fn(u32) -> Option<&'a [u8]>,
+    ) -> Option<std::ops::Range<i64>> {
+        let (least, most) = match self.zero {
+            Zero::Known(n) => (n, n),
+            Zero::Value(id) => {
+                let constant = match &linear.nodes[id as usize] {
+                    Node::Load { operand, .. } => data(*operand),
+                    _ => None,
+                };
+                match (constant, linear.types[id as usize]) {
+                    (Some(&[byte]), DType::I8) => (i64::from(byte as i8), i64::from(byte as i8)),
+                    (Some(&[byte]), DType::U8) => (i64::from(byte), i64::from(byte)),
+                    _ => {
+                        let known = range(linear, id);
+                        (known.lo as i64, known.hi as i64)
+                    }
+                }
+            }
+        };
+        Some(self.lo.checked_sub(most)?..self.hi.checked_sub(least)?)
+    }
+
     /// Emits it: a register of the integers.
     pub fn emit(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
         let ty = RegType { lane: Lane::I32, lanes: point.lanes as u8 };
         let number = |e: &mut Emitter, n: i64| constant(e, Scalar::from_i64(DType::I32, n), point.lanes);
-        let value = match &exprs.linear.nodes[self.value as usize] {
-            Node::Op(Op::Div, args) if divisor(exprs.linear, args[1]).is_some() && e.fused() => {
-                let [dividend, divisor] = [args[0], args[1]].map(|id| exprs.eval_memo(e, id, point, memo));
-                quotient(e, dividend, divisor)
+        let mut sum = match exprs.linear.fixed.filter(|f| f.product == self.value) {
+            Some(fixed) => {
+                let [sum, factor] = [fixed.sum, fixed.factor].map(|id| exprs.eval_memo(e, id, point, memo));
+                let product = e.value(ty, Value::Bin(Bin::MulHigh, sum, factor));
+                let by = number(e, i64::from(fixed.shift));
+                e.value(ty, Value::Bin(Bin::ShrRound, product, by))
             }
-            _ => exprs.eval_memo(e, self.value, point, memo),
+            None => self.nearest(exprs, e, point, memo),
         };
-        let known = range(exprs.linear, self.value);
-        let small = known.lo >= -BOUND && known.hi <= BOUND;
-        let nearest = if small { Convert::NearestSmall } else { Convert::Nearest };
-        let mut sum = e.value(ty, Value::Convert(nearest, value));
         let zero = match self.zero {
             Zero::Known(0) => None,
             Zero::Known(n) => Some(number(e, n)),
@@ -88,6 +112,21 @@ impl Requantized {
         let above = e.value(ty, Value::Bin(Bin::Max, lo, sum));
         let hi = number(e, self.hi);
         e.value(ty, Value::Bin(Bin::Min, hi, above))
+    }
+
+    /// The nearest integer of what is rounded.
+    fn nearest(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
+        let value = match &exprs.linear.nodes[self.value as usize] {
+            Node::Op(Op::Div, args) if divisor(exprs.linear, args[1]).is_some() && e.fused() => {
+                let [dividend, divisor] = [args[0], args[1]].map(|id| exprs.eval_memo(e, id, point, memo));
+                quotient(e, dividend, divisor)
+            }
+            _ => exprs.eval_memo(e, self.value, point, memo),
+        };
+        let known = range(exprs.linear, self.value);
+        let small = known.lo >= -BOUND && known.hi <= BOUND;
+        let nearest = if small { Convert::NearestSmall } else { Convert::Nearest };
+        e.value(RegType { lane: Lane::I32, lanes: point.lanes as u8 }, Value::Convert(nearest, value))
     }
 }
 
@@ -165,11 +204,12 @@ fn integer(linear: &Linear, id: u32) -> Option<Zero> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Nested, bounded, nest};
+    use super::super::{Nested, bounded, fix, nest};
     use super::*;
     use crate::base::TensorType;
     use crate::definition::{DefBuilder, Definition};
     use crate::scalar::Fold;
+    use crate::scalar::fixed::settled;
     use crate::schedule::linear::{Layout, Magnitude};
     use crate::schedule::{Schedule, choose::choose};
     use crate::target::resolve;
@@ -214,7 +254,11 @@ mod tests {
         let number = |i: usize| (i * 37 + i / 7 * 11 + operand * 5) % 251;
         let bytes = |i: usize| match dtype {
             DType::I32 => (number(i) as i32 * 8 - 1000).to_le_bytes().to_vec(),
-            DType::F32 => (0.003 + 0.00001 * number(i) as f32).to_le_bytes().to_vec(),
+            DType::F32 => {
+                let scale = 0.003 + 0.00001 * number(i) as f32;
+                let settled = settled(scale, |s| vec![s], 7, &(-1 << 20..=1 << 20), -126..131);
+                settled.to_le_bytes().to_vec()
+            }
             _ => vec![number(i) as u8],
         };
         match operand {
@@ -244,12 +288,20 @@ mod tests {
     }
 
     fn run(linear: &Linear, schedule: &Schedule) -> (Nested, Vec<u8>) {
+        run_with(linear, schedule, |_| None)
+    }
+
+    fn run_with(
+        linear: &Linear,
+        schedule: &Schedule,
+        instead: impl Fn(usize) -> Option<Vec<u8>>,
+    ) -> (Nested, Vec<u8>) {
         let nested = nest(linear, schedule, true, 1).unwrap();
         crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
         let operands = linear.buffers.iter().enumerate();
         let mut buffers: Vec<Vec<u8>> = operands
             .map(|(i, b)| {
-                let data = data(i, b.elems, b.dtype);
+                let data = instead(i).unwrap_or_else(|| data(i, b.elems, b.dtype));
                 nested.packed(linear, i as u32, &data).unwrap_or(data)
             })
             .collect();
@@ -280,6 +332,17 @@ mod tests {
             let small = bounded(&linear, |i| constant[i as usize].then(|| bytes[i as usize].as_slice()));
             assert_eq!(small.is_some(), !residual, "a product of a sum and a scale");
             linear.bounded = small;
+            let mut fixed = linear.clone();
+            let factors = fix(&mut fixed, |i| constant[i as usize].then(|| bytes[i as usize].as_slice()));
+            assert_eq!(factors.is_some(), !residual, "a product of a sum and a scale");
+            if let Some((operand, factors)) = factors {
+                let schedule = choose(&fixed, &resolve("aarch64", "cortex-a53").unwrap());
+                let (nested, got) =
+                    run_with(&fixed, &schedule, |i| (i == operand as usize).then(|| factors.clone()));
+                let text = nested.kernel.to_string();
+                assert!(text.contains("shr_round") && !text.contains("nearest"), "{text}");
+                assert_eq!(got, expected, "{text}");
+            }
             for (triple, cpu) in [("x86_64", "x86-64-v4"), ("x86_64", "x86-64-v3"), ("aarch64", "cortex-a53")]
             {
                 let schedule = choose(&linear, &resolve(triple, cpu).unwrap());

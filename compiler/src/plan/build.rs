@@ -13,9 +13,10 @@ use crate::definition::{
 };
 use crate::error::{Error, Result};
 use crate::graph::Symbol;
-use crate::nest::bounded;
+use crate::nest::{bounded, fix};
 use crate::scalar::{Fold, Op, Scalar};
 use crate::schedule::linear::{Layout, Linear, Magnitude, Node};
+use crate::schedule::requantizes_fixed;
 use crate::target::Target;
 use crate::tile::Kernel;
 use std::collections::{HashMap, HashSet};
@@ -194,10 +195,14 @@ impl Planner<'_> {
             constant.map(|t| &t.data[begin(i)..])
         };
         linear.bounded = bounded(&linear, |operand| data(operand as usize));
+        let fixes = requantizes_fixed(self.request.target);
+        let fixed = fixes.then(|| fix(&mut linear, |operand| data(operand as usize))).flatten();
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {
-            args.push(match data(i).and_then(|d| nested.packed(&linear, i as u32, d)) {
+            let fixed = fixed.as_ref().filter(|f| f.0 == i as u32).map(|f| f.1.as_slice());
+            let packed = fixed.or(data(i)).and_then(|d| nested.packed(&linear, i as u32, d));
+            args.push(match packed.or(fixed.map(<[u8]>::to_vec)) {
                 Some(bytes) => {
                     Place::start(self.buffers.constant(&values[operand.value as usize].name, bytes))
                 }

@@ -4,6 +4,7 @@
 //! type.
 
 mod eval;
+pub mod fixed;
 pub mod math;
 mod value;
 

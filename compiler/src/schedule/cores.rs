@@ -32,6 +32,8 @@ pub struct Core {
     /// Sums of floats begin with what their finish adds first: an addition takes the place of a multiply-add, or
     /// measures say so (AVX2 on Zen 4: 1 % of the time; 512 bits lose as much).
     pub begins: bool,
+    /// Requantization by fixed-point factors takes less than by floats.
+    pub fixed: bool,
     /// Vector stores per cycle.
     pub stores: f64,
     /// Vector additions per cycle, beside multiply-adds.
@@ -87,6 +89,7 @@ const X86: Core = Core {
     relists: false,
     apart: None,
     begins: true,
+    fixed: false,
     stores: 1.0,
     adds: 2.0,
     couples: 3.2,
@@ -128,6 +131,7 @@ const NEON: Core = Core {
     relists: true,
     apart: None,
     begins: true,
+    fixed: true,
     stores: 1.0,
     adds: 1.0,
     couples: 1.0,
@@ -176,6 +180,11 @@ pub fn core(target: &Target) -> &'static Core {
         _ if !target.fma => &X86_128,
         _ => &X86,
     }
+}
+
+/// Whether a target's kernels requantize by fixed-point factors.
+pub fn requantizes_fixed(target: &Target) -> bool {
+    core(target).fixed
 }
 
 /// What moves per cycle.

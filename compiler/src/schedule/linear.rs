@@ -158,6 +158,17 @@ pub struct Magnitude {
     pub below: i32,
 }
 
+/// A product of an integer and a float that is only rounded: the nearest integer (halves up) of
+/// `sum * factor / 2^(31 + shift)`, where the factor's elements are integers in place of floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct Fixed {
+    pub product: ExprId,
+    pub sum: ExprId,
+    pub factor: ExprId,
+    pub shift: u32,
+}
+
 /// A definition with addresses in place of indices, axes merged and sorted by the output's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Linear {
@@ -184,6 +195,8 @@ pub struct Linear {
     pub exact: bool,
     /// An expression whose magnitude is known to be below `nest::BOUND`.
     pub bounded: Option<ExprId>,
+    /// What is requantized by fixed-point factors.
+    pub fixed: Option<Fixed>,
 }
 
 impl Linear {
@@ -235,6 +248,7 @@ impl Linear {
             finish: def.finish,
             exact,
             bounded: None,
+            fixed: None,
         };
         linear.exact |= linear.checks();
         linear.drop_unit_vars();

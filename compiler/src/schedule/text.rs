@@ -3,7 +3,7 @@
 //! A schedule is read back with the variables of its linear definition; a linear definition is
 //! only printed, since it follows from a definition and the layouts.
 
-use super::linear::{Buffer, DynamicIndex, Guard, Linear, LinearVar, Node};
+use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node};
 use super::winograd::{Conv, Winograd, product};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::lex::{Cursor, write_name};
@@ -250,6 +250,9 @@ impl fmt::Display for Linear {
         self.write_fold(f, fold)?;
         if let Some(bounded) = self.bounded {
             writeln!(f, "  bounded %{bounded}")?;
+        }
+        if let Some(Fixed { product, sum, factor, shift }) = self.fixed {
+            writeln!(f, "  fixed %{product} = %{sum} * %{factor} >> {}", 31 + shift)?;
         }
         writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)
     }

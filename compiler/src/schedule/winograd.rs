@@ -259,6 +259,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         fold: Some((Fold::Sum, conv.dtype(), 2)),
         exact: false,
         bounded: None,
+        fixed: None,
         finish: 3,
     }
 }

@@ -112,7 +112,7 @@ macro_rules! int_bin {
             Bin::Shl => |a, b| if b < width::<$int>() { $to(((a as $uint) << b) as $int) } else { 0 },
             Bin::ShrU => |a, b| if b < width::<$int>() { a >> b } else { 0 },
             Bin::ShrS => |a, b| $to((a as $int) >> b.min(width::<$int>() - 1)),
-            Bin::Div | Bin::MinNan | Bin::MaxNan | Bin::AddCouples | Bin::SubCouples => return None,
+            _ => return None,
         }
     };
 }
@@ -126,11 +126,25 @@ fn halves(a: u64, b: u64, op: fn(u16, u16) -> u16) -> u64 {
     u64::from(op(a as u16, b as u16)) | u64::from(op((a >> 16) as u16, (b >> 16) as u16)) << 16
 }
 
+/// The upper 32 bits of twice a product of signed numbers.
+fn product_high(a: u64, b: u64) -> u64 {
+    let high = (i64::from(a as i32) * i64::from(b as i32)) >> 31;
+    int32(high.min(i64::from(i32::MAX)) as i32)
+}
+
+/// A quotient by a power of two, to nearest, halves up.
+fn rounded_quotient(a: u64, by: u64) -> u64 {
+    let by = by.min(32);
+    int32(((i64::from(a as i32) + ((1i64 << by) >> 1)) >> by) as i32)
+}
+
 /// An operation on two lanes of one type.
 pub fn bin(op: Bin, lane: Lane) -> Option<BinFn> {
     match (op, lane) {
         (Bin::AddCouples, Lane::I32) => return Some(|a, b| halves(a, b, u16::wrapping_add)),
         (Bin::SubCouples, Lane::I32) => return Some(|a, b| halves(a, b, u16::wrapping_sub)),
+        (Bin::MulHigh, Lane::I32) => return Some(product_high),
+        (Bin::ShrRound, Lane::I32) => return Some(rounded_quotient),
         _ => {}
     }
     Some(match lane {

@@ -171,6 +171,10 @@ pub enum Bin {
     Shl,
     ShrS,
     ShrU,
+    /// 32 bits: the product over 2^31, rounded down; the smallest by itself gives the largest.
+    MulHigh,
+    /// 32 bits: signed, rounded to nearest, halves up; counts past the width give 0.
+    ShrRound,
     /// Two numbers of 16 bits in each lane of 32, wrapping.
     AddCouples,
     /// Likewise.

@@ -52,6 +52,8 @@ pub(super) const BINS: &[(Bin, &str)] = &[
     (Bin::Shl, "shl"),
     (Bin::ShrS, "shr_s"),
     (Bin::ShrU, "shr_u"),
+    (Bin::MulHigh, "mul_high"),
+    (Bin::ShrRound, "shr_round"),
     (Bin::AddCouples, "add_couples"),
     (Bin::SubCouples, "sub_couples"),
 ];

@@ -362,9 +362,11 @@ fn machine_code() {
     });
 }
 
-/// Integer division is left to others.
+/// Integer division and fixed-point factors are left to others.
 fn taken(_: RegType, value: &Value) -> bool {
-    !matches!(value, Value::Bin(Bin::DivS | Bin::DivU | Bin::RemS | Bin::RemU, ..))
+    let divides = |op: &Bin| matches!(op, Bin::DivS | Bin::DivU | Bin::RemS | Bin::RemU);
+    let fixed = |op: &Bin| matches!(op, Bin::MulHigh | Bin::ShrRound);
+    !matches!(value, Value::Bin(op, ..) if divides(op) || fixed(op))
 }
 
 /// Random kernels of vectors, all of which are taken; `LMC_RANDOM_KERNELS` says how many.

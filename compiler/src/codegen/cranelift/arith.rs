@@ -105,6 +105,11 @@ impl Body<'_> {
         if matches!(op, Bin::Shl | Bin::ShrS | Bin::ShrU) && !shape.is_float() {
             return self.shift(op, shape, a, b);
         }
+        if matches!(op, Bin::MulHigh | Bin::ShrRound) && !shape.is_float() {
+            return self.by_lane(shape, &[(shape, a), (shape, b)], |this, lanes| {
+                Ok(this.through_64_bits(op, lanes[0], lanes[1]))
+            });
+        }
         let pairs: Vec<_> = self.get(a).into_iter().zip(self.get(b)).collect();
         pairs.into_iter().map(|(a, b)| self.binary_part(op, shape, a, b)).collect()
     }
@@ -121,6 +126,31 @@ impl Body<'_> {
         };
         let made = self.cast(types::I32X4, made);
         if shape.is_scalar() { self.b.ins().extractlane(made, 0) } else { made }
+    }
+
+    /// What is exact in twice the bits.
+    fn through_64_bits(&mut self, op: Bin, a: Value, b: Value) -> Value {
+        let wide = self.b.ins().sextend(types::I64, a);
+        let wide = match op {
+            Bin::MulHigh => {
+                let factor = self.b.ins().sextend(types::I64, b);
+                let product = self.b.ins().imul(wide, factor);
+                let high = self.b.ins().sshr_imm_u(product, 31);
+                let most = self.b.ins().iconst(types::I64, i64::from(i32::MAX));
+                self.b.ins().smin(high, most)
+            }
+            _ => {
+                let by = self.b.ins().uextend(types::I64, b);
+                let width = self.b.ins().iconst(types::I64, 32);
+                let by = self.b.ins().umin(by, width);
+                let one = self.b.ins().iconst(types::I64, 1);
+                let whole = self.b.ins().ishl(one, by);
+                let half = self.b.ins().ushr_imm_u(whole, 1);
+                let sum = self.b.ins().iadd(wide, half);
+                self.b.ins().sshr(sum, by)
+            }
+        };
+        self.b.ins().ireduce(types::I32, wide)
     }
 
     pub fn binary_part(&mut self, op: Bin, shape: Shape, a: Value, b: Value) -> Result<Value> {

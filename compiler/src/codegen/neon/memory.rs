@@ -239,7 +239,7 @@ impl Select<'_> {
         if let Some((sum, zero)) = self.moved_by(r) {
             return self.narrow_sum(sum, Some(zero), signed).map(Some);
         }
-        if self.small(r).is_some() || !all {
+        if self.small(r).is_some() || self.quotient(r).is_some() || !all {
             return self.narrow_sum(r, None, signed).map(Some);
         }
         Ok(None)
@@ -281,11 +281,19 @@ impl Select<'_> {
         }
     }
 
+    /// What a register is the rounded quotient of, and the power of two.
+    fn quotient(&self, r: Reg) -> Option<(Reg, u32)> {
+        let Some(Value::Bin(Bin::ShrRound, a, by)) = self.single(r) else { return None };
+        let count = self.constant_reg(*by).filter(|count| (1..=16).contains(count))?;
+        self.single(*a).map(|_| (*a, count))
+    }
+
     /// Bytes: the saturated sums of 32-bit lanes and a small number that all lanes have.
     fn narrow_sum(&mut self, sum: Reg, zero: Option<Reg>, signed: bool) -> Result<Vec<VReg>> {
         let known = zero.map_or(Some(0), |zero| self.constant_reg(zero)).map(|bits| bits as i32);
-        let (halves, zero) = match self.small(sum) {
-            Some(float) => {
+        let mut opposite = false;
+        let (halves, zero) = match (self.small(sum), self.quotient(sum)) {
+            (Some(float), _) => {
                 // Added to a float whose neighbours are 1 apart, a small one is rounded, and its integer is
                 // the low half of the bits. An even number added too leaves halves what they round to.
                 let even = known.filter(|zero| zero % 2 == 0);
@@ -294,7 +302,13 @@ impl Select<'_> {
                 let sums: Vec<VReg> = floats.into_iter().map(|v| self.new2(words::FADD, v, begin)).collect();
                 (self.packed(&sums, 2), zero.filter(|_| even.is_none()))
             }
-            None => {
+            (_, Some((dividend, count))) => {
+                let from = self.words(dividend)?;
+                // To move bytes to those of the other sign is to flip their top bits.
+                opposite = known == Some(if signed { -128 } else { 128 });
+                (self.narrowed(&from, |high| words::sqrshrn(count, high)), zero.filter(|_| !opposite))
+            }
+            (None, None) => {
                 let from = self.words(sum)?;
                 (self.narrowed(&from, |high| words::sqxtn(2, false, high)), zero)
             }
@@ -306,7 +320,11 @@ impl Select<'_> {
             }
             None => halves,
         };
-        Ok(self.narrowed(&halves, |high| words::sqxtn(1, !signed, high)))
+        let bytes = self.narrowed(&halves, |high| words::sqxtn(1, signed == opposite, high));
+        Ok(match opposite {
+            true => bytes.into_iter().map(|v| self.flipped(v)).collect(),
+            false => bytes,
+        })
     }
 
     /// A number that all lanes have, in lanes of 16 bits.

@@ -37,7 +37,7 @@ fn numbers(all: &[Vec<&Value>]) -> Vec<bool> {
     for value in all.iter().flatten() {
         for (place, r) in operands(value).into_iter().enumerate() {
             numbers[r as usize] &= match value {
-                Value::Bin(Bin::Shl | Bin::ShrS | Bin::ShrU, ..) => place == 1,
+                Value::Bin(Bin::Shl | Bin::ShrS | Bin::ShrU | Bin::ShrRound, ..) => place == 1,
                 Value::Bin(Bin::Min | Bin::Max, ..) => limit(r),
                 _ => false,
             };

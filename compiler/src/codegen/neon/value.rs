@@ -110,15 +110,20 @@ impl Select<'_> {
         if let Some(form) = self.weave(op, a, b) {
             return self.define(r, form);
         }
-        if matches!(op, Bin::Shl | Bin::ShrS | Bin::ShrU) {
+        if matches!(op, Bin::Shl | Bin::ShrS | Bin::ShrU | Bin::ShrRound) {
             return self.shift(r, op, a, b);
         }
-        if (op, lane) == (Bin::Mul, Lane::F32) {
+        let of_lane: Option<fn(usize) -> u32> = match (op, lane) {
+            (Bin::Mul, Lane::F32) => Some(words::fmul_lane),
+            (Bin::MulHigh, Lane::I32) => Some(words::sqdmulh_lane),
+            _ => None,
+        };
+        if let Some(word) = of_lane {
             let by_lane = [(a, b), (b, a)].into_iter().find_map(|(x, y)| Some((x, self.lane(y)?)));
             if let Some((x, (v, lane))) = by_lane {
                 let from = self.words(x)?;
                 let to = self.target(r);
-                to.iter().zip(from).for_each(|(&to, x)| self.op2(words::fmul_lane(lane), to, x, v));
+                to.iter().zip(from).for_each(|(&to, x)| self.op2(word(lane), to, x, v));
                 return Ok(());
             }
         }
@@ -141,7 +146,12 @@ impl Select<'_> {
             let shifted = from.into_iter().zip(counts).map(|(from, count)| {
                 let count = self.new2(words::UMIN, count, whole);
                 let count = if op == Bin::Shl { count } else { self.new1(words::NEG_V, count) };
-                self.new2(if op == Bin::ShrS { words::SSHL } else { words::USHL }, from, count)
+                let word = match op {
+                    Bin::ShrRound => words::SRSHL,
+                    Bin::ShrS => words::SSHL,
+                    _ => words::USHL,
+                };
+                self.new2(word, from, count)
             });
             let shifted = shifted.collect();
             return self.define(r, Form::Words(shifted));
@@ -149,6 +159,7 @@ impl Select<'_> {
         match op {
             _ if count == 0 => self.repeat(r, a),
             Bin::ShrS => self.each1(words::shr(true, count.min(32)), r, a),
+            Bin::ShrRound => self.each1(words::srshr(count.min(32)), r, a),
             _ if count > 31 => {
                 self.set_constant(r, 0);
                 Ok(())
@@ -450,6 +461,7 @@ fn binary(op: Bin, lane: Lane) -> Option<u32> {
         (Bin::Add, Lane::I32) => words::ADD_V,
         (Bin::Sub, Lane::I32) => words::SUB_V,
         (Bin::Mul, Lane::I32) => words::MUL_V,
+        (Bin::MulHigh, Lane::I32) => words::SQDMULH,
         (Bin::Min, Lane::I32) => words::SMIN,
         (Bin::Max, Lane::I32) => words::SMAX,
         (Bin::MinU, Lane::I32) => words::UMIN,

@@ -250,6 +250,28 @@ pub fn sqxtn(bytes: usize, unsigned: bool, high: bool) -> u32 {
     word | u32::from(high) << 30 | bytes.trailing_zeros() << 22
 }
 
+/// `sqrshrn vd.4h, vn.4s, #count` (`high`: `sqrshrn2`), the count from 1 to 16: rounds, halves up, and
+/// saturates.
+pub fn sqrshrn(count: u32, high: bool) -> u32 {
+    0x0f00_9c00 | u32::from(high) << 30 | (32 - count) << 16
+}
+
+/// `srshr vd.4s, vn.4s, #count`, the count from 1 to 32.
+pub fn srshr(count: u32) -> u32 {
+    0x4f00_2400 | (64 - count) << 16
+}
+
+/// `srshl vd.4s, vn.4s, vm.4s`: shifts by the counts, rounds where they are negative.
+pub const SRSHL: u32 = 0x4ea0_5400;
+
+/// `sqdmulh vd.4s, vn.4s, vm.4s`.
+pub const SQDMULH: u32 = 0x4ea0_b400;
+
+/// `sqdmulh vd.4s, vn.4s, vm.s[lane]`.
+pub fn sqdmulh_lane(lane: usize) -> u32 {
+    0x4f80_c000 | lane4(lane)
+}
+
 /// An instruction on lanes of 32 bits, on bytes.
 pub fn of_bytes(word: u32) -> u32 {
     word & !(3 << 22)

@@ -10,6 +10,7 @@ use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
+use crate::scalar::{Scalar, fixed};
 
 /// Sums of so many products of bytes always fit 32 bits.
 const MAX_DEPTH: usize = 1 << 16;
@@ -42,6 +43,20 @@ pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
 }
 
 type Outcome<T> = std::result::Result<T, String>;
+
+/// More than a product of two bytes without their zero points.
+const LARGEST: i64 = 1 << 17;
+
+/// What is known of the sum of a product.
+struct Sum<'a> {
+    /// The axis of the weights that is the results' channel.
+    axis: usize,
+    /// Added to it.
+    bias: Option<&'a Tensor>,
+    /// The number that the data's scale is multiplied by before that of the result divides it; where all
+    /// scales are joined, none.
+    alpha: Option<f32>,
+}
 
 /// The operands of a product, and where its result is quantized.
 struct Product {
@@ -84,7 +99,7 @@ fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
 
 impl Product {
     /// Data, weights, their scales and zero points; then those of the result, if it is quantized.
-    fn inputs(&self, b: &mut NodeBuilder) -> Vec<Option<ValueId>> {
+    fn inputs(&self, b: &mut NodeBuilder, sum: &Sum) -> Vec<Option<ValueId>> {
         let mut list = Vec::new();
         for side in [&self.x, &self.w] {
             let zero = side.zero_point(b);
@@ -93,8 +108,70 @@ impl Product {
         if let Some((_, to)) = &self.to {
             let zero = to.zero_point(b);
             list.extend([to.scale, zero].map(Some));
+            let scales = self.settled(b.graph, to, sum);
+            if scales != self.w.scales(b.graph) {
+                let shape = b.graph.value(self.w.scale).ty.shape.clone();
+                list[4] = Some(b.constant(Tensor::new(shape, &scales)));
+            }
         }
         list
+    }
+
+    /// The weights' scales, so near to what they are that their own rounding is larger, with which the sum
+    /// is requantized as by a fixed-point factor.
+    fn settled(&self, graph: &Graph, to: &Linear, sum: &Sum) -> Vec<f32> {
+        let (x, y) = (self.x.scales(graph)[0], to.scales(graph)[0]);
+        let weights = self.w.scales(graph);
+        // In the order of what computes it.
+        let scales = |w: f32| match sum.alpha {
+            None => vec![x * w / y],
+            Some(alpha) => vec![w, x * alpha / y],
+        };
+        let product = |&w: &f32| scales(w).into_iter().map(f64::from).product::<f64>();
+        let Some(shift) = fixed::shift(weights.iter().map(product).fold(0.0, f64::max)) else {
+            return weights;
+        };
+        let (dtype, zero) = (to.dtype(graph), to.zeros(graph)[0]);
+        let [low, high] = [Scalar::lowest(dtype), Scalar::highest(dtype)].map(|s| s.to_i64() - zero);
+        let sums = self.sums(graph, sum);
+        let settled = |(i, &w): (usize, &f32)| {
+            let of = if weights.len() == sums.len() { &sums[i..=i] } else { &sums[..] };
+            let (least, most) = of.iter().fold((0, 0), |hull, s| (hull.0.min(s.0), hull.1.max(s.1)));
+            fixed::settled(w, scales, shift, &(least..=most), low..high)
+        };
+        weights.iter().enumerate().map(settled).collect()
+    }
+
+    /// What the sum of each channel lies between.
+    fn sums(&self, graph: &Graph, sum: &Sum) -> Vec<(i64, i64)> {
+        let weights = graph.value(self.w.value);
+        let shape = &weights.ty.shape;
+        let (channels, inner) = (shape[sum.axis], shape[sum.axis + 1..].iter().product::<usize>().max(1));
+        let bytes = weights.constant.as_ref().map(|t| &t.data);
+        let signed = weights.ty.dtype == DType::I8;
+        let Some(bytes) = bytes else {
+            let most = (weights.ty.elems() / channels.max(1)) as i64 * LARGEST;
+            return vec![(-most, most)];
+        };
+        let dtype = self.x.dtype(graph);
+        let zero = self.x.zeros(graph)[0];
+        let [low, high] = [Scalar::lowest(dtype), Scalar::highest(dtype)].map(|s| s.to_i64() - zero);
+        let zeros = self.w.zeros(graph);
+        let mut sums = vec![(0, 0); channels];
+        for (i, &byte) in bytes.iter().enumerate() {
+            let channel = i / inner % channels;
+            let weight = if signed { i64::from(byte as i8) } else { i64::from(byte) };
+            let weight = weight - zeros[if zeros.len() == channels { channel } else { 0 }];
+            sums[channel].0 += (weight * low).min(weight * high);
+            sums[channel].1 += (weight * low).max(weight * high);
+        }
+        let bias = sum.bias.and_then(|t| t.to_i64s()).unwrap_or_default();
+        for (i, sum) in sums.iter_mut().enumerate().filter(|_| !bias.is_empty()) {
+            let of = if bias.len() == channels { &bias[i..=i] } else { &bias[..] };
+            sum.0 += of.iter().copied().min().unwrap_or(0);
+            sum.1 += of.iter().copied().max().unwrap_or(0);
+        }
+        sums
     }
 
     /// The scale of the sum: one number, or one per channel.
@@ -152,7 +229,8 @@ fn conv(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<
     if product.to.is_some() {
         let bias = bias.map(|id| integer_bias(graph, id, &scales, channels, 1.0)).transpose()?;
         return put(graph, at, |b| {
-            let mut inputs = product.inputs(b);
+            let sum = Sum { axis: 0, bias: bias.as_ref(), alpha: None };
+            let mut inputs = product.inputs(b, &sum);
             if let Some(bias) = bias {
                 inputs.push(Some(b.constant(bias)));
             }
@@ -199,7 +277,7 @@ fn conv_transpose(graph: &mut Graph, at: usize, node: &Node, product: Product) -
     let channels = shape[1] * groups;
     let bias = bias.map(|id| integer_bias(graph, id, &scales, channels, 1.0)).transpose()?;
     put(graph, at, |b| {
-        let mut inputs = product.inputs(b);
+        let mut inputs = product.inputs(b, &Sum { axis: 1, bias: bias.as_ref(), alpha: None });
         inputs.extend(bias.map(|bias| Some(b.constant(bias))));
         Ok(b.node_in("lmc", "QLinearConvTranspose", &inputs, node.attrs.clone(), 1)?[0])
     })
@@ -230,7 +308,8 @@ fn gemm(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<
         None => None,
     };
     put(graph, at, |b| {
-        let mut inputs = product.inputs(b);
+        let sum = Sum { axis: columns, bias: bias.as_ref(), alpha: Some(alpha) };
+        let mut inputs = product.inputs(b, &sum);
         let result = inputs.split_off(6);
         inputs.push(bias.map(|bias| b.constant(bias)));
         inputs.extend(result);
@@ -251,7 +330,8 @@ fn matmul(graph: &mut Graph, at: usize, product: &Product) -> Outcome<()> {
         return Err("it sums too many products for 32 bits".to_string());
     }
     put(graph, at, |b| {
-        let inputs = product.inputs(b);
+        let sum = Sum { axis: rank.saturating_sub(1), bias: None, alpha: Some(1.0) };
+        let inputs = product.inputs(b, &sum);
         if product.to.is_some() {
             return Ok(b.node_in("", "QLinearMatMul", &inputs, Attrs::default(), 1)?[0]);
         }

@@ -63,7 +63,7 @@ struct Generator<'a> {
 }
 
 const UNS: [Un; 8] = [Un::Neg, Un::Abs, Un::Sqrt, Un::Floor, Un::Ceil, Un::Trunc, Un::Round, Un::Not];
-const BINS: [Bin; 22] = [
+const BINS: [Bin; 24] = [
     Bin::Add,
     Bin::Sub,
     Bin::Mul,
@@ -84,6 +84,8 @@ const BINS: [Bin; 22] = [
     Bin::Shl,
     Bin::ShrS,
     Bin::ShrU,
+    Bin::MulHigh,
+    Bin::ShrRound,
     Bin::AddCouples,
     Bin::SubCouples,
 ];
