@@ -58,7 +58,11 @@ pub fn emit(f: &Function, numbers: &[u8]) -> Result<Emitted> {
         e.words.push(words::SUB_IMM | frame << 10 | SP << 5 | SP);
     }
     e.words.extend(saves.iter().map(|s| s.0));
+    let mut held = Held::default();
     for inst in &f.insts {
+        if held.has(f, inst, numbers) {
+            continue;
+        }
         match inst.kind {
             Kind::Label(label) => {
                 e.labels.insert(label, e.words.len());
@@ -102,6 +106,38 @@ pub fn emit(f: &Function, numbers: &[u8]) -> Result<Emitted> {
     let mut bytes: Vec<u8> = e.words.iter().flat_map(|w| w.to_le_bytes()).collect();
     bytes.extend(f.pool.iter().flatten());
     Ok(Emitted { bytes, stack: frame as usize })
+}
+
+/// The constants that vector registers hold: one that is made again for every use is often still there.
+#[derive(Default)]
+struct Held([Option<(u32, Kind)>; 32]);
+
+impl Held {
+    /// Whether an instruction makes a constant that its register holds; takes note of what it writes.
+    fn has(&mut self, f: &Function, inst: &Inst, numbers: &[u8]) -> bool {
+        let made = (inst.word, inst.kind);
+        let constant = match (&inst.fields[..], inst.kind) {
+            ([one], Kind::Plain | Kind::Literal(_)) => one.written && !one.read,
+            _ => false,
+        };
+        if inst.label().is_some() {
+            *self = Held::default();
+        }
+        let mut same = constant;
+        inst.visit(|r, _, written| {
+            if !written || f.regs[r as usize].class != Class::Vector {
+                same &= !written;
+                return;
+            }
+            let Some(held) = self.0.get_mut(usize::from(numbers[r as usize])) else {
+                same = false;
+                return;
+            };
+            same &= *held == Some(made);
+            *held = constant.then_some(made);
+        });
+        same
+    }
 }
 
 struct Emitter<'a> {
@@ -165,7 +201,7 @@ impl Emitter<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::inst::{read, update, write};
+    use super::super::inst::{VReg, read, update, write};
     use super::*;
 
     /// A load of two registers through x1, which `by` moves: the words of its code but the return.
@@ -186,6 +222,29 @@ mod tests {
         // ld1 {v31.16b, v0.16b}, [x1]; ld2r {v2.4s, v3.4s}, [x1], x4.
         assert_eq!(tuple([31, 0, 1, 4], false, 0, None), [0x4c40_a03f]);
         assert_eq!(tuple([2, 3, 1, 4], true, words::AFTER, Some(4)), [0x4de4_c822]);
+    }
+
+    #[test]
+    fn constants_that_are_there_are_not_made_again() {
+        let movi = words::immediate(7).unwrap_or_default();
+        let code = |between: Option<(u8, Kind)>| {
+            let mut f = Function::default();
+            let regs: Vec<VReg> = (0..3).map(|_| f.reg(Class::Vector)).collect();
+            let made = |reg| Inst { word: movi, fields: vec![write(reg, 0)], kind: Kind::Plain, depth: 0 };
+            f.insts.push(made(regs[0]));
+            if let Some((_, kind)) = between {
+                let fields =
+                    if kind == Kind::Plain { vec![write(regs[1], 0), read(regs[0], 5)] } else { vec![] };
+                f.insts.push(Inst { word: words::MVN, fields, kind, depth: 0 });
+            }
+            f.insts.push(made(regs[2]));
+            let bytes = emit(&f, &[3, between.map_or(4, |b| b.0), 3]).unwrap_or_else(|e| panic!("{e}")).bytes;
+            bytes.chunks(4).filter(|b| b[..] == (movi | 3).to_le_bytes()).count()
+        };
+        assert_eq!(code(None), 1);
+        assert_eq!(code(Some((4, Kind::Plain))), 1);
+        assert_eq!(code(Some((3, Kind::Plain))), 2, "written in between");
+        assert_eq!(code(Some((4, Kind::Label(1)))), 2, "jumped to in between");
     }
 
     #[test]
