@@ -13,7 +13,7 @@ const NEAR: f64 = 1.0 / (1 << 24) as f64;
 /// How near to a sum its product is rounded otherwise, by conversions, products and the factor.
 const DOUBTFUL: f64 = 1.0 / (1 << 21) as f64;
 /// Floats that are tried on each side of a scale.
-const TRIED: u32 = 6;
+const TRIED: u32 = 16;
 
 /// A sum as a float, times some factors one after the other.
 pub fn scaled(sum: i64, scales: &[f32]) -> f32 {
