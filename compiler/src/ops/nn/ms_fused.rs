@@ -3,7 +3,7 @@
 use super::normalize::{Statistics, check_broadcast, scaled};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Index, Lowering};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, DefineFn, InferFn, Operator};
 use crate::scalar::{Fold, Op};
@@ -61,9 +61,12 @@ fn skip(ctx: &Ctx, low: &mut Lowering, centred: bool) -> Result<()> {
     };
     scaled(&mut e, &sum, &statistics, Some(&gamma), beta.as_ref(), &out)?;
     for (i, value) in [(1, statistics.mean.as_ref()), (2, Some(&statistics.inverse))] {
-        if let (Some(out), Some(value)) = (e.output(i), value) {
-            e.define("statistics", &out, |b| b.broadcast(value, value.dtype()));
-        }
+        let Some(out) = e.output(i) else { continue };
+        let value = value.ok_or_else(|| {
+            Error::model("output 1, the mean, is not computed where rows are not centred")
+                .advise("Leave the output out")
+        })?;
+        e.define("statistics", &out, |b| b.broadcast(value, value.dtype()));
     }
     Ok(())
 }
