@@ -14,19 +14,23 @@ const FEW: usize = 4;
 /// writes a value of its own; whether there was one.
 pub fn sink_weights(values: &mut Vec<LoweredValue>, stages: &mut Vec<Stage>, outputs: &[ValueId]) -> bool {
     let mut moved = false;
+    // From the last stage on: what reads a value is behind it.
     for stage in std::mem::take(stages).into_iter().rev() {
         match stage {
             Stage::Define(def) if sinks(&def, values, stages, outputs) => {
-                let readers = stages.iter_mut().filter_map(|s| match s {
-                    Stage::Repeat(repeat) if reads(&repeat.body, def.output.value) > 0 => Some(repeat),
-                    _ => None,
-                });
-                readers.for_each(|repeat| put_into(values, repeat, &def));
+                for reader in stages.iter_mut() {
+                    if let Stage::Repeat(repeat) = reader
+                        && readers(&repeat.body, def.output.value).next().is_some()
+                    {
+                        put_into(values, repeat, &def);
+                    }
+                }
                 moved = true;
             }
-            stage => stages.insert(0, stage),
+            stage => stages.push(stage),
         }
     }
+    stages.reverse();
     moved
 }
 
@@ -40,21 +44,19 @@ fn sinks(def: &Definition, values: &[LoweredValue], behind: &[Stage], outputs: &
     };
     let fits = |stage: &Stage| match stage {
         Stage::Repeat(r) => {
-            let readers = r.body.iter().filter(|s| s.reads().contains(&value));
-            let (all, fit) =
-                readers.fold((0, 0), |(all, fit), s| (all + 1, fit + usize::from(multiplied(s))));
-            all > 0 && all == fit
+            readers(&r.body, value).next().is_some() && readers(&r.body, value).all(multiplied)
         }
         _ => false,
     };
-    let mut readers = behind.iter().filter(|s| s.reads().contains(&value)).peekable();
-    let read = readers.peek().is_some() && readers.all(fits);
-    read && dequantizes(def, &constant) && !outputs.contains(&value)
+    dequantizes(def, &constant)
+        && !outputs.contains(&value)
+        && readers(behind, value).next().is_some()
+        && readers(behind, value).all(fits)
 }
 
-/// Stages that read a value.
-fn reads(body: &[Stage], value: ValueId) -> usize {
-    body.iter().filter(|s| s.reads().contains(&value)).count()
+/// The stages that read a value.
+fn readers(stages: &[Stage], value: ValueId) -> impl Iterator<Item = &Stage> {
+    stages.iter().filter(move |s| s.reads().contains(&value))
 }
 
 /// Puts a copy of a definition at the beginning of a loop, whose stages read what that writes.
