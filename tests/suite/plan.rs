@@ -71,6 +71,18 @@ fn arena(entry: &Entry, target: &Target) -> Result<Program> {
     program(&graph, "model", target)
 }
 
+/// Where bytes are preferred, strips may cost time.
+#[test]
+fn strips_take_less_memory_where_size_is_preferred() {
+    let model = tests_folder().join("models/vww_mobilenetv1/model.onnx");
+    for (target, cpu) in [("x86_64", "x86-64-v4"), ("aarch64", "generic")] {
+        let build = |prefer| Build::new(&model).target(target).cpu(cpu).prefer(prefer).build(&Silent);
+        let arena = |prefer| build(prefer).expect("a build").program.arena_bytes;
+        let (fast, small) = (arena(Prefer::Speed), arena(Prefer::Size));
+        assert!(3 * small < 2 * fast, "{small} and {fast} bytes for {cpu}");
+    }
+}
+
 /// What exceeds a budget is compiled for size, where that keeps to it; the result stays right.
 #[test]
 fn budgets_choose_the_smaller_form() {

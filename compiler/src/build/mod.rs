@@ -29,6 +29,7 @@ use crate::import::{Bindings, Model};
 use crate::lower::lower_plain;
 use crate::package;
 use crate::plan::{Choose, Program};
+pub use crate::schedule::Prefer;
 use crate::schedule::choose::choose;
 use crate::schedule::{Linear, Schedule, Schedules};
 use crate::target::Target;
@@ -57,16 +58,6 @@ pub trait Observer: Sync {
 pub struct Silent;
 
 impl Observer for Silent {}
-
-/// What counts where speed and memory cannot both be had.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Prefer {
-    /// Time; but where that exceeds a budget, what fits.
-    #[default]
-    Speed,
-    /// Bytes: convolutions are not filtered (Winograd), since that multiplies their constants.
-    Size,
-}
 
 /// What to compile, for what, and within which budgets.
 #[derive(Clone, Debug)]
@@ -352,14 +343,14 @@ impl Build {
                 notes.extend(more.into_iter().chain(rewritten));
                 let lowered = plan::lowered(&graph)?;
                 budget::read_reachable(&lowered.lowering)?;
-                let program = plan::plan(lowered, name, target, choose, &show(observer, clock))?;
+                let program = plan::plan(lowered, name, target, choose, self.prefer, &show(observer, clock))?;
                 return Ok((program, notes));
             }
         }
         let (lowered, notes) = sized::lowered(model, &bindings, target, observer, clock)?;
         budget::read_reachable(&lowered.lowering)?;
         observer.progress("planning", 0, 1);
-        Ok((plan::plan(lowered, name, target, choose, &show(observer, clock))?, notes))
+        Ok((plan::plan(lowered, name, target, choose, self.prefer, &show(observer, clock))?, notes))
     }
 
     /// Compiles a graph as it is: no pass runs.
@@ -373,7 +364,14 @@ impl Build {
         let clock = Clock::start();
         observer.progress("planning", 0, 1);
         let choose = |linear: &Linear| Ok(choose(linear, &target));
-        let program = plan::plan(plan::lowered(graph)?, name, &target, &choose, &show(observer, &clock))?;
+        let program = plan::plan(
+            plan::lowered(graph)?,
+            name,
+            &target,
+            &choose,
+            Prefer::Speed,
+            &show(observer, &clock),
+        )?;
         Self::build_program(program, target, observer, clock)
     }
 

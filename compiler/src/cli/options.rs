@@ -41,7 +41,8 @@ pub(super) struct TargetArgs {
 enum Preferred {
     /// Time; where that exceeds a budget, bytes.
     Speed,
-    /// Bytes: convolutions are not filtered (Winograd), since that multiplies their constants.
+    /// Bytes: convolutions are not filtered (Winograd), since that multiplies their constants, and strips may
+    /// cost time.
     Size,
 }
 

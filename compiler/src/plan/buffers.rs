@@ -88,7 +88,8 @@ impl Buffers {
         let id = self.constants.len();
         let buffer = self.add(Some(Base::Constant(id as u32)), bytes.len());
         self.constant_ids.entry(hash).or_default().push((id, buffer));
-        self.constants.push(Constant { name: name.to_string(), bytes, align: ALIGN });
+        let align = bytes.len().next_power_of_two().min(ALIGN);
+        self.constants.push(Constant { name: name.to_string(), bytes, align });
         buffer
     }
 

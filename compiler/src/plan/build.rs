@@ -424,7 +424,7 @@ impl Planner<'_> {
             steps,
             macs: self.macs,
         };
-        super::constants::drop_unused(&mut program);
+        super::constants::arrange(&mut program);
         Ok(program)
     }
 }

@@ -1,9 +1,12 @@
-//! Constants that no step reads any more: those whose every reader takes them packed.
+//! The order of the constants, without those that no step reads any more because every reader takes them
+//! packed.
 
-use super::{Arg, Base, Program, Step};
+use super::{Arg, Base, Constant, Program, Step};
+use std::cmp::Reverse;
 
-/// Removes constants that no step reads: operands that were packed.
-pub(super) fn drop_unused(program: &mut Program) {
+/// Removes constants that no step reads; those of the largest alignment come first, so that small ones leave
+/// no gaps.
+pub(super) fn arrange(program: &mut Program) {
     fn visit(steps: &mut [Step], f: &mut dyn FnMut(&mut Arg)) {
         for step in steps {
             match step {
@@ -22,18 +25,16 @@ pub(super) fn drop_unused(program: &mut Program) {
             used[c as usize] = true;
         }
     });
-    let number: Vec<u32> = (used.iter())
-        .scan(0, |n, &u| {
-            let this = *n;
-            *n += u32::from(u);
-            Some(this)
-        })
-        .collect();
+    let mut order: Vec<usize> = (0..used.len()).filter(|&c| used[c]).collect();
+    order.sort_by_key(|&c| Reverse(program.constants[c].align));
+    let mut number = vec![0; used.len()];
+    order.iter().zip(0..).for_each(|(&c, n)| number[c] = n);
     visit(&mut program.steps, &mut |arg| {
         if let Base::Constant(c) = &mut arg.base {
             *c = number[*c as usize];
         }
     });
-    let mut used = used.into_iter();
-    program.constants.retain(|_| used.next().unwrap_or(false));
+    let mut constants: Vec<Option<Constant>> =
+        std::mem::take(&mut program.constants).into_iter().map(Some).collect();
+    program.constants = order.into_iter().filter_map(|c| constants[c].take()).collect();
 }

@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::group;
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
-use crate::schedule::word;
+use crate::schedule::{Prefer, word};
 use crate::strips;
 use crate::target::Target;
 use crate::tile;
@@ -26,7 +26,7 @@ pub struct Lowered {
 
 /// Everything between a graph without sizes known only at run time and code generation.
 pub fn program(graph: &Graph, name: &str, target: &Target) -> Result<Program> {
-    plan(lowered(graph)?, name, target, &|linear| Ok(choose(linear, target)), &|_, _| {})
+    plan(lowered(graph)?, name, target, &|linear| Ok(choose(linear, target)), Prefer::Speed, &|_, _| {})
 }
 
 /// The stages of a graph without sizes known only at run time.
@@ -44,7 +44,14 @@ pub fn lowered(graph: &Graph) -> Result<Lowered> {
 
 /// Everything between lowering and code generation: `choose` gives the schedules, `dump` is given the text after each stage:
 /// `lower`, `group`, `strips`, `schedule` (once per definition), `nest`, `plan`.
-pub fn plan(lowered: Lowered, name: &str, target: &Target, choose: &Choose, dump: &Dump) -> Result<Program> {
+pub fn plan(
+    lowered: Lowered,
+    name: &str,
+    target: &Target,
+    choose: &Choose,
+    prefer: Prefer,
+    dump: &Dump,
+) -> Result<Program> {
     let Lowered { mut lowering, inputs, outputs, visible } = lowered;
     let mut wanted: Vec<ValueId> = outputs.iter().map(|o| o.0).collect();
     wanted.extend(lowering.sizes.iter().map(|s| s.value));
@@ -57,7 +64,7 @@ pub fn plan(lowered: Lowered, name: &str, target: &Target, choose: &Choose, dump
     dump("group", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after group"))?;
     let filters = |low: &Lowering, at: &[Layout], def: &Definition| filtered(low, at, def, choose);
-    strips::form(&mut lowering, &mut layouts, &wanted, target, &filters);
+    strips::form(&mut lowering, &mut layouts, &wanted, (target, prefer), &filters);
     dump("strips", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after strips"))?;
     let (lowering, layouts) = (&lowering, &layouts);

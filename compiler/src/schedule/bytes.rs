@@ -142,7 +142,7 @@ pub fn word(target: &Target) -> Option<usize> {
 }
 
 /// Whether a target multiplies four bytes by four others and sums the products.
-fn multiplies_words(target: &Target) -> bool {
+pub(super) fn multiplies_words(target: &Target) -> bool {
     dots(target) || target.has(Feature::DotProd)
 }
 

@@ -1,5 +1,6 @@
 //! What a core does per cycle: the numbers of the cost model.
 
+use super::bytes::multiplies_words;
 use crate::target::{Arch, Target};
 
 /// What the cost model knows of a core: rough throughputs, from the vendors' optimization guides
@@ -195,10 +196,14 @@ pub struct Throughput {
     pub far: f64,
     /// Multiply-adds of 32 bits.
     pub multiplies: f64,
+    /// Multiply-adds of bytes.
+    pub bytes: f64,
 }
 
 /// What a target moves per cycle.
 pub fn throughput(target: &Target) -> Throughput {
-    let core = core(target);
-    Throughput { near: core.near, far: core.far, multiplies: core.fma * target.lanes() as f64 }
+    let (core, lanes) = (core(target), target.lanes() as f64);
+    let multiplies = core.fma * lanes;
+    let bytes = if multiplies_words(target) { 4.0 * multiplies } else { core.couples * lanes };
+    Throughput { near: core.near, far: core.far, multiplies, bytes }
 }

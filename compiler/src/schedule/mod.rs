@@ -39,6 +39,17 @@ use winograd::Winograd;
 use crate::base::DType;
 use crate::scalar::Fold;
 
+/// What counts where speed and memory cannot both be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// Time; but where that exceeds a budget, what fits.
+    #[default]
+    Speed,
+    /// Bytes: convolutions are not filtered (Winograd), since that multiplies their constants, and strips may
+    /// cost time.
+    Size,
+}
+
 /// How one reduction axis runs inside the register tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReduceStep {

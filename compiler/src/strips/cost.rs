@@ -9,7 +9,7 @@ use super::halves::is_half;
 use super::rates::{Rates, Rows};
 use crate::base::TensorType;
 use crate::definition::{Definition, Operand, ValueId};
-use crate::schedule::{Throughput, throughput};
+use crate::schedule::{Prefer, Throughput, throughput};
 use crate::target::Target;
 use std::collections::BTreeMap;
 
@@ -27,6 +27,7 @@ const SURE: f64 = 0.75;
 /// The model for a target.
 pub struct Costs<'a> {
     pub target: &'a Target,
+    pub prefer: Prefer,
 }
 
 impl Costs<'_> {
@@ -104,10 +105,10 @@ impl Costs<'_> {
 
     /// Cycles of a definition: of its arithmetic.
     pub fn cycles(&self, def: &Definition) -> f64 {
-        let bytes = |o: &Operand| o.ty.dtype.size() == 1;
-        let products = def.fold.is_some() && def.operands.iter().filter(|o| bytes(o)).count() >= 2;
-        let at_once = if products { 4.0 } else { 1.0 };
-        def.volume() as f64 / (throughput(self.target).multiplies * at_once)
+        let byte = |o: &Operand| o.ty.dtype.size() == 1;
+        let products = def.fold.is_some() && def.operands.iter().filter(|o| byte(o)).count() >= 2;
+        let Throughput { multiplies, bytes, .. } = throughput(self.target);
+        def.volume() as f64 / if products { bytes } else { multiplies }
     }
 
     /// Bytes per cycle of what is used over and over, where so much of the second-level cache is there for

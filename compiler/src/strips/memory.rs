@@ -9,24 +9,28 @@ use super::frame::Unit;
 use super::rates::Rates;
 use super::{Choice, LONGEST, Runs, candidates};
 use crate::definition::{Lowering, Stage, ValueId};
+use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
-use crate::target::{Arch, Target};
+use crate::target::Arch;
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// The share of the time that may be lost, by the model. It takes losses for larger than they are (on Zen 4
-/// measured a fifth of them, on aarch64 two thirds by instructions): in truth it is about one percent.
-fn loss(target: &Target) -> f64 {
-    match target.arch {
-        Arch::X86_64 => 0.05,
-        Arch::Aarch64 => 0.02,
+/// measured a fifth of them, on aarch64 two thirds by instructions): in truth it is about one percent where
+/// speed is preferred.
+fn loss(costs: &Costs) -> f64 {
+    match (costs.prefer, costs.target.arch) {
+        (Prefer::Speed, Arch::X86_64) => 0.06,
+        (Prefer::Speed, Arch::Aarch64) => 0.02,
+        (Prefer::Size, Arch::X86_64) => 0.3,
+        (Prefer::Size, Arch::Aarch64) => 0.1,
     }
 }
 
 /// How much larger the share of memory that is saved must be than that of the time that is lost.
 const WORTH: f64 = 2.0;
 /// Chains formed or changed at most.
-const ROUNDS: usize = 48;
+const ROUNDS: usize = 400;
 
 /// When a value is live, by units.
 struct Live {
@@ -116,8 +120,7 @@ impl<'a> Memory<'a> {
         let (before, mut best) = (saved(&choices), (most(&choices), choices.clone()));
         let mut now = choices;
         for _ in 0..ROUNDS {
-            let Some(next) = self.step(runs, values, &now, before - loss(self.costs.target) * self.total)
-            else {
+            let Some(next) = self.step(runs, values, &now, before - loss(self.costs) * self.total) else {
                 break;
             };
             now = next;

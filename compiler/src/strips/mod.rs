@@ -20,6 +20,7 @@ mod memory;
 mod rates;
 
 use crate::definition::{Definition, Lowering, ValueId};
+use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
 use crate::target::Target;
 use chain::{Chain, Link, Part};
@@ -49,14 +50,15 @@ pub fn form(
     lowering: &mut Lowering,
     layouts: &mut Vec<Layout>,
     outputs: &[ValueId],
-    target: &Target,
+    (target, prefer): (&Target, Prefer),
     whole: &dyn Fn(&Lowering, &[Layout], &Definition) -> bool,
 ) {
     let stages = std::mem::take(&mut lowering.stages);
     let values = lowering.values.len();
     let copied = halves::copies(lowering, layouts, &stages).map(units);
     let plain = units(stages);
-    let chosen = |units| choose(lowering, layouts, units, outputs, target, whole);
+    let costs = Costs { target, prefer };
+    let chosen = |units| choose(lowering, layouts, units, outputs, &costs, whole);
     let without = chosen(&plain);
     let with = copied.as_deref().map(|units| (units, chosen(units)));
     let windows;
@@ -103,10 +105,9 @@ fn choose<'a>(
     layouts: &[Layout],
     units: &'a [Unit],
     outputs: &[ValueId],
-    target: &Target,
+    costs: &Costs,
     whole: &dyn Fn(&Lowering, &[Layout], &Definition) -> bool,
 ) -> (Vec<Option<Choice<'a>>>, usize) {
-    let costs = Costs { target };
     let runs = Runs::of(units, outputs, &|d| whole(lowering, layouts, d));
     let mut saved = vec![0.0; units.len() + 1];
     let mut choices: Vec<Option<Choice>> = Vec::new();
@@ -116,7 +117,7 @@ fn choose<'a>(
             let Some(parts) = runs.run(first, length) else { break };
             let Some(parts) = parts else { continue };
             if let Some((saves, chain, rates)) =
-                cheapest(&parts, &costs, (lowering, layouts), &|v| runs.dies(v, first + length))
+                cheapest(&parts, costs, (lowering, layouts), &|v| runs.dies(v, first + length))
             {
                 let all = saves + saved[first + length];
                 if all > best.0 {
@@ -133,7 +134,7 @@ fn choose<'a>(
         choice.take_if(|_| i < end);
         end = choice.as_ref().map_or(end, |c| i + c.length);
     }
-    Memory::of(lowering, units, &runs.last, &costs).lower(&runs, (lowering, layouts), choices)
+    Memory::of(lowering, units, &runs.last, costs).lower(&runs, (lowering, layouts), choices)
 }
 
 /// The strips that save most, if any do and take no more memory.
