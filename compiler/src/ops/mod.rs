@@ -29,7 +29,9 @@ mod table;
 mod top_k;
 
 pub use builder::{Pending, is_computed};
+pub use elementwise::is_elementwise;
 pub use nn::flex_attention;
+pub use nn::matmul::broadcast;
 pub use table::{find, rows};
 
 use crate::base::{DType, Tensor, TensorType};

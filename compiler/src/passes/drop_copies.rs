@@ -1,6 +1,6 @@
 //! Nodes that give their input unchanged are dropped: identities, casts to the same type, reshapes
 //! to the same shape, transposes that keep the order, slices of everything, single concatenations,
-//! sums with zeros, products and quotients with ones.
+//! sums with zeros, products and quotients with ones, conjunctions with true.
 //!
 //! Exporters leave hundreds of them; each would be a kernel or hide a pattern from later passes.
 
@@ -48,6 +48,8 @@ fn left_alone(graph: &Graph, node: &Node) -> Option<ValueId> {
         "Sub" => (0, false),
         "Mul" => (1, true),
         "Div" => (1, false),
+        "And" => (1, true),
+        "Or" => (0, true),
         _ => return None,
     };
     let alone = |x: ValueId, by: ValueId| {

@@ -13,6 +13,7 @@ mod edit;
 mod fold_affine;
 mod infer;
 mod integer;
+mod late_broadcast;
 mod merge_equal;
 mod merge_pad;
 mod merge_transposes;
@@ -51,6 +52,7 @@ impl<'a> Around<'a> {
 /// All passes, in order.
 pub const PASSES: &[Pass] = &[
     Pass { name: "drop-dead", run: |g, _| drop_dead::drop_dead(g) },
+    Pass { name: "late-broadcast", run: |g, _| late_broadcast::late_broadcast(g) },
     Pass { name: "drop-copies", run: |g, _| drop_copies::drop_copies(g) },
     Pass { name: "merge-equal", run: |g, _| merge_equal::merge_equal(g) },
     Pass { name: "merge-transposes", run: |g, _| merge_transposes::merge_transposes(g) },

@@ -18,6 +18,17 @@ use crate::error::{Error, Result};
 /// The families.
 pub const FAMILIES: &[&[Operator]] = &[activation::ROWS, binary::ROWS, choice::ROWS, unary::ROWS];
 
+/// Whether each element of an operator's result is computed from the elements of its inputs at that place,
+/// after broadcasting.
+pub fn is_elementwise(op: &Operator) -> bool {
+    FAMILIES
+        .iter()
+        .copied()
+        .flatten()
+        .chain(super::cast::ROWS)
+        .any(|row| (row.domain, row.name) == (op.domain, op.name))
+}
+
 /// Element types that an operator is defined for.
 #[derive(Clone, Copy, PartialEq)]
 enum Accepts {
