@@ -3,8 +3,8 @@
 //! The graph is compiled with all its values as outputs, and the model as read, before any pass,
 //! is interpreted. Values keep their names, so that the first node that differs can be named.
 
+use super::options::RunArgs;
 use super::report::{Report, table};
-use super::verify::VerifyArgs;
 use crate::base::Tensor;
 use crate::build::Silent;
 use crate::definition::{Env, Lowering, interpret};
@@ -19,18 +19,13 @@ use serde_json::json;
 use std::collections::HashMap;
 
 /// Compares all nodes; true where all are right.
-pub(super) fn run(
-    args: &VerifyArgs,
-    inputs: &[Tensor],
-    tolerance: Tolerance,
-    report: &Report,
-) -> Result<bool> {
-    let model = import::read(&args.run.model.model)?;
+pub(super) fn run(args: &RunArgs, inputs: &[Tensor], tolerance: Tolerance, report: &Report) -> Result<bool> {
+    let model = import::read(&args.model.model)?;
     let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
     let (graph, _) = infer(&model, &types).into_result()?;
     let wanted = naive(&graph, inputs)?;
     let mut rewritten = graph;
-    let build = args.run.target.build(&args.run.model)?;
+    let build = args.target.build(&args.model)?;
     run_passes(&mut rewritten, &build.resolve_target()?, &mut |_, _, _| {})?;
     let every: Vec<(ValueId, String)> = rewritten
         .nodes
@@ -39,7 +34,7 @@ pub(super) fn run(
         .collect();
     rewritten.outputs = every.iter().map(|e| e.0).collect();
     let built = build.build_graph(&rewritten, build.resolve_target()?, "layers", &Silent)?;
-    let runner = args.run.runner.as_deref();
+    let runner = args.runner.as_deref();
     let results = Executor::new(&built.program, &built.object.bytes, &built.target, runner)?.run(inputs)?;
     let mut compared = 0;
     for ((id, node), result) in every.iter().zip(&results) {
@@ -66,8 +61,8 @@ pub(super) fn run(
 }
 
 /// The model's outputs by the interpreter of definitions; `None` where sizes depend on data.
-pub(super) fn outputs(args: &VerifyArgs, inputs: &[Tensor]) -> Result<Option<Vec<Option<Tensor>>>> {
-    let model = import::read(&args.run.model.model)?;
+pub(super) fn outputs(args: &RunArgs, inputs: &[Tensor]) -> Result<Option<Vec<Option<Tensor>>>> {
+    let model = import::read(&args.model.model)?;
     let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
     let (graph, _) = infer(&model, &types).into_result()?;
     let lowering = lower(&graph)?;

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 #[derive(Args)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
-    pub run: RunArgs,
+    run: RunArgs,
     /// Folders of ONNX test data (input_0.pb, output_0.pb ...); without them tract computes the
     /// reference on seeded inputs, or lmc's naive loops where tract cannot.
     #[arg(long, value_name = "DIR", num_args = 1..)]
@@ -58,7 +58,7 @@ pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
         let mut session = Session::new(&args.run, &case.inputs, report)?;
         let inputs = session.inputs(&case.inputs)?;
         if args.per_layer {
-            right &= layers::run(args, &inputs, tolerance, report)?;
+            right &= layers::run(&args.run, &inputs, tolerance, report)?;
             continue;
         }
         let expected = match case.outputs.iter().any(Option::is_some) {
@@ -84,7 +84,7 @@ fn reference(args: &VerifyArgs, inputs: &[Tensor], report: &Report) -> Result<Ve
         Ok(outputs) => return Ok(outputs.into_iter().map(Some).collect()),
         Err(refused) => refused,
     };
-    match layers::outputs(args, inputs)? {
+    match layers::outputs(&args.run, inputs)? {
         Some(outputs) => {
             report.note(&format!("{refused}; compared with lmc's own naive loops instead"));
             Ok(outputs)
