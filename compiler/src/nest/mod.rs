@@ -184,13 +184,19 @@ impl Nest<'_> {
             let (lo, step) = (segment.start as i64, segment.points as i64);
             let hi = lo + step * segment.count as i64;
             let size = self.linear.vars[var as usize].size.clone();
-            let body = |e: &mut Emitter, at| {
+            let counted = self.linear.margins.iter().any(|g| g.form.coefficient(var) != 0);
+            let mut body = |e: &mut Emitter, at| {
                 self.place[var as usize] = at;
                 self.axes(e, depth + 1, index_error);
             };
             match size {
                 // A tile that begins inside is computed as a whole: the bound has room for it.
                 Some(size) => e.repeat_until(&name, (lo, hi), &size, step, body),
+                // The ends of loops inside are affine in the number of tiles.
+                None if counted => {
+                    let place = |tile: Affine| tile.scaled(step).offset(lo);
+                    e.repeat(&name, 0, segment.count as i64, 1, |e, tile| body(e, place(tile)));
+                }
                 None => e.repeat(&name, lo, hi, step, body),
             }
         }

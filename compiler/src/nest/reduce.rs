@@ -17,7 +17,7 @@ use super::{Nest, TilePoint};
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
-use crate::schedule::{ReduceStep, Vector, decidable_guards};
+use crate::schedule::{ReduceStep, Vector, decidable_guards, reached};
 use crate::tile::{Lane, Reg, RegType, Value};
 
 /// Sums of couples of a whole run up to which it is no loop.
@@ -273,6 +273,14 @@ fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound) {
         let (first, end) = inside(nest.linear, guard, var, start);
         lo.push(Affine::constant(first));
         hi.push(Affine::constant(end));
+    }
+    let looped = nest.schedule.reduce.iter().any(|s| s.var == var && s.unroll == 1);
+    for margin in nest.linear.margins.iter().filter(|g| looped && r.neutral && g.form.coefficient(var) != 0) {
+        let points = |v: u32| nest.current[v as usize].map_or(1, |s| s.points);
+        if let Some((first, end)) = reached(margin, var, points, |v| nest.place[v as usize].clone()) {
+            lo.push(first);
+            hi.push(end);
+        }
     }
     (Bound(lo), Bound(hi))
 }

@@ -9,6 +9,8 @@ use crate::schedule::winograd::{Conv, Winograd, product};
 use crate::schedule::{Schedule, Vector, choose::choose, verify};
 use crate::tile::interpret;
 
+mod margins;
+
 const TARGETS: [(&str, &str); 6] = [
     ("x86_64", "x86-64-v4"),
     ("x86_64", "icelake-server"),
@@ -198,6 +200,16 @@ fn dequantized(m: usize, n: usize, k: usize, dtype: DType) -> Definition {
 
 /// Runs one schedule in the interpreter on small whole numbers, whose sums are exact in any order.
 fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
+    run_on(linear, schedule, constant, &|_, _| false)
+}
+
+/// The same, some elements of operands being zero.
+fn run_on(
+    linear: &Linear,
+    schedule: &Schedule,
+    constant: &[bool],
+    zero: &dyn Fn(usize, usize) -> bool,
+) -> Vec<u8> {
     let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
     crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
     let mut buffers: Vec<Vec<u8>> = Vec::new();
@@ -209,7 +221,10 @@ fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
                 (0..buffer.elems).map(|j| (number(j) as u8 + 5).wrapping_sub(first)).collect()
             }
             1 => (0..buffer.elems).map(|j| number(j) as u8 * 23).collect(),
-            _ => (0..buffer.elems).flat_map(|j| (number(j) as f32 - 5.0).to_le_bytes()).collect(),
+            _ => {
+                let float = |j: usize| if zero(i, j) { 0.0 } else { number(j) as f32 - 5.0 };
+                (0..buffer.elems).flat_map(|j| float(j).to_le_bytes()).collect()
+            }
         };
         let packed = constant[i].then(|| nested.packed(linear, i as u32, &data)).flatten();
         buffers.push(packed.unwrap_or(data));

@@ -3,8 +3,9 @@
 use super::arena::ALIGN;
 use super::buffers::{Buffers, Draft, Place};
 use super::kernels::Kernels;
+use super::margins::margins;
 use super::symbols::Rule;
-use super::uses::Uses;
+use super::uses::{Uses, count_writers};
 use super::{Base, Choose, Dump, Interface, Program};
 use crate::base::affine::as_size;
 use crate::base::{Affine, DType, Tensor, TensorType};
@@ -15,11 +16,12 @@ use crate::error::{Error, Result};
 use crate::graph::Symbol;
 use crate::nest::{bounded, fix};
 use crate::scalar::{Fold, Op, Scalar};
-use crate::schedule::linear::{Layout, Linear, Magnitude, Node};
+use crate::schedule::linear::{Known, Layout, Linear, Magnitude, Node};
 use crate::schedule::requantizes_fixed;
 use crate::target::Target;
 use crate::tile::Kernel;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 /// Elements up to which the magnitude of a constant is asked for.
 const MOST_MEASURED: usize = 1 << 16;
@@ -63,6 +65,8 @@ struct Planner<'a> {
     filled: HashSet<ValueId>,
     /// What strips see parts of.
     wholes: HashMap<ValueId, ValueId>,
+    /// Where values with margins of zeros may be something else.
+    nonzero: BTreeMap<ValueId, Vec<Range<i64>>>,
 }
 
 /// Plans a program.
@@ -78,6 +82,7 @@ pub fn build(request: &Request) -> Result<Program> {
         written: HashMap::new(),
         filled: HashSet::new(),
         wholes: HashMap::new(),
+        nonzero: margins(&request.lowering.stages),
     };
     count_writers(&request.lowering.stages, &mut planner.writers);
     for (i, (value, _)) in request.inputs.iter().enumerate() {
@@ -250,14 +255,14 @@ impl Planner<'_> {
     fn sized_linear(&self, def: &Definition, layouts: &[Layout], constant: &[bool]) -> Linear {
         let output = self.layout(def.output.value);
         let dims = &self.request.lowering.dims;
-        if !def.has_sizes() && !def.operands.iter().any(|o| dims.contains_key(&o.value)) {
-            return Linear::new(def, layouts, constant, output);
-        }
-        let dims: Vec<Vec<Affine>> =
-            def.operands.iter().map(|o| dims.get(&o.value).cloned().unwrap_or_default()).collect();
-        let exact = def.store.iter().any(Affine::has_size)
-            || self.writers.get(&def.output.value).is_some_and(|&w| w > 1);
-        Linear::with_dims(def, layouts, constant, output, &dims, exact)
+        let sized = def.has_sizes() || def.operands.iter().any(|o| dims.contains_key(&o.value));
+        let exact = sized
+            && (def.store.iter().any(Affine::has_size)
+                || self.writers.get(&def.output.value).is_some_and(|&w| w > 1));
+        let dims = if sized { of_operands(def, dims) } else { Vec::new() };
+        let nonzero = if sized { Vec::new() } else { of_operands(def, &self.nonzero) };
+        let known = Known { dims: &dims, exact, nonzero: &nonzero };
+        Linear::knowing(def, layouts, constant, output, &known)
     }
 
     /// Whether all bytes of an operand have been written.
@@ -429,6 +434,11 @@ impl Planner<'_> {
     }
 }
 
+/// What is known of each operand's dimensions.
+fn of_operands<T: Clone>(def: &Definition, known: &BTreeMap<ValueId, Vec<T>>) -> Vec<Vec<T>> {
+    def.operands.iter().map(|o| known.get(&o.value).cloned().unwrap_or_default()).collect()
+}
+
 /// Whether a state and its next value may be one buffer: nothing reads the state once a stage has
 /// begun to write the next.
 fn shares(repeat: &Repeat, state: ValueId, next: ValueId) -> bool {
@@ -452,15 +462,6 @@ fn read_in_place(linear: &Linear, operand: u32) -> bool {
         }
         _ => true,
     })
-}
-
-fn count_writers(stages: &[Stage], writers: &mut HashMap<ValueId, usize>) {
-    for stage in stages {
-        stage.writes().into_iter().for_each(|v| *writers.entry(v).or_default() += 1);
-        if let Stage::Repeat(repeat) = stage {
-            count_writers(&repeat.body, writers);
-        }
-    }
 }
 
 /// Multiply-adds of a definition.

@@ -32,3 +32,13 @@ impl Uses {
         self.last.get(&value).is_none_or(|&last| last <= i)
     }
 }
+
+/// Counts how many stages write each value.
+pub(super) fn count_writers(stages: &[Stage], writers: &mut HashMap<ValueId, usize>) {
+    for stage in stages {
+        stage.writes().into_iter().for_each(|v| *writers.entry(v).or_default() += 1);
+        if let Stage::Repeat(repeat) = stage {
+            count_writers(&repeat.body, writers);
+        }
+    }
+}

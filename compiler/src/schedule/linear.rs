@@ -4,10 +4,12 @@
 //! merge where memory does: a pointwise kernel over a dense tensor becomes one loop, the pixels of
 //! a 1x1 convolution become the rows of a matrix, and no operator needs to be known for that.
 
+use super::margins::margins;
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{Definition, Expr, ExprId, Index, Reduction};
 use crate::scalar::{Fold, Op, Scalar};
+use std::ops::Range;
 
 /// Where a value's elements are: in elements from the start of its buffer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -193,27 +195,38 @@ pub struct Linear {
     /// Axes whose extent is known only at run time end there: not even points within the bound may
     /// be computed beyond it.
     pub exact: bool,
+    /// Indices outside of which memory holds zeros that the fold need not sum ([`super::margins`]).
+    pub margins: Vec<Guard>,
     /// An expression whose magnitude is known to be below `nest::BOUND`.
     pub bounded: Option<ExprId>,
     /// What is requantized by fixed-point factors.
     pub fixed: Option<Fixed>,
 }
 
+/// What is known of a definition beside types and layouts.
+#[derive(Default)]
+pub struct Known<'a> {
+    /// The dimensions of each operand of which some are known only at run time (empty: none).
+    pub dims: &'a [Vec<Affine>],
+    /// As in [`Linear::exact`].
+    pub exact: bool,
+    /// Of each operand, per dimension, where elements may be other than zero (empty: everywhere).
+    pub nonzero: &'a [Vec<Range<i64>>],
+}
+
 impl Linear {
     /// The linear form under the layouts of the operands and of the output.
     pub fn new(def: &Definition, operands: &[Layout], constant: &[bool], output: &Layout) -> Linear {
-        Linear::with_dims(def, operands, constant, output, &[], false)
+        Linear::knowing(def, operands, constant, output, &Known::default())
     }
 
-    /// The same where sizes are known only at run time: `dims` are the dimensions of each operand that
-    /// has such (empty: none), `exact` as in [`Linear::exact`].
-    pub fn with_dims(
+    /// The same, knowing more.
+    pub fn knowing(
         def: &Definition,
         operands: &[Layout],
         constant: &[bool],
         output: &Layout,
-        dims: &[Vec<Affine>],
-        exact: bool,
+        known: &Known,
     ) -> Linear {
         let mut linear = Linear {
             name: def.name.clone(),
@@ -242,11 +255,12 @@ impl Linear {
                 magnitude: None,
             },
             store: address(output, &def.store),
-            nodes: def.exprs.iter().map(|e| linear_node(def, operands, dims, e)).collect(),
+            nodes: def.exprs.iter().map(|e| linear_node(def, operands, known.dims, e)).collect(),
             types: def.expr_types(),
             fold: def.fold.as_ref().map(|Reduction { op, dtype, body }| (*op, *dtype, *body)),
             finish: def.finish,
-            exact,
+            exact: known.exact,
+            margins: margins(def, known.nonzero),
             bounded: None,
             fixed: None,
         };
@@ -320,6 +334,7 @@ impl Linear {
         for node in &mut self.nodes {
             node.forms_mut().into_iter().for_each(|f| *f = f.map_vars(map));
         }
+        self.margins.iter_mut().for_each(|g| g.form = g.form.map_vars(map));
     }
 
     fn retain_vars(&mut self, keep: &[u32]) {
@@ -381,6 +396,7 @@ impl Linear {
         let walks = |f: &Affine| f.coefficient(outer) == extent * f.coefficient(inner);
         let guarded = |f: &Affine| f.coefficient(outer) != 0 || f.coefficient(inner) != 0;
         walks(&self.store)
+            && !self.margins.iter().any(|g| guarded(&g.form))
             && self.nodes.iter().all(|node| match node {
                 Node::Load { addr, guards, .. } => walks(addr) && !guards.iter().any(|g| guarded(&g.form)),
                 Node::Index(form) => walks(form),

@@ -248,6 +248,9 @@ impl fmt::Display for Linear {
             writeln!(f, "  %{i}: {} = {}", self.types[i], self.node(node))?;
         }
         self.write_fold(f, fold)?;
+        for margin in &self.margins {
+            writeln!(f, "  zero outside {} < {}", self.form(&margin.form), margin.extent)?;
+        }
         if let Some(bounded) = self.bounded {
             writeln!(f, "  bounded %{bounded}")?;
         }

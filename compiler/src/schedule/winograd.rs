@@ -258,6 +258,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         types: vec![conv.dtype(); 4],
         fold: Some((Fold::Sum, conv.dtype(), 2)),
         exact: false,
+        margins: Vec::new(),
         bounded: None,
         fixed: None,
         finish: 3,

@@ -10,6 +10,7 @@
 //! ```
 //! A prefetch changes nothing and never faults: behind the last panel lie the next layer's weights, or nothing.
 
+use crate::base::Bound;
 use crate::tile::{Access, Kernel, LoopVar, Stmt, Value};
 use std::collections::HashMap;
 
@@ -23,6 +24,7 @@ const READ: std::ops::RangeInclusive<i64> = 2..=64;
 struct Around {
     var: LoopVar,
     step: i64,
+    /// How often it runs, at most.
     trips: Option<i64>,
 }
 
@@ -44,10 +46,9 @@ fn collect(kernel: &Kernel, body: &[Stmt], around: &mut Vec<Around>, places: &mu
                 }
             }
             Stmt::For { var, lo, hi, step, body } => {
-                let trips = match (lo.as_constant(), hi.as_constant()) {
-                    (Some(lo), Some(hi)) => Some((hi - lo + step - 1) / step),
-                    _ => None,
-                };
+                let end =
+                    |bound: &Bound| bound.0.iter().find(|form| form.is_constant()).map(|form| form.base);
+                let trips = end(lo).zip(end(hi)).map(|(lo, hi)| (hi - lo + step - 1) / step);
                 around.push(Around { var: *var, step: *step, trips });
                 collect(kernel, body, around, places);
                 around.pop();
