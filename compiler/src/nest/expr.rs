@@ -338,9 +338,10 @@ impl Exprs<'_> {
         }
         for d in dynamic {
             let index = self.eval(e, d.value, &scalar);
-            let ok = both(e, None, index, d.extent, d.size.as_ref());
-            let index = match fill {
-                Some(_) => {
+            let ok = (!d.inside).then(|| both(e, None, index, d.extent, d.size.as_ref()));
+            let index = match (ok, fill) {
+                (None, _) => index,
+                (Some(ok), Some(_)) => {
                     inside = Some(match inside {
                         Some(before) => e.value(mask(Lane::M64), Value::Bin(Bin::And, before, ok)),
                         None => ok,
@@ -348,7 +349,7 @@ impl Exprs<'_> {
                     let zero = e.value(i64s, Value::Const(0));
                     e.value(i64s, Value::Select(ok, index, zero))
                 }
-                None => {
+                (Some(ok), None) => {
                     let bad = e.value(mask(Lane::M64), Value::Un(Un::Not, ok));
                     e.push(Stmt::Fail { cond: bad, code: self.index_error });
                     index

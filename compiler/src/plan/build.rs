@@ -3,28 +3,26 @@
 use super::arena::ALIGN;
 use super::buffers::{Buffers, Draft, Place};
 use super::kernels::Kernels;
+use super::known::know;
 use super::margins::margins;
 use super::symbols::Rule;
 use super::uses::{Uses, count_writers};
 use super::{Base, Choose, Dump, Interface, Program};
 use crate::base::affine::as_size;
-use crate::base::{Affine, DType, Tensor, TensorType};
+use crate::base::{Affine, TensorType};
 use crate::definition::{
     DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Stage, Strips, ValueId,
 };
 use crate::error::{Error, Result};
 use crate::graph::Symbol;
 use crate::nest::{bounded, fix};
-use crate::scalar::{Fold, Op, Scalar};
-use crate::schedule::linear::{Known, Layout, Linear, Magnitude, Node};
+use crate::scalar::{Fold, Op};
+use crate::schedule::linear::{Known, Layout, Linear, Node};
 use crate::schedule::requantizes_fixed;
 use crate::target::Target;
 use crate::tile::Kernel;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-
-/// Elements up to which the magnitude of a constant is asked for.
-const MOST_MEASURED: usize = 1 << 16;
 
 /// What the program is planned for.
 pub struct Request<'a> {
@@ -232,23 +230,8 @@ impl Planner<'_> {
     /// part depends on a size, nothing may be written past the part.
     fn linear(&self, def: &Definition, layouts: &[Layout], constant: &[bool]) -> Linear {
         let mut linear = self.sized_linear(def, layouts, constant);
-        for (buffer, operand) in linear.buffers.iter_mut().zip(&def.operands) {
-            let known = self.request.lowering.values[operand.value as usize].constant.as_ref();
-            let bytes = known.filter(|_| buffer.dtype == DType::I8);
-            buffer.symmetric = bytes.is_some_and(|t| t.data.iter().all(|&b| b != i8::MIN as u8));
-            buffer.magnitude = known.and_then(magnitude);
-        }
-        for (node, &dtype) in linear.nodes.iter_mut().zip(&linear.types) {
-            // The zero point of what is never negative: most have it, and can share their kernels.
-            let Node::Load { operand, addr, .. } = node else { continue };
-            let value = &self.request.lowering.values[def.operands[*operand as usize].value as usize];
-            let one = value.constant.as_ref().filter(|t| t.ty.elems() == 1 && addr.is_constant());
-            let element = one.filter(|_| dtype.is_int() && dtype.bits() == 8).and_then(|t| t.data.first());
-            let lowest = Scalar::lowest(dtype);
-            if element.is_some_and(|&bits| u64::from(bits) == lowest.bits) {
-                *node = Node::Const(lowest);
-            }
-        }
+        let value = |operand: u32| def.operands[operand as usize].value as usize;
+        know(&mut linear, |operand| self.request.lowering.values[value(operand)].constant.as_ref());
         linear
     }
 
@@ -472,22 +455,4 @@ fn multiply_adds(def: &Definition) -> u64 {
         }
         _ => 0,
     }
-}
-
-/// How large the elements of a constant are, of floats and of integers that are not narrow; of weights
-/// it is not asked.
-fn magnitude(constant: &Tensor) -> Option<Magnitude> {
-    let numbers: Vec<f64> = match constant.ty.dtype {
-        _ if constant.ty.elems() > MOST_MEASURED => return None,
-        DType::F32 => constant.to_vec::<f32>()?.into_iter().map(f64::from).collect(),
-        DType::I32 => constant.to_i64s()?.into_iter().map(|v| v as f64).collect(),
-        _ => return None,
-    };
-    let least = numbers.iter().fold(f64::INFINITY, |least, v| least.min(v.abs()));
-    let most = numbers.iter().fold(0f64, |most, v| most.max(v.abs()));
-    let power = |v: f64| v.log2().floor() as i32;
-    numbers
-        .iter()
-        .all(|v| v.is_finite())
-        .then(|| Magnitude { least: power(least), below: power(most).saturating_add(1) })
 }

@@ -6,6 +6,7 @@ mod build;
 mod constants;
 mod interpret;
 mod kernels;
+mod known;
 mod margins;
 mod parse;
 mod program;

@@ -31,6 +31,10 @@ const LONG_FINISH: usize = 12;
 const POINTWISE_VECTORS: usize = 4;
 const COPIED_VECTORS: usize = 8;
 
+/// Numbers that are computed one by one, several at a time, where there are so many.
+const ALONE: usize = 8;
+const LONG: usize = 32;
+
 /// The schedule of a definition for a target.
 pub fn choose(linear: &Linear, target: &Target) -> Schedule {
     with_vector(linear, target, choose_vector(linear, target))
@@ -39,7 +43,7 @@ pub fn choose(linear: &Linear, target: &Target) -> Schedule {
 /// The schedule of a definition where what fills the lanes is given.
 pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> Schedule {
     match vector {
-        Vector::None => Schedule::naive(linear),
+        Vector::None => alone(linear),
         vector @ Vector::Reduction { var, lanes } => over_lanes(linear, vector, var, lanes),
         vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
         vector @ Vector::Axis { var, lanes } => {
@@ -69,6 +73,14 @@ pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> S
             Schedule { vector, tile: vec![(var, vectors)], order, woven, ..Schedule::naive(linear) }
         }
     }
+}
+
+/// Numbers one by one: several neighbours at a time, which share what is computed for all of them.
+fn alone(linear: &Linear) -> Schedule {
+    let naive = Schedule::naive(linear);
+    let long = |&v: &u32| linear.extent(v) >= LONG && !linear.ends(v) && linear.store.coefficient(v) == 1;
+    let along = linear.axes().find(|v| linear.fold.is_none() && long(v));
+    Schedule { tile: along.map(|v| (v, ALONE)).into_iter().collect(), ..naive }
 }
 
 /// The axis that walks along the lines of a cache of which lanes along `var` load one element each. Where all
@@ -128,9 +140,12 @@ fn roots(linear: &Linear) -> impl Iterator<Item = u32> {
     linear.fold.map(|f| f.2).into_iter().chain([linear.finish])
 }
 
-/// Whether every value can be held in 32-bit lanes, and every operation done on vectors.
-pub(super) fn lanes_possible(linear: &Linear) -> bool {
-    roots(linear).flat_map(|r| value_nodes(linear, r)).all(|e| {
+/// Whether every value can be held in 32-bit lanes, and every operation done on vectors. What follows a
+/// reduction over lanes is done on single numbers.
+pub(super) fn lanes_possible(linear: &Linear, over_lanes: bool) -> bool {
+    let finish = (!over_lanes).then_some(linear.finish);
+    let roots = linear.fold.map(|f| f.2).into_iter().chain(finish);
+    roots.flat_map(|r| value_nodes(linear, r)).all(|e| {
         let dtype = linear.types[e as usize];
         let narrow = !matches!(dtype, DType::F64 | DType::I64 | DType::U64);
         let divides = match &linear.nodes[e as usize] {
@@ -178,7 +193,8 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
 
 pub(super) fn choose_vector(linear: &Linear, target: &Target) -> Vector {
     let lanes = lanes(linear, target);
-    if !lanes_possible(linear) || linear.vars.is_empty() {
+    let possible = lanes_possible(linear, false);
+    if linear.vars.is_empty() || !lanes_possible(linear, linear.fold.is_some()) {
         return Vector::None;
     }
     if linear.fold.is_none() {
@@ -217,7 +233,7 @@ pub(super) fn choose_vector(linear: &Linear, target: &Target) -> Vector {
         let folded = folded / bytes.map_or(1, |b| b.neighbours(linear, target)) as f64;
         Some((folded * inner * f64::from(linear.fold.is_some()) + outer + store) / filled)
     };
-    let axes = linear.axes().filter(|&v| !linear.ends(v));
+    let axes = linear.axes().filter(|&v| possible && !linear.ends(v));
     let axes = axes.filter_map(|v| Some((cost(v)?, Vector::Axis { var: v, lanes })));
     let product = factor_loads(linear).is_some();
     let reductions = linear.reductions().filter_map(|v| {

@@ -76,6 +76,8 @@ pub struct DynamicIndex {
     pub size: Option<Affine>,
     /// Elements between neighbours.
     pub stride: i64,
+    /// Whether it is known to lie inside.
+    pub inside: bool,
 }
 
 /// An expression of a linear definition.
@@ -436,7 +438,8 @@ fn linear_node(def: &Definition, operands: &[Layout], dims: &[Vec<Affine>], expr
                         }
                     }
                     Index::Dynamic(value) => {
-                        dynamic.push(DynamicIndex { value: *value, extent, size: size.cloned(), stride });
+                        let (value, size) = (*value, size.cloned());
+                        dynamic.push(DynamicIndex { value, extent, size, stride, inside: false });
                     }
                 }
             }

@@ -288,7 +288,8 @@ impl Linear {
                 let computed = |d: &DynamicIndex| format!(" + {}*%{}", d.stride, d.value);
                 let computed: String = dynamic.iter().map(computed).collect();
                 let affine = guards.iter().map(|g: &Guard| format!("{} < {}", self.form(&g.form), g.extent));
-                let limits = dynamic.iter().map(|d| format!("%{} < {}", d.value, d.extent));
+                let limits =
+                    dynamic.iter().filter(|d| !d.inside).map(|d| format!("%{} < {}", d.value, d.extent));
                 let conditions: Vec<String> = affine.chain(limits).collect();
                 let when = match conditions.is_empty() {
                     true => String::new(),

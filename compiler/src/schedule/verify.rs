@@ -160,7 +160,8 @@ impl Checker<'_> {
         require(lanes.is_power_of_two() && (2..=64).contains(&lanes), || {
             format!("there are no {lanes} lanes")
         })?;
-        require(lanes_possible(linear), || "not every value fits lanes".to_string())?;
+        let over_lanes = matches!(self.schedule.vector, Vector::Reduction { .. });
+        require(lanes_possible(linear, over_lanes), || "not every value fits lanes".to_string())?;
         let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
         require(body.iter().all(|l| follows(linear, l, var)), || {
             format!("what is folded cannot be computed along {}", self.name(var))

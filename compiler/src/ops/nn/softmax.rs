@@ -64,10 +64,21 @@ pub fn define_softmax(e: &mut Emit, x: &Val, axes: &[usize], out: &Val) {
     let float = compute_type(x.dtype());
     let max = maximum(e, x, axes);
     let exp = e.map("exp", float, x.shape(), |b| exponential(b, x, &max, &b.axes(), axes));
-    let sum = e.reduce("sum", x.shape(), axes, Fold::Sum, |b, i| b.elem(&exp, i, float), |_, acc| acc);
+    // A division for each row, not for each element. The sum is 1 or more.
+    let share = e.reduce(
+        "share",
+        x.shape(),
+        axes,
+        Fold::Sum,
+        |b, i| b.elem(&exp, i, float),
+        |b, acc| {
+            let one = b.number(float, 1.0);
+            b.over(one, acc)
+        },
+    );
     e.define("", out, |b| {
-        let (exp, sum) = (b.broadcast(&exp, float), b.broadcast(&sum, float));
-        b.over(exp, sum)
+        let (exp, share) = (b.broadcast(&exp, float), b.broadcast(&share, float));
+        b.times(exp, share)
     });
 }
 
