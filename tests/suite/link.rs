@@ -3,7 +3,12 @@
 //!
 //! The programs are in `tests/apps`, what bare metal needs besides in `tests/baremetal`.
 
+use crate::sizes::{bounded, decode};
+use crate::support::onnx::{ints, model, node};
 use crate::support::{self, aarch64_gcc, kws::Kws};
+use lmc::build::{Build, Silent};
+use lmc::import::{Bindings, Sum};
+use lmc::target::resolve;
 use std::path::Path;
 use std::process::Command;
 
@@ -78,28 +83,62 @@ fn two_threads_with_two_arenas() {
     }
 }
 
+/// A Rust compiler for a program with an object and the runtime crate, which is compiled into the folder.
+fn rust_compiler(target: &str, folder: &Path, object: &Path) -> Command {
+    let (rustc, triple, linker) = match target {
+        "aarch64" => (support::aarch64_rustc(), "aarch64-unknown-linux-gnu", aarch64_gcc()),
+        _ => (support::rustc(), "", "cc"),
+    };
+    let runtime = support::runtime_crate(&rustc, triple, folder);
+    let mut command = Command::new(&rustc);
+    command.args(["--edition=2024", "-Copt-level=1", "-Ctarget-feature=+crt-static"]);
+    if !triple.is_empty() {
+        command.args(["--target", triple]);
+    }
+    command.arg(format!("-Clinker={linker}")).arg(format!("-Clink-arg={}", object.display()));
+    command.arg("--extern").arg(format!("lmc_runtime={}", runtime.display()));
+    command
+}
+
 #[test]
 fn rust_program_on_both_targets() {
     for target in TARGETS {
         let kws = Kws::build(target, "link_rust");
         let program = kws.folder.join("app_rs");
-        let (rustc, triple, linker) = match target {
-            "aarch64" => (support::aarch64_rustc(), "aarch64-unknown-linux-gnu", aarch64_gcc()),
-            _ => (support::rustc(), "", "cc"),
-        };
-        let runtime = support::runtime_crate(&rustc, triple, &kws.folder);
-        let mut command = Command::new(&rustc);
-        command.args(["--edition=2024", "-Copt-level=1", "-Ctarget-feature=+crt-static"]);
-        if !triple.is_empty() {
-            command.args(["--target", triple]);
-        }
-        command.arg(format!("-Clinker={linker}")).arg(format!("-Clink-arg={}", kws.object.display()));
-        command.arg("--extern").arg(format!("lmc_runtime={}", runtime.display()));
+        let mut command = rust_compiler(target, &kws.folder, &kws.object);
         command.env("KWS_BINDING", kws.folder.join("kws.rs"));
         command.env("KWS_INPUT", &kws.input).env("KWS_EXPECTED", &kws.expected);
         support::run(command.arg("-o").arg(&program).arg(support::repository().join("tests/apps/app.rs")));
         let printed = start(tools(target).1, &program);
         assert_eq!(printed, "kws: 1 input, the result is as expected\n", "{target}");
+    }
+}
+
+/// A length that is a multiple of 4 and not too short for a window: header and binding say so, `run` refuses
+/// others.
+#[test]
+fn sizes_are_what_header_and_binding_say() {
+    let mut pool = node("MaxPool", &["x"], "y");
+    pool.attribute.push(ints("kernel_shape", &[6]));
+    let proto = model(vec![pool], &[1, 3, -1], &[1, 3, -2], &[]);
+    let sum = Sum::parse("4*k").expect("a multiple");
+    let bindings = Bindings { sums: [("length".to_string(), sum)].into(), ..bounded(&[("k", 5)]) };
+    for target in TARGETS {
+        let folder = support::scratch(&format!("link_sized_{target}"));
+        let resolved = resolve(target, "generic").expect("known");
+        let build = Build::new("m.onnx").bindings(bindings.clone());
+        let built = build.build_model(&decode(&proto), resolved, "sized", &Silent).expect("it compiles");
+        let object = built.write(&folder).expect("files").object;
+        let (gcc, runner) = tools(target);
+        let (apps, program) = (support::repository().join("tests/apps"), folder.join("sized"));
+        let mut command = support::c_compiler(gcc);
+        command.arg("-static").arg("-I").arg(&folder).arg(apps.join("sized.c")).arg(&object);
+        support::run(command.arg("-o").arg(&program));
+        assert_eq!(start(runner, &program), "8 to 20: 4 ran, 25 refused\n", "{target}");
+        let mut command = rust_compiler(target, &folder, &object);
+        command.env("SIZED_BINDING", folder.join("sized.rs"));
+        support::run(command.arg("-o").arg(&program).arg(apps.join("sized.rs")));
+        assert_eq!(start(runner, &program), "8 to 20: 4 ran, 21 refused\n", "{target}");
     }
 }
 

@@ -11,6 +11,7 @@ mod conformance;
 mod counted;
 mod definition;
 mod foreign;
+mod found;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod golden;
 mod graph;

@@ -4,8 +4,7 @@ use crate::support;
 use lmc::base::{DType, TensorType};
 use lmc::codegen::compile;
 use lmc::emit::{Emitted, emit};
-use lmc::graph::Symbol;
-use lmc::plan::{Arg, Base, Constant, Interface, Program, Step};
+use lmc::plan::{Arg, Base, Constant, Interface, Program, Step, Symbol};
 use lmc::run::foreign::Foreign;
 use lmc::run::load::Loaded;
 use lmc::target::{Target, resolve};
@@ -61,7 +60,7 @@ fn program() -> Program {
         name: "steps".into(),
         inputs: vec![interface("x", DType::F32, &[4]), interface("flag", DType::Bool, &[])],
         outputs: vec![interface("y", DType::F32, &[2, 2])],
-        symbols: vec![Symbol { name: Some("n".into()), max: 4 }],
+        symbols: vec![Symbol::given("n", 4)],
         arena_bytes: 12,
         arena_align: 64,
         arena_bound: 12,

@@ -4,9 +4,8 @@
 use crate::golden::check_text;
 use crate::support;
 use lmc::base::{DType, TensorType};
-use lmc::graph::Symbol;
 use lmc::package::{self, Compiled, Strings};
-use lmc::plan::{Interface, Program};
+use lmc::plan::{Interface, Program, Symbol};
 use std::process::Command;
 
 fn tensor(name: &str, dtype: DType, shape: &[usize]) -> Interface {
@@ -48,9 +47,9 @@ fn odd() -> Program {
     ];
     let mut found = tensor("1", DType::I64, &[2, 100]);
     found.symbolic = vec![None, Some(1)];
-    let sequence = Symbol { name: Some("sequence length".to_owned()), max: 128 };
+    let sequence = Symbol { least: 16, step: 8, ..Symbol::given("sequence length", 128) };
     let outputs = vec![found, tensor("None", DType::Bool, &[4])];
-    program("odd_1", inputs, outputs, vec![sequence, Symbol { name: None, max: 100 }])
+    program("odd_1", inputs, outputs, vec![sequence, Symbol::computed(100)])
 }
 
 #[test]

@@ -7,9 +7,10 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Shapes};
 use crate::import::{Bindings, Model};
 use crate::lower::{fold, lower_plain};
+use crate::ops::sample_near;
 use crate::passes::unfold;
 use crate::plan::{Lowered, own_outputs};
-use crate::sizes::{Merged, Sample, alike, differing, merge, same_steps, samples};
+use crate::sizes::{Merged, Open, Sample, alike, differing, merge, same_steps, samples};
 use crate::target::Target;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,6 +26,12 @@ const MOST_UNFOLDED: usize = 16;
 
 /// Samples at and above the smallest size for which a model is defined.
 const BEGINNING: usize = 3;
+
+/// Samples that are added around a limit.
+const NEAR_LIMIT: usize = 8;
+
+/// The number of the sample in which sizes that depend on data have their bounds.
+const AT_BOUNDS: u32 = 1;
 
 /// The smallest size that is a sample.
 const SMALLEST: usize = 2;
@@ -99,6 +106,10 @@ pub fn lowered(
         found = sizer.samples(&all, observer);
     }
     let mut found = found.map_err(|(_, error)| error)?;
+    let alone: Vec<&String> = sizer.free.keys().filter(|name| !least.contains_key(*name)).collect();
+    let above: Sizes =
+        alone.into_iter().filter(|name| !sizer.may_be_one(name)).map(|n| (n.clone(), SMALLEST)).collect();
+    least.extend(above);
     let mut notes = std::mem::take(&mut found.notes);
     for (name, &least) in least.iter().filter(|(name, _)| !sizer.hidden.contains_key(*name)) {
         notes.push(format!("dimension '{name}' must be {least} at least: the model is not defined below, or computed in another way"));
@@ -153,7 +164,7 @@ impl Sizer<'_> {
         let shown = |number| if number == 0 { observer } else { &Silent as &dyn Observer };
         for (number, sizes) in all.iter().enumerate() {
             observer.progress("sizing", number, all.len());
-            let graph = self.typed(sizes, number, shown(number)).map_err(|e| (number, e))?;
+            let graph = self.typed(sizes, number as u32 + 1, shown(number)).map_err(|e| (number, e))?;
             typed.push((sizes.clone(), graph));
         }
         self.shapes = Arc::new(shapes(&typed));
@@ -204,8 +215,8 @@ impl Sizer<'_> {
         }
     }
 
-    /// Adds the samples where single sizes have the given values; whether there were any.
-    fn add(&self, samples: &mut Samples, open: Vec<(String, usize)>) -> Result<bool> {
+    /// Adds the samples that leave less open; whether there were any.
+    fn add(&self, samples: &mut Samples, open: Open) -> Result<bool> {
         let before = samples.made.len();
         let chosen = |(name, value): (String, usize)| {
             let inner = self.hidden.iter().find(|(_, (by, ..))| *by == name);
@@ -216,9 +227,14 @@ impl Sizer<'_> {
                 None => Some((name, value)).filter(|(name, _)| !self.bindings.sums.contains_key(name)),
             }
         };
-        for (name, value) in open.into_iter().filter_map(chosen) {
-            let sizes = over(&self.free, [(name, value)].into_iter().collect());
-            let Ok(graph) = self.typed(&sizes, before, &Silent) else { continue };
+        let single = open.sizes.into_iter().filter_map(chosen);
+        let single = single.map(|(name, value)| {
+            (over(&self.free, [(name, value)].into_iter().collect()), before as u32 + 1)
+        });
+        let near = |limit| (0..NEAR_LIMIT).map(move |i| sample_near(limit, (before + i) as u32 + 1));
+        let near = open.limits.into_iter().flat_map(near).map(|number| (self.free.clone(), number));
+        for (sizes, number) in single.chain(near) {
+            let Ok(graph) = self.typed(&sizes, number, &Silent) else { continue };
             let Ok((sample, _)) = self.lowered(graph.clone(), &sizes, &Silent) else { continue };
             samples.made.push(sample);
             samples.typed.push((sizes, graph));
@@ -226,13 +242,20 @@ impl Sizer<'_> {
         Ok(samples.made.len() > before)
     }
 
-    /// Types the model for sizes of the dimensions that are no sums.
-    fn typed(&self, sizes: &Sizes, number: usize, shown: &dyn Observer) -> Result<Typed> {
+    /// Types the model for sizes of the dimensions that are no sums. The sample's number decides on sizes that
+    /// depend on data.
+    fn typed(&self, sizes: &Sizes, number: u32, shown: &dyn Observer) -> Result<Typed> {
         let sizes = self.bindings.with_sums(sizes.clone())?;
         let (types, mut notes) = self.bindings.at(&sizes).resolve(&self.model.body)?;
-        let (graph, more) = typed_graph(self.model, &types, number as u32 + 1, shown, self.clock)?;
+        let (graph, more) = typed_graph(self.model, &types, number, shown, self.clock)?;
         notes.extend(more);
         Ok((graph, notes))
+    }
+
+    /// Whether the model is defined where a dimension is 1, which is no sample.
+    fn may_be_one(&self, name: &str) -> bool {
+        let sizes = over(&self.free, [(name.to_string(), 1)].into_iter().collect());
+        self.free[name] < SMALLEST || self.typed(&sizes, AT_BOUNDS, &Silent).is_ok()
     }
 
     fn lowered(&self, typed: Typed, sizes: &Sizes, shown: &dyn Observer) -> Result<(Sample, Vec<String>)> {
@@ -274,7 +297,7 @@ impl Sizer<'_> {
 
     /// The smallest size of each dimension that passes, where that is not any; the others are at their bounds.
     fn least(&self, bounds: &Sizes, check: Check) -> Result<Sizes> {
-        let made = |sizes: &Sizes| self.lowered(self.typed(sizes, 1, &Silent)?, sizes, &Silent);
+        let made = |sizes: &Sizes| self.lowered(self.typed(sizes, AT_BOUNDS, &Silent)?, sizes, &Silent);
         let (first, mut least) = (made(bounds)?.0, Sizes::new());
         for (name, &bound) in &self.free {
             let at = |size| {

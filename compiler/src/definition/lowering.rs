@@ -1,6 +1,7 @@
 //! What operators are lowered to: a list of stages over values, some of them loops.
 
 use super::{Definition, Operand, ValueId};
+use crate::base::affine::as_size;
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::tile::{Access, Kernel};
 use std::collections::BTreeMap;
@@ -145,6 +146,21 @@ pub struct Carry {
     pub next: ValueId,
     /// Its value after the last iteration; seen outside.
     pub last: ValueId,
+}
+
+impl Stage {
+    /// The numbers of the sizes that the stage names, some of them repeatedly. (A routine reads them.)
+    pub fn sizes(&self) -> Vec<usize> {
+        match self {
+            Stage::Define(d) => d.sizes().collect(),
+            Stage::Routine(_) | Stage::Reshape { .. } => Vec::new(),
+            Stage::Repeat(r) => {
+                let count = r.size.iter().flat_map(|f| &f.terms).filter_map(|t| Some(as_size(t.0)?.0));
+                count.chain(r.body.iter().flat_map(Stage::sizes)).collect()
+            }
+            Stage::Strips(s) => s.body.iter().flat_map(Stage::sizes).collect(),
+        }
+    }
 }
 
 impl Repeat {

@@ -30,6 +30,7 @@ pub use parse::{parse, parse_definition};
 pub use types::meaningful;
 pub use verify::{explain, explain_lowering, verify, verify_definition};
 
+use crate::base::affine::as_size;
 use crate::base::{Affine, DType, TensorType};
 use crate::scalar::{Fold, Op, Scalar};
 
@@ -166,14 +167,28 @@ impl Definition {
 
     /// Whether sizes known only at run time occur.
     pub fn has_sizes(&self) -> bool {
-        let index = |i: &Index| matches!(i, Index::Affine(form) if form.has_size());
-        self.vars.iter().any(|v| v.size.is_some())
-            || self.store.iter().any(Affine::has_size)
-            || self.exprs.iter().any(|e| match e {
-                Expr::Index(form) => form.has_size(),
-                Expr::Load { index: list, .. } => list.iter().any(index),
-                _ => false,
-            })
+        self.forms().any(Affine::has_size)
+    }
+
+    /// The numbers of the sizes that occur, some of them repeatedly.
+    pub fn sizes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.forms().flat_map(|f| &f.terms).filter_map(|t| Some(as_size(t.0)?.0))
+    }
+
+    /// All forms but those of computed indices.
+    fn forms(&self) -> impl Iterator<Item = &Affine> {
+        fn index(index: &Index) -> Option<&Affine> {
+            if let Index::Affine(form) = index { Some(form) } else { None }
+        }
+        fn of(expr: &Expr) -> Vec<&Affine> {
+            match expr {
+                Expr::Index(form) => vec![form],
+                Expr::Load { index: list, .. } => list.iter().filter_map(index).collect(),
+                _ => Vec::new(),
+            }
+        }
+        let extents = self.vars.iter().filter_map(|v| v.size.as_ref());
+        extents.chain(&self.store).chain(self.exprs.iter().flat_map(of))
     }
 
     /// The definition with numbers in place of the sizes.

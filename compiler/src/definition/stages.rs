@@ -49,7 +49,8 @@ impl<'a> Checker<'a> {
             }
         }
         for (i, stage) in stages.iter().enumerate() {
-            for value in stage.reads() {
+            let named = stage.sizes().into_iter().filter_map(|n| Some(self.lowering.sizes.get(n)?.value));
+            for value in stage.reads().into_iter().chain(named) {
                 let written = first_write.get(value as usize).copied().unwrap_or(usize::MAX);
                 // A routine may read back what it writes itself, and so may strips.
                 let own = written == i && matches!(stage, Stage::Routine(_) | Stage::Strips(_));

@@ -15,7 +15,7 @@
 //!
 //! A lowering:
 //! 6. Operands have the types of their values; names of values are unique.
-//! 7. No stage reads what a later one writes first; nothing writes a constant.
+//! 7. No stage reads what a later one writes first, or names such a size; nothing writes a constant.
 //! 8. A reshape keeps the element type and the number of elements. A routine has one operand per
 //!    parameter, with its type and size, and its kernel is valid.
 //! 9. Slices of a repetition are `whole` without its first dimension, which is the count; the four

@@ -33,7 +33,8 @@ pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
     }
     hoist::hoist_scales(&mut stages);
     rim::materialize(&mut lowering.values, &mut stages);
-    place_stages(&lowering.values, &mut stages, outputs);
+    let sizes: Vec<ValueId> = lowering.sizes.iter().map(|s| s.value).collect();
+    place_stages(&lowering.values, &mut stages, outputs, &sizes);
     lowering.stages = stages;
 }
 
@@ -77,16 +78,16 @@ fn join_loops(values: &[LoweredValue], stages: &mut [Stage]) {
 }
 
 /// Takes padding out of element-wise definitions, and lets producers write where copies would.
-fn place_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[ValueId]) {
+fn place_stages(values: &[LoweredValue], stages: &mut Vec<Stage>, outputs: &[ValueId], sizes: &[ValueId]) {
     for stage in stages.iter_mut() {
         if let Stage::Repeat(repeat) = stage {
             let wanted = repeat.exit();
-            place_stages(values, &mut repeat.body, &wanted);
+            place_stages(values, &mut repeat.body, &wanted, sizes);
         }
     }
     let mut grouping = Grouping { values, stages, outputs };
     grouping.split_padding();
-    while grouping.forward_copies() {
+    while grouping.forward_copies(sizes) {
         grouping.drop_dead();
     }
 }
@@ -207,14 +208,19 @@ impl Grouping<'_> {
             .or_else(|| if only_reader { epilogue::fuse(p, r) } else { None })
     }
 
-    /// Makes copies unnecessary, each with stages of its own; whether there was one.
-    fn forward_copies(&mut self) -> bool {
+    /// Makes copies unnecessary, each with stages of its own; whether there was one. A stage stays where it is,
+    /// so that the `sizes` which say where a part begins must be there by then.
+    fn forward_copies(&mut self, sizes: &[ValueId]) -> bool {
         let (readers, writers) = (self.readers(), self.writers());
         let mut touched = vec![false; self.stages.len()];
         let mut gone = vec![false; self.stages.len()];
         for copy in 0..self.stages.len() {
             let Some(moved) = self.forwarded(copy, &readers, &writers) else { continue };
-            if touched[copy] || moved.iter().any(|m| touched[m.0]) {
+            let early = |(at, def): &(usize, Definition)| {
+                let written = def.sizes().filter_map(|n| writers.get(sizes.get(n)?));
+                written.flatten().any(|w| w >= at)
+            };
+            if touched[copy] || moved.iter().any(|m| touched[m.0] || early(m)) {
                 continue;
             }
             (touched[copy], gone[copy]) = (true, true);

@@ -39,6 +39,14 @@ use crate::definition::Lowering;
 use crate::error::{Error, Result};
 use crate::graph::{Attrs, Graph, Node, Value, ValueId};
 
+/// Samples (see [`Graph::sample`]) from a multiple of this on have sizes around a limit: the multiple.
+const NEAR: u32 = 1 << 8;
+
+/// The sample of this number that has sizes, where they depend on data, below and above a limit.
+pub fn sample_near(limit: usize, number: u32) -> u32 {
+    number % NEAR + NEAR * limit.clamp(1, 1 << 16) as u32
+}
+
 /// Output types from a node and its inputs.
 pub type InferFn = fn(&Ctx) -> Result<Vec<TensorType>>;
 /// Adds what writes a node's outputs to a lowering.
@@ -185,16 +193,27 @@ impl<'a> Ctx<'a> {
     }
 
     /// A size that depends on data and is at most `bound`: in the first sample the bound (2 at least), in
-    /// others (see [`Graph::sample`]) other numbers from 2 on, the same for the same key.
+    /// others (see [`Graph::sample`]) other numbers from 2 on, the same for the same key. In the second sample
+    /// it is 2, so that every limit (the best 50 of those found) shows; in half of the rest it is small.
     pub fn chosen(&self, bound: usize, key: &str) -> usize {
         let bound = bound.max(2);
-        if self.graph.sample <= 1 {
-            return bound;
+        let (sample, limit) = (self.graph.sample % NEAR, self.graph.sample / NEAR);
+        match sample {
+            0 | 1 => return bound,
+            2 => return 2,
+            _ => {}
         }
         let bytes = key.bytes().chain(self.graph.sample.to_le_bytes());
         let hash =
             bytes.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-        2 + (hash >> 20) as usize % (bound.max(8) - 1)
+        let all = bound.max(8) - 1;
+        let small = all >> ((hash >> 8) as u32 % all.ilog2());
+        let count = match limit {
+            0 if sample % 2 == 0 => small,
+            0 => all,
+            limit => all.min(2 * limit as usize),
+        };
+        2 + (hash >> 20) as usize % count
     }
 
     /// Counts `axis` from the front; an error where it lies outside `-rank..rank`.

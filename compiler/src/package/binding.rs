@@ -1,6 +1,6 @@
 //! The Rust binding: a module with a typed, safe `run` over the runtime crate.
 
-use super::{Compiled, Param, What, describe, element, params, title};
+use super::{Compiled, Param, What, describe, element, limits, params, title};
 use std::fmt::Write;
 
 /// The binding of a model: `pub mod NAME`, for `lmc_runtime::include_model!`.
@@ -31,7 +31,7 @@ pub mod {name} {{
     pub type Arena = ::lmc_runtime::Arena<ARENA_BYTES>;
     const _: () = assert!(Arena::ALIGN >= {align});
 
-{words}    /// The model, for code that takes any.
+{limits}{words}    /// The model, for code that takes any.
     pub fn model() -> ::lmc_runtime::Model<'static> {{
         // SAFETY: lmc wrote the object; the version was compared above.
         unsafe {{ ::lmc_runtime::Model::from_raw(&{name}_model) }}.expect(\"compiled for this version\")
@@ -47,9 +47,19 @@ pub mod {name} {{
         arena = c.program.arena_bytes,
         align = c.program.arena_align,
         stack = c.stack_bytes,
+        limits = constants(&params),
         words = words(&c.strings.words),
         function = function(name, &params),
     )
+}
+
+/// What sizes known only at run time may be.
+fn constants(params: &[Param]) -> String {
+    let constant = |(name, value, text): (String, usize, String)| {
+        format!("    /// {text}\n    pub const {name}: usize = {value};\n")
+    };
+    let all: String = limits(params).into_iter().map(constant).collect();
+    if all.is_empty() { all } else { all + "\n" }
 }
 
 /// The words that numbers in outputs stand for.
@@ -89,7 +99,7 @@ fn function(name: &str, params: &[Param]) -> String {
     let outputs =
         pick(|p| matches!(p.what, What::Output(..)).then(|| format!("{}.as_mut_ptr().cast()", p.name)));
     let symbols = pick(|p| match p.what {
-        What::SizeIn(..) => Some(format!("{}.try_into().unwrap_or(i64::MAX)", p.name)),
+        What::SizeIn(_) => Some(format!("{}.try_into().unwrap_or(i64::MAX)", p.name)),
         What::SizeOut(_) => Some("0".to_owned()),
         _ => None,
     });
@@ -108,7 +118,7 @@ fn function(name: &str, params: &[Param]) -> String {
         let status = unsafe {{ ({name}_model.run)(inputs.as_ptr(), outputs.as_ptr(), {pointer}, arena) }};"
     )
     .expect("a string");
-    let sizes = params.iter().filter(|p| matches!(p.what, What::SizeIn(..) | What::SizeOut(_)));
+    let sizes = params.iter().filter(|p| matches!(p.what, What::SizeIn(_) | What::SizeOut(_)));
     for (number, param) in sizes.enumerate().filter(|(_, p)| matches!(p.what, What::SizeOut(_))) {
         writeln!(text, "        *{} = symbols[{number}] as usize;", param.name).expect("a string");
     }
@@ -119,7 +129,7 @@ fn type_of(param: &Param) -> String {
     match param.what {
         What::Input(t) => format!("&[{}; {}]", element(t.ty.dtype).1, t.ty.elems()),
         What::Output(t, _) => format!("&mut [{}; {}]", element(t.ty.dtype).1, t.ty.elems()),
-        What::SizeIn(..) => "usize".to_owned(),
+        What::SizeIn(_) => "usize".to_owned(),
         What::SizeOut(_) => "&mut usize".to_owned(),
     }
 }

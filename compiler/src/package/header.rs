@@ -1,6 +1,6 @@
 //! The C header: the ABI, the memory the model needs, and a typed `run`.
 
-use super::{Compiled, Param, What, describe, element, params, title};
+use super::{Compiled, Param, What, describe, element, limits, params, title};
 use std::fmt::Write;
 
 /// The header of a model, complete in itself, for C99 and C++11.
@@ -31,7 +31,7 @@ pub fn header(c: &Compiled) -> String {
 
 /* The model, for programs that take any. */
 extern const lmc_model {name}_model;
-{words}
+{limits}{words}
 /*
  * One inference: 0 or an LMC_ERR_*.
 {comments} *   arena: {upper}_ARENA_BYTES bytes, aligned to {upper}_ARENA_ALIGN, own to this call
@@ -46,9 +46,23 @@ extern const lmc_model {name}_model;
         arena = c.program.arena_bytes,
         align = c.program.arena_align,
         stack = c.stack_bytes,
+        limits = constants(&upper, &params),
         words = words(name, &c.strings.words),
         function = function(name, &params),
     )
+}
+
+/// What sizes known only at run time may be.
+fn constants(upper: &str, params: &[Param]) -> String {
+    let define = |(name, value, text): (String, usize, String)| {
+        format!("/* {} */\n#define {upper}_{name} {value}\n", text.replace('`', ""))
+    };
+    let all: String = limits(params).into_iter().map(define).collect();
+    if all.is_empty() {
+        all
+    } else {
+        format!("\n/* Sizes known only at run time; others are LMC_ERR_SYMBOL. */\n{all}")
+    }
 }
 
 /// The function from a word's number to the word.
@@ -100,7 +114,7 @@ fn function(name: &str, params: &[Param]) -> String {
     let inputs = list(|p| matches!(p.what, What::Input(_)).then(|| p.name.clone()));
     let outputs = list(|p| matches!(p.what, What::Output(..)).then(|| p.name.clone()));
     let symbols = list(|p| match p.what {
-        What::SizeIn(..) => Some(p.name.clone()),
+        What::SizeIn(_) => Some(p.name.clone()),
         What::SizeOut(_) => Some("0".to_owned()),
         _ => None,
     });
@@ -120,7 +134,7 @@ fn function(name: &str, params: &[Param]) -> String {
     let symbols = array("int64_t ", "symbols", &symbols);
     writeln!(text, "    int32_t status = {name}_model.run({inputs}, {outputs}, {symbols}, arena);")
         .expect("a string");
-    let sizes = params.iter().filter(|p| matches!(p.what, What::SizeIn(..) | What::SizeOut(_)));
+    let sizes = params.iter().filter(|p| matches!(p.what, What::SizeIn(_) | What::SizeOut(_)));
     for (number, param) in sizes.enumerate().filter(|(_, p)| matches!(p.what, What::SizeOut(_))) {
         writeln!(text, "    *{} = symbols[{number}];", param.name).expect("a string");
     }
@@ -139,7 +153,7 @@ fn declare(param: &Param) -> String {
     match param.what {
         What::Input(t) => tensor(t, "const "),
         What::Output(t, _) => tensor(t, ""),
-        What::SizeIn(..) => format!("int64_t {name}"),
+        What::SizeIn(_) => format!("int64_t {name}"),
         What::SizeOut(_) => format!("int64_t *{name}"),
     }
 }

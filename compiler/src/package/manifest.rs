@@ -75,8 +75,12 @@ pub struct SymbolEntry {
     pub name: Option<String>,
     /// Its parameter in the generated functions.
     pub parameter: String,
-    /// The largest size.
+    /// The smallest size.
+    pub min: usize,
+    /// The largest.
     pub max: usize,
+    /// How far apart neighbouring sizes are.
+    pub step: usize,
 }
 
 /// Describes a compiled model.
@@ -126,10 +130,7 @@ fn entry(tensor: &Interface, parameter: &str, words: bool) -> TensorEntry {
 }
 
 fn symbol(param: &Param) -> Option<SymbolEntry> {
-    let (name, max) = match param.what {
-        What::SizeIn(name, max) => (Some(name.to_owned()), max),
-        What::SizeOut(max) => (None, max),
-        _ => return None,
-    };
-    Some(SymbolEntry { name, parameter: param.name.clone(), max })
+    let symbol = param.size()?;
+    let (name, parameter) = (symbol.name.clone(), param.name.clone());
+    Some(SymbolEntry { name, parameter, min: symbol.least, max: symbol.max, step: symbol.step })
 }

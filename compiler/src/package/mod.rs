@@ -13,7 +13,7 @@ pub use header::header;
 pub use manifest::{Manifest, TensorEntry, manifest};
 
 use crate::base::DType;
-use crate::plan::{Interface, Program};
+use crate::plan::{Interface, Program, Symbol};
 use crate::target::Target;
 use names::Scope;
 
@@ -54,10 +54,20 @@ enum What<'a> {
     Input(&'a Interface),
     /// An output, and whether its elements are numbers of words.
     Output(&'a Interface, bool),
-    /// A size that the caller chooses: ONNX name and bound.
-    SizeIn(&'a str, usize),
-    /// A size that depends on the data, with its bound.
-    SizeOut(usize),
+    /// A size that the caller chooses.
+    SizeIn(&'a Symbol),
+    /// A size that depends on the data.
+    SizeOut(&'a Symbol),
+}
+
+impl Param<'_> {
+    /// The symbol, where it is one's size.
+    fn size(&self) -> Option<&Symbol> {
+        match self.what {
+            What::SizeIn(symbol) | What::SizeOut(symbol) => Some(symbol),
+            What::Input(_) | What::Output(..) => None,
+        }
+    }
 }
 
 /// Names that the generated functions use themselves, in C or in Rust.
@@ -92,8 +102,8 @@ fn params<'a>(c: &Compiled<'a>) -> Vec<Param<'a>> {
     }
     for (number, symbol) in program.symbols.iter().enumerate() {
         match &symbol.name {
-            Some(name) => add(name, What::SizeIn(name, symbol.max)),
-            None => add(&size_name(program, number as u32), What::SizeOut(symbol.max)),
+            Some(name) => add(name, What::SizeIn(symbol)),
+            None => add(&size_name(program, number as u32), What::SizeOut(symbol)),
         }
     }
     params
@@ -157,11 +167,52 @@ fn describe(param: &Param, params: &[Param]) -> String {
         What::Input(t) => tensor("input", t),
         What::Output(t, false) => tensor("output", t),
         What::Output(t, true) => tensor("output of words, by number,", t),
-        What::SizeIn(name, max) => {
-            names::comment(&format!("{}: dimension \"{name}\", at most {max}", param.name))
+        What::SizeIn(symbol) => {
+            let name = symbol.name.as_deref().unwrap_or_default();
+            names::comment(&format!("{}: dimension \"{name}\", {}", param.name, range_text(symbol, params)))
         }
-        What::SizeOut(max) => format!("{}: a size that depends on the data, at most {max}", param.name),
+        What::SizeOut(symbol) => {
+            format!("{}: a size that depends on the data, at most {}", param.name, symbol.max)
+        }
     }
+}
+
+/// What a size may be: `64 to 640 in steps of 32`, `past + 1, 2 to 17`.
+fn range_text(symbol: &Symbol, params: &[Param]) -> String {
+    let Symbol { least, max, step, sum, .. } = symbol;
+    let range = format!("{least} to {max}");
+    match sum {
+        Some((terms, number)) => {
+            let sizes: Vec<&Param> = params.iter().filter(|p| p.size().is_some()).collect();
+            let name = |of: usize| sizes.get(of).map_or("?", |p| p.name.as_str());
+            let term = |&(of, times): &(usize, usize)| match times {
+                1 => name(of).to_string(),
+                _ => format!("{times} * {}", name(of)),
+            };
+            let mut terms: Vec<String> = terms.iter().map(term).collect();
+            terms.extend((*number > 0).then(|| number.to_string()));
+            format!("{}, {range}", terms.join(" + "))
+        }
+        None if *step > 1 => format!("{range} in steps of {step}"),
+        None => range,
+    }
+}
+
+/// The numbers that a program needs to know of each size: the name of a constant for each, and what it says.
+fn limits(params: &[Param]) -> Vec<(String, usize, String)> {
+    let mut scope = Scope::new(OWN);
+    let mut all = Vec::new();
+    for param in params {
+        let Some(symbol) = param.size() else { continue };
+        let (name, upper) = (&param.name, scope.unique(&param.name.to_ascii_uppercase()));
+        let mut add = |what: &str, value, text: String| all.push((format!("{upper}_{what}"), value, text));
+        if symbol.name.is_some() {
+            add("MIN", symbol.least, format!("The smallest `{name}`."));
+            add("STEP", symbol.step, format!("`{name}` is a multiple of this more than the smallest."));
+        }
+        add("MAX", symbol.max, format!("The largest `{name}`."));
+    }
+    all
 }
 
 /// What the model is and what it costs, for the top of both files.

@@ -4,7 +4,8 @@
 //! constant in each: a mask, positions divided by a length, the points of a grid. Where these differ in a way
 //! that no table of integers says, the nodes that made them come back; what they are made of, shapes in the
 //! end, stays constant. A reader that needs to know the elements (a shape, the axes of a sum) keeps the
-//! constant.
+//! constant. A node that comes back stands before its first reader: what its shape is made of may be a size
+//! that data decide on, which is not there earlier.
 
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::is_computed;
@@ -15,7 +16,7 @@ pub fn unfold(graph: &mut Graph, names: &HashSet<String>) {
     let wanted =
         |graph: &Graph, n: &Node| n.outputs.iter().flatten().any(|&o| names.contains(&graph.value(o).name));
     let mut moved: HashMap<ValueId, ValueId> = HashMap::new();
-    let mut nodes = Vec::new();
+    let mut back = Vec::new();
     for mut node in std::mem::take(&mut graph.folded) {
         if !wanted(graph, &node) {
             continue;
@@ -28,15 +29,43 @@ pub fn unfold(graph: &mut Graph, names: &HashSet<String>) {
             moved.insert(*output, computed);
             *output = computed;
         }
-        nodes.push(node);
+        back.push(node);
     }
+    let mut back = Back::new(back);
     for mut node in std::mem::take(&mut graph.nodes) {
         redirect(graph, &mut node, &moved);
-        nodes.push(node);
+        back.before(&node.inputs, &mut graph.nodes);
+        graph.nodes.push(node);
     }
-    graph.nodes = nodes;
     for output in &mut graph.outputs {
         *output = moved.get(output).copied().unwrap_or(*output);
+        back.before(&[Some(*output)], &mut graph.nodes);
+    }
+}
+
+/// Nodes that come back, until they have a place.
+struct Back {
+    nodes: Vec<Option<Node>>,
+    writer: HashMap<ValueId, usize>,
+}
+
+impl Back {
+    fn new(nodes: Vec<Node>) -> Self {
+        let outputs =
+            |(i, n): (usize, &Node)| -> Vec<_> { n.outputs.iter().flatten().map(|&o| (o, i)).collect() };
+        let writer = nodes.iter().enumerate().flat_map(outputs).collect();
+        Back { nodes: nodes.into_iter().map(Some).collect(), writer }
+    }
+
+    /// Puts what makes the values, and has no place yet, at the end of a list.
+    fn before(&mut self, values: &[Option<ValueId>], list: &mut Vec<Node>) {
+        for value in values.iter().flatten() {
+            let node = self.writer.get(value).and_then(|&i| self.nodes[i].take());
+            if let Some(node) = node {
+                self.before(&node.inputs, list);
+                list.push(node);
+            }
+        }
     }
 }
 

@@ -5,16 +5,15 @@ use super::buffers::{Buffers, Draft, Place};
 use super::kernels::Kernels;
 use super::known::know;
 use super::margins::margins;
-use super::symbols::Rule;
+use super::symbols::{check, symbols};
 use super::uses::{Uses, count_writers};
-use super::{Base, Choose, Dump, Interface, Program};
+use super::{Base, Choose, Dump, Interface, Program, Symbol};
 use crate::base::affine::as_size;
 use crate::base::{Affine, TensorType};
 use crate::definition::{
-    DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Stage, Strips, ValueId,
+    DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Size, Stage, Strips, ValueId,
 };
 use crate::error::{Error, Result};
-use crate::graph::Symbol;
 use crate::nest::{bounded, fix};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Known, Layout, Linear, Node};
@@ -119,25 +118,18 @@ impl Planner<'_> {
         self.places.insert(value, Place::start(buffer).moved(offset));
     }
 
-    /// A kernel that compares the sizes given by the caller with their bounds.
+    /// The sizes that the application sees.
+    fn symbols(&self) -> Vec<Symbol> {
+        let (visible, lowering) = (&self.request.visible, self.request.lowering);
+        let sizes: Vec<&Size> = visible.iter().map(|&n| &lowering.sizes[n]).collect();
+        symbols(&sizes, |size| visible.iter().position(|&v| v == size))
+    }
+
+    /// A kernel that compares the sizes given by the caller with what they may be.
     fn check_symbols(&mut self) -> Option<Draft> {
-        let request = self.request;
-        let place = |size: &usize| request.visible.iter().position(|v| v == size);
-        let rule = |(symbol, size): (usize, &usize)| {
-            let size = &request.lowering.sizes[*size];
-            let terms = |(of, number): &(Vec<(usize, usize)>, usize)| {
-                let term = |(size, times): &(usize, usize)| Some((place(size)?, *times));
-                Some((of.iter().map(term).collect::<Option<Vec<_>>>()?, *number))
-            };
-            let sum = size.sum.as_ref().and_then(terms);
-            let rule = Rule { symbol, least: size.least, most: size.max, sum, step: size.step };
-            size.name.as_ref().map(|_| rule)
-        };
-        let given: Vec<Rule> = request.visible.iter().enumerate().filter_map(rule).collect();
-        let last = given.last()?.symbol;
-        let value = request.lowering.sizes[request.visible[given[0].symbol]].value;
-        let buffer = self.place(value).buffer;
-        let kernel = super::symbols::check(&given, last + 1);
+        let kernel = check(&self.symbols())?;
+        let first = self.request.lowering.sizes[*self.request.visible.first()?].value;
+        let buffer = self.place(first).buffer;
         Some(self.call(&kernel, vec![Place::start(buffer)]))
     }
 
@@ -400,10 +392,7 @@ impl Planner<'_> {
             name: self.request.name.to_string(),
             inputs: self.request.inputs.iter().map(|i| i.1.clone()).collect(),
             outputs: self.request.outputs.iter().map(|o| o.1.clone()).collect(),
-            symbols: (self.request.visible.iter())
-                .map(|&n| &self.request.lowering.sizes[n])
-                .map(|size| Symbol { name: size.name.clone(), max: size.max })
-                .collect(),
+            symbols: self.symbols(),
             arena_bytes: arena.bytes,
             arena_align: ALIGN,
             arena_bound: arena.bound,

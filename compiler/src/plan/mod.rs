@@ -19,11 +19,11 @@ pub use build::{Request, build};
 pub use interpret::interpret;
 pub use parse::parse;
 pub use program::{Lowered, lowered, own_outputs, plan, program};
+pub use symbols::Symbol;
 pub use verify::verify;
 
 use crate::base::{Tensor, TensorType};
 use crate::error::{Error, Result};
-use crate::graph::Symbol;
 use crate::schedule::{Linear, Schedule};
 use crate::tile::Kernel;
 

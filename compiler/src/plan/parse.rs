@@ -1,10 +1,9 @@
 //! Reads the text form of programs (grammar in `docs/ir.md`).
 
-use super::{Arg, Base, Constant, Interface, Program, Step};
+use super::{Arg, Base, Constant, Interface, Program, Step, Symbol};
 use crate::base::lex::Cursor;
 use crate::base::{DType, TensorType, elements};
 use crate::error::Result;
-use crate::graph::Symbol;
 use crate::tile;
 
 /// Reads a program, whose long constants must have been printed in full. Errors name the line. What
@@ -37,9 +36,7 @@ pub fn parse(text: &str) -> Result<Program> {
 
 fn head(cursor: &mut Cursor, program: &mut Program) -> Result<()> {
     while cursor.eat("symbol") {
-        let name = if cursor.is("<=") { None } else { Some(cursor.name("a name")?) };
-        cursor.expect("<=")?;
-        program.symbols.push(Symbol { name, max: cursor.int()? });
+        program.symbols.push(symbol(cursor)?);
     }
     while cursor.eat("input") {
         program.inputs.push(interface(cursor, &program.symbols)?);
@@ -69,6 +66,30 @@ fn head(cursor: &mut Cursor, program: &mut Program) -> Result<()> {
         program.constants.push(Constant { name, bytes, align });
     }
     Ok(())
+}
+
+fn symbol(cursor: &mut Cursor) -> Result<Symbol> {
+    let name = if cursor.is("<=") { None } else { Some(cursor.name("a name")?) };
+    cursor.expect("<=")?;
+    let max = cursor.int()?;
+    let Some(name) = name else { return Ok(Symbol::computed(max)) };
+    let mut symbol = Symbol::given(&name, max);
+    if cursor.eat("from") {
+        symbol.least = cursor.int()?;
+        cursor.expect("step")?;
+        symbol.step = cursor.int()?;
+    }
+    if cursor.eat("is") {
+        let (mut terms, mut number) = (Vec::new(), cursor.int()?);
+        while cursor.eat("*") {
+            cursor.expect("?")?;
+            terms.push((cursor.int()?, number));
+            cursor.expect("+")?;
+            number = cursor.int()?;
+        }
+        symbol.sum = Some((terms, number));
+    }
+    Ok(symbol)
 }
 
 fn interface(cursor: &mut Cursor, symbols: &[Symbol]) -> Result<Interface> {

@@ -3,7 +3,7 @@
 //!
 //! The grammar is in `docs/ir.md`. `{}` prints long constants as a hash, `{:#}` all bytes.
 
-use super::{Arg, Base, Interface, Program, Step};
+use super::{Arg, Base, Interface, Program, Step, Symbol};
 use crate::base::lex::write_name;
 use crate::base::{Affine, DType, Tensor, TensorType, elements};
 use std::fmt;
@@ -12,8 +12,7 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "program {} {{", write_name(&self.name))?;
         for symbol in &self.symbols {
-            let name = symbol.name.as_ref().map_or(String::new(), |n| format!("{} ", write_name(n)));
-            writeln!(f, "  symbol {name}<= {}", symbol.max)?;
+            writeln!(f, "  symbol {}", symbol_text(symbol))?;
         }
         for (word, list) in [("input", &self.inputs), ("output", &self.outputs)] {
             list.iter().try_for_each(|i| writeln!(f, "  {word} {}", interface(i)))?;
@@ -92,4 +91,19 @@ impl Program {
             }
         }
     }
+}
+
+/// Bound, smallest size and step where they are not those of any dimension, and what it is the sum of.
+fn symbol_text(symbol: &Symbol) -> String {
+    let Some(name) = &symbol.name else { return format!("<= {}", symbol.max) };
+    let mut text = format!("{} <= {}", write_name(name), symbol.max);
+    let plain = Symbol::given(name, symbol.max);
+    if (symbol.least, symbol.step) != (plain.least, plain.step) {
+        text += &format!(" from {} step {}", symbol.least, symbol.step);
+    }
+    if let Some((terms, number)) = &symbol.sum {
+        let terms = terms.iter().map(|(of, times)| format!("{times}*?{of} + "));
+        text += &format!(" is {}{number}", terms.collect::<String>());
+    }
+    text
 }

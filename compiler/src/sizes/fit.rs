@@ -11,7 +11,7 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering, Size, Stage};
 use crate::error::Result;
 use crate::scalar::Op;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// A size and its value in each sample.
 pub(super) struct Fact {
@@ -40,12 +40,14 @@ pub struct Facts {
     known: HashMap<Vec<i64>, Affine>,
     /// A size, and values of it where rules that hold in all samples differ.
     pub(super) open: Vec<(usize, i64)>,
+    /// Limits that too few samples have shown to tell whose they are.
+    pub(super) limits: BTreeSet<usize>,
 }
 
 impl Facts {
     /// Nothing known, of so many samples.
     pub fn new(samples: usize) -> Self {
-        Facts { samples, sizes: Vec::new(), known: HashMap::new(), open: Vec::new() }
+        Facts { samples, sizes: Vec::new(), known: HashMap::new(), open: Vec::new(), limits: BTreeSet::new() }
     }
 
     /// Adds the next size of the lowering.

@@ -25,7 +25,7 @@ pub use constants::{alike, differing};
 pub use samples::samples;
 
 use crate::base::Affine;
-use crate::definition::{DefBuilder, Index, Lowering, Repeat, Slice, Stage, ValueId, Var};
+use crate::definition::{DefBuilder, Index, Lowering, Repeat, Size, Slice, Stage, ValueId, Var};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::plan::Lowered;
@@ -45,12 +45,19 @@ pub struct Sample {
 
 /// What becomes of several lowerings.
 pub enum Merged {
-    /// One. Where they leave something open, named sizes and values of them for which further samples are
-    /// needed.
-    One(Lowered, Vec<(String, usize)>),
+    /// One, and what they leave open.
+    One(Lowered, Open),
     /// None yet: the constants of these names depend on the sizes in no way that was found. The error says
     /// so of the first.
     Unlike(Vec<String>, Error),
+}
+
+/// What several lowerings leave open: further samples are needed.
+pub struct Open {
+    /// Of these values of named sizes.
+    pub sizes: Vec<(String, usize)>,
+    /// Of sizes around these limits, for those that depend on data.
+    pub limits: Vec<usize>,
 }
 
 /// One lowering of several; the first sample is the one at the bounds.
@@ -64,7 +71,10 @@ pub fn merge(samples: &[Sample]) -> Result<Merged> {
             let (inputs, outputs) = merged?;
             let named =
                 |(size, value): (usize, usize)| Some((first.lowering.sizes.get(size)?.name.clone()?, value));
-            let open = merger.facts.undecided().into_iter().filter_map(named).collect();
+            let sizes = merger.facts.undecided().into_iter().filter_map(named).collect();
+            let data = first.lowering.sizes.iter().any(|s| s.name.is_none());
+            let limits = merger.facts.limits.iter().copied().filter(|_| data).collect();
+            let open = Open { sizes, limits };
             Ok(Merged::One(merger.finish(inputs, outputs)?, open))
         }
         (false, _) => {
@@ -130,7 +140,7 @@ impl<'a> Merger<'a> {
         let outputs = first.outputs.iter().zip(&first.graph.outputs);
         let outputs = outputs.map(|(&v, &shown)| self.border_output(v, shown)).collect::<Result<_>>()?;
         stages.append(&mut self.before);
-        self.low.stages = stages;
+        self.low.stages = early(stages, &self.low.sizes);
         Ok((inputs, outputs))
     }
 
@@ -301,6 +311,35 @@ impl<'a> Merger<'a> {
         let name = self.low.values[to as usize].name.clone();
         Stage::Define(b.finish(&name, to, &ty, element))
     }
+}
+
+/// The stages with those that compute sizes from sizes as early as these are there: what is written in parts
+/// may then be written where each part begins, and not copied there.
+fn early(stages: Vec<Stage>, sizes: &[Size]) -> Vec<Stage> {
+    let number = |stage: &Stage| match stage {
+        Stage::Define(d) if d.operands.is_empty() => sizes.iter().position(|s| s.value == d.output.value),
+        _ => None,
+    };
+    let (mut computing, rest): (Vec<Stage>, Vec<Stage>) =
+        stages.into_iter().partition(|s| number(s).is_some());
+    let mut there: Vec<bool> = sizes.iter().map(|s| s.name.is_some()).collect();
+    let mut placed = Vec::new();
+    let place = |computing: &mut Vec<Stage>, placed: &mut Vec<Stage>, there: &mut Vec<bool>| {
+        while let Some(next) = computing.iter().position(|s| s.sizes().iter().all(|&n| there[n])) {
+            let stage = computing.remove(next);
+            number(&stage).into_iter().for_each(|n| there[n] = true);
+            placed.push(stage);
+        }
+    };
+    place(&mut computing, &mut placed, &mut there);
+    for stage in rest {
+        let writes = stage.writes();
+        placed.push(stage);
+        (0..sizes.len()).filter(|&n| writes.contains(&sizes[n].value)).for_each(|n| there[n] = true);
+        place(&mut computing, &mut placed, &mut there);
+    }
+    placed.extend(computing);
+    placed
 }
 
 fn self_name(lowering: &Lowering, writes: &[ValueId]) -> String {

@@ -10,6 +10,9 @@ use crate::scalar::Op;
 /// Divisors that are tried.
 const MAX_DIVISOR: i64 = 64;
 
+/// In so many samples a size must lie on the other side of a limit.
+const MIN_SHOWN: usize = 5;
+
 /// Values of a size up to which rules are compared.
 const MAX_COMPARED: i64 = 1 << 14;
 
@@ -122,6 +125,11 @@ impl Facts {
     pub(super) fn derived(&mut self, numbers: &[i64]) -> Option<Derived> {
         let (rule, open) = self.rule(numbers)?;
         self.open.extend(open);
+        if let Derived::Limited { limit, .. } = rule
+            && numbers.iter().filter(|n| **n != limit).count() < MIN_SHOWN
+        {
+            self.limits.extend(usize::try_from(limit));
+        }
         Some(rule)
     }
 

@@ -86,6 +86,16 @@ extern "C" {
 /* The model, for programs that take any. */
 extern const lmc_model odd_1_model;
 
+/* Sizes known only at run time; others are LMC_ERR_SYMBOL. */
+/* The smallest sequence_length. */
+#define ODD_1_SEQUENCE_LENGTH_MIN 16
+/* sequence_length is a multiple of this more than the smallest. */
+#define ODD_1_SEQUENCE_LENGTH_STEP 8
+/* The largest sequence_length. */
+#define ODD_1_SEQUENCE_LENGTH_MAX 128
+/* The largest x1_dim1. */
+#define ODD_1_X1_DIM1_MAX 100
+
 /* The string that a number in an output of words stands for; 0 where there is none. */
 static inline const char *odd_1_word(int64_t number) {
     static const char *const words[2] = {
@@ -104,7 +114,7 @@ static inline const char *odd_1_word(int64_t number) {
  *   x: input "* / " ", i4[3]
  *   x1: output of words, by number, "1", i64[2,x1_dim1]
  *   None_: output "None", bool[4]
- *   sequence_length: dimension "sequence length", at most 128
+ *   sequence_length: dimension "sequence length", 16 to 128 in steps of 8
  *   x1_dim1: a size that depends on the data, at most 100
  *   arena: ODD_1_ARENA_BYTES bytes, aligned to ODD_1_ARENA_ALIGN, own to this call
  */

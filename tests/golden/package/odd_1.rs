@@ -17,6 +17,15 @@ pub mod odd_1 {
     pub type Arena = ::lmc_runtime::Arena<ARENA_BYTES>;
     const _: () = assert!(Arena::ALIGN >= 64);
 
+    /// The smallest `sequence_length`.
+    pub const SEQUENCE_LENGTH_MIN: usize = 16;
+    /// `sequence_length` is a multiple of this more than the smallest.
+    pub const SEQUENCE_LENGTH_STEP: usize = 8;
+    /// The largest `sequence_length`.
+    pub const SEQUENCE_LENGTH_MAX: usize = 128;
+    /// The largest `x1_dim1`.
+    pub const X1_DIM1_MAX: usize = 100;
+
     /// The strings that numbers in outputs of words stand for.
     pub const WORDS: [&str; 2] = [
         "cat",
@@ -38,7 +47,7 @@ pub mod odd_1 {
     /// * `x`: input "* / " ", i4[3]
     /// * `x1`: output of words, by number, "1", i64[2,x1_dim1]
     /// * `None_`: output "None", bool[4]
-    /// * `sequence_length`: dimension "sequence length", at most 128
+    /// * `sequence_length`: dimension "sequence length", 16 to 128 in steps of 8
     /// * `x1_dim1`: a size that depends on the data, at most 100
     /// * `arena`: any arena that no other call uses now
     pub fn run(

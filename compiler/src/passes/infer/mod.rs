@@ -70,11 +70,20 @@ struct Level {
     graph: Graph,
     nodes: Vec<Node>,
     used: HashSet<String>,
+    /// How many nodes have had each name. Models and unrolled loops repeat names.
+    named: HashMap<String, usize>,
 }
 
 impl Level {
     fn new(sample: u32) -> Self {
         Level { graph: Graph { sample, ..Graph::default() }, ..Level::default() }
+    }
+
+    /// A name for a node, which the names of what it expands to begin with.
+    fn node_name(&mut self, name: &str) -> String {
+        let count = self.named.entry(name.to_string()).or_default();
+        *count += 1;
+        if *count == 1 { name.to_string() } else { format!("{name}#{count}") }
     }
 
     /// A name that no value of the graph has yet.
@@ -245,7 +254,7 @@ impl Driver {
         let pending = Pending {
             op,
             opset: node.opset,
-            name: node.name.clone(),
+            name: level.node_name(&node.name),
             attrs: node.attrs.clone(),
             inputs,
             outputs: names,
