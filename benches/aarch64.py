@@ -17,7 +17,7 @@ import models
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = models.ROOT + "/target/bench/cache"
-EMULATED = {"generic": "cortex-a53", "neoverse-n1": "neoverse-n1"}
+EMULATED = {"generic": "cortex-a53", "neoverse-n1": "neoverse-n1", "neoverse-n2": "max"}
 
 
 def link(out):
@@ -56,7 +56,7 @@ def main():
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", HERE + "/roi.c", "-o", models.ROOT + "/target/bench/roi.so"], check=True)
     print(f"million instructions per inference, lmc for --cpu {options.cpu}, emulated {emulated}\n")
     cycles = "".join(f"{cpu:>13}" for cpu in mca.CPUS) if options.cycles else ""
-    print(f"{'model':28}{'all':>10}{'fmla':>10}{'dot':>10}{'load/store':>12}{'MACs/4':>10}{'x floor':>9}{'code KB':>9}{cycles}")
+    print(f"{'model':28}{'all':>10}{'fmla':>10}{'dot':>10}{'mmla':>10}{'load/store':>12}{'MACs/4':>10}{'x floor':>9}{'code KB':>9}{cycles}")
     notes = []
     for source, entry in models.find(options.models):
         if options.dtype and not entry["dtype"].startswith(options.dtype):
@@ -73,7 +73,7 @@ def main():
             continue
         floor = entry["macs"] / 4
         million = lambda n: f"{n / 1e6:10.3f}"
-        line = f"{entry['name']:28}{million(counts['instructions'])}{million(counts['fmla'])}{million(counts['dot'])}"
+        line = f"{entry['name']:28}{million(counts['instructions'])}{million(counts['fmla'])}{million(counts['dot'])}{million(counts['mmla'])}"
         line += f"{counts['load_store'] / 1e6:12.3f}{million(floor)}{counts['instructions'] / max(floor, 1):9.2f}"
         line += f"{manifest['code_bytes'] / 1024:9.1f}"
         if dump:

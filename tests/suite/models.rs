@@ -27,11 +27,11 @@ fn check(entry: &Entry, set: usize, place: Place) -> Result<(), String> {
     pairs.try_for_each(|(i, (got, want))| entry.compare(i, got, want))
 }
 
-/// All models on some places, two at a time; panics with what failed.
-fn check_all(places: &[Place]) {
+/// The models that are asked for on some places, two at a time; panics with what failed.
+fn check_all(places: &[Place], asked: fn(&Entry) -> bool) {
     let (mut models, folders) = all();
     let filter = std::env::var("LMC_MODEL").unwrap_or_default();
-    models.retain(|m| m.name.contains(&filter));
+    models.retain(|m| m.name.contains(&filter) && asked(m));
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(entry) = models.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -80,7 +80,7 @@ fn tell(text: &str) {
 
 #[test]
 fn on_this_machine() {
-    check_all(&[("native", "generic"), ("native", "native")]);
+    check_all(&[("native", "generic"), ("native", "native")], |_| true);
 }
 
 #[test]
@@ -96,10 +96,12 @@ fn on_x86_64_levels() {
     };
     let levels: Vec<Place> =
         ["x86-64-v2", "x86-64-v3", "x86-64-v4"].into_iter().filter(runs).map(|cpu| ("x86_64", cpu)).collect();
-    check_all(&levels);
+    check_all(&levels, |_| true);
 }
 
 #[test]
 fn on_aarch64_under_emulation() {
-    check_all(&[("aarch64", "generic"), ("aarch64", "neoverse-n1")]);
+    check_all(&[("aarch64", "generic"), ("aarch64", "neoverse-n1")], |_| true);
+    // What else newer processors have multiplies bytes.
+    check_all(&[("aarch64", "neoverse-n2")], |entry| !entry.dtype.starts_with("fp"));
 }

@@ -4,7 +4,7 @@
 use crate::machine::{Case, check, count, disassemble, quantization};
 use lmc::codegen::neon::{encode, supports};
 use lmc::error::Error;
-use lmc::target::{Target, resolve};
+use lmc::target::{Feature, Target, resolve};
 use lmc::tile::random::{self, Vocabulary};
 use lmc::tile::{Access, Dot, Kernel, Lane, RegType, Value, parse};
 
@@ -30,7 +30,7 @@ fn case(kernel: Kernel, seed: u64) -> Case {
 }
 
 /// Integer division and couples of bytes are left to others; which of two equal zeros is the smaller is not specified.
-fn taken(ty: RegType, value: &Value) -> bool {
+fn taken(target: &Target, ty: RegType, value: &Value) -> bool {
     use lmc::scalar::Fold;
     use lmc::tile::Bin::*;
     let float = ty.lane == Lane::F32;
@@ -39,6 +39,7 @@ fn taken(ty: RegType, value: &Value) -> bool {
         Value::LoadCouples(_) | Value::Dot(Dot::Couples, ..) | Value::Bin(AddCouples | SubCouples, ..) => {
             true
         }
+        Value::Dot(Dot::Squares(_), ..) => !target.has(Feature::I8mm),
         Value::Bin(Min | Max | MinNan | MaxNan, ..) | Value::Reduce(Fold::Min | Fold::Max, _) => float,
         _ => false,
     }
@@ -50,7 +51,8 @@ fn random_kernels() {
     let count = std::env::var("LMC_RANDOM_KERNELS").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
     for target in targets() {
         for lanes in [4, 16] {
-            let words = Vocabulary { accept: &taken, ..Vocabulary::vectors(lanes) };
+            let accept = |ty, value: &Value| taken(&target, ty, value);
+            let words = Vocabulary { accept: &accept, ..Vocabulary::vectors(lanes) };
             let cases: Vec<Case> = (0..count).map(|seed| case(random::kernel(seed, &words), seed)).collect();
             let run = check_supported(&format!("neon_random_{lanes}"), &cases, &target);
             assert!(run * 10 >= cases.len() * 9, "only {run} of {} are taken", cases.len());
@@ -134,6 +136,36 @@ fn products_of_bytes_by_element() {
         }
         assert_eq!(count(&text, "sqxtn"), 4 * 6, "{text}");
         assert_eq!(check_supported("neon_dots_run", &[case(kernel.clone(), 1)], target), 1);
+    }
+}
+
+/// Two rows by four columns, sixteen bytes of each: four products of squares, and what is put side by side
+/// takes an instruction for each vector.
+#[test]
+fn products_of_two_rows_by_two_columns() {
+    let n2 = resolve("aarch64", "neoverse-n2").expect("known");
+    for (signs, (a, b), word) in
+        [("us", ("u8", "i8"), "usmmla"), ("ss", ("i8", "i8"), "smmla"), ("uu", ("u8", "u8"), "ummla")]
+    {
+        let kernel = format!(
+            "kernel squares {{ read a: {a}[32] read b: {b}[64] write c: i32[8]
+  %0: i32x4 = words a[0]\n%1: i32x4 = words a[16]
+  %2: i32x4 = pairs %0[0], %1[0]\n%3: i32x4 = pairs %0[2], %1[2]
+  %4: i32x4 = const 0\n%5: i32x4 = const 0
+  %6: i32x8 = words b[0]\n%7: i32x8 = words b[32]
+  %8: i32x4 = pairs %6[0], %6[2]\n%9: i32x4 = pairs %6[6], %7[0]
+  %10: i32x4 = pairs %7[2], %7[6]\n%11: i32x4 = pairs %6[4], %7[6]
+  %4: i32x4 = squares_{signs} %4, %2, %8\n%5: i32x4 = squares_{signs} %5, %2, %9
+  %4: i32x4 = squares_{signs} %4, %3, %10\n%5: i32x4 = squares_{signs} %5, %3, %11
+  %12: i32x4 = pairs %4[0], %5[0]\n%13: i32x4 = pairs %4[2], %5[2]
+  store c[0] = %12\nstore c[4] = %13\n}}"
+        );
+        let kernel = parse(&kernel).unwrap_or_else(|e| panic!("{e}"));
+        let text = text("neon_squares", &kernel, &n2);
+        assert_eq!(count(&text, &format!("\t{word}\t")), 4, "{text}");
+        let moves = ["zip1", "zip2", "ext", "mov\tv"].map(|word| count(&text, word));
+        assert_eq!(moves, [2, 3, 1, 3], "{text}");
+        assert_eq!(check_supported("neon_squares_run", &[case(kernel, 1)], &n2), 1);
     }
 }
 

@@ -17,8 +17,13 @@ use lmc::tile::interpret;
 use lmc::tile::random::Rng;
 
 fn targets() -> Vec<Target> {
-    let list =
-        [("x86_64", "x86-64-v4"), ("x86_64", "x86-64-v3"), ("x86_64", "x86-64"), ("aarch64", "cortex-a53")];
+    let list = [
+        ("x86_64", "x86-64-v4"),
+        ("x86_64", "x86-64-v3"),
+        ("x86_64", "x86-64"),
+        ("aarch64", "cortex-a53"),
+        ("aarch64", "neoverse-n2"),
+    ];
     list.iter().map(|(triple, cpu)| resolve(triple, cpu).expect("a known processor")).collect()
 }
 

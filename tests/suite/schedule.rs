@@ -7,13 +7,14 @@ use lmc::schedule::linear::{Layout, Linear};
 use lmc::schedule::{Schedule, explain, parse, verify};
 use lmc::target::resolve;
 
-/// One of each width of vectors, one with and one without products of bytes.
-const PROCESSORS: [(&str, &str); 5] = [
+/// One of each width of vectors; without and with products of bytes, and of rows by columns.
+const PROCESSORS: [(&str, &str); 6] = [
     ("x86_64", "x86-64-v4"),
     ("x86_64", "x86-64-v3"),
     ("x86_64", "x86-64"),
     ("aarch64", "cortex-a53"),
     ("aarch64", "neoverse-n1"),
+    ("aarch64", "neoverse-n2"),
 ];
 
 /// The linear form of a definition. Lines before it say what is known of its values: `constant v1, v2`,

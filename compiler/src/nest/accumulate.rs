@@ -30,12 +30,17 @@ impl Started {
 
     /// An accumulator at a point of the tile.
     pub(super) fn begun(self, nest: &Nest, e: &mut Emitter, point: &TilePoint, index_error: i32) -> Reg {
-        let place = nest.place_of(point);
-        let at = nest.point(&place, point, None);
-        let value = nest.eval(e, self.addend, &at, index_error);
+        let value = self.addend(nest, e, point, index_error);
         let acc = e.fresh(e.ty(value));
         e.assign(acc, Value::Copy(value));
         acc
+    }
+
+    /// What the finish adds at a point of the tile.
+    pub(super) fn addend(self, nest: &Nest, e: &mut Emitter, point: &TilePoint, index_error: i32) -> Reg {
+        let place = nest.place_of(point);
+        let at = nest.point(&place, point, None);
+        nest.eval(e, self.addend, &at, index_error)
     }
 }
 

@@ -6,7 +6,7 @@ use super::expr::Point;
 use crate::base::DType;
 use crate::scalar::Op;
 use crate::schedule::linear::Node;
-use crate::tile::{Dot, Reg, Value};
+use crate::tile::{Dot, Reg, Signs, Value};
 
 /// The sum of so many products, `words` of them inside the reduction axis, of a body.
 pub fn dot(
@@ -35,21 +35,33 @@ pub fn dot(
     })
 }
 
-/// Whether a factor is a constant of signed bytes without -128.
-fn symmetric(nest: &Nest, mut e: u32) -> bool {
-    while let Node::Cast { arg, .. } = &nest.linear.nodes[e as usize] {
-        e = *arg;
+/// The signs of a product whose first factor is that of the rows.
+pub fn signs(nest: &Nest, rows: u32, columns: u32) -> Option<Signs> {
+    match (byte_type(nest, rows), byte_type(nest, columns)) {
+        (DType::U8, DType::I8) => Some(Signs::Us),
+        (DType::I8, DType::I8) => Some(Signs::Ss),
+        (DType::U8, DType::U8) => Some(Signs::Uu),
+        _ => None,
     }
-    match &nest.linear.nodes[e as usize] {
+}
+
+/// Whether a factor is a constant of signed bytes without -128.
+fn symmetric(nest: &Nest, factor: u32) -> bool {
+    match &nest.linear.nodes[strip(nest, factor) as usize] {
         Node::Load { operand, .. } => nest.linear.buffers[*operand as usize].symmetric,
         _ => false,
     }
 }
 
 /// The element type a factor is loaded as.
-fn byte_type(nest: &Nest, mut e: u32) -> DType {
-    while let Node::Cast { arg, .. } = &nest.linear.nodes[e as usize] {
-        e = *arg;
+fn byte_type(nest: &Nest, factor: u32) -> DType {
+    nest.linear.types[strip(nest, factor) as usize]
+}
+
+/// What a factor is before it is converted.
+pub fn strip(nest: &Nest, mut factor: u32) -> u32 {
+    while let Node::Cast { arg, .. } = &nest.linear.nodes[factor as usize] {
+        factor = *arg;
     }
-    nest.linear.types[e as usize]
+    factor
 }

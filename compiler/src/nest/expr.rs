@@ -40,6 +40,16 @@ pub struct Point<'a> {
     pub chunk: i64,
 }
 
+impl Point<'_> {
+    /// The address of the first of the points that are loaded together.
+    pub fn start_of(&self, group: &Group, form: &Affine) -> Affine {
+        form.map_vars(|v| match v == group.var {
+            true => group.start.clone(),
+            false => self.place[v as usize].clone(),
+        })
+    }
+}
+
 /// What is known of the guards at a point.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Guards {
@@ -239,10 +249,7 @@ impl Exprs<'_> {
             return self.woven(e, *operand, (index, form.coefficient(along)), point, left);
         }
         if let (4, Some(group)) = (left, &point.group) {
-            let start = form.map_vars(|v| match v == group.var {
-                true => group.start.clone(),
-                false => point.place[v as usize].clone(),
-            });
+            let start = point.start_of(group, form);
             let loaded = e.value(ints(usize::from(group.lanes)), Value::LoadWords(addr(*operand, start), 1));
             return Some(e.value(ints(point.lanes), Value::Broadcast(loaded, group.lane)));
         }
@@ -296,10 +303,7 @@ impl Exprs<'_> {
     }
 
     fn lane_load(&self, e: &mut Emitter, operand: u32, form: &Affine, group: &Group, point: &Point) -> Reg {
-        let start = form.map_vars(|v| match v == group.var {
-            true => group.start.clone(),
-            false => point.place[v as usize].clone(),
-        });
+        let start = point.start_of(group, form);
         let together = RegType { lane: Lane::F32, lanes: group.lanes };
         let loaded = e.value(together, Value::Load(addr(operand, start), 1));
         e.value(RegType { lane: Lane::F32, lanes: point.lanes as u8 }, Value::Broadcast(loaded, group.lane))

@@ -29,6 +29,7 @@ mod requantize;
 mod segments;
 mod sized;
 mod sizes;
+mod squares;
 mod tested;
 mod winograd;
 

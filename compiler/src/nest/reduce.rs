@@ -12,6 +12,7 @@ use super::expr::{Group, Guards, Point};
 use super::panel::run;
 use super::segments::{Edge, Segment, constant_of, inside, outside_is_neutral, reduction_of};
 use super::sized::{sized_lanes, sized_steps};
+use super::squares;
 use super::tested::{tested_along, tested_steps};
 use super::{Nest, TilePoint};
 use crate::base::{Affine, Bound, DType};
@@ -25,21 +26,23 @@ const WHOLE: i64 = 96;
 
 /// What the steps of a reduction share.
 pub(super) struct Reduction<'a> {
-    points: &'a [TilePoint],
+    pub(super) points: &'a [TilePoint],
     pub(super) guards: Vec<Guard>,
     /// What lies outside need not be computed.
     neutral: bool,
     /// A loop around runs over what lies outside.
     outside: bool,
     kind: Accumulator,
-    body: u32,
+    pub(super) body: u32,
     index_error: i32,
     /// Accumulators: `[chain][point]`.
     pub(super) chains: Vec<Vec<Reg>>,
     /// Accumulators of the lanes past the last full vector, of a reduction over lanes.
     rest: Option<(usize, Vec<Reg>)>,
-    /// Bytes of the word that lie inside the reduction axis, of a product of bytes.
-    words: usize,
+    /// Accumulators of two rows each, of products of two rows by two channels.
+    pub(super) couples: Vec<squares::Couple>,
+    /// Bytes that lie inside the reduction axis, of those that are multiplied at a time.
+    pub(super) words: usize,
     /// Points of the tile along an axis to which the body is kept.
     pub(super) kept: Vec<(u32, std::ops::Range<usize>)>,
     /// The lanes in force and the chain, while the body is emitted.
@@ -65,11 +68,18 @@ pub fn reduction(
         index_error,
         chains: Vec::new(),
         rest: None,
+        couples: Vec::new(),
         words: 4,
         kept: Vec::new(),
         lanes: 1,
         chain: 0,
     };
+    if nest.schedule.dot == 8 {
+        r.couples = squares::begin(nest, e, points, index_error);
+        parted(nest, e, &mut r);
+        e.forget();
+        return squares::finish(e, &r.couples, points);
+    }
     let lanes = match nest.schedule.vector {
         Vector::Reduction { lanes, .. } => Some(lanes),
         _ => None,
@@ -133,7 +143,7 @@ pub(super) fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: 
     if nest.schedule.dot == 2 && run(nest.linear, nest.schedule).first() == Some(&var) {
         return couple_steps(nest, e, r);
     }
-    if nest.schedule.dot == 4 && depth + 1 == nest.schedule.reduce.len() {
+    if nest.schedule.dot >= 4 && depth + 1 == nest.schedule.reduce.len() {
         return word_steps(nest, e, r, ReduceStep { var, unroll });
     }
     let (lo, hi) = bounds(nest, r, var);
@@ -312,16 +322,17 @@ fn unroll_of(nest: &Nest, var: u32) -> usize {
     nest.schedule.reduce.iter().find(|s| s.var == var).map_or(1, |s| s.unroll)
 }
 
-/// The innermost reduction axis of a product of bytes, four points at a time.
+/// The innermost reduction axis of a product of bytes, four or eight points at a time.
 fn word_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceStep) {
     let extent = nest.linear.extent(step.var) as i64;
     let name = nest.linear.vars[step.var as usize].name.clone();
-    let unroll = step.unroll.next_multiple_of(4) as i64;
+    let neighbours = nest.schedule.dot;
+    let unroll = step.unroll.next_multiple_of(neighbours) as i64;
     let full = extent / unroll * unroll;
     e.repeat(&name, 0, full, unroll, |e, at| {
-        for u in (0..unroll).step_by(4) {
+        for u in (0..unroll).step_by(neighbours) {
             nest.place[step.var as usize] = at.offset(u);
-            r.words = 4;
+            r.words = neighbours;
             let group = (nest.schedule.lane_loads == 4 && unroll % 16 == 0).then(|| Group {
                 var: step.var,
                 start: at.offset(u - u % 16),
@@ -331,9 +342,9 @@ fn word_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceS
             bodies(nest, e, r, group.as_ref());
         }
     });
-    for k in (full..extent).step_by(4) {
+    for k in (full..extent).step_by(neighbours) {
         nest.place[step.var as usize] = Affine::constant(k);
-        r.words = (extent - k).min(4) as usize;
+        r.words = neighbours.min((extent - k) as usize);
         bodies(nest, e, r, None);
     }
 }
@@ -374,24 +385,17 @@ pub(super) fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group:
         Vector::Reduction { var, .. } => Some(var),
         _ => None,
     };
+    if nest.schedule.dot == 8 {
+        return squares::bodies(nest, e, r, group);
+    }
     for (i, tile_point) in r.points.iter().enumerate() {
-        let place = nest.place_of(tile_point);
-        let outside = r.outside || outside(nest, r, &place);
-        let offset = &nest.offsets[tile_point.offset];
-        let left_out = offset.iter().any(|(v, i)| r.kept.iter().any(|(axis, k)| axis == v && !k.contains(i)));
-        if outside && r.neutral || left_out {
-            continue;
-        }
+        let Some((place, guards)) = r.at(nest, i) else { continue };
         let point = Point {
             place: &place,
             vector: over_lanes.or(nest.vector_axis()),
             lanes: if over_lanes.is_some() { r.lanes } else { tile_point.lanes },
             acc: None,
-            guards: match (nest.decided, outside) {
-                (_, true) => Guards::Outside,
-                (true, false) => Guards::Inside,
-                (false, false) => Guards::Tested,
-            },
+            guards,
             group: group.cloned(),
             chunk: tile_point.chunk as i64,
         };
@@ -400,6 +404,24 @@ pub(super) fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group:
             _ => r.chains[r.chain][i],
         };
         accumulate(nest, e, r, acc, &point);
+    }
+}
+
+impl Reduction<'_> {
+    /// The place of a point of the tile and what is known of its guards; `None` where it has nothing to fold.
+    pub(super) fn at(&self, nest: &Nest, point: usize) -> Option<(Vec<Affine>, Guards)> {
+        let point = &self.points[point];
+        let place = nest.place_of(point);
+        let outside = self.outside || outside(nest, self, &place);
+        let offset = &nest.offsets[point.offset];
+        let left_out =
+            offset.iter().any(|(v, i)| self.kept.iter().any(|(axis, k)| axis == v && !k.contains(i)));
+        let guards = match (nest.decided, outside) {
+            (_, true) => Guards::Outside,
+            (true, false) => Guards::Inside,
+            (false, false) => Guards::Tested,
+        };
+        (!(outside && self.neutral || left_out)).then_some((place, guards))
     }
 }
 

@@ -10,14 +10,16 @@ use crate::schedule::{Schedule, Vector, choose::choose, verify};
 use crate::tile::interpret;
 
 mod margins;
+mod squares;
 
-const TARGETS: [(&str, &str); 6] = [
+const TARGETS: [(&str, &str); 7] = [
     ("x86_64", "x86-64-v4"),
     ("x86_64", "icelake-server"),
     ("x86_64", "x86-64-v3"),
     ("x86_64", "x86-64"),
     ("aarch64", "cortex-a53"),
     ("aarch64", "neoverse-n1"),
+    ("aarch64", "neoverse-n2"),
 ];
 
 fn f32s(shape: &[usize]) -> TensorType {

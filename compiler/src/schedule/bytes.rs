@@ -13,6 +13,9 @@ use crate::target::{Arch, Feature, Target};
 /// 1 % slower, with 48 no faster).
 const UNROLLED: usize = 36;
 
+/// Neighbours that are loaded together where a word of them is multiplied by lane.
+const BY_LANE: usize = 16;
+
 /// A product of bytes: the factor that fills lanes, and the other one.
 pub struct Bytes<'a> {
     /// The factor that fills lanes: a constant, which is packed, or words in memory.
@@ -70,6 +73,19 @@ impl Bytes<'_> {
     pub fn can_widen(&self, linear: &Linear) -> bool {
         let fixed = linear.reductions().all(|r| linear.vars[r as usize].size.is_none());
         fixed && !self.woven && matches!(self.rows, Node::Load { guards, .. } if guards.is_empty())
+    }
+
+    /// Whether products of two rows by two channels are possible, with the rows' factor along `k`.
+    pub fn in_squares(&self, linear: &Linear, var: u32, k: u32) -> bool {
+        let signed = |n: &Node| match n {
+            Node::Load { operand, .. } => linear.buffers[*operand as usize].dtype == DType::I8,
+            _ => false,
+        };
+        let signs = signed(self.vectors) || !signed(self.rows);
+        // Where the axis ends within eight neighbours, one word holds what is left.
+        let ends = linear.extent(k) >= 8 && matches!(linear.extent(k) % 8, 0..=4);
+        let known = self.in_place.is_none() && !self.woven && linear.vars[k as usize].size.is_none();
+        signs && ends && known && linear.extent(var).is_multiple_of(2)
     }
 
     /// Registers that a target without the instruction needs for what it derives from the factors.
@@ -173,7 +189,8 @@ pub(super) fn innermost(
 ) {
     reduce.retain(|r| r.var != along);
     let groups = linear.extent(along).div_ceil(neighbours);
-    let unroll = if by_lane { 4 } else { (UNROLLED / tile).clamp(1, groups).min(4) } * neighbours;
+    let unrolled = (UNROLLED / tile).clamp(1, groups).min(4);
+    let unroll = if by_lane { BY_LANE } else { unrolled * neighbours };
     let looped = unroll < linear.extent(along);
     let known = reduce.iter().all(|r| linear.vars[r.var as usize].size.is_none());
     // Words are woven once for all points of the tile whose windows hold them.

@@ -10,6 +10,8 @@ pub const UNROLLED_WORDS: usize = 192;
 /// Cycles that a load beside sums of couples takes (measured on Zen 4: tiles of one vector are 4 % slower
 /// than those of two with as many sums).
 const BESIDE: f64 = 0.06;
+/// Registers for vectors of channels on their way to products of two rows by two channels.
+const SQUARES: usize = 4;
 /// Cycles of multiply-adds from which on a tile's step waits for none of them.
 const LATE: f64 = 6.5;
 /// Bytes of a line of the caches.
@@ -123,8 +125,8 @@ struct Model<'a> {
     operands: &'a Operands,
     /// Registers of a vector.
     parts: usize,
-    /// Points of an element of the reduction: products of bytes are counted in words, those of couples in
-    /// points.
+    /// Points of an element of the reduction: products of bytes are counted in words or pairs of them, those
+    /// of couples in points.
     word: usize,
     /// Elements of the reduction.
     depth: f64,
@@ -132,7 +134,7 @@ struct Model<'a> {
 
 impl<'a> Model<'a> {
     fn new(linear: &Linear, target: &'a Target, operands: &'a Operands) -> Model<'a> {
-        let word = if operands.neighbours == 4 { 4 } else { 1 };
+        let word = if operands.neighbours >= 4 { operands.neighbours } else { 1 };
         let depth = linear.reductions().map(|r| linear.extent(r) as f64).product::<f64>() / word as f64;
         let parts = operands.lanes.div_ceil(target.lanes());
         Model { core: core(target), target, operands, parts, word, depth }
@@ -155,6 +157,7 @@ impl<'a> Model<'a> {
                 let operations = (2.0 * m_f + 1.0) * v_f / core.couples;
                 ((operations + BESIDE * (row_loads + vector_loads)) / 2.0, 2.0, 0.5)
             }
+            8 => (self.sums(m, v) / core.fma, 1.0, core.latency),
             _ => (m_f * v_f / core.fma, 1.0, core.latency),
         };
         let loads = ((row_loads + vector_loads) / core.loads / per).max(streamed);
@@ -167,14 +170,29 @@ impl<'a> Model<'a> {
         let issue = issue + late + core.unhidden * multiplied.min(loads);
         let slots = core.slot * (row_loads + vector_loads / 2.0);
         // Sums of integers take one cycle each: one tile begins while the last one ends.
-        let ends = if operands.neighbours == 2 { m_f * v_f + 6.0 } else { 2.0 * m_f * v_f + 12.0 };
+        let ends = match operands.neighbours {
+            2 => m_f * v_f + 6.0,
+            // Pairs of sums become rows.
+            8 => 2.0 * m_f * v_f + self.sums(m, v) + 12.0,
+            _ => 2.0 * m_f * v_f + 12.0,
+        };
         self.depth * (issue + slots + lost) + ends
+    }
+
+    /// Registers with the sums of two rows and two channels each.
+    fn sums(&self, m: usize, v: usize) -> f64 {
+        (m.next_multiple_of(2) * v * self.parts) as f64
     }
 
     /// Loads of a step: of the rows' factor, and of vectors.
     fn loads(&self, m: usize, v: usize) -> (f64, f64) {
         let Model { core, operands, .. } = self;
         let (m_f, v_f) = (m as f64, (v * self.parts) as f64);
+        if operands.neighbours == 8 {
+            // What two rows have loaded is put side by side.
+            let row_loads = if operands.by_lane { m_f / 2.0 } else { m_f };
+            return (row_loads + m.div_ceil(2) as f64, 2.0 * v_f);
+        }
         let row_loads = match (operands.broadcast, operands.by_lane) {
             (true, true) => m_f / 4.0,
             (true, false) => m_f,
@@ -215,6 +233,9 @@ impl<'a> Model<'a> {
             // the factors of its columns, a column and the bytes that it is put together from.
             let sums = m.min(extent.div_ceil(step));
             return (sums + words + 1) * v * parts + 3 * v < target.vector_regs;
+        }
+        if operands.neighbours == 8 {
+            return self.sums(m, v) as usize + held + SQUARES < target.vector_regs;
         }
         match operands.split {
             // Two steps at a time: their factors, copies of what each row has loaded, products.

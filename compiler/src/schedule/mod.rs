@@ -98,8 +98,8 @@ pub struct Schedule {
     /// Elements along the innermost reduction axis that are loaded as one vector and broadcast by
     /// lane, for targets that multiply by a lane; 1: each is broadcast from memory.
     pub lane_loads: usize,
-    /// Neighbours of the innermost reduction axis whose products are summed at a time. Four: products of
-    /// bytes. Two: of 16 bits, to which a tile's part of the broadcast factor is widened ahead of its
+    /// Neighbours of the innermost reduction axis whose products are summed at a time. Eight: products of
+    /// bytes, of two rows by two channels at once. Four: products of bytes. Two: of 16 bits, to which a tile's part of the broadcast factor is widened ahead of its
     /// vectors. One: products are not summed in groups.
     pub dot: usize,
     /// Accumulators of floats begin with what the finish adds to their sum first, a bias: those of integers

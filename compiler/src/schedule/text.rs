@@ -63,6 +63,7 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     match schedule.dot {
         1 => {}
         2 => line(Subject::Dot, "couples".to_string()),
+        8 => line(Subject::Dot, "squares".to_string()),
         _ => line(Subject::Dot, "dot".to_string()),
     }
     if schedule.begun {
@@ -156,6 +157,7 @@ impl Reader<'_> {
         schedule.dot = match () {
             _ if self.cursor.eat("dot") => 4,
             _ if self.cursor.eat("couples") => 2,
+            _ if self.cursor.eat("squares") => 8,
             _ => 1,
         };
         schedule.begun = self.cursor.eat("begun");

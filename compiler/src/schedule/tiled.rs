@@ -44,9 +44,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
         Vector::Axis { lanes, .. } => lanes,
         _ => target.lanes(),
     };
-    let of = Contraction::new(linear, target, var, lanes);
-    let operands = of.operands();
-    let Tile { rows: m, vectors: v, cycles, .. } = best_tile(linear, target, of.rows, var, &operands);
+    let (of, operands, Tile { rows: m, vectors: v, cycles, .. }) = best(linear, target, var, lanes);
     let mut tile = vec![(var, v)];
     tile.extend(of.rows.map(|r| (r, m)));
     let order = match of.bytes.as_ref().filter(|_| of.neighbours == 2) {
@@ -83,9 +81,27 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
 pub fn tile_code(linear: &Linear, target: &Target) -> Option<(Unrolled, &'static Code)> {
     let Vector::Axis { var, lanes } = choose_vector(linear, target) else { return None };
     linear.fold?;
-    let of = Contraction::new(linear, target, var, lanes);
-    let tile = best_tile(linear, target, of.rows, var, &of.operands());
+    let (.., tile) = best(linear, target, var, lanes);
     Some((tile.code, &core(target).code))
+}
+
+/// A contraction and its register tile, by whichever products take fewer cycles.
+fn best<'a>(
+    linear: &'a Linear,
+    target: &'a Target,
+    var: u32,
+    lanes: usize,
+) -> (Contraction<'a>, Operands, Tile) {
+    let with_tile = |of: Contraction<'a>| {
+        let operands = of.operands();
+        let tile = best_tile(linear, target, of.rows, var, &operands);
+        (of, operands, tile)
+    };
+    let plain = with_tile(Contraction::new(linear, target, var, lanes));
+    match Contraction::new(linear, target, var, lanes).in_squares().map(with_tile) {
+        Some(squares) if squares.2.cycles < plain.2.cycles => squares,
+        _ => plain,
+    }
 }
 
 impl<'a> Contraction<'a> {
@@ -105,6 +121,13 @@ impl<'a> Contraction<'a> {
         let rows = reused.or_else(|| best(others));
         let shared = reused.is_some();
         Contraction { linear, target, var, lanes, product, rows, shared, bytes, dot, neighbours }
+    }
+
+    /// The same with products of two rows by two channels at a time, where they are possible.
+    fn in_squares(self) -> Option<Contraction<'a>> {
+        let along = self.dot.filter(|_| self.target.has(Feature::I8mm) && self.rows.is_some())?;
+        let possible = self.bytes.as_ref()?.in_squares(self.linear, self.var, along);
+        possible.then_some(Contraction { neighbours: 8, ..self })
     }
 
     /// How a tile reads its operands.

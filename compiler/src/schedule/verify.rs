@@ -12,7 +12,8 @@
 //!    axis is contiguous in the broadcast factor and not padded; the other factor is packed and follows
 //!    both. A factor that is not broadcast is contiguous along the vector axis and not padded at all. For
 //!    two products at a time a factor is broadcast, not padded at all, and the axes that it follows are
-//!    outside of the others.
+//!    outside of the others. For eight the other one is packed, channels are in pairs, and signed rows are
+//!    multiplied by signed channels.
 //! 7. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `tested`
 //!    needs a padded load whose window the schedule can decide. `apart` needs a fold of f32 in the lanes of
 //!    an axis.
@@ -235,7 +236,9 @@ impl Checker<'_> {
         if neighbours == 1 {
             return Ok(());
         }
-        require(matches!(neighbours, 2 | 4), || format!("{neighbours} products are not summed at a time"))?;
+        require(matches!(neighbours, 2 | 4 | 8), || {
+            format!("{neighbours} products are not summed at a time")
+        })?;
         let sums = self.linear.fold.is_some_and(|f| f.1 == DType::I32);
         factors(self.linear).filter(|_| sums).ok_or("no i32 sum of products")?;
         let Vector::Axis { var, .. } = self.schedule.vector else {
@@ -254,8 +257,11 @@ impl Checker<'_> {
         require(bytes.in_place.is_none_or(|k| neighbours == self.linear.extent(k) && k == along), || {
             format!("in{v} has no words along {}", self.name(along))
         })?;
-        require(neighbours == 4 || bytes.can_widen(self.linear), || {
+        require(neighbours != 2 || bytes.can_widen(self.linear), || {
             "the broadcast factor cannot be widened ahead".to_string()
+        })?;
+        require(neighbours != 8 || bytes.in_squares(self.linear, var, along), || {
+            "two rows are not multiplied by two channels".to_string()
         })?;
         let behind = self.schedule.order.iter().skip_while(|&&v| walks(bytes.rows, v));
         let around = behind.copied().find(|&v| neighbours == 2 && walks(bytes.rows, v));

@@ -3,7 +3,7 @@
 //! Written for being right: nothing is shared with code generation, every access is checked against
 //! the parameter and the buffer, computed indices against their declared limit.
 
-use super::{Access, Addr, Kernel, Lane, Reg, Stmt, Value, lanes};
+use super::{Access, Addr, Dot, Kernel, Lane, Reg, Stmt, Value, lanes};
 use crate::base::{Affine, Bound, DType};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -200,6 +200,20 @@ impl Machine<'_> {
                 let f = lanes::cmp(*op, self.lane(*a)).ok_or_else(missing)?;
                 self.fill(dst, |m, i| f(m.get(*a, i), m.get(*b, i)));
             }
+            Value::Dot(Dot::Squares(signs), c, a, b) => {
+                self.same_lanes(dst, &[*c, *a, *b], true)?;
+                if lane != Lane::I32 || !self.lanes(dst).is_multiple_of(4) {
+                    return Err(missing());
+                }
+                let f = lanes::dot(signs.of_words());
+                let sums = (0..self.lanes(dst)).map(|i| {
+                    let (row, column) = (i / 2 * 2, i / 4 * 4 + i % 2 * 2);
+                    let first = f(self.get(*c, i), self.get(*a, row), self.get(*b, column));
+                    f(first, self.get(*a, row + 1), self.get(*b, column + 1))
+                });
+                let sums: Vec<u64> = sums.collect();
+                self.fill(dst, |_, i| sums[i]);
+            }
             Value::Mla(c, a, b) | Value::Dot(_, c, a, b) => {
                 self.same_lanes(dst, &[*c, *a, *b], true)?;
                 let f = match value {
@@ -220,6 +234,16 @@ impl Machine<'_> {
                 let from = self.lane(*a);
                 lanes::convert(*kind, from, lane, 0).ok_or_else(missing)?;
                 self.fill(dst, |m, i| lanes::convert(*kind, from, lane, m.get(*a, i)).unwrap_or(0));
+            }
+            Value::Pairs(pairs) => {
+                let lanes = |&(a, lane): &(Reg, u8)| [lane, lane + 1].map(|lane| (a, usize::from(lane)));
+                let from: Vec<(Reg, usize)> = pairs.iter().flat_map(lanes).collect();
+                let there = |&(a, i): &(Reg, usize)| i < self.lanes(a) && self.lane(a) == lane;
+                if from.len() != self.lanes(dst) || !from.iter().all(there) {
+                    return Err(bug(format!("no such lanes: {value:?}")));
+                }
+                let all: Vec<u64> = from.into_iter().map(|(a, i)| self.get(a, i)).collect();
+                self.fill(dst, |_, i| all[i]);
             }
             Value::Splat(_) | Value::Broadcast(..) | Value::Reduce(..) => self.across(dst, value)?,
         }

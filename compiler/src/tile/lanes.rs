@@ -201,7 +201,7 @@ pub fn mla(lane: Lane, fused: bool) -> Option<TriFn> {
     })
 }
 
-/// `(acc, a, b)` to `acc` plus the sum of products, wrapping.
+/// `(acc, a, b)` to `acc` plus the sum of products, wrapping; of squares, those of one word of each operand.
 pub fn dot(kind: Dot) -> TriFn {
     fn sum(acc: u64, a: u64, b: u64, x: impl Fn(u8) -> i32, y: impl Fn(u8) -> i32) -> u64 {
         let (a, b) = ((a as u32).to_le_bytes(), (b as u32).to_le_bytes());
@@ -212,6 +212,7 @@ pub fn dot(kind: Dot) -> TriFn {
         Dot::Us => |c, a, b| sum(c, a, b, i32::from, |v| i32::from(v as i8)),
         Dot::Ss | Dot::Sn => |c, a, b| sum(c, a, b, |v| i32::from(v as i8), |v| i32::from(v as i8)),
         Dot::Uu => |c, a, b| sum(c, a, b, i32::from, i32::from),
+        Dot::Squares(signs) => dot(signs.of_words()),
         Dot::Couples => |c, a, b| {
             let product = |shift: u32| i32::from((a >> shift) as i16) * i32::from((b >> shift) as i16);
             int32((c as i32).wrapping_add(product(0)).wrapping_add(product(16)))

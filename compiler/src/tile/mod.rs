@@ -256,6 +256,31 @@ pub enum Dot {
     Uu,
     /// Two products of signed numbers of 16 bits (`vpmaddwd`).
     Couples,
+    /// In each four lanes, two rows by two columns: lane `2i + j` gets eight products of bytes, those of
+    /// the first operand's lanes `2i` and `2i + 1` by the second's `2j` and `2j + 1` (`smmla`).
+    Squares(Signs),
+}
+
+/// The signs of two factors of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Signs {
+    /// First unsigned, second signed.
+    Us,
+    /// Both signed.
+    Ss,
+    /// Both unsigned.
+    Uu,
+}
+
+impl Signs {
+    /// The products of four bytes by four others.
+    pub fn of_words(self) -> Dot {
+        match self {
+            Signs::Us => Dot::Us,
+            Signs::Ss => Dot::Ss,
+            Signs::Uu => Dot::Uu,
+        }
+    }
 }
 
 /// What computes a register.
@@ -293,6 +318,8 @@ pub enum Value {
     Splat(Reg),
     /// Lane `.1` of a register in every lane of this one.
     Broadcast(Reg, u8),
+    /// Pairs of lanes side by side: lane `.1`, an even number, of each register and the one behind it.
+    Pairs(Vec<(Reg, u8)>),
     /// All lanes folded to a scalar, by halves: lane `i` with lane `i + n/2`, and so on, where
     /// `n` is the next power of two and missing lanes are the fold's identity.
     Reduce(Fold, Reg),

@@ -212,11 +212,15 @@ impl Parser<'_> {
             }
             "splat" => self.reg().map(Value::Splat),
             "broadcast" => {
-                let reg = self.reg()?;
-                self.cursor.expect("[")?;
-                let lane = self.cursor.int()?;
-                self.cursor.expect("]")?;
+                let (reg, lane) = self.lane()?;
                 Ok(Value::Broadcast(reg, lane))
+            }
+            "pairs" => {
+                let mut pairs = vec![self.lane()?];
+                while self.cursor.eat(",") {
+                    pairs.push(self.lane()?);
+                }
+                Ok(Value::Pairs(pairs))
             }
             "reduce" => {
                 let name = self.cursor.name("a fold")?;
@@ -271,6 +275,15 @@ impl Parser<'_> {
             self.types.resize(reg as usize + 1, None);
         }
         Ok(reg)
+    }
+
+    /// `%1[2]`.
+    fn lane(&mut self) -> Result<(Reg, u8)> {
+        let reg = self.reg()?;
+        self.cursor.expect("[")?;
+        let lane = self.cursor.int()?;
+        self.cursor.expect("]")?;
+        Ok((reg, lane))
     }
 
     fn regs<const N: usize>(&mut self) -> Result<[Reg; N]> {

@@ -3,7 +3,7 @@
 //! The grammar is in `docs/ir.md`. The tables of names are shared with the parser. Printing counts
 //! statements in order, so that the verifier can put an error under the guilty line.
 
-use super::{Access, Addr, Bin, Cmp, Convert, Dot, Kernel, Lane, Reg, RegType, Stmt, Un, Value};
+use super::{Access, Addr, Bin, Cmp, Convert, Dot, Kernel, Lane, Reg, RegType, Signs, Stmt, Un, Value};
 use crate::base::lex::write_name;
 use crate::base::{Affine, Bound};
 use std::fmt;
@@ -91,6 +91,9 @@ pub(super) const DOTS: &[(Dot, &str)] = &[
     (Dot::Sn, "dot_sn"),
     (Dot::Uu, "dot_uu"),
     (Dot::Couples, "dot_couples"),
+    (Dot::Squares(Signs::Us), "squares_us"),
+    (Dot::Squares(Signs::Ss), "squares_ss"),
+    (Dot::Squares(Signs::Uu), "squares_uu"),
 ];
 
 /// The name of an entry of one of the tables; every variant has one.
@@ -229,6 +232,10 @@ impl<'a> Printer<'a> {
             Value::Convert(kind, a) => format!("{} %{a}", name(CONVERTS, kind)),
             Value::Splat(a) => format!("splat %{a}"),
             Value::Broadcast(a, i) => format!("broadcast %{a}[{i}]"),
+            Value::Pairs(pairs) => {
+                let pairs: Vec<String> = pairs.iter().map(|(a, i)| format!("%{a}[{i}]")).collect();
+                format!("pairs {}", pairs.join(", "))
+            }
             Value::Reduce(fold, a) => format!("reduce {} %{a}", fold.name()),
         }
     }

@@ -16,7 +16,7 @@
 
 use super::range::{Loop, is_empty, range};
 use super::text::Printer;
-use super::{Access, Addr, Kernel, Lane, Reg, RegType, Stmt, Value, lanes};
+use super::{Access, Addr, Dot, Kernel, Lane, Reg, RegType, Stmt, Value, lanes};
 use crate::base::annotate::{annotate, defect};
 use crate::base::{Affine, Bound, DType};
 use crate::error::Result;
@@ -294,8 +294,9 @@ impl<'a> Verifier<'a> {
                 exists(lanes::mla(dst.lane, true).is_some(), dst.lane)?;
                 same(&[c, a, b], dst)
             }
-            Value::Dot(_, c, a, b) => {
-                exists(dst.lane == Lane::I32, dst.lane)?;
+            Value::Dot(kind, c, a, b) => {
+                let whole = !matches!(kind, Dot::Squares(_)) || dst.lanes.is_multiple_of(4);
+                exists(dst.lane == Lane::I32 && whole, dst.lane)?;
                 same(&[c, a, b], dst)
             }
             Value::Cmp(op, a, b) => {
@@ -321,6 +322,18 @@ impl<'a> Verifier<'a> {
                 let ty = used(a)?;
                 needs(RegType { lane: ty.lane, ..dst })?;
                 if *lane < ty.lanes { Ok(()) } else { Err(format!("%{a} has only {} lanes", ty.lanes)) }
+            }
+            Value::Pairs(pairs) => {
+                needs(RegType { lanes: (2 * pairs.len()) as u8, ..dst })?;
+                pairs.iter().try_for_each(|(a, lane)| {
+                    let ty = used(a)?;
+                    exists(matches!(ty.lane, Lane::I32 | Lane::F32), ty.lane)?;
+                    needs(RegType { lane: ty.lane, ..dst })?;
+                    match lane.is_multiple_of(2) && lane + 1 < ty.lanes {
+                        true => Ok(()),
+                        false => Err(format!("%{a} has no pair of lanes at {lane}")),
+                    }
+                })
             }
             Value::Reduce(fold, a) => {
                 let ty = used(a)?;

@@ -38,6 +38,7 @@ fn operands(value: &mut Value, f: &mut impl FnMut(&mut Reg)) {
         Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) => computed(addr, f),
         Value::Copy(a) | Value::Un(_, a) | Value::Convert(_, a) => f(a),
         Value::Splat(a) | Value::Broadcast(a, _) | Value::Reduce(_, a) => f(a),
+        Value::Pairs(pairs) => pairs.iter_mut().for_each(|pair| f(&mut pair.0)),
         Value::Bin(_, a, b) | Value::Cmp(_, a, b) => [a, b].into_iter().for_each(f),
         Value::Mla(a, b, c) | Value::Dot(_, a, b, c) | Value::Select(a, b, c) => {
             [a, b, c].into_iter().for_each(f);

@@ -12,7 +12,7 @@ use lmc::codegen::wide::{encode, share, supports};
 use lmc::error::Error;
 use lmc::target::{Target, resolve};
 use lmc::tile::random::{self, Vocabulary, differences, shrink};
-use lmc::tile::{Bin, Kernel, RegType, Stmt, Value, interpret, parse, verify};
+use lmc::tile::{Bin, Dot, Kernel, RegType, Stmt, Value, interpret, parse, verify};
 
 /// The targets this machine can run.
 fn targets() -> Vec<Target> {
@@ -362,11 +362,15 @@ fn machine_code() {
     });
 }
 
-/// Integer division and fixed-point factors are left to others.
+/// Integer division, fixed-point factors and products of rows by columns are left to others.
 fn taken(_: RegType, value: &Value) -> bool {
     let divides = |op: &Bin| matches!(op, Bin::DivS | Bin::DivU | Bin::RemS | Bin::RemU);
     let fixed = |op: &Bin| matches!(op, Bin::MulHigh | Bin::ShrRound);
-    !matches!(value, Value::Bin(op, ..) if divides(op) || fixed(op))
+    match value {
+        Value::Bin(op, ..) => !divides(op) && !fixed(op),
+        Value::Dot(Dot::Squares(_), ..) | Value::Pairs(_) => false,
+        _ => true,
+    }
 }
 
 /// Random kernels of vectors, all of which are taken; `LMC_RANDOM_KERNELS` says how many.

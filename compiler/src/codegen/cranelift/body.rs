@@ -96,6 +96,7 @@ impl<'a> Body<'a> {
             TileValue::Convert(kind, a) => self.convert(shape, *kind, *a)?,
             TileValue::Splat(a) => self.splat(shape, *a)?,
             TileValue::Broadcast(a, lane) => self.broadcast(shape, *a, usize::from(*lane))?,
+            TileValue::Pairs(pairs) => self.pairs(shape, pairs),
             TileValue::Reduce(fold, a) => vec![self.reduce(*fold, *a)?],
         })
     }

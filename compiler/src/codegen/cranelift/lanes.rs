@@ -166,7 +166,26 @@ impl Body<'_> {
         self.cast(shape.vector(), moved)
     }
 
+    /// Pairs of lanes side by side.
+    pub fn pairs(&mut self, shape: Shape, pairs: &[(Reg, u8)]) -> Parts {
+        let mut parts = Vec::with_capacity(shape.parts());
+        for two in pairs.chunks(2) {
+            let [low, high] = [two.first(), two.last()].map(|pair| {
+                let (reg, lane) = pair.copied().unwrap_or_default();
+                let part = self.get(reg)[usize::from(lane) / 4];
+                (self.cast(types::I8X16, part), lane % 4 * 4)
+            });
+            let mask: Vec<u8> = (0..8).map(|i| low.1 + i).chain((0..8).map(|i| 16 + high.1 + i)).collect();
+            let both = self.shuffle(low.0, high.0, &mask);
+            parts.push(self.cast(shape.vector(), both));
+        }
+        parts
+    }
+
     pub fn dot(&mut self, kind: Dot, acc: Reg, a: Reg, b: Reg) -> Result<Parts> {
+        if let Dot::Squares(signs) = kind {
+            return Ok(self.squares(signs.of_words(), acc, a, b));
+        }
         let shape = self.shape(acc);
         let (accs, mut xs, mut ys) = (self.get(acc), self.get(a), self.get(b));
         if shape.is_scalar() {
@@ -184,6 +203,28 @@ impl Body<'_> {
         Ok(parts)
     }
 
+    /// Two rows by two columns in each part, by products of a word each.
+    fn squares(&mut self, kind: Dot, acc: Reg, a: Reg, b: Reg) -> Parts {
+        let (accs, xs, ys) = (self.get(acc), self.get(a), self.get(b));
+        let operands = accs.into_iter().zip(xs).zip(ys);
+        let sums = operands.map(|((acc, x), y)| {
+            (0..2).fold(acc, |sum, word| {
+                let x = self.words_of(x, [word, word, word + 2, word + 2]);
+                let y = self.words_of(y, [word, word + 2, word, word + 2]);
+                self.dot_part(kind, sum, x, y)
+            })
+        });
+        sums.collect()
+    }
+
+    /// Lanes of a vector in another order.
+    fn words_of(&mut self, vector: Value, lanes: [u8; 4]) -> Value {
+        let source = self.cast(types::I8X16, vector);
+        let mask: Vec<u8> = lanes.into_iter().flat_map(|lane| (0..4).map(move |i| 4 * lane + i)).collect();
+        let moved = self.shuffle(source, source, &mask);
+        self.cast(types::I32X4, moved)
+    }
+
     /// In the forms that Cranelift turns into `sdot`, `usdot` and `vpdpbusd` where they exist.
     fn dot_part(&mut self, kind: Dot, acc: Value, x: Value, y: Value) -> Value {
         if kind == Dot::Couples {
@@ -195,7 +236,7 @@ impl Body<'_> {
         let (x_signed, y_signed) = match kind {
             Dot::Us => (false, true),
             Dot::Ss | Dot::Sn => (true, true),
-            Dot::Uu | Dot::Couples => (false, false),
+            Dot::Uu | Dot::Couples | Dot::Squares(_) => (false, false),
         };
         let xs = self.widen(x, x_signed, 2);
         let ys = self.widen(y, y_signed, 2);

@@ -12,7 +12,7 @@ use super::flip::ONES;
 use super::inst::{Kind, VReg, read, update};
 use super::select::{Derived, Select};
 use super::words;
-use crate::tile::{Dot, Reg};
+use crate::tile::{Dot, Reg, Signs};
 
 /// Products of 16 bits that are made side by side.
 const SIDE_BY_SIDE: usize = 4;
@@ -29,6 +29,9 @@ impl Select<'_> {
     pub(super) fn dot(&mut self, r: Reg, kind: Dot, acc: Reg, a: Reg, b: Reg) -> Result<()> {
         if kind == Dot::Couples {
             return Err("products of 16 bits".into());
+        }
+        if let Dot::Squares(signs) = kind {
+            return self.squares(r, signs, acc, a, b);
         }
         if self.split[r as usize] {
             return self.widening_dot(r, kind, a, b);
@@ -56,6 +59,20 @@ impl Select<'_> {
         Ok(())
     }
 
+    /// Two rows by two columns in each vector.
+    fn squares(&mut self, r: Reg, signs: Signs, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        if !self.isa.mixed {
+            return Err("products of two rows by two columns".into());
+        }
+        let (xs, ys) = (self.words(a)?, self.words(b)?);
+        let to = self.accumulator(r, acc, &[a, b])?;
+        for ((&to, x), y) in to.iter().zip(xs).zip(ys) {
+            self.op3(words::squares(signs), to, x, y);
+        }
+        self.accumulated(r, &to);
+        Ok(())
+    }
+
     fn factor(&mut self, r: Reg, part: usize) -> Result<Factor> {
         Ok(match self.lane(r) {
             Some((v, lane)) => Factor::Lane(v, lane),
@@ -72,7 +89,9 @@ impl Select<'_> {
 
     fn dot_part(&mut self, kind: Dot, to: VReg, x: Factor, y: Factor) {
         match kind {
-            Dot::Ss | Dot::Sn | Dot::Uu | Dot::Couples => self.equal_dot(kind != Dot::Uu, to, x, y),
+            Dot::Ss | Dot::Sn | Dot::Uu | Dot::Couples | Dot::Squares(_) => {
+                self.equal_dot(kind != Dot::Uu, to, x, y)
+            }
             Dot::Us if self.isa.mixed => match (x, y) {
                 (Factor::Lane(x, lane), y) => {
                     let y = self.whole(y);

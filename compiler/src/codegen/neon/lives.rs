@@ -16,6 +16,7 @@ pub fn operands(value: &Value) -> Vec<Reg> {
         | Value::Splat(a)
         | Value::Broadcast(a, _)
         | Value::Reduce(_, a) => vec![*a],
+        Value::Pairs(pairs) => pairs.iter().map(|pair| pair.0).collect(),
         Value::Bin(_, a, b) | Value::Cmp(_, a, b) => vec![*a, *b],
         Value::Mla(a, b, c) | Value::Dot(_, a, b, c) | Value::Select(a, b, c) => vec![*a, *b, *c],
     }

@@ -489,6 +489,12 @@ fn beside(kernel: &Kernel, run: &[Stmt]) -> Vec<Option<usize>> {
 fn spot(kernel: &Kernel, stmt: &Stmt) -> Option<Spot> {
     let (addr, stride, reg, load) = match stmt {
         Stmt::Let(reg, Value::Load(addr, stride)) => (addr, *stride, *reg, true),
+        Stmt::Let(reg, Value::LoadWords(addr, 1)) if kernel.regs[*reg as usize].lanes == 4 => {
+            return addr
+                .dynamic
+                .is_none()
+                .then(|| (addr.param, true, addr.index.terms.clone(), addr.index.base));
+        }
         Stmt::Store { addr, stride, src } => (addr, *stride, *src, false),
         _ => return None,
     };

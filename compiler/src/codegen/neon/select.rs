@@ -56,7 +56,7 @@ pub enum Derived {
 pub struct Isa {
     /// `sdot`, `udot`.
     pub dot: bool,
-    /// `usdot`, `sudot`.
+    /// `usdot`, `sudot`, `smmla` and their like.
     pub mixed: bool,
     /// `bfcvtn`.
     pub brain: bool,

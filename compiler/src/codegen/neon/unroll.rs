@@ -79,6 +79,7 @@ fn renamed(
         Value::Convert(kind, a) => Value::Convert(*kind, name(*a)),
         Value::Splat(a) => Value::Splat(name(*a)),
         Value::Broadcast(a, lane) => Value::Broadcast(name(*a), *lane),
+        Value::Pairs(pairs) => Value::Pairs(pairs.iter().map(|&(a, lane)| (name(a), lane)).collect()),
         Value::Reduce(fold, a) => Value::Reduce(*fold, name(*a)),
     }
 }

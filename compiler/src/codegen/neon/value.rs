@@ -37,6 +37,7 @@ impl Select<'_> {
             Value::Convert(kind, a) => self.convert(r, *kind, *a)?,
             Value::Splat(a) => self.broadcast(r, *a, 0)?,
             Value::Broadcast(a, lane) => self.broadcast(r, *a, usize::from(*lane))?,
+            Value::Pairs(pairs) => self.pairs(r, pairs)?,
             Value::Reduce(fold, a) => self.reduce(r, *fold, *a)?,
         }
         Ok(())
@@ -231,6 +232,27 @@ impl Select<'_> {
         let copy = self.vector();
         self.copy(copy, from);
         copy
+    }
+
+    /// Pairs of lanes side by side.
+    fn pairs(&mut self, r: Reg, pairs: &[(Reg, u8)]) -> Result<()> {
+        let mut halves = Vec::with_capacity(pairs.len());
+        for &(from, lane) in pairs {
+            halves.push((self.words(from)?[usize::from(lane) / 4], lane % 4 == 2));
+        }
+        let together = halves.chunks(2).map(|two| match *two {
+            [(low, false), (high, false)] => self.new2(words::zip(8, false), low, high),
+            [(low, true), (high, true)] => self.new2(words::zip(8, true), low, high),
+            [(low, true), (high, false)] => self.new2(words::ext(8), low, high),
+            [(low, false), (high, true)] => {
+                let both = self.copied(low);
+                self.push(words::ins(8, 1, 1), vec![update(both, 0), read(high, 5)], Kind::Plain);
+                both
+            }
+            _ => self.new1(words::dup(8, usize::from(two[0].1)), two[0].0),
+        });
+        let together = together.collect();
+        self.define(r, Form::Words(together))
     }
 
     /// `form + lane * step`.

@@ -2,6 +2,8 @@
 //! 0487, C6 and C7): register fields are zero. Names are the mnemonics with the arrangement of the
 //! result; the first field is at bit 0, the second at 5, the third at 16, a fourth at 10.
 
+use crate::tile::Signs;
+
 /// `b label`.
 pub const B: u32 = 0x1400_0000;
 /// `b.cond label`; the condition is in the lowest four bits.
@@ -322,6 +324,15 @@ pub fn dot_lane(signed: bool, lane: usize) -> u32 {
 
 /// `usdot vd.4s, vn.16b, vm.16b`: unsigned by signed.
 pub const USDOT: u32 = 0x4e80_9c00;
+
+/// `smmla vd.4s, vn.16b, vm.16b`, `ummla`, or `usmmla` (unsigned by signed).
+pub fn squares(signs: Signs) -> u32 {
+    match signs {
+        Signs::Ss => 0x4e80_a400,
+        Signs::Uu => 0x6e80_a400,
+        Signs::Us => 0x4e80_ac00,
+    }
+}
 
 /// `usdot`, or `sudot` (signed by unsigned), by four bytes of the third register.
 pub fn mixed_dot_lane(first_signed: bool, lane: usize) -> u32 {

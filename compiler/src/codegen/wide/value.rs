@@ -8,7 +8,7 @@ use super::rows::Op;
 use super::select::{Select, lane_size};
 use crate::base::{Affine, DType};
 use crate::codegen::loops::Loops;
-use crate::tile::{Bin, Cmp, Lane, Reg, RegType, Un, Value};
+use crate::tile::{Bin, Cmp, Dot, Lane, Reg, RegType, Un, Value};
 
 /// By lane type: f32, f64, i32, i64.
 fn by_lane(lane: Lane, ops: [Op; 4]) -> Op {
@@ -46,6 +46,7 @@ impl Select<'_> {
             Value::Un(un, a) => self.unary(r, *un, *a)?,
             Value::Bin(bin, a, b) => self.binary(r, *bin, *a, *b)?,
             Value::Mla(acc, a, b) => self.multiply_add(r, *acc, *a, *b)?,
+            Value::Dot(Dot::Squares(_), ..) => return Err("products of two rows by two columns".into()),
             Value::Dot(dot, acc, a, b) => self.dot(r, *dot, *acc, *a, *b),
             Value::Cmp(cmp, a, b) => self.compare(r, *cmp, *a, *b),
             Value::Select(m, a, b) => match self.extreme(*m, *a, *b) {
@@ -55,6 +56,7 @@ impl Select<'_> {
             Value::Convert(convert, a) => self.convert(r, *convert, *a)?,
             Value::Splat(a) => self.broadcast(r, *a, 0),
             Value::Broadcast(a, lane) => self.broadcast(r, *a, *lane),
+            Value::Pairs(_) => return Err("pairs of lanes".into()),
             Value::Reduce(fold, a) => self.reduce(r, *fold, *a)?,
         }
         Ok(())

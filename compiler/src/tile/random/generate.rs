@@ -6,7 +6,7 @@ use crate::base::{Affine, Bound, DType};
 use crate::scalar::Fold;
 use crate::tile::range::{self, range};
 use crate::tile::{
-    Access, Addr, Bin, Cmp, Convert, Dot, Kernel, Lane, Param, Reg, RegType, Stmt, Un, Value, lanes,
+    Access, Addr, Bin, Cmp, Convert, Dot, Kernel, Lane, Param, Reg, RegType, Signs, Stmt, Un, Value, lanes,
 };
 
 /// The kernel of a seed.
@@ -435,7 +435,10 @@ impl Generator<'_> {
             }
             6 if ty.lane == Lane::I32 => {
                 let [c, a, b] = [0; 3].map(|_| self.operand(body, ty).reg);
-                let kind = self.rng.pick(&[Dot::Us, Dot::Ss, Dot::Uu, Dot::Couples]);
+                let kinds = [Dot::Us, Dot::Ss, Dot::Uu, Dot::Couples].into_iter();
+                let squares = [Signs::Us, Signs::Ss, Signs::Uu].map(Dot::Squares);
+                let squares = squares.into_iter().filter(|_| ty.lanes.is_multiple_of(4));
+                let kind = self.rng.pick(&kinds.chain(squares).collect::<Vec<_>>());
                 self.assign(body, ty, Value::Dot(kind, c, a, b), false, false);
             }
             6 | 7 => {
@@ -469,12 +472,19 @@ impl Generator<'_> {
 
     fn across(&mut self, body: &mut Vec<Stmt>, ty: RegType, float: bool) {
         let scalar = RegType { lanes: 1, ..ty };
-        match self.rng.below(3) {
-            0 => {
+        match self.rng.below(4) {
+            0 if matches!(ty.lane, Lane::I32 | Lane::F32) && ty.lanes.is_multiple_of(2) => {
+                let from: Vec<Held> = (0..ty.lanes / 2).map(|_| self.operand(body, ty)).collect();
+                let pair = |a: &Held| (a.reg, 2 * self.rng.below(usize::from(ty.lanes / 2)) as u8);
+                let pairs = from.iter().map(pair).collect();
+                let all = |f: fn(&Held) -> bool| from.iter().all(f);
+                self.assign(body, ty, Value::Pairs(pairs), all(|a| a.exact), all(|a| a.small));
+            }
+            0 | 1 => {
                 let a = self.operand(body, scalar);
                 self.assign(body, ty, Value::Splat(a.reg), a.exact, a.small);
             }
-            1 => {
+            2 => {
                 let from = RegType { lanes: self.words.lanes, ..ty };
                 let a = self.operand(body, from);
                 let lane = self.rng.below(usize::from(from.lanes)) as u8;
