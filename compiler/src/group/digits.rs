@@ -37,11 +37,13 @@ pub fn inline_digits(reader: &Definition, producer: &Definition, only_reader: bo
         let place = |digit: &Option<Digit>| match digit {
             None => Some(Var::Affine(Affine::constant(0))),
             Some(d) => match &index[d.dim] {
-                Index::Affine(form) if fill.is_none() => Some(Var::Affine(d.of(form, &extent)?)),
-                _ => None,
+                Index::Affine(form) => Some(Var::Affine(d.of(form, &extent)?)),
+                Index::Dynamic(_) => None,
             },
         };
-        let vars: Option<Vec<Var>> = digits.iter().map(place).collect();
+        // What may lie outside is tested against dimensions of one point too, which are no digits.
+        let inside = fill.is_none() && index.iter().all(|i| matches!(i, Index::Affine(_)));
+        let vars: Option<Vec<Var>> = if inside { digits.iter().map(place).collect() } else { None };
         let inlined = vars.and_then(|v| Copy::new(producer, &v, None).expr(b, producer.finish, &mut keep));
         possible &= inlined.is_some();
         inlined

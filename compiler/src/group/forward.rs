@@ -161,7 +161,7 @@ impl Forward {
             if def.operands[operand as usize].value != self.from {
                 return None;
             }
-            let place = self.place(index, fill.is_some());
+            let place = self.place(def, index, fill.is_some());
             possible &= place.is_some();
             Some(b.load_at(self.to, &self.to_ty, place?, fill))
         })?;
@@ -169,7 +169,20 @@ impl Forward {
     }
 
     /// An index of the value as an index of the copy's output.
-    fn place(&self, index: &[Index], padded: bool) -> Option<Vec<Index>> {
+    fn place(&self, def: &Definition, index: &[Index], padded: bool) -> Option<Vec<Index>> {
+        let inside = |at: &Affine, extent: usize| {
+            let (least, most) = at.range(|v| def.vars[v as usize].extent);
+            !padded || least >= 0 && most < extent as i64
+        };
+        // The output has no dimension against which an index of one that is no axis could be checked.
+        let checked = |(dim, at): (&Vec<_>, &Index)| match at {
+            _ if !dim.is_empty() => true,
+            Index::Affine(at) => inside(at, 1),
+            Index::Dynamic(_) => false,
+        };
+        if !self.dims.iter().zip(index).all(checked) {
+            return None;
+        }
         let mut axis: Vec<Index> = vec![Index::Affine(Affine::constant(0)); self.axes];
         for (dim, at) in self.dims.iter().zip(index) {
             if let [(a, _, _)] = dim.as_slice() {
@@ -190,12 +203,9 @@ impl Forward {
                     sum.add_term(a, f);
                     continue;
                 }
+                let extent = self.dims.iter().flatten().find(|p| p.0 == a).map_or(1, |p| p.2);
                 match &axis[a as usize] {
-                    Index::Affine(at)
-                        if !padded || at.is_constant() || at.terms.len() == 1 && at.base == 0 =>
-                    {
-                        sum = sum.plus_scaled(at, f);
-                    }
+                    Index::Affine(at) if inside(at, extent) => sum = sum.plus_scaled(at, f),
                     _ => return None,
                 }
             }

@@ -3,7 +3,8 @@
 //! points).
 
 use crate::base::{Affine, Bound};
-use crate::scalar::{Fold, Op};
+use crate::definition::ExprId;
+use crate::scalar::{Fold, Op, Scalar, cast, eval};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{Linear, Schedule, safe_range};
 
@@ -40,25 +41,38 @@ pub enum Edge {
 }
 
 /// Whether what lies outside leaves the fold unchanged, so that it need not be computed: the fill
-/// is the fold's identity, or a zero factor of a sum.
+/// is the fold's identity, or a factor of a sum is zero there.
 pub fn outside_is_neutral(linear: &Linear) -> bool {
     let Some((fold, dtype, body)) = linear.fold else { return false };
-    let node = |mut e: u32| {
-        while let Node::Cast { arg, .. } = &linear.nodes[e as usize] {
-            e = *arg;
-        }
-        &linear.nodes[e as usize]
-    };
-    let padding = |n: &Node| match n {
-        Node::Load { fill, guards, .. } if !guards.is_empty() => *fill,
+    let fill = |e: ExprId| match &linear.nodes[e as usize] {
+        Node::Load { fill, guards, .. } if !guards.is_empty() => Some((e, (*fill)?)),
         _ => None,
     };
+    let mut padded = linear.reachable(body).into_iter().filter_map(fill);
     match &linear.nodes[body as usize] {
-        Node::Op(Op::Mul, args) if fold == Fold::Sum => {
-            args.iter().filter_map(|&a| padding(node(a))).all(|f| f.bits == 0)
-        }
-        n @ Node::Load { .. } => padding(n).is_none_or(|f| f == fold.identity(dtype)),
+        Node::Op(Op::Mul, args) if fold == Fold::Sum => padded.all(|(load, fill)| {
+            let zero = |s: Scalar| s.to_f64() == 0.0;
+            args.iter().any(|&a| known_outside(linear, a, load, fill).is_some_and(zero))
+        }),
+        Node::Load { .. } => padded.all(|(_, fill)| fill == fold.identity(dtype)),
         _ => false,
+    }
+}
+
+/// What an expression is where one load gives its fill; `None` where that depends on more.
+fn known_outside(linear: &Linear, e: ExprId, load: ExprId, fill: Scalar) -> Option<Scalar> {
+    match &linear.nodes[e as usize] {
+        _ if e == load => Some(fill),
+        Node::Const(scalar) => Some(*scalar),
+        Node::Cast { to, saturate, arg } => {
+            Some(cast(known_outside(linear, *arg, load, fill)?, *to, *saturate))
+        }
+        Node::Op(op, args) => {
+            let args: Option<Vec<Scalar>> =
+                args.iter().map(|&a| known_outside(linear, a, load, fill)).collect();
+            Some(eval(*op, &args?))
+        }
+        _ => None,
     }
 }
 

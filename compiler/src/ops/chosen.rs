@@ -1,6 +1,6 @@
 //! Operators whose result has a size that depends on the data: NonZero, Compress, Unique,
 //! NonMaxSuppression. They are evaluated where that data is constant, and expanded into the routines of
-//! [`super::sized`] otherwise.
+//! [`super::sized`] otherwise. Where there is nothing to choose from, the results are empty constants.
 
 use super::emit::{numbers, require};
 use super::{Ctx, ExpandFn, InferFn, NodeBuilder, Operator};
@@ -52,6 +52,9 @@ fn expand_non_zero(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         return constants(b, vec![non_zero(ctx)?]);
     }
     let value = ctx.input(0)?;
+    if value.ty.elems() == 0 {
+        return nothing(ctx, b, infer_non_zero);
+    }
     let x = ctx.node.inputs[0].ok_or_else(|| Error::model("input 0 is missing"))?;
     let whole = b.constant(Tensor::new([1], &[-1i64]));
     let flat = b.binary("Reshape", x, whole)?;
@@ -82,6 +85,12 @@ fn constants(b: &mut NodeBuilder, tensors: Vec<Tensor>) -> Result<Vec<ValueId>> 
 fn scalars(tensor: &Tensor) -> Vec<Scalar> {
     let dtype = tensor.ty.dtype;
     tensor.data.chunks_exact(dtype.size()).map(|bytes| Scalar::from_le(dtype, bytes)).collect()
+}
+
+/// The results where there is nothing to choose from.
+fn nothing(ctx: &Ctx, b: &mut NodeBuilder, infer: InferFn) -> Result<Vec<ValueId>> {
+    let empty = |ty| Tensor { ty, data: Vec::new().into() };
+    constants(b, infer(ctx)?.into_iter().map(empty).collect())
 }
 
 /// The index of each element that is not zero, one column each.
@@ -133,6 +142,9 @@ fn expand_compress(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let missing = || Error::model("an input is missing");
     let mut x = ctx.node.inputs[0].ok_or_else(missing)?;
     let condition = ctx.input(1)?;
+    if condition.ty.elems() == 0 {
+        return nothing(ctx, b, infer_compress);
+    }
     let (axis, places) = match condition.constant {
         Some(_) => {
             let (axis, places) = kept(ctx)?;
@@ -245,6 +257,9 @@ fn expand_unique(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let rank = value.ty.rank();
     let mut x = ctx.node.inputs[0].ok_or_else(|| Error::model("input 0 is missing"))?;
     let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, rank)).transpose()?;
+    if axis.map_or(value.ty.elems(), |a| value.ty.shape[a]) == 0 {
+        return nothing(ctx, b, infer_unique);
+    }
     let rows = match axis {
         None => {
             let whole = b.constant(Tensor::new([1], &[-1i64]));
@@ -346,6 +361,9 @@ fn none_or(ctx: &Ctx) -> Result<Tensor> {
 fn expand_suppress(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     if is_constant(ctx) || !ctx.has(2) {
         return constants(b, vec![none_or(ctx)?]);
+    }
+    if infer_suppress(ctx)?.iter().all(|ty| ty.elems() == 0) {
+        return nothing(ctx, b, infer_suppress);
     }
     let input = |i: usize| ctx.node.inputs.get(i).copied().flatten();
     let overlap = input(3).unwrap_or_else(|| b.constant(Tensor::new([1], &[0f32])));

@@ -194,8 +194,12 @@ impl<'a> Ctx<'a> {
 
     /// A size that depends on data and is at most `bound`: in the first sample the bound (2 at least), in
     /// others (see [`Graph::sample`]) other numbers from 2 on, the same for the same key. In the second sample
-    /// it is 2, so that every limit (the best 50 of those found) shows; in half of the rest it is small.
+    /// it is 2, so that every limit (the best 50 of those found) shows; in half of the rest it is small. With
+    /// nothing to choose from it is 0.
     pub fn chosen(&self, bound: usize, key: &str) -> usize {
+        if bound == 0 {
+            return 0;
+        }
         let bound = bound.max(2);
         let (sample, limit) = (self.graph.sample % NEAR, self.graph.sample / NEAR);
         match sample {

@@ -52,9 +52,10 @@ fn lower(ctx: &Ctx, low: &mut Lowering, fold: Fold, op: Bin) -> Result<()> {
     let mut code = Code::new(&ctx.node.name);
     let (from, to) = (code.param("x", &x, Access::Read), code.param("y", &out, Access::ReadWrite));
     let lane = code.lane(from);
-    // Vectors need a length that is known.
+    // Vectors need rows of a length that is known; the last of no rows is not there to begin with.
     let moving = |d| ctx.node.inputs[0].is_some_and(|v| ctx.graph.lengths(v, d).is_some());
-    if inner > 1 && !exclusive && !(axis + 1..x.rank()).any(moving) {
+    let moves = (axis + 1..x.rank()).any(moving) || reverse && moving(axis);
+    if inner > 1 && !exclusive && !moves {
         rows(&mut code, (from, to), [outer, extent, inner], reverse, op);
         code.finish(e.low);
         return Ok(());

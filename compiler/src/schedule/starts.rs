@@ -3,7 +3,7 @@
 //! Definitions that differ only in the part of a tensor they touch (one step of an unrolled
 //! recurrence, one slice of a split) are the same code once the start is added to the pointer.
 
-use super::linear::{Guard, Linear, Node};
+use super::linear::{DynamicIndex, Guard, Linear, Node};
 use crate::base::Affine;
 
 /// What is to be added to the pointers, in elements.
@@ -41,7 +41,7 @@ impl Linear {
     }
 
     /// The first element of a buffer that is read, and one past the last. What is indexed by computed
-    /// numbers counts as far as the buffer goes.
+    /// numbers counts as far as their dimensions go.
     fn span(&self, buffer: u32) -> (usize, usize) {
         let elems = self.buffers[buffer as usize].elems;
         let (mut first, mut end) = (elems, 0);
@@ -51,9 +51,8 @@ impl Linear {
                 continue;
             }
             let (low, high) = self.reach(addr, guards);
-            if !dynamic.is_empty() {
-                return (0, elems);
-            }
+            let along = |d: &DynamicIndex| d.stride.max(0) * (d.extent as i64 - 1).max(0);
+            let high = high + dynamic.iter().map(along).sum::<i64>();
             first = first.min(low.max(0) as usize);
             end = end.max((high + 1).clamp(0, elems as i64) as usize);
         }
@@ -84,8 +83,8 @@ impl Linear {
 
 #[cfg(test)]
 mod tests {
-    use crate::base::{DType, TensorType};
-    use crate::definition::DefBuilder;
+    use crate::base::{Affine, DType, TensorType};
+    use crate::definition::{DefBuilder, Index};
     use crate::schedule::Linear;
     use crate::schedule::linear::Layout;
 
@@ -104,6 +103,20 @@ mod tests {
         let mut linear = Linear::new(&def, &[apart], &[false], &Layout::dense(&y.shape));
         assert_eq!(linear.take_starts(&[false], &[false]).operands, [1]);
         assert_eq!(linear.buffers[0].elems, 2 * 12 + 2 * 5 + 1);
+    }
+
+    /// Columns of a matrix whose other columns may be written later, by computed rows.
+    #[test]
+    fn computed_indices_reach_as_far_as_their_dimension() {
+        let (x, y) = (TensorType::new(DType::F32, [4, 3]), TensorType::new(DType::F32, [4]));
+        let mut b = DefBuilder::new(&y.shape);
+        let row = b.index(b.var(0).scaled(-1).offset(3));
+        let element = b.load_at(0, &x, vec![Index::Dynamic(row), Index::Affine(Affine::constant(1))], None);
+        let def = b.finish("column", 1, &y, element);
+        let dense = |ty: &TensorType| Layout::dense(&ty.shape);
+        let mut linear = Linear::new(&def, &[dense(&x)], &[false], &dense(&y));
+        assert_eq!(linear.take_starts(&[false], &[false]).operands, [1]);
+        assert_eq!(linear.buffers[0].elems, 3 * 3 + 1);
     }
 
     #[test]

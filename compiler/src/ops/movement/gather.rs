@@ -37,11 +37,18 @@ fn check_index_type(ctx: &Ctx, i: usize) -> Result<()> {
     require(matches!(dtype, DType::I32 | DType::I64), || format!("indices must be integers, not {dtype}"))
 }
 
+/// The result's type; an error where there is no element that any index could name.
+fn taken(ctx: &Ctx, result: TensorType) -> Result<Vec<TensorType>> {
+    let x = ctx.ty(0)?;
+    require(x.elems() > 0 || result.elems() == 0, || format!("every index lies outside of data {x}"))?;
+    Ok(vec![result])
+}
+
 fn infer_gather(ctx: &Ctx) -> Result<Vec<TensorType>> {
     check_index_type(ctx, 1)?;
     let (x, axis) = (ctx.ty(0)?, gather_axis(ctx)?);
     let shape = [&x.shape[..axis], ctx.shape(1)?, &x.shape[axis + 1..]].concat();
-    Ok(vec![TensorType::new(x.dtype, shape)])
+    taken(ctx, TensorType::new(x.dtype, shape))
 }
 
 fn gather_axis(ctx: &Ctx) -> Result<usize> {
@@ -93,7 +100,7 @@ fn infer_elements(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let fits =
         indices.rank() == x.rank() && (0..x.rank()).all(|i| i == axis || indices.shape[i] <= x.shape[i]);
     require(fits, || format!("indices {indices} do not fit data {x}"))?;
-    Ok(vec![TensorType::new(x.dtype, indices.shape.clone())])
+    taken(ctx, TensorType::new(x.dtype, indices.shape.clone()))
 }
 
 fn lower_elements(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
@@ -127,7 +134,7 @@ fn infer_nd(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let (x, indices) = (ctx.ty(0)?, ctx.ty(1)?);
     let (batch, named) = nd_parts(ctx)?;
     let shape = [&indices.shape[..indices.rank() - 1], &x.shape[batch + named..]].concat();
-    Ok(vec![TensorType::new(x.dtype, shape)])
+    taken(ctx, TensorType::new(x.dtype, shape))
 }
 
 fn lower_nd(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
