@@ -33,13 +33,18 @@ pub fn floats(shape: &[usize], seed: u64) -> Tensor {
 
 /// What the naive loops of the model for just these inputs give.
 pub fn naive(model: &Model, inputs: &[Tensor]) -> Vec<Tensor> {
+    try_naive(model, inputs).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The same; an error where the model is not defined for them.
+pub fn try_naive(model: &Model, inputs: &[Tensor]) -> lmc::error::Result<Vec<Tensor>> {
     let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
-    let (graph, _) = infer(model, &types).into_result().expect("types");
-    let lowering = lower(&graph).expect("a lowering");
+    let (graph, _) = infer(model, &types).into_result()?;
+    let lowering = lower(&graph)?;
     let mut env = Env::new(&lowering);
     graph.inputs.iter().zip(inputs).for_each(|(&v, t)| env.set(v, t));
-    interpret(&lowering, &mut env).expect("results");
-    graph.outputs.iter().map(|&v| env.get(v, &graph.value(v).ty).expect("written")).collect()
+    interpret(&lowering, &mut env)?;
+    Ok(graph.outputs.iter().map(|&v| env.get(v, &graph.value(v).ty).expect("written")).collect())
 }
 
 pub fn bounded(bounds: &[(&str, usize)]) -> Bindings {

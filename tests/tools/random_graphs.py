@@ -23,7 +23,20 @@ def has_halves(folder):
     graph = onnx.load(os.path.join(folder, "model.onnx")).graph
     half = onnx.TensorProto.FLOAT16
     cast = any(a.name == "to" and a.i == half for n in graph.node for a in n.attribute)
-    return cast or any(v.type.tensor_type.elem_type == half for v in graph.input)
+    held = any(t.data_type == half for t in graph.initializer)
+    return cast or held or any(v.type.tensor_type.elem_type == half for v in graph.input)
+
+
+def tolerance(folder):
+    """What `lmc verify` allows where there are half floats: as much of the largest element as the suite does."""
+    data = os.path.join(folder, "test_data_set_0")
+    largest = 0.0
+    for name in os.listdir(data):
+        if name.startswith("output_"):
+            values = numpy_helper.to_array(onnx.load_tensor(os.path.join(data, name))).astype(numpy.float64)
+            finite = numpy.abs(values[numpy.isfinite(values)])
+            largest = max(largest, finite.max(initial=0.0))
+    return ["--rtol", "0.01", "--atol", str(max(0.004, 0.004 * largest))]
 
 
 def reference(folder):
@@ -51,6 +64,12 @@ def reference(folder):
     return None
 
 
+def is_a_step(report):
+    """Whether all that `lmc verify` found wrong is a single element, by 1."""
+    wrong = [line for line in report.splitlines() if "WRONG" in line]
+    return bool(wrong) and all("max abs 1.000e0 " in line and "WRONG: 1 of" in line for line in wrong)
+
+
 def main():
     root, places = sys.argv[1], sys.argv[2:] or ["x86_64:native"]
     onnxruntime.set_default_logger_severity(4)
@@ -65,12 +84,19 @@ def main():
             target, cpu = place.split(":")
             command = [lmc, "verify", os.path.join(folder, "model.onnx"), "--target", target, "--cpu", cpu]
             command += ["--data", os.path.join(folder, "test_data_set_0")]
-            command += ["--rtol", "0.01", "--atol", "0.004"] if has_halves(folder) else []
+            command += tolerance(folder) if has_halves(folder) else []
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            counts["equal" if done.returncode == 0 else "different"] += 1
-            if done.returncode:
-                with open(os.path.join(folder, "operators"), encoding="utf-8") as file:
-                    print(seed, place, file.read(), (done.stdout + done.stderr).strip(), sep="\n", flush=True)
+            if done.returncode == 0:
+                counts["equal"] += 1
+                continue
+            with open(os.path.join(folder, "operators"), encoding="utf-8") as file:
+                operators = file.read()
+            if "QLinear" in operators and is_a_step(done.stdout):
+                # Both round a sum that is scaled, but scale it in another order.
+                counts["a step apart"] += 1
+                continue
+            counts["different"] += 1
+            print(seed, place, operators, (done.stdout + done.stderr).strip(), sep="\n", flush=True)
     print(dict(counts))
 
 

@@ -1,19 +1,15 @@
-//! Recipes of control flow, and of chains in half floats and in quantized integers.
+//! Recipes of control flow.
 
-use super::maker::{Maker, V, type_proto};
+use super::file::{attribute, type_proto};
+use super::maker::{Maker, V};
 use super::recipes::Recipe;
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::graph::Attr;
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType as Type;
 
-pub const RECIPES: &[(&str, Recipe)] = &[
-    ("If", branch),
-    ("Loop", repeat),
-    ("Scan", scan),
-    ("Chain of half floats", halves),
-    ("Chain of quantized layers", quantized),
-];
+pub const RECIPES: &[(&str, Recipe)] =
+    &[("If", branch), ("Loop", repeat), ("Loop that data ends", ended), ("Scan", scan)];
 
 const UNARY: &[&str] = &["Tanh", "Sigmoid", "Relu", "Neg", "Abs", "Softsign"];
 const BINARY: &[&str] = &["Add", "Sub", "Mul", "Max", "Min"];
@@ -41,21 +37,79 @@ fn int(name: &str, i: i64) -> pb::AttributeProto {
     pb::AttributeProto { name: name.into(), i, r#type: Type::Int as i32, ..Default::default() }
 }
 
-/// A few element-wise nodes on values of one type, the first of them `x`; gives the last name.
-fn chain(m: &mut Maker, prefix: &str, x: &str, others: &[&str], nodes: &mut Vec<pb::NodeProto>) -> String {
+/// Where nodes of a body are made: values around it have one type.
+struct Scope<'a> {
+    ty: &'a TensorType,
+    /// What may be read beside the first value.
+    others: &'a [&'a str],
+    /// How many bodies lie around.
+    depth: usize,
+    /// Values of the graph that the body reads without being told.
+    reads: &'a mut Vec<V>,
+}
+
+/// A few nodes on values of one type, the first of them `x`; gives the last name.
+fn chain(m: &mut Maker, prefix: &str, x: &str, scope: &mut Scope, nodes: &mut Vec<pb::NodeProto>) -> String {
     let mut last = x.to_string();
     for i in 0..m.random.range(1, 3) {
         let next = format!("{prefix}{i}");
-        if m.random.chance(50) && !others.is_empty() {
-            let (op, other) = (m.random.pick(BINARY), m.random.pick(others));
-            nodes.push(node(op, &[&last, other], &next));
-        } else {
-            let op = m.random.pick(UNARY);
-            nodes.push(node(op, &[&last], &next));
+        match m.random.below(10) {
+            0 if scope.depth < 3 => nodes.push(inner_branch(m, &next, &last, scope)),
+            1 if scope.depth < 3 => nodes.push(inner_loop(m, &next, &last, scope)),
+            0..=4 if !scope.others.is_empty() => {
+                let (op, other) = (m.random.pick(BINARY), m.random.pick(scope.others));
+                nodes.push(node(op, &[&last, other], &next));
+            }
+            5 => {
+                let (mut value, held) =
+                    (node("Constant", &[], &format!("{next}_c")), m.data(DType::F32, &[]));
+                value.attribute.push(attribute("value", &Attr::Tensor(held)));
+                nodes.push(value);
+                nodes.push(node(m.random.pick(BINARY), &[&format!("{next}_c"), &last], &next));
+            }
+            _ => nodes.push(node(m.random.pick(UNARY), &[&last], &next)),
         }
         last = next;
     }
     last
+}
+
+/// Nodes of a body within the body that `scope` is, reading what that one reads.
+fn within(m: &mut Maker, prefix: &str, x: &str, scope: &mut Scope) -> (Vec<pb::NodeProto>, String) {
+    let mut nodes = Vec::new();
+    let mut inner =
+        Scope { ty: scope.ty, others: scope.others, depth: scope.depth + 1, reads: &mut *scope.reads };
+    let last = chain(m, prefix, x, &mut inner, &mut nodes);
+    (nodes, last)
+}
+
+/// A decision within a body.
+fn inner_branch(m: &mut Maker, output: &str, x: &str, scope: &mut Scope) -> pb::NodeProto {
+    let condition = truth(m);
+    let condition = m.input(condition);
+    scope.reads.push(condition);
+    let mut made = node("If", &[&m.name(condition)], output);
+    for name in ["then_branch", "else_branch"] {
+        let (nodes, last) = within(m, &format!("{output}_{}_", &name[..4]), x, scope);
+        made.attribute.push(body(name, nodes, [Vec::new(), vec![info(&last, scope.ty)]]));
+    }
+    made
+}
+
+/// A loop within a body, whose length is known.
+fn inner_loop(m: &mut Maker, output: &str, x: &str, scope: &mut Scope) -> pb::NodeProto {
+    let trips = m.random.range(1, 3);
+    let trips = m.constant(Tensor::scalar(trips));
+    scope.reads.push(trips);
+    let p = |name: &str| format!("{output}_{name}");
+    let (mut nodes, last) = within(m, &p("t"), &p("s"), scope);
+    nodes.push(node("Identity", &[&p("go")], &p("on")));
+    let [scalar, flag] = [DType::I64, DType::Bool].map(|d| TensorType::new(d, []));
+    let inputs = vec![info(&p("i"), &scalar), info(&p("go"), &flag), info(&p("s"), scope.ty)];
+    let outputs = vec![info(&p("on"), &flag), info(&last, scope.ty)];
+    let mut made = node("Loop", &[&m.name(trips), "", x], output);
+    made.attribute.push(body("body", nodes, [inputs, outputs]));
+    made
 }
 
 fn truth(m: &mut Maker) -> Tensor {
@@ -72,12 +126,14 @@ fn branch(m: &mut Maker) -> Option<()> {
     let condition = truth(m);
     let condition = if m.random.chance(80) { m.input(condition) } else { m.constant(condition) };
     let mut proto = node("If", &[&m.name(condition)], "");
+    let mut reads = vec![x, other, condition];
     for (i, name) in ["then_branch", "else_branch"].into_iter().enumerate() {
         let (mut nodes, prefix) = (Vec::new(), format!("b{}_{i}_", m.count()));
-        let last = chain(m, &prefix, &a, &[&b], &mut nodes);
+        let mut scope = Scope { ty: &ty, others: &[&b], depth: 0, reads: &mut reads };
+        let last = chain(m, &prefix, &a, &mut scope, &mut nodes);
         proto.attribute.push(body(name, nodes, [Vec::new(), vec![info(&last, &ty)]]));
     }
-    m.raw(proto, &[x, other, condition], &[ty]);
+    m.raw(proto, &reads, &[ty]);
     Some(())
 }
 
@@ -91,10 +147,11 @@ fn repeat(m: &mut Maker) -> Option<()> {
     let prefix = format!("b{}_", m.count());
     let p = |name: &str| format!("{prefix}{name}");
     let mut nodes = Vec::new();
-    let last = chain(m, &p("t"), &p("s"), &[&b], &mut nodes);
+    let mut reads = vec![x, other, count];
+    let mut scope = Scope { ty: &ty, others: &[&b], depth: 0, reads: &mut reads };
+    let last = chain(m, &p("t"), &p("s"), &mut scope, &mut nodes);
     let [scalar, flag] = [DType::I64, DType::Bool].map(|d| TensorType::new(d, []));
     let stops = m.random.chance(40);
-    let mut reads = vec![x, other, count];
     if stops {
         let end = m.random.range(0, 5);
         let end = m.input(Tensor::scalar(end));
@@ -117,6 +174,36 @@ fn repeat(m: &mut Maker) -> Option<()> {
     Some(())
 }
 
+/// A number that grows or halves until a condition on it ends the loop, beside a tensor.
+fn ended(m: &mut Maker) -> Option<()> {
+    let x = m.any(0);
+    let (ty, shape) = (m.ty(x).clone(), m.shape(x));
+    let other = m.fresh(DType::F32, &shape);
+    let (start, most) = (m.random.range(1, 40), m.random.range(1, 7));
+    let (start, most) = (m.input(Tensor::scalar(start)), m.constant(Tensor::scalar(most)));
+    let first = truth(m);
+    let first = m.input(first);
+    let (two, limit) = (m.constant(Tensor::scalar(2i64)), m.input(Tensor::scalar(20i64)));
+    let prefix = format!("b{}_", m.count());
+    let p = |name: &str| format!("{prefix}{name}");
+    let grows = m.random.chance(50);
+    let mut nodes = vec![
+        node(if grows { "Mul" } else { "Div" }, &[&p("n"), &m.name(two)], &p("next")),
+        node(if grows { "Less" } else { "Greater" }, &[&p("next"), &m.name(limit)], &p("on")),
+    ];
+    let (beside, mut reads) = (m.name(other), vec![x, other, start, most, first, two, limit]);
+    let mut scope = Scope { ty: &ty, others: &[&beside], depth: 1, reads: &mut reads };
+    let last = chain(m, &p("t"), &p("s"), &mut scope, &mut nodes);
+    let [scalar, flag] = [DType::I64, DType::Bool].map(|d| TensorType::new(d, []));
+    let inputs =
+        vec![info(&p("i"), &scalar), info(&p("go"), &flag), info(&p("n"), &scalar), info(&p("s"), &ty)];
+    let outputs = vec![info(&p("on"), &flag), info(&p("next"), &scalar), info(&last, &ty)];
+    let mut proto = node("Loop", &[&m.name(most), &m.name(first), &m.name(start), &m.name(x)], "");
+    proto.attribute.push(body("body", nodes, [inputs, outputs]));
+    m.raw(proto, &reads, &[scalar, ty]);
+    Some(())
+}
+
 /// Over the first dimension, forwards or backwards.
 fn scan(m: &mut Maker) -> Option<()> {
     let x = m.any(1);
@@ -129,7 +216,9 @@ fn scan(m: &mut Maker) -> Option<()> {
     let prefix = format!("b{}_", m.count());
     let p = |name: &str| format!("{prefix}{name}");
     let mut nodes = vec![node("Add", &[&p("s"), &p("e")], &p("sum"))];
-    let last = chain(m, &p("t"), &p("sum"), &[&p("e")], &mut nodes);
+    let (element, mut reads) = (p("e"), vec![x, start]);
+    let mut scope = Scope { ty: &part, others: &[&element], depth: 0, reads: &mut reads };
+    let last = chain(m, &p("t"), &p("sum"), &mut scope, &mut nodes);
     nodes.push(node("Abs", &[&last], &p("seen")));
     let io =
         [vec![info(&p("s"), &part), info(&p("e"), &part)], vec![info(&last, &part), info(&p("seen"), &part)]];
@@ -145,109 +234,6 @@ fn scan(m: &mut Maker) -> Option<()> {
         };
         proto.attribute.push(list);
     }
-    m.raw(proto, &[x, start], &[part, TensorType::new(DType::F32, shape)]);
-    Some(())
-}
-
-fn cast(m: &mut Maker, x: V, to: DType) -> Option<V> {
-    m.one("Cast", &[x], &[("to", Attr::Int(to as i64))])
-}
-
-/// Some layers on half floats, from floats and back to them.
-fn halves(m: &mut Maker) -> Option<()> {
-    let shape = m.extents(3);
-    if shape.contains(&0) {
-        return None;
-    }
-    let x = m.fresh(DType::F32, &shape);
-    let mut y = cast(m, x, DType::F16)?;
-    let mut made = vec![y];
-    for _ in 0..m.random.range(1, 3) {
-        let last = *m.shape(y).last()?;
-        y = match m.random.below(6) {
-            0 => {
-                let (k, n) = (last, m.dim());
-                let w = m.weights(&[k, n], k);
-                let w = cast(m, w, DType::F16)?;
-                made.push(w);
-                m.one("MatMul", &[y, w], &[])?
-            }
-            1 => m.one("Softmax", &[y], &[("axis", Attr::Int(2))])?,
-            2 => {
-                let other = m.data(DType::F16, &[last]);
-                let other = m.constant(other);
-                let op = m.random.pick(BINARY);
-                m.one(op, &[y, other], &[])?
-            }
-            3 => m.one("Transpose", &[y], &[("perm", Attr::Ints(vec![0, 2, 1]))])?,
-            4 => m.one("Concat", &[y, y], &[("axis", Attr::Int(1))])?,
-            _ => {
-                let op = m.random.pick(&["Relu", "Neg", "Abs", "Sigmoid", "Tanh"]);
-                m.one(op, &[y], &[])?
-            }
-        };
-        made.push(y);
-    }
-    m.close(&made);
-    let z = cast(m, y, DType::F32)?;
-    m.close(&[z]);
-    Some(())
-}
-
-/// A tensor quantized and put back; all scales are powers of two, so that nothing is rounded otherwise.
-fn rounded(m: &mut Maker, x: V, exponent: i64, made: &mut Vec<V>) -> Option<V> {
-    let scale = m.number((exponent as f32).exp2());
-    let zero = m.random.pick(&[0u8, 100, 128]);
-    let zero = m.constant(Tensor::scalar(zero));
-    let q = m.one("QuantizeLinear", &[x, scale, zero], &[])?;
-    let y = m.one("DequantizeLinear", &[q, scale, zero], &[])?;
-    made.extend([q, y]);
-    Some(y)
-}
-
-/// Convolutions, sums, pooling and movement between quantizations, as quantizers write them.
-fn quantized(m: &mut Maker) -> Option<()> {
-    let shape =
-        [1, m.random.range(1, 9) as usize, m.random.range(3, 9) as usize, m.random.range(3, 9) as usize];
-    let x = m.fresh(DType::F32, &shape);
-    let mut made = Vec::new();
-    let mut y = rounded(m, x, -6, &mut made)?;
-    for _ in 0..m.random.range(1, 4) {
-        let shape = m.shape(y);
-        let layer = match m.random.below(7) {
-            0..=2 => {
-                let depthwise = m.random.chance(30);
-                let (k, groups) = (m.random.pick(&[1usize, 3]), if depthwise { shape[1] } else { 1 });
-                let out = if depthwise { shape[1] } else { m.random.range(1, 17) as usize };
-                let w = m.data(DType::I8, &[out, shape[1] / groups, k, k]);
-                let (w, scale) = (m.constant(w), m.number(1.0 / 128.0));
-                let zero = m.constant(Tensor::scalar(0i8));
-                let w = m.one("DequantizeLinear", &[w, scale, zero], &[])?;
-                made.push(w);
-                let pads = vec![(k as i64 - 1) / 2; 4];
-                let attrs = [("pads", Attr::Ints(pads)), ("group", Attr::Int(groups as i64))];
-                let bias = m.data(DType::F32, &[out]);
-                let bias = m.constant(bias);
-                let y = m.one("Conv", &[y, w, bias], &attrs)?;
-                made.push(y);
-                if m.random.chance(50) { m.one("Relu", &[y], &[])? } else { y }
-            }
-            3 => {
-                let other = m.fresh(DType::F32, &shape);
-                let other = rounded(m, other, -6, &mut made)?;
-                m.one("Add", &[y, other], &[])?
-            }
-            4 => m.one("MaxPool", &[y], &[("kernel_shape", Attr::Ints(vec![2, 2]))])?,
-            5 => m.one("Concat", &[y, y], &[("axis", Attr::Int(1))])?,
-            _ => m.one("Transpose", &[y], &[("perm", Attr::Ints(vec![0, 1, 3, 2]))])?,
-        };
-        made.push(layer);
-        if m.shape(layer)[2..].iter().any(|&d| d < 3) {
-            break;
-        }
-        let exponent = m.random.range(-6, -3);
-        y = rounded(m, layer, exponent, &mut made)?;
-    }
-    m.close(&made);
+    m.raw(proto, &reads, &[part.clone(), TensorType::new(DType::F32, shape)]);
     Some(())
 }

@@ -1,138 +1,17 @@
 //! Builds a random graph node by node: every node is typed by its row of the operator table, and
 //! the graph is written as an ONNX model with its inputs.
 
+use super::draw::{EXACT, JUMPS, Random};
+use super::file::{attribute, full, tensor_proto, type_proto};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::graph::{Attr, Attrs, Graph, Node, ValueId, check_size};
-use lmc::import::encode_tensor;
 use lmc::ops::{Ctx, find};
 use lmc::scalar::Scalar;
 use prost::Message;
 use tract_onnx::pb;
 
-/// Numbers from a seed (splitmix).
-pub struct Random(pub u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let a = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        b ^ (b >> 31)
-    }
-
-    /// Below `n`, which is not 0.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// From `lo` to `hi`, both included.
-    pub fn range(&mut self, lo: i64, hi: i64) -> i64 {
-        lo + self.below((hi - lo + 1) as usize) as i64
-    }
-
-    /// True in so many of a hundred cases.
-    pub fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    /// One of a list.
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-
-    /// The numbers below `n` in some order.
-    pub fn order(&mut self, n: usize) -> Vec<usize> {
-        let mut list: Vec<usize> = (0..n).collect();
-        (1..n).rev().for_each(|i| list.swap(i, self.below(i + 1)));
-        list
-    }
-}
-
 /// A value of the graph.
 pub type V = ValueId;
-
-/// Operators whose result jumps where their input changes a little: they get exact inputs only,
-/// since different orders of summing give different last bits.
-const JUMPS: &[&str] = &[
-    "ArgMax",
-    "ArgMin",
-    "BitCast",
-    "Cast",
-    "CastLike",
-    "Ceil",
-    "DynamicQuantizeLinear",
-    "Equal",
-    "Floor",
-    "Greater",
-    "GreaterOrEqual",
-    "Hardmax",
-    "Less",
-    "LessOrEqual",
-    "MaxRoiPool",
-    "Mod",
-    "NonZero",
-    "QuantizeLinear",
-    "RoiAlign",
-    "Round",
-    "Shrink",
-    "Sign",
-    "ThresholdedRelu",
-    "TopK",
-    "Unique",
-    "IsInf",
-    "IsNaN",
-    "ai.onnx.ml.Binarizer",
-    "com.microsoft.QuantizeLinear",
-    "com.microsoft.DynamicQuantizeMatMul",
-    "DynamicQuantizeMatMul",
-    "GridSample",
-];
-
-/// Operators that give the very bits of their inputs.
-const EXACT: &[&str] = &[
-    "Abs",
-    "ArgMax",
-    "ArgMin",
-    "Ceil",
-    "Clip",
-    "Compress",
-    "Concat",
-    "DepthToSpace",
-    "Equal",
-    "Expand",
-    "Flatten",
-    "Floor",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Greater",
-    "Identity",
-    "Less",
-    "Max",
-    "MaxPool",
-    "Min",
-    "Neg",
-    "Pad",
-    "ReduceMax",
-    "ReduceMin",
-    "Relu",
-    "Reshape",
-    "ReverseSequence",
-    "Round",
-    "ScatterElements",
-    "ScatterND",
-    "Sign",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Trilu",
-    "Unsqueeze",
-    "Where",
-    "Not",
-];
 
 /// A graph that grows.
 pub struct Maker {
@@ -254,6 +133,18 @@ impl Maker {
         let scale = 1.0 / (terms.max(1) as f32).sqrt();
         let values: Vec<f32> = tensor.to_vec::<f32>().expect("floats").iter().map(|v| v * scale).collect();
         self.constant(Tensor::new(shape, &values))
+    }
+
+    /// A constant in another type of floats, without a node.
+    pub fn narrowed(&mut self, v: V, to: DType) -> V {
+        let tensor = self.graph.value(v).constant.clone().expect("a constant");
+        let (ty, size) = (TensorType::new(to, self.shape(v)), to.size());
+        let values = tensor.to_vec::<f32>().expect("floats");
+        let bytes = values
+            .iter()
+            .flat_map(|&v| Scalar::from_f64(to, f64::from(v)).bits.to_le_bytes()[..size].to_vec());
+        let tensor = Tensor::from_bytes(ty, bytes.collect::<Vec<u8>>()).expect("as many bytes");
+        self.constant(tensor)
     }
 
     /// A new input or, less often, a constant.
@@ -393,6 +284,11 @@ impl Maker {
         self.nodes.len()
     }
 
+    /// A value has no rounding in it, as its recipe knows.
+    pub fn state_exact(&mut self, v: V) {
+        self.exact[v as usize] = true;
+    }
+
     /// No later node reads these: their last place may differ.
     pub fn close(&mut self, values: &[V]) {
         self.live.retain(|v| !values.contains(v));
@@ -419,7 +315,8 @@ impl Maker {
             r#type: Some(type_proto(self.ty(v))),
             ..Default::default()
         };
-        let constants = self.graph.values.iter().filter_map(|v| Some((&v.name, v.constant.as_ref()?)));
+        let values = self.graph.values.iter().zip(&self.read).filter(|(_, read)| **read);
+        let constants = values.filter_map(|(v, _)| Some((&v.name, v.constant.as_ref()?)));
         let graph = pb::GraphProto {
             name: "random".into(),
             node: self.nodes.clone(),
@@ -437,59 +334,4 @@ impl Maker {
         };
         (model.encode_to_vec(), self.given.into_iter().map(|(_, t)| t).collect())
     }
-}
-
-/// A name with its domain.
-pub fn full(domain: &str, name: &str) -> String {
-    if domain.is_empty() { name.to_string() } else { format!("{domain}.{name}") }
-}
-
-fn tensor_proto(name: &str, tensor: &Tensor) -> pb::TensorProto {
-    pb::TensorProto::decode(&*encode_tensor(name, tensor)).expect("what was encoded")
-}
-
-pub fn type_proto(ty: &TensorType) -> pb::TypeProto {
-    use pb::tensor_shape_proto::{Dimension, dimension::Value};
-    let dim = |&d: &usize| Dimension { value: Some(Value::DimValue(d as i64)), ..Default::default() };
-    let shape = pb::TensorShapeProto { dim: ty.shape.iter().map(dim).collect() };
-    let tensor = pb::type_proto::Tensor { elem_type: ty.dtype as u32 as i32, shape: Some(shape) };
-    pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() }
-}
-
-fn attribute(name: &str, attr: &Attr) -> pb::AttributeProto {
-    use pb::attribute_proto::AttributeType as Type;
-    let mut proto = pb::AttributeProto { name: name.to_string(), ..Default::default() };
-    let kind = match attr {
-        Attr::Int(i) => {
-            proto.i = *i;
-            Type::Int
-        }
-        Attr::Float(f) => {
-            proto.f = *f;
-            Type::Float
-        }
-        Attr::Str(s) => {
-            proto.s = s.clone().into_bytes();
-            Type::String
-        }
-        Attr::Ints(list) => {
-            proto.ints = list.clone();
-            Type::Ints
-        }
-        Attr::Floats(list) => {
-            proto.floats = list.clone();
-            Type::Floats
-        }
-        Attr::Strs(list) => {
-            proto.strings = list.iter().map(|s| s.clone().into_bytes()).collect();
-            Type::Strings
-        }
-        Attr::Tensor(tensor) => {
-            proto.t = Some(tensor_proto("", tensor));
-            Type::Tensor
-        }
-        Attr::Graph(_) => panic!("no recipe makes bodies"),
-    };
-    proto.r#type = kind as i32;
-    proto
 }

@@ -2,26 +2,37 @@
 //!
 //! A graph has a seed: the same one is the same graph. `LMC_RANDOM_FIRST=n` and
 //! `LMC_RANDOM_COUNT=n` choose the seeds, `LMC_RANDOM_OPERATOR=name` makes every graph begin with
-//! that operator. `LMC_RANDOM_DIR=folder` writes each model there with its inputs,
+//! that operator, `LMC_RANDOM_RECIPES=1` leaves out what inference alone says to be valid. `LMC_RANDOM_DIR=folder` writes each model there with its inputs,
 //! on which `tests/tools/random_graphs.py` compares with ONNX Runtime. What was found is in
 //! `compiler/src/ops/regressions.rs`.
 
+mod blocks;
 mod bodies;
+mod chosen;
+mod draw;
+mod file;
+mod found;
 mod layers;
+mod layouts;
 mod maker;
 mod moves;
+mod nets;
+mod quantized;
 mod recipes;
+mod sized;
+mod transformers;
+mod windows;
 
 use crate::support::{batch, scratch};
+use file::full;
 use lmc::base::{DType, Tensor};
 use lmc::build::{Build, Built, Silent};
 use lmc::error::Kind;
-use lmc::graph::Attr;
 use lmc::import::encode_tensor;
 use lmc::run::compare::numbers;
 use lmc::run::executor::Executor;
 use lmc::run::reference::tract;
-use maker::{Maker, full};
+use maker::Maker;
 use recipes::{LEFT_OUT, Recipe};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,7 +42,8 @@ fn makers() -> Vec<(String, Option<Recipe>)> {
     let listed: Vec<(&str, Recipe)> = recipes::all().collect();
     let mut makers: Vec<(String, Option<Recipe>)> =
         listed.iter().map(|(name, recipe)| (name.to_string(), Some(*recipe))).collect();
-    for row in lmc::ops::rows().filter(|r| r.domain != "lmc") {
+    let more = setting("LMC_RANDOM_RECIPES", 0) == 0;
+    for row in lmc::ops::rows().filter(|r| r.domain != "lmc" && more) {
         let name = full(row.domain, row.name);
         let known = listed.iter().any(|l| l.0 == name) || LEFT_OUT.iter().any(|l| l.0 == name);
         if !known {
@@ -226,65 +238,6 @@ fn random_graphs_agree_between_targets() {
             panic!("{place}, aarch64 against this machine: {why}");
         }
     }
-}
-
-/// Compares a graph's results on this machine with tract's.
-fn agrees(name: &str, m: Maker) {
-    let case = case(&scratch(name), 1, m);
-    let want = tract(&case.model, &case.inputs).unwrap_or_else(|e| panic!("{e}"));
-    for cpu in ["generic", "native"] {
-        assert_eq!(difference(&here(&case, cpu).expect("compiled"), &want), None, "{cpu}");
-    }
-}
-
-/// Found by a random graph: a kernel reads and writes interleaved parts of one buffer.
-#[test]
-fn a_value_beside_what_is_computed_from_it() {
-    let mut m = Maker::new(1, 13);
-    let data = m.data(DType::F32, &[8, 1, 16]);
-    let x = m.input(data);
-    let y = m.one("Sinh", &[x], &[]).expect("a node");
-    let z = m.one("Tanh", &[y], &[]).expect("a node");
-    m.one("Concat", &[z, y], &[("axis", Attr::Int(1))]).expect("a node");
-    agrees("random_beside", m);
-}
-
-/// Found by a Scan: a part of a concatenation is computed from another part, and the whole is copied.
-#[test]
-fn a_part_computed_from_another_part_of_what_is_copied() {
-    let mut m = Maker::new(1, 13);
-    let (data, beside) = (m.data(DType::F32, &[1, 1, 16]), m.data(DType::F32, &[1, 2, 16]));
-    let (x, w) = (m.input(data), m.input(beside));
-    let y = m.one("Sinh", &[x], &[]).expect("a node");
-    let z = m.one("Tanh", &[y], &[]).expect("a node");
-    let parts = m.one("Concat", &[z, y], &[("axis", Attr::Int(1))]).expect("a node");
-    m.one("Concat", &[w, parts], &[("axis", Attr::Int(0))]).expect("a node");
-    agrees("random_part", m);
-}
-
-/// Found by a forest of trees: the same, in the arena, where a part in front is written last.
-#[test]
-fn a_part_in_front_of_what_it_is_computed_from() {
-    let mut m = Maker::new(1, 13);
-    let (data, beside) = (m.data(DType::F32, &[1, 1]), m.data(DType::F32, &[1, 2]));
-    let (x, w) = (m.input(data), m.input(beside));
-    let y = m.one("Sinh", &[x], &[]).expect("a node");
-    let z = m.one("Tanh", &[y], &[]).expect("a node");
-    let parts = m.one("Concat", &[z, y], &[("axis", Attr::Int(1))]).expect("a node");
-    let all = m.one("Concat", &[w, parts], &[("axis", Attr::Int(0))]).expect("a node");
-    m.one("ReduceSum", &[all], &[]).expect("a node");
-    agrees("random_front", m);
-}
-
-/// Found by a comparison with ONNX Runtime: only the first output of Unique is wanted.
-#[test]
-fn unique_without_its_other_outputs() {
-    let mut m = Maker::new(1, 13);
-    let x = m.input(Tensor::new([6], &[3i64, 1, 3, 2, 1, 3]));
-    m.node("Unique", &[Some(x)], &[], 1).expect("a node");
-    let case = case(&scratch("random_unique"), 1, m);
-    let got = here(&case, "native").expect("compiled");
-    assert_eq!(got[0].to_i64s(), Some(vec![1, 2, 3]));
 }
 
 /// Writes models, inputs and our results for `tests/tools/random_graphs.py`; only where asked for.

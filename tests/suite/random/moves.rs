@@ -27,8 +27,6 @@ pub const RECIPES: &[(&str, Recipe)] = &[
     ("Trilu", trilu),
     ("ReverseSequence", reverse),
     ("OneHot", one_hot),
-    ("Shuffle of channels", shuffle),
-    ("Roll of windows", windows),
 ];
 
 fn transpose(m: &mut Maker) -> Option<()> {
@@ -364,41 +362,4 @@ fn one_hot(m: &mut Maker) -> Option<()> {
     let (depth, values) = (m.constant(Tensor::scalar(6i64)), m.fresh(DType::F32, &[2]));
     let axis = m.random.range(-1, 2);
     m.one("OneHot", &[at, depth, values], &[("axis", Attr::Int(axis))]).map(drop)
-}
-
-/// Reshape, Transpose, Reshape over groups of channels.
-fn shuffle(m: &mut Maker) -> Option<()> {
-    let groups = m.random.range(2, 4);
-    let shape = [1, groups as usize * m.random.range(1, 5) as usize, m.dim(), m.dim()];
-    let x = m.value(
-        DType::F32,
-        |s| s.len() == 4 && s[1] > 0 && s[1] % groups as usize == 0 && !s.contains(&0),
-        &shape,
-    );
-    let s: Vec<i64> = m.shape(x).iter().map(|&d| d as i64).collect();
-    let (apart, back) = (m.ints(&[s[0], groups, s[1] / groups, s[2], s[3]]), m.ints(&[s[0], -1, s[2], s[3]]));
-    let y = m.one("Reshape", &[x, apart], &[])?;
-    let y = m.one("Transpose", &[y], &[("perm", Attr::Ints(vec![0, 2, 1, 3, 4]))])?;
-    m.one("Reshape", &[y, back], &[]).map(drop)
-}
-
-/// A roll by Slice and Concat, then windows by a Reshape to six dimensions and a Transpose.
-fn windows(m: &mut Maker) -> Option<()> {
-    let (w, c) = (m.random.range(2, 4), m.dim() as i64);
-    let (h, k) = (w * m.random.range(1, 3), w * m.random.range(1, 3));
-    let mut x = m.fresh(DType::F32, &[1, h as usize, k as usize, c as usize]);
-    let by = m.random.range(1, w - 1);
-    for axis in 1..3 {
-        let axes = m.ints(&[axis]);
-        let (zero, by, end) = (m.ints(&[0]), m.ints(&[by]), m.ints(&[i64::MAX]));
-        if m.opset < 10 {
-            return None;
-        }
-        let (a, b) = (m.one("Slice", &[x, by, end, axes], &[])?, m.one("Slice", &[x, zero, by, axes], &[])?);
-        x = m.one("Concat", &[a, b], &[("axis", Attr::Int(axis))])?;
-    }
-    let (apart, flat) = (m.ints(&[1, h / w, w, k / w, w, c]), m.ints(&[-1, w * w, c]));
-    let y = m.one("Reshape", &[x, apart], &[])?;
-    let y = m.one("Transpose", &[y], &[("perm", Attr::Ints(vec![0, 1, 3, 2, 4, 5]))])?;
-    m.one("Reshape", &[y, flat], &[]).map(drop)
 }

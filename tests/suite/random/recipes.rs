@@ -3,7 +3,7 @@
 //! accepts or not.
 
 use super::maker::{Maker, V};
-use super::{bodies, layers, moves};
+use super::{blocks, bodies, chosen, layers, layouts, moves, nets, quantized, transformers, windows};
 use lmc::base::{DType, Tensor};
 use lmc::graph::Attr;
 
@@ -12,7 +12,20 @@ pub type Recipe = fn(&mut Maker) -> Option<()>;
 
 /// Operators with a recipe of their own, and patterns of several nodes.
 pub fn all() -> impl Iterator<Item = (&'static str, Recipe)> {
-    SUMS.iter().chain(moves::RECIPES).chain(layers::RECIPES).chain(bodies::RECIPES).copied()
+    let lists = [
+        SUMS,
+        moves::RECIPES,
+        windows::RECIPES,
+        layers::RECIPES,
+        quantized::RECIPES,
+        blocks::RECIPES,
+        nets::RECIPES,
+        transformers::RECIPES,
+        layouts::RECIPES,
+        chosen::RECIPES,
+        bodies::RECIPES,
+    ];
+    lists.into_iter().flatten().copied()
 }
 
 /// Operators that no random graph has, and why.
@@ -74,12 +87,16 @@ const SUMS: &[(&str, Recipe)] = &[
         let x = m.fresh(dtype, &[length]);
         let sorted = Attr::Int(m.random.range(0, 1));
         let outputs = m.random.range(1, 4) as usize;
-        m.node("Unique", &[Some(x)], &[("sorted", sorted)], outputs).map(drop)
+        let made = m.node("Unique", &[Some(x)], &[("sorted", sorted)], outputs)?;
+        m.close(&made);
+        Some(())
     }),
     ("NonZero", |m| {
         // Of a scalar ONNX Runtime gives a row; ONNX's definition gives none.
         let x = m.any(1);
-        m.one("NonZero", &[x], &[]).map(drop)
+        let made = m.one("NonZero", &[x], &[])?;
+        m.close(&[made]);
+        Some(())
     }),
     ("Dropout", |m| {
         let x = m.any(0);
