@@ -1,8 +1,8 @@
-//! Loops as converters from TensorFlow write them: a condition on counters ends them, weights pass from
-//! iteration to iteration, and the input is read row by row.
+//! Loops as converters write them: a condition on counters ends them, weights pass from iteration to
+//! iteration, and the input is read row by row; or data end them, with or without a bound.
 
 use crate::lengths::{body, lengths};
-use crate::sizes::{agree, built, check, decode, floats};
+use crate::sizes::{agree, built, check, decode, floats, naive};
 use crate::support::onnx::{int, model, node};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::definition::Stage;
@@ -190,6 +190,53 @@ fn data_end_a_loop_that_a_counter_bounds() {
                 let got = executor.run(std::slice::from_ref(&x)).expect("a result");
                 let part = (0..steps).fold(first, |s, _| s * 0.7);
                 agree(&got, &[Tensor::new([1, 3], &[part, 0.0, -part / 2.0])], arch);
+            }
+        }
+    }
+}
+
+/// `while max |s| > 0.1: s = 0.7 s`, at most as often as `x[0, 1]` says where that is the trip count: nothing
+/// but data ends it, maybe before the first iteration.
+#[test]
+fn data_alone_end_a_loop() {
+    for counted in [false, true] {
+        let trips = if counted { "trips" } else { "" };
+        let mut repeated = node("Loop", &[trips, "open", "x"], "y");
+        let largest = |of: &str, to: &str| {
+            let mut largest = node("ReduceMax", &[of], to);
+            largest.attribute.push(int("keepdims", 0));
+            vec![node("Abs", &[if of == "size0" { "x" } else { "next" }], of), largest]
+        };
+        let mut nodes = vec![node("Mul", &["s", "part"], "next")];
+        nodes.extend(largest("size", "largest"));
+        nodes.push(node("Greater", &["largest", "least"], "on"));
+        body(&mut repeated, nodes, (&[("i", 7), ("go", 9), ("s", 1)], &[("on", 9), ("next", 1)]));
+        let mut nodes = largest("size0", "largest0");
+        let mut whole = node("Cast", &["second"], "trips");
+        whole.attribute.push(int("to", 7));
+        nodes.extend([node("Gather", &["row", "one"], "second"), whole]);
+        nodes.insert(0, node("Squeeze", &["x", "first"], "row"));
+        nodes.extend([node("Greater", &["largest0", "least"], "open"), repeated]);
+        let constants = [
+            ("one", Tensor::scalar(1i64)),
+            ("first", Tensor::new([1], &[0i64])),
+            ("part", Tensor::scalar(0.7f32)),
+            ("least", Tensor::scalar(0.1f32)),
+        ];
+        let proto = model(nodes, &[1, 3], &[1, 3], &constants);
+        let cases = [([0.01f32, 0.0, 0.05], 0), ([0.25, 0.0, -0.5], 5), ([1e6, 4.0, 0.0], 46)];
+        for ([a, trips, c], steps) in cases {
+            let steps = if counted { steps.min(trips as usize) } else { steps };
+            let x = Tensor::new([1, 3], &[a, trips, c]);
+            let want = [a, trips, c].map(|v| (0..steps).fold(v, |v, _| v * 0.7));
+            let want = [Tensor::new([1, 3], &want)];
+            agree(&naive(&decode(&proto), std::slice::from_ref(&x)), &want, "naive");
+            for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
+                let target = resolve(arch, cpu).expect("known");
+                let built = built(&decode(&proto), &[], &target);
+                let mut executor =
+                    Executor::new(&built.program, &built.object.bytes, &target, None).expect("an object");
+                agree(&executor.run(std::slice::from_ref(&x)).expect("a result"), &want, arch);
             }
         }
     }

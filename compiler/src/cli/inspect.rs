@@ -75,7 +75,7 @@ fn macs(stages: &[Stage]) -> u64 {
             Some(fold) if matches!(d.exprs[fold.body as usize], Expr::Op(Op::Mul, _)) => d.volume(),
             _ => 0,
         },
-        Stage::Repeat(repeat) => repeat.count as u64 * macs(&repeat.body),
+        Stage::Repeat(repeat) => (repeat.count as u64).saturating_mul(macs(&repeat.body)),
         _ => 0,
     };
     stages.iter().map(one).sum()

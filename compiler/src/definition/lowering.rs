@@ -83,7 +83,7 @@ pub struct View {
 ///
 /// ```text
 /// for each carry:  state = initial
-/// for i in 0..count:
+/// for i in 0..count:                                    (while the condition is true)
 ///     for each slice read:     part = whole[i]          (whole[count - 1 - i] where reversed)
 ///     body                                              (each value written once, as everywhere)
 ///     for each slice written:  whole[i] = part          (likewise)
@@ -100,6 +100,8 @@ pub struct Repeat {
     pub count: usize,
     /// Affine in sizes known only at run time: how often it runs in place of `count`, the bound.
     pub size: Option<Affine>,
+    /// A state, one boolean, that ends the loop: it is tested before each iteration.
+    pub condition: Option<ValueId>,
     /// Views that move with the iteration.
     pub slices: Vec<Slice>,
     /// Values that go from one iteration to the next.

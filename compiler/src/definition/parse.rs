@@ -161,7 +161,9 @@ fn stage(cursor: &mut Cursor) -> Result<Stage> {
     }
     cursor.expect("repeat")?;
     let (count, size) = (cursor.int()?, size(cursor)?);
-    let mut repeat = Repeat { count, size, slices: Vec::new(), carries: Vec::new(), body: Vec::new() };
+    let condition = if cursor.eat("while") { Some(value(cursor)?) } else { None };
+    let (slices, carries, body) = (Vec::new(), Vec::new(), Vec::new());
+    let mut repeat = Repeat { count, size, condition, slices, carries, body };
     cursor.expect("{")?;
     while cursor.eat("slice") {
         let written = cursor.eat("write");

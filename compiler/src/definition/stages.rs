@@ -3,7 +3,7 @@
 use super::text::Subject;
 use super::verify::{Fault, check as check_definition};
 use super::{Carry, Lowering, Operand, Repeat, Routine, Slice, Stage, Strips, ValueId, View};
-use crate::base::TensorType;
+use crate::base::{DType, TensorType};
 use crate::tile;
 
 /// All violations of a lowering.
@@ -152,6 +152,11 @@ impl<'a> Checker<'a> {
                     && whole_ty.shape[1..] == part_ty.shape;
                 self.require(fits, || format!("v{part} ({part_ty}) is no slice of v{whole} ({whole_ty})"));
             }
+        }
+        if let Some(condition) = repeat.condition {
+            let carried = repeat.carries.iter().any(|c| c.state == condition);
+            let one = self.ty(condition).is_none_or(|t| t.dtype == DType::Bool && t.elems() == 1);
+            self.require(carried && one, || format!("v{condition} is no state of one boolean"));
         }
         for Carry { initial, state, next, last } in &repeat.carries {
             let types = [initial, state, next, last].map(|v| self.ty(*v));

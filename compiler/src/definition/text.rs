@@ -168,7 +168,9 @@ impl Printer {
         self.subject(Subject::Head);
         self.stages += 1;
         let size = repeat.size.as_ref().map(|s| format!(" size {}", s.display(|v| format!("?{v}"))));
-        self.line(format!("repeat {}{} {{", repeat.count, size.unwrap_or_default()));
+        let condition = repeat.condition.map(|c| format!(" while v{c}"));
+        let (size, condition) = (size.unwrap_or_default(), condition.unwrap_or_default());
+        self.line(format!("repeat {}{size}{condition} {{", repeat.count));
         self.depth += 1;
         for Slice { whole, part, reversed, written } in &repeat.slices {
             let word = if *written { "write" } else { "read" };

@@ -107,7 +107,14 @@ mod tests {
             let sum = b.fold(Fold::Sum, product);
             let body = vec![Stage::Define(b.finish("step", next, &h, sum))];
             let carries = vec![Carry { initial, state, next, last }];
-            low.stages.push(Stage::Repeat(Repeat { count: 3, size: None, slices: vec![], carries, body }));
+            low.stages.push(Stage::Repeat(Repeat {
+                count: 3,
+                size: None,
+                condition: None,
+                slices: vec![],
+                carries,
+                body,
+            }));
         }
         low
     }

@@ -1,20 +1,19 @@
 //! Control flow: an If computes both branches and selects; Loop and Scan repeat their body.
 //!
 //! Branches have no effects but their results, so computing both gives the right ones. A Loop
-//! whose condition is known only at run time runs its greatest number of iterations, and keeps the
-//! carried values once the condition is false.
+//! that data end carries a condition, which is tested before each iteration.
 
 use super::flat::{Body, Nested};
 use super::lower_items;
-use crate::base::{DType, Tensor, TensorType};
+use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{Carry, DefBuilder, Lowering, Repeat, Slice, Stage, ValueId};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::scalar::Op;
 use std::collections::HashSet;
 
-/// A loop whose condition is known only at run time has at most this many iterations.
-const MAX_DYNAMIC_TRIPS: usize = 1 << 16;
+/// How often a loop runs that only data end.
+const ENDLESS: usize = i64::MAX as usize;
 
 fn ty(lowering: &Lowering, id: ValueId) -> TensorType {
     lowering.values[id as usize].ty.clone()
@@ -24,7 +23,7 @@ fn ty(lowering: &Lowering, id: ValueId) -> TensorType {
 fn select(lowering: &mut Lowering, condition: ValueId, a: ValueId, b: ValueId, to: ValueId) {
     let (flag, element) = (ty(lowering, condition), ty(lowering, to));
     let mut def = DefBuilder::new(&element.shape);
-    let zero = vec![crate::base::Affine::constant(0); flag.rank()];
+    let zero = vec![Affine::constant(0); flag.rank()];
     let condition = def.load(condition, &flag, zero);
     let (a, b) = (def.load_broadcast(a, &element), def.load_broadcast(b, &element));
     let chosen = def.op(Op::Select, &[condition, a, b]);
@@ -101,20 +100,31 @@ fn increment(lowering: &mut Lowering, state: ValueId) -> ValueId {
     next
 }
 
-/// `a && b`, both one boolean.
-fn both(lowering: &mut Lowering, a: ValueId, b: ValueId) -> ValueId {
-    let next = like(lowering, "go", a);
+/// One boolean: whether all of `flags` hold and `number` (plus `more`) is below `trips`.
+fn go_on(lowering: &mut Lowering, flags: &[ValueId], trips: Option<(ValueId, ValueId, f64)>) -> ValueId {
+    let go = lowering.temporary(format!("go{}", lowering.values.len()), TensorType::new(DType::Bool, []));
     let mut def = DefBuilder::new(&[]);
-    let mut flag = |id: ValueId| {
+    let scalar = |def: &mut DefBuilder, id: ValueId| {
         let element = ty(lowering, id);
-        let zero = vec![crate::base::Affine::constant(0); element.rank()];
-        def.load(id, &element, zero)
+        def.load(id, &element, vec![Affine::constant(0); element.rank()])
     };
-    let (x, y) = (flag(a), flag(b));
-    let and = def.op(Op::And, &[x, y]);
-    let element = ty(lowering, next);
-    lowering.define(def.finish("go", next, &element, and));
-    next
+    let mut all: Vec<_> = flags.iter().map(|&flag| scalar(&mut def, flag)).collect();
+    if let Some((number, trips, more)) = trips {
+        let (number, trips) = (scalar(&mut def, number), scalar(&mut def, trips));
+        let more = def.number(DType::I64, more);
+        let number = def.op(Op::Add, &[number, more]);
+        all.push(def.op(Op::Lt, &[number, trips]));
+    }
+    let holds = all.into_iter().reduce(|a, b| def.op(Op::And, &[a, b]));
+    let holds = holds.unwrap_or_else(|| def.number(DType::Bool, 1.0));
+    lowering.define(def.finish("go", go, &TensorType::new(DType::Bool, []), holds));
+    go
+}
+
+/// The boolean true.
+fn yes() -> Result<Tensor> {
+    let yes = Tensor::from_bytes(TensorType::new(DType::Bool, []), vec![1u8]);
+    yes.ok_or_else(|| Error::bug("one boolean"))
 }
 
 /// Whether a value is the constant true.
@@ -123,68 +133,81 @@ fn is_true(lowering: &Lowering, id: ValueId) -> bool {
     constant.is_some_and(|t| t.data.iter().all(|&b| b != 0))
 }
 
+/// How a Loop ends.
+struct Length {
+    /// After so many iterations at the latest.
+    count: usize,
+    /// After so many: a value known only at run time.
+    trips: Option<ValueId>,
+    /// By a condition, known only at run time.
+    tested: bool,
+}
+
+impl Length {
+    fn of(nested: &Nested<Body>, lowering: &Lowering) -> Result<Length> {
+        let body = &nested.bodies;
+        let input = |i: usize| nested.node.inputs.get(i).copied().flatten();
+        let known = |id: ValueId| lowering.values[id as usize].constant.as_ref()?.to_i64s()?.first().copied();
+        let count = input(0).and_then(known).map(|n| usize::try_from(n).unwrap_or(0));
+        let passed = body.outputs[0] == body.inputs[1] || is_true(lowering, body.outputs[0]);
+        let length = Length {
+            count: count.unwrap_or(ENDLESS),
+            trips: input(0).filter(|_| count.is_none()),
+            tested: !passed || input(1).is_some_and(|c| !is_true(lowering, c)),
+        };
+        if !length.is_fixed() && body.outputs.len() > body.inputs.len() - 1 {
+            return Err(Error::model(
+                "scan outputs of a Loop that data end have a size known only at run time",
+            )
+            .advise("Let the Loop run a constant number of iterations"));
+        }
+        match length.is_fixed() && count.is_none() {
+            true => Err(Error::model("the Loop never ends").advise("Give it a trip count or a condition")),
+            false => Ok(length),
+        }
+    }
+
+    /// Whether it is known at compile time.
+    fn is_fixed(&self) -> bool {
+        self.trips.is_none() && !self.tested
+    }
+}
+
 pub(super) fn lower_loop(graph: &Graph, nested: &Nested<Body>, lowering: &mut Lowering) -> Result<()> {
     let (node, body) = (&nested.node, &nested.bodies);
     let input = |i: usize| node.inputs.get(i).copied().flatten();
-    let trips = input(0).and_then(|id| lowering.values[id as usize].constant.as_ref()?.to_i64s());
-    let trips = trips.and_then(|t| t.first().copied()).map(|t| usize::try_from(t).unwrap_or(0));
-    let count = trips.ok_or_else(|| {
-        Error::model("the number of iterations is known only at run time")
-            .advise("Give the Loop a constant trip count; a condition may still end it earlier")
-    })?;
+    let length = Length::of(nested, lowering)?;
     let (number, condition) = (body.inputs[0], body.inputs[1]);
     let states = &body.inputs[2..];
-    let passed = body.outputs[0] == condition || is_true(lowering, body.outputs[0]);
-    let endless = passed && input(1).is_none_or(|c| is_true(lowering, c));
-    let scans = body.outputs.len() - 1 - states.len();
-    if !endless && scans > 0 {
-        return Err(Error::model(
-            "scan outputs of a Loop that a condition ends have a size known only at run time",
-        )
-        .advise("Let the Loop run a constant number of iterations"));
-    }
-    if !endless && count > MAX_DYNAMIC_TRIPS {
-        return Err(Error::model(format!("a Loop that a condition ends may run {count} iterations"))
-            .advise(format!("Give it a trip count of at most {MAX_DYNAMIC_TRIPS}")));
-    }
-    let truth = Tensor::from_bytes(TensorType::new(DType::Bool, []), vec![1u8]);
-    let truth = lowering.constant(
-        format!("{}/true{}", node.name, lowering.values.len()),
-        truth.ok_or_else(|| Error::bug("one boolean"))?,
-    );
+    let truth = lowering.constant(format!("{}/true{}", node.name, lowering.values.len()), yes()?);
     let zero =
         lowering.constant(format!("{}/zero{}", node.name, lowering.values.len()), Tensor::scalar(0i64));
+    let first: Vec<ValueId> = input(1).filter(|_| length.tested).into_iter().collect();
+    let first = match length.is_fixed() {
+        true => truth,
+        false => go_on(lowering, &first, length.trips.map(|trips| (zero, trips, 0.0))),
+    };
     let (stages, mut repeat) = apart(lowering, |low| {
-        if endless {
+        if length.is_fixed() {
             copy(low, truth, condition);
         }
         lower_items(graph, &body.items, low)?;
-        let mut carries = Vec::new();
-        let next = increment(low, number);
-        let last = like(low, "last", number);
-        carries.push(Carry { initial: zero, state: number, next, last });
         let own = own_outputs(low, body, 1);
-        if !endless {
-            let next = both(low, condition, body.outputs[0]);
-            let initial = input(1).unwrap_or(truth);
-            let last = like(low, "last", condition);
-            carries.push(Carry { initial, state: condition, next, last });
+        let mut carries = Vec::new();
+        let mut carry = |low: &mut Lowering, initial, state, next, last: Option<ValueId>| {
+            let last = last.unwrap_or_else(|| like(low, "last", state));
+            carries.push(Carry { initial, state, next, last });
+        };
+        let next = increment(low, number);
+        carry(low, zero, number, next, None);
+        if !length.is_fixed() {
+            let flags: Vec<ValueId> = length.tested.then_some(body.outputs[0]).into_iter().collect();
+            let next = go_on(low, &flags, length.trips.map(|trips| (number, trips, 1.0)));
+            carry(low, first, condition, next, None);
         }
         for (i, &state) in states.iter().enumerate() {
-            let next = match endless {
-                true => own[i],
-                false => {
-                    let kept = like(low, "kept", state);
-                    select(low, condition, own[i], state, kept);
-                    kept
-                }
-            };
-            let last = match node.outputs.get(i).copied().flatten() {
-                Some(output) => output,
-                None => like(low, "last", state),
-            };
             let initial = input(i + 2).ok_or_else(|| Error::model("a carried value is missing"))?;
-            carries.push(Carry { initial, state, next, last });
+            carry(low, initial, state, own[i], node.outputs.get(i).copied().flatten());
         }
         let mut slices = Vec::new();
         for (i, &part) in own[states.len()..].iter().enumerate() {
@@ -192,7 +215,8 @@ pub(super) fn lower_loop(graph: &Graph, nested: &Nested<Body>, lowering: &mut Lo
                 slices.push(Slice { whole, part, reversed: false, written: true });
             }
         }
-        Ok(Repeat { count, size: None, slices, carries, body: Vec::new() })
+        let condition = (!length.is_fixed()).then_some(condition);
+        Ok(Repeat { count: length.count, size: None, condition, slices, carries, body: Vec::new() })
     })?;
     repeat.body = stages;
     lowering.repeat(repeat);
@@ -287,7 +311,7 @@ pub(super) fn lower_scan(graph: &Graph, nested: &Nested<Body>, lowering: &mut Lo
             moved.push((whole, output, at));
         }
     }
-    lowering.repeat(Repeat { count, size: None, slices, carries, body: stages });
+    lowering.repeat(Repeat { count, size: None, condition: None, slices, carries, body: stages });
     for (whole, output, at) in moved {
         move_axis(lowering, whole, output, at, true);
     }

@@ -50,7 +50,7 @@ impl Place {
 /// A call before buffers have offsets.
 pub(super) enum Draft {
     Call { kernel: u32, args: Vec<Place> },
-    Repeat { count: u64, trip: Option<Place>, body: Vec<Draft> },
+    Repeat { count: u64, trip: Option<Place>, cond: Option<Place>, body: Vec<Draft> },
 }
 
 /// All buffers, and the steps so far.
@@ -190,10 +190,10 @@ impl Buffers {
 
     fn finished(&self, draft: &Draft, offsets: &HashMap<usize, usize>) -> Result<Step> {
         Ok(match draft {
-            Draft::Repeat { count, trip, body } => Step::Repeat {
+            Draft::Repeat { count, trip, cond, body } => Step::Repeat {
                 count: *count,
                 trip: trip.as_ref().map(|t| self.argument(t, offsets)).transpose()?,
-                cond: None,
+                cond: cond.as_ref().map(|c| self.argument(c, offsets)).transpose()?,
                 body: body.iter().map(|d| self.finished(d, offsets)).collect::<Result<_>>()?,
             },
             Draft::Call { kernel, args } => Step::Call {

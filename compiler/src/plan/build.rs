@@ -344,7 +344,11 @@ impl Planner<'_> {
             Some(size) => Some(self.trips(size)?),
             None => None,
         };
-        drafts.push(Draft::Repeat { count: repeat.count as u64, trip, body });
+        let cond = repeat.condition.map(|state| self.place(state));
+        if let Some(cond) = &cond {
+            self.buffers.touch(cond.buffer);
+        }
+        drafts.push(Draft::Repeat { count: repeat.count as u64, trip, cond, body });
         Ok(drafts)
     }
 
@@ -371,7 +375,7 @@ impl Planner<'_> {
         let body = self.stages(&strips.body, &parts)?;
         self.strips /= strips.count as u64;
         self.buffers.leave();
-        Ok(vec![Draft::Repeat { count: strips.count as u64, trip: None, body }])
+        Ok(vec![Draft::Repeat { count: strips.count as u64, trip: None, cond: None, body }])
     }
 
     /// The place of the number of iterations.

@@ -257,7 +257,7 @@ impl<'a> Merger<'a> {
         }
         let lists: Vec<&[Stage]> = repeats.iter().map(|r| r.body.as_slice()).collect();
         let body = self.stages(&lists)?;
-        if form == Affine::constant(1) {
+        if form == Affine::constant(1) && first.condition.is_none() {
             let once = Repeat { body, ..first.clone() }.once().into_iter();
             let made = once.map(|stage| match stage {
                 Stage::Reshape { from, to } => self.reshape(from, to),
@@ -276,8 +276,7 @@ impl<'a> Merger<'a> {
                 (slice.whole, slice.reversed) = (turned, false);
             }
         }
-        let carries = first.carries.clone();
-        before.push(Stage::Repeat(Repeat { count: first.count, size, slices, carries, body }));
+        before.push(Stage::Repeat(Repeat { size, slices, body, ..Repeat::clone(first) }));
         before.append(&mut after);
         Ok(before)
     }

@@ -23,6 +23,11 @@ pub fn repeat(lowering: &Lowering, repeat: &Repeat, env: &mut Env) -> Result<()>
         for (carry, state) in repeat.carries.iter().zip(&states) {
             env.slots[carry.state as usize] = Slot::Shared(state.clone());
         }
+        if let Some(condition) = repeat.condition
+            && elements(env, condition)?.iter().all(|&b| b == 0)
+        {
+            break;
+        }
         for slice in repeat.slices.iter().filter(|s| !s.written) {
             let whole = env.bytes(slice.whole, &lowering.values[slice.whole as usize].ty)?;
             let part = whole[range(lowering, slice, i, count)].into();

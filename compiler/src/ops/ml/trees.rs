@@ -88,7 +88,14 @@ fn leaves(e: &mut Emit, tables: &Tables) -> Result<Val> {
     let next = e.map("next", DType::I64, [n, trees], |b| step(b, &walk, &x, &state, float));
     let body = e.low.stages.split_off(before);
     let carries = vec![Carry { initial: first.id, state: state.id, next: next.id, last: last.id }];
-    e.low.repeat(Repeat { count: tables.depth, size: None, slices: Vec::new(), carries, body });
+    e.low.repeat(Repeat {
+        count: tables.depth,
+        size: None,
+        condition: None,
+        slices: Vec::new(),
+        carries,
+        body,
+    });
     Ok(last)
 }
 

@@ -103,7 +103,7 @@ fn eliminated(e: &mut Emit, matrix: &Val, above: bool) -> (Val, Val) {
     };
     let carries =
         vec![carry(matrix, &state, &next, &last_matrix), carry(&one, &product, &next_product, &determinant)];
-    e.low.repeat(Repeat { count: size, size: None, slices: vec![slice], carries, body });
+    e.low.repeat(Repeat { count: size, size: None, condition: None, slices: vec![slice], carries, body });
     (last_matrix, determinant)
 }
 

@@ -112,7 +112,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let next = step(&mut e, &x, &Parts { q, k, v, decay, beta }, &state, &part)?;
     let body = e.low.stages.split_off(before);
     let carries = vec![Carry { initial: initial.id, state: state.id, next: next.id, last: last.id }];
-    push_repeat(&mut e, Repeat { count: x.time, size: None, slices, carries, body });
+    push_repeat(&mut e, Repeat { count: x.time, size: None, condition: None, slices, carries, body });
     let heads = Heads::packed(&out, 0, x.heads, x.value)?;
     heads.define(&mut e, "", x.batch, |b| {
         let at = [b.var(2), b.var(0), b.var(1), b.var(3)];

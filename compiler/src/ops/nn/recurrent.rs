@@ -291,7 +291,7 @@ fn one_direction(
     let carries = (0..initial.len())
         .map(|i| Carry { initial: initial[i].id, state: states[i].id, next: next[i].id, last: last[i].id })
         .collect();
-    push_repeat(e, Repeat { count: s.time, size: None, slices, carries, body });
+    push_repeat(e, Repeat { count: s.time, size: None, condition: None, slices, carries, body });
 
     if let (Some(out), Some(all)) = (e.output(0), all) {
         weights.store_all(e, &out, &all);
