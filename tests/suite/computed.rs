@@ -1,10 +1,12 @@
 //! What is constant for each size, but differs between sizes: masks, positions divided by a length, padding.
 
 use crate::lengths::lengths;
-use crate::sizes::{bounded, built_as, check, check_as, decode, floats};
+use crate::sizes::{agree, bounded, built, built_as, check, check_as, decode, floats};
 use crate::support::onnx::{int, ints, model, node, text};
 use lmc::base::{Tensor, abi};
+use lmc::build::{Build, Silent};
 use lmc::import::{Bindings, Sum};
+use lmc::run::executor::Executor;
 use lmc::run::load::Loaded;
 use lmc::target::resolve;
 
@@ -261,4 +263,57 @@ fn resizing_where_small_sizes_have_no_meaning() {
     ];
     let cases = lengths(&[40, 4, 7, 39], |n| vec![1, 3, n]);
     check(&model(nodes, &[1, 3, -1], &[1, 3, -1], &[]), &[("length", 40)], &cases);
+}
+
+/// `y[i] = x[i]` for as many `i` as there are positive elements, else 0: of what data choose only the number is
+/// wanted, and it is compared with what has a fixed size.
+#[test]
+fn how_many_are_chosen_is_all_that_counts() {
+    let mut weight = node("Cast", &["below"], "weight");
+    weight.attribute.push(int("to", 1));
+    let nodes = vec![
+        node("Greater", &["x", "least"], "flags"),
+        node("NonZero", &["flags"], "places"),
+        node("Shape", &["places"], "shape"),
+        node("Gather", &["shape", "one"], "n"),
+        node("Less", &["range", "n"], "below"),
+        weight,
+        node("Mul", &["x", "weight"], "y"),
+    ];
+    let range: Vec<i64> = (0..5).collect();
+    let constants =
+        [("least", Tensor::scalar(0f32)), ("one", Tensor::scalar(1i64)), ("range", Tensor::new([5], &range))];
+    let model = decode(&model(nodes, &[5], &[5], &constants));
+    for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
+        let target = resolve(arch, cpu).expect("known");
+        let built = built(&model, &[], &target);
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        for positive in 0..=5 {
+            let x: Vec<f32> = (0..5).map(|i| if i < 5 - positive { -1.5 } else { 2.5 }).collect();
+            let want: Vec<f32> = (0..5).map(|i| if i < positive { x[i] } else { 0.0 }).collect();
+            let got = executor.run(&[Tensor::new([5], &x)]).expect("a result");
+            agree(&got, &[Tensor::new([5], &want)], arch);
+        }
+    }
+}
+
+/// A computation that other numbers of elements change is refused; it is not done as for one of them.
+#[test]
+fn what_no_lowering_fits_is_refused() {
+    let mut chosen = node("Concat", &["distinct", "last"], "all");
+    chosen.attribute.push(int("axis", 0));
+    let nodes = vec![
+        node("Unique", &["x"], "distinct"),
+        chosen,
+        node("Shape", &["distinct"], "shape"),
+        node("Min", &["range", "shape"], "places"),
+        node("Gather", &["all", "places"], "y"),
+    ];
+    let range: Vec<i64> = (0..4).collect();
+    let constants = [("last", Tensor::new([1], &[9f32])), ("range", Tensor::new([4], &range))];
+    let model = decode(&model(nodes, &[4], &[4], &constants));
+    let target = resolve("x86_64", "generic").expect("known");
+    let error = Build::new("m.onnx").build_model(&model, target, "m", &Silent).err().expect("an error");
+    assert!(error.to_string().contains("another computation is needed"), "{error}");
 }

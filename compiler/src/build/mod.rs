@@ -26,7 +26,7 @@ use crate::emit::Emitted;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
 use crate::import::{Bindings, Model};
-use crate::lower::lower_plain;
+use crate::ops::decides_size;
 use crate::package;
 use crate::plan::{Choose, Program};
 pub use crate::schedule::Prefer;
@@ -336,9 +336,9 @@ impl Build {
         let mut sized = !bindings.bounds.is_empty();
         if !sized {
             let (mut graph, more) = typed_graph(model, &types, 0, observer, clock)?;
-            let rewritten = rewrite(&mut graph, target, observer, clock)?;
-            sized = !lower_plain(&graph)?.sizes.is_empty();
+            sized = graph.nodes.iter().any(|n| decides_size(n.op));
             if !sized {
+                let rewritten = rewrite(&mut graph, target, observer, clock)?;
                 observer.progress("planning", 0, 1);
                 notes.extend(more.into_iter().chain(rewritten));
                 let lowered = plan::lowered(&graph)?;

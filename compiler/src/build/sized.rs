@@ -89,7 +89,8 @@ pub fn lowered(
     let mut found = sizer.samples(&all, observer);
     let mut least = Sizes::new();
     for check in [Check::Defined, Check::Alike] {
-        if !matches!(found, Err((1.., _))) {
+        // Where data alone decide there is no size to begin at.
+        if !matches!(found, Err((1.., _))) || sizer.free.is_empty() {
             break;
         }
         least.extend(sizer.least(&all[0], check)?);

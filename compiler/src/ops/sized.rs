@@ -20,6 +20,11 @@ pub(super) const fn row(name: &'static str, infer: InferFn, lower: DefineFn) -> 
 ///   `sorted` 0) by place; for each row which of them it is; how often each is there.
 pub const ROWS: &[Operator] = &[row("Kept", infer_kept, kept), row("Distinct", infer_distinct, distinct)];
 
+/// Whether data decide the size of an operator's result.
+pub fn decides_size(op: &Operator) -> bool {
+    ROWS.iter().chain(super::suppress::ROWS).any(|row| (row.domain, row.name) == (op.domain, op.name))
+}
+
 /// Which size a result has.
 pub(super) fn key<'a>(ctx: &Ctx<'a>) -> Result<&'a str> {
     Ok(ctx.attrs().get_str("key")?.unwrap_or(""))

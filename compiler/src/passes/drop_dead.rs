@@ -1,11 +1,13 @@
 //! Nodes whose results nobody reads are dropped, and with them the values left over.
 //!
 //! Folding and inlining leave constants and whole chains behind; every later stage would plan,
-//! print and emit them.
+//! print and emit them. What finds out a size that data decide stays where sizes are left to run time: a shape
+//! that became a constant may have told it.
 
 use super::edit::reads;
 use crate::error::Result;
 use crate::graph::{Attr, Graph, ValueId};
+use crate::ops::decides_size;
 
 /// Drops dead nodes, outputs and values. Values are renumbered, in the same order.
 pub fn drop_dead(graph: &mut Graph) -> Result<bool> {
@@ -14,6 +16,9 @@ pub fn drop_dead(graph: &mut Graph) -> Result<bool> {
     let before = (graph.nodes.len(), graph.values.len());
     let mut kept = Vec::new();
     for mut node in std::mem::take(&mut graph.nodes).into_iter().rev() {
+        if graph.sample > 0 && decides_size(node.op) {
+            node.outputs.iter().flatten().take(1).for_each(|&o| live[o as usize] = true);
+        }
         if !node.outputs.iter().flatten().any(|&o| live[o as usize]) {
             continue;
         }

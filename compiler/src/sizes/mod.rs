@@ -92,8 +92,11 @@ pub fn same_steps(first: &Sample, other: &Sample) -> Result<()> {
         return Ok(());
     }
     let names = a.values.iter().zip(&b.values).find(|(x, y)| x.name != y.name);
-    let place = names.map(|(x, _)| format!("around '{}'", x.name)).unwrap_or_default();
-    Err(unlike("another computation is needed for other sizes").at(place))
+    let error = unlike("another computation is needed for other sizes");
+    Err(match names {
+        Some((x, _)) => error.at(format!("around '{}'", x.name)),
+        None => error,
+    })
 }
 
 /// An error of a model that no one lowering fits.
