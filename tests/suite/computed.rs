@@ -317,3 +317,50 @@ fn what_no_lowering_fits_is_refused() {
     let error = Build::new("m.onnx").build_model(&model, target, "m", &Silent).err().expect("an error");
     assert!(error.to_string().contains("another computation is needed"), "{error}");
 }
+
+/// `x[1:3, p:p + 2]` with `p = x[0, 0]`, from the front or from the end: exporters join computed ends from parts.
+#[test]
+fn a_slice_begins_where_data_say() {
+    let mut place = node("Cast", &["corner"], "place");
+    place.attribute.push(int("to", 7));
+    let list = |inputs: &[&str], output: &str| {
+        let mut list = node("Concat", inputs, output);
+        list.attribute.push(int("axis", 0));
+        list
+    };
+    let nodes = vec![
+        node("Slice", &["x", "from", "to"], "corner2"),
+        node("Reshape", &["corner2", "one"], "corner"),
+        place,
+        node("Add", &["place", "two"], "end"),
+        list(&["one", "place"], "starts"),
+        list(&["three", "end"], "ends"),
+        node("Slice", &["x", "starts", "ends"], "y"),
+    ];
+    let list = |values: &[i64]| Tensor::new([values.len()], values);
+    let constants = [
+        ("from", list(&[0, 0])),
+        ("to", list(&[1, 1])),
+        ("one", list(&[1])),
+        ("two", list(&[2])),
+        ("three", list(&[3])),
+    ];
+    let model = decode(&model(nodes, &[3, 5], &[2, 2], &constants));
+    for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
+        let target = resolve(arch, cpu).expect("known");
+        let built = built(&model, &[], &target);
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        for (place, at) in [(0f32, Some(0)), (3.0, Some(3)), (-2.0, Some(3)), (4.0, None), (-1.0, None)] {
+            let mut x: Vec<f32> = (0..15).map(|i| i as f32).collect();
+            x[0] = place;
+            let got = executor.run(&[Tensor::new([3, 5], &x)]);
+            let Some(at) = at else {
+                assert!(got.is_err(), "two elements from {place}");
+                continue;
+            };
+            let want = [5 + at, 6 + at, 10 + at, 11 + at].map(|i| x[i]);
+            agree(&got.expect("a result"), &[Tensor::new([2, 2], &want)], arch);
+        }
+    }
+}

@@ -8,8 +8,13 @@ use crate::definition::Lowering;
 use crate::error::{Error, Result};
 
 /// The rows.
-pub const ROWS: &[Operator] =
-    &[row("Slice", &[1, 10, 11, 13], infer, lower, "starts, ends, axes and steps must be constant")];
+pub const ROWS: &[Operator] = &[row(
+    "Slice",
+    &[1, 10, 11, 13],
+    infer,
+    lower,
+    "axes and steps must be constant; starts and ends too, or the distance between them",
+)];
 
 /// Start, step and number of elements along each dimension.
 fn ranges(ctx: &Ctx) -> Result<Vec<(i64, i64, usize)>> {

@@ -11,6 +11,7 @@ mod control;
 mod counted;
 mod flex;
 mod maps;
+mod moving;
 mod scan;
 mod sequence;
 mod words;
@@ -230,13 +231,27 @@ impl Driver {
             ("ai.onnx.preview", "FlexAttention") => self.flex_attention(node, values(&inputs)?)?,
             _ => match self.words_node(node, &inputs)? {
                 Some(outputs) => outputs,
-                None => self.plain_node(node, values(&inputs)?)?,
+                None => self.tensor_node(node, values(&inputs)?)?,
             },
         };
         for (name, binding) in node.outputs.iter().zip(outputs) {
             self.bind(name, binding.unwrap_or(Binding::Failed));
         }
         Ok(())
+    }
+
+    /// A node on tensors.
+    fn tensor_node(
+        &mut self,
+        node: &SourceNode,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Result<Vec<Option<Binding>>> {
+        if (node.domain.as_str(), node.op.as_str()) == ("", "Slice")
+            && let Some(outputs) = self.moving_slice(node, &inputs)?
+        {
+            return Ok(outputs);
+        }
+        self.plain_node(node, inputs)
     }
 
     /// A node of the operator table.

@@ -1,0 +1,167 @@
+//! Slices that begin at a computed place and are as long as a number: `x[p:p + 4]`.
+//!
+//! Exporters write both ends as computed. Where their distance follows from how they were computed (constants that
+//! are added; casts, joints and reshapes on the way), the slice is a Gather along each such axis, whose indices are
+//! checked when the model runs. The length of any other slice would be known only at run time.
+
+use super::{Binding, Driver};
+use crate::base::{DType, Tensor};
+use crate::error::Result;
+use crate::graph::{Attr, Attrs, Node, ValueId};
+use crate::import::SourceNode;
+use crate::ops::NodeBuilder;
+
+/// Longer lists of integers are no ends of a slice.
+const MOST: usize = 16;
+
+/// An integer: a number, added to an element of a value where it is no constant.
+#[derive(Clone, Copy, PartialEq)]
+struct Element {
+    of: Option<(ValueId, usize)>,
+    plus: i64,
+}
+
+impl Element {
+    fn sum(a: Element, b: Element, sign: i64) -> Option<Element> {
+        let of = match (a.of, b.of) {
+            (of, None) => of,
+            (None, of) if sign > 0 => of,
+            _ => return None,
+        };
+        Some(Element { of, plus: a.plus.checked_add(b.plus.checked_mul(sign)?)? })
+    }
+}
+
+/// A part of a slice along one axis.
+struct Part {
+    /// Which of the starts it is.
+    number: usize,
+    axis: usize,
+    /// How many elements it takes, from a place known at run time.
+    count: usize,
+}
+
+impl Driver {
+    /// A Slice with computed starts as other nodes; `None` where it is none, or its length is not known.
+    pub(super) fn moving_slice(
+        &mut self,
+        node: &SourceNode,
+        inputs: &[Option<ValueId>],
+    ) -> Result<Option<Vec<Option<Binding>>>> {
+        let &[Some(x), Some(starts), Some(ends), ..] = inputs else { return Ok(None) };
+        let known = |value: ValueId| self.constant(value).is_some();
+        if node.opset < 10 || known(starts) && known(ends) {
+            return Ok(None);
+        }
+        let Some((parts, fixed)) = self.parts(inputs, starts, ends) else { return Ok(None) };
+        let output = self.build(&node.name, |b| {
+            let mut out = x;
+            if !fixed.is_empty() {
+                let list = |b: &mut NodeBuilder, i: usize| -> ValueId {
+                    let numbers: Vec<i64> = fixed.iter().map(|f| f[i]).collect();
+                    b.constant(Tensor::new([numbers.len()], &numbers))
+                };
+                let [starts, ends, axes, steps] = [0, 1, 2, 3].map(|i| list(b, i));
+                out = b.one("Slice", &[out, starts, ends, axes, steps], Attrs::default())?;
+            }
+            for part in &parts {
+                let indices = places(b, starts, part, out)?;
+                let axis = Attrs::default().with("axis", Attr::Int(part.axis as i64));
+                out = b.one("Gather", &[out, indices], axis)?;
+            }
+            Ok(out)
+        })?;
+        Ok(Some(vec![Some(Binding::Value(output))]))
+    }
+
+    /// What moves, and start, end, axis and step of what does not.
+    fn parts(
+        &self,
+        inputs: &[Option<ValueId>],
+        starts: ValueId,
+        ends: ValueId,
+    ) -> Option<(Vec<Part>, Vec<[i64; 4]>)> {
+        let (from, to) = (self.elements(starts)?, self.elements(ends)?);
+        let list = |i: usize, default: &dyn Fn(usize) -> i64| match inputs.get(i).copied().flatten() {
+            Some(value) => self.constant(value)?.to_i64s(),
+            None => Some((0..from.len()).map(default).collect()),
+        };
+        let (axes, steps) = (list(3, &|i| i as i64)?, list(4, &|_| 1)?);
+        if [to.len(), axes.len(), steps.len()] != [from.len(); 3] {
+            return None;
+        }
+        let shape = &self.graph().value(inputs[0]?).ty.shape;
+        let (mut parts, mut fixed) = (Vec::new(), Vec::new());
+        for (number, (start, end)) in from.into_iter().zip(to).enumerate() {
+            let axis = if axes[number] < 0 { axes[number] + shape.len() as i64 } else { axes[number] };
+            let axis = usize::try_from(axis).ok().filter(|&a| a < shape.len())?;
+            match (start.of, end.of) {
+                (None, None) => fixed.push([start.plus, end.plus, axis as i64, steps[number]]),
+                (a, b) if a == b && steps[number] == 1 => {
+                    let count = usize::try_from(end.plus.checked_sub(start.plus)?).ok()?;
+                    if count == 0 || count > shape[axis] {
+                        return None;
+                    }
+                    parts.push(Part { number, axis, count });
+                }
+                _ => return None,
+            }
+        }
+        Some((parts, fixed))
+    }
+
+    /// The elements of a short list of integers.
+    fn elements(&self, value: ValueId) -> Option<Vec<Element>> {
+        let ty = &self.graph().value(value).ty;
+        let count = ty.elems();
+        if count > MOST || !matches!(ty.dtype, DType::I32 | DType::I64) {
+            return None;
+        }
+        if let Some(constant) = self.constant(value) {
+            return Some(constant.to_i64s()?.into_iter().map(|plus| Element { of: None, plus }).collect());
+        }
+        let at = self.frames.last().map_or(0, |f| f.level);
+        let writer = self.levels[at].nodes.iter().rev().find(|n| n.outputs.first() == Some(&Some(value)));
+        let made = writer.filter(|n| n.op.domain.is_empty()).and_then(|n| self.made(n, count));
+        Some(made.unwrap_or_else(|| (0..count).map(|i| Element { of: Some((value, i)), plus: 0 }).collect()))
+    }
+
+    fn is_list(&self, node: &Node) -> bool {
+        node.outputs[0].is_some_and(|output| self.graph().value(output).ty.rank() == 1)
+    }
+
+    /// The elements of a node's result, where they are those of its inputs, or sums of them.
+    fn made(&self, node: &Node, count: usize) -> Option<Vec<Element>> {
+        let input = |i: usize| self.elements(node.inputs.get(i).copied().flatten()?);
+        let elements = match node.op.name {
+            "Cast" | "Flatten" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" => input(0)?,
+            "Concat" if self.is_list(node) => {
+                (0..node.inputs.len()).map(input).collect::<Option<Vec<_>>>()?.concat()
+            }
+            "Add" | "Sub" => {
+                let (a, b) = (input(0)?, input(1)?);
+                let sign = if node.op.name == "Add" { 1 } else { -1 };
+                let at = |list: &[Element], i: usize| list.get(if list.len() == 1 { 0 } else { i }).copied();
+                (0..count).map(|i| Element::sum(at(&a, i)?, at(&b, i)?, sign)).collect::<Option<_>>()?
+            }
+            _ => return None,
+        };
+        (elements.len() == count).then_some(elements)
+    }
+}
+
+/// The indices of a part, counted from the front: those of a start that counts from the end stay below the extent,
+/// or are an error.
+fn places(b: &mut NodeBuilder, starts: ValueId, part: &Part, x: ValueId) -> Result<ValueId> {
+    let extent = b.ty(x).shape[part.axis] as i64;
+    let number = b.constant(Tensor::new([1], &[part.number as i64]));
+    let start = b.binary("Gather", starts, number)?;
+    let start = b.one("Cast", &[start], Attrs::default().with("to", Attr::Int(DType::I64 as i64)))?;
+    let (zero, extent) = (b.constant(Tensor::scalar(0i64)), b.constant(Tensor::scalar(extent)));
+    let negative = b.binary("Less", start, zero)?;
+    let moved = b.binary("Add", start, extent)?;
+    let start = b.one("Where", &[negative, moved, start], Attrs::default())?;
+    let steps: Vec<i64> = (0..part.count as i64).collect();
+    let steps = b.constant(Tensor::new([part.count], &steps));
+    b.binary("Add", start, steps)
+}
