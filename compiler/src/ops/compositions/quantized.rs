@@ -15,7 +15,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[1],
         infer: infer_lstm,
         lower: Lower::Expand(lstm),
-        note: "only weights are rounded, not data",
+        note: "",
     },
     composed!(MS, "GatherBlockQuantized", gather_blocks, "whole blocks; no floats of 4 or 8 bits"),
     composed!(MS, "MatMulBnb4", matmul_bnb4, "weights must be constant, and become floats"),
@@ -239,7 +239,8 @@ fn infer_lstm(ctx: &Ctx) -> Result<Vec<TensorType>> {
     Ok(vec![all, last.clone(), last])
 }
 
-/// The LSTM of weights that are dequantized; the inputs are not rounded.
+/// The LSTM of weights that are dequantized, and of data that are rounded as integers would be: the inputs by one
+/// scale for all steps.
 fn lstm(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let mut inputs: Vec<Option<ValueId>> =
         (0..8).map(|i| ctx.node.inputs.get(i).copied().flatten()).collect();
@@ -259,7 +260,11 @@ fn lstm(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         let centred = cast(b, centred, DType::F32)?;
         inputs[i] = Some(b.binary("Mul", centred, scale?)?);
     }
-    b.node_in("", "LSTM", &inputs, ctx.attrs().clone(), 3)
+    let rounded = b.node_in("", "DynamicQuantizeLinear", &inputs[..1], Attrs::default(), 3)?;
+    let [steps, zero] = [rounded[0], rounded[2]].map(|v| cast(b, v, DType::F32));
+    let centred = b.binary("Sub", steps?, zero?)?;
+    inputs[0] = Some(b.binary("Mul", centred, rounded[1])?);
+    b.node_in("lmc", "RoundedLSTM", &inputs, ctx.attrs().clone(), 3)
 }
 
 #[cfg(test)]
@@ -320,38 +325,30 @@ mod tests {
         assert_eq!(made[1].to_i64s(), Some(vec![1]));
     }
 
-    /// A sequence of one step from dequantized weights, against the same from floats.
+    /// Three steps, as ONNX Runtime computes them.
     #[test]
     fn a_quantized_recurrence() {
-        let x = Tensor::new([1, 1, 2], &[0.5f32, -1.0]);
-        let (w, r) =
-            (Tensor::new([1, 2, 4], &[10i8, -20, 30, 40, 5, 6, 7, 8]), Tensor::new([1, 1, 4], &[3i8; 4]));
-        let (scale, zero) = (Tensor::new([1], &[0.05f32]), Tensor::new([1], &[2i8]));
-        let float = |values: &[i8]| values.iter().map(|&v| f32::from(v - 2) * 0.05).collect::<Vec<_>>();
-        let turned = float(&[10, 5, -20, 6, 30, 7, 40, 8]);
-        let plain = [x.clone(), Tensor::new([1, 4, 2], &turned), Tensor::new([1, 4, 1], &float(&[3; 4]))];
-        let hidden = [("hidden_size", Attr::Int(1))];
-        let want = fold("LSTM", 14, &hidden, &plain, 1).expect("a recurrence");
-        let bias = Tensor::new([1, 8], &[0f32; 8]);
-        let lengths = Tensor::new([1], &[1i32]);
-        let state = Tensor::new([1, 1, 1], &[0f32]);
-        let peepholes = Tensor::new([1, 3], &[0f32; 3]);
-        let inputs = [
-            x,
-            w,
-            r,
-            bias,
-            lengths,
-            state.clone(),
-            state,
-            peepholes,
-            scale.clone(),
-            zero.clone(),
-            scale,
-            zero,
+        let x = Tensor::new([3, 1, 2], &[0.5f32, -1.0, 0.25, 0.75, -0.3, 1.2]);
+        let w: [i8; 16] = [10, -20, 30, 40, 5, 6, 7, 8, -9, 17, 22, -31, 4, 12, -5, 60];
+        let r: [i8; 16] = [3, -14, 25, 9, -7, 11, 40, -2, 8, 21, -6, 13, 30, -27, 5, 1];
+        let (w, r) = (Tensor::new([1, 2, 8], &w), Tensor::new([1, 2, 8], &r));
+        let (zero, scales) = (Tensor::new([1], &[2i8]), [0.05f32, 0.1].map(|s| Tensor::new([1], &[s])));
+        let bias = Tensor::new([1, 16], &[0f32; 16]);
+        let lengths = Tensor::new([1], &[3i32]);
+        let state = Tensor::new([1, 1, 2], &[0f32; 2]);
+        let peepholes = Tensor::new([1, 6], &[0f32; 6]);
+        let [ws, rs] = scales;
+        let inputs = [x, w, r, bias, lengths, state.clone(), state, peepholes, ws, zero.clone(), rs, zero];
+        let hidden = [("hidden_size", Attr::Int(2))];
+        let got = fold("com.microsoft.DynamicQuantizeLSTM", 1, &hidden, &inputs, 3).expect("a recurrence");
+        let want: [&[f32]; 3] = [
+            &[0.124_192_42, -0.194_696_35, 0.157_185_54, 0.074_207_35, 0.106_605_64, 0.062_255_96],
+            &[0.106_605_64, 0.062_255_96],
+            &[0.143_834_9, 0.912_412_76],
         ];
-        let got = fold("com.microsoft.DynamicQuantizeLSTM", 1, &hidden, &inputs, 1).expect("a recurrence");
-        let (got, want) = (got[0].to_vec::<f32>().expect("floats"), want[0].to_vec::<f32>().expect("floats"));
-        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?} {want:?}");
+        for (got, want) in got.iter().zip(want) {
+            let got = got.to_vec::<f32>().expect("floats");
+            assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{got:?} {want:?}");
+        }
     }
 }

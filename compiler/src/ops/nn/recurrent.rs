@@ -2,11 +2,12 @@
 //! is a loop over time with the hidden (and cell) state carried.
 
 use super::cell::{self, Step};
+use super::quantize::{Quantized, dynamically_quantized};
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{Carry, DefBuilder, ExprId, Lowering, Repeat, Slice};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, DefineFn, Operator};
+use crate::ops::{Ctx, DefineFn, Lower, Operator};
 use crate::scalar::{Fold, Op};
 
 const fn row(name: &'static str, versions: &'static [i64], lower: DefineFn) -> Operator {
@@ -18,6 +19,15 @@ pub const ROWS: &[Operator] = &[
     row("RNN", &[1, 7, 14, 22], |c, l| lower(c, l, &cell::RNN)),
     row("GRU", &[1, 3, 7, 14, 22], |c, l| lower(c, l, &cell::GRU)),
     row("LSTM", &[1, 7, 14, 22], |c, l| lower(c, l, &cell::LSTM)),
+    // An LSTM whose hidden state is rounded to 8 bits, by a scale of each step, before the weights multiply it.
+    Operator {
+        domain: "lmc",
+        name: "RoundedLSTM",
+        versions: &[1],
+        infer,
+        lower: Lower::Define(|c, l| lower(c, l, &cell::LSTM)),
+        note: "internal",
+    },
 ];
 
 /// Sizes of a recurrent node.
@@ -40,7 +50,7 @@ pub struct Sizes {
 /// How many rows of weights each unit of the hidden state has.
 fn gates(name: &str) -> usize {
     match name {
-        "LSTM" => 4,
+        "LSTM" | "RoundedLSTM" => 4,
         "GRU" => 3,
         _ => 1,
     }
@@ -99,7 +109,8 @@ fn lower(ctx: &Ctx, low: &mut Lowering, cell: &cell::Cell) -> Result<()> {
     let reverse = ctx.attrs().str("direction", "forward")? == "reverse";
     for direction in 0..sizes.directions {
         let functions = cell::functions(ctx, cell, direction)?;
-        let weights = Weights { direction, sizes, gates: cell.gates, float: compute_type(ctx.dtype(0)?) };
+        let (float, rounds) = (compute_type(ctx.dtype(0)?), ctx.node.op.name == "RoundedLSTM");
+        let weights = Weights { direction, sizes, gates: cell.gates, float, rounds };
         one_direction(&mut e, cell, &functions, &weights, mask.as_ref(), reverse || direction == 1)?;
     }
     Ok(())
@@ -129,6 +140,8 @@ pub struct Weights {
     pub gates: usize,
     /// The type of the arithmetic.
     pub float: DType,
+    /// Whether the hidden state is rounded before the weights multiply it.
+    rounds: bool,
 }
 
 impl Weights {
@@ -194,6 +207,8 @@ impl Weights {
     ) -> Result<Val> {
         let r = e.input(2)?;
         let s = self.sizes;
+        let rounded = self.rounds.then(|| rounded(e, h));
+        let h = rounded.as_ref().unwrap_or(h);
         Ok(e.map("recurrence", self.float, [s.batch, count], |b| {
             let j = b.reduce("j", s.hidden);
             let g = b.var(1);
@@ -238,6 +253,22 @@ impl Weights {
         let store = if s.batch_first { vec![n, t, direction, j] } else { vec![t, direction, n, j] };
         e.define_at("all", out, &[s.time, s.batch, s.hidden], store, |b| b.broadcast(all, self.float));
     }
+}
+
+/// What is left of a value that is quantized dynamically, to one byte, and put back.
+fn rounded(e: &mut Emit, x: &Val) -> Val {
+    let to = Quantized {
+        elems: e.temp("bytes", DType::U8, x.shape()),
+        scale: e.temp("scale", DType::F32, []),
+        zero: e.temp("zero", DType::U8, []),
+    };
+    let to = dynamically_quantized(e, x, to);
+    e.map("rounded", x.dtype(), x.shape(), |b| {
+        let (steps, zero) = (b.broadcast(&to.elems, DType::F32), b.elem(&to.zero, &[], DType::F32));
+        let centred = b.minus(steps, zero);
+        let scale = b.elem(&to.scale, &[], DType::F32);
+        b.times(centred, scale)
+    })
 }
 
 fn one_direction(
