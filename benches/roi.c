@@ -43,8 +43,8 @@ static const char *dump;
 /* Classes of instructions worth knowing in numeric code. */
 static int is_load_store(uint32_t w) { return (w & 0x0a000000) == 0x08000000; }
 static int is_fmla(uint32_t w) { return (w & 0xbfa0fc00) == 0x0e20cc00 || (w & 0xbf80f400) == 0x0f801000; }
-static int is_dot(uint32_t w) { return (w & 0x9f20fc00) == 0x0e009400 || (w & 0x9f00f400) == 0x0f00e000; }
-static int is_mmla(uint32_t w) { return (w & 0xdfe0fc00) == 0x4e80a400; }
+static int is_dot(uint32_t w) { return (w & 0x9f20f400) == 0x0e009400 || (w & 0x9f00e400) == 0x0f00e000; }
+static int is_mmla(uint32_t w) { return (w & 0xdfe0f400) == 0x4e80a400; }
 
 static void report(void) {
     uint64_t total = 0, loads = 0, fmla = 0, dot = 0, mmla = 0;

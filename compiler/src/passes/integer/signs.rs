@@ -1,6 +1,7 @@
 //! Bytes between a QuantizeLinear or a quantized product and what takes them back, or multiplies them,
 //! get the sign that the target multiplies by signed weights: none for `vpdpbusd`, one for AVX2 and
-//! aarch64. Of two activations that are multiplied, the second one stands for the weights.
+//! aarch64. I8MM takes both: unsigned bytes, to which rounded sums narrow at once where they have no zero
+//! point. Of two activations that are multiplied, the second one stands for the weights.
 //!
 //! `q + 128` with a zero point 128 higher stands for the same real number, and saturates where `q`
 //! does: nothing rounds differently, and zero points are constants that products fold. The bytes of
@@ -18,8 +19,8 @@ const SHIFT: u8 = 128;
 
 /// The bytes that a target multiplies by signed ones; none where it makes no difference.
 fn preferred(target: &Target) -> Option<DType> {
-    let dots = [Feature::AvxVnni, Feature::Avx512, Feature::Avx512Vnni].iter().any(|f| target.has(*f));
-    match dots {
+    let unsigned = [Feature::AvxVnni, Feature::Avx512, Feature::Avx512Vnni, Feature::I8mm];
+    match unsigned.iter().any(|f| target.has(*f)) {
         true => Some(DType::U8),
         false => (target.arch == Arch::Aarch64 || target.has(Feature::Avx2)).then_some(DType::I8),
     }
@@ -159,18 +160,20 @@ mod tests {
     }
 
     #[test]
-    fn aarch64_gets_signed_activations() {
-        let graph =
+    fn aarch64_gets_signed_activations_but_with_i8mm_unsigned_ones() {
+        let unsigned =
             GRAPH.replace("i8[1,4]", "u8[1,4]").replace("const z: i8[] = [-3]", "const z: u8[] = [125]");
-        for cpu in ["cortex-a53", "neoverse-n1", "neoverse-n2"] {
-            let mut graph = parse(&graph).unwrap();
+        for (cpu, graph, dtype, zero) in [
+            ("cortex-a53", unsigned.as_str(), "i8", -3),
+            ("neoverse-n1", unsigned.as_str(), "i8", -3),
+            ("neoverse-n2", GRAPH, "u8", 125),
+        ] {
+            let mut graph = parse(graph).unwrap();
             assert!(signs(&mut graph, &resolve("aarch64", cpu).unwrap()).unwrap());
             verify(&graph).unwrap();
             let text = graph.to_string();
-            assert!(
-                text.contains("q: i8[1,4] = QuantizeLinear(x, s, \"q.zero") && text.contains("i8[] = [-3]"),
-                "{text}"
-            );
+            assert!(text.contains(&format!("q: {dtype}[1,4] = QuantizeLinear(x, s, \"q.zero")), "{text}");
+            assert!(text.contains(&format!("{dtype}[] = [{zero}]")), "{text}");
         }
     }
 
