@@ -2,7 +2,7 @@
 //! operations mean something on them.
 
 use super::{Definition, Expr, ExprId, Index, Stage};
-use crate::base::DType;
+use crate::base::{DType, TensorType};
 use crate::error::{Error, Result};
 use crate::scalar::Op;
 
@@ -35,6 +35,13 @@ pub fn meaningful(stages: &[Stage]) -> Result<()> {
     if stages.iter().any(endless) {
         return Err(Error::model(format!("it takes more than {MAX_VOLUME} steps")));
     }
+    let picked = stages.iter().find_map(|stage| match stage {
+        Stage::Define(d) => picks_from_nothing(d),
+        _ => None,
+    });
+    if let Some(ty) = picked {
+        return Err(Error::model(format!("elements are picked from {ty}, which has none")));
+    }
     let found = stages.iter().find_map(|stage| match stage {
         Stage::Define(d) => senseless(d),
         _ => None,
@@ -45,6 +52,17 @@ pub fn meaningful(stages: &[Stage]) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// The type of an empty tensor that computed indices point into.
+fn picks_from_nothing(d: &Definition) -> Option<&TensorType> {
+    let picks = |e: &Expr| match e {
+        Expr::Load { operand, index, .. } if index.iter().any(|i| matches!(i, Index::Dynamic(_))) => {
+            Some(&d.operands.get(*operand as usize)?.ty).filter(|ty| ty.elems() == 0)
+        }
+        _ => None,
+    };
+    d.exprs.iter().find_map(picks).filter(|_| d.volume() > 0)
 }
 
 /// The element type of an expression that follows those of the given types.

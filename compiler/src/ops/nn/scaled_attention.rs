@@ -343,7 +343,7 @@ pub fn check_scores(value: &Val, shape: [usize; 4]) -> Result<()> {
     let fits = rank <= 4
         && (0..rank).all(|i| {
             let (have, want) = (value.shape()[i], shape[4 - rank + i]);
-            have == want || have == 1 || (i + 1 == rank && have < want)
+            have == want || have == 1 || (i + 1 == rank && 0 < have && have < want)
         });
     require(fits, || format!("a mask or bias of type {} does not fit scores {shape:?}", value.ty))
 }
@@ -351,6 +351,7 @@ pub fn check_scores(value: &Val, shape: [usize; 4]) -> Result<()> {
 /// Joins earlier and new keys (or values) along their positions in `out`.
 pub fn joined(e: &mut Emit, past: &Heads, new: &Heads, out: &Heads, batch: usize) -> Result<()> {
     let fits = past.heads == new.heads && past.size == new.size && past.length + new.length == out.length;
+    let fits = fits && past.val.shape().first() == Some(&batch);
     require(fits, || format!("earlier keys or values {} do not fit {}", past.val.ty, new.val.ty))?;
     let axes: Vec<Affine> = (0..4).map(Affine::var).collect();
     for (part, first) in [(past, 0), (new, past.length)] {
