@@ -78,6 +78,52 @@ fn a_mask_depends_on_the_length() {
     check(&model(nodes, &[-1, -1], &[-1, -1], &constants), &[("length", 20)], &cases);
 }
 
+/// A table of positions as long as the input: stretched, as it is, or shrunk.
+#[test]
+fn a_table_is_resized_to_the_input() {
+    for mode in ["linear", "cubic"] {
+        let mut resize = node("Resize", &["table", "", "", "shape"], "positions");
+        resize.attribute.push(text("mode", mode));
+        let nodes = vec![node("Shape", &["x"], "shape"), resize, node("Add", &["x", "positions"], "y")];
+        let proto = model(nodes, &[1, 2, -2, -1], &[1, 2, -2, -1], &[("table", floats(&[1, 2, 4, 4], 3))]);
+        let cases: Vec<Vec<Tensor>> = [(9, 12), (4, 4), (4, 7), (9, 4), (2, 3), (1, 1)]
+            .map(|(h, w)| vec![floats(&[1, 2, h, w], 5)])
+            .to_vec();
+        check(&proto, &[("batch", 9), ("length", 12)], &cases);
+    }
+}
+
+/// Attention to neighbours alone: short inputs are neighbours throughout.
+#[test]
+fn a_mask_that_is_all_true_for_small_sizes() {
+    let (mut nodes, constants) = length_of(1);
+    let mut float = node("Cast", &["both"], "y");
+    float.attribute.push(int("to", 1));
+    nodes.extend([
+        node("Range", &["zero", "n", "one"], "columns"),
+        node("Unsqueeze", &["columns", "last"], "rows"),
+        node("Sub", &["columns", "rows"], "apart"),
+        node("Abs", &["apart"], "distance"),
+        node("LessOrEqual", &["distance", "most"], "near"),
+        node("Greater", &["x", "least"], "flags"),
+        node("Expand", &["flags", "square"], "wide"),
+        node("And", &["wide", "near"], "both"),
+        float,
+    ]);
+    let mut square = node("Concat", &["size", "size"], "square");
+    square.attribute.push(int("axis", 0));
+    nodes.splice(3..3, [node("Unsqueeze", &["n", "first"], "size"), square]);
+    let more = [
+        ("first", Tensor::new([1], &[0i64])),
+        ("last", Tensor::new([1], &[1i64])),
+        ("most", Tensor::scalar(6i64)),
+        ("least", Tensor::scalar(0f32)),
+    ];
+    let constants = [constants, more.to_vec()].concat();
+    let cases = lengths(&[20, 1, 2, 7, 19], |n| vec![1, n]);
+    check(&model(nodes, &[1, -1], &[-1, -1], &constants), &[("length", 20)], &cases);
+}
+
 /// A window wider than most inputs: what lies behind the actual length is padding.
 #[test]
 fn wide_windows_reach_over_the_end() {

@@ -121,6 +121,12 @@ impl Tensor {
         (self.ty.dtype == T::DTYPE).then(|| self.data.chunks_exact(size_of::<T>()).map(T::from_le).collect())
     }
 
+    /// The bytes of the one number that all elements are.
+    pub fn repeated(&self) -> Option<&[u8]> {
+        let first = self.data.get(..self.ty.dtype.size())?;
+        self.data.chunks_exact(first.len()).all(|e| e == first).then_some(first)
+    }
+
     /// The elements of an integer or boolean tensor as `i64` (`u64` values wrap); `None` for floats.
     pub fn to_i64s(&self) -> Option<Vec<i64>> {
         fn wide<T: Element>(t: &Tensor, f: impl Fn(T) -> i64) -> Vec<i64> {

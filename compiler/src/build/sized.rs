@@ -10,7 +10,7 @@ use crate::lower::{fold, lower_plain};
 use crate::ops::sample_near;
 use crate::passes::unfold;
 use crate::plan::{Lowered, own_outputs};
-use crate::sizes::{Merged, Open, Sample, alike, differing, merge, same_steps, samples};
+use crate::sizes::{Merged, Open, Sample, alike, differing, merge, same_steps, samples, uniform};
 use crate::target::Target;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -49,6 +49,8 @@ struct Sizer<'a> {
     shapes: Arc<Shapes>,
     /// The constants that are alike in all samples.
     alike: Arc<HashMap<String, usize>>,
+    /// The constants that are one number in all samples.
+    uniform: Arc<HashSet<String>>,
     /// What is constant in each sample, but computed at run time.
     computed: HashSet<String>,
 }
@@ -82,9 +84,9 @@ pub fn lowered(
 ) -> Result<(Lowered, Vec<String>)> {
     let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
     let free: Sizes = free.map(|(name, &bound)| (name.clone(), bound)).collect();
-    let (shapes, alike, computed) = Default::default();
+    let (shapes, alike, uniform, computed) = Default::default();
     let hidden = bindings.hidden(&model.body);
-    let mut sizer = Sizer { model, bindings, target, clock, free, hidden, shapes, alike, computed };
+    let mut sizer = Sizer { model, bindings, target, clock, free, hidden, shapes, alike, uniform, computed };
     let mut all = samples(&sizer.free);
     let mut found = sizer.samples(&all, observer);
     let mut least = Sizes::new();
@@ -171,6 +173,7 @@ impl Sizer<'_> {
         self.shapes = Arc::new(shapes(&typed));
         let graphs: Vec<&Graph> = typed.iter().map(|(_, (graph, _))| graph).collect();
         self.alike = Arc::new(alike(&graphs));
+        self.uniform = Arc::new(uniform(&graphs));
         self.computed = differing(&graphs);
         let (mut made, mut notes) = (Vec::new(), Vec::new());
         for (number, (sizes, graph)) in typed.iter().enumerate() {
@@ -265,6 +268,7 @@ impl Sizer<'_> {
         unfold(&mut graph, &self.computed);
         graph.shapes = self.shapes.clone();
         graph.alike = self.alike.clone();
+        graph.uniform = self.uniform.clone();
         notes.extend(rewrite(&mut graph, self.target, shown, self.clock)?);
         let mut lowering = lower_plain(&graph)?;
         let outputs = own_outputs(&graph, &mut lowering);

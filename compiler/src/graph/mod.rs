@@ -17,7 +17,7 @@ pub use verify::{explain, verify};
 
 use crate::base::{Tensor, TensorType};
 use crate::ops::Operator;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// An index into [`Graph::values`].
@@ -88,11 +88,16 @@ pub struct Graph {
     /// Of several samples: the constants (by name) of all. Those that are alike in every sample have the
     /// same number; 0 are those that do not differ between samples.
     pub alike: Arc<HashMap<String, usize>>,
+    /// Of several samples: the constants (by name) whose elements are all one number in each.
+    pub uniform: Arc<HashSet<String>>,
     /// Of several samples: the nodes that were computed while the graph was typed, whose outputs are constants.
     pub folded: Vec<Node>,
     /// For a body: `(value of the outer graph, value here)`.
     pub captures: Vec<(ValueId, ValueId)>,
 }
+
+/// Stands behind the name of what is constant in each of several samples, but computed at run time.
+pub const COMPUTED: &str = ".computed";
 
 /// For values by name, the shape in each sample.
 pub type Shapes = HashMap<String, Vec<Vec<usize>>>;
@@ -100,7 +105,8 @@ pub type Shapes = HashMap<String, Vec<Vec<usize>>>;
 impl Graph {
     /// How long a value is along a dimension in each sample; `None` where it is as long in all.
     pub fn lengths(&self, value: ValueId, dim: usize) -> Option<Vec<usize>> {
-        let shapes = self.shapes.get(&self.value(value).name)?;
+        let name = &self.value(value).name;
+        let shapes = self.shapes.get(name.strip_suffix(COMPUTED).unwrap_or(name))?;
         let lengths: Option<Vec<usize>> = shapes.iter().map(|s| s.get(dim).copied()).collect();
         lengths.filter(|l| l.iter().any(|n| *n != l[0]))
     }

@@ -51,7 +51,10 @@ fn narrow_inputs(graph: &Graph, at: usize, sources: &HashMap<ValueId, ValueId>) 
     }
     let narrow = |input: &Option<ValueId>| {
         let id = (*input)?;
-        let number = graph.value(id).constant.as_ref().and_then(repeated);
+        let value = graph.value(id);
+        // In one of several samples all elements may be one number by chance.
+        let uniform = graph.sample == 0 || graph.uniform.contains(&value.name);
+        let number = value.constant.as_ref().filter(|_| uniform).and_then(repeated);
         Some(number.map_or(Narrow::Value(*sources.get(&id).unwrap_or(&id)), Narrow::Number))
     };
     let inputs: Vec<Narrow> = node.inputs.iter().map(narrow).collect::<Option<_>>()?;
@@ -65,10 +68,8 @@ fn narrow_inputs(graph: &Graph, at: usize, sources: &HashMap<ValueId, ValueId>) 
 
 /// The one number that all elements of a tensor are, at the same rank.
 fn repeated(tensor: &Tensor) -> Option<Tensor> {
-    let first = tensor.data.get(..tensor.ty.dtype.size())?;
-    let same = tensor.ty.elems() > 1 && tensor.data.chunks_exact(first.len()).all(|e| e == first);
     let ty = TensorType::new(tensor.ty.dtype, vec![1; tensor.ty.rank()]);
-    same.then(|| Tensor::from_bytes(ty, first)).flatten()
+    Tensor::from_bytes(ty, tensor.repeated().filter(|_| tensor.ty.elems() > 1)?)
 }
 
 /// Computes a node on these inputs, and repeats its result.

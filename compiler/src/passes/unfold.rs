@@ -7,7 +7,7 @@
 //! constant. A node that comes back stands before its first reader: what its shape is made of may be a size
 //! that data decide on, which is not there earlier.
 
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{COMPUTED, Graph, Node, ValueId};
 use crate::ops::is_computed;
 use std::collections::{HashMap, HashSet};
 
@@ -24,7 +24,7 @@ pub fn unfold(graph: &mut Graph, names: &HashSet<String>) {
         redirect(graph, &mut node, &moved);
         for output in node.outputs.iter_mut().flatten() {
             let value = graph.value(*output);
-            let (name, ty) = (format!("{}.computed", value.name), value.ty.clone());
+            let (name, ty) = (format!("{}{COMPUTED}", value.name), value.ty.clone());
             let computed = graph.add_value(name, ty);
             moved.insert(*output, computed);
             *output = computed;

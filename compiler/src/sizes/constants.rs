@@ -111,6 +111,17 @@ pub fn alike(graphs: &[&Graph]) -> HashMap<String, usize> {
     found
 }
 
+/// The names of constants whose elements are all one number, the same in each sample.
+pub fn uniform(graphs: &[&Graph]) -> HashSet<String> {
+    let mut numbers: HashMap<&str, Option<&[u8]>> = HashMap::new();
+    for value in graphs.iter().flat_map(|g| &g.values) {
+        let Some(tensor) = &value.constant else { continue };
+        let number = tensor.repeated();
+        numbers.entry(&value.name).and_modify(|n| *n = n.filter(|n| Some(*n) == number)).or_insert(number);
+    }
+    numbers.into_iter().filter(|(_, n)| n.is_some()).map(|(name, _)| name.to_string()).collect()
+}
+
 /// Whether two tensors have the same elements wherever both have one.
 fn agree(a: &Tensor, b: &Tensor) -> bool {
     if a.ty == b.ty {

@@ -21,7 +21,7 @@ mod routines;
 mod rules;
 mod samples;
 
-pub use constants::{alike, differing};
+pub use constants::{alike, differing, uniform};
 pub use samples::samples;
 
 use crate::base::Affine;
