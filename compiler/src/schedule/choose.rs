@@ -5,8 +5,7 @@
 //! *pointwise* definition wants long vectors. Goldens of the decisions: `tests/golden/schedule`.
 
 use super::bytes::{Bytes, word_axis};
-use super::cost::LINE;
-use super::elementwise::{apart, elementwise_vector, interleaved};
+use super::elementwise::{POINTWISE_VECTORS, alone, apart, elementwise_vector, pointwise};
 use super::factors::{drop_squares, factor_loads, factors};
 use super::guards::{decided, safe_range};
 use super::linear::{Guard, Linear, Node};
@@ -25,15 +24,6 @@ const GATHERED: f64 = 2.0;
 const EVERY_OTHER: f64 = 2.5;
 /// Operations on vectors in the finish of a tile from which on it is a loop.
 pub(super) const FINISHED: usize = 250;
-/// Operations from which on several vectors are computed in turn.
-const LONG_FINISH: usize = 12;
-/// Vectors of one pointwise step, and of one that only copies.
-const POINTWISE_VECTORS: usize = 4;
-const COPIED_VECTORS: usize = 8;
-
-/// Numbers that are computed one by one, several at a time, where there are so many.
-const ALONE: usize = 8;
-const LONG: usize = 32;
 
 /// The schedule of a definition for a target.
 pub fn choose(linear: &Linear, target: &Target) -> Schedule {
@@ -46,56 +36,8 @@ pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> S
         Vector::None => alone(linear),
         vector @ Vector::Reduction { var, lanes } => over_lanes(linear, vector, var, lanes),
         vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
-        vector @ Vector::Axis { var, lanes } => {
-            if let Some(between) = interleaved(linear, var, lanes) {
-                let others = linear.axes().filter(|&v| v != var && v != between);
-                let order = others.chain([var, between]).collect();
-                let tile = vec![(var, 1), (between, linear.extent(between))];
-                return Schedule { vector, tile, order, woven: true, ..Schedule::naive(linear) };
-            }
-            let woven = finish_length(linear) >= LONG_FINISH;
-            let copies = linear.nodes.iter().all(|n| match n {
-                Node::Load { addr, dynamic, .. } => addr.coefficient(var) == 1 && dynamic.is_empty(),
-                n => matches!(n, Node::Const(_)),
-            });
-            let most = match (woven, copies) {
-                (true, _) => woven_points(linear, target),
-                (_, true) => COPIED_VECTORS,
-                _ => POINTWISE_VECTORS,
-            };
-            let along = along_lines(linear, target, var);
-            let line = (LINE / linear.output.dtype.size() / lanes).max(1);
-            let most = if along.is_some() { line } else { (most * target.lanes() / lanes).max(1) };
-            let vectors = linear.extent(var).div_ceil(lanes).min(most);
-            let mut order: Vec<u32> = linear.axes().filter(|&v| v != var && Some(v) != along).collect();
-            order.push(var);
-            order.extend(along);
-            Schedule { vector, tile: vec![(var, vectors)], order, woven, ..Schedule::naive(linear) }
-        }
+        Vector::Axis { var, lanes } => pointwise(linear, target, var, lanes),
     }
-}
-
-/// Numbers one by one: several neighbours at a time, which share what is computed for all of them.
-fn alone(linear: &Linear) -> Schedule {
-    let naive = Schedule::naive(linear);
-    let long = |&v: &u32| linear.extent(v) >= LONG && !linear.ends(v) && linear.store.coefficient(v) == 1;
-    let along = linear.axes().find(|v| linear.fold.is_none() && long(v));
-    Schedule { tile: along.map(|v| (v, ALONE)).into_iter().collect(), ..naive }
-}
-
-/// The axis that walks along the lines of a cache of which lanes along `var` load one element each. Where all
-/// lines of one walk along `var` are more than the first-level cache keeps, it goes innermost: each line is
-/// used up before it is pushed out.
-fn along_lines(linear: &Linear, target: &Target, var: u32) -> Option<u32> {
-    loads(linear, linear.finish).into_iter().find_map(|n| {
-        let Node::Load { operand, addr, dynamic, .. } = n else { return None };
-        let step =
-            addr.coefficient(var).unsigned_abs() as usize * linear.buffers[*operand as usize].dtype.size();
-        let touched = linear.extent(var).saturating_mul(step.min(LINE));
-        let apart = addr.coefficient(var).abs() > 1 && dynamic.is_empty() && touched > target.l1 / 2;
-        apart
-            .then(|| linear.axes().find(|&v| v != var && addr.coefficient(v) == 1 && linear.extent(v) > 1))?
-    })
 }
 
 /// Lanes of a vector: those of a register, or, on aarch64, of as many registers as one register of

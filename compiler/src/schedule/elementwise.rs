@@ -1,9 +1,24 @@
-//! What fills the lanes of an element-wise definition.
+//! Schedules of element-wise definitions: what fills the lanes, how many vectors are held, and in which order the
+//! others follow.
 
-use super::Vector;
-use super::choose::{follows, loads, value_nodes};
+use super::choose::{finish_length, follows, loads, value_nodes, woven_points};
+use super::cost::LINE;
 use super::linear::{Linear, Node};
+use super::{Schedule, Vector};
 use crate::scalar::math::primitives;
+use crate::target::{Arch, Target};
+
+/// Operations from which on several vectors are computed in turn.
+const LONG_FINISH: usize = 12;
+/// Vectors of one pointwise step, and of one that only copies.
+pub(super) const POINTWISE_VECTORS: usize = 4;
+const COPIED_VECTORS: usize = 8;
+/// Vectors that are turned together, and the bytes of their elements.
+const BLOCK: usize = 4;
+const WORD: usize = 4;
+/// Numbers that are computed one by one, several at a time, where there are so many.
+const ALONE: usize = 8;
+const LONG: usize = 32;
 
 /// What lanes that lie apart in memory cost, each, in loads of a vector.
 pub(super) struct Apart {
@@ -69,4 +84,89 @@ pub(super) fn interleaved(linear: &Linear, var: u32, lanes: usize) -> Option<u32
     let few = linear.output.dtype.size() == 1 && (2..=MOST_INTERLEAVED).contains(&step) && lanes > 4;
     let between = |&v: &u32| linear.store.coefficient(v) == 1 && linear.extent(v) as i64 == step;
     linear.axes().filter(|_| few).find(|v| *v != var && !linear.ends(*v) && between(v))
+}
+
+/// The schedule of an element-wise definition whose lanes are filled along `var`.
+pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize) -> Schedule {
+    let (vector, naive) = (Vector::Axis { var, lanes }, Schedule::naive(linear));
+    if let Some(between) = interleaved(linear, var, lanes) {
+        let others = linear.axes().filter(|&v| v != var && v != between);
+        let order = others.chain([var, between]).collect();
+        let tile = vec![(var, 1), (between, linear.extent(between))];
+        return Schedule { vector, tile, order, woven: true, ..naive };
+    }
+    let woven = finish_length(linear) >= LONG_FINISH;
+    let along = along_lines(linear, target, var);
+    let turned = turned(linear, target, var).filter(|&v| along.is_none_or(|a| a == v));
+    // Blocks use a quarter of a line: where it would be pushed out, a tile uses all of it.
+    let columns = if along.is_some() { LINE / WORD } else { BLOCK };
+    let most = match along.or(turned) {
+        Some(_) => (LINE / linear.output.dtype.size() / lanes).max(1),
+        None => (vectors_held(linear, target, var, woven) * target.lanes() / lanes).max(1),
+    };
+    let vectors = linear.extent(var).div_ceil(lanes).min(most);
+    let beside = [Some(var), along, turned];
+    let mut order: Vec<u32> = linear.axes().filter(|&v| !beside.contains(&Some(v))).collect();
+    let mut tile = vec![(var, vectors)];
+    tile.extend(turned.map(|v| (v, columns.min(linear.extent(v)))));
+    // Of short rows several fill the core.
+    let rows = order.last().filter(|&&v| woven && turned.is_none() && 2 * vectors <= most && !linear.ends(v));
+    tile.extend(rows.map(|&v| (v, (most / vectors).min(linear.extent(v)))));
+    order.extend(turned);
+    order.push(var);
+    order.extend(along.filter(|_| turned.is_none()));
+    Schedule { vector, tile, order, woven, ..naive }
+}
+
+/// Vectors of a tile along `var`.
+fn vectors_held(linear: &Linear, target: &Target, var: u32, woven: bool) -> usize {
+    let copies = linear.nodes.iter().all(|n| match n {
+        Node::Load { addr, dynamic, .. } => addr.coefficient(var) == 1 && dynamic.is_empty(),
+        n => matches!(n, Node::Const(_)),
+    });
+    match (woven, copies) {
+        (true, _) => woven_points(linear, target),
+        (_, true) => COPIED_VECTORS,
+        _ => POINTWISE_VECTORS,
+    }
+}
+
+/// Numbers one by one: several neighbours at a time, which share what is computed for all of them.
+pub(super) fn alone(linear: &Linear) -> Schedule {
+    let naive = Schedule::naive(linear);
+    let long = |&v: &u32| linear.extent(v) >= LONG && !linear.ends(v) && linear.store.coefficient(v) == 1;
+    let along = linear.axes().find(|v| linear.fold.is_none() && long(v));
+    Schedule { tile: along.map(|v| (v, ALONE)).into_iter().collect(), ..naive }
+}
+
+/// The axis that walks along the lines of a cache of which lanes along `var` load one element each, where all
+/// lines of one walk along `var` are more than the first-level cache keeps: innermost, each line is used up
+/// before it is pushed out.
+fn along_lines(linear: &Linear, target: &Target, var: u32) -> Option<u32> {
+    loads(linear, linear.finish).into_iter().find_map(|n| {
+        let Node::Load { operand, addr, dynamic, .. } = n else { return None };
+        let step =
+            addr.coefficient(var).unsigned_abs() as usize * linear.buffers[*operand as usize].dtype.size();
+        let touched = linear.extent(var).saturating_mul(step.min(LINE));
+        let apart = addr.coefficient(var).abs() > 1 && dynamic.is_empty() && touched > target.l1 / 2;
+        apart
+            .then(|| linear.axes().find(|&v| v != var && addr.coefficient(v) == 1 && linear.extent(v) > 1))?
+    })
+}
+
+/// The axis along which vectors are read whose lanes along `var` lie apart, where blocks of them are turned in
+/// registers.
+fn turned(linear: &Linear, target: &Target, var: u32) -> Option<u32> {
+    let wide = target.arch == Arch::X86_64 && target.lanes() > 4;
+    let across = |n: &Node| match n {
+        Node::Load { operand, addr, dynamic, guards, .. } => {
+            let plain = dynamic.is_empty() && guards.is_empty();
+            let words = linear.buffers[*operand as usize].dtype.size() == WORD;
+            let one = |&v: &u32| addr.coefficient(v) == 1 && linear.extent(v) >= BLOCK && !linear.ends(v);
+            let apart = addr.coefficient(var).unsigned_abs() as usize >= BLOCK;
+            (wide && plain && words && apart).then(|| linear.axes().find(one)).flatten()
+        }
+        _ => None,
+    };
+    loads(linear, linear.finish).into_iter().find_map(across)
 }

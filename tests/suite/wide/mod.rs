@@ -282,6 +282,35 @@ fn channels_of_pixels_are_woven() {
     }
 }
 
+/// Elements of `x`, `rows` apart, side by side in `y`: `count` neighbouring columns of so many lanes.
+fn columns(ty: &str, (lanes, rows): (usize, usize), count: usize) -> Kernel {
+    let (x, y) = (rows * lanes, lanes * rows);
+    let mut text = format!("kernel columns {{ read x: {ty}[{x}] write y: {ty}[{y}] vars i\n");
+    text += &format!("for i in 0..{} step {count} {{\n", rows / count * count);
+    for column in 0..count {
+        text += &format!("%{column}: {ty}x{lanes} = load x[i + {column}] stride {rows}\n");
+        text += &format!("store y[{lanes}*i + {}] = %{column}\n", lanes * column);
+    }
+    parse(&(text + "}\n}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Four neighbouring columns are loaded as rows and turned, others element by element.
+#[test]
+fn blocks_are_turned_in_registers() {
+    for target in targets() {
+        for (lanes, count) in [(target.lanes(), 4), (target.lanes(), 9), (target.lanes(), 3), (4, 4), (5, 4)]
+        {
+            for ty in ["f32", "i32"] {
+                let kernel = columns(ty, (lanes, 23), count);
+                check(&kernel, &target);
+                let text = disassembly(&kernel, &target);
+                let blocks = if lanes % 4 == 0 { count / 4 } else { 0 };
+                assert_eq!(text.matches("vshufps").count(), 8 * blocks, "{lanes} lanes, {count}: {text}");
+            }
+        }
+    }
+}
+
 /// Polynomials of four vectors at a time, in loops one after the other, with the same coefficients:
 /// more of these than there are registers.
 fn polynomials(loops: usize, coefficients: usize, lanes: usize) -> Kernel {

@@ -4,6 +4,7 @@ use super::Result;
 use super::inst::{Arg, Base, Mem, VReg};
 use super::rows::Op;
 use super::select::Select;
+use super::turned::Turned;
 use crate::codegen::loops::{Cond, Loop, Loops, Number, Walk};
 use crate::codegen::pointer::LoopId;
 use crate::tile::{Stmt, Value};
@@ -19,6 +20,13 @@ impl Select<'_> {
                         let place = self.mem(addr)?.offset(bytes);
                         self.op(Op::Prefetch, 16, &[place.into()]);
                     }
+                }
+                match (self.turned.get(&std::ptr::from_ref(stmt)).copied(), value) {
+                    (Some(Turned::First(regs)), Value::Load(addr, stride)) => {
+                        return self.turn(regs, addr, *stride);
+                    }
+                    (Some(Turned::Later), _) => return Ok(()),
+                    _ => {}
                 }
                 self.value(*r, value)?;
                 self.assigned(*r);

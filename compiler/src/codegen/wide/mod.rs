@@ -25,6 +25,7 @@ mod rows;
 mod select;
 mod spill;
 mod together;
+mod turned;
 mod value;
 
 use super::allocate::allocate;

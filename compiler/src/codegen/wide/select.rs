@@ -8,6 +8,7 @@ use super::dot::Derived;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
 use super::together::Waiting;
+use super::turned::Turned;
 use super::{Isa, Result};
 use crate::codegen::loops::{Loops, Walk};
 use crate::tile::{Addr, Kernel, Lane, Reg, Stmt, Value, assignments};
@@ -31,6 +32,8 @@ pub struct Select<'a> {
     pub(super) derived: HashMap<(VReg, Derived), VReg>,
     /// Loads beside which other places are asked for, see `ahead`.
     pub(super) ahead: HashMap<*const Stmt, i64>,
+    /// Loads that are turned in blocks, see `turned`.
+    pub(super) turned: HashMap<*const Stmt, Turned>,
     /// Stores that wait for others, of one buffer.
     pub(super) waiting: Vec<Waiting>,
     /// The loop of loops around, innermost last, see `control`.
@@ -79,6 +82,7 @@ impl<'a> Select<'a> {
                 .collect(),
             derived: HashMap::new(),
             ahead: super::ahead::places(kernel),
+            turned: super::turned::blocks(kernel),
             waiting: Vec::new(),
             exits: Vec::new(),
             failures: Vec::new(),
