@@ -156,9 +156,12 @@ impl Length {
             tested: !passed || input(1).is_some_and(|c| !is_true(lowering, c)),
         };
         if !length.is_fixed() && body.outputs.len() > body.inputs.len() - 1 {
-            return Err(Error::model(
-                "scan outputs of a Loop that data end have a size known only at run time",
-            )
+            return Err(Error::model(match passed && length.trips.is_none() {
+                true => {
+                    "the condition of a Loop with scan outputs must be a constant: their size follows from it"
+                }
+                false => "scan outputs of a Loop that data end have a size known only at run time",
+            })
             .advise("Let the Loop run a constant number of iterations"));
         }
         match length.is_fixed() && count.is_none() {
