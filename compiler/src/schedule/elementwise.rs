@@ -10,6 +10,9 @@ use crate::target::{Arch, Target};
 
 /// Operations from which on several vectors are computed in turn.
 const LONG_FINISH: usize = 12;
+/// Operations on vectors that are turned, at most: a block does each of them 16 to 64 times, and its code weighs
+/// more than what the turn saves.
+const SHORT_FINISH: usize = 4;
 /// Vectors of one pointwise step, and of one that only copies.
 pub(super) const POINTWISE_VECTORS: usize = 4;
 const COPIED_VECTORS: usize = 8;
@@ -97,7 +100,8 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
     }
     let woven = finish_length(linear) >= LONG_FINISH;
     let along = along_lines(linear, target, var);
-    let turned = turned(linear, target, var).filter(|&v| along.is_none_or(|a| a == v));
+    let short = finish_length(linear) <= SHORT_FINISH;
+    let turned = turned(linear, target, var).filter(|&v| short && along.is_none_or(|a| a == v));
     // Blocks use a quarter of a line: where it would be pushed out, a tile uses all of it.
     let columns = if along.is_some() { LINE / WORD } else { BLOCK };
     let most = match along.or(turned) {
@@ -110,7 +114,7 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
     let mut tile = vec![(var, vectors)];
     tile.extend(turned.map(|v| (v, columns.min(linear.extent(v)))));
     // Of short rows several fill the core.
-    let rows = order.last().filter(|&&v| woven && turned.is_none() && 2 * vectors <= most && !linear.ends(v));
+    let rows = order.last().filter(|&&v| woven && 2 * vectors <= most && !linear.ends(v));
     tile.extend(rows.map(|&v| (v, (most / vectors).min(linear.extent(v)))));
     order.extend(turned);
     order.push(var);
