@@ -197,7 +197,7 @@ pub struct Linear {
     /// Axes whose extent is known only at run time end there: not even points within the bound may
     /// be computed beyond it.
     pub exact: bool,
-    /// Indices outside of which memory holds zeros that the fold need not sum ([`super::margins`]).
+    /// Indices outside of which memory holds zeros that the fold need not sum (`schedule/margins.rs`).
     pub margins: Vec<Guard>,
     /// An expression whose magnitude is known to be below `nest::BOUND`.
     pub bounded: Option<ExprId>,
