@@ -5,11 +5,13 @@ pub mod affine;
 pub mod annotate;
 mod dtype;
 pub mod elements;
+mod gcd;
 pub mod lex;
 mod near;
 mod tensor;
 
 pub use affine::{Affine, Bound};
 pub use dtype::DType;
+pub use gcd::gcd;
 pub use near::nearest;
 pub use tensor::{Tensor, TensorType, row_major_strides};

@@ -165,6 +165,14 @@ impl Definition {
         }
     }
 
+    /// What an expression is before it is converted.
+    pub fn behind_casts(&self, mut e: ExprId) -> &Expr {
+        while let Expr::Cast { arg, .. } = &self.exprs[e as usize] {
+            e = *arg;
+        }
+        &self.exprs[e as usize]
+    }
+
     /// Whether sizes known only at run time occur.
     pub fn has_sizes(&self) -> bool {
         self.forms().any(Affine::has_size)

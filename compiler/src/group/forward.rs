@@ -115,14 +115,11 @@ impl Forward {
     /// parts that take over a quarter more vectors: the copy costs less.
     pub fn crumbles(&self, def: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
         let Some([a, b]) = def.factors() else { return false };
-        let load = |mut e: u32| loop {
-            match &def.exprs[e as usize] {
-                Expr::Cast { arg, .. } => e = *arg,
-                Expr::Load { operand, index, .. } => {
-                    return Some((constant(def.operands[*operand as usize].value), index));
-                }
-                _ => return None,
+        let load = |e: u32| match def.behind_casts(e) {
+            Expr::Load { operand, index, .. } => {
+                Some((constant(def.operands[*operand as usize].value), index))
             }
+            _ => None,
         };
         let (Some(a), Some(b)) = (load(a), load(b)) else { return false };
         let ((true, weights, data) | (false, data, weights)) = (a.0, a.1, b.1);

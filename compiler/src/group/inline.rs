@@ -250,11 +250,9 @@ pub fn dequantizes(producer: &Definition, constant: &dyn Fn(ValueId) -> bool) ->
 
 /// Whether a definition sums products of which a value is one factor.
 pub fn is_factor(reader: &Definition, value: ValueId) -> bool {
-    let reads = |mut e: ExprId| {
-        while let Expr::Cast { arg, .. } = &reader.exprs[e as usize] {
-            e = *arg;
-        }
-        matches!(&reader.exprs[e as usize], Expr::Load { operand, .. } if reader.operands[*operand as usize].value == value)
+    let reads = |e: ExprId| {
+        let factor = reader.behind_casts(e);
+        matches!(factor, Expr::Load { operand, .. } if reader.operands[*operand as usize].value == value)
     };
     reader.factors().is_some_and(|factors| factors.into_iter().any(reads))
 }

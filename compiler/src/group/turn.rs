@@ -121,11 +121,8 @@ pub(super) fn factors<'a>(
     if def.has_sizes() {
         return None;
     }
-    let factor = |mut e: u32| {
-        while let Expr::Cast { arg, .. } = &def.exprs[e as usize] {
-            e = *arg;
-        }
-        let Expr::Load { operand, index, fill } = &def.exprs[e as usize] else { return None };
+    let factor = |e: u32| {
+        let Expr::Load { operand, index, fill } = def.behind_casts(e) else { return None };
         let operand = &def.operands[*operand as usize];
         let affine = |i: &Index| match i {
             Index::Affine(form) => Some(form.clone()),

@@ -1,7 +1,7 @@
 //! Dimensions known only at run time as the application sees them, and the kernel that refuses other sizes
 //! before anything else runs.
 
-use crate::base::{Affine, DType, abi};
+use crate::base::{Affine, DType, abi, gcd};
 use crate::definition::Size;
 use crate::tile::{Access, Addr, Bin, Cmp, Kernel, Lane, Param, RegType, Stmt, Value};
 
@@ -53,10 +53,6 @@ pub(super) fn symbols(sizes: &[&Size], place: impl Fn(usize) -> Option<usize>) -
         all[i].step = terms.iter().fold(0, |step, &(of, times)| gcd(times * all[of].step, step)).max(1);
     }
     all
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Fails with `ERR_SYMBOL` unless each symbol that the caller gives is one of its sizes; `None` where there

@@ -17,6 +17,7 @@ const UNROLLED: usize = 36;
 const BY_LANE: usize = 16;
 
 /// A product of bytes: the factor that fills lanes, and the other one.
+#[derive(Clone)]
 pub struct Bytes<'a> {
     /// The factor that fills lanes: a constant, which is packed, or words in memory.
     pub vectors: &'a Node,

@@ -136,7 +136,7 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
 pub(super) fn choose_vector(linear: &Linear, target: &Target) -> Vector {
     let lanes = lanes(linear, target);
     let possible = lanes_possible(linear, false);
-    if linear.vars.is_empty() || !lanes_possible(linear, linear.fold.is_some()) {
+    if linear.vars.is_empty() || !(possible || linear.fold.is_some() && lanes_possible(linear, true)) {
         return Vector::None;
     }
     if linear.fold.is_none() {

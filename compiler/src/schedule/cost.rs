@@ -2,6 +2,7 @@
 
 use super::cores::{Core, Unrolled, core};
 use super::linear::Linear;
+use crate::base::gcd;
 use crate::target::Target;
 
 /// Products of words unrolled in one block at most where the words are put together from bytes.
@@ -67,10 +68,6 @@ fn kept_rows(target: &Target, row_bytes: usize) -> usize {
     let period = core(target).sets * LINE;
     let places = period / gcd(row_bytes.max(1), period);
     (target.l1 / period).max(1) * places
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// The tiles that two axes are cut into, by size: how many, and points along each axis.

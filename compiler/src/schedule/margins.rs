@@ -6,7 +6,6 @@
 use super::linear::Guard;
 use crate::base::Affine;
 use crate::definition::{Definition, Expr, Index};
-use crate::scalar::{Fold, Op};
 use std::ops::Range;
 
 /// Points of a margin from which on it is worth to be known: tiles are not much longer.
@@ -15,24 +14,15 @@ const DEEP: i64 = 12;
 /// The indices of a factor outside of which it is zero, for dimensions along which one window slides over a deep
 /// margin. `nonzero` says of each operand, per dimension, where elements may be other than zero.
 pub(super) fn margins(def: &Definition, nonzero: &[Vec<Range<i64>>]) -> Vec<Guard> {
-    let Some(fold) = def.fold.as_ref().filter(|f| f.op == Fold::Sum) else { return Vec::new() };
-    let Expr::Op(Op::Mul, factors) = &def.exprs[fold.body as usize] else { return Vec::new() };
-    let known = |&factor: &u32| {
-        let Expr::Load { operand, index, fill: None } = behind_casts(def, factor) else { return None };
+    let known = |factor: u32| {
+        let Expr::Load { operand, index, fill: None } = def.behind_casts(factor) else { return None };
         let ranges = nonzero.get(*operand as usize).filter(|r| !r.is_empty())?;
         let shape = &def.operands[*operand as usize].ty.shape;
         let dims = index.iter().zip(ranges).zip(shape);
         let guards = dims.filter_map(|((index, range), &extent)| margin(def, index, range, extent as i64));
         Some(guards.collect())
     };
-    factors.iter().find_map(known).unwrap_or_default()
-}
-
-fn behind_casts(def: &Definition, mut e: u32) -> &Expr {
-    while let Expr::Cast { arg, .. } = &def.exprs[e as usize] {
-        e = *arg;
-    }
-    &def.exprs[e as usize]
+    def.factors().and_then(|factors| factors.into_iter().find_map(known)).unwrap_or_default()
 }
 
 /// The guard of an index that slides, where the margin before or behind `range` is deep.

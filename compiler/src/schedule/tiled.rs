@@ -17,6 +17,7 @@ use crate::base::{Affine, DType};
 use crate::target::{Arch, Feature, Target};
 
 /// What a contraction multiplies, seen from the axis that fills the lanes.
+#[derive(Clone)]
 struct Contraction<'a> {
     linear: &'a Linear,
     target: &'a Target,
@@ -97,8 +98,10 @@ fn best<'a>(
         let tile = best_tile(linear, target, of.rows, var, &operands);
         (of, operands, tile)
     };
-    let plain = with_tile(Contraction::new(linear, target, var, lanes));
-    match Contraction::new(linear, target, var, lanes).in_squares().map(with_tile) {
+    let plain = Contraction::new(linear, target, var, lanes);
+    let squares = plain.in_squares().map(with_tile);
+    let plain = with_tile(plain);
+    match squares {
         Some(squares) if squares.2.cycles < plain.2.cycles => squares,
         _ => plain,
     }
@@ -124,10 +127,10 @@ impl<'a> Contraction<'a> {
     }
 
     /// The same with products of two rows by two channels at a time, where they are possible.
-    fn in_squares(self) -> Option<Contraction<'a>> {
+    fn in_squares(&self) -> Option<Contraction<'a>> {
         let along = self.dot.filter(|_| self.target.has(Feature::I8mm) && self.rows.is_some())?;
         let possible = self.bytes.as_ref()?.in_squares(self.linear, self.var, along);
-        possible.then_some(Contraction { neighbours: 8, ..self })
+        possible.then_some(Contraction { neighbours: 8, ..self.clone() })
     }
 
     /// How a tile reads its operands.

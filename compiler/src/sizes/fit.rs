@@ -7,7 +7,7 @@
 use super::rules::Derived;
 use super::unlike;
 use crate::base::affine::{MAX_SIZE, MAX_SIZES, size_var};
-use crate::base::{Affine, DType, TensorType};
+use crate::base::{Affine, DType, TensorType, gcd};
 use crate::definition::{DefBuilder, ExprId, Lowering, Size, Stage};
 use crate::error::Result;
 use crate::scalar::Op;
@@ -100,7 +100,7 @@ impl Facts {
             return Ok(form);
         }
         // A multiple of a number, such as a size that is padded: how many times, then a form.
-        let step = numbers.iter().fold(0, |step, n| gcd(step, n - numbers[0]));
+        let step = numbers.iter().fold(0, |step, n| gcd(step, n - numbers[0])).abs();
         let times: Vec<i64> = numbers.iter().map(|n| n.div_euclid(step)).collect();
         if let (2.., Some(derived)) = (step, self.derived(&times)) {
             let times = self.add(derived, &times, low, before)?;
@@ -212,8 +212,4 @@ impl Facts {
     pub fn at(&self, form: &Affine, sample: usize) -> i64 {
         form.with_sizes(|n| self.sizes[n].values[sample]).base
     }
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a.abs() } else { gcd(b, a % b) }
 }

@@ -5,6 +5,7 @@
 //! by `rate` rows with each strip. Nothing is computed twice.
 
 use super::chain::Chain;
+use crate::base::gcd;
 use crate::scalar::Scalar;
 
 /// The rows of one definition.
@@ -120,8 +121,4 @@ fn unit(chain: &Chain, link: usize, rate: i64) -> i64 {
         return 1;
     }
     (1..=common).find(|u| common % u == 0 && u * link.pixels >= PIXELS).unwrap_or(common)
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

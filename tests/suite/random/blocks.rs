@@ -81,7 +81,7 @@ fn halves(m: &mut Maker, half: DType) -> Option<()> {
     let x = m.fresh(DType::F32, &shape);
     let mut y = cast(m, x, half)?;
     let mut made = vec![y];
-    for _ in 0..m.random.range(1, 3) {
+    for _ in 0..m.random.between(1, 3) {
         let last = *m.shape(y).last()?;
         y = match m.random.below(6) {
             0 => {
@@ -115,11 +115,11 @@ fn halves(m: &mut Maker, half: DType) -> Option<()> {
 
 /// Convolutions, normalizations and activations of half floats, as converters leave them.
 fn half_net(m: &mut Maker) -> Option<()> {
-    let shape = [1, m.dim(), m.random.range(3, 12) as usize, m.random.range(3, 12) as usize];
+    let shape = [1, m.dim(), m.random.between(3, 12) as usize, m.random.between(3, 12) as usize];
     let x = m.data(DType::F16, &shape);
     let mut y = m.input(x);
     let mut made = Vec::new();
-    for _ in 0..m.random.range(1, 4) {
+    for _ in 0..m.random.between(1, 4) {
         let c = m.shape(y)[1];
         y = match m.random.below(6) {
             0..=2 => {

@@ -51,7 +51,7 @@ struct Scope<'a> {
 /// A few nodes on values of one type, the first of them `x`; gives the last name.
 fn chain(m: &mut Maker, prefix: &str, x: &str, scope: &mut Scope, nodes: &mut Vec<pb::NodeProto>) -> String {
     let mut last = x.to_string();
-    for i in 0..m.random.range(1, 3) {
+    for i in 0..m.random.between(1, 3) {
         let next = format!("{prefix}{i}");
         match m.random.below(10) {
             0 if scope.depth < 3 => nodes.push(inner_branch(m, &next, &last, scope)),
@@ -98,7 +98,7 @@ fn inner_branch(m: &mut Maker, output: &str, x: &str, scope: &mut Scope) -> pb::
 
 /// A loop within a body, whose length is known.
 fn inner_loop(m: &mut Maker, output: &str, x: &str, scope: &mut Scope) -> pb::NodeProto {
-    let trips = m.random.range(1, 3);
+    let trips = m.random.between(1, 3);
     let trips = m.constant(Tensor::scalar(trips));
     scope.reads.push(trips);
     let p = |name: &str| format!("{output}_{name}");
@@ -142,7 +142,7 @@ fn repeat(m: &mut Maker) -> Option<()> {
     let x = m.any(0);
     let (ty, shape) = (m.ty(x).clone(), m.shape(x));
     let other = m.fresh(DType::F32, &shape);
-    let trips = m.random.range(1, 6);
+    let trips = m.random.between(1, 6);
     let (count, b) = (m.constant(Tensor::scalar(trips)), m.name(other));
     let prefix = format!("b{}_", m.count());
     let p = |name: &str| format!("{prefix}{name}");
@@ -153,7 +153,7 @@ fn repeat(m: &mut Maker) -> Option<()> {
     let [scalar, flag] = [DType::I64, DType::Bool].map(|d| TensorType::new(d, []));
     let stops = m.random.chance(40);
     if stops {
-        let end = m.random.range(0, 5);
+        let end = m.random.between(0, 5);
         let end = m.input(Tensor::scalar(end));
         nodes.push(node("Less", &[&p("i"), &m.name(end)], &p("on")));
         reads.push(end);
@@ -179,7 +179,7 @@ fn ended(m: &mut Maker) -> Option<()> {
     let x = m.any(0);
     let (ty, shape) = (m.ty(x).clone(), m.shape(x));
     let other = m.fresh(DType::F32, &shape);
-    let (start, most) = (m.random.range(1, 40), m.random.range(1, 7));
+    let (start, most) = (m.random.between(1, 40), m.random.between(1, 7));
     let (start, most) = (m.input(Tensor::scalar(start)), m.constant(Tensor::scalar(most)));
     let first = truth(m);
     let first = m.input(first);
@@ -225,7 +225,7 @@ fn scan(m: &mut Maker) -> Option<()> {
     let mut proto = node("Scan", &[&m.name(start), &m.name(x)], "");
     proto.attribute.extend([body("body", nodes, io), int("num_scan_inputs", 1)]);
     for name in ["scan_input_directions", "scan_output_directions"] {
-        let back = m.random.range(0, 1);
+        let back = m.random.between(0, 1);
         let list = pb::AttributeProto {
             name: name.into(),
             ints: vec![back],

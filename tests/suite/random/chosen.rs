@@ -22,7 +22,7 @@ fn rows(m: &mut Maker, x: V, made: &mut Vec<V>) -> Option<()> {
     let shape = m.shape(x);
     let width = *shape.last()?;
     let mut y = x;
-    for _ in 0..m.random.range(1, 3) {
+    for _ in 0..m.random.between(1, 3) {
         y = match m.random.below(7) {
             0 => m.one("Sigmoid", &[y], &[])?,
             1 => {
@@ -37,7 +37,7 @@ fn rows(m: &mut Maker, x: V, made: &mut Vec<V>) -> Option<()> {
             }
             3 if width > 0 => m.one("Softmax", &[y], &[("axis", Attr::Int(1))])?,
             4 => {
-                let axis = m.random.range(0, 1);
+                let axis = m.random.between(0, 1);
                 m.one("Concat", &[y, y], &[("axis", Attr::Int(axis))])?
             }
             5 => {
@@ -76,7 +76,7 @@ fn found(m: &mut Maker) -> Option<()> {
         if m.opset < 11 {
             return None;
         }
-        let (a, b, width) = (m.dim(), m.dim(), m.random.range(1, 9) as usize);
+        let (a, b, width) = (m.dim(), m.dim(), m.random.between(1, 9) as usize);
         let flags = m.data(DType::Bool, &[a, b]);
         let flags = m.input(flags);
         let places = m.one("NonZero", &[flags], &[])?;
@@ -115,15 +115,15 @@ fn distinct(m: &mut Maker) -> Option<()> {
         if m.opset < 11 {
             return None;
         }
-        let (n, width) = (m.dim(), m.random.range(1, 3) as usize);
+        let (n, width) = (m.dim(), m.random.between(1, 3) as usize);
         let kind = m.random.pick(&[DType::I64, DType::F32, DType::I32, DType::I8]);
-        let values: Vec<i64> = (0..n * width).map(|_| m.random.range(-1, 2)).collect();
+        let values: Vec<i64> = (0..n * width).map(|_| m.random.between(-1, 2)).collect();
         let bytes = |v: &i64| {
             lmc::scalar::Scalar::from_f64(kind, *v as f64).bits.to_le_bytes()[..kind.size()].to_vec()
         };
         let data: Vec<u8> = values.iter().flat_map(bytes).collect();
         let x = m.input(Tensor::from_bytes(TensorType::new(kind, [n, width]), data)?);
-        let sorted = Attr::Int(m.random.range(0, 1));
+        let sorted = Attr::Int(m.random.between(0, 1));
         let outputs = m.node("Unique", &[Some(x)], &[("axis", Attr::Int(0)), ("sorted", sorted)], 4)?;
         made.extend(&outputs);
         let y = m.one("Cast", &[outputs[0]], &[("to", Attr::Int(F as i64))])?;
@@ -142,11 +142,11 @@ fn boxes(m: &mut Maker) -> Option<()> {
         if m.opset < 11 {
             return None;
         }
-        let (n, classes) = (m.random.range(1, 20) as usize, m.random.range(1, 3) as usize);
+        let (n, classes) = (m.random.between(1, 20) as usize, m.random.between(1, 3) as usize);
         let corners: Vec<f32> = (0..n)
             .flat_map(|_| {
-                let [y, x] = [0; 2].map(|_| m.random.range(0, 20) as f32);
-                let [h, w] = [0; 2].map(|_| m.random.range(2, 12) as f32);
+                let [y, x] = [0; 2].map(|_| m.random.between(0, 20) as f32);
+                let [h, w] = [0; 2].map(|_| m.random.between(2, 12) as f32);
                 [y, x, y + h, x + w]
             })
             .collect();
@@ -154,7 +154,7 @@ fn boxes(m: &mut Maker) -> Option<()> {
         let scores: Vec<f32> = order.iter().map(|&o| (o + 1) as f32 / 64.0).collect();
         let places = m.input(Tensor::new([1, n, 4], &corners));
         let scores = m.input(Tensor::new([1, classes, n], &scores));
-        let most = m.random.range(1, 8);
+        let most = m.random.between(1, 8);
         let most = m.ints(&[most]);
         let (overlap, least) =
             (m.constant(Tensor::new([1], &[0.37f32])), m.constant(Tensor::new([1], &[0.1f32])));

@@ -33,7 +33,7 @@ fn global(m: &mut Maker, op: &str) -> Option<()> {
 
 /// Constants that are not near 0.
 pub fn positive(m: &mut Maker, n: usize) -> V {
-    let values: Vec<f32> = (0..n).map(|_| m.random.range(20, 128) as f32 / 64.0).collect();
+    let values: Vec<f32> = (0..n).map(|_| m.random.between(20, 128) as f32 / 64.0).collect();
     m.constant(Tensor::new([n], &values))
 }
 
@@ -93,7 +93,7 @@ const FUNCTIONS: &[&str] =
 
 fn recurrent(m: &mut Maker, op: &str, gates: usize) -> Option<()> {
     let (time, batch, size, hidden) =
-        (m.random.range(1, 7) as usize, m.random.range(1, 3) as usize, m.dim(), m.dim());
+        (m.random.between(1, 7) as usize, m.random.between(1, 3) as usize, m.dim(), m.dim());
     let x = m.value(F, |s| s.len() == 3 && !s.contains(&0) && s[0] < 12, &[time, batch, size]);
     let s = m.shape(x);
     let direction = m.random.pick(&["forward", "reverse", "bidirectional"]);
@@ -101,7 +101,7 @@ fn recurrent(m: &mut Maker, op: &str, gates: usize) -> Option<()> {
     let w = m.weights(&[d, gates * hidden, s[2]], s[2]);
     let r = m.weights(&[d, gates * hidden, hidden], hidden);
     let bias = m.fresh(F, &[d, 2 * gates * hidden]);
-    let lengths: Vec<i32> = (0..s[1]).map(|_| m.random.range(1, s[0] as i64) as i32).collect();
+    let lengths: Vec<i32> = (0..s[1]).map(|_| m.random.between(1, s[0] as i64) as i32).collect();
     let lengths = m.input(Tensor::new([s[1]], &lengths));
     let (h, c) = (m.fresh(F, &[d, s[1], hidden]), m.fresh(F, &[d, s[1], hidden]));
     let (with_bias, with_lengths, with_state) =
@@ -122,7 +122,7 @@ fn recurrent(m: &mut Maker, op: &str, gates: usize) -> Option<()> {
     let mut attrs =
         vec![("hidden_size", Attr::Int(hidden as i64)), ("direction", Attr::Str(direction.into()))];
     if op == "GRU" {
-        attrs.push(("linear_before_reset", Attr::Int(m.random.range(0, 1))));
+        attrs.push(("linear_before_reset", Attr::Int(m.random.between(0, 1))));
     }
     if m.random.chance(20) {
         attrs.push(("clip", Attr::Float(0.5)));
@@ -136,7 +136,7 @@ fn recurrent(m: &mut Maker, op: &str, gates: usize) -> Option<()> {
 }
 
 fn grid(m: &mut Maker) -> Option<()> {
-    let shape = [1, m.dim(), m.random.range(2, 9) as usize, m.random.range(2, 9) as usize];
+    let shape = [1, m.dim(), m.random.between(2, 9) as usize, m.random.between(2, 9) as usize];
     let x = m.fresh(F, &shape);
     let places = m.fresh(F, &[1, 3, 4, 2]);
     let cubic =
@@ -150,7 +150,7 @@ fn grid(m: &mut Maker) -> Option<()> {
     let attrs = [
         ("mode", Attr::Str(mode.into())),
         ("padding_mode", Attr::Str(padding.into())),
-        ("align_corners", Attr::Int(m.random.range(0, 1))),
+        ("align_corners", Attr::Int(m.random.between(0, 1))),
     ];
     m.one("GridSample", &[x, places], &attrs).map(drop)
 }

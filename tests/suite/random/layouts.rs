@@ -41,16 +41,17 @@ fn last_step(m: &mut Maker, x: V) -> Option<V> {
             m.one("LayerNormalization", &[x, scale, bias], &[("epsilon", Attr::Float(0.01))])
         }
         4 if m.opset >= 11 => {
-            let sides: Vec<i64> = (0..8).map(|i| if i % 4 == 0 { 0 } else { m.random.range(0, 2) }).collect();
+            let sides: Vec<i64> =
+                (0..8).map(|i| if i % 4 == 0 { 0 } else { m.random.between(0, 2) }).collect();
             let sides = m.ints(&sides);
             m.one("Pad", &[x, sides], &[])
         }
         5 => {
-            let axis = m.random.range(1, 3);
+            let axis = m.random.between(1, 3);
             m.one("Concat", &[x, x], &[("axis", Attr::Int(axis))])
         }
         6 if m.opset >= 10 => {
-            let (from, to, axis) = (m.ints(&[0]), m.ints(&[-1]), m.random.range(1, 3));
+            let (from, to, axis) = (m.ints(&[0]), m.ints(&[-1]), m.random.between(1, 3));
             let (axes, steps) = (m.ints(&[axis]), m.ints(&[1]));
             let y = m.one("Slice", &[x, from, to, axes, steps], &[])?;
             (!m.shape(y).contains(&0)).then_some(y)
@@ -69,13 +70,13 @@ fn channels_last(m: &mut Maker) -> Option<()> {
         x = m.fresh(F, &[shape[0], shape[2], shape[3], shape[1]]);
         x = m.one("Transpose", &[x], &[("perm", ints([0, 3, 1, 2]))])?;
     }
-    for _ in 0..m.random.range(1, 3) {
+    for _ in 0..m.random.between(1, 3) {
         x = conv(m, x)?;
         if m.random.chance(40) {
             x = batch_norm(m, x)?;
         }
         x = m.one("Transpose", &[x], &[("perm", ints([0, 2, 3, 1]))])?;
-        for _ in 0..m.random.range(0, 2) {
+        for _ in 0..m.random.between(0, 2) {
             x = last_step(m, x)?;
         }
         if wide && m.random.chance(40) {
@@ -88,7 +89,7 @@ fn channels_last(m: &mut Maker) -> Option<()> {
 
 /// A convolution in one dimension, by one in two.
 fn flat_conv(m: &mut Maker) -> Option<()> {
-    let shape = [1, m.dim(), m.random.range(3, 30) as usize];
+    let shape = [1, m.dim(), m.random.between(3, 30) as usize];
     let x = m.value(F, |s| s.len() == 3 && !s.contains(&0), &shape);
     let axis = m.random.pick(&[2, 3]);
     let y = with_axes(m, "Unsqueeze", x, &[axis])?;
@@ -108,12 +109,12 @@ fn flat_conv(m: &mut Maker) -> Option<()> {
 
 /// Blocks of pixels as channels, a convolution, and back.
 fn pixels(m: &mut Maker) -> Option<()> {
-    let (b, c) = (m.random.pick(&[2usize, 2, 3]), m.random.range(1, 6) as usize);
-    let shape = [1, c, b * m.random.range(1, 5) as usize, b * m.random.range(1, 5) as usize];
+    let (b, c) = (m.random.pick(&[2usize, 2, 3]), m.random.between(1, 6) as usize);
+    let shape = [1, c, b * m.random.between(1, 5) as usize, b * m.random.between(1, 5) as usize];
     let x = m.fresh(F, &shape);
     let block = ("blocksize", Attr::Int(b as i64));
     let y = m.one("SpaceToDepth", &[x], std::slice::from_ref(&block))?;
-    let (from, to) = (m.shape(y)[1], b * b * m.random.range(1, 4) as usize);
+    let (from, to) = (m.shape(y)[1], b * b * m.random.between(1, 4) as usize);
     let w = m.weights(&[to, from, 3, 3], from * 9);
     let y = m.one("Conv", &[y, w], &[("pads", ints([1; 4]))])?;
     let y = activation(m, y)?;
@@ -127,7 +128,7 @@ fn pyramid(m: &mut Maker) -> Option<()> {
     if m.opset < 11 {
         return None;
     }
-    let side = 4 * m.random.range(1, 4) as usize;
+    let side = 4 * m.random.between(1, 4) as usize;
     let shape = [1, m.dim(), side, side];
     let x = m.fresh(F, &shape);
     let mut parts = vec![x];
@@ -155,8 +156,8 @@ fn pyramid(m: &mut Maker) -> Option<()> {
 
 /// Reshape, Transpose, Reshape over groups of channels.
 fn shuffle(m: &mut Maker) -> Option<()> {
-    let groups = m.random.range(2, 4);
-    let shape = [1, groups as usize * m.random.range(1, 5) as usize, m.dim(), m.dim()];
+    let groups = m.random.between(2, 4);
+    let shape = [1, groups as usize * m.random.between(1, 5) as usize, m.dim(), m.dim()];
     let x = m.value(
         DType::F32,
         |s| s.len() == 4 && s[1] > 0 && s[1] % groups as usize == 0 && !s.contains(&0),
@@ -171,10 +172,10 @@ fn shuffle(m: &mut Maker) -> Option<()> {
 
 /// A roll by Slice and Concat, then windows by a Reshape to six dimensions and a Transpose.
 fn windows(m: &mut Maker) -> Option<()> {
-    let (w, c) = (m.random.range(2, 4), m.dim() as i64);
-    let (h, k) = (w * m.random.range(1, 3), w * m.random.range(1, 3));
+    let (w, c) = (m.random.between(2, 4), m.dim() as i64);
+    let (h, k) = (w * m.random.between(1, 3), w * m.random.between(1, 3));
     let mut x = m.fresh(DType::F32, &[1, h as usize, k as usize, c as usize]);
-    let by = m.random.range(1, w - 1);
+    let by = m.random.between(1, w - 1);
     for axis in 1..3 {
         let axes = m.ints(&[axis]);
         let (zero, by, end) = (m.ints(&[0]), m.ints(&[by]), m.ints(&[i64::MAX]));

@@ -86,12 +86,12 @@ impl Maker {
         let mut bytes = Vec::with_capacity(ty.bytes());
         for _ in 0..ty.elems() {
             let scalar = match dtype {
-                d if d.is_float() => Scalar::from_f64(d, self.random.range(-128, 128) as f64 / 64.0),
-                DType::Bool => Scalar::from_i64(dtype, self.random.range(0, 1)),
-                DType::U8 => Scalar::from_i64(dtype, self.random.range(0, 255)),
-                DType::I8 => Scalar::from_i64(dtype, self.random.range(-128, 127)),
-                DType::U16 | DType::U32 | DType::U64 => Scalar::from_i64(dtype, self.random.range(0, 20)),
-                _ => Scalar::from_i64(dtype, self.random.range(-9, 9)),
+                d if d.is_float() => Scalar::from_f64(d, self.random.between(-128, 128) as f64 / 64.0),
+                DType::Bool => Scalar::from_i64(dtype, self.random.between(0, 1)),
+                DType::U8 => Scalar::from_i64(dtype, self.random.between(0, 255)),
+                DType::I8 => Scalar::from_i64(dtype, self.random.between(-128, 127)),
+                DType::U16 | DType::U32 | DType::U64 => Scalar::from_i64(dtype, self.random.between(0, 20)),
+                _ => Scalar::from_i64(dtype, self.random.between(-9, 9)),
             };
             bytes.extend_from_slice(&scalar.bits.to_le_bytes()[..dtype.size()]);
         }
@@ -172,7 +172,7 @@ impl Maker {
     /// Any tensor of floats with at least so many dimensions.
     pub fn any(&mut self, least: usize) -> V {
         let most = if self.random.chance(8) { 6 } else { (least as i64 + 2).max(4) };
-        let rank = self.random.range(least as i64, most) as usize;
+        let rank = self.random.between(least as i64, most) as usize;
         let shape = self.extents(rank);
         self.value(DType::F32, |s| s.len() >= least, &shape)
     }

@@ -58,7 +58,7 @@ fn graph(seed: u64, makers: &[(String, Option<Recipe>)]) -> Option<Maker> {
     let mut m = Maker::new(seed, 0);
     m.opset = m.random.pick(&[7, 9, 10, 11, 12, 13, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22]);
     let first = std::env::var("LMC_RANDOM_OPERATOR").ok();
-    let parts = m.random.range(1, 8);
+    let parts = m.random.between(1, 8);
     for part in 0..parts {
         let mut choice = m.random.below(makers.len());
         if let Some(name) = first.as_ref().filter(|_| part == 0) {

@@ -41,7 +41,7 @@ fn reshape(m: &mut Maker) -> Option<()> {
     let x = m.any(0);
     let shape = m.shape(x);
     let mut to: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-    for _ in 0..m.random.range(1, 3) {
+    for _ in 0..m.random.between(1, 3) {
         let at = m.random.below(to.len() + 1);
         let joined = at + 1 < to.len() && m.random.chance(50);
         let factor = to.get(at).and_then(|&d| [2, 3, 4, 7].into_iter().find(|f| d > 0 && d % f == 0));
@@ -69,7 +69,7 @@ fn reshape(m: &mut Maker) -> Option<()> {
 
 fn flatten(m: &mut Maker) -> Option<()> {
     let x = m.any(1);
-    let axis = m.random.range(0, m.shape(x).len() as i64);
+    let axis = m.random.between(0, m.shape(x).len() as i64);
     m.one("Flatten", &[x], &[("axis", Attr::Int(axis))]).map(drop)
 }
 
@@ -95,22 +95,22 @@ fn squeeze(m: &mut Maker) -> Option<()> {
 
 fn unsqueeze(m: &mut Maker) -> Option<()> {
     let x = m.any(0);
-    let axis = m.random.range(0, m.shape(x).len() as i64);
+    let axis = m.random.between(0, m.shape(x).len() as i64);
     with_axes(m, "Unsqueeze", x, &[axis]).map(drop)
 }
 
 fn slice(m: &mut Maker) -> Option<()> {
     let x = m.any(1);
     let shape = m.shape(x);
-    let count = m.random.range(1, shape.len() as i64) as usize;
+    let count = m.random.between(1, shape.len() as i64) as usize;
     let order = m.random.order(shape.len());
     let (mut starts, mut ends, mut axes, mut steps) = (vec![], vec![], vec![], vec![]);
     for &axis in &order[..count] {
         let d = shape[axis] as i64;
         let back = m.opset >= 10 && m.random.chance(25);
         let step = if m.opset >= 10 { m.random.pick(&[1, 1, 1, 2, 3]) } else { 1 };
-        let first = m.random.range(0, (d - 1).max(0));
-        let last = m.random.range(first, d);
+        let first = m.random.between(0, (d - 1).max(0));
+        let last = m.random.between(first, d);
         if back {
             starts.push(m.random.pick(&[last, -1, i64::MAX]));
             ends.push(m.random.pick(&[first - d - 1, i64::MIN]));
@@ -135,7 +135,7 @@ fn concat(m: &mut Maker) -> Option<()> {
     let shape = m.shape(x);
     let axis = m.random.below(shape.len());
     let mut inputs = vec![x];
-    for _ in 0..m.random.range(1, 3) {
+    for _ in 0..m.random.between(1, 3) {
         let mut other = shape.clone();
         other[axis] = m.dim();
         let same =
@@ -157,7 +157,7 @@ fn split(m: &mut Maker) -> Option<()> {
     let x = m.any(1);
     let shape = m.shape(x);
     let axis = m.random.below(shape.len());
-    let parts = m.random.range(2, 4);
+    let parts = m.random.between(2, 4);
     let size = shape[axis] as i64;
     if size < parts {
         return None;
@@ -199,9 +199,9 @@ fn pad(m: &mut Maker) -> Option<()> {
         let d = shape[i % shape.len()] as i64;
         *pad = match mode {
             "constant" if d > 2 && m.random.chance(15) => -1,
-            "constant" | "edge" => m.random.range(0, 3),
-            "wrap" => m.random.range(0, d.min(3)),
-            _ => m.random.range(0, (d - 1).min(3)),
+            "constant" | "edge" => m.random.between(0, 3),
+            "wrap" => m.random.between(0, d.min(3)),
+            _ => m.random.between(0, (d - 1).min(3)),
         };
     }
     let mode = ("mode", Attr::Str(mode.into()));
@@ -243,7 +243,7 @@ fn expand(m: &mut Maker) -> Option<()> {
 fn indices(m: &mut Maker, shape: &[usize], size: usize, negative: bool) -> V {
     let n: usize = shape.iter().product();
     let lo = if negative { -(size as i64) } else { 0 };
-    let list: Vec<i64> = (0..n).map(|_| m.random.range(lo, size as i64 - 1)).collect();
+    let list: Vec<i64> = (0..n).map(|_| m.random.between(lo, size as i64 - 1)).collect();
     let tensor = Tensor::new(shape, &list);
     if m.random.chance(50) { m.input(tensor) } else { m.constant(tensor) }
 }
@@ -259,7 +259,7 @@ fn gather(m: &mut Maker) -> Option<()> {
     let axis = axis_with_elements(m, x)?;
     let size = m.shape(x)[axis];
     let rank = m.random.below(3);
-    let places: Vec<usize> = (0..rank).map(|_| m.random.range(1, 5) as usize).collect();
+    let places: Vec<usize> = (0..rank).map(|_| m.random.between(1, 5) as usize).collect();
     let negative = m.opset >= 11;
     let at = indices(m, &places, size, negative);
     m.one("Gather", &[x, at], &[("axis", Attr::Int(axis as i64))]).map(drop)
@@ -270,7 +270,7 @@ fn gather_elements(m: &mut Maker) -> Option<()> {
     let axis = axis_with_elements(m, x)?;
     let mut places = m.shape(x);
     let size = places[axis];
-    places[axis] = m.random.range(1, 5) as usize;
+    places[axis] = m.random.between(1, 5) as usize;
     let at = indices(m, &places, size, true);
     m.one("GatherElements", &[x, at], &[("axis", Attr::Int(axis as i64))]).map(drop)
 }
@@ -291,7 +291,7 @@ fn scatter(m: &mut Maker) -> Option<()> {
     let axis = axis_with_elements(m, x)?;
     let shape = m.shape(x);
     let mut places = shape.clone();
-    places[axis] = m.random.range(1, shape[axis].min(4) as i64) as usize;
+    places[axis] = m.random.between(1, shape[axis].min(4) as i64) as usize;
     // Each index once along the axis: the order of writes is not defined otherwise.
     let order = m.random.order(shape[axis]);
     let inner: usize = places[axis + 1..].iter().product();
@@ -308,7 +308,7 @@ fn scatter_nd(m: &mut Maker) -> Option<()> {
     if shape[0] == 0 {
         return None;
     }
-    let count = m.random.range(1, shape[0].min(4) as i64) as usize;
+    let count = m.random.between(1, shape[0].min(4) as i64) as usize;
     let rows: Vec<i64> = m.random.order(shape[0])[..count].iter().map(|&i| i as i64).collect();
     let at = m.input(Tensor::new([count, 1], &rows));
     let mut block = vec![count];
@@ -318,8 +318,8 @@ fn scatter_nd(m: &mut Maker) -> Option<()> {
 }
 
 fn depth_to_space(m: &mut Maker) -> Option<()> {
-    let b = m.random.range(2, 3) as usize;
-    let shape = [1, b * b * m.random.range(1, 3) as usize, m.dim(), m.dim()];
+    let b = m.random.between(2, 3) as usize;
+    let shape = [1, b * b * m.random.between(1, 3) as usize, m.dim(), m.dim()];
     let x = m.value(DType::F32, |s| s.len() == 4 && s[1] % (b * b) == 0 && s[1] > 0, &shape);
     let mode = m.random.pick(&["DCR", "CRD"]);
     let mut attrs = vec![("blocksize", Attr::Int(b as i64))];
@@ -330,17 +330,17 @@ fn depth_to_space(m: &mut Maker) -> Option<()> {
 }
 
 fn space_to_depth(m: &mut Maker) -> Option<()> {
-    let b = m.random.range(2, 3) as usize;
-    let shape = [2, m.dim(), b * m.random.range(1, 4) as usize, b * m.random.range(1, 5) as usize];
+    let b = m.random.between(2, 3) as usize;
+    let shape = [2, m.dim(), b * m.random.between(1, 4) as usize, b * m.random.between(1, 5) as usize];
     let x = m.value(DType::F32, |s| s.len() == 4 && s[2] % b == 0 && s[3] % b == 0, &shape);
     m.one("SpaceToDepth", &[x], &[("blocksize", Attr::Int(b as i64))]).map(drop)
 }
 
 fn trilu(m: &mut Maker) -> Option<()> {
     let x = m.any(2);
-    let by = m.random.range(-3, 3);
+    let by = m.random.between(-3, 3);
     let by = m.constant(Tensor::scalar(by));
-    let upper = m.random.range(0, 1);
+    let upper = m.random.between(0, 1);
     m.one("Trilu", &[x, by], &[("upper", Attr::Int(upper))]).map(drop)
 }
 
@@ -350,7 +350,7 @@ fn reverse(m: &mut Maker) -> Option<()> {
     if shape[0] == 0 {
         return None;
     }
-    let lengths: Vec<i64> = (0..shape[1]).map(|_| m.random.range(1, shape[0] as i64)).collect();
+    let lengths: Vec<i64> = (0..shape[1]).map(|_| m.random.between(1, shape[0] as i64)).collect();
     let lengths = m.input(Tensor::new([shape[1]], &lengths));
     m.one("ReverseSequence", &[x, lengths], &[("time_axis", Attr::Int(0)), ("batch_axis", Attr::Int(1))])
         .map(drop)
@@ -360,6 +360,6 @@ fn one_hot(m: &mut Maker) -> Option<()> {
     let (a, b) = (m.dim(), m.dim());
     let at = indices(m, &[a, b], 6, true);
     let (depth, values) = (m.constant(Tensor::scalar(6i64)), m.fresh(DType::F32, &[2]));
-    let axis = m.random.range(-1, 2);
+    let axis = m.random.between(-1, 2);
     m.one("OneHot", &[at, depth, values], &[("axis", Attr::Int(axis))]).map(drop)
 }

@@ -94,7 +94,7 @@ impl Net<'_> {
         let each = self.m.opset >= 13 && self.m.random.chance(50);
         let dims = if each { vec![shape[axis]] } else { vec![] };
         let count = dims.iter().product();
-        let scales: Vec<f32> = (0..count).map(|_| (self.m.random.range(-9, -7) as f32).exp2()).collect();
+        let scales: Vec<f32> = (0..count).map(|_| (self.m.random.between(-9, -7) as f32).exp2()).collect();
         let scales = self.m.constant(Tensor::new(&dims[..], &scales));
         let mut inputs = vec![w, scales];
         if self.m.random.chance(80) {
@@ -145,7 +145,7 @@ impl Net<'_> {
         let (c, dims) = (shape[1], shape.len() - 2);
         let groups = self.m.random.pick(&[1, 1, 1, c, c, if c % 2 == 0 { 2 } else { 1 }]);
         let out = if groups == 1 {
-            self.m.random.range(1, 24) as usize
+            self.m.random.between(1, 24) as usize
         } else {
             c * self.m.random.pick(&[1, 1, 2])
         };
@@ -176,7 +176,7 @@ impl Net<'_> {
 
     fn transposed(&mut self, x: V) -> Option<V> {
         let shape = self.m.shape(x);
-        let (dims, out) = (shape.len() - 2, self.m.random.range(1, 9) as usize);
+        let (dims, out) = (shape.len() - 2, self.m.random.between(1, 9) as usize);
         let kernel = self.m.random.pick(&[2usize, 3, 4]);
         let w = self.weights(&[&[shape[1], out], &vec![kernel; dims][..]].concat(), 1)?;
         self.one(
@@ -224,7 +224,7 @@ impl Net<'_> {
     fn max_pool(&mut self, x: V) -> Option<V> {
         let dims = self.m.shape(x).len() - 2;
         let (kernel, step) = (self.m.random.pick(&[2i64, 3]), self.m.random.pick(&[1, 2]));
-        let pads = vec![self.m.random.range(0, 1); 2 * dims];
+        let pads = vec![self.m.random.between(0, 1); 2 * dims];
         let attrs = [
             ("kernel_shape", ints(vec![kernel; dims])),
             ("strides", ints(vec![step; dims])),
@@ -284,7 +284,7 @@ impl Net<'_> {
         if c < 2 || self.m.opset < 13 {
             return None;
         }
-        let at = self.m.random.range(1, c - 1);
+        let at = self.m.random.between(1, c - 1);
         let sizes = self.m.ints(&[at, c - at]);
         let parts = self.m.node("Split", &[Some(x), Some(sizes)], &[("axis", Attr::Int(1))], 2)?;
         self.made.extend(&parts);
@@ -321,7 +321,7 @@ impl Net<'_> {
         }
         let dims = self.m.shape(x).len();
         let sides: Vec<i64> =
-            (0..2 * dims).map(|i| if i % dims < 2 { 0 } else { self.m.random.range(0, 2) }).collect();
+            (0..2 * dims).map(|i| if i % dims < 2 { 0 } else { self.m.random.between(0, 2) }).collect();
         let sides = self.m.ints(&sides);
         self.one("Pad", &[x, sides], &[])
     }
@@ -332,7 +332,7 @@ impl Net<'_> {
         let rank = shape.len() as i64;
         let last = [0].into_iter().chain(2..rank).chain([1]);
         let y = self.one("Transpose", &[x], &[("perm", ints(last))])?;
-        let out = self.m.random.range(1, 9) as usize;
+        let out = self.m.random.between(1, 9) as usize;
         let w = self.weights(&[shape[1], out], 1)?;
         let y = self.one("MatMul", &[y, w], &[])?;
         let scale = self.power(-5);
@@ -351,7 +351,7 @@ fn between(m: &mut Maker) -> Option<()> {
     }
     let kind = m.random.pick(kinds);
     let mut shape = vec![m.random.pick(&[1, 1, 1, 2]), m.random.pick(&[1, 2, 3, 4, 8, 16, 17])];
-    (0..m.random.pick(&[2, 2, 2, 1])).for_each(|_| shape.push(m.random.range(3, 12) as usize));
+    (0..m.random.pick(&[2, 2, 2, 1])).for_each(|_| shape.push(m.random.between(3, 12) as usize));
     let mut net = Net { m, kind, made: Vec::new(), values: Vec::new() };
     let done = net.grow(&shape);
     let made = net.made;
@@ -364,7 +364,7 @@ impl Net<'_> {
         let x = self.fresh(shape)?;
         self.values.push(x);
         let wide = matches!(self.kind, DType::U16 | DType::I16);
-        for _ in 0..if wide { 1 } else { self.m.random.range(1, 5) } {
+        for _ in 0..if wide { 1 } else { self.m.random.between(1, 5) } {
             let last = *self.values.last()?;
             let from = if self.m.random.chance(80) { last } else { self.m.random.pick(&self.values) };
             let block = self.m.random.pick(BLOCKS);
@@ -380,7 +380,7 @@ impl Net<'_> {
                     return Some(());
                 }
             }
-            let exponent = self.m.random.range(-6, -3);
+            let exponent = self.m.random.between(-6, -3);
             let scale = self.power(exponent);
             let y = self.rounded(y, scale)?;
             self.values.push(y);
@@ -388,7 +388,7 @@ impl Net<'_> {
         let y = *self.values.last()?;
         if self.m.random.chance(25) && !wide {
             let y = self.one("Flatten", &[y], &[])?;
-            let (k, n) = (self.m.shape(y)[1], self.m.random.range(1, 12) as usize);
+            let (k, n) = (self.m.shape(y)[1], self.m.random.between(1, 12) as usize);
             if k < 500 {
                 let w = self.weights(&[n, k], 0)?;
                 let bias = self.bias(n)?;

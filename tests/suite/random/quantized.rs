@@ -22,7 +22,7 @@ pub const RECIPES: &[(&str, Recipe)] = &[
 const F: DType = DType::F32;
 
 fn scalar_u8(m: &mut Maker) -> V {
-    let zero = m.random.range(0, 255) as u8;
+    let zero = m.random.between(0, 255) as u8;
     let zero = m.random.pick(&[0, 128, zero]);
     m.constant(Tensor::scalar(zero))
 }
@@ -37,7 +37,7 @@ fn quantize(m: &mut Maker) -> Option<()> {
 }
 
 fn qlinear_conv(m: &mut Maker) -> Option<()> {
-    let shape = [1, m.dim(), m.random.range(3, 9) as usize, m.random.range(3, 9) as usize];
+    let shape = [1, m.dim(), m.random.between(3, 9) as usize, m.random.between(3, 9) as usize];
     let x = m.fresh(DType::U8, &shape);
     let depthwise = m.random.chance(30);
     let (out, k) = (if depthwise { shape[1] } else { m.dim() }, m.random.pick(&[1usize, 3]));
@@ -47,12 +47,15 @@ fn qlinear_conv(m: &mut Maker) -> Option<()> {
     let (w, w_zero) = (m.constant(data), m.constant(Tensor::from_bytes(TensorType::new(kind, []), [3u8])?));
     let (a, b, c) = (m.number(0.02), m.number(0.005), m.number(0.09));
     let (x_zero, y_zero) = (scalar_u8(m), scalar_u8(m));
-    let bias: Vec<i32> = (0..out).map(|_| m.random.range(-900, 900) as i32).collect();
+    let bias: Vec<i32> = (0..out).map(|_| m.random.between(-900, 900) as i32).collect();
     let bias = m.constant(Tensor::new([out], &bias));
     let group = if depthwise { shape[1] as i64 } else { 1 };
-    let pad = m.random.range(0, (k as i64 - 1) / 2);
-    let attrs =
-        [("group", Attr::Int(group)), ("pads", ints([pad; 4])), ("strides", ints([m.random.range(1, 2); 2]))];
+    let pad = m.random.between(0, (k as i64 - 1) / 2);
+    let attrs = [
+        ("group", Attr::Int(group)),
+        ("pads", ints([pad; 4])),
+        ("strides", ints([m.random.between(1, 2); 2])),
+    ];
     let mut inputs = vec![x, a, x_zero, w, b, w_zero, c, y_zero];
     if m.random.chance(60) {
         inputs.push(bias);
@@ -74,7 +77,7 @@ fn qlinear_matmul(m: &mut Maker) -> Option<()> {
 }
 
 fn conv_integer(m: &mut Maker) -> Option<()> {
-    let shape = [1, m.dim(), m.random.range(3, 9) as usize, m.random.range(3, 9) as usize];
+    let shape = [1, m.dim(), m.random.between(3, 9) as usize, m.random.between(3, 9) as usize];
     let (x, zero) = (m.fresh(DType::U8, &shape), scalar_u8(m));
     let out = m.dim();
     let w = m.fresh(DType::U8, &[out, shape[1], 3, 3]);
@@ -88,7 +91,7 @@ fn matmul_integer(m: &mut Maker) -> Option<()> {
 }
 
 fn qdq_conv(m: &mut Maker) -> Option<()> {
-    let shape = [1, m.dim(), m.random.range(3, 9) as usize, m.random.range(3, 9) as usize];
+    let shape = [1, m.dim(), m.random.between(3, 9) as usize, m.random.between(3, 9) as usize];
     let x = m.fresh(F, &shape);
     let (scale, zero, out) = (m.number(1.0 / 64.0), scalar_u8(m), m.dim());
     let q = m.one("QuantizeLinear", &[x, scale, zero], &[])?;
@@ -140,11 +143,11 @@ fn nibbles(m: &mut Maker) -> Option<()> {
         return None;
     }
     let block = m.random.pick(&[16usize, 32]);
-    let (rows, k, n) = (m.dim(), block * m.random.range(1, 3) as usize, m.dim());
+    let (rows, k, n) = (m.dim(), block * m.random.between(1, 3) as usize, m.dim());
     let kind = m.random.pick(&[DType::I4, DType::U4, DType::I8]);
     let w = m.data(kind, &[k, n]);
     let w = m.constant(w);
-    let values: Vec<f32> = (0..k / block * n).map(|_| m.random.range(1, 64) as f32 / 1024.0).collect();
+    let values: Vec<f32> = (0..k / block * n).map(|_| m.random.between(1, 64) as f32 / 1024.0).collect();
     let scales = m.constant(Tensor::new([k / block, n], &values));
     let mut inputs = vec![w, scales];
     if m.random.chance(60) {
@@ -166,14 +169,14 @@ fn operators(m: &mut Maker) -> Option<()> {
     let shape = [
         1,
         m.random.pick(&[1usize, 3, 8, 16]),
-        m.random.range(3, 10) as usize,
-        m.random.range(3, 10) as usize,
+        m.random.between(3, 10) as usize,
+        m.random.between(3, 10) as usize,
     ];
     let mut y = m.fresh(DType::U8, &shape);
     let mut made = Vec::new();
-    for _ in 0..m.random.range(1, 5) {
+    for _ in 0..m.random.between(1, 5) {
         let (c, hw) = (m.shape(y)[1], m.shape(y)[2..].to_vec());
-        let [from, to] = [m.random.range(-6, -4), m.random.range(-6, -3)].map(|e| (e as f32).exp2());
+        let [from, to] = [m.random.between(-6, -4), m.random.between(-6, -3)].map(|e| (e as f32).exp2());
         let (from, to) = (m.number(from), m.number(to));
         let [a, b] = [0, 100, 128]
             .map(|_| m.random.pick(&[0u8, 100, 128]))
@@ -184,7 +187,7 @@ fn operators(m: &mut Maker) -> Option<()> {
         y = match m.random.below(7) {
             0..=2 => {
                 let (k, depthwise) = (m.random.pick(&[1usize, 3]), m.random.chance(40));
-                let out = if depthwise { c } else { m.random.range(1, 20) as usize };
+                let out = if depthwise { c } else { m.random.between(1, 20) as usize };
                 let w = m.data(DType::I8, &[out, if depthwise { 1 } else { c }, k, k]);
                 let (w, scale) = (m.constant(w), m.number(1.0 / 128.0));
                 let zero = m.constant(Tensor::scalar(0i8));

@@ -85,8 +85,8 @@ const SUMS: &[(&str, Recipe)] = &[
     ("Unique", |m| {
         let (dtype, length) = (m.random.pick(&[DType::I64, DType::F32, DType::I8]), m.dim());
         let x = m.fresh(dtype, &[length]);
-        let sorted = Attr::Int(m.random.range(0, 1));
-        let outputs = m.random.range(1, 4) as usize;
+        let sorted = Attr::Int(m.random.between(0, 1));
+        let outputs = m.random.between(1, 4) as usize;
         let made = m.node("Unique", &[Some(x)], &[("sorted", sorted)], outputs)?;
         m.close(&made);
         Some(())
@@ -133,7 +133,7 @@ fn simplified(m: &mut Maker, op: &str) -> Option<()> {
 fn reduce(m: &mut Maker, op: &str, since: i64) -> Option<()> {
     let x = m.any(1);
     let rank = m.shape(x).len();
-    let count = m.random.range(1, rank as i64) as usize;
+    let count = m.random.between(1, rank as i64) as usize;
     let mut axes: Vec<i64> = m.random.order(rank)[..count].iter().map(|&a| a as i64).collect();
     axes.sort();
     if m.random.chance(30) {
@@ -143,7 +143,7 @@ fn reduce(m: &mut Maker, op: &str, since: i64) -> Option<()> {
     if empty && op != "ReduceSum" {
         return None;
     }
-    let keep = ("keepdims", Attr::Int(m.random.range(0, 1)));
+    let keep = ("keepdims", Attr::Int(m.random.between(0, 1)));
     let all = m.random.chance(15);
     if m.opset >= since {
         let axes = m.ints(&axes);
@@ -158,7 +158,7 @@ fn reduce(m: &mut Maker, op: &str, since: i64) -> Option<()> {
 
 fn axis_of(m: &mut Maker, v: V) -> i64 {
     let rank = m.shape(v).len() as i64;
-    m.random.range(-rank, rank - 1)
+    m.random.between(-rank, rank - 1)
 }
 
 fn arg(m: &mut Maker, op: &str) -> Option<()> {
@@ -166,9 +166,9 @@ fn arg(m: &mut Maker, op: &str) -> Option<()> {
     if m.ty(x).elems() == 0 {
         return None;
     }
-    let mut attrs = vec![("axis", Attr::Int(axis_of(m, x))), ("keepdims", Attr::Int(m.random.range(0, 1)))];
+    let mut attrs = vec![("axis", Attr::Int(axis_of(m, x))), ("keepdims", Attr::Int(m.random.between(0, 1)))];
     if m.opset >= 12 {
-        attrs.push(("select_last_index", Attr::Int(m.random.range(0, 1))));
+        attrs.push(("select_last_index", Attr::Int(m.random.between(0, 1))));
     }
     m.one(op, &[x], &attrs).map(drop)
 }
@@ -177,7 +177,7 @@ fn cumsum(m: &mut Maker) -> Option<()> {
     let x = m.any(1);
     let axis = axis_of(m, x);
     let axis = m.constant(Tensor::scalar(axis));
-    let flag = |m: &mut Maker| Attr::Int(m.random.range(0, 1));
+    let flag = |m: &mut Maker| Attr::Int(m.random.between(0, 1));
     let attrs = [("exclusive", flag(m)), ("reverse", flag(m))];
     m.one("CumSum", &[x, axis], &attrs).map(drop)
 }
@@ -192,7 +192,7 @@ fn along(m: &mut Maker, op: &str) -> Option<()> {
 fn lp(m: &mut Maker) -> Option<()> {
     let x = m.any(1);
     let y = m.one("Sigmoid", &[x], &[])?;
-    let attrs = [("axis", Attr::Int(axis_of(m, x))), ("p", Attr::Int(m.random.range(1, 2)))];
+    let attrs = [("axis", Attr::Int(axis_of(m, x))), ("p", Attr::Int(m.random.between(1, 2)))];
     m.one("LpNormalization", &[y], &attrs).map(drop)
 }
 
@@ -267,12 +267,12 @@ fn top_k(m: &mut Maker) -> Option<()> {
     let x = m.any(1);
     let axis = axis_of(m, x);
     let size = m.shape(x)[axis.rem_euclid(m.shape(x).len() as i64) as usize];
-    let k = m.random.range(0, size as i64).max(1).min(size as i64);
+    let k = m.random.between(0, size as i64).max(1).min(size as i64);
     if m.opset < 11 {
         return None;
     }
     let k = m.ints(&[k]);
-    let attrs = [("axis", Attr::Int(axis)), ("largest", Attr::Int(m.random.range(0, 1)))];
+    let attrs = [("axis", Attr::Int(axis)), ("largest", Attr::Int(m.random.between(0, 1)))];
     m.node("TopK", &[Some(x), Some(k)], &attrs, 2).map(drop)
 }
 

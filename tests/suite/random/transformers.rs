@@ -72,7 +72,7 @@ impl<'a> Block<'a> {
             return None;
         }
         let head = m.random.pick(&[2, 4, 6, 8, 8, 16]);
-        let sizes = [m.random.pick(&[1, 1, 2]), m.random.range(1, 19), m.random.pick(&[1, 2, 4, 4]), head];
+        let sizes = [m.random.pick(&[1, 1, 2]), m.random.between(1, 19), m.random.pick(&[1, 2, 4, 4]), head];
         let [b, n, heads, size] = sizes;
         let shape = [b as usize, n as usize, (heads * size) as usize];
         let x = match ty {

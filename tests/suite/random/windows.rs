@@ -25,8 +25,8 @@ pub fn image(m: &mut Maker) -> V {
     let shape = [
         m.random.pick(&[1, 1, 1, 2]),
         m.dim(),
-        m.random.range(3, 17) as usize,
-        m.random.range(3, 17) as usize,
+        m.random.between(3, 17) as usize,
+        m.random.between(3, 17) as usize,
     ];
     m.value(F, |s| s.len() == 4 && s[2] > 2 && s[3] > 2 && s[1] > 0 && s[0] > 0, &shape)
 }
@@ -55,7 +55,7 @@ fn window(m: &mut Maker, shape: &[usize], kernel: &[i64], dilate: bool) -> Optio
         _ => {
             let even = m.random.chance(60);
             let pads: Vec<i64> = (0..2 * n)
-                .map(|i| if even { (kernel[i % n] - 1) / 2 } else { m.random.range(0, kernel[i % n] - 1) })
+                .map(|i| if even { (kernel[i % n] - 1) / 2 } else { m.random.between(0, kernel[i % n] - 1) })
                 .collect();
             let fits = (0..n).all(|i| shape[i] as i64 + pads[i] + pads[i + n] >= reach(i));
             attrs.push(("pads", ints(pads)));
@@ -66,9 +66,9 @@ fn window(m: &mut Maker, shape: &[usize], kernel: &[i64], dilate: bool) -> Optio
 }
 
 fn conv_any(m: &mut Maker) -> Option<V> {
-    let dims = m.random.range(1, 3) as usize;
+    let dims = m.random.between(1, 3) as usize;
     let mut shape = vec![m.random.pick(&[1, 1, 2]), m.dim()];
-    (0..dims).for_each(|_| shape.push(m.random.range(1, if dims == 3 { 7 } else { 19 }) as usize));
+    (0..dims).for_each(|_| shape.push(m.random.between(1, if dims == 3 { 7 } else { 19 }) as usize));
     let x = m.value(F, |s| s.len() == dims + 2 && !s.contains(&0), &shape);
     conv(m, x)
 }
@@ -84,7 +84,7 @@ pub fn conv(m: &mut Maker, x: V) -> Option<V> {
     let kernel: Vec<i64> = if m.random.chance(50) {
         vec![m.random.pick(&[1, 3, 3, 5]); shape.len() - 2]
     } else {
-        shape[2..].iter().map(|_| m.random.range(1, 5)).collect()
+        shape[2..].iter().map(|_| m.random.between(1, 5)).collect()
     };
     let mut attrs = window(m, &shape[2..], &kernel, true)?;
     attrs.push(("group", Attr::Int(groups as i64)));
@@ -100,7 +100,7 @@ pub fn conv(m: &mut Maker, x: V) -> Option<V> {
 fn conv_transpose(m: &mut Maker) -> Option<()> {
     let dims = m.random.pick(&[1, 2, 2, 2, 3]);
     let mut shape = vec![1, m.dim()];
-    (0..dims).for_each(|_| shape.push(m.random.range(1, 6) as usize));
+    (0..dims).for_each(|_| shape.push(m.random.between(1, 6) as usize));
     let x = m.value(
         F,
         |s| s.len() == dims + 2 && !s.contains(&0) && s[2..].iter().product::<usize>() < 200,
@@ -108,11 +108,11 @@ fn conv_transpose(m: &mut Maker) -> Option<()> {
     );
     let channels = m.shape(x)[1];
     let groups = if m.random.chance(25) { channels } else { 1 };
-    let per = m.random.range(1, 5) as usize;
+    let per = m.random.between(1, 5) as usize;
     let mut w = vec![channels, per];
-    let kernel: Vec<i64> = (0..dims).map(|_| m.random.range(1, 4)).collect();
+    let kernel: Vec<i64> = (0..dims).map(|_| m.random.between(1, 4)).collect();
     w.extend(kernel.iter().map(|&k| k as usize));
-    let strides: Vec<i64> = (0..dims).map(|_| m.random.range(1, 3)).collect();
+    let strides: Vec<i64> = (0..dims).map(|_| m.random.between(1, 3)).collect();
     let mut attrs = vec![("strides", ints(strides.clone())), ("group", Attr::Int(groups as i64))];
     match m.random.below(4) {
         0 if strides.iter().zip(&kernel).all(|(s, k)| k >= s) => {
@@ -121,7 +121,7 @@ fn conv_transpose(m: &mut Maker) -> Option<()> {
         1 => attrs.push(("dilations", ints((0..dims).map(|_| 2)))),
         _ => {
             let sides: Vec<i64> =
-                (0..2 * dims).map(|i| m.random.range(0, (kernel[i % dims] - 1) / 2)).collect();
+                (0..2 * dims).map(|i| m.random.between(0, (kernel[i % dims] - 1) / 2)).collect();
             attrs.push(("pads", ints(sides)));
             attrs.push(("output_padding", ints(strides.iter().map(|s| s - 1))));
         }
@@ -135,10 +135,10 @@ fn conv_transpose(m: &mut Maker) -> Option<()> {
 fn pool(m: &mut Maker, op: &str) -> Option<()> {
     let dims = m.random.pick(&[1, 2, 2, 2, 3]);
     let mut shape = vec![1, m.dim()];
-    (0..dims).for_each(|_| shape.push(m.random.range(2, if dims == 3 { 7 } else { 15 }) as usize));
+    (0..dims).for_each(|_| shape.push(m.random.between(2, if dims == 3 { 7 } else { 15 }) as usize));
     let x = m.value(F, |s| s.len() == dims + 2 && !s.contains(&0), &shape);
     let shape = m.shape(x);
-    let kernel: Vec<i64> = (0..dims).map(|_| m.random.range(1, 4)).collect();
+    let kernel: Vec<i64> = (0..dims).map(|_| m.random.between(1, 4)).collect();
     let dilate = op == "MaxPool" && m.opset >= 10 || op == "AveragePool" && m.opset >= 19;
     let dilate = dilate && m.random.chance(30);
     let mut attrs = window(m, &shape[2..], &kernel, dilate)?;
@@ -151,7 +151,7 @@ fn pool(m: &mut Maker, op: &str) -> Option<()> {
         attrs.push(("ceil_mode", Attr::Int(1)));
     }
     if op == "AveragePool" && !auto {
-        attrs.push(("count_include_pad", Attr::Int(m.random.range(0, 1))));
+        attrs.push(("count_include_pad", Attr::Int(m.random.between(0, 1))));
     }
     m.one(op, &[x], &attrs).map(drop)
 }
@@ -172,7 +172,7 @@ fn resize(m: &mut Maker) -> Option<()> {
     }
     if mode == "cubic" {
         attrs.push(("cubic_coeff_a", Attr::Float(m.random.pick(&[-0.75, -0.5]))));
-        attrs.push(("exclude_outside", Attr::Int(m.random.range(0, 1))));
+        attrs.push(("exclude_outside", Attr::Int(m.random.between(0, 1))));
     }
     let none = if m.opset < 13 { Some(m.constant(Tensor::new([0], &[0f32; 0]))) } else { None };
     // Fractions that are not exact in binary would decide a tie of `nearest`.

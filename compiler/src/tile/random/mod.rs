@@ -85,6 +85,13 @@ impl Rng {
     pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
     }
+
+    /// The numbers in `0..end` in some order.
+    pub fn order(&mut self, end: usize) -> Vec<usize> {
+        let mut list: Vec<usize> = (0..end).collect();
+        (1..end).rev().for_each(|i| list.swap(i, self.below(i + 1)));
+        list
+    }
 }
 
 /// Random contents for every parameter: small numbers of both signs, zeros, and for integers any bits.

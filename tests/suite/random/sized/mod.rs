@@ -54,7 +54,7 @@ impl Sized {
         let (nodes, constants, inputs, values) = Default::default();
         let mut made = Sized { random, nodes, constants, inputs, values, free: 2 };
         let with_batch = made.random.chance(30);
-        for i in 0..made.random.range(1, 2) {
+        for i in 0..made.random.between(1, 2) {
             let fixed = Fixed(made.random.pick(&[1, 3, 4, 6, 8, 16, 17]));
             let first = if with_batch { BATCH } else { Fixed(1) };
             let dims = match made.random.below(5) {
@@ -67,7 +67,7 @@ impl Sized {
             made.inputs.push(input.clone());
             made.values.push(input);
         }
-        for _ in 0..made.random.range(2, 9) {
+        for _ in 0..made.random.between(2, 9) {
             let from = made.random.below(made.values.len());
             let from = if made.random.chance(70) { made.values.len() - 1 } else { from };
             let from = made.values[from].clone();

@@ -93,7 +93,7 @@ impl Sized {
     fn reduce(&mut self, x: &Value) -> Option<Value> {
         let axis = self.axis(x);
         let op = self.random.pick(&["ReduceMean", "ReduceMax", "ReduceL2", "ReduceMin"]);
-        let keep = self.random.range(0, 1);
+        let keep = self.random.between(0, 1);
         let mut dims = x.dims.clone();
         if keep == 1 {
             dims[axis] = Fixed(1);
@@ -160,7 +160,7 @@ impl Sized {
 
     fn pad(&mut self, x: &Value) -> Option<Value> {
         let (axis, rank) = (self.axis(x), x.dims.len());
-        let (before, after) = (self.random.range(0, 2), self.random.range(0, 2));
+        let (before, after) = (self.random.between(0, 2), self.random.between(0, 2));
         let mut sides = vec![0; 2 * rank];
         (sides[axis], sides[axis + rank]) = (before, after);
         let sides = self.list(&sides);
@@ -187,7 +187,7 @@ impl Sized {
         let (k, depthwise) = (self.random.pick(&[1usize, 3, 3, 2]), self.random.chance(30));
         let (out, groups) = if depthwise { (c, c) } else { (self.random.pick(&[1, 4, 8]), 1) };
         let w = self.numbers(&[&[out, c / groups], &vec![k; spatial][..]].concat());
-        let (step, side) = (self.random.pick(&[1i64, 1, 2]), self.random.range(0, k as i64 / 2));
+        let (step, side) = (self.random.pick(&[1i64, 1, 2]), self.random.between(0, k as i64 / 2));
         let attrs = vec![
             ints("pads", &vec![side; 2 * spatial]),
             ints("strides", &vec![step; spatial]),
@@ -208,7 +208,7 @@ impl Sized {
             ints("kernel_shape", &vec![k; spatial]),
             ints("strides", &vec![step; spatial]),
             ints("pads", &vec![1; 2 * spatial]),
-            int("ceil_mode", self.random.range(0, 1)),
+            int("ceil_mode", self.random.between(0, 1)),
         ];
         let dims = self.windowed(x, x.dims[1]);
         Some(self.add(op, &[&x.name], attrs, &dims))
@@ -288,7 +288,7 @@ impl Sized {
     fn sums(&mut self, x: &Value) -> Option<Value> {
         let axis = self.axis(x);
         let axis = self.constant(Tensor::scalar(axis as i64));
-        let reverse = self.random.range(0, 1);
+        let reverse = self.random.between(0, 1);
         Some(self.add("CumSum", &[&x.name, &axis], vec![int("reverse", reverse)], &x.dims))
     }
 

@@ -1,0 +1,108 @@
+//! Vectors that are stored or loaded together: bytes narrowed side by side, lanes that take turns in memory.
+
+use super::{check, disassembly, targets};
+use lmc::tile::{Kernel, parse};
+
+/// Rows of clamped bytes, `gap` elements apart; between two of them the first one's bytes are read again.
+fn byte_rows(ty: &str, rows: usize, lanes: usize, gap: usize, zero: Option<i32>) -> Kernel {
+    let (lo, hi) = if ty == "u8" { (0, 255) } else { (-128, 127) };
+    let elems = rows * (lanes + gap);
+    let mut text = format!(
+        "kernel rows {{ read x: i32[{}] readwrite y: {ty}[{elems}] write z: i32[{}]\n\
+         %0: i32x{lanes} = const {}\n%1: i32x{lanes} = const {lo}\n%2: i32x{lanes} = const {hi}\n",
+        rows * lanes,
+        lanes,
+        zero.unwrap_or(0)
+    );
+    for row in 0..rows {
+        let at = 3 + 4 * row;
+        text += &format!("%{at}: i32x{lanes} = load x[{}]\n", row * lanes);
+        let value = if zero.is_some() { format!("add %{at}, %0") } else { format!("xor %{at}, %0") };
+        text += &format!("%{}: i32x{lanes} = {value}\n", at + 1);
+        text += &format!("%{}: i32x{lanes} = max %1, %{}\n", at + 2, at + 1);
+        text += &format!("%{}: i32x{lanes} = min %2, %{}\n", at + 3, at + 2);
+        text += &format!("store y[{}] = %{}\n", row * (lanes + gap), at + 3);
+        if row == 2 {
+            let again = 3 + 4 * rows;
+            text += &format!("%{again}: i32x{lanes} = load y[0]\nstore z[0] = %{again}\n");
+        }
+    }
+    parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Vectors stored as bytes are narrowed four at a time, and stored at once where they are neighbours.
+#[test]
+fn rows_of_bytes_are_narrowed_together() {
+    for target in targets() {
+        let lanes = target.lanes();
+        for ty in ["u8", "i8"] {
+            for zero in [None, Some(-3), Some(128), Some(-16384), Some(40_000)] {
+                for rows in 1..=9 {
+                    [0, 1, 16].iter().for_each(|&gap| check(&byte_rows(ty, rows, lanes, gap, zero), &target));
+                }
+            }
+            let text = disassembly(&byte_rows(ty, 8, lanes, 0, Some(7)), &target);
+            let together = (text.matches("vpermd").count(), text.matches("vpaddsw").count());
+            assert_eq!(together, (2, 4), "three rows, four, and one alone: {text}");
+        }
+    }
+}
+
+/// Clamped bytes of some vectors whose lanes take turns in memory; the last store is `missing` elements off.
+fn pixels(ty: &str, channels: usize, lanes: usize, missing: usize) -> Kernel {
+    let (lo, hi) = if ty == "u8" { (0, 255) } else { (-128, 127) };
+    let mut text = format!(
+        "kernel pixels {{ read x: i32[{}] write y: {ty}[{}]\n%0: i32x{lanes} = const {lo}\n%1: i32x{lanes} = const {hi}\n",
+        channels * lanes,
+        channels * lanes + missing
+    );
+    for c in 0..channels {
+        let [x, above, inside] = [2 + 3 * c, 3 + 3 * c, 4 + 3 * c];
+        text += &format!("%{x}: i32x{lanes} = load x[{}]\n%{above}: i32x{lanes} = max %0, %{x}\n", c * lanes);
+        let at = if c + 1 == channels { c + missing } else { c };
+        text += &format!("%{inside}: i32x{lanes} = min %1, %{above}\n");
+        text += &format!("store y[{at}] stride {channels} = %{inside}\n");
+    }
+    parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The bytes of pixels are woven in registers and stored at once.
+#[test]
+fn channels_of_pixels_are_woven() {
+    for target in targets() {
+        for (ty, channels) in [("u8", 2), ("i8", 2), ("u8", 3), ("i8", 3), ("u8", 4), ("i8", 4), ("u8", 5)] {
+            [0, 1, 7].iter().for_each(|&off| check(&pixels(ty, channels, target.lanes(), off), &target));
+            let text = disassembly(&pixels(ty, channels, target.lanes(), 0), &target);
+            assert_eq!(text.contains("vpextrb"), channels > 4, "{text}");
+        }
+    }
+}
+
+/// Elements of `x`, `rows` apart, side by side in `y`: `count` neighbouring columns of so many lanes.
+fn columns(ty: &str, (lanes, rows): (usize, usize), count: usize) -> Kernel {
+    let (x, y) = (rows * lanes, lanes * rows);
+    let mut text = format!("kernel columns {{ read x: {ty}[{x}] write y: {ty}[{y}] vars i\n");
+    text += &format!("for i in 0..{} step {count} {{\n", rows / count * count);
+    for column in 0..count {
+        text += &format!("%{column}: {ty}x{lanes} = load x[i + {column}] stride {rows}\n");
+        text += &format!("store y[{lanes}*i + {}] = %{column}\n", lanes * column);
+    }
+    parse(&(text + "}\n}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Four neighbouring columns are loaded as rows and turned, others element by element.
+#[test]
+fn blocks_are_turned_in_registers() {
+    for target in targets() {
+        for (lanes, count) in [(target.lanes(), 4), (target.lanes(), 9), (target.lanes(), 3), (4, 4), (5, 4)]
+        {
+            for ty in ["f32", "i32"] {
+                let kernel = columns(ty, (lanes, 23), count);
+                check(&kernel, &target);
+                let text = disassembly(&kernel, &target);
+                let blocks = if lanes % 4 == 0 { count / 4 } else { 0 };
+                assert_eq!(text.matches("vshufps").count(), 8 * blocks, "{lanes} lanes, {count}: {text}");
+            }
+        }
+    }
+}
