@@ -266,6 +266,36 @@ fn words_are_woven() {
 
 /// Bounds that change with an outer loop are computed there: the loop between has a move, a
 /// comparison and two additions for them.
+/// Floats of three planes to bytes side by side: one store, where alone each element would have one.
+#[test]
+fn stores_take_turns() {
+    let kernel = |read: &str| {
+        let mut text = format!(
+            "kernel turns {{ read a: f32[96] {read} b: i8[96] vars k\n%9: i32x16 = const -128\n%10: i32x16 = const 127\n\
+             for k in 0..2 {{\n"
+        );
+        for plane in 0..3 {
+            text += &format!("%{plane}: f32x16 = load a[16*k + {}]\n", 32 * plane);
+            text += &format!("%{}: i32x16 = float_to_int %{plane}\n", 3 + plane);
+            text += &format!("%{}: i32x16 = max %9, %{}\n", 11 + plane, 3 + plane);
+            text += &format!("%{}: i32x16 = min %10, %{}\n", 6 + plane, 11 + plane);
+            text += &format!("store b[48*k + {plane}] stride 3 = %{}\n", 6 + plane);
+            if read != "write" && plane == 1 {
+                text += "%14: i32x16 = load b[48*k]\n";
+            }
+        }
+        parse(&(text + "}}")).unwrap_or_else(|e| panic!("{e}"))
+    };
+    for target in &targets() {
+        let together = kernel("write");
+        let code = text("neon_turns", &together, target);
+        assert_eq!((count(&code, "st3\t"), count(&code, "st1\t")), (1, 0), "{code}");
+        assert_eq!(check_supported("neon_turns_run", &[case(together, 1)], target), 1);
+        let in_between = text("neon_turns_read", &kernel("readwrite"), target);
+        assert_eq!(count(&in_between, "st3\t"), 0, "{in_between}");
+    }
+}
+
 #[test]
 fn bounds_are_computed_where_they_change() {
     let kernel = parse(

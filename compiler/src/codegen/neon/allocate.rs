@@ -49,7 +49,7 @@ impl Registers for Function {
 
     fn tuples(&self) -> Vec<Vec<VReg>> {
         let tuple = |inst: &Inst| match inst.kind {
-            Kind::Tuple { count, .. } => {
+            Kind::Tuple { count, .. } | Kind::Turns(count) => {
                 Some(inst.fields[..usize::from(count)].iter().map(|f| f.reg).collect())
             }
             _ => None,

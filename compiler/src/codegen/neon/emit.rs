@@ -81,6 +81,7 @@ pub fn emit(f: &Function, numbers: &[u8]) -> Result<Emitted> {
                 e.inst(inst)?;
             }
             Kind::Tuple { count, copies } => e.tuple(inst, usize::from(count), copies)?,
+            Kind::Turns(count) => e.turns(inst, usize::from(count))?,
             Kind::Move if e.number(inst, 0)? == e.number(inst, 1)? => {}
             _ => e.inst(inst)?,
         }
@@ -167,10 +168,32 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// The numbers of the first registers of an instruction.
+    fn numbers(&self, inst: &Inst, count: usize) -> Result<Vec<u8>> {
+        (0..count).map(|i| self.number(inst, i)).collect()
+    }
+
+    /// A store of registers that take turns: element by element where they are not consecutive.
+    fn turns(&mut self, inst: &Inst, count: usize) -> Result<()> {
+        let numbers = self.numbers(inst, count)?;
+        if consecutive(&numbers) {
+            return self.inst(inst);
+        }
+        let base = u32::from(self.number(inst, count)?);
+        let size = words::size_of_turns(inst.word);
+        let step = words::AFTER | words::ZERO << 16 | base << 5;
+        for lane in 0..16 / size {
+            let each = numbers.iter().map(|&n| words::st1(size, lane) | step | u32::from(n));
+            self.words.extend(each);
+        }
+        self.words.push(words::SUB_IMM | (16 * count as u32) << 10 | base << 5 | base);
+        Ok(())
+    }
+
     /// A load of several registers: one by one where they are not consecutive.
     fn tuple(&mut self, inst: &Inst, count: usize, copies: bool) -> Result<()> {
-        let numbers = (0..count).map(|i| self.number(inst, i)).collect::<Result<Vec<u8>>>()?;
-        if numbers.windows(2).all(|n| (n[0] + 1) % 32 == n[1]) {
+        let numbers = self.numbers(inst, count)?;
+        if consecutive(&numbers) {
             return self.inst(inst);
         }
         let base = u32::from(self.number(inst, count)?);
@@ -199,6 +222,11 @@ impl Emitter<'_> {
     }
 }
 
+/// Whether each register is the next one's neighbour; the first comes after the last.
+fn consecutive(numbers: &[u8]) -> bool {
+    numbers.windows(2).all(|n| (n[0] + 1) % 32 == n[1])
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::inst::{VReg, read, update, write};
@@ -222,6 +250,30 @@ mod tests {
         // ld1 {v31.16b, v0.16b}, [x1]; ld2r {v2.4s, v3.4s}, [x1], x4.
         assert_eq!(tuple([31, 0, 1, 4], false, 0, None), [0x4c40_a03f]);
         assert_eq!(tuple([2, 3, 1, 4], true, words::AFTER, Some(4)), [0x4de4_c822]);
+    }
+
+    /// A store of three registers of 4-byte elements through x1.
+    fn turns(numbers: [u8; 3]) -> Vec<u32> {
+        let mut f = Function::default();
+        let of = |i: usize| if i == 0 { 0 } else { NOWHERE };
+        let mut fields: Vec<_> = (0..3).map(|i| read(f.reg(Class::Vector), of(i))).collect();
+        fields.push(read(f.reg(Class::General), 5));
+        f.insts.push(Inst { word: words::st_turns(3, 4), fields, kind: Kind::Turns(3), depth: 0 });
+        let numbers = [&numbers[..], &[1]].concat();
+        let bytes = emit(&f, &numbers).unwrap_or_else(|e| panic!("{e}")).bytes;
+        bytes.chunks(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    #[test]
+    fn registers_take_turns_where_they_are_consecutive() {
+        // st3 {v31.4s, v0.4s, v1.4s}, [x1].
+        assert_eq!(turns([31, 0, 1]), [0x4c00_483f]);
+        let apart = turns([2, 5, 6]);
+        // st1 {v2.s}[0], [x1], #4; ...; st1 {v6.s}[3], [x1], #4; sub x1, x1, #48.
+        assert_eq!(
+            (apart.len(), apart[0], apart[11], apart[12]),
+            (13, 0x0d9f_8022, 0x4d9f_9026, 0xd100_c021)
+        );
     }
 
     #[test]

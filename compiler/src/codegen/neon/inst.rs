@@ -27,6 +27,9 @@ pub enum Kind {
     Plain,
     /// A store.
     Store,
+    /// A store of so many registers, which have to be consecutive, an element of each in turn. The address
+    /// follows in the fields.
+    Turns(u8),
     /// Sets the flags, or reads them.
     Flags,
     /// A move between registers of one file: nothing where they are one.

@@ -21,6 +21,7 @@ impl Select<'_> {
                     &rest[2 * couples.len()..]
                 }
                 _ => {
+                    self.look_for_turns(rest);
                     self.stmt(stmt)?;
                     after
                 }

@@ -158,6 +158,9 @@ impl Select<'_> {
             Element::Int { signed } => self.narrow(src, size, signed)?,
         };
         let mem = self.mem(addr)?;
+        if self.take_turn(&packed, size, mem) {
+            return Ok(());
+        }
         if stride != 1 && lanes > 1 {
             for lane in 0..lanes {
                 let to = mem.offset(lane as i64 * stride * size as i64);

@@ -7,7 +7,7 @@
 //!
 //! A kernel is listed anew for machines that execute in order (`order`, `demand`, `unroll`, `starts`, by
 //! `sizes`), becomes instructions on virtual registers (`select`, `loops`, `address`, `value`, `memory`,
-//! `dot`, `couple`, `flip`, `weave`), of which loads are joined (`tuples`, `along`), gets registers (`allocate`,
+//! `dot`, `couple`, `flip`, `weave`, `turns`), of which loads are joined (`tuples`, `along`), gets registers (`allocate`,
 //! `spill`), is encoded (`emit`, `words`), and what neighbouring loads and stores are left are joined (`pairs`).
 
 mod address;
@@ -29,6 +29,7 @@ mod sizes;
 mod spill;
 mod starts;
 mod tuples;
+mod turns;
 mod unroll;
 mod value;
 mod weave;

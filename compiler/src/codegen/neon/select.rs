@@ -7,6 +7,7 @@
 use super::Result;
 use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg, read, update, write};
 use super::sizes::split;
+use super::turns::Turns;
 use super::words;
 use crate::codegen::loops::{Loops, Walk};
 use crate::tile::{Kernel, Lane, Reg, RegType, Value, assignments};
@@ -79,6 +80,7 @@ pub struct Select<'a> {
     /// Addresses computed in this straight run.
     pub(super) addresses: HashMap<(VReg, i64), VReg>,
     constants: HashMap<[u8; 16], VReg>,
+    pub(super) turns: Turns,
     pub(super) args: VReg,
 }
 
@@ -100,6 +102,7 @@ impl<'a> Select<'a> {
             derived: HashMap::new(),
             addresses: HashMap::new(),
             constants: HashMap::new(),
+            turns: Turns::default(),
             args,
         };
         for stmt in &kernel.body {

@@ -278,7 +278,7 @@ impl<'a> Finder<'a> {
 }
 
 fn is_store(inst: &Inst) -> bool {
-    inst.kind == Kind::Store
+    matches!(inst.kind, Kind::Store | Kind::Turns(_))
 }
 
 fn writes(inst: &Inst, reg: VReg) -> bool {

@@ -130,6 +130,16 @@ pub fn ld_neighbours(count: usize) -> u32 {
     0x4c40_0000 | [0xa000, 0x6000, 0x2000][count.clamp(2, 4) - 2]
 }
 
+/// `st2 {vt.T, ...}, [xn]` to `st4` of so many consecutive registers, 2 to 4, an element of each in turn.
+pub fn st_turns(count: usize, size: usize) -> u32 {
+    0x4c00_0000 | [0x8000, 0x4000, 0][count.clamp(2, 4) - 2] | size.ilog2() << 10
+}
+
+/// The bytes of an element that [`st_turns`] stores.
+pub fn size_of_turns(word: u32) -> usize {
+    1 << (word >> 10 & 3)
+}
+
 /// `ld1r {vt.4s}, [xn]` to `ld4r`: each of so many consecutive registers is filled with one word.
 pub fn ld_copies(count: usize) -> u32 {
     let count = count.clamp(1, 4) as u32 - 1;
