@@ -263,7 +263,7 @@ fn damaged_models_give_errors() {
     assert!(bugs.is_empty(), "{} internal errors: {bugs:#?}", bugs.len());
 }
 
-/// A model of opset 23 around one node, with the given inputs and output.
+/// A model of opset 27 around one node, with the given inputs and output.
 fn around(node: pb::NodeProto, inputs: &[(&str, i32, &[i64])], output: (&str, i32, &[i64])) -> Vec<u8> {
     let graph = pb::GraphProto {
         name: "g".to_string(),
@@ -272,7 +272,7 @@ fn around(node: pb::NodeProto, inputs: &[(&str, i32, &[i64])], output: (&str, i3
         output: vec![value(output.0, output.1, output.2)],
         ..Default::default()
     };
-    let opset_import = vec![pb::OperatorSetIdProto { domain: String::new(), version: 23 }];
+    let opset_import = vec![pb::OperatorSetIdProto { domain: String::new(), version: 27 }];
     pb::ModelProto { ir_version: 10, opset_import, graph: Some(graph), ..Default::default() }.encode_to_vec()
 }
 
@@ -287,6 +287,8 @@ fn faults_of_the_past() {
     let endless = node("MatMul", &["a", "b"], "y");
     let mut attention = node("Attention", &["q", "k", "v", "", "pk", "pv"], "y");
     attention.output.extend(["nk".to_string(), "nv".to_string()]);
+    let mut state = node("CausalConvWithState", &["x", "w"], "y");
+    state.output.push("state".to_string());
     let models = [
         (
             "one output of three",
@@ -339,6 +341,11 @@ fn faults_of_the_past() {
                 ],
                 ("y", F32, &[2, 3, 4, 8]),
             ),
+        ),
+        (
+            "padding around nothing",
+            true,
+            around(state, &[("x", F32, &[1, 1, 0]), ("w", F32, &[1, 1, 4])], ("y", F32, &[1, 1, 0])),
         ),
     ];
     let target = resolve("x86_64", "generic").expect("a target");

@@ -422,6 +422,9 @@ fn linear_node(def: &Definition, operands: &[Layout], dims: &[Vec<Affine>], expr
         Expr::Bitcast { to, arg } => Node::Bitcast { to: *to, arg: *arg },
         Expr::Load { operand, index, fill } => {
             let shape = &def.operands[*operand as usize].ty.shape;
+            if let (Some(fill), true) = (fill, shape.contains(&0)) {
+                return Node::Const(*fill);
+            }
             let layout = &operands[*operand as usize];
             let mut addr = Affine::constant(layout.offset);
             let (mut dynamic, mut guards) = (Vec::new(), Vec::new());
