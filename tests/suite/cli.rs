@@ -125,6 +125,7 @@ fn bad_models_and_options() {
         &["build", "good.onnx", "-o", "out", "--target", "aarch64", "--cpu", "cortex-a5"],
         &["build", "good.onnx", "-o", "out", "--dim", "batch=1"],
         &["build", "good.onnx", "-o", "out", "--dim", "batch"],
+        &["build", "unbound.onnx", "-o", "out", "--dim", "length=1..64"],
         &["build", "good.onnx", "-o", "out", "--input", "x=4x3"],
         &["build", "good.onnx", "-o", "out", "--name", "7 up"],
         &["build", "good.onnx", "-o", "out", "--dump-after", "nothing"],

@@ -331,7 +331,7 @@ impl Build {
         observer: &dyn Observer,
         clock: &Clock,
     ) -> Result<(Program, Vec<String>)> {
-        let bindings = self.bindings.complete(&model.body);
+        let bindings = self.bindings.complete(&model.body)?;
         let (types, mut notes) = bindings.resolve(&model.body)?;
         let mut sized = !bindings.bounds.is_empty();
         if !sized {

@@ -107,8 +107,9 @@ impl Bindings {
     }
 
     /// The same, with the sizes and bounds of dimensions that are sums. A dimension whose name says what it
-    /// is the sum of needs no option.
-    pub fn complete(&self, body: &Body) -> Bindings {
+    /// is the sum of needs no option; sums of what is no dimension are errors.
+    pub fn complete(&self, body: &Body) -> Result<Bindings> {
+        self.check_sums(body)?;
         let mut all = self.clone();
         for name in free_dims(body).filter_map(|(_, _, name)| name.as_ref()) {
             if let Some(sum) = Sum::parse(name).filter(Sum::is_computed) {
@@ -129,7 +130,7 @@ impl Bindings {
         }
         let bounds = &all.bounds;
         all.sums.retain(|name, _| bounds.contains_key(name));
-        all
+        Ok(all)
     }
 
     /// What is no dimension of an input, but one is a multiple of it and nothing else is: by its name, that
@@ -151,8 +152,7 @@ impl Bindings {
 
     /// The types of the graph's inputs, and notes on what was assumed.
     pub fn resolve(&self, body: &Body) -> Result<(Vec<TensorType>, Vec<String>)> {
-        self.check_sums(body)?;
-        self.complete(body).resolve_all(body)
+        self.complete(body)?.resolve_all(body)
     }
 
     /// Sums of what is no dimension are errors.
@@ -166,7 +166,7 @@ impl Bindings {
         let mut named = sums.chain(terms.filter(|name| !known(name)));
         let Some(unknown) = named.next() else { return Ok(()) };
         Err(Error::options(format!("no input has a free dimension named '{unknown}'"))
-            .advise("Give a number, the sum of named dimensions and numbers, as in total=past+1, or multiples of what has a bound, as in height=32*k")
+            .advise("Give a number, a bound, as in 'seq<=128', the sum of named dimensions and numbers, as in total=past+1, or multiples of what has a bound, as in height=32*k")
             .at("--dim"))
     }
 

@@ -146,6 +146,13 @@ impl<'a> Ctx<'a> {
         self.node.inputs.get(i).copied().flatten().map(|v| self.graph.value(v))
     }
 
+    /// Whether any of the dimensions of input `i` from `first` on has another length for other sizes.
+    pub fn moves(&self, i: usize, first: usize) -> bool {
+        let value = self.node.inputs.get(i).copied().flatten();
+        let moving = |v| (first..self.graph.value(v).ty.rank()).any(|d| self.graph.lengths(v, d).is_some());
+        value.is_some_and(moving)
+    }
+
     /// Input `i`; an error where it is missing.
     pub fn input(&self, i: usize) -> Result<&'a Value> {
         self.optional(i).ok_or_else(|| Error::model(format!("input {i} is missing")))

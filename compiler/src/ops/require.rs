@@ -37,7 +37,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let zero = code.number(code.lane(from), 0.0);
     let broken = code.cmp(if wanted { Cmp::Eq } else { Cmp::Ne }, found, zero);
     code.fail_if(broken, abi::ERR_VALUE);
-    code.copy(x, y);
+    code.copy(ctx, 1, [x, y])?;
     code.finish(emit.low);
     Ok(())
 }

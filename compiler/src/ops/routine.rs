@@ -2,9 +2,11 @@
 //! registers but for plain runs of elements, addresses that are affine in the loops plus a checked
 //! computed part.
 
+use super::Ctx;
 use super::emit::Val;
 use crate::base::{Affine, Bound, DType, abi};
 use crate::definition::{Lowering, Operand, Routine, Stage};
+use crate::error::Result;
 use crate::scalar::Scalar;
 use crate::tile::{Access, Addr, Bin, Cmp, Convert, Kernel, Lane, Param, Reg, RegType, Stmt, Value};
 
@@ -258,12 +260,28 @@ impl Code {
         self.push(Stmt::Fail { cond, code });
     }
 
-    /// Copies all elements of one parameter to another.
-    pub fn copy(&mut self, from: u32, to: u32) {
-        self.run(from, self.kernel.params[from as usize].elems, |code, i, lanes| {
-            let elements = code.load_run(from, i.clone(), lanes);
-            code.store(to, i, elements);
+    /// Loops over all elements of a shape in their order: as a run where its lengths are known, which vectors
+    /// need, and else dimension by dimension. The body gets the flat index, and how many elements it does.
+    pub fn all(
+        &mut self,
+        param: u32,
+        shape: &[usize],
+        moves: bool,
+        mut body: impl FnMut(&mut Self, Affine, u8),
+    ) {
+        match moves {
+            true => self.points(shape, |code, flat, _| body(code, flat, 1)),
+            false => self.run(param, shape.iter().product(), body),
+        }
+    }
+
+    /// Copies all elements of input `i`, which is one parameter, to another.
+    pub fn copy(&mut self, ctx: &Ctx, i: usize, [from, to]: [u32; 2]) -> Result<()> {
+        self.all(from, ctx.shape(i)?, ctx.moves(i, 0), |code, at, lanes| {
+            let elements = code.load_run(from, at.clone(), lanes);
+            code.store(to, at, elements);
         });
+        Ok(())
     }
 
     /// Adds the routine to a lowering.

@@ -53,8 +53,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering, fold: Fold, op: Bin) -> Result<()> {
     let (from, to) = (code.param("x", &x, Access::Read), code.param("y", &out, Access::ReadWrite));
     let lane = code.lane(from);
     // Vectors need rows of a length that is known; the last of no rows is not there to begin with.
-    let moving = |d| ctx.node.inputs[0].is_some_and(|v| ctx.graph.lengths(v, d).is_some());
-    let moves = (axis + 1..x.rank()).any(moving) || reverse && moving(axis);
+    let moves = ctx.moves(0, if reverse { axis } else { axis + 1 });
     if inner > 1 && !exclusive && !moves {
         rows(&mut code, (from, to), [outer, extent, inner], reverse, op);
         code.finish(e.low);

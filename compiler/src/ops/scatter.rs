@@ -59,7 +59,7 @@ impl Scatter {
         let indices = code.param("indices", &indices, Access::Read);
         let updates = code.param("updates", &updates, Access::Read);
         let to = code.param("out", &out, Access::ReadWrite);
-        code.copy(from, to);
+        code.copy(ctx, 0, [from, to])?;
         Ok((Scatter { code, indices, updates, out: to, join }, out))
     }
 
@@ -142,10 +142,12 @@ fn lower_nd(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (mut s, out) = Scatter::new(ctx, &mut e, reduction(ctx)?)?;
     let strides = row_major_strides(out.shape());
-    let inner: usize = out.shape()[named..].iter().product();
-    let count = ctx.ty(2)?.elems() / inner.max(1);
+    let rest = &out.shape()[named..];
+    let inner: usize = rest.iter().product();
+    let tuples = &ctx.shape(2)?[..ctx.shape(1)?.len() - 1];
+    let tuples = if ctx.moves(1, 0) { tuples.to_vec() } else { vec![tuples.iter().product()] };
     let (indices, updates, to, join) = (s.indices, s.updates, s.out, s.join);
-    s.code.repeat("u", count, |code, u| {
+    s.code.points(&tuples, |code, u, _| {
         let mut total: Option<(Reg, usize)> = None;
         for (k, &stride) in strides.iter().enumerate().take(named) {
             let raw = code.load(indices, u.scaled(named as i64).offset(k as i64));
@@ -158,7 +160,7 @@ fn lower_nd(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
                 None => (moved, limit),
             });
         }
-        code.run(updates, inner, |code, i, lanes| {
+        code.all(updates, rest, ctx.moves(0, named), |code, i, lanes| {
             let place = Place { index: i.clone(), dynamic: total };
             let from = (updates, u.scaled(inner as i64).plus(&i));
             Scatter::update_run(code, join, from, (to, place), lanes);
@@ -206,7 +208,7 @@ fn lower_cache(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let new = code.param("update", &update, Access::Read);
     let start = start.map(|s| code.param("start", &s, Access::Read));
     let to = code.param("out", &out, Access::ReadWrite);
-    code.copy(from, to);
+    code.copy(ctx, 0, [from, to])?;
     let strides = row_major_strides(out.shape());
     let extent = out.shape()[axis];
     code.points(update.shape(), |code, flat, index| {

@@ -37,6 +37,7 @@ pub const STEPS: &[Step] = &[
     Sized::recurrent,
     Sized::filled,
     Sized::parts,
+    Sized::scattered,
 ];
 
 impl Sized {
@@ -386,5 +387,27 @@ impl Sized {
         let second = self.sliced(x, axis, [d as i64 / 2, d as i64, 1], Fixed(d / 2));
         let gate = self.add("Sigmoid", &[&first.name], vec![], &first.dims);
         Some(self.add("Mul", &[&gate.name, &second.name], vec![], &second.dims))
+    }
+
+    /// All elements along what is fixed at one place of it, or a part of them as a tuple names it.
+    fn scattered(&mut self, x: &Value) -> Option<Value> {
+        let axis = x.dims.iter().position(|d| matches!(d, Fixed(_)))?;
+        let Fixed(d) = x.dims[axis] else { return None };
+        let at = self.random.below(d);
+        let (tuples, shape) = match axis {
+            0 if self.random.chance(50) => (true, self.list(&[1, 1])),
+            _ => {
+                let shape = self.add("Shape", &[&x.name], vec![], &[Fixed(x.dims.len())]);
+                (false, shape.name)
+            }
+        };
+        let at = self.constant(Tensor::scalar(at as i64));
+        let places = self.add("Expand", &[&at, &shape], vec![], &[]).name;
+        if tuples {
+            let part = self.sliced(x, 0, [0, 1, 1], Fixed(1));
+            return Some(self.add("ScatterND", &[&x.name, &places, &part.name], vec![], &x.dims));
+        }
+        let axis = int("axis", axis as i64);
+        Some(self.add("ScatterElements", &[&x.name, &places, &x.name], vec![axis], &x.dims))
     }
 }
