@@ -17,7 +17,7 @@ use super::{Isa, finish, select};
 use crate::base::{Affine, Bound};
 use crate::codegen::Code;
 use crate::codegen::flatten::flatten;
-use crate::codegen::live::{Instruction as _, ranges};
+use crate::codegen::live::Instruction as _;
 use crate::tile::{Kernel, LoopVar, Stmt};
 use std::collections::HashMap;
 
@@ -138,9 +138,9 @@ impl Alike {
         let places = (0..self.members[0].1.len()).map(|p| self.members.iter().map(|m| m.1[p]).collect());
         let places: Vec<Numbers> = places.collect();
         let mut best = Walk::run(&self.first, &places, table, &[]);
-        let free = REGISTERS.saturating_sub(pressure(&best.f));
         let mut steps: Vec<Numbers> = Vec::new();
-        for _ in 0..free.min(STEPS) {
+        // Where registers are few, pointers of the outer loops give way.
+        for _ in 0..STEPS {
             let wanted = best.wanted.clone();
             let with = |step: &Numbers| {
                 let steps = [steps.clone(), vec![step.clone()]].concat();
@@ -160,24 +160,6 @@ impl Alike {
         let members = self.members.iter().enumerate().map(|(m, (kernel, _))| (*kernel, column(m))).collect();
         Some(Shared { code, members })
     }
-}
-
-/// General registers in use at once.
-fn pressure(f: &Function) -> usize {
-    let mut changes = vec![0i64; 2 * f.insts.len() + 2];
-    for (r, ranges) in ranges(&f.insts, f.regs.len()).iter().enumerate() {
-        if f.regs[r].class == Class::General {
-            for &(start, end) in ranges {
-                changes[start as usize] += 1;
-                changes[end as usize] -= 1;
-            }
-        }
-    }
-    let alive = changes.iter().scan(0, |sum, c| {
-        *sum += c;
-        Some(*sum)
-    });
-    alive.max().unwrap_or(0) as usize
 }
 
 /// One number per kernel.
