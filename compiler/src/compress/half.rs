@@ -1,14 +1,16 @@
 //! Models in `f16`: half the storage; inputs and outputs stay as they are.
 //!
-//! Every value of `f32` becomes one of `f16`. Operators that other runtimes have in `f32` only keep it,
-//! between casts.
+//! Every value of `f32` becomes one of `f16`. Operators that other runtimes have in `f32` only, and the
+//! bodies of control flow, keep it, between casts.
 
 use super::observe::Facts;
 use super::onnx::{Node, Onnx};
+use super::prepare;
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::import::{from_tensor_proto, to_tensor_proto};
 use half::f16;
+use std::collections::HashSet;
 use tract_onnx::pb;
 
 const F32: i64 = DType::F32 as i64;
@@ -31,11 +33,8 @@ const WIDE: &[&str] = &[
 /// Converts a model; `known` has the types of its values.
 pub fn half(onnx: &Onnx, known: &Facts) -> Result<Onnx> {
     let is_float = |name: &str| known.get(name).is_some_and(|v| v.0.dtype == DType::F32);
-    if let Some(node) = onnx.nodes.iter().find(|n| !n.inner_operators().is_empty()) {
-        return Err(Error::model("control flow is not converted to f16")
-            .advise("Simplify the model, so that it has no If, Loop or Scan")
-            .at(node.place()));
-    }
+    let mut onnx = onnx.clone();
+    prepare::simplify(&mut onnx, known);
     let mut made = onnx.clone();
     made.forget_types();
     if !onnx.initializers.iter().any(|i| i.proto.data_type == F32 as i32)
@@ -43,21 +42,25 @@ pub fn half(onnx: &Onnx, known: &Facts) -> Result<Onnx> {
     {
         return Err(Error::model("there is nothing to convert: no value of f32"));
     }
+    let captured: HashSet<&str> = onnx.nodes.iter().flat_map(Node::captured).collect();
     let interface = |name: &str| {
-        is_float(name)
-            && (onnx.inputs.iter().any(|i| i.name == name) || onnx.outputs.iter().any(|o| o.name == name))
+        let outside = onnx.inputs.iter().chain(&onnx.outputs).any(|i| i.name == name);
+        is_float(name) && (outside || captured.contains(name))
     };
     let narrow = |name: &str| if interface(name) { format!("{name}_half") } else { name.to_string() };
+    let mut nodes = Vec::new();
     for initializer in made.initializers.iter_mut() {
         let name = initializer.proto.name.clone();
         if initializer.proto.data_type == F32 as i32 {
+            if captured.contains(name.as_str()) {
+                nodes.push(cast(&narrow(&name), &name, F32));
+            }
             let tensor = onnx
                 .constant(&name)
                 .ok_or_else(|| Error::model(format!("initializer '{name}' cannot be read")))?;
             initializer.proto = to_tensor_proto(&narrow(&name), &rounded(&tensor));
         }
     }
-    let mut nodes = Vec::new();
     let constants: Vec<&str> = onnx.initializers.iter().map(|i| i.proto.name.as_str()).collect();
     let given = onnx.inputs.iter().filter(|i| is_float(&i.name) && !constants.contains(&i.name.as_str()));
     given.for_each(|i| nodes.push(cast(&i.name, &narrow(&i.name), F16)));
@@ -65,7 +68,7 @@ pub fn half(onnx: &Onnx, known: &Facts) -> Result<Onnx> {
     for node in &onnx.nodes {
         let mut node = node.clone();
         convert_attributes(&mut node)?;
-        let wide = WIDE.contains(&node.op());
+        let wide = WIDE.contains(&node.op()) || node.has_bodies();
         let mut after = Vec::new();
         for name in node.inputs.iter_mut().filter(|n| is_float(n)) {
             let half = narrow(name);

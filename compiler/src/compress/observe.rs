@@ -23,9 +23,12 @@ pub struct Observed {
 /// One shape: what runs, and which output each wanted value is.
 struct Run {
     executor: Executor,
-    names: Vec<String>,
+    /// Wanted values that are computed, by number of the output.
+    names: Vec<(String, usize)>,
     /// Wanted values that are known without a run.
     known: Vec<(String, Tensor)>,
+    /// Wanted values that are inputs of the model, by number.
+    passed: Vec<(String, usize)>,
 }
 
 /// What a sample gave: the values wanted, by name.
@@ -44,11 +47,10 @@ impl Observed {
         let key: Vec<Vec<usize>> = sample.iter().map(|t| t.ty.shape.clone()).collect();
         let run = self.run_for(key, sample)?;
         let results = run.executor.run(sample)?;
-        let mut values: Values = run.names.iter().cloned().zip(results).collect();
+        let computed = run.names.iter().map(|(name, output)| (name.clone(), results[*output].clone()));
+        let mut values: Values = computed.collect();
         values.extend(run.known.iter().cloned());
-        let inputs = self.model.body.inputs.iter().zip(sample);
-        let asked = inputs.filter(|(declared, _)| self.wanted.contains(&declared.name));
-        values.extend(asked.map(|(declared, tensor)| (declared.name.clone(), tensor.clone())));
+        values.extend(run.passed.iter().map(|(name, input)| (name.clone(), sample[*input].clone())));
         Ok(values)
     }
 
@@ -68,37 +70,51 @@ impl Observed {
 
     fn compile(&self, sample: &Sample) -> Result<Run> {
         let types = types(&self.model, sample)?;
-        let (mut graph, _) = infer(&self.model, &types).into_result()?;
-        let (names, known) = expose(&mut graph, &self.wanted);
+        let mut inferred = infer(&self.model, &types);
+        let ids = std::mem::take(&mut inferred.names);
+        let (mut graph, _) = inferred.into_result()?;
+        let Exposed { names, known, passed } = expose(&mut graph, &ids, &self.wanted);
         let build = Build::new("").cpu("native");
         let target = build.resolve_target()?;
         run_passes(&mut graph, &target, &mut |_, _, _| {})?;
         let built = build.build_graph(&graph, target, "observed", &Silent)?;
         let executor = Executor::new(&built.program, &built.object.bytes, &built.target, None)?;
-        Ok(Run { executor, names, known })
+        Ok(Run { executor, names, known, passed })
     }
 }
 
-/// Makes the graph's outputs those wanted; their names, and the wanted values that are constants.
-fn expose(graph: &mut Graph, wanted: &[String]) -> (Vec<String>, Vec<(String, Tensor)>) {
-    let ids: HashMap<&str, u32> =
-        graph.values.iter().enumerate().map(|(i, v)| (v.name.as_str(), i as u32)).collect();
-    let (mut outputs, mut names, mut known) = (Vec::new(), Vec::new(), Vec::new());
+/// Where the values wanted are.
+#[derive(Default)]
+struct Exposed {
+    /// Those that are outputs now, by number.
+    names: Vec<(String, usize)>,
+    /// Those that are constants.
+    known: Vec<(String, Tensor)>,
+    /// Those that are inputs, by number.
+    passed: Vec<(String, usize)>,
+}
+
+/// Makes the graph's outputs those wanted; its own stay where none of those are computed.
+fn expose(graph: &mut Graph, ids: &HashMap<String, u32>, wanted: &[String]) -> Exposed {
+    let (mut outputs, mut found) = (Vec::<u32>::new(), Exposed::default());
     for name in wanted {
-        let Some(&id) = ids.get(name.as_str()) else { continue };
+        let Some(&id) = ids.get(name) else { continue };
         if let Some(constant) = &graph.value(id).constant {
-            known.push((name.clone(), constant.clone()));
-        } else if !graph.inputs.contains(&id) {
-            outputs.push(id);
-            names.push(name.clone());
+            found.known.push((name.clone(), constant.clone()));
+        } else if let Some(input) = graph.inputs.iter().position(|&i| i == id) {
+            found.passed.push((name.clone(), input));
+        } else {
+            let at = outputs.iter().position(|&o| o == id).unwrap_or(outputs.len());
+            if at == outputs.len() {
+                outputs.push(id);
+            }
+            found.names.push((name.clone(), at));
         }
     }
-    if outputs.is_empty() {
-        names = graph.outputs.iter().map(|&o| graph.value(o).name.clone()).collect();
-    } else {
+    if !outputs.is_empty() {
         graph.outputs = outputs;
     }
-    (names, known)
+    found
 }
 
 /// The types of the inputs for a sample; an error that names the input where they do not fit.
@@ -128,6 +144,9 @@ pub fn facts(onnx: &Onnx, sample: &Sample) -> Result<Facts> {
 
 /// Types the model for types of its inputs.
 pub fn facts_for(model: &Model, types: &[TensorType]) -> Result<Facts> {
-    let (graph, _) = infer(model, types).into_result()?;
-    Ok(graph.values.into_iter().map(|v| (v.name, (v.ty, v.constant))).collect())
+    let mut inferred = infer(model, types);
+    let names = std::mem::take(&mut inferred.names);
+    let (graph, _) = inferred.into_result()?;
+    let fact = |id: u32| (graph.value(id).ty.clone(), graph.value(id).constant.clone());
+    Ok(names.into_iter().map(|(name, id)| (name, fact(id))).collect())
 }

@@ -1,9 +1,9 @@
 //! Brings a model into the form that is quantized: weights are constants, batch normalization is part
-//! of the convolution before it.
+//! of the layer before it.
 
 use super::observe::{Facts, Sample, facts};
-use super::onnx::Onnx;
-use crate::base::Tensor;
+use super::onnx::{Node, Onnx};
+use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -28,13 +28,22 @@ pub fn check_float(onnx: &Onnx) -> Result<()> {
     }
 }
 
+/// Constants other than weights are computed ahead up to so many elements: larger ones may be smaller
+/// as what they are computed from.
+const SMALL: usize = 1024;
+
 /// Prepares a model; `sample` gives the shapes of its inputs.
 pub fn prepare(onnx: &Onnx, sample: &Sample) -> Result<Onnx> {
     let mut onnx = onnx.clone();
     let known = facts(&onnx, sample)?;
-    tidy(&mut onnx, &known);
-    while fold_normalization(&mut onnx) {}
+    simplify(&mut onnx, &known);
     Ok(onnx)
+}
+
+/// [`tidy`], and batch normalization becomes part of the layers before it.
+pub fn simplify(onnx: &mut Onnx, known: &Facts) {
+    tidy(onnx, known);
+    while fold_normalization(onnx) {}
 }
 
 /// Removes what only renames, and makes initializers of what is computed from initializers alone.
@@ -63,8 +72,8 @@ fn drop_identities(onnx: &mut Onnx) {
     });
 }
 
-/// Makes initializers of the float tensors that are computed from initializers alone (transposed or
-/// renamed weights), where nodes read them that are not.
+/// Makes initializers of what is computed from initializers alone (transposed or renamed weights, the
+/// shapes and paddings that exporters compute), where nodes read it that are not.
 fn constants(onnx: &mut Onnx, known: &Facts) {
     let mut fixed: HashSet<String> = onnx.initializers.iter().map(|i| i.proto.name.clone()).collect();
     let mut computed = Vec::new();
@@ -86,7 +95,8 @@ fn constants(onnx: &mut Onnx, known: &Facts) {
     for &i in &computed {
         let [output] = onnx.nodes[i].outputs.as_slice() else { continue };
         let Some((ty, Some(tensor))) = known.get(output) else { continue };
-        if read(output) && ty.dtype == crate::base::DType::F32 && ty.rank() > 0 {
+        let weights = ty.dtype == DType::F32 && ty.rank() > 0;
+        if read(output) && (weights || ty.elems() <= SMALL) {
             found.push((i, output.clone(), tensor.clone()));
         }
     }
@@ -125,21 +135,22 @@ fn drop_unread_nodes(onnx: &mut Onnx, names: &HashSet<String>, sources: &mut BTr
     }
 }
 
-/// Folds one BatchNormalization into the convolution that alone it reads; whether there was one.
+/// Folds one BatchNormalization into the layer that alone it reads; whether there was one.
 fn fold_normalization(onnx: &mut Onnx) -> bool {
     let (readers, writers) = (onnx.readers(), onnx.writers());
     let found = (0..onnx.nodes.len()).find_map(|i| Some((i, foldable(onnx, i, &readers, &writers)?)));
-    let Some((at, (conv, factors, bias))) = found else { return false };
-    let node = onnx.nodes[conv].clone();
+    let Some((at, found)) = found else { return false };
+    let Foldable { layer, axis, factors, bias } = found;
+    let node = onnx.nodes[layer].clone();
     let Some((shape, mut weights)) = onnx.floats(&node.inputs[1]) else { return false };
-    let inner: usize = shape[1..].iter().product();
-    weights.chunks_mut(inner.max(1)).zip(&factors).for_each(|(w, f)| w.iter_mut().for_each(|w| *w *= f));
+    let inner: usize = shape[axis + 1..].iter().product::<usize>().max(1);
+    weights.iter_mut().enumerate().for_each(|(i, w)| *w *= factors[i / inner % factors.len()]);
     let old: BTreeSet<String> = node.inputs[1..].iter().chain(&onnx.nodes[at].inputs[1..]).cloned().collect();
     let name = onnx.add_constant(&format!("{}_normalized", node.inputs[1]), &Tensor::new(shape, &weights));
     let bias = Tensor::new([bias.len()], &bias);
     let bias = onnx.add_constant(&format!("{}_normalized_bias", node.inputs[1]), &bias);
     let output = onnx.nodes[at].output().to_string();
-    let node = &mut onnx.nodes[conv];
+    let node = &mut onnx.nodes[layer];
     node.set_input(1, name);
     node.set_input(2, bias);
     node.outputs = vec![output];
@@ -148,38 +159,65 @@ fn fold_normalization(onnx: &mut Onnx) -> bool {
     true
 }
 
-/// The convolution before a BatchNormalization, the factors of its channels, and its new bias.
+/// A layer that takes the BatchNormalization behind it.
+struct Foldable {
+    layer: usize,
+    /// The axis of its weights along which its channels lie.
+    axis: usize,
+    /// What the weights of each channel are multiplied with.
+    factors: Vec<f32>,
+    /// Its new bias.
+    bias: Vec<f32>,
+}
+
+/// The axis of a layer's weights along which its channels lie, where a factor per channel can go into them.
+fn channel_axis(node: &Node) -> Option<usize> {
+    match node.op() {
+        "Conv" => Some(0),
+        "ConvTranspose" => (node.int("group", 1) == 1).then_some(1),
+        "Gemm" => {
+            let plain = node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0;
+            plain.then_some(usize::from(node.int("transB", 0) == 0))
+        }
+        _ => None,
+    }
+}
+
+/// The layer before a BatchNormalization, if it can take that.
 fn foldable(
     onnx: &Onnx,
     at: usize,
     readers: &HashMap<String, Vec<usize>>,
     writers: &HashMap<String, usize>,
-) -> Option<(usize, Vec<f32>, Vec<f32>)> {
+) -> Option<Foldable> {
     let node = &onnx.nodes[at];
     let single = node.outputs.iter().filter(|o| !o.is_empty()).count() == 1;
     if node.op() != "BatchNormalization" || !single || node.int("training_mode", 0) != 0 {
         return None;
     }
     let input = node.input(0)?;
-    let conv = *writers.get(input)?;
-    let before = &onnx.nodes[conv];
-    if before.op() != "Conv" || readers.get(input)?.len() != 1 {
+    let layer = *writers.get(input)?;
+    let before = &onnx.nodes[layer];
+    let axis = channel_axis(before)?;
+    if readers.get(input)?.len() != 1 {
         return None;
     }
-    onnx.floats(before.input(1)?)?;
-    let list = |i: usize| Some(onnx.floats(node.input(i)?)?.1);
-    let (scale, shift, mean, variance) = (list(1)?, list(2)?, list(3)?, list(4)?);
+    let channels = *onnx.floats(before.input(1)?)?.0.get(axis)?;
+    let list = |name: &str| Some(onnx.floats(name)?.1).filter(|l| l.len() == channels);
+    let [scale, shift, mean, variance] =
+        [list(node.input(1)?)?, list(node.input(2)?)?, list(node.input(3)?)?, list(node.input(4)?)?];
     let old = match before.input(2) {
-        Some(name) => onnx.floats(name)?.1,
-        None => vec![0.0; mean.len()],
+        Some(name) => list(name)?,
+        None => vec![0.0; channels],
     };
     let epsilon = f64::from(node.float("epsilon", 1e-5));
     let factor = |c: usize| f64::from(scale[c]) / (f64::from(variance[c]) + epsilon).sqrt();
-    let factors: Vec<f64> = (0..mean.len()).map(factor).collect();
+    let factors: Vec<f64> = (0..channels).map(factor).collect();
     let bias = |c: usize| f64::from(shift[c]) + (f64::from(old[c]) - f64::from(mean[c])) * factors[c];
-    Some((
-        conv,
-        factors.iter().map(|&f| f as f32).collect(),
-        (0..mean.len()).map(|c| bias(c) as f32).collect(),
-    ))
+    Some(Foldable {
+        layer,
+        axis,
+        factors: factors.iter().map(|&f| f as f32).collect(),
+        bias: (0..channels).map(|c| bias(c) as f32).collect(),
+    })
 }

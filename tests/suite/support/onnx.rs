@@ -72,3 +72,9 @@ pub fn text(name: &str, s: &str) -> pb::AttributeProto {
     attribute.set_type(pb::attribute_proto::AttributeType::String);
     attribute
 }
+
+/// An attribute that is a graph.
+pub fn body(name: &str, graph: pb::GraphProto) -> pb::AttributeProto {
+    let kind = pb::attribute_proto::AttributeType::Graph as i32;
+    pb::AttributeProto { name: name.into(), g: Some(graph), r#type: kind, ..Default::default() }
+}

@@ -175,6 +175,11 @@ impl Node {
         self.attr(name)?.t.as_ref()
     }
 
+    /// Whether it has subgraphs.
+    pub fn has_bodies(&self) -> bool {
+        self.proto.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty())
+    }
+
     /// The operators in its subgraphs.
     pub fn inner_operators(&self) -> BTreeSet<&str> {
         fn walk<'a>(attributes: &'a [pb::AttributeProto], names: &mut BTreeSet<&'a str>) {

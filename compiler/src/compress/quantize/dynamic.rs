@@ -1,11 +1,12 @@
 //! Dynamic quantization: weights are integers, activations become integers when they are computed.
 //!
 //! Each product takes the range of its data from DynamicQuantizeLinear, sums integers, and scales the
-//! sum back to floats. Needs no samples, and costs a pass over each tensor of data.
+//! sum back to floats. Needs no samples, and costs a pass over each tensor of data. Weights of operators that
+//! have no such form (recurrent ones, ConvTranspose) are integers in the file.
 
 use super::grid::integer;
 use super::report::LayerReport;
-use super::stored::{SMALL, error};
+use super::stored::{SMALL, error, store_all, stored};
 use super::tables::Tables;
 use super::weights::{Share, quantize};
 use crate::base::{DType, Tensor};
@@ -30,13 +31,15 @@ struct Product {
 pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
     prepare::check_float(onnx)?;
     let mut onnx = onnx.clone();
-    prepare::tidy(&mut onnx, known);
+    prepare::simplify(&mut onnx, known);
     opset::raise(&mut onnx, 13, known)?;
     let products: HashMap<usize, Product> =
         (0..onnx.nodes.len()).filter_map(|i| Some((i, product(&onnx, i)?))).collect();
-    if products.is_empty() {
+    if products.is_empty() && stored(&onnx, false).is_empty() {
         return Err(Error::model("there is nothing to quantize: no product with a constant of floats")
-            .advise("--dynamic takes Conv, Gemm and MatMul with constant weights of f32"));
+            .advise(
+                "--dynamic takes the constant weights of f32 of Conv, Gemm, MatMul, Gather and recurrent operators",
+            ));
     }
     let (mut reports, mut old) = (Vec::new(), BTreeSet::new());
     let mut quantized: HashMap<String, [String; 3]> = HashMap::new();
@@ -70,6 +73,8 @@ pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
     }
     onnx.nodes = made;
     onnx.drop_unread(&old);
+    let rest = stored(&onnx, false);
+    reports.extend(store_all(&mut onnx, &rest, DType::I8));
     Ok((onnx, reports))
 }
 
@@ -80,7 +85,8 @@ fn product(onnx: &Onnx, index: usize) -> Option<Product> {
         None => Some(None),
         Some(name) => {
             let (shape, values) = onnx.floats(name)?;
-            (shape.len() == 1).then(|| Some(values.iter().map(|b| b * scale).collect()))
+            let scaled: Vec<f32> = values.iter().map(|b| b * scale).collect();
+            (shape.len() == 1).then(|| Some(scaled).filter(|s| s.iter().any(|&b| b != 0.0)))
         }
     };
     match node.op() {

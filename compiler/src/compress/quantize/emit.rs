@@ -5,6 +5,7 @@
 
 use super::grid::{Grid, integer};
 use super::plan::{Layer, Plan};
+use super::stored::{recurrent, store_all};
 use super::tables::Tables;
 use super::weights::{Share, quantize};
 use crate::base::{DType, Tensor};
@@ -18,8 +19,6 @@ pub struct Recipe<'a> {
     pub plan: &'a Plan,
     /// Grids by group.
     pub grids: &'a BTreeMap<String, Grid>,
-    /// Whether scales of weights are searched for the least error.
-    pub search: bool,
 }
 
 /// The graph under construction.
@@ -44,10 +43,15 @@ pub fn qdq(onnx: &Onnx, recipe: &Recipe) -> Result<Onnx> {
     for (i, node) in onnx.nodes.iter().enumerate() {
         writer.node(i, node)?;
     }
-    let Writer { mut onnx, nodes, replaced, .. } = writer;
-    onnx.nodes = nodes;
-    onnx.drop_unread(&replaced);
-    Ok(onnx)
+    let Writer { onnx: mut made, nodes, replaced, .. } = writer;
+    made.nodes = nodes;
+    made.drop_unread(&replaced);
+    let kept: Vec<&[String]> =
+        recipe.plan.recurrent.iter().map(|&i| onnx.nodes[i].outputs.as_slice()).collect();
+    let mut weights = recurrent(&made);
+    weights.retain(|w| kept.contains(&made.nodes[w.node].outputs.as_slice()));
+    store_all(&mut made, &weights, DType::I8);
+    Ok(made)
 }
 
 /// The float model `onnx`, and beside each layer its quantized form on the same data (with the biases
@@ -184,7 +188,7 @@ impl<'a> Writer<'a> {
     ) -> Result<(String, Vec<f32>)> {
         let missing = || Error::bug(format!("the weights '{name}' are no constant of f32"));
         let (shape, weights) = self.onnx.floats(name).ok_or_else(missing)?;
-        let made = quantize(&shape, &weights, share, DType::I8, floor, self.recipe.search);
+        let made = quantize(&shape, &weights, share, DType::I8, floor, false);
         let integers = self.onnx.add_constant(&format!("{name}_quantized"), &made.values);
         let scale = Tensor::new(made.scale_shape.clone(), &made.scales);
         let scale = self.onnx.add_constant(&format!("{name}_scale"), &scale);

@@ -35,7 +35,7 @@ impl Work<'_> {
     pub(super) fn own_errors(&self, candidate: &Candidate) -> Result<Vec<Own>> {
         let plan = &candidate.plan;
         let grids = self.grids(plan, candidate.method);
-        let recipe = Recipe { plan, grids: &grids, search: false };
+        let recipe = Recipe { plan, grids: &grids };
         let probe = emit::probe(&self.onnx, &candidate.float, &recipe)?;
         let mut wanted: Vec<String> = plan.values.keys().cloned().collect();
         for layer in &plan.layers {

@@ -128,9 +128,11 @@ pub fn quantize(
     let mut work = Work { options, observer, samples, reference, onnx, values, histograms };
     let excluded = work.excluded()?;
     let plan = work.plan(&excluded);
-    if plan.layers.is_empty() && plan.tables.is_empty() {
+    if plan.layers.is_empty() && plan.tables.is_empty() && plan.recurrent.is_empty() {
         return Err(Error::model("there is nothing to quantize: no convolution or matrix product of floats")
-            .advise("Static quantization takes Conv, ConvTranspose, Gemm, MatMul and Gather of f32"));
+            .advise(
+                "Static quantization takes Conv, ConvTranspose, Gemm, MatMul, Gather and recurrent operators of f32",
+            ));
     }
     work.calibrate(&plan)?;
     let mut best = work.choose(&plan, options.calibration)?;
@@ -203,7 +205,7 @@ impl Work<'_> {
     fn candidate(&self, plan: &Plan, method: Method, shifts: &Shifts) -> Result<Candidate> {
         let (mut plan, grids) = (plan.clone(), self.grids(plan, method));
         let float = self.biased(&mut plan, shifts);
-        let onnx = emit::qdq(&float, &Recipe { plan: &plan, grids: &grids, search: false })?;
+        let onnx = emit::qdq(&float, &Recipe { plan: &plan, grids: &grids })?;
         let cosines = self.reference.cosines(&onnx, self.samples)?;
         let cosine = cosines.iter().copied().fold(1.0, f64::min);
         Ok(Candidate { plan, method, shifts: shifts.clone(), float, onnx, cosines, cosine })

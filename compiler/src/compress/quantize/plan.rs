@@ -6,6 +6,7 @@
 //! memory between layers is narrow. Element-wise chains between a layer and the next quantized value
 //! stay in float: they are computed in registers.
 
+use super::stored::recurrent;
 use crate::base::{DType, TensorType};
 use crate::compress::observe;
 use crate::compress::onnx::{Node, Onnx};
@@ -95,6 +96,8 @@ pub struct Plan {
     pub values: BTreeMap<String, String>,
     /// Tables of constants that a Gather picks from: the nodes.
     pub tables: Vec<usize>,
+    /// Recurrent operators, which compute in float with weights that are stored as integers.
+    pub recurrent: BTreeSet<usize>,
     /// Quantized values whose float form does not lie in memory: all readers take the integers.
     pub narrow: BTreeSet<String>,
 }
@@ -244,6 +247,7 @@ pub fn plan(facts: &Facts, float: &BTreeSet<usize>, per_channel: bool) -> Plan {
     let mut plan = Plan {
         layers: layers.clone().filter_map(|i| facts.layer(i, per_channel)).collect(),
         tables: layers.filter(|&i| facts.is_table(&nodes[i])).collect(),
+        recurrent: recurrent(facts.onnx).into_iter().map(|s| s.node).filter(|n| !float.contains(n)).collect(),
         ..Plan::default()
     };
     let products: BTreeSet<usize> = plan.layers.iter().map(|l| l.node).collect();

@@ -2,7 +2,9 @@
 
 use super::plan::Plan;
 use super::stats::floats;
+use super::stored::{store_all, stored};
 use super::{Candidate, Work};
+use crate::base::DType;
 use crate::compress::observe::Observed;
 use crate::error::Result;
 use serde::Serialize;
@@ -109,9 +111,20 @@ impl Work<'_> {
                 saturation: found.map(|o| o.saturation),
             });
         }
+        layers.extend(self.constants(all, &best.plan));
         let cosine = self.reference.names().iter().cloned().zip(best.cosines.iter().copied()).collect();
         let (calibration, samples) = (best.method.name(), self.samples.len());
         Ok(Report { calibration, samples, compared: Compared::Samples, cosine, layers })
+    }
+
+    /// What is stored as integers and computes in float: tables and weights of recurrent operators.
+    fn constants(&self, all: &Plan, best: &Plan) -> Vec<LayerReport> {
+        let among = |plan: &Plan, node| plan.tables.contains(&node) || plan.recurrent.contains(&node);
+        let mut list = stored(&self.onnx, false);
+        list.retain(|s| among(all, s.node));
+        let mut reports = store_all(&mut self.onnx.clone(), &list, DType::I8);
+        list.iter().zip(&mut reports).for_each(|(s, report)| report.float = !among(best, s.node));
+        reports
     }
 
     /// The relative error of each layer's result in the quantized model, by value.

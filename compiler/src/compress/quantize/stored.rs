@@ -1,9 +1,8 @@
 //! Weights of which only the stored form changes: integers in the file, floats in the arithmetic.
 //!
 //! That divides the memory that a matrix-vector product reads by four (or eight), which is what bounds
-//! language models. Needs no samples.
+//! language models. Needs no samples. Zero points are zero, and left out.
 
-use super::grid::integer;
 use super::report::LayerReport;
 use super::weights::{Quantized, Share, quantize};
 use crate::base::{DType, Tensor};
@@ -76,6 +75,13 @@ pub(super) fn stored(onnx: &Onnx, blocks: bool) -> Vec<Stored> {
     list
 }
 
+/// The weights of recurrent operators, which compute in float.
+pub(super) fn recurrent(onnx: &Onnx) -> Vec<Stored> {
+    let mut list = stored(onnx, false);
+    list.retain(|s| matches!(onnx.nodes[s.node].op(), "LSTM" | "GRU" | "RNN"));
+    list
+}
+
 /// The relative error of rounded weights.
 pub(super) fn error(weights: &[f32], made: &Quantized, share: Share) -> f64 {
     let (mut error, mut norm) = (0.0, 0.0);
@@ -90,7 +96,7 @@ pub(super) fn error(weights: &[f32], made: &Quantized, share: Share) -> f64 {
 pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
     prepare::check_float(onnx)?;
     let mut onnx = onnx.clone();
-    prepare::tidy(&mut onnx, known);
+    prepare::simplify(&mut onnx, known);
     opset::raise(&mut onnx, if dtype == DType::I4 { 21 } else { 13 }, known)?;
     let list = stored(&onnx, dtype == DType::I4);
     if list.is_empty() {
@@ -99,16 +105,22 @@ pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts) -> Result<(Onnx, V
                 "--weights-only takes the constants of Conv, Gemm, MatMul, Gather and recurrent operators",
             ));
     }
+    let reports = store_all(&mut onnx, &list, dtype);
+    Ok((onnx, reports))
+}
+
+/// Puts integers, dequantized, in the place of constants; of 8 bits where these are not in blocks.
+pub(super) fn store_all(onnx: &mut Onnx, list: &[Stored], dtype: DType) -> Vec<LayerReport> {
     let (mut reports, mut made, mut old) = (Vec::new(), HashMap::new(), BTreeSet::new());
     let mut before: HashMap<usize, Vec<Node>> = HashMap::new();
-    for item in &list {
+    for item in list {
         let node = &onnx.nodes[item.node];
         let (name, label, op) =
             (node.inputs[item.input].clone(), node.name().to_string(), node.op().to_string());
         let key = format!("{name} {:?}", item.share);
         if !made.contains_key(&key) {
             let dtype = if matches!(item.share, Share::Blocks { .. }) { dtype } else { DType::I8 };
-            let (dequantize, found, count) = store(&mut onnx, &name, item.share, dtype);
+            let (dequantize, found, count) = store(onnx, &name, item.share, dtype);
             before.entry(item.node).or_default().push(dequantize.clone());
             made.insert(key.clone(), (dequantize.output().to_string(), found, count));
         }
@@ -123,7 +135,7 @@ pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts) -> Result<(Onnx, V
         onnx.nodes.push(node);
     }
     onnx.drop_unread(&old);
-    Ok((onnx, reports))
+    reports
 }
 
 /// Adds the integers and scales of a constant; the node that dequantizes them, the relative error and
@@ -134,10 +146,8 @@ fn store(onnx: &mut Onnx, name: &str, share: Share, dtype: DType) -> (Node, f64,
     let integers = onnx.add_constant(&format!("{name}_quantized"), &made.values);
     let scales = Tensor::new(made.scale_shape.clone(), &made.scales);
     let scales = onnx.add_constant(&format!("{name}_scale"), &scales);
-    let zero = integer(dtype, &made.scale_shape, &vec![0; made.scales.len()]);
-    let zero = onnx.add_constant(&format!("{name}_zero_point"), &zero);
     let out = onnx.fresh(&format!("{name}_dequantized"));
-    let mut node = Node::new("DequantizeLinear", "", &[&integers, &scales, &zero], &[&out]);
+    let mut node = Node::new("DequantizeLinear", "", &[&integers, &scales], &[&out]);
     match share {
         Share::Axis(axis) => node.set_int("axis", axis as i64),
         Share::Blocks { axis, size } => {

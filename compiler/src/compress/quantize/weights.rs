@@ -69,21 +69,23 @@ fn most(dtype: DType) -> f32 {
     integer_range(dtype).1 as f32
 }
 
-/// The scale with the least squared error among those that cut off the largest weights.
+/// The scale with the least squared error. The largest weight takes the least integer, of which there is
+/// no opposite: the scale has its sign turned.
 fn best_scale(elements: &[f32], dtype: DType) -> f32 {
-    let largest = elements.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-    let limit = most(dtype);
+    let largest = elements.iter().fold(0.0f32, |m, &w| if w.abs() > m.abs() { w } else { m });
+    let (least, most) = integer_range(dtype);
+    let (least, most) = (least as f32, most as f32);
     let error = |scale: f32| -> f64 {
-        let one = |w: &f32| f64::from(w - (w / scale).round_ties_even().clamp(-limit, limit) * scale).powi(2);
+        let one = |w: &f32| f64::from(w - (w / scale).round_ties_even().clamp(least, most) * scale).powi(2);
         elements.iter().map(one).sum()
     };
-    let candidates = (0..32).map(|i| largest / limit * (1.0 - 0.02 * i as f32));
+    let candidates = (0..32).map(|i| largest / least * (1.1 - 0.02 * i as f32));
     let best = candidates.map(|s| (s, error(s))).min_by(|a, b| a.1.total_cmp(&b.1));
-    best.map_or(largest / limit, |b| b.0)
+    best.map_or(largest / least, |b| b.0)
 }
 
 /// Quantizes weights. `floor` gives the least scale per scale, where there are such (a bias must fit
-/// 32 bits in units of the scale); `search` looks for the scales of least error.
+/// 32 bits in units of the scale); `search` looks for the scales of least error, which may be negative.
 pub fn quantize(
     shape: &[usize],
     weights: &[f32],
@@ -106,10 +108,13 @@ pub fn quantize(
         }
     }
     for (i, scale) in scales.iter_mut().enumerate() {
-        let least = floor.map_or(0.0, |f| f[i.min(f.len() - 1)]);
-        *scale = scale.max(least).max(f32::MIN_POSITIVE * 256.0);
+        let least = floor.map_or(0.0, |f| f[i.min(f.len() - 1)]).max(f32::MIN_POSITIVE * 256.0);
+        if scale.abs() < least {
+            *scale = least;
+        }
     }
-    let steps = |(&w, &o): (&f32, &usize)| (w / scales[o]).round_ties_even().clamp(-limit, limit) as i64;
+    let least = if search { integer_range(dtype).0 as f32 } else { -limit };
+    let steps = |(&w, &o): (&f32, &usize)| (w / scales[o]).round_ties_even().clamp(least, limit) as i64;
     let integers: Vec<i64> = weights.iter().zip(&owners).map(steps).collect();
     Quantized { values: integer(dtype, shape, &integers), scales, scale_shape }
 }
@@ -163,5 +168,9 @@ mod tests {
             q.dequantized(Share::Tensor).iter().zip(&w).map(|(a, b)| (a - b).powi(2)).sum()
         };
         assert!(error(&searched) < error(&plain));
+        // Both ends of the range are used, whatever the sign of the largest weight.
+        let both = [8.0f32, -7.0, 1.0, 2.0];
+        let q = quantize(&[4], &both, Share::Tensor, DType::I4, None, true);
+        assert_eq!((q.scales[0], q.values.to_i64s().unwrap()), (-1.0, vec![-8, 7, -1, -2]));
     }
 }

@@ -31,6 +31,9 @@ pub struct Inferred {
     pub errors: Vec<Error>,
     /// What the user should know: declared shapes that do not hold.
     pub notes: Vec<String>,
+    /// The tensors that the names of the main graph stand for. Names of inlined control flow are not the
+    /// graph's own.
+    pub names: HashMap<String, ValueId>,
 }
 
 impl Inferred {
@@ -148,7 +151,12 @@ pub fn infer_sample(model: &Model, inputs: &[TensorType], sample: u32) -> Inferr
     }
     let level = driver.levels.swap_remove(0);
     let graph = Graph { nodes: level.nodes, ..level.graph };
-    Inferred { graph, errors: driver.errors, notes: driver.notes }
+    let tensor = |(name, binding)| match binding {
+        Binding::Value(id) => Some((name, id)),
+        _ => None,
+    };
+    let names = driver.frames.swap_remove(0).names.into_iter().filter_map(tensor).collect();
+    Inferred { graph, errors: driver.errors, notes: driver.notes, names }
 }
 
 impl Driver {
