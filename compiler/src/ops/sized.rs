@@ -141,6 +141,20 @@ impl Rows {
     }
 }
 
+/// The parameters of `Distinct`, of which most hold an element of each row.
+struct Distinct<'a> {
+    rows: Rows,
+    /// How many rows there are.
+    all: usize,
+    /// The results: the first rows, which one each row is, how often each is there.
+    outs: &'a [Val],
+    results: [u32; 3],
+    /// For each row the first that equals it.
+    first: u32,
+    /// For each row that is a first, how many others come before it.
+    place: (u32, &'a Val),
+}
+
 /// Compares all rows with all: rows that are distinct are expected to be few.
 fn distinct(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let sorted = ctx.attrs().flag("sorted", true)?;
@@ -156,74 +170,89 @@ fn distinct(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let firsts = e.temp("first", DType::I64, [all]);
     let places = e.temp("place", DType::I64, [all]);
     let mut code = Code::new(&ctx.node.name);
-    let from = code.param("x", &x, Access::Read);
-    let lane = code.lane(from);
+    let param = code.param("x", &x, Access::Read);
     let unsigned = matches!(x.dtype(), DType::U32 | DType::U64);
-    let rows = Rows { param: from, columns: x.shape()[1], lane, unsigned };
-    let [first_of, inverse, counts] = [("firsts", 0), ("inverse", 1), ("counts", 2)]
+    let rows = Rows { param, columns: x.shape()[1], lane: code.lane(param), unsigned };
+    let results = [("firsts", 0), ("inverse", 1), ("counts", 2)]
         .map(|(name, i)| code.param(name, &outs[i], Access::ReadWrite));
-    let [first, place] =
-        [("first", &firsts), ("place", &places)].map(|(n, v)| code.param(n, v, Access::ReadWrite));
+    let first = code.param("first", &firsts, Access::ReadWrite);
+    let place = (code.param("place", &places, Access::ReadWrite), &places);
     let n = code.param("count", &count, Access::Write);
-    let i64s = |code: &mut Code, value: f64| code.number(Lane::I64, value);
-    code.repeat("i", all, |code, i| {
-        let own = code.index(Lane::I64, &i);
-        let found = code.index(Lane::I64, &i);
-        code.repeat_to("j", &i, |code, j| {
-            let order = rows.compare(code, &j, &i);
-            let zero = code.number(Lane::I32, 0.0);
-            let equal = code.cmp(Cmp::Eq, order, zero);
-            let open = code.cmp(Cmp::Eq, found, own);
-            code.when(equal, |code| {
-                let place = code.index(Lane::I64, &j);
-                code.set(found, Value::Select(open, place, found));
-            });
-        });
-        code.store(first, i, found);
-    });
-    let (found, one) = (i64s(&mut code, 0.0), i64s(&mut code, 1.0));
-    let is_first = |code: &mut Code, i: &Affine| {
-        let (a, b) = (code.load(first, i.clone()), code.index(Lane::I64, i));
-        code.cmp(Cmp::Eq, a, b)
-    };
-    code.repeat("i", all, |code, i| {
-        let own = is_first(code, &i);
-        code.when(own, |code| {
-            let before = i64s(code, 0.0);
-            code.repeat("j", all, |code, j| {
-                let other = is_first(code, &j);
-                code.when(other, |code| {
-                    let zero = code.number(Lane::I32, 0.0);
-                    let less = match sorted {
-                        true => {
-                            let order = rows.compare(code, &j, &i);
-                            code.cmp(Cmp::Lt, order, zero)
-                        }
-                        false => {
-                            let (a, b) = (code.index(Lane::I32, &j), code.index(Lane::I32, &i));
-                            code.cmp(Cmp::Lt, a, b)
-                        }
-                    };
-                    code.when(less, |code| code.set(before, Value::Bin(Bin::Add, before, one)));
-                });
-            });
-            code.store(place, i.clone(), before);
-            let number = code.index(Lane::I64, &i);
-            code.store(first_of, at(&outs[0], before), number);
-            let none = i64s(code, 0.0);
-            code.store(counts, at(&outs[2], before), none);
-            code.set(found, Value::Bin(Bin::Add, found, one));
-        });
-    });
-    code.repeat("i", all, |code, i| {
-        let row = code.load(first, i.clone());
-        let which = code.load(place, at(&places, row));
-        code.store(inverse, i, which);
-        let times = code.load(counts, at(&outs[2], which));
-        let more = code.bin(Bin::Add, times, one);
-        code.store(counts, at(&outs[2], which), more);
-    });
+    let d = Distinct { rows, all, outs: &outs, results, first, place };
+    d.find_firsts(&mut code);
+    let found = d.order(&mut code, sorted);
+    d.tally(&mut code);
     code.store(n, Affine::constant(0), found);
     code.finish(e.low);
     Ok(())
+}
+
+impl Distinct<'_> {
+    fn find_firsts(&self, code: &mut Code) {
+        code.repeat("i", self.all, |code, i| {
+            let own = code.index(Lane::I64, &i);
+            let found = code.index(Lane::I64, &i);
+            code.repeat_to("j", &i, |code, j| {
+                let order = self.rows.compare(code, &j, &i);
+                let zero = code.number(Lane::I32, 0.0);
+                let equal = code.cmp(Cmp::Eq, order, zero);
+                let open = code.cmp(Cmp::Eq, found, own);
+                code.when(equal, |code| {
+                    let place = code.index(Lane::I64, &j);
+                    code.set(found, Value::Select(open, place, found));
+                });
+            });
+            code.store(self.first, i, found);
+        });
+    }
+
+    fn is_first(&self, code: &mut Code, i: &Affine) -> Reg {
+        let (a, b) = (code.load(self.first, i.clone()), code.index(Lane::I64, i));
+        code.cmp(Cmp::Eq, a, b)
+    }
+
+    /// Puts the first rows in their places, and sets their counts to 0; how many they are.
+    fn order(&self, code: &mut Code, sorted: bool) -> Reg {
+        let [first_of, _, counts] = self.results;
+        let (found, one) = (code.number(Lane::I64, 0.0), code.number(Lane::I64, 1.0));
+        code.repeat("i", self.all, |code, i| {
+            let own = self.is_first(code, &i);
+            code.when(own, |code| {
+                let before = code.number(Lane::I64, 0.0);
+                code.repeat("j", self.all, |code, j| {
+                    let other = self.is_first(code, &j);
+                    code.when(other, |code| {
+                        let (a, b) = match sorted {
+                            true => (self.rows.compare(code, &j, &i), code.number(Lane::I32, 0.0)),
+                            false => (code.index(Lane::I32, &j), code.index(Lane::I32, &i)),
+                        };
+                        let less = code.cmp(Cmp::Lt, a, b);
+                        code.when(less, |code| code.set(before, Value::Bin(Bin::Add, before, one)));
+                    });
+                });
+                code.store(self.place.0, i.clone(), before);
+                let number = code.index(Lane::I64, &i);
+                code.store(first_of, at(&self.outs[0], before), number);
+                let none = code.number(Lane::I64, 0.0);
+                code.store(counts, at(&self.outs[2], before), none);
+                code.set(found, Value::Bin(Bin::Add, found, one));
+            });
+        });
+        found
+    }
+
+    /// Says of each row which of the first ones it is, and counts them.
+    fn tally(&self, code: &mut Code) {
+        let [_, inverse, counts] = self.results;
+        let (place, places) = self.place;
+        let one = code.number(Lane::I64, 1.0);
+        code.repeat("i", self.all, |code, i| {
+            let row = code.load(self.first, i.clone());
+            let which = code.load(place, at(places, row));
+            code.store(inverse, i, which);
+            let times = code.load(counts, at(&self.outs[2], which));
+            let more = code.bin(Bin::Add, times, one);
+            code.store(counts, at(&self.outs[2], which), more);
+        });
+    }
 }

@@ -56,59 +56,85 @@ struct Samples {
     most: usize,
 }
 
-fn samples(e: &mut Emit, d: usize, size: usize, outputs: usize) -> Result<Samples> {
-    let rois = e.input(1)?;
-    let ctx = e.ctx;
-    let float = compute_type(rois.dtype());
-    let scale = f64::from(ctx.attrs().float("spatial_scale", 1.0)?);
-    let half = ctx.version() >= 16
-        && ctx.attrs().str("coordinate_transformation_mode", "half_pixel")? == "half_pixel";
-    let ratio = ctx.attrs().int("sampling_ratio", 0)?.clamp(0, 1 << 16) as usize;
-    let regions = rois.shape()[0];
-    // A box is x1, y1, x2, y2: the last dimension of space comes first.
-    let corner = |b: &mut DefBuilder, first: usize| {
-        let at = [b.var(0), Affine::constant((first + 1 - d) as i64)];
-        let c = b.elem(&rois, &at, float);
-        let c = b.times_number(c, scale);
-        b.plus_number(c, if half { -0.5 } else { 0.0 })
-    };
-    let bin = |b: &mut DefBuilder| {
-        let (from, to) = (corner(b, 0), corner(b, 2));
+/// The boxes of regions along one dimension of space.
+struct Boxes {
+    rois: Val,
+    /// The dimension of space: 0 is y, 1 is x.
+    d: usize,
+    float: DType,
+    scale: f64,
+    /// Pixels lie at halves, and regions may be smaller than a pixel.
+    half: bool,
+    /// How long the input is.
+    size: usize,
+    outputs: usize,
+}
+
+impl Boxes {
+    fn new(e: &mut Emit, d: usize, size: usize, outputs: usize) -> Result<Boxes> {
+        let (ctx, rois) = (e.ctx, e.input(1)?);
+        let float = compute_type(rois.dtype());
+        let scale = f64::from(ctx.attrs().float("spatial_scale", 1.0)?);
+        let half = ctx.version() >= 16
+            && ctx.attrs().str("coordinate_transformation_mode", "half_pixel")? == "half_pixel";
+        Ok(Boxes { rois, d, float, scale, half, size, outputs })
+    }
+
+    /// The lower (0) or upper (2) end of a box, which is x1, y1, x2, y2: the last dimension of space comes first.
+    fn corner(&self, b: &mut DefBuilder, first: usize) -> ExprId {
+        let at = [b.var(0), Affine::constant((first + 1 - self.d) as i64)];
+        let c = b.elem(&self.rois, &at, self.float);
+        let c = b.times_number(c, self.scale);
+        b.plus_number(c, if self.half { -0.5 } else { 0.0 })
+    }
+
+    /// How much of a box one output covers.
+    fn bin(&self, b: &mut DefBuilder) -> ExprId {
+        let (from, to) = (self.corner(b, 0), self.corner(b, 2));
         let mut extent = b.minus(to, from);
-        if !half {
-            let one = b.number(float, 1.0);
+        if !self.half {
+            let one = b.number(self.float, 1.0);
             extent = b.op(Op::Max, &[extent, one]);
         }
-        let n = b.number(float, outputs as f64);
+        let n = b.number(self.float, self.outputs as f64);
         b.over(extent, n)
-    };
-    let most = if ratio > 0 { ratio } else { size.div_ceil(outputs).max(1) + 1 };
-    let count = (ratio == 0).then(|| {
-        e.map("count", float, [regions], |b| {
-            let bin = bin(b);
-            let up = b.op(Op::Ceil, &[bin]);
-            b.clamp(up, 1.0, most as f64)
-        })
-    });
-    // The coordinate of a sample, and whether it lies inside.
-    let place = |b: &mut DefBuilder| {
-        let (from, bin) = (corner(b, 0), bin(b));
+    }
+
+    /// The coordinate of a sample, one of `count` of an output, and whether it lies inside.
+    fn place(&self, b: &mut DefBuilder, count: ExprId) -> (ExprId, ExprId) {
+        let float = self.float;
+        let (from, bin) = (self.corner(b, 0), self.bin(b));
         let (output, sample) = (b.index(b.var(1)), b.index(b.var(2)));
         let (output, sample) = (b.cast(float, output), b.cast(float, sample));
         let start = b.times(output, bin);
         let middle = b.plus_number(sample, 0.5);
-        let step = match &count {
-            Some(count) => b.elem(count, &[b.var(0)], float),
-            None => b.number(float, most as f64),
-        };
-        let step = b.over(bin, step);
+        let step = b.over(bin, count);
         let within = b.times(middle, step);
         let sum = b.plus(from, start);
         let x = b.plus(sum, within);
-        let (least, end) = (b.number(float, -1.0), b.number(float, size as f64));
+        let (least, end) = (b.number(float, -1.0), b.number(float, self.size as f64));
         let (above, below) = (b.op(Op::Ge, &[x, least]), b.op(Op::Le, &[x, end]));
         let inside = b.op(Op::And, &[above, below]);
-        (b.clamp(x, 0.0, size as f64 - 1.0), inside)
+        (b.clamp(x, 0.0, self.size as f64 - 1.0), inside)
+    }
+}
+
+fn samples(e: &mut Emit, d: usize, size: usize, outputs: usize) -> Result<Samples> {
+    let boxes = Boxes::new(e, d, size, outputs)?;
+    let float = boxes.float;
+    let ratio = e.ctx.attrs().int("sampling_ratio", 0)?.clamp(0, 1 << 16) as usize;
+    let most = if ratio > 0 { ratio } else { size.div_ceil(outputs).max(1) + 1 };
+    let regions = boxes.rois.shape()[0];
+    let count = (ratio == 0).then(|| {
+        e.map("count", float, [regions], |b| {
+            let bin = boxes.bin(b);
+            let up = b.op(Op::Ceil, &[bin]);
+            b.clamp(up, 1.0, most as f64)
+        })
+    });
+    let place = |b: &mut DefBuilder| {
+        let count = samples_of(b, count.as_ref(), most, float);
+        boxes.place(b, count)
     };
     let shape = [regions, outputs, most];
     let low = e.map("low", DType::I64, shape, |b| {
@@ -135,6 +161,14 @@ fn samples(e: &mut Emit, d: usize, size: usize, outputs: usize) -> Result<Sample
     Ok(Samples { low, high, low_weight, high_weight, count, most })
 }
 
+/// How many samples an output of the region has.
+fn samples_of(b: &mut DefBuilder, count: Option<&Val>, most: usize, float: DType) -> ExprId {
+    match count {
+        Some(count) => b.elem(count, &[b.var(0)], float),
+        None => b.number(float, most as f64),
+    }
+}
+
 impl Samples {
     fn taps(&self, b: &mut DefBuilder, at: &[Affine; 3], float: DType) -> Taps {
         let index = |b: &mut DefBuilder, v: &Val| b.elem(v, at, DType::I64);
@@ -152,10 +186,7 @@ impl Samples {
     }
 
     fn count(&self, b: &mut DefBuilder, float: DType) -> ExprId {
-        match &self.count {
-            Some(count) => b.elem(count, &[b.var(0)], float),
-            None => b.number(float, self.most as f64),
-        }
+        samples_of(b, self.count.as_ref(), self.most, float)
     }
 }
 
