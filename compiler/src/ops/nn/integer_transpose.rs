@@ -15,6 +15,7 @@ use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::Scalar;
 
 /// The rows. Inputs are those of QLinearConv, attributes those of ConvTranspose; the weights are constants.
+/// Without scale and zero point of the result, that is a float.
 pub const ROWS: &[Operator] = &[Operator {
     domain: "lmc",
     name: "QLinearConvTranspose",
@@ -25,8 +26,8 @@ pub const ROWS: &[Operator] = &[Operator {
 }];
 
 fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let to = ctx.dtype(7)?;
-    require(to.is_int(), || format!("{to} is not a quantized type"))?;
+    let to = ctx.optional(7).map_or(DType::F32, |zero| zero.ty.dtype);
+    require(to.is_int() || ctx.optional(6).is_none(), || format!("{to} is not a quantized type"))?;
     check_quantized(ctx.ty(0)?)?;
     check_quantized(ctx.ty(3)?)?;
     Ok(vec![TensorType::new(to, read(ctx, 3)?.output(ctx.shape(0)?[0]))])
@@ -51,9 +52,9 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         Zero::Known(zero) if zero.len() == 1 => zero[0],
         _ => return require(false, || "the data's zero point must be one constant".into()),
     };
-    let scales = [e.input(1)?, e.input(4)?, e.input(6)?];
-    let multiplier = multiplier(&mut e, &scales[0], &scales[1], Some(&scales[2]))?;
-    let y_zero = single_zero(&e, 7)?;
+    let (scales, y_scale) = ([e.input(1)?, e.input(4)?], e.optional(6));
+    let multiplier = multiplier(&mut e, &scales[0], &scales[1], y_scale.as_ref())?;
+    let y_zero = if y_scale.is_some() { single_zero(&e, 7)? } else { None };
     let (to, fill) = (out.dtype(), Scalar::from_i64(x.dtype(), x_zero));
     define(&mut e, &out, x.shape()[0], &shape, |e, phases| {
         let sums = sums(&shape, w.shape(), &elems, phases, x_zero);
@@ -77,7 +78,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     })
 }
 
-/// A sum in the steps of the result.
+/// A sum as a float, or in the steps of the result.
 fn scaled(
     b: &mut DefBuilder,
     acc: ExprId,
@@ -90,7 +91,7 @@ fn scaled(
     let factor = b.elem(multiplier, &[channel], DType::F32);
     let zero = zero.map(|z| b.elem(z, &vec![Affine::constant(0); z.rank()], DType::F32));
     let value = b.times(sum, factor);
-    requantized(b, value, zero, to)
+    if to.is_float() { value } else { requantized(b, value, zero, to) }
 }
 
 /// `zero * sum of the weights` that a phase multiplies, of each output channel; `w` is the weights' shape.

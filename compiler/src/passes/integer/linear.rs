@@ -1,7 +1,7 @@
 //! Recognizing quantized values: an integer tensor, its scale and its zero point.
 
 use super::super::edit::{read_counts, writers};
-use crate::base::{DType, Tensor};
+use crate::base::{DType, Tensor, TensorType};
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
 
@@ -111,9 +111,27 @@ impl Linear {
     /// The zero point as a value: of the type of the integers where it is zero.
     pub fn zero_point(&self, b: &mut NodeBuilder) -> ValueId {
         self.zero.unwrap_or_else(|| {
-            let ty = crate::base::TensorType::new(b.ty(self.value).dtype, []);
+            let ty = TensorType::new(b.ty(self.value).dtype, []);
             let data = vec![0u8; ty.bytes()];
             b.constant(Tensor { ty, data: data.into() })
         })
+    }
+
+    /// Constants of fewer bits as bytes.
+    pub fn widened(&self, graph: &mut Graph) -> Option<Linear> {
+        let dtype = if self.dtype(graph).is_signed_int() { DType::I8 } else { DType::U8 };
+        let byte = |graph: &mut Graph, id: ValueId| -> Option<ValueId> {
+            let constant = graph.value(id).constant.as_ref()?;
+            let bytes: Vec<u8> = constant.to_i64s()?.iter().map(|&v| v as u8).collect();
+            let tensor = Tensor::from_bytes(TensorType::new(dtype, constant.ty.shape.clone()), bytes)?;
+            let name = graph.value(id).name.clone();
+            Some(NodeBuilder::new(graph, name, i64::MAX).constant(tensor))
+        };
+        let value = byte(graph, self.value)?;
+        let zero = match self.zero {
+            Some(zero) => Some(byte(graph, zero)?),
+            None => None,
+        };
+        Some(Linear { value, zero, ..self.clone() })
     }
 }

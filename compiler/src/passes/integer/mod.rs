@@ -7,6 +7,7 @@
 //! for them ([`product`], [`pool`]). What is left is element-wise: it is fused where it is
 //! read, and stores narrow results. Goldens: `tests/golden/passes/integer`.
 
+mod bias;
 mod linear;
 mod movement;
 mod pool;

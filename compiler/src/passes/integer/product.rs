@@ -5,6 +5,7 @@
 //! follows takes in registers.
 
 use super::super::edit::{is, put, remove};
+use super::bias::integer_bias;
 use super::linear::{Linear, only_quantize, source};
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
@@ -44,6 +45,10 @@ pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
 
 type Outcome<T> = std::result::Result<T, String>;
 
+/// Weights of fewer bits are multiplied as bytes where each serves so many rows: read once, they are
+/// unpacked in registers instead.
+const ROWS: usize = 4;
+
 /// More than a product of two bytes without their zero points.
 const LARGEST: i64 = 1 << 17;
 
@@ -59,19 +64,30 @@ struct Sum<'a> {
 }
 
 /// The operands of a product, and where its result is quantized.
-struct Product {
+pub(super) struct Product {
     x: Linear,
     w: Linear,
-    to: Option<(usize, Linear)>,
+    /// The QuantizeLinear of the result, by index, and what it makes.
+    pub(super) to: Option<(usize, Linear)>,
 }
 
-fn operand(graph: &Graph, node: &Node, i: usize, what: &str) -> Outcome<Linear> {
+fn operand(graph: &mut Graph, node: &Node, i: usize, what: &str) -> Outcome<Linear> {
     let id = node.inputs.get(i).copied().flatten().ok_or("an input is missing")?;
     let linear = source(graph, id).ok_or_else(|| format!("{what} is not dequantized"))?;
     match linear.dtype(graph) {
         DType::I8 | DType::U8 => Ok(linear),
-        other => Err(format!("{what} is dequantized from {other}, not from 8 bits")),
+        small if small.is_int() && small.bits() < 8 && serves_rows(graph, node) => linear
+            .widened(graph)
+            .ok_or_else(|| format!("{what} is dequantized from {small}, and no constant")),
+        other => Err(format!("{what} is dequantized from {other}, not from integers of 8 bits")),
     }
+}
+
+/// Whether each weight of a product serves several rows of data.
+fn serves_rows(graph: &Graph, node: &Node) -> bool {
+    let shape = node.inputs.first().copied().flatten().map(|x| &graph.value(x).ty.shape);
+    let rows = |s: &Vec<usize>| s[..s.len().saturating_sub(1)].iter().product::<usize>();
+    node.op.name.starts_with("Conv") || shape.map(rows).is_some_and(|rows| rows >= ROWS)
 }
 
 fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
@@ -81,7 +97,10 @@ fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
     }
     let out = node.outputs.first().copied().flatten().ok_or("its output is not read")?;
     let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).size() == 1);
-    let product = Product { x, w, to };
+    let mut product = Product { x, w, to };
+    if product.bias_is_coarse(graph, node) {
+        product.to = None;
+    }
     let target = product.to.as_ref().map_or(at, |t| t.0);
     match node.op.name {
         "Conv" => conv(graph, target, node, product)?,
@@ -175,44 +194,10 @@ impl Product {
     }
 
     /// The scale of the sum: one number, or one per channel.
-    fn scales(&self, graph: &Graph) -> Vec<f32> {
+    pub(super) fn scales(&self, graph: &Graph) -> Vec<f32> {
         let x = self.x.scales(graph)[0];
         self.w.scales(graph).iter().map(|w| x * w).collect()
     }
-}
-
-/// A constant as real numbers: floats, or dequantized integers.
-fn real(graph: &Graph, id: ValueId) -> Option<Vec<f64>> {
-    if let Some(tensor) = &graph.value(id).constant {
-        return Some(tensor.to_vec::<f32>()?.into_iter().map(f64::from).collect());
-    }
-    let linear = source(graph, id)?;
-    let elems = graph.value(linear.value).constant.as_ref()?.to_i64s()?;
-    let (scales, zeros) = (linear.scales(graph), linear.zeros(graph));
-    let at = |list: usize, i: usize| if list == 1 { 0 } else { i };
-    let fits = |n: usize| n == 1 || n == elems.len();
-    (fits(scales.len()) && fits(zeros.len())).then(|| {
-        let elem = |(i, &v): (usize, &i64)| {
-            (v - zeros[at(zeros.len(), i)]) as f64 * f64::from(scales[at(scales.len(), i)])
-        };
-        elems.iter().enumerate().map(elem).collect()
-    })
-}
-
-/// A bias in units of the sum: exact where its own scale is that of the sum.
-fn integer_bias(graph: &Graph, id: ValueId, scales: &[f32], channels: usize, factor: f64) -> Outcome<Tensor> {
-    let real = real(graph, id).ok_or("the bias is not a constant")?;
-    if real.len() != channels && real.len() != 1 {
-        return Err("the bias is not one number per channel".to_string());
-    }
-    let at = |n: usize, c: usize| if n == 1 { 0 } else { c };
-    let unit = |c: usize| f64::from(scales[at(scales.len(), c)]);
-    let steps = (0..channels).map(|c| (real[at(real.len(), c)] * factor / unit(c)).round_ties_even());
-    let steps: Vec<f64> = steps.collect();
-    if steps.iter().any(|s| !s.is_finite() || s.abs() >= 2f64.powi(31)) {
-        return Err("the bias is too large for the scale of the products".to_string());
-    }
-    Ok(Tensor::new([channels], &steps.iter().map(|&s| s as i32).collect::<Vec<i32>>()))
 }
 
 fn conv(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<()> {
@@ -260,9 +245,6 @@ fn conv_transpose(graph: &mut Graph, at: usize, node: &Node, product: Product) -
     let shape = weights.ty.shape.clone();
     let groups = node.attrs.int("group", 1).map_err(|e: Error| e.to_string())?.max(1) as usize;
     let same = |list: &[i64]| list.windows(2).all(|w| w[0] == w[1]);
-    if product.to.is_none() {
-        return Err("its result is not quantized".to_string());
-    }
     if weights.constant.is_none() || !same(&product.w.zeros(graph)) || product.x.zeros(graph).len() != 1 {
         return Err("weights and zero points are not constants, one zero point each".to_string());
     }
@@ -272,14 +254,19 @@ fn conv_transpose(graph: &mut Graph, at: usize, node: &Node, product: Product) -
     if shape[0] * shape[2..].iter().product::<usize>() > MAX_DEPTH {
         return Err("it sums too many products for 32 bits".to_string());
     }
-    let scales = product.scales(graph);
-    let bias = node.inputs.get(2).copied().flatten();
-    let channels = shape[1] * groups;
+    let (scales, channels) = (product.scales(graph), shape[1] * groups);
+    let float_bias = product.float_bias(graph, node);
+    let bias = node.inputs.get(2).copied().flatten().filter(|_| float_bias.is_none());
     let bias = bias.map(|id| integer_bias(graph, id, &scales, channels, 1.0)).transpose()?;
     put(graph, at, |b| {
         let mut inputs = product.inputs(b, &Sum { axis: 1, bias: bias.as_ref(), alpha: None });
+        inputs.resize(8, None);
         inputs.extend(bias.map(|bias| Some(b.constant(bias))));
-        Ok(b.node_in("lmc", "QLinearConvTranspose", &inputs, node.attrs.clone(), 1)?[0])
+        let result = b.node_in("lmc", "QLinearConvTranspose", &inputs, node.attrs.clone(), 1)?[0];
+        let Some(mut bias) = float_bias else { return Ok(result) };
+        bias.ty.shape.resize(shape.len() - 1, 1);
+        let bias = b.constant(bias);
+        b.binary("Add", result, bias)
     })
 }
 
@@ -300,7 +287,8 @@ fn gemm(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<
     let alpha = node.attrs.float("alpha", 1.0).map_err(attr)?;
     let beta = node.attrs.float("beta", 1.0).map_err(attr)?;
     let scales = product.scales(graph);
-    let bias = match node.inputs.get(2).copied().flatten() {
+    let float_bias = product.float_bias(graph, node);
+    let bias = match node.inputs.get(2).copied().flatten().filter(|_| float_bias.is_none()) {
         Some(id) => {
             let ratio = f64::from(beta) / f64::from(alpha);
             Some(integer_bias(graph, id, &scales, shape[columns], ratio)?)
@@ -316,7 +304,10 @@ fn gemm(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<
         let attrs = Attrs::default()
             .with("alpha", Attr::Float(alpha))
             .with("transB", Attr::Int(i64::from(transposed)));
-        Ok(b.node_in("com.microsoft", "QGemm", &inputs, attrs, 1)?[0])
+        let result = b.node_in("com.microsoft", "QGemm", &inputs, attrs, 1)?[0];
+        let Some(bias) = float_bias else { return Ok(result) };
+        let bias = b.constant(bias);
+        b.binary("Add", result, bias)
     })
 }
 
