@@ -228,6 +228,32 @@ fn products_of_bytes_in_couples() {
     }
 }
 
+/// Without the instruction: of words in halves, four products of a word go to two sums of 16 bits, which are the
+/// four products of each channel once they are added. What a row reads is loaded into every lane.
+#[test]
+fn products_of_words_in_halves() {
+    let mut text = String::from("kernel halves { read a: i8[256] read b: i8[1024] write c: i32[64] vars k\n");
+    (0..4).for_each(|r| text += &format!("%{r}: i32x16 = const 0\n"));
+    text += "for k in 0..64 step 4 {\n%4: i32x16 = words b[16*k]\n";
+    for row in 0..4 {
+        text += &format!("%{}: i32x16 = words a[k + {}] stride 0\n", 5 + row, 64 * row);
+        text += &format!("%{row}: i32x16 = dot_halves %{row}, %{}, %4\n", 5 + row);
+    }
+    text += "}\n";
+    (0..4).for_each(|r| text += &format!("store c[{}] = %{r}\n", 16 * r));
+    let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+    let mut case = case(kernel, 1);
+    case.inputs[1].iter_mut().for_each(|b| *b = if *b == 0x80 { 0x7f } else { *b });
+    let a53 = resolve("aarch64", "cortex-a53").expect("known");
+    let text = self::text("neon_halves", &case.kernel, &a53);
+    let counts = ["smull", "smlal", "sadalp", "ld2r", "addp\t"].map(|word| count(&text, word));
+    assert_eq!(counts, [16, 16, 16, 4, 0], "{text}");
+    assert!(count(&text, "[sp") <= 8, "only the saved registers on the stack: {text}");
+    for target in targets() {
+        assert_eq!(check_supported("neon_halves_run", std::slice::from_ref(&case), &target), 1);
+    }
+}
+
 /// Words put together from the bytes of four rows: eight instructions for sixteen words.
 #[test]
 fn words_are_woven() {

@@ -25,6 +25,10 @@ pub fn dot(
     let signed = |e: u32| byte_type(nest, e) == DType::I8;
     let a = nest.words(e, args[0], point, words, along)?;
     let b = nest.words(e, args[1], point, words, along)?;
+    if nest.schedule.halves && in_halves(point.lanes) {
+        let (rows, columns) = if symmetric(nest, args[1]) { (a, b) } else { (b, a) };
+        return Some(Value::Dot(Dot::Halves, acc, rows, columns));
+    }
     Some(match (signed(args[0]), signed(args[1])) {
         (false, true) => Value::Dot(Dot::Us, acc, a, b),
         (true, false) => Value::Dot(Dot::Us, acc, b, a),
@@ -33,6 +37,11 @@ pub fn dot(
         (true, true) => Value::Dot(Dot::Ss, acc, a, b),
         (false, false) => Value::Dot(Dot::Uu, acc, a, b),
     })
+}
+
+/// Whether so many words lie in halves where a schedule says so.
+pub fn in_halves(lanes: usize) -> bool {
+    lanes.is_multiple_of(8)
 }
 
 /// The signs of a product whose first factor is that of the rows.

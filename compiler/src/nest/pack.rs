@@ -4,6 +4,7 @@
 //! so that the innermost loop reads it from front to back, whatever its order in the model. Elements of
 //! four bits lie in pairs, two neighbours along the innermost reduction axis in a byte.
 
+use super::dot::in_halves;
 use super::expr::PackedAt;
 use super::segments::{Edge, Segment};
 use crate::base::{Affine, DType};
@@ -27,6 +28,8 @@ pub struct Packing {
     regions: Vec<Region>,
     /// Neighbours along the innermost reduction axis that lie together in a lane.
     group: usize,
+    /// Lanes of a vector, of whose words halves lie apart; 0: words are whole.
+    halves: usize,
     /// Two of them in a byte.
     pairs: bool,
     /// Elements of the packed buffer.
@@ -76,6 +79,7 @@ impl Packing {
             false if pairs => 2,
             _ => 1,
         };
+        let halves = if schedule.halves && group > 1 { lanes } else { 0 };
         let depth = depth(&reduce, group);
         let outer_vars = schedule.order.iter().filter(|&&v| Some(v) != vector && source.coefficient(v) != 0);
         let mut outer: Vec<(u32, usize)> = outer_vars.map(|&v| (v, 0)).collect();
@@ -90,7 +94,7 @@ impl Packing {
             *stride = elems;
             elems *= linear.extent(*var);
         }
-        Some(Packing { operand, source, outer, reduce, run, vector, regions, group, pairs, elems })
+        Some(Packing { operand, source, outer, reduce, run, vector, regions, group, halves, pairs, elems })
     }
 
     /// Element type and number of elements as they lie in memory.
@@ -146,6 +150,16 @@ impl Packing {
         (outer.to_vec(), places)
     }
 
+    /// Where one of the neighbours in a lane is, of so many points in a row.
+    fn place(&self, lane: usize, neighbour: usize, points: usize) -> usize {
+        let vector = |lanes: usize| lanes.min(points - lane / lanes * lanes);
+        if self.halves == 0 || !in_halves(vector(self.halves)) {
+            return lane * self.group + neighbour;
+        }
+        // Of eight words first all lower halves, then all upper ones.
+        lane / 8 * 32 + neighbour / 2 * 16 + lane % 8 * 2 + neighbour % 2
+    }
+
     /// The packed bytes; lanes past the operand's edge are zero.
     pub fn pack(&self, linear: &Linear, data: &[u8], size: usize) -> Vec<u8> {
         let mut packed = vec![0u8; self.elems * size];
@@ -160,10 +174,11 @@ impl Packing {
                     let (groups, along) = self.groups();
                     for_each_point(&self.source, &groups, from, &mut |from| {
                         for (i, from) in along.iter().map(|place| from + place).enumerate() {
-                            let row = at + i / self.group * self.group * region.width + i % self.group;
+                            let row = at + i / self.group * self.group * region.width;
                             for lane in 0..region.segment.points {
                                 let source = (from + step * lane as i64) as usize * size;
-                                let to = (row + lane * self.group) * size;
+                                let place = self.place(lane, i % self.group, region.segment.points);
+                                let to = (row + place) * size;
                                 packed[to..to + size].copy_from_slice(&data[source..source + size]);
                             }
                         }

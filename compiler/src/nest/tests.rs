@@ -9,6 +9,7 @@ use crate::schedule::winograd::{Conv, Winograd, product};
 use crate::schedule::{Schedule, Vector, choose::choose, verify};
 use crate::tile::interpret;
 
+mod halves;
 mod margins;
 mod squares;
 

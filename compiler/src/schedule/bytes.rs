@@ -89,6 +89,17 @@ impl Bytes<'_> {
         signs && ends && known && linear.extent(var).is_multiple_of(2)
     }
 
+    /// Whether the first factor's words can lie in halves: products of two of its bytes fit 16 bits.
+    pub fn in_halves(&self, linear: &Linear) -> bool {
+        let buffer = |n: &Node| match n {
+            Node::Load { operand, .. } => Some(&linear.buffers[*operand as usize]),
+            _ => None,
+        };
+        let signed = |n: &Node| buffer(n).is_some_and(|b| b.dtype == DType::I8);
+        let symmetric = buffer(self.vectors).is_some_and(|b| b.symmetric);
+        symmetric && signed(self.vectors) && signed(self.rows) && !self.woven && self.in_place.is_none()
+    }
+
     /// Registers that a target without the instruction needs for what it derives from the factors.
     pub fn derived(&self, linear: &Linear, target: &Target) -> usize {
         let symmetric = match self.vectors {

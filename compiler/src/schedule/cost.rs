@@ -13,6 +13,8 @@ pub const UNROLLED_WORDS: usize = 192;
 const BESIDE: f64 = 0.06;
 /// Registers for vectors of channels on their way to products of two rows by two channels.
 const SQUARES: usize = 4;
+/// Registers for copies of a word's halves and for products of 16 bits, of two words on their way.
+const HALVES: usize = 8;
 /// Cycles of multiply-adds from which on a tile's step waits for none of them.
 const LATE: f64 = 6.5;
 /// Bytes of a line of the caches.
@@ -37,6 +39,8 @@ pub struct Operands {
     /// Words of the rows' factor are put together from bytes, of each column of the window once: how many
     /// words a point's sum takes.
     pub woven: Option<usize>,
+    /// Words lie in halves.
+    pub halves: bool,
     /// Sums take two registers each.
     pub split: bool,
     /// Lanes of a vector, which may take several registers.
@@ -233,6 +237,9 @@ impl<'a> Model<'a> {
         }
         if operands.neighbours == 8 {
             return self.sums(m, v) as usize + held + SQUARES < target.vector_regs;
+        }
+        if operands.halves {
+            return (m + 1) * v * parts + HALVES < target.vector_regs;
         }
         match operands.split {
             // Two steps at a time: their factors, copies of what each row has loaded, products.

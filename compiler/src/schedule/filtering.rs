@@ -65,6 +65,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         by_lane: core.by_lane && inner >= 4,
         window: None,
         woven: None,
+        halves: false,
         split: false,
         lanes: target.lanes(),
         element: 4,

@@ -102,6 +102,8 @@ pub struct Schedule {
     /// bytes, of two rows by two channels at once. Four: products of bytes. Two: of 16 bits, to which a tile's part of the broadcast factor is widened ahead of its
     /// vectors. One: products are not summed in groups.
     pub dot: usize,
+    /// The constants' words lie in halves, for targets that multiply them so (see [`crate::tile::Dot::Halves`]).
+    pub halves: bool,
     /// Accumulators of floats begin with what the finish adds to their sum first, a bias: those of integers
     /// always do.
     pub begun: bool,
@@ -129,6 +131,7 @@ impl Schedule {
             pack: Vec::new(),
             lane_loads: 1,
             dot: 1,
+            halves: false,
             begun: false,
             tested: false,
             woven: false,

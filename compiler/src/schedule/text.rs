@@ -64,6 +64,7 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         1 => {}
         2 => line(Subject::Dot, "couples".to_string()),
         8 => line(Subject::Dot, "squares".to_string()),
+        _ if schedule.halves => line(Subject::Dot, "dot halves".to_string()),
         _ => line(Subject::Dot, "dot".to_string()),
     }
     if schedule.begun {
@@ -133,6 +134,7 @@ impl Reader<'_> {
             pack: Vec::new(),
             lane_loads: 1,
             dot: 1,
+            halves: false,
             begun: false,
             tested: false,
             woven: false,
@@ -160,6 +162,7 @@ impl Reader<'_> {
             _ if self.cursor.eat("squares") => 8,
             _ => 1,
         };
+        schedule.halves = schedule.dot == 4 && self.cursor.eat("halves");
         schedule.begun = self.cursor.eat("begun");
         schedule.tested = self.cursor.eat("tested");
         schedule.woven = self.cursor.eat("woven");

@@ -69,6 +69,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
         pack,
         lane_loads: if operands.by_lane { 4 } else { 1 },
         dot: of.neighbours,
+        halves: of.in_halves(),
         begun,
         tested,
         woven: false,
@@ -133,6 +134,17 @@ impl<'a> Contraction<'a> {
         possible.then_some(Contraction { neighbours: 8, ..self.clone() })
     }
 
+    /// Whether sums of products of bytes take several instructions.
+    fn widens(&self) -> bool {
+        self.dot.is_some() && self.target.arch == Arch::Aarch64 && !self.target.has(Feature::DotProd)
+    }
+
+    /// Whether the words of the factor that fills lanes lie in halves.
+    fn in_halves(&self) -> bool {
+        let possible = self.bytes.as_ref().is_some_and(|b| b.in_halves(self.linear));
+        self.widens() && possible && self.neighbours == 4
+    }
+
     /// How a tile reads its operands.
     fn operands(&self) -> Operands {
         let Contraction { linear, target, var, product, .. } = *self;
@@ -163,7 +175,8 @@ impl<'a> Contraction<'a> {
             window: sliding(linear, self.rows, var),
             derived: self.bytes.as_ref().map_or(0, |b| b.derived(linear, target)),
             woven: woven.map(|along| words(linear, (along, self.neighbours))),
-            split: self.dot.is_some() && target.arch == Arch::Aarch64 && !target.has(Feature::DotProd),
+            halves: self.in_halves(),
+            split: self.widens() && !self.in_halves(),
             lanes: self.lanes,
             beside: product.map_or(0, |(a, b)| beside(linear, if walks(a, var) { a } else { b })),
             element: factor(true).map_or(4, |f| size(f.0)),

@@ -263,6 +263,9 @@ impl Checker<'_> {
         require(neighbours != 8 || bytes.in_squares(self.linear, var, along), || {
             "two rows are not multiplied by two channels".to_string()
         })?;
+        require(!self.schedule.halves || neighbours == 4 && bytes.in_halves(self.linear), || {
+            format!("in{v} has no signed words that can lie in halves")
+        })?;
         let behind = self.schedule.order.iter().skip_while(|&&v| walks(bytes.rows, v));
         let around = behind.copied().find(|&v| neighbours == 2 && walks(bytes.rows, v));
         around.map_or(Ok(()), |v| Err(format!("{} is inside of where its factor is widened", self.name(v))))

@@ -201,7 +201,8 @@ pub fn mla(lane: Lane, fused: bool) -> Option<TriFn> {
     })
 }
 
-/// `(acc, a, b)` to `acc` plus the sum of products, wrapping; of squares, those of one word of each operand.
+/// `(acc, a, b)` to `acc` plus the sum of products, wrapping; of squares, those of one word of each operand;
+/// of halves, those of whole words.
 pub fn dot(kind: Dot) -> TriFn {
     fn sum(acc: u64, a: u64, b: u64, x: impl Fn(u8) -> i32, y: impl Fn(u8) -> i32) -> u64 {
         let (a, b) = ((a as u32).to_le_bytes(), (b as u32).to_le_bytes());
@@ -210,7 +211,9 @@ pub fn dot(kind: Dot) -> TriFn {
     }
     match kind {
         Dot::Us => |c, a, b| sum(c, a, b, i32::from, |v| i32::from(v as i8)),
-        Dot::Ss | Dot::Sn => |c, a, b| sum(c, a, b, |v| i32::from(v as i8), |v| i32::from(v as i8)),
+        Dot::Ss | Dot::Sn | Dot::Halves => {
+            |c, a, b| sum(c, a, b, |v| i32::from(v as i8), |v| i32::from(v as i8))
+        }
         Dot::Uu => |c, a, b| sum(c, a, b, i32::from, i32::from),
         Dot::Squares(signs) => dot(signs.of_words()),
         Dot::Couples => |c, a, b| {

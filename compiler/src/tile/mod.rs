@@ -256,6 +256,9 @@ pub enum Dot {
     Uu,
     /// Two products of signed numbers of 16 bits (`vpmaddwd`).
     Couples,
+    /// As [`Dot::Sn`], of words whose halves lie apart: of each eight lanes of the second operand four hold the
+    /// lower halves of all eight words, the others the upper ones.
+    Halves,
     /// In each four lanes, two rows by two columns: lane `2i + j` gets eight products of bytes, those of
     /// the first operand's lanes `2i` and `2i + 1` by the second's `2j` and `2j + 1` (`smmla`).
     Squares(Signs),

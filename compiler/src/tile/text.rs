@@ -91,6 +91,7 @@ pub(super) const DOTS: &[(Dot, &str)] = &[
     (Dot::Sn, "dot_sn"),
     (Dot::Uu, "dot_uu"),
     (Dot::Couples, "dot_couples"),
+    (Dot::Halves, "dot_halves"),
     (Dot::Squares(Signs::Us), "squares_us"),
     (Dot::Squares(Signs::Ss), "squares_ss"),
     (Dot::Squares(Signs::Uu), "squares_uu"),

@@ -295,8 +295,12 @@ impl<'a> Verifier<'a> {
                 same(&[c, a, b], dst)
             }
             Value::Dot(kind, c, a, b) => {
-                let whole = !matches!(kind, Dot::Squares(_)) || dst.lanes.is_multiple_of(4);
-                exists(dst.lane == Lane::I32 && whole, dst.lane)?;
+                let together = match kind {
+                    Dot::Squares(_) => 4,
+                    Dot::Halves => 8,
+                    _ => 1,
+                };
+                exists(dst.lane == Lane::I32 && dst.lanes.is_multiple_of(together), dst.lane)?;
                 same(&[c, a, b], dst)
             }
             Value::Cmp(op, a, b) => {

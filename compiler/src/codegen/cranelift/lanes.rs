@@ -188,6 +188,9 @@ impl Body<'_> {
         }
         let shape = self.shape(acc);
         let (accs, mut xs, mut ys) = (self.get(acc), self.get(a), self.get(b));
+        if kind == Dot::Halves {
+            ys.chunks_exact_mut(2).for_each(|pair| self.join_halves(pair));
+        }
         if shape.is_scalar() {
             for values in [&mut xs, &mut ys] {
                 values[0] = self.b.ins().scalar_to_vector(types::I32X4, values[0]);
@@ -217,6 +220,16 @@ impl Body<'_> {
         sums.collect()
     }
 
+    /// Eight words of which one vector has the lower halves, one the upper ones.
+    fn join_halves(&mut self, pair: &mut [Value]) {
+        let [low, high] = [0, 1].map(|i| self.cast(types::I8X16, pair[i]));
+        for (first, word) in [0, 8].into_iter().zip(pair) {
+            let mask: Vec<u8> = (0..16).map(|i| first + i / 4 * 2 + i % 2 + i % 4 / 2 * 16).collect();
+            let joined = self.shuffle(low, high, &mask);
+            *word = self.cast(types::I32X4, joined);
+        }
+    }
+
     /// Lanes of a vector in another order.
     fn words_of(&mut self, vector: Value, lanes: [u8; 4]) -> Value {
         let source = self.cast(types::I8X16, vector);
@@ -235,7 +248,7 @@ impl Body<'_> {
         let (x, y) = (self.cast(types::I8X16, x), self.cast(types::I8X16, y));
         let (x_signed, y_signed) = match kind {
             Dot::Us => (false, true),
-            Dot::Ss | Dot::Sn => (true, true),
+            Dot::Ss | Dot::Sn | Dot::Halves => (true, true),
             Dot::Uu | Dot::Couples | Dot::Squares(_) => (false, false),
         };
         let xs = self.widen(x, x_signed, 2);

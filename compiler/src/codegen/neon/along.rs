@@ -91,8 +91,13 @@ impl Edit {
             group.gone.iter().for_each(|&i| _ = self.instead.insert(i, None));
             let distance = self.distances.iter().find(|d| d.0 == by && waits).map(|d| d.1);
             let (inst, rest) = group.load(by, distance, depth);
-            self.instead.insert(at, Some(inst));
-            self.before.entry(at + 1).or_default().splice(0..0, address::sum(base, base, rest, depth));
+            let rest = address::sum(base, base, rest, depth);
+            if group.gone.contains(&at) {
+                self.instead.insert(at, Some(inst));
+                self.before.entry(at + 1).or_default().splice(0..0, rest);
+            } else {
+                self.before.entry(at).or_default().extend([inst].into_iter().chain(rest));
+            }
         }
     }
 
@@ -129,7 +134,10 @@ impl Group {
             Some(reg) => Some(Some(reg)),
             None => None,
         };
-        let word = if self.copies { words::ld_copies(count) } else { words::ld_neighbours(count) };
+        let word = match self.copies {
+            Some(size) => words::ld_copies(count, size),
+            None => words::ld_neighbours(count),
+        };
         let mut fields: Vec<Field> = (self.members.iter().enumerate())
             .map(|(i, &r)| write(r, if i == 0 { 0 } else { NOWHERE }))
             .collect();
@@ -147,7 +155,7 @@ impl Group {
                 word | words::AFTER
             }
         };
-        let kind = Kind::Tuple { count: count as u8, copies: self.copies };
+        let kind = Kind::Tuple { count: count as u8, copies: self.copies.is_some() };
         (Inst { word, fields, kind, depth }, if after.is_none() { by } else { 0 })
     }
 }

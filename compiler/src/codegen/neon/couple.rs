@@ -64,14 +64,28 @@ pub fn couple(body: &mut Vec<Stmt>) {
     *body = done;
 }
 
-/// Whether any sums of a kernel are computed as one.
-pub fn has_couples(body: &[Stmt]) -> bool {
+/// Whether any products of a kernel are added in 16 bits: of two sums computed as one, or of two halves.
+pub fn has_chains(body: &[Stmt]) -> bool {
+    any(body, &|rest| is_of_halves(&rest[0]) || !couples(rest).is_empty())
+}
+
+/// Whether words whose halves lie apart are multiplied.
+pub fn has_halves(body: &[Stmt]) -> bool {
+    any(body, &|rest| is_of_halves(&rest[0]))
+}
+
+fn is_of_halves(stmt: &Stmt) -> bool {
+    matches!(stmt, Stmt::Let(_, Value::Dot(Dot::Halves, ..)))
+}
+
+/// Whether something holds from some statement on.
+fn any(body: &[Stmt], holds: &dyn Fn(&[Stmt]) -> bool) -> bool {
     let inside = |stmt: &Stmt| match stmt {
-        Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => has_couples(body),
-        Stmt::If { then, otherwise, .. } => has_couples(then) || has_couples(otherwise),
+        Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => any(body, holds),
+        Stmt::If { then, otherwise, .. } => any(then, holds) || any(otherwise, holds),
         _ => false,
     };
-    (0..body.len()).any(|i| !couples(&body[i..]).is_empty() || inside(&body[i]))
+    (0..body.len()).any(|i| holds(&body[i..]) || inside(&body[i]))
 }
 
 fn coupled(mut run: Vec<Vec<Stmt>>) -> impl Iterator<Item = Stmt> {

@@ -33,6 +33,9 @@ impl Select<'_> {
         if let Dot::Squares(signs) = kind {
             return self.squares(r, signs, acc, a, b);
         }
+        if kind == Dot::Halves {
+            return self.halves_dot(r, acc, a, b);
+        }
         if self.split[r as usize] {
             return self.widening_dot(r, kind, a, b);
         }
@@ -57,6 +60,40 @@ impl Select<'_> {
         }
         self.accumulated(r, &to);
         Ok(())
+    }
+
+    /// Of eight words at a time, products of the lower halves and then of the upper ones in 16 bits.
+    fn halves_dot(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        let ys = self.words(b)?;
+        let xs = self.halves_of(a, ys.len())?;
+        let to = self.accumulator(r, acc, &[a, b])?;
+        // Each step waits for the one before: those of all words are made side by side.
+        for (first, (xs, ys)) in xs.chunks(SIDE_BY_SIDE).zip(ys.chunks(SIDE_BY_SIDE)).enumerate() {
+            let words = || xs.chunks(2).zip(ys.chunks(2)).flat_map(|word| [(word, false), (word, true)]);
+            let sums: Vec<VReg> =
+                words().map(|((x, y), high)| self.new2(words::mull(1, true, high), x[0], y[0])).collect();
+            for (((x, y), high), &sum) in words().zip(&sums) {
+                self.op3(words::mlal(1, true, high), sum, x[1], y[1]);
+            }
+            for (sum, &to) in sums.into_iter().zip(&to[SIDE_BY_SIDE * first..]) {
+                self.push(words::adalp(true), vec![update(to, 0), read(sum, 5)], Kind::Plain);
+            }
+        }
+        self.accumulated(r, &to);
+        Ok(())
+    }
+
+    /// Words in halves: of each eight, a vector of the lower halves and one of the upper ones.
+    fn halves_of(&mut self, r: Reg, count: usize) -> Result<Vec<VReg>> {
+        if let Some((v, lane)) = self.lane(r) {
+            let halves = [2 * lane, 2 * lane + 1].map(|half| self.copies(v, 2, half));
+            return Ok((0..count).map(|i| halves[i % 2]).collect());
+        }
+        let words = self.words(r)?;
+        let each = words.chunks_exact(2);
+        Ok(each
+            .flat_map(|w| [words::uzp1(2), words::uzp2(2)].map(|word| self.new2(word, w[0], w[1])))
+            .collect())
     }
 
     /// Two rows by two columns in each vector.
@@ -89,7 +126,7 @@ impl Select<'_> {
 
     fn dot_part(&mut self, kind: Dot, to: VReg, x: Factor, y: Factor) {
         match kind {
-            Dot::Ss | Dot::Sn | Dot::Uu | Dot::Couples | Dot::Squares(_) => {
+            Dot::Ss | Dot::Sn | Dot::Uu | Dot::Couples | Dot::Halves | Dot::Squares(_) => {
                 self.equal_dot(kind != Dot::Uu, to, x, y)
             }
             Dot::Us if self.isa.mixed => match (x, y) {

@@ -180,7 +180,7 @@ impl Emitter<'_> {
             return self.inst(inst);
         }
         let base = u32::from(self.number(inst, count)?);
-        let size = words::size_of_turns(inst.word);
+        let size = words::size_of_element(inst.word);
         let step = words::AFTER | words::ZERO << 16 | base << 5;
         for lane in 0..16 / size {
             let each = numbers.iter().map(|&n| words::st1(size, lane) | step | u32::from(n));
@@ -197,11 +197,12 @@ impl Emitter<'_> {
             return self.inst(inst);
         }
         let base = u32::from(self.number(inst, count)?);
-        let bytes = count as u32 * if copies { 4 } else { 16 };
+        let size = if copies { words::size_of_element(inst.word) } else { 16 };
+        let bytes = (count * size) as u32;
         for (i, &number) in numbers.iter().enumerate() {
             self.words.push(
                 match copies {
-                    true => words::ld_copies(1) | words::AFTER | words::ZERO << 16 | base << 5,
+                    true => words::ld_copies(1, size) | words::AFTER | words::ZERO << 16 | base << 5,
                     false => words::ldr(16).scaled | (i as u32) << 10 | base << 5,
                 } | u32::from(number),
             );
@@ -236,7 +237,7 @@ mod tests {
     fn tuple(numbers: [u8; 4], copies: bool, after: u32, by: Option<u32>) -> Vec<u32> {
         let mut f = Function::default();
         let regs = [Class::Vector, Class::Vector, Class::General, Class::General].map(|class| f.reg(class));
-        let word = if copies { words::ld_copies(2) } else { words::ld_neighbours(2) };
+        let word = if copies { words::ld_copies(2, 4) } else { words::ld_neighbours(2) };
         let base = if after == 0 { read(regs[2], 5) } else { update(regs[2], 5) };
         let mut fields = vec![write(regs[0], 0), write(regs[1], NOWHERE), base];
         fields.extend(by.map(|_| read(regs[3], 16)));

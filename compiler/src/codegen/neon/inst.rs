@@ -46,12 +46,12 @@ pub enum Kind {
     Literal(u32),
     /// A load or store of a slot of the stack by number.
     Slot(u32),
-    /// A load of several registers, which have to be consecutive: of 16 bytes each or (`copies`) of a
-    /// word for all lanes. The address follows in the fields.
+    /// A load of several registers, which have to be consecutive: of 16 bytes each or (`copies`) of an
+    /// element for all lanes. The address follows in the fields.
     Tuple {
         /// How many.
         count: u8,
-        /// Each is one word in every lane.
+        /// Each is one element in every lane.
         copies: bool,
     },
 }

@@ -59,8 +59,8 @@ pub fn supports(kernel: &Kernel, target: &Target) -> Result<()> {
     select::Select::run(kernel, isa(target)?).map(|_| ())
 }
 
-/// Registers that sums in couples need beside their operands: copies of lanes, products, and the factors
-/// of the first sum while it waits.
+/// Registers that sums of products in 16 bits need beside their operands: copies of lanes, products, and the
+/// factors of the first sum while it waits.
 const COUPLED: usize = 6;
 
 /// The machine code of a kernel: `int32_t kernel(const void *const *args)`, AAPCS64.
@@ -75,13 +75,18 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     }
     if !isa.dot {
         couple::couple(&mut flat.body);
-        reserved = if couple::has_couples(&flat.body) { COUPLED } else { 0 };
+        reserved = if couple::has_chains(&flat.body) { COUPLED } else { 0 };
     }
     // What a listing needs beside its useful work is known when registers are allocated.
     let mut best: Option<(u64, Code)> = None;
     let mut tried: Vec<Kernel> = Vec::new();
     let sizes = sizes::sizes(&flat, isa);
+    // A loop over words in halves is long enough as it is.
+    let may_double = isa.dot || !couple::has_halves(&flat.body);
     for (registers, double) in [(31, true), (32, true), (31, false), (32, false)] {
+        if double && !may_double {
+            continue;
+        }
         let mut ordered = flat.clone();
         order::order(&mut ordered, sizes.clone(), registers - reserved, double);
         if !isa.dot {

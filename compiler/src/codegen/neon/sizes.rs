@@ -4,7 +4,7 @@
 use super::flip::ONES;
 use super::lives::operands;
 use super::select::Isa;
-use crate::tile::{Bin, Convert, Kernel, Reg, Value, assignments};
+use crate::tile::{Bin, Convert, Dot, Kernel, Reg, Value, assignments};
 
 /// Registers that are sums of products of bytes and what these begin with, where they are kept as
 /// sums of pairs.
@@ -16,6 +16,7 @@ pub fn split(kernel: &Kernel, all: &[Vec<&Value>], isa: Isa) -> Vec<bool> {
             Value::Load(addr, _) => kernel.params[addr.param as usize].dtype.size() == 4,
             Value::Copy(a) => *a != r as Reg,
             Value::Bin(Bin::Add, acc, _) => *acc == r as Reg,
+            Value::Dot(Dot::Halves, ..) => false,
             Value::Dot(_, acc, a, b) => *acc == r as Reg && *a != *acc && *b != *acc && !ones(*b),
             _ => false,
         };

@@ -1,23 +1,26 @@
-//! Loads of several registers by one instruction: neighbours in memory (`ld1`), and words that are
-//! needed in every lane (`ld1r` to `ld4r`, in place of a load and copies of its lanes).
+//! Loads of several registers by one instruction: neighbours in memory (`ld1`), and words or halves of them
+//! that are needed in every lane (`ld1r` to `ld4r`, in place of a load and copies of its lanes).
 //!
 //! These take consecutive registers, which the allocator gives where it can (`emit` writes single loads
 //! where it could not), and an address without a displacement, see `along`.
 
 use super::along::Edit;
-use super::inst::{Class, Function, Inst, Kind, VReg};
+use super::inst::{Again, Class, Function, Inst, Kind, VReg};
 use super::words::{self, Access};
 use crate::codegen::live::{self, Instruction};
 use std::collections::BTreeMap;
 
 /// Instructions over which loads are brought together.
 const APART: usize = 64;
+/// Instructions that elements are loaded ahead of the first that needs them in every lane.
+const AHEAD: usize = 6;
 /// Vector registers that may be filled where a load comes earlier than it was.
 const REGISTERS: i64 = 31;
 
 /// Loads of one instruction.
 pub struct Group {
-    /// Where it is.
+    /// Where it is: at one of the loads that it is in place of, or before an instruction that has nothing to do
+    /// with its address.
     pub at: usize,
     /// What it is in place of.
     pub gone: Vec<usize>,
@@ -27,21 +30,21 @@ pub struct Group {
     pub base: VReg,
     /// ... and bytes from it.
     pub disp: i64,
-    /// Each lane of a register is the same word.
-    pub copies: bool,
+    /// Each lane of a register is the same element, of so many bytes.
+    pub copies: Option<usize>,
 }
 
 impl Group {
     /// The bytes that it reads.
     pub fn bytes(&self) -> i64 {
-        self.members.len() as i64 * if self.copies { 4 } else { 16 }
+        self.members.len() as i64 * self.copies.unwrap_or(16) as i64
     }
 
     /// The instructions that it is in place of, where neighbours in reach are loaded in pairs.
     pub fn before(&self) -> i64 {
         let near = (-1024..=1008).contains(&self.disp) && self.disp + self.bytes() <= 1024;
         match (self.copies, near) {
-            (true, _) => self.gone.len() as i64,
+            (Some(_), _) => self.gone.len() as i64,
             (_, true) => (self.gone.len() as i64 + 1) / 2,
             _ => self.gone.len() as i64,
         }
@@ -82,6 +85,20 @@ fn runs(insts: &[Inst]) -> Vec<(usize, usize)> {
     runs
 }
 
+/// Where registers that can be made again are needed: from the first to the last use in each straight run.
+fn used_in_runs(f: &Function, again: &[usize]) -> Vec<(u32, u32)> {
+    let mut used = Vec::new();
+    for (start, end) in runs(&f.insts) {
+        let mut here: BTreeMap<VReg, (u32, u32)> = BTreeMap::new();
+        for (i, inst) in f.insts[start..end].iter().enumerate() {
+            let at = 2 * (start + i) as u32;
+            inst.visit(|r, _, _| here.entry(r).or_insert((at, at)).1 = at + 1);
+        }
+        used.extend(again.iter().filter_map(|&r| here.get(&(r as VReg))));
+    }
+    used
+}
+
 /// A load or store with a displacement, its base, and the displacement.
 pub fn access(inst: &Inst) -> Option<(Access, VReg, i64)> {
     let (form, disp) = Access::of(inst.word)?;
@@ -94,6 +111,9 @@ fn load(inst: &Inst, bytes: usize) -> Option<(VReg, VReg, i64)> {
     let (form, base, disp) = access(inst)?;
     (form == words::ldr(bytes)).then(|| (inst.fields[0].reg, base, disp))
 }
+
+/// A copy of an element in every lane: which element, the instruction, and the register.
+type Copied = (usize, usize, VReg);
 
 /// Finds loads that can be one.
 struct Finder<'a> {
@@ -114,7 +134,8 @@ impl<'a> Finder<'a> {
         let mut changes = vec![0i64; 2 * f.insts.len() + 2];
         let ranges = live::ranges(&f.insts, count);
         let vectors = (0..count).filter(|&r| f.regs[r].class == Class::Vector);
-        for &(start, end) in vectors.flat_map(|r| &ranges[r]) {
+        let (again, once): (Vec<usize>, Vec<usize>) = vectors.partition(|&r| f.regs[r].again != Again::No);
+        for &(start, end) in once.into_iter().flat_map(|r| &ranges[r]).chain(&used_in_runs(f, &again)) {
             changes[start as usize] += 1;
             changes[end as usize] -= 1;
         }
@@ -144,7 +165,7 @@ impl<'a> Finder<'a> {
         let mut groups = Vec::new();
         for (start, end) in runs(&self.f.insts) {
             for at in start..end {
-                self.copies(at, end, &mut groups);
+                let _ = [4, 2].into_iter().any(|size| self.copies(at, end, size, &mut groups));
             }
             let gone: Vec<usize> = groups.iter().flat_map(|g| g.gone.iter().copied()).collect();
             let loads: Vec<usize> =
@@ -154,35 +175,37 @@ impl<'a> Finder<'a> {
         groups
     }
 
-    /// Words that are loaded to be in every lane.
-    fn copies(&mut self, at: usize, end: usize, groups: &mut Vec<Group>) {
+    /// Elements of so many bytes that are loaded to be in every lane; whether there are such.
+    fn copies(&mut self, at: usize, end: usize, element: usize, groups: &mut Vec<Group>) -> bool {
         let found = [4, 8, 16].into_iter().find_map(|bytes| Some((bytes, load(&self.f.insts[at], bytes)?)));
-        let Some((bytes, (from, base, disp))) = found else { return };
-        let lanes = bytes / 4;
+        let Some((bytes, (from, base, disp))) = found else { return false };
+        let lanes = bytes / element;
         let copy = |i: usize| {
             let inst = &self.f.insts[i];
-            let lane = (0..lanes).find(|&lane| inst.word == words::dup(4, lane))?;
+            let lane = (0..lanes).find(|&lane| inst.word == words::dup(element, lane))?;
             let to = inst.fields[0].reg;
             let once = self.written[to as usize] == 1 && (at..end).contains(&i);
             once.then_some((lane, i, to))
         };
         let readers = self.readers[from as usize].iter();
-        let Some(mut copies) = readers.map(|&i| copy(i)).collect::<Option<Vec<_>>>() else { return };
+        let Some(mut copies) = readers.map(|&i| copy(i)).collect::<Option<Vec<_>>>() else { return false };
         copies.sort_unstable();
         let each = copies.iter().map(|c| c.0).eq(0..lanes);
         let between = (at + 1..end).take_while(|i| copies.iter().any(|c| c.1 >= *i));
         let moves = between.clone().any(|i| writes(&self.f.insts[i], base) || is_store(&self.f.insts[i]));
         if !each || self.written[from as usize] != 1 || moves {
-            return;
+            return false;
         }
-        for size in [4, 2, 1].into_iter().filter(|&size| size <= lanes) {
-            let parts: Vec<&[(usize, usize, VReg)]> = copies.chunks(size).collect();
-            let first = |part: &[(usize, usize, VReg)]| part.iter().map(|c| c.1).min().unwrap_or(at);
+        let sizes = [4, 2, 1].into_iter().filter(|&size| size <= lanes);
+        for (size, ahead) in sizes.flat_map(|size| [(size, AHEAD), (size, 0)]) {
+            let parts: Vec<&[Copied]> = copies.chunks(size).collect();
+            let taken: Vec<usize> = groups.iter().map(|g| g.at).collect();
+            let places = self.places(&parts, (at, base), ahead, taken);
             // Each vector of copies is filled from where the first of its part is.
             let mut more: BTreeMap<usize, i64> = BTreeMap::new();
-            for part in &parts {
+            for (part, place) in parts.iter().zip(&places) {
                 for copy in *part {
-                    *more.entry(2 * first(part) + 1).or_default() += 1;
+                    *more.entry(2 * place + 1).or_default() += 1;
                     *more.entry(2 * copy.1 + 1).or_default() -= 1;
                 }
             }
@@ -194,11 +217,37 @@ impl<'a> Finder<'a> {
                 members.iter().for_each(|&r| self.taken[r as usize] = true);
                 let mut gone: Vec<usize> = part.iter().map(|c| c.1).collect();
                 gone.extend((i == 0).then_some(at));
-                let disp = disp + (i * size * 4) as i64;
-                groups.push(Group { at: first(part), gone, members, base, disp, copies: true });
+                let disp = disp + (i * size * element) as i64;
+                groups.push(Group { at: places[i], gone, members, base, disp, copies: Some(element) });
             }
-            return;
+            return true;
         }
+        false
+    }
+
+    /// Where each part of the copies of a load is loaded: some instructions ahead of the first of them, before
+    /// one that only computes, and each elsewhere.
+    fn places(
+        &self,
+        parts: &[&[Copied]],
+        (at, base): (usize, VReg),
+        ahead: usize,
+        mut taken: Vec<usize>,
+    ) -> Vec<usize> {
+        let computes = |i: usize| {
+            let inst = &self.f.insts[i];
+            let copy = parts.iter().any(|part| part.iter().any(|c| c.1 == i));
+            access(inst).is_none() && !mentions(inst, base) && !copy
+        };
+        let mut places = Vec::new();
+        for part in parts {
+            let first = part.iter().map(|c| c.1).min().unwrap_or(at);
+            let mut near = first.saturating_sub(ahead).max(at)..first;
+            let place = near.find(|i| computes(*i) && !taken.contains(i)).unwrap_or(first);
+            taken.push(place);
+            places.push(place);
+        }
+        places
     }
 
     /// Fills more registers at some positions, where there are free ones.
@@ -250,7 +299,7 @@ impl<'a> Finder<'a> {
             let members: Vec<VReg> = chain.iter().map(|&i| self.f.insts[i].fields[0].reg).collect();
             members.iter().for_each(|&r| self.taken[r as usize] = true);
             done.extend(&chain);
-            groups.push(Group { at, gone: chain, members, base, disp, copies: false });
+            groups.push(Group { at, gone: chain, members, base, disp, copies: None });
         }
     }
 
@@ -279,6 +328,12 @@ impl<'a> Finder<'a> {
 
 fn is_store(inst: &Inst) -> bool {
     matches!(inst.kind, Kind::Store | Kind::Turns(_))
+}
+
+fn mentions(inst: &Inst, reg: VReg) -> bool {
+    let mut found = false;
+    inst.visit(|r, _, _| found |= r == reg);
+    found
 }
 
 fn writes(inst: &Inst, reg: VReg) -> bool {

@@ -135,15 +135,15 @@ pub fn st_turns(count: usize, size: usize) -> u32 {
     0x4c00_0000 | [0x8000, 0x4000, 0][count.clamp(2, 4) - 2] | size.ilog2() << 10
 }
 
-/// The bytes of an element that [`st_turns`] stores.
-pub fn size_of_turns(word: u32) -> usize {
+/// The bytes of an element that [`st_turns`] stores or [`ld_copies`] loads.
+pub fn size_of_element(word: u32) -> usize {
     1 << (word >> 10 & 3)
 }
 
-/// `ld1r {vt.4s}, [xn]` to `ld4r`: each of so many consecutive registers is filled with one word.
-pub fn ld_copies(count: usize) -> u32 {
+/// `ld1r {vt.T}, [xn]` to `ld4r`: each of so many consecutive registers is filled with one element.
+pub fn ld_copies(count: usize, size: usize) -> u32 {
     let count = count.clamp(1, 4) as u32 - 1;
-    0x4d40_c800 | (count & 1) << 21 | (count >> 1) << 13
+    0x4d40_c000 | (count & 1) << 21 | (count >> 1) << 13 | size.ilog2() << 10
 }
 
 /// Makes either add a register (at bit 16; [`ZERO`]: the bytes it reads) to the address afterwards.
@@ -295,6 +295,11 @@ pub const SQADD_H: u32 = 0x4e60_0c00;
 /// `uzp1 vd.T, vn.T, vm.T`: the even elements of both.
 pub fn uzp1(bytes: usize) -> u32 {
     0x4e00_1800 | bytes.trailing_zeros() << 22
+}
+
+/// `uzp2 vd.T, vn.T, vm.T`: the odd elements of both.
+pub fn uzp2(bytes: usize) -> u32 {
+    uzp1(bytes) | 0x4000
 }
 
 /// `zip1` or `zip2 vd.T, vn.T, vm.T`: the elements of the lower (`high`: upper) halves in turn.

@@ -1,0 +1,57 @@
+//! Products of words whose halves lie apart.
+
+use super::{byte_conv, byte_windows, run};
+use crate::base::DType;
+use crate::definition::Definition;
+use crate::schedule::choose::choose;
+use crate::schedule::linear::{Layout, Linear};
+use crate::schedule::{Schedule, parse, verify};
+
+/// Channels last; whether the constants' bytes are known to be none of them -128.
+fn linear(def: &Definition, symmetric: bool) -> Linear {
+    let last = |shape: &[usize]| Layout::permuted(shape, &[0, 2, 3, 1]);
+    let layouts = [last(&def.operands[0].ty.shape), Layout::dense(&def.operands[1].ty.shape)];
+    let mut linear = Linear::new(def, &layouts, &[false, true], &last(&def.output.ty.shape));
+    linear.buffers[1].symmetric = symmetric;
+    linear
+}
+
+/// Whole vectors and parts of them, of eight lanes and of others, ends of the sum within a word, windows that
+/// reach over the edges.
+#[test]
+fn halves_agree_with_the_naive_loops() {
+    let target = crate::target::resolve("aarch64", "cortex-a53").expect("the target is known");
+    let signed = (DType::I8, DType::I8);
+    for (c, o) in [(24, 16), (16, 24), (33, 40), (64, 8), (8, 29), (12, 52)] {
+        for def in [
+            byte_conv((c, o), (7, 5), 1, signed),
+            byte_conv((c, o), (6, 9), 3, signed),
+            byte_windows((c, o), (6, 3), 2, signed),
+        ] {
+            let linear = linear(&def, true);
+            let schedule = choose(&linear, &target);
+            let text = schedule.display(&linear);
+            assert!(schedule.halves, "{text}");
+            verify(&schedule, &linear).unwrap();
+            assert_eq!(parse(&text, &linear).unwrap(), schedule);
+            let expected = run(&linear, &Schedule::naive(&linear), &[false, false]);
+            assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
+        }
+    }
+}
+
+#[test]
+fn other_bytes_have_no_halves() {
+    let target = |cpu: &str| crate::target::resolve("aarch64", cpu).expect("the target is known");
+    let halves = |def: &Definition, symmetric: bool, cpu: &str| {
+        let linear = linear(def, symmetric);
+        let mut schedule = choose(&linear, &target(cpu));
+        let chosen = schedule.halves;
+        schedule.halves = true;
+        (chosen, verify(&schedule, &linear).is_ok())
+    };
+    let def = |types: (DType, DType)| byte_conv((24, 32), (7, 5), 1, types);
+    assert_eq!(halves(&def((DType::I8, DType::I8)), false, "cortex-a53"), (false, false));
+    assert_eq!(halves(&def((DType::U8, DType::I8)), true, "cortex-a53"), (false, false));
+    assert_eq!(halves(&def((DType::I8, DType::I8)), true, "neoverse-n1"), (false, true));
+}
