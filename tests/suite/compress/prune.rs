@@ -58,21 +58,82 @@ fn half_empty() -> pb::ModelProto {
     model(nodes, &[1, 2, 4, 4], &[1, 3], &constants)
 }
 
+/// Attention with three heads of four channels, of which the first and the last are zero.
+fn empty_heads() -> pb::ModelProto {
+    let empty = |columns: std::ops::Range<usize>, seed: u32| {
+        let mut w = floats(96, seed);
+        w.iter_mut().enumerate().filter(|(i, _)| !columns.contains(&(i % 12))).for_each(|(_, w)| *w = 0.0);
+        Tensor::new([8, 12], &w)
+    };
+    let moved = |from: &str, to: &str, order: &[i64]| {
+        let mut node = node("Transpose", &[from], to);
+        node.attribute.push(ints("perm", order));
+        node
+    };
+    let mut nodes = Vec::new();
+    for (name, order) in [("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])] {
+        let [weights, all, heads, turned] = ["w", "all_", "heads_", ""].map(|what| format!("{what}{name}"));
+        nodes.push(node("MatMul", &["x", &weights], &all));
+        nodes.push(node("Reshape", &[&all, "divided"], &heads));
+        nodes.push(moved(&heads, &turned, &order));
+    }
+    nodes.extend([
+        node("MatMul", &["q", "k"], "scores"),
+        node("Mul", &["scores", "scale"], "scaled"),
+        node("Add", &["scaled", "mask"], "masked"),
+        node("Softmax", &["masked"], "weights"),
+        node("MatMul", &["weights", "v"], "picked"),
+        moved("picked", "turned", &[0, 2, 1, 3]),
+        node("Reshape", &["turned", "joined"], "heads"),
+        node("MatMul", &["heads", "wo"], "y"),
+    ]);
+    let constants = [
+        ("wq", empty(4..8, 1)),
+        ("wk", empty(4..8, 2)),
+        ("wv", empty(4..8, 3)),
+        ("wo", Tensor::new([12, 8], &floats(96, 4))),
+        ("scale", Tensor::scalar(0.5f32)),
+        ("mask", Tensor::new([1, 1, 4, 4], &floats(16, 5))),
+        ("divided", Tensor::new([4], &[1i64, 4, 3, 4])),
+        ("joined", Tensor::new([3], &[1i64, 4, 12])),
+    ];
+    model(nodes, &[1, 4, 8], &[1, 4, 8], &constants)
+}
+
+fn structured(sparsity: f64) -> prune::Options {
+    prune::Options { sparsity, structured: true, global: false }
+}
+
+/// The largest difference of two models' results.
+fn difference(a: &Onnx, b: &Onnx, sample: Tensor) -> f32 {
+    let sample = vec![sample];
+    let [a, b] = [a, b].map(|onnx| {
+        let all = Observed::new(onnx, &[]).expect("a model").outputs(&sample).expect("outputs");
+        all[0].to_vec::<f32>().expect("floats")
+    });
+    a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Heads stay or go as a whole, with the columns of all projections and the rows of the last one.
+#[test]
+fn empty_heads_are_removed() {
+    let onnx = decode(&empty_heads());
+    let made = prune::prune(&onnx, &structured(0.6), &known(&onnx)).expect("pruned");
+    check_text("compress/heads.txt", &graph(&made.onnx));
+    assert_eq!(made.notes.len(), 1, "{:?}", made.notes);
+    let off = difference(&onnx, &made.onnx, Tensor::new([1, 4, 8], &floats(32, 6)));
+    assert!(off < 1e-5, "{off}");
+}
+
 /// Removing channels that are zero changes nothing: every reader loses the right ones.
 #[test]
 fn empty_channels_are_removed() {
     let onnx = decode(&half_empty());
-    let options = prune::Options { sparsity: 0.5, structured: true, global: false };
-    let made = prune::prune(&onnx, &options, &known(&onnx)).expect("pruned");
+    let made = prune::prune(&onnx, &structured(0.5), &known(&onnx)).expect("pruned");
     check_text("compress/pruned.txt", &graph(&made.onnx));
     assert_eq!(made.notes, ["node 'the Gemm' (Gemm) keeps its channels: it is an output of the model"]);
     for sample in inputs(3) {
-        let outputs = |o: &Onnx| {
-            let all = Observed::new(o, &[]).expect("a model").outputs(&sample).expect("outputs");
-            all[0].to_vec::<f32>().expect("floats")
-        };
-        let off =
-            outputs(&onnx).iter().zip(&outputs(&made.onnx)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let off = difference(&onnx, &made.onnx, sample[0].clone());
         assert!(off < 1e-4, "{off}");
     }
 }

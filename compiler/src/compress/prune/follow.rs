@@ -75,6 +75,7 @@ const PLAIN: &[&str] = &[
     "Log",
     "Sqrt",
     "Sign",
+    "IsNaN",
     "Floor",
     "Ceil",
     "Round",
@@ -89,7 +90,7 @@ const PLAIN: &[&str] = &[
     "GlobalLpPool",
 ];
 /// Element-wise operators of several tensors.
-const JOINING: &[&str] = &["Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Pow", "PRelu"];
+const JOINING: &[&str] = &["Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Pow", "PRelu", "Where"];
 
 /// The state of the walk.
 pub(super) struct Walk<'a> {
@@ -115,6 +116,7 @@ pub fn follow(onnx: &Onnx, known: &Facts) -> Followed {
     for output in &onnx.outputs {
         walk.freeze(&output.name, "it is an output of the model");
     }
+    walk.found.sets.settle();
     walk.found
 }
 
@@ -146,6 +148,7 @@ impl Walk<'_> {
             "Gemm" | "MatMul" => self.product(index, node),
             "BatchNormalization" | "InstanceNormalization" => self.normalization(index, node),
             op if JOINING.contains(&op) => self.joining(index, node),
+            "Softmax" | "LogSoftmax" => self.softmax(node),
             "Concat" => self.concat(node),
             "Transpose" | "Squeeze" | "Unsqueeze" | "Flatten" | "Reshape" | "Pad" | "Resize" => {
                 self.moved(index, node)

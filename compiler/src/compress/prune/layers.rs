@@ -88,6 +88,9 @@ impl Walk<'_> {
     }
 
     pub(super) fn product(&mut self, index: usize, node: &Node) -> Option<()> {
+        if node.op() == "MatMul" && self.onnx.constant(node.input(1)?).is_none() {
+            return self.batched(node);
+        }
         let (shape, _) = self.onnx.floats(node.input(1)?)?;
         let last = self.shape(node.input(0)?)?.len().checked_sub(1)?;
         if shape.len() != 2 || node.int("transA", 0) != 0 {
@@ -96,6 +99,32 @@ impl Walk<'_> {
         let columns = usize::from(node.int("transB", 0) == 0);
         self.reads(index, node, last, 1 - columns)?;
         self.makes(index, node, columns, last)
+    }
+
+    /// Products of two tensors for each index of an axis before both matrices (attention heads).
+    fn batched(&mut self, node: &Node) -> Option<()> {
+        let layouts = [node.input(0)?, node.input(1)?].map(|n| self.layouts.get(n).cloned());
+        let [Some(a), Some(b)] = layouts else {
+            return layouts.iter().all(Option::is_none).then_some(());
+        };
+        let rank = self.shape(node.output())?.len();
+        let ranks = [node.input(0)?, node.input(1)?].map(|n| self.shape(n).map(<[usize]>::len));
+        if a.axis != b.axis || a.axis + 2 >= rank || ranks != [Some(rank); 2] {
+            return None;
+        }
+        self.found.sets.join_all(&a, &b, &format!("{} does not fit it", node.place()));
+        self.put(node, a)
+    }
+
+    /// Softmax over another axis than that of the channels.
+    pub(super) fn softmax(&mut self, node: &Node) -> Option<()> {
+        let Some(layout) = self.layouts.get(node.input(0)?).cloned() else { return Some(()) };
+        let rank = self.shape(node.input(0)?)?.len() as i64;
+        let axis = node.int("axis", if self.onnx.opset() < 13 { 1 } else { -1 });
+        let axis = if axis < 0 { axis + rank } else { axis };
+        // Before opset 13, all axes from this on count.
+        let single = self.onnx.opset() >= 13 || axis + 1 == rank;
+        if single && axis != layout.axis as i64 { self.put(node, layout) } else { None }
     }
 
     pub(super) fn normalization(&mut self, index: usize, node: &Node) -> Option<()> {

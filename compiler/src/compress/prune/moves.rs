@@ -72,23 +72,59 @@ impl Walk<'_> {
         from: &[usize],
         to: &[usize],
     ) -> Option<()> {
-        let (axis, first, last) = merged(from, to, layout.axis)?;
+        let Some((axis, first, last)) = merged(from, to, layout.axis) else {
+            return self.divided(index, node, layout, from, to);
+        };
         let repeats: usize = from[first..layout.axis].iter().product();
         let inner: usize = from[layout.axis + 1..last].iter().product();
         let merged = layout.segments.into_iter().map(|s| Segment { inner: s.inner * inner, ..s });
         let once: Vec<Segment> = merged.collect();
         let segments: Vec<_> = (0..repeats).flat_map(|_| once.clone()).collect();
-        if node.op() == "Reshape" {
-            let shape = self.onnx.constant(node.input(1)?)?.to_i64s()?;
-            match shape.get(axis)? {
-                -1 => {}
-                0 if from.get(axis) == Some(&from[layout.axis]) && axis == layout.axis => {}
-                0 => return None,
-                _ => self.found.edits.push(Edit::Shape { node: index, at: axis, segments: segments.clone() }),
-            }
-            // Elsewhere in the shape, -1 is worked out from all else and stays right.
-        }
+        let same = from.get(axis) == Some(&from[layout.axis]) && axis == layout.axis;
+        self.reshape(index, node, axis, same, &segments)?;
         self.put(node, Layout { axis, segments })
+    }
+
+    /// A Reshape that divides the channels into two axes: blocks of them (attention heads) stay or go.
+    fn divided(
+        &mut self,
+        index: usize,
+        node: &Node,
+        layout: Layout,
+        from: &[usize],
+        to: &[usize],
+    ) -> Option<()> {
+        let [Segment { set, inner: 1 }] = layout.segments[..] else { return None };
+        let (before, channels) = (from[..layout.axis].iter().product::<usize>(), from[layout.axis]);
+        let fits =
+            |at: &usize| to[..*at].iter().product::<usize>() == before && to[*at] * to[at + 1] == channels;
+        let axis = (0..to.len().saturating_sub(1)).rev().find(fits)?;
+        let set = self.found.sets.divide(set, to[axis + 1]);
+        let segments = vec![Segment { set, inner: 1 }];
+        self.reshape(index, node, axis, false, &segments)?;
+        self.put(node, Layout { axis, segments })
+    }
+
+    /// Notes what the shape of a Reshape says of the channels' axis; `same` is whether 0 stands for them.
+    fn reshape(
+        &mut self,
+        node: usize,
+        reshape: &Node,
+        at: usize,
+        same: bool,
+        segments: &[Segment],
+    ) -> Option<()> {
+        if reshape.op() != "Reshape" {
+            return Some(());
+        }
+        // Elsewhere in the shape, -1 is worked out from all else and stays right.
+        match self.onnx.constant(reshape.input(1)?)?.to_i64s()?.get(at)? {
+            -1 => {}
+            0 if same => {}
+            0 => return None,
+            _ => self.found.edits.push(Edit::Shape { node, at, segments: segments.to_vec() }),
+        }
+        Some(())
     }
 
     /// Reductions over other axes.

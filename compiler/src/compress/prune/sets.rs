@@ -33,35 +33,45 @@ struct Set {
     scores: Vec<f64>,
 }
 
+/// A set whose channels stay or go in blocks of neighbours (attention heads), and the set of the blocks.
+struct Blocks {
+    blocks: SetId,
+    of: SetId,
+    size: usize,
+}
+
 /// All sets.
 #[derive(Default)]
-pub struct Sets(Vec<Set>);
+pub struct Sets {
+    sets: Vec<Set>,
+    blocks: Vec<Blocks>,
+}
 
 impl Sets {
     /// A set of its own, with the weights of its channels.
     pub fn add(&mut self, scores: Vec<f64>) -> SetId {
-        let id = self.0.len();
-        self.0.push(Set { channels: scores.len(), parent: id, frozen: None, scores });
+        let id = self.sets.len();
+        self.sets.push(Set { channels: scores.len(), parent: id, frozen: None, scores });
         id
     }
 
     /// The set that stands for all it was joined with.
     pub fn root(&self, mut id: SetId) -> SetId {
-        while self.0[id].parent != id {
-            id = self.0[id].parent;
+        while self.sets[id].parent != id {
+            id = self.sets[id].parent;
         }
         id
     }
 
     /// Channels of a set.
     pub fn channels(&self, id: SetId) -> usize {
-        self.0[id].channels
+        self.sets[id].channels
     }
 
     /// Forbids to remove channels.
     pub fn freeze(&mut self, id: SetId, why: &str) {
         let root = self.root(id);
-        self.0[root].frozen.get_or_insert_with(|| why.to_string());
+        self.sets[root].frozen.get_or_insert_with(|| why.to_string());
     }
 
     /// Forbids to remove channels of a value.
@@ -72,16 +82,16 @@ impl Sets {
     /// Makes two sets keep the same channels; whether they have as many.
     pub fn join(&mut self, a: SetId, b: SetId) -> bool {
         let (a, b) = (self.root(a), self.root(b));
-        if self.0[a].channels != self.0[b].channels {
+        if self.sets[a].channels != self.sets[b].channels {
             return false;
         }
         if a != b {
-            let other = std::mem::take(&mut self.0[b].scores);
-            self.0[a].scores.iter_mut().zip(other).for_each(|(s, o)| *s += o);
-            if let Some(why) = self.0[b].frozen.take() {
+            let other = std::mem::take(&mut self.sets[b].scores);
+            self.sets[a].scores.iter_mut().zip(other).for_each(|(s, o)| *s += o);
+            if let Some(why) = self.sets[b].frozen.take() {
                 self.freeze(a, &why);
             }
-            self.0[b].parent = a;
+            self.sets[b].parent = a;
         }
         true
     }
@@ -103,6 +113,44 @@ impl Sets {
         }
     }
 
+    /// The set of the blocks of so many neighbours that a set consists of.
+    pub fn divide(&mut self, of: SetId, size: usize) -> SetId {
+        let blocks = self.add(vec![0.0; self.channels(of) / size.max(1)]);
+        self.blocks.push(Blocks { blocks, of, size });
+        blocks
+    }
+
+    /// Brings what is known of blocks and of their channels together; called once all sets are known.
+    pub fn settle(&mut self) {
+        let links: Vec<[usize; 3]> = self.blocks.iter().map(|b| [b.blocks, b.of, b.size]).collect();
+        for (i, &[blocks, of, size]) in links.iter().enumerate() {
+            let others = links[..i].iter().filter(|other| self.root(other[1]) == self.root(of));
+            for [other, _, other_size] in others.copied().collect::<Vec<_>>() {
+                if other_size != size {
+                    self.freeze(of, "it is divided into blocks of several sizes");
+                }
+                self.join(blocks, other);
+            }
+        }
+        // Reasons spread over sets that blocks connect, at most through all of them.
+        for _ in 0..links.len() {
+            for &[blocks, of, _] in &links {
+                for (from, to) in [(blocks, of), (of, blocks)] {
+                    if let Some(why) = self.frozen(from).map(str::to_string) {
+                        self.freeze(to, &why);
+                    }
+                }
+            }
+        }
+        for &[blocks, of, size] in &links {
+            let sums = |sets: &Self| -> Vec<f64> {
+                sets.sets[sets.root(of)].scores.chunks(size.max(1)).map(|c| c.iter().sum()).collect()
+            };
+            let (sums, root) = (sums(self), self.root(blocks));
+            self.sets[root].scores.iter_mut().zip(sums).for_each(|(score, sum)| *score += sum);
+        }
+    }
+
     /// The elements along an axis that layout describes.
     pub fn extent(&self, segments: &[Segment]) -> usize {
         segments.iter().map(|s| self.channels(s.set) * s.inner).sum()
@@ -110,13 +158,12 @@ impl Sets {
 
     /// Why a set keeps all its channels, if it does.
     pub fn frozen(&self, id: SetId) -> Option<&str> {
-        self.0[self.root(id)].frozen.as_deref()
+        self.sets[self.root(id)].frozen.as_deref()
     }
 
     /// Chooses the channels that stay: of each set that is not frozen, the heaviest; at least one.
     pub fn choose(&self, sparsity: f64) -> Kept {
-        let one = |id: SetId| -> Vec<bool> {
-            let set = &self.0[self.root(id)];
+        let heaviest = |set: &Set| -> Vec<bool> {
             if set.frozen.is_some() {
                 return vec![true; set.channels];
             }
@@ -128,7 +175,17 @@ impl Sets {
             order.into_iter().take(count).for_each(|c| kept[c] = true);
             kept
         };
-        Kept((0..self.0.len()).map(one).collect())
+        let one = |id: SetId| -> Vec<bool> {
+            let root = self.root(id);
+            match self.blocks.iter().find(|b| self.root(b.of) == root) {
+                None => heaviest(&self.sets[root]),
+                Some(link) => {
+                    let blocks = heaviest(&self.sets[self.root(link.blocks)]);
+                    blocks.into_iter().flat_map(|kept| std::iter::repeat_n(kept, link.size)).collect()
+                }
+            }
+        };
+        Kept((0..self.sets.len()).map(one).collect())
     }
 }
 
@@ -170,6 +227,16 @@ mod tests {
         sets.freeze(b, "an output");
         assert_eq!(sets.frozen(a), Some("an output"));
         assert_eq!(sets.choose(0.5).indices(&one(a, 1)), [0, 1, 2, 3]);
+        // Blocks stay or go as a whole, the same of all sets that are joined by them.
+        let (q, k) =
+            (sets.add(vec![1.0, 1.0, 5.0, 0.0, 4.0, 4.0]), sets.add(vec![2.0, 2.0, 1.0, 1.0, 3.0, 3.0]));
+        let (heads, others) = (sets.divide(q, 2), sets.divide(k, 2));
+        assert!(sets.join(heads, others));
+        sets.settle();
+        let kept = sets.choose(0.4);
+        assert_eq!(kept.indices(&one(heads, 1)), [1, 2]);
+        assert_eq!(kept.indices(&one(q, 1)), [2, 3, 4, 5]);
+        assert_eq!(kept.indices(&one(k, 1)), kept.indices(&one(heads, 2)));
         // However much is asked for, one channel stays.
         assert_eq!(sets.choose(1.0).indices(&one(c, 1)), [1]);
     }

@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 use tract_onnx::pb;
 
+/// The zero point of unsigned weights.
+const MIDDLE: i64 = 128;
+
 /// A product that is rewritten.
 struct Product {
     /// Weights in the shape they are multiplied in: `[..., depth, columns]`, or as Conv has them.
@@ -44,6 +47,10 @@ pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
     let (mut reports, mut old) = (Vec::new(), BTreeSet::new());
     let mut quantized: HashMap<String, [String; 3]> = HashMap::new();
     onnx.reserve_names();
+    let middle = match products.values().any(|p| p.convolution) {
+        true => onnx.add_constant("weights_zero_point", &integer(DType::U8, &[], &[MIDDLE])),
+        false => String::new(),
+    };
     let nodes = std::mem::take(&mut onnx.nodes);
     let mut made = Vec::with_capacity(nodes.len());
     let mut tables = Tables::default();
@@ -65,11 +72,11 @@ pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
         if !quantized.contains_key(&data) {
             let names = ["quantized", "scale", "zero_point"].map(|w| onnx.fresh(&format!("{data}_{w}")));
             let outputs = [&names[0], &names[1], &names[2]].map(String::as_str);
-            let name = format!("{data}_DynamicQuantizeLinear");
-            made.push(Node::new("DynamicQuantizeLinear", &name, &[&data], &outputs));
+            // Node names are optional, and long ones are much of a small model.
+            made.push(Node::new("DynamicQuantizeLinear", "", &[&data], &outputs));
             quantized.insert(data.clone(), names);
         }
-        reports.push(rewrite(&mut onnx, &node, product, &quantized[&data], &mut made));
+        reports.push(rewrite(&mut onnx, &node, product, &quantized[&data], &middle, &mut made));
     }
     onnx.nodes = made;
     onnx.drop_unread(&old);
@@ -110,12 +117,13 @@ fn transposed(elements: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| elements[r * columns + c])).collect()
 }
 
-/// The nodes that take the place of one.
+/// The nodes that take the place of one; `middle` is the zero point of unsigned weights.
 fn rewrite(
     onnx: &mut Onnx,
     node: &Node,
     product: &Product,
     data: &[String; 3],
+    middle: &str,
     made: &mut Vec<Node>,
 ) -> LayerReport {
     let shape = &product.shape;
@@ -132,11 +140,10 @@ fn rewrite(
     let name = |what: &str| format!("{output}_{what}");
     let [sum, real, scale, scaled] = ["sum", "sum_float", "scale", "scaled"].map(|w| onnx.fresh(&name(w)));
     // Other runtimes convolve unsigned weights only.
-    let (dtype, zero) = if product.convolution { (DType::U8, 128) } else { (DType::I8, 0) };
+    let (dtype, zero) = if product.convolution { (DType::U8, MIDDLE) } else { (DType::I8, 0) };
     let integers = found.values.to_i64s().unwrap_or_default();
     let integers: Vec<i64> = integers.iter().map(|q| q + zero).collect();
     let weights = onnx.add_constant(&name("weights"), &integer(dtype, shape, &integers));
-    let zero = onnx.add_constant(&name("weights_zero_point"), &integer(dtype, &[], &[zero]));
     let spread = |count: usize| match product.convolution {
         true => [vec![count], vec![1; shape.len() - 2]].concat(),
         false => vec![count],
@@ -150,21 +157,24 @@ fn rewrite(
     if product.convolution {
         multiply.set_op("ConvInteger");
     }
-    multiply.inputs = [&data[0], &weights, &data[2], &zero].map(String::clone).to_vec();
+    multiply.inputs = [&data[0], &weights, &data[2]].map(String::clone).to_vec();
+    if product.convolution {
+        multiply.inputs.push(middle.to_string());
+    }
     multiply.outputs = vec![sum.clone()];
-    let mut cast = Node::new("Cast", &real, &[&sum], &[&real]);
+    let mut cast = Node::new("Cast", "", &[&sum], &[&real]);
     cast.set_int("to", i64::from(pb::tensor_proto::DataType::Float as i32));
     let last = if product.bias.is_some() { &scaled } else { &output };
     made.extend([
         multiply,
         cast,
-        Node::new("Mul", &scale, &[&data[1], &factors], &[&scale]),
-        Node::new("Mul", &name("rescale"), &[&real, &scale], &[last]),
+        Node::new("Mul", "", &[&data[1], &factors], &[&scale]),
+        Node::new("Mul", "", &[&real, &scale], &[last]),
     ]);
     if let Some(bias) = &product.bias {
         let bias = Tensor::new(spread(bias.len()), bias);
         let bias = onnx.add_constant(&name("bias"), &bias);
-        made.push(Node::new("Add", &name("add_bias"), &[&scaled, &bias], &[&output]));
+        made.push(Node::new("Add", "", &[&scaled, &bias], &[&output]));
     }
     report
 }
