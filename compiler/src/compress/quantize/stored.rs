@@ -102,7 +102,7 @@ pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts) -> Result<(Onnx, V
     if list.is_empty() {
         return Err(Error::model("there is nothing to quantize: no product with a constant of floats")
             .advise(
-                "--weights-only takes the constants of Conv, Gemm, MatMul, Gather and recurrent operators",
+                "--weights-only takes constants of 256 elements or more of Conv, Gemm, MatMul, Gather and recurrent operators",
             ));
     }
     let reports = store_all(&mut onnx, &list, dtype);
