@@ -169,6 +169,11 @@ fn operation(op: Op, args: &[Range]) -> Option<Range> {
     let (a, b) = (*args.first()?, *args.last()?);
     Some(match op {
         Op::Neg => Range { lo: -a.hi, hi: -a.lo, nan },
+        Op::Sigmoid => Range { lo: 0.0, hi: 1.0, nan },
+        Op::Tanh | Op::Erf => Range { lo: -1.0, hi: 1.0, nan },
+        Op::Exp => Range { lo: a.lo.exp(), hi: a.hi.exp(), nan },
+        Op::Log if a.lo > 0.0 => Range { lo: a.lo.ln(), hi: a.hi.ln(), nan },
+        Op::Sqrt if a.lo >= 0.0 => Range { lo: a.lo.sqrt(), hi: a.hi.sqrt(), nan },
         Op::Add => Range::hull(&[a.lo + b.lo, a.hi + b.hi], nan),
         Op::Sub => Range::hull(&[a.lo - b.hi, a.hi - b.lo], nan),
         Op::Mul => Range::hull(&[a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi], nan),

@@ -216,7 +216,7 @@ mod tests {
 
     const SHAPE: (usize, usize, usize) = (9, 37, 29);
 
-    /// `i8(round(((a * w + bias) * scale + r) / divisor) - 3)`, or without the last two operands.
+    /// `i8(round((silu((a * w + bias) * scale) + r) / divisor) - 3)`, or without the last two operands and SiLU.
     fn product(residual: bool) -> Definition {
         let (m, n, k) = SHAPE;
         let ty = |dtype, shape: &[usize]| TensorType::new(dtype, shape);
@@ -236,6 +236,8 @@ mod tests {
         if residual {
             let r = b.load(4, &y, vec![row, column]);
             let r = b.cast(DType::F32, r);
+            let share = b.op(Op::Sigmoid, &[value]);
+            value = b.op(Op::Mul, &[value, share]);
             value = b.op(Op::Add, &[value, r]);
             let divisor = b.load(5, &ty(DType::F32, &[]), vec![]);
             value = b.op(Op::Div, &[value, divisor]);

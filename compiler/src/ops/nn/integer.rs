@@ -102,7 +102,8 @@ pub fn subtracted(e: &mut Emit, x: &Val, zero: &Val, index: impl FnOnce(&DefBuil
     })
 }
 
-/// What is added to a sum and what is taken off it: one constant where both are known.
+/// What is added to a sum and what is taken off it: one constant that is added where they are known, since
+/// sums begin with that.
 pub struct Terms {
     plus: Option<Val>,
     minus: Option<Val>,
@@ -112,13 +113,14 @@ impl Terms {
     /// Of two numbers per output channel.
     pub fn new(e: &mut Emit, plus: Option<Val>, minus: Option<Val>) -> Terms {
         let elems = |v: &Option<Val>| v.as_ref().and_then(|v| known(e, v));
-        match (elems(&plus), elems(&minus)) {
+        let sums: Vec<i32> = match (elems(&plus), elems(&minus)) {
             (Some(p), Some(m)) if p.len() == m.len() => {
-                let sums: Vec<i32> = p.iter().zip(&m).map(|(p, m)| p.wrapping_sub(*m) as i32).collect();
-                Terms { plus: Some(e.constant("bias", Tensor::new([sums.len()], &sums))), minus: None }
+                p.iter().zip(&m).map(|(p, m)| p.wrapping_sub(*m) as i32).collect()
             }
-            _ => Terms { plus, minus },
-        }
+            (None, Some(m)) if plus.is_none() => m.iter().map(|m| m.wrapping_neg() as i32).collect(),
+            _ => return Terms { plus, minus },
+        };
+        Terms { plus: Some(e.constant("bias", Tensor::new([sums.len()], &sums))), minus: None }
     }
 
     /// The sum of a channel with both.
@@ -176,9 +178,10 @@ pub fn define_product(
             b_zero = if bytes.left.is_empty() { Zero::None } else { Zero::Known(bytes.left) };
         }
     }
-    // One known zero point is joined with the sums, which do not depend on it otherwise.
+    // One known zero point is joined with the sums, which do not depend on it otherwise; they are added, since
+    // the product begins with what is.
     let scale = match (&a_zero, &b_zero) {
-        (Zero::Known(zero), Zero::None) if zero.len() == 1 => Some(zero[0]),
+        (Zero::Known(zero), Zero::None) if zero.len() == 1 => Some(zero[0].wrapping_neg()),
         _ => None,
     };
     let zeros = [zero_term(e, a_zero, &a, false, vector)?, zero_term(e, b_zero, &b, true, vector)?];
@@ -207,8 +210,13 @@ pub fn define_product(
         let [a_zero, b_zero] = zeros.map(|z| z.map(|z| d.broadcast(&z.0, DType::I32)));
         if let (Some(zero), Some(sums)) = (a_zero, column_sums) {
             let sums = d.broadcast(&sums.0, DType::I32);
-            let term = if scale.is_some() { sums } else { d.times(zero, sums) };
-            acc = d.minus(acc, term);
+            acc = match scale {
+                Some(_) => d.plus(acc, sums),
+                None => {
+                    let term = d.times(zero, sums);
+                    d.minus(acc, term)
+                }
+            };
         }
         if let (Some(zero), Some(sums)) = (b_zero, row_sums) {
             let mut sums = d.broadcast(&sums.0, DType::I32);
