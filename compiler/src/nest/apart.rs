@@ -68,6 +68,9 @@ fn once(nest: &Nest, e: &mut Emitter, points: &[TilePoint], index_error: i32) {
                 if requantize::divides(linear, id) && e.fused() {
                     requantize::prepared(e, value);
                 }
+                for integers in requantize::taken_back(linear, id) {
+                    integers.limits_less_zero(e, Some(value), point.lanes);
+                }
             }
         }
     }

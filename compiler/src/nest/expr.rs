@@ -3,7 +3,7 @@
 use super::emit::{Emitter, addr, mask_lane};
 use super::half;
 use super::range::{Range, range};
-use super::requantize::Requantized;
+use super::requantize::{Requantized, less_zero};
 use crate::base::{Affine, DType};
 use crate::scalar::{Op, Scalar};
 use crate::schedule::Linear;
@@ -126,13 +126,16 @@ impl Exprs<'_> {
             Node::Load { operand, addr, dynamic, guards, fill } => {
                 self.load(e, (*operand, addr, dynamic, guards, *fill), dtype, point)
             }
-            Node::Op(op, args) => {
-                let from = self.linear.types[args[args.len() - 1] as usize];
-                let regs: Vec<Reg> = args.iter().map(|&a| self.eval_memo(e, a, point, memo)).collect();
-                let exact = self.min_max_with_constant(e, *op, args, &regs);
-                let result = exact.unwrap_or_else(|| super::ops::operation(e, *op, from, &regs));
-                if half::keeps(*op) { result } else { super::ops::round_half(e, result, dtype) }
-            }
+            Node::Op(op, args) => match less_zero(self.linear, *op, args).filter(|_| dtype == DType::I32) {
+                Some(integers) => integers.emit_less_zero(self, e, point, memo),
+                None => {
+                    let from = self.linear.types[args[args.len() - 1] as usize];
+                    let regs: Vec<Reg> = args.iter().map(|&a| self.eval_memo(e, a, point, memo)).collect();
+                    let exact = self.min_max_with_constant(e, *op, args, &regs);
+                    let result = exact.unwrap_or_else(|| super::ops::operation(e, *op, from, &regs));
+                    if half::keeps(*op) { result } else { super::ops::round_half(e, result, dtype) }
+                }
+            },
             Node::Cast { to, saturate, arg } => {
                 let from = self.linear.types[*arg as usize];
                 if let Some(form) = self.linear.narrow_index(id) {

@@ -89,29 +89,59 @@ impl Requantized {
 
     /// Emits it: a register of the integers.
     pub fn emit(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
-        let ty = RegType { lane: Lane::I32, lanes: point.lanes as u8 };
-        let number = |e: &mut Emitter, n: i64| constant(e, Scalar::from_i64(DType::I32, n), point.lanes);
-        let mut sum = match exprs.linear.fixed.filter(|f| f.product == self.value) {
-            Some(fixed) => {
-                let [sum, factor] = [fixed.sum, fixed.factor].map(|id| exprs.eval_memo(e, id, point, memo));
-                let product = e.value(ty, Value::Bin(Bin::MulHigh, sum, factor));
-                let by = number(e, i64::from(fixed.shift));
-                e.value(ty, Value::Bin(Bin::ShrRound, product, by))
-            }
-            None => self.nearest(exprs, e, point, memo),
-        };
+        let mut sum = self.rounded(exprs, e, point, memo);
         let zero = match self.zero {
             Zero::Known(0) => None,
-            Zero::Known(n) => Some(number(e, n)),
+            Zero::Known(n) => Some(number(e, n, point.lanes)),
             Zero::Value(id) => Some(exprs.eval_memo(e, id, point, memo)),
         };
         if let Some(zero) = zero {
-            sum = e.value(ty, Value::Bin(Bin::Add, sum, zero));
+            sum = e.value(e.ty(sum), Value::Bin(Bin::Add, sum, zero));
         }
-        let lo = number(e, self.lo);
-        let above = e.value(ty, Value::Bin(Bin::Max, lo, sum));
-        let hi = number(e, self.hi);
-        e.value(ty, Value::Bin(Bin::Min, hi, above))
+        let limits = [self.lo, self.hi].map(|n| number(e, n, point.lanes));
+        clamp(e, sum, limits)
+    }
+
+    /// Emits it less its zero point, which is neither added nor taken off: the limits move.
+    pub fn emit_less_zero(
+        &self,
+        exprs: &Exprs,
+        e: &mut Emitter,
+        point: &Point,
+        memo: &mut Vec<Option<Reg>>,
+    ) -> Reg {
+        let sum = self.rounded(exprs, e, point, memo);
+        let zero = self.zero_value().map(|id| exprs.eval_memo(e, id, point, memo));
+        let limits = self.limits_less_zero(e, zero, point.lanes);
+        clamp(e, sum, limits)
+    }
+
+    /// The zero point, where it is the value of an expression.
+    pub fn zero_value(&self) -> Option<u32> {
+        match self.zero {
+            Zero::Known(_) => None,
+            Zero::Value(id) => Some(id),
+        }
+    }
+
+    /// The limits less the zero point, of which `value` is the register where it has one.
+    pub fn limits_less_zero(&self, e: &mut Emitter, value: Option<Reg>, lanes: usize) -> [Reg; 2] {
+        let known = if let Zero::Known(n) = self.zero { n } else { 0 };
+        [self.lo, self.hi].map(|limit| {
+            let limit = number(e, limit - known, lanes);
+            value.map_or(limit, |zero| e.value(e.ty(limit), Value::Bin(Bin::Sub, limit, zero)))
+        })
+    }
+
+    /// The nearest integers, before the zero point.
+    fn rounded(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
+        let Some(fixed) = exprs.linear.fixed.filter(|f| f.product == self.value) else {
+            return self.nearest(exprs, e, point, memo);
+        };
+        let [sum, factor] = [fixed.sum, fixed.factor].map(|id| exprs.eval_memo(e, id, point, memo));
+        let product = e.value(e.ty(sum), Value::Bin(Bin::MulHigh, sum, factor));
+        let by = number(e, i64::from(fixed.shift), point.lanes);
+        e.value(e.ty(sum), Value::Bin(Bin::ShrRound, product, by))
     }
 
     /// The nearest integer of what is rounded.
@@ -128,6 +158,51 @@ impl Requantized {
         let nearest = if small { Convert::NearestSmall } else { Convert::Nearest };
         e.value(RegType { lane: Lane::I32, lanes: point.lanes as u8 }, Value::Convert(nearest, value))
     }
+}
+
+/// `c - z`, where `c` is a conversion with the zero point `z`: that conversion.
+pub fn less_zero(linear: &Linear, op: Op, args: &[u32]) -> Option<Requantized> {
+    let (Op::Sub, &[integers, zero]) = (op, args) else { return None };
+    let [integers, zero] = [integers, zero].map(|id| narrow(linear, id));
+    let Node::Cast { to, arg, .. } = linear.nodes[integers as usize] else { return None };
+    let found = Requantized::of(linear, arg, to)?;
+    let same = match (&found.zero, &linear.nodes[zero as usize]) {
+        (Zero::Value(id), _) => *id == zero,
+        (Zero::Known(n), Node::Const(s)) => s.to_i64() == *n,
+        _ => false,
+    };
+    same.then_some(found)
+}
+
+/// The conversions whose zero point is an expression's value, and is taken off again.
+pub fn taken_back(linear: &Linear, zero: u32) -> impl Iterator<Item = Requantized> {
+    let found = linear.nodes.iter().filter_map(|n| match n {
+        Node::Op(op, args) => less_zero(linear, *op, args),
+        _ => None,
+    });
+    found.filter(move |integers| integers.zero_value() == Some(zero))
+}
+
+/// An integer before it is widened to 32 bits.
+fn narrow(linear: &Linear, mut id: u32) -> u32 {
+    while let Node::Cast { to: DType::I32, arg, .. } = linear.nodes[id as usize] {
+        let from = linear.types[arg as usize];
+        if !from.is_int() || from.bits() > 16 {
+            break;
+        }
+        id = arg;
+    }
+    id
+}
+
+fn number(e: &mut Emitter, n: i64, lanes: usize) -> Reg {
+    constant(e, Scalar::from_i64(DType::I32, n), lanes)
+}
+
+fn clamp(e: &mut Emitter, sum: Reg, [lo, hi]: [Reg; 2]) -> Reg {
+    let ty = e.ty(sum);
+    let above = e.value(ty, Value::Bin(Bin::Max, lo, sum));
+    e.value(ty, Value::Bin(Bin::Min, hi, above))
 }
 
 /// Whether an expression is what quantized values are divided by.
@@ -207,7 +282,7 @@ mod tests {
     use super::super::{Nested, bounded, fix, nest};
     use super::*;
     use crate::base::TensorType;
-    use crate::definition::{DefBuilder, Definition};
+    use crate::definition::{DefBuilder, Definition, ExprId};
     use crate::scalar::Fold;
     use crate::scalar::fixed::settled;
     use crate::schedule::linear::{Layout, Magnitude};
@@ -216,7 +291,8 @@ mod tests {
 
     const SHAPE: (usize, usize, usize) = (9, 37, 29);
 
-    /// `i8(round((silu((a * w + bias) * scale) + r) / divisor) - 3)`, or without the last two operands and SiLU.
+    /// `i8(round((silu(q((a * w + bias) * scale)) + r) / divisor) - 3)`, where `q` rounds to bytes with a zero point
+    /// that is taken back; or without the last two operands, `q` and SiLU.
     fn product(residual: bool) -> Definition {
         let (m, n, k) = SHAPE;
         let ty = |dtype, shape: &[usize]| TensorType::new(dtype, shape);
@@ -236,6 +312,12 @@ mod tests {
         if residual {
             let r = b.load(4, &y, vec![row, column]);
             let r = b.cast(DType::F32, r);
+            let bytes = b.op(Op::Round, &[value]);
+            let bytes = quantized(&mut b, bytes, 5.0);
+            let (bytes, zero) = (b.cast(DType::I32, bytes), b.number(DType::I8, 5.0));
+            let zero = b.cast(DType::I32, zero);
+            let bytes = b.op(Op::Sub, &[bytes, zero]);
+            value = b.cast(DType::F32, bytes);
             let share = b.op(Op::Sigmoid, &[value]);
             value = b.op(Op::Mul, &[value, share]);
             value = b.op(Op::Add, &[value, r]);
@@ -243,13 +325,17 @@ mod tests {
             value = b.op(Op::Div, &[value, divisor]);
         }
         let nearest = b.op(Op::Round, &[value]);
-        let zero = b.number(DType::F32, -3.0);
+        let narrow = quantized(&mut b, nearest, -3.0);
+        b.finish("product", 6, &y, narrow)
+    }
+
+    fn quantized(b: &mut DefBuilder, nearest: ExprId, zero: f64) -> ExprId {
+        let zero = b.number(DType::F32, zero);
         let moved = b.op(Op::Add, &[nearest, zero]);
         let (lo, hi) = (b.number(DType::F32, -128.0), b.number(DType::F32, 127.0));
         let above = b.op(Op::Max, &[moved, lo]);
         let inside = b.op(Op::Min, &[above, hi]);
-        let narrow = b.cast(DType::I8, inside);
-        b.finish("product", 6, &y, narrow)
+        b.cast(DType::I8, inside)
     }
 
     fn data(operand: usize, elems: usize, dtype: DType) -> Vec<u8> {
@@ -352,6 +438,7 @@ mod tests {
                 let text = nested.kernel.to_string();
                 assert!(text.contains("nearest") && !text.contains("round"), "{text}");
                 assert!(residual || text.contains("nearest_small"), "{text}");
+                assert!(!residual || text.contains("-133"), "the zero point moves the limits: {text}");
                 assert_eq!(got, expected, "{cpu}: {text}");
             }
         }

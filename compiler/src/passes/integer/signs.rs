@@ -13,6 +13,7 @@ use crate::base::{DType, Tensor, TensorType};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::target::{Arch, Feature, Target};
+use std::collections::HashMap;
 
 /// How far the bytes move, modulo 256: up or down.
 const SHIFT: u8 = 128;
@@ -31,6 +32,7 @@ fn preferred(target: &Target) -> Option<DType> {
 pub fn signs(graph: &mut Graph, target: &Target) -> Result<bool> {
     let Some(preferred) = preferred(target) else { return Ok(false) };
     let mut changed = false;
+    let mut shifted = HashMap::new();
     for i in 0..graph.nodes.len() {
         let Some((value, zero)) = written(graph, i) else { continue };
         let wanted = if is_second(graph, value) { DType::I8 } else { preferred };
@@ -42,8 +44,8 @@ pub fn signs(graph: &mut Graph, target: &Target) -> Result<bool> {
         let zeros: Option<Vec<(usize, usize)>> =
             readers.map(|n| read(graph, n, value).map(|zero| (n, zero))).collect();
         let Some(zeros) = zeros else { continue };
-        for (n, zero) in zeros.into_iter().chain([(i, zero)]) {
-            shift_zero(graph, n, zero, wanted);
+        for (n, zero) in [(i, zero)].into_iter().chain(zeros) {
+            shift_zero(graph, n, zero, wanted, &mut shifted);
         }
         graph.values[value as usize].ty.dtype = wanted;
         changed = true;
@@ -103,19 +105,30 @@ fn is_known(graph: &Graph, node: &Node, zero: usize) -> bool {
     node.inputs.get(zero).copied().flatten().is_none_or(|z| graph.value(z).constant.is_some())
 }
 
-/// Moves a node's zero point along.
-fn shift_zero(graph: &mut Graph, node: usize, zero: usize, to: DType) {
+/// Moves a node's zero point along; equal ones stay one constant, so that kernels see that they are equal.
+fn shift_zero(
+    graph: &mut Graph,
+    node: usize,
+    place: usize,
+    to: DType,
+    shifted: &mut HashMap<ValueId, ValueId>,
+) {
     let inputs = &mut graph.nodes[node].inputs;
-    inputs.resize(inputs.len().max(zero + 1), None);
-    let (place, scale, zero) = (zero, inputs[zero - 1], inputs[zero]);
+    inputs.resize(inputs.len().max(place + 1), None);
+    let (scale, zero) = (inputs[place - 1], inputs[place]);
+    if let Some(&known) = zero.and_then(|z| shifted.get(&z)) {
+        inputs[place] = Some(known);
+        return;
+    }
     let shape = scale.map(|s| graph.value(s).ty.shape.clone()).unwrap_or_default();
-    let shifted: Vec<u8> = match zero.and_then(|z| graph.value(z).constant.as_ref()) {
+    let data: Vec<u8> = match zero.and_then(|z| graph.value(z).constant.as_ref()) {
         Some(zero) => zero.data.iter().map(|z| z.wrapping_add(SHIFT)).collect(),
         None => vec![SHIFT; shape.iter().product()],
     };
     let ty = TensorType::new(to, zero.map_or(shape, |z| graph.value(z).ty.shape.clone()));
     let name = format!("{}.zero.{}", graph.nodes[node].name, graph.values.len());
-    let id = graph.add_constant(name, Tensor { ty, data: shifted.into() });
+    let id = graph.add_constant(name, Tensor { ty, data: data.into() });
+    zero.map(|z| shifted.insert(z, id));
     graph.nodes[node].inputs[place] = Some(id);
 }
 
@@ -200,6 +213,7 @@ mod tests {
         for signed in ["q: i8[1,4] = Quant", "a: i8[1,4] = QLinear", "b: u8[1,4] = QLinear", "c: u8[1,4]"] {
             assert!(text.contains(signed), "{text}");
         }
-        assert_eq!(text.matches("i8[] = [-3]").count(), 4, "{text}");
+        // One constant, and its four readers.
+        assert_eq!((text.matches("i8[] = [-3]").count(), text.matches("q.zero").count()), (1, 5), "{text}");
     }
 }
