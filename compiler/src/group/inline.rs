@@ -5,12 +5,11 @@
 //! Pads with the same fill join the reader's own padding; a merging reshape splits the reader's
 //! variable. Goldens: `tests/golden/group`.
 
-use super::rewrite::{
-    Copy, Var, copied_load, plain_var, rebuild, replace_loads, same_vars, split_vars, store_axes, with_vars,
-};
+use super::element;
+use super::rewrite::{Var, copied_load, plain_var, replace_loads, split_vars, store_axes, with_vars};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
-use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, ValueId};
+use crate::definition::{Definition, Expr, ExprId, Index, ValueId};
 use crate::scalar::{Op, Scalar};
 
 /// Expressions in one definition at most: more would only lengthen compilation.
@@ -29,8 +28,7 @@ pub fn inline(
         return None;
     }
     let value = producer.output.value;
-    let cheap = widens(producer) && reads_at_most(WIDENED, reader, value)
-        || dequantizes(producer, constant) && is_factor(reader, value);
+    let cheap = widens(producer) && reads_at_most(WIDENED, reader, value) || pays(reader, producer, constant);
     if !(moves || cheap || only_reader && reads_at_most(1, reader, value)) {
         return None;
     }
@@ -48,7 +46,7 @@ pub fn inline(
             return None;
         }
         let checked = fill.is_none() || unit_dims_inside(reader, producer, &axes, index);
-        let inlined = if checked { at(b, producer, &axes, index, fill) } else { None };
+        let inlined = if checked { element::at(b, producer, &axes, index, fill) } else { None };
         possible &= inlined.is_some();
         inlined
     })?;
@@ -153,69 +151,6 @@ fn padding_fits(reader: &Definition, producer: &Definition) -> bool {
     reader.exprs.iter().zip(&in_fold).all(|(e, in_fold)| *in_fold || !reads(e))
 }
 
-/// The producer's expression at an index of its output.
-fn at(
-    b: &mut DefBuilder,
-    producer: &Definition,
-    axes: &[Option<usize>],
-    index: &[Index],
-    fill: Option<Scalar>,
-) -> Option<ExprId> {
-    let vars: Vec<Var> = (axes.iter())
-        .map(|d| match d.map(|d| &index[d]) {
-            None => Var::Affine(Affine::constant(0)),
-            Some(Index::Affine(form)) => Var::Affine(form.clone()),
-            Some(Index::Dynamic(e)) => Var::Dynamic(*e),
-        })
-        .collect();
-    let dynamic = vars.iter().any(|v| matches!(v, Var::Dynamic(_)));
-    if fill.is_some() || dynamic {
-        // The check against the producer's extents must mean the same against its source's.
-        let (operand, source, inner) = copied_load(producer)?;
-        if fill.is_some() && producer.has_sizes() {
-            return None;
-        }
-        if !keeps_outside(producer, axes, source, operand, dynamic) || (inner.is_some() && inner != fill) {
-            return None;
-        }
-        let mut moved = None;
-        Copy::new(producer, &vars, None).expr(b, producer.finish, &mut |b, operand, index, _| {
-            let operand = &producer.operands[operand as usize];
-            moved = Some(b.load_at(operand.value, &operand.ty, index.to_vec(), fill.or(inner)));
-            moved
-        })?;
-        return moved;
-    }
-    Copy::new(producer, &vars, None).expr(b, producer.finish, &mut super::rewrite::keep)
-}
-
-/// Whether an index outside the producer's output is outside its source too: every dimension of
-/// the source is one axis, shifted by padding at most.
-fn keeps_outside(
-    producer: &Definition,
-    axes: &[Option<usize>],
-    source: &[Index],
-    operand: u32,
-    dynamic: bool,
-) -> bool {
-    let shape = &producer.operands[operand as usize].ty.shape;
-    let mut seen = vec![false; producer.axes];
-    let covers = source.iter().zip(shape).all(|(index, &extent)| {
-        let Index::Affine(form) = index else { return false };
-        match form.terms.as_slice() {
-            [(v, 1)] if *v < SIZE => {
-                seen[*v as usize] = true;
-                let wide = producer.vars[*v as usize].extent as i64;
-                let exact = form.base == 0 && extent as i64 == wide;
-                exact || (!dynamic && form.base <= 0 && extent as i64 <= wide + form.base)
-            }
-            [] => form.base == 0 && extent == 1,
-            _ => false,
-        }
-    });
-    covers && axes.iter().zip(&seen).all(|(d, seen)| d.is_none() || *seen)
-}
-
 /// A tensor that is wider than what it is made of is computed by every reader that reads no
 /// element more often than this.
 const WIDENED: usize = 4;
@@ -246,6 +181,13 @@ pub fn dequantizes(producer: &Definition, constant: &dyn Fn(ValueId) -> bool) ->
     let from: usize = producer.operands.iter().map(|o| o.ty.bytes()).sum();
     let constants = producer.operands.iter().all(|o| constant(o.value));
     producer.fold.is_none() && constants && from < producer.output.ty.bytes() && shifts_and_scales(producer)
+}
+
+/// Whether weights that are kept quantized are dequantized where they are read: by products, and by what reads
+/// few of them.
+fn pays(reader: &Definition, producer: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
+    let value = producer.output.value;
+    dequantizes(producer, constant) && (is_factor(reader, value) || reads_at_most(WIDENED, reader, value))
 }
 
 /// Whether a definition sums products of which a value is one factor.
@@ -286,23 +228,57 @@ pub fn inline_merging(
 ) -> Option<Definition> {
     let value = producer.output.value;
     let copies = matches!(copied_load(producer), Some((_, _, None)));
-    let weights = dequantizes(producer, constant) && is_factor(reader, value);
-    if !(copies || weights) {
+    if !(copies || pays(reader, producer, constant)) {
         return None;
     }
-    let index = affine_load(reader, value)?;
-    // Each dimension of the copy's output: one plain variable of the reader that runs over all of
-    // it, or anything where the dimension is one plain axis of the copy.
-    let mut parts: Vec<Option<Vec<(u32, i64, usize)>>> = vec![None; reader.vars.len()];
-    let mut axis_place: Vec<Option<(usize, Option<u32>)>> = vec![None; producer.axes];
-    for (d, (form, at)) in producer.store.iter().zip(&index).enumerate() {
+    let index = only_load(reader, value)?;
+    let Merging { parts, places } = merging(reader, producer, index)?;
+    let split = split_vars(reader, &parts);
+    let renamed = with_vars(reader, &split)?;
+    let mut possible = true;
+    let replaced = replace_loads(&renamed, &mut |b, operand, index, _| {
+        if renamed.operands[operand as usize].value != value {
+            return None;
+        }
+        let var = |axis: usize| match places[axis] {
+            None => Var::Affine(Affine::constant(0)),
+            Some((d, None)) => element::var(&index[d]),
+            Some((_, Some(var))) => Var::Affine(Affine::var(split.part[var as usize][&(axis as u32)])),
+        };
+        let vars: Vec<Var> = (0..producer.axes).map(var).collect();
+        let inlined = element::of(b, producer, &vars);
+        possible &= inlined.is_some();
+        inlined
+    })?;
+    possible.then_some(replaced)
+}
+
+/// The parts of a mixed-radix variable: `(axis, factor, extent)`, outermost first.
+type Parts = Vec<(u32, i64, usize)>;
+
+/// How a reader's variables are split to fit what merges axes.
+struct Merging {
+    /// The parts of each variable of the reader that is split.
+    parts: Vec<Option<Parts>>,
+    /// Where each axis of the producer lies in its output: the dimension, and the reader's variable that runs
+    /// over it where that is split.
+    places: Vec<Option<(usize, Option<u32>)>>,
+}
+
+/// Each dimension of the producer's output: one plain variable of the reader that runs over all of it, or
+/// anything where the dimension is one plain axis of the producer.
+fn merging(reader: &Definition, producer: &Definition, index: &[Index]) -> Option<Merging> {
+    let mut parts: Vec<Option<Parts>> = vec![None; reader.vars.len()];
+    let mut places: Vec<Option<(usize, Option<u32>)>> = vec![None; producer.axes];
+    for (d, (form, at)) in producer.store.iter().zip(index).enumerate() {
         if form.base != 0 || form.has_size() {
             return None;
         }
         match form.terms.as_slice() {
             [] => {}
-            [(axis, 1)] => axis_place[*axis as usize] = Some((d, None)),
+            [(axis, 1)] => places[*axis as usize] = Some((d, None)),
             terms => {
+                let Index::Affine(at) = at else { return None };
                 let var = plain_var(at)?;
                 let sized = |v: u32, def: &Definition| def.vars[v as usize].size.is_some();
                 if sized(var, reader) || terms.iter().any(|t| sized(t.0, producer)) {
@@ -315,58 +291,38 @@ pub fn inline_merging(
                 {
                     return None;
                 }
-                let mut sorted: Vec<(u32, i64, usize)> =
+                let mut sorted: Parts =
                     terms.iter().map(|&(a, f)| (a, f, producer.vars[a as usize].extent)).collect();
                 sorted.sort_by_key(|t| -t.1);
-                sorted.iter().for_each(|t| axis_place[t.0 as usize] = Some((d, Some(var))));
+                sorted.iter().for_each(|t| places[t.0 as usize] = Some((d, Some(var))));
                 parts[var as usize] = Some(sorted);
             }
         }
     }
-    let split = split_vars(reader, &parts);
-    let place = |axis: usize| -> Affine {
-        match axis_place[axis] {
-            None => Affine::constant(0),
-            Some((d, None)) => index[d].map_vars(|v| split.map[v as usize].clone()),
-            Some((_, Some(var))) => Affine::var(split.part[var as usize][&(axis as u32)]),
-        }
-    };
-    let vars: Vec<Var> = (0..producer.axes).map(|a| Var::Affine(place(a))).collect();
-    let renamed = with_vars(reader, &split)?;
-    let (b, same) = same_vars(&renamed);
-    rebuild(
-        &renamed,
-        b,
-        &same,
-        &mut |b, operand, _, _| {
-            if renamed.operands[operand as usize].value != value {
-                return None;
-            }
-            Copy::new(producer, &vars, None).expr(b, producer.finish, &mut super::rewrite::keep)
-        },
-        renamed.store.clone(),
-    )
+    Some(Merging { parts, places })
 }
 
-/// The index of all of a definition's loads of a value, if it is one, affine and unpadded.
-pub(super) fn affine_load(reader: &Definition, value: ValueId) -> Option<Vec<Affine>> {
-    let mut found = None;
+/// The index of all of a definition's loads of a value, if it is one and unpadded.
+fn only_load(reader: &Definition, value: ValueId) -> Option<&Vec<Index>> {
+    let mut found: Option<&Vec<Index>> = None;
     for expr in &reader.exprs {
         let Expr::Load { operand, index, fill } = expr else { continue };
         if reader.operands[*operand as usize].value != value {
             continue;
         }
-        let forms: Option<Vec<Affine>> = (index.iter())
-            .map(|i| match i {
-                Index::Affine(form) => Some(form.clone()),
-                Index::Dynamic(_) => None,
-            })
-            .collect();
-        let forms = forms?;
-        if fill.is_some() || found.as_ref().is_some_and(|f| *f != forms) {
+        if fill.is_some() || found.is_some_and(|f| f != index) {
             return None;
         }
-        found = Some(forms);
+        found = Some(index);
     }
     found
+}
+
+/// The same where it is affine.
+pub(super) fn affine_load(reader: &Definition, value: ValueId) -> Option<Vec<Affine>> {
+    let affine = |i: &Index| match i {
+        Index::Affine(form) => Some(form.clone()),
+        Index::Dynamic(_) => None,
+    };
+    only_load(reader, value)?.iter().map(affine).collect()
 }

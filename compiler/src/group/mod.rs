@@ -4,6 +4,7 @@
 //! readers or its writers, and what is left is one kernel each.
 
 mod digits;
+mod element;
 mod epilogue;
 mod forward;
 mod hoist;
