@@ -11,6 +11,7 @@
 
 mod accumulate;
 mod apart;
+mod blocks;
 mod border;
 mod bounds;
 mod dot;

@@ -5,6 +5,7 @@
 //! loops of an axis under a dilated window are cut where the window's part inside changes.
 
 use super::accumulate::Accumulator;
+use super::blocks::{Blocks, block};
 use super::border::{cut_along, cut_steps, parted};
 use super::dot::dot;
 use super::emit::Emitter;
@@ -34,7 +35,11 @@ pub(super) struct Reduction<'a> {
     outside: bool,
     kind: Accumulator,
     pub(super) body: u32,
-    index_error: i32,
+    /// The factors, where they are not those of the body.
+    pub(super) factors: Option<[u32; 2]>,
+    /// Blocks with scales of their own, outside of one.
+    pub(super) blocks: Option<Blocks>,
+    pub(super) index_error: i32,
     /// Accumulators: `[chain][point]`.
     pub(super) chains: Vec<Vec<Reg>>,
     /// Accumulators of the lanes past the last full vector, of a reduction over lanes.
@@ -65,6 +70,8 @@ pub fn reduction(
         outside: false,
         kind: Accumulator { fold, dtype },
         body,
+        factors: None,
+        blocks: Blocks::of(nest.linear, nest.schedule),
         index_error,
         chains: Vec::new(),
         rest: None,
@@ -131,6 +138,9 @@ fn join(e: &mut Emitter, r: &Reduction, point: usize, over_lanes: bool) -> Reg {
 
 /// The reduction axes from `depth` on.
 pub(super) fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, group: Option<Group>) {
+    if block(nest, e, r, depth, &group) {
+        return;
+    }
     let Some(&ReduceStep { var, unroll }) = nest.schedule.reduce.get(depth) else {
         return bodies(nest, e, r, group.as_ref());
     };
@@ -462,13 +472,12 @@ fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Poi
                 && (matches!(ty.lane, Lane::F32 | Lane::F64)
                     || (r.kind.dtype == DType::I32 && point.guards != Guards::Outside)) =>
         {
-            Some(args)
+            Some([args[0], args[1]])
         }
         _ => None,
     };
-    if let Some(args) = product {
-        let a = nest.eval(e, args[0], point, r.index_error);
-        let b = nest.eval(e, args[1], point, r.index_error);
+    if let Some(factors) = r.factors.or(product) {
+        let [a, b] = factors.map(|f| nest.eval(e, f, point, r.index_error));
         return e.assign(acc, Value::Mla(acc, a, b));
     }
     let value = nest.eval(e, r.body, point, r.index_error);

@@ -63,14 +63,17 @@ impl Bits {
     }
 
     /// The elements of `n` rows of bytes, the first in the lowest bits: `[n, elements]`, as many as fill
-    /// the bytes.
-    fn elements(&self, e: &mut Emit, what: &str, packed: &Val) -> Val {
+    /// the bytes; `signed` ones are less the middle of their range.
+    fn elements(&self, e: &mut Emit, what: &str, packed: &Val, signed: bool) -> Val {
         let (row, per_byte) = (packed.ty.elems() / self.n, self.per_byte());
         let bytes = e.reshape(packed, [self.n, row]);
-        if per_byte == 1 {
-            return bytes;
-        }
-        let elements = e.temp(what, DType::U4, [self.n, row * per_byte]);
+        let dtype = match (per_byte, signed) {
+            (1, false) => return bytes,
+            (1, true) => DType::I8,
+            (_, false) => DType::U4,
+            (_, true) => DType::I4,
+        };
+        let elements = e.temp(what, dtype, [self.n, row * per_byte]);
         let at: [Affine; 3] = std::array::from_fn(|i| Affine::var(i as u32));
         let column = at[1].scaled(per_byte as i64).plus(&at[2]);
         e.define_at(what, &elements, &[self.n, row, per_byte], vec![at[0].clone(), column], |b| {
@@ -81,8 +84,12 @@ impl Bits {
             let shift = b.times(place, width);
             let low = b.op(Op::Shr, &[byte, shift]);
             let mask = b.constant(Scalar::from_i64(DType::I32, (1 << self.bits) - 1));
-            let element = b.op(Op::And, &[low, mask]);
-            b.cast(DType::U4, element)
+            let mut element = b.op(Op::And, &[low, mask]);
+            if signed {
+                let middle = b.number(DType::I32, f64::from(1u32 << (self.bits - 1)));
+                element = b.minus(element, middle);
+            }
+            b.cast(dtype, element)
         });
         elements
     }
@@ -102,11 +109,10 @@ struct Weights {
     elements: Val,
     /// `[n, blocks]`.
     scales: Val,
-    /// `[n, blocks]` or more; none: the middle of the range.
+    /// `[n, blocks]` or more; none: the elements are signed.
     zeros: Option<Val>,
     /// The block of each column, where they do not follow each other.
     groups: Option<Val>,
-    middle: f64,
     float: DType,
 }
 
@@ -118,16 +124,15 @@ impl Weights {
                 let packed = z.dtype() == DType::U8;
                 let row = if packed { s.blocks.div_ceil(s.per_byte()) } else { s.blocks };
                 require(z.ty.elems() == s.n * row, || format!("zero points of type {} do not fit", z.ty))?;
-                Some(if packed { s.elements(e, "zeros", &z) } else { e.reshape(&z, [s.n, row]) })
+                Some(if packed { s.elements(e, "zeros", &z, false) } else { e.reshape(&z, [s.n, row]) })
             }
             None => None,
         };
         Ok(Weights {
-            elements: s.elements(e, "weights", &packed),
+            elements: s.elements(e, "weights", &packed, zeros.is_none()),
             scales: e.reshape(&scales, [s.n, s.blocks]),
             zeros,
             groups: e.optional(4),
-            middle: f64::from(1u32 << (s.bits - 1)),
             float,
         })
     }
@@ -139,13 +144,15 @@ impl Weights {
             None => Index::Affine(block.clone()),
         };
         let of_block = vec![Index::Affine(row.clone()), block];
-        let zero = match &self.zeros {
-            Some(zeros) => b.elem_at(zeros, of_block.clone(), self.float),
-            None => b.number(self.float, self.middle),
+        let element = match &self.zeros {
+            Some(zeros) => {
+                let zero = b.elem_at(zeros, of_block.clone(), self.float);
+                b.minus(element, zero)
+            }
+            None => element,
         };
-        let difference = b.minus(element, zero);
         let scale = b.elem_at(&self.scales, of_block, self.float);
-        b.times(difference, scale)
+        b.times(element, scale)
     }
 }
 
