@@ -5,8 +5,10 @@
 //! definitions pass the wish on to their neighbours, and so do those that treat each channel by itself
 //! (pooling, depthwise convolutions): they run along channels as well as along rows. Inputs
 //! and outputs of the model, and what routines touch, keep their order. So convolutions exchange
-//! channels-last tensors, and nothing is converted but at the model's border.
+//! channels-last tensors, and nothing is converted but at the model's border. Rows of padded tensors
+//! share their rims.
 
+use super::frames::frames;
 use crate::base::Affine;
 use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId};
 use crate::scalar::{Fold, Op};
@@ -25,16 +27,20 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
         vote(lowering, def, &mut votes);
     }
     spread(lowering, &mut votes);
+    let frames = frames(&lowering.stages);
     let layout = |v: usize| {
         let shape = &lowering.values[v].ty.shape;
-        let best = (0..shape.len()).filter(|&d| votes[v][d] > 0).max_by_key(|&d| votes[v][d]);
-        match best {
-            Some(inner) if free[v] => {
-                let mut order: Vec<usize> = (0..shape.len()).filter(|&d| d != inner).collect();
-                order.push(inner);
-                Layout::permuted(shape, &order)
-            }
-            _ => Layout::dense(shape),
+        let mut order: Vec<usize> = (0..shape.len()).collect();
+        if !free[v] {
+            return Layout::dense(shape);
+        }
+        if let Some(inner) = order.iter().copied().filter(|&d| votes[v][d] > 0).max_by_key(|&d| votes[v][d]) {
+            order.retain(|&d| d != inner);
+            order.push(inner);
+        }
+        match frames.get(&(v as ValueId)) {
+            Some(frame) => frame.layout(shape, &order),
+            None => Layout::permuted(shape, &order),
         }
     };
     (0..lowering.values.len()).map(layout).collect()

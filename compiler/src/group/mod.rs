@@ -7,6 +7,7 @@ mod digits;
 mod element;
 mod epilogue;
 mod forward;
+mod frames;
 mod hoist;
 mod inline;
 mod layout;
@@ -18,6 +19,7 @@ mod split;
 mod turn;
 mod words;
 
+pub use frames::{frames, rim};
 pub use layout::layouts;
 pub use rewrite::replace_loads;
 

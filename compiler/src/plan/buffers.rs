@@ -2,6 +2,7 @@
 //! place of each in the arena and the steps that say so.
 
 use super::arena::{self, ALIGN, Arena, Live};
+use super::lent::{Room, lend};
 use super::{Arg, Base, Constant, Step};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -157,20 +158,41 @@ impl Buffers {
     /// Places the arena's buffers and gives the steps their arguments.
     pub fn assign(&mut self, drafts: &[Draft]) -> Result<(Arena, Vec<Step>)> {
         self.extend_over_loops(drafts);
-        let in_arena = |b: &Buffer| b.base.is_none() && b.merged.is_none() && b.first != usize::MAX;
-        let ids: Vec<usize> = (0..self.list.len()).filter(|&b| in_arena(&self.list[b])).collect();
-        let live = |&b: &usize| {
-            let b = &self.list[b];
-            Live { bytes: b.bytes, first: b.first, last: b.last }
-        };
-        let live: Vec<Live> = ids.iter().map(live).collect();
+        let mut places = self.lent();
+        let kept = |b: &usize| self.in_arena(*b) && !places.contains_key(b);
+        let ids: Vec<usize> = (0..self.list.len()).filter(kept).collect();
+        let live: Vec<Live> = ids.iter().map(|&b| self.live(b)).collect();
         let arena = arena::place(&live);
         if let Some((a, b)) = arena::overlap(&live, &arena.offsets) {
             return Err(Error::bug(format!("buffers {a} and {b} of the arena overlap")));
         }
-        let offsets: HashMap<usize, usize> = ids.into_iter().zip(arena.offsets.iter().copied()).collect();
-        let steps = drafts.iter().map(|d| self.finished(d, &offsets)).collect::<Result<Vec<Step>>>()?;
+        places.extend(ids.into_iter().zip(arena.offsets.iter().map(|&offset| (Base::Arena, offset))));
+        let steps = drafts.iter().map(|d| self.finished(d, &places)).collect::<Result<Vec<Step>>>()?;
         Ok((arena, steps))
+    }
+
+    /// Whether a buffer is one of the arena, and used.
+    fn in_arena(&self, buffer: usize) -> bool {
+        let b = &self.list[buffer];
+        b.base.is_none() && b.merged.is_none() && b.first != usize::MAX
+    }
+
+    fn live(&self, buffer: usize) -> Live {
+        let b = &self.list[buffer];
+        Live { bytes: b.bytes, first: b.first, last: b.last }
+    }
+
+    /// The places of buffers that lie in outputs.
+    fn lent(&self) -> HashMap<usize, (Base, usize)> {
+        let output = |b: &Buffer| match b.base {
+            Some(base @ Base::Output(_)) => Some((base, Room { bytes: b.bytes, until: b.first })),
+            _ => None,
+        };
+        let (bases, rooms): (Vec<Base>, Vec<Room>) = self.list.iter().filter_map(output).unzip();
+        let ids: Vec<usize> = (0..self.list.len()).filter(|&b| self.in_arena(b)).collect();
+        let live: Vec<Live> = ids.iter().map(|&b| self.live(b)).collect();
+        let found = ids.into_iter().zip(lend(&live, &rooms));
+        found.filter_map(|(id, place)| place.map(|(room, offset)| (id, (bases[room], offset)))).collect()
     }
 
     /// A buffer from outside a loop that is used inside lives through all of the loop.
@@ -188,26 +210,26 @@ impl Buffers {
         }
     }
 
-    fn finished(&self, draft: &Draft, offsets: &HashMap<usize, usize>) -> Result<Step> {
+    fn finished(&self, draft: &Draft, places: &HashMap<usize, (Base, usize)>) -> Result<Step> {
         Ok(match draft {
             Draft::Repeat { count, trip, cond, body } => Step::Repeat {
                 count: *count,
-                trip: trip.as_ref().map(|t| self.argument(t, offsets)).transpose()?,
-                cond: cond.as_ref().map(|c| self.argument(c, offsets)).transpose()?,
-                body: body.iter().map(|d| self.finished(d, offsets)).collect::<Result<_>>()?,
+                trip: trip.as_ref().map(|t| self.argument(t, places)).transpose()?,
+                cond: cond.as_ref().map(|c| self.argument(c, places)).transpose()?,
+                body: body.iter().map(|d| self.finished(d, places)).collect::<Result<_>>()?,
             },
             Draft::Call { kernel, args } => Step::Call {
                 kernel: *kernel,
-                args: args.iter().map(|a| self.argument(a, offsets)).collect::<Result<_>>()?,
+                args: args.iter().map(|a| self.argument(a, places)).collect::<Result<_>>()?,
             },
         })
     }
 
-    fn argument(&self, place: &Place, offsets: &HashMap<usize, usize>) -> Result<Arg> {
+    fn argument(&self, place: &Place, places: &HashMap<usize, (Base, usize)>) -> Result<Arg> {
         let root = self.root(place.buffer);
         let (base, start) = match self.list[root].base {
             Some(base) => (base, 0),
-            None => (Base::Arena, *offsets.get(&root).ok_or_else(|| Error::bug("a buffer has no place"))?),
+            None => *places.get(&root).ok_or_else(|| Error::bug("a buffer has no place"))?,
         };
         Ok(Arg { base, offset: start + place.offset, strides: place.strides.clone() })
     }

@@ -7,6 +7,7 @@ mod constants;
 mod interpret;
 mod kernels;
 mod known;
+mod lent;
 mod margins;
 mod parse;
 mod program;

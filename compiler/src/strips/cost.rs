@@ -4,9 +4,9 @@
 //! fits; strips keep it in a nearer one, and take copies of the rows that are kept, calls, register tiles
 //! that end with each row, and weights that are read again for each strip.
 
-use super::chain::{Chain, Link};
+use super::chain::Chain;
 use super::halves::is_half;
-use super::rates::{Rates, Rows};
+use super::rates::Rates;
 use crate::base::TensorType;
 use crate::definition::{Definition, Operand, ValueId};
 use crate::schedule::{Prefer, Throughput, throughput};
@@ -93,22 +93,43 @@ impl Costs<'_> {
         before + output + self.windows(chain, rates) <= most
     }
 
-    /// Bytes of all windows.
+    /// Bytes of the windows that are there at once, at most.
     pub fn windows(&self, chain: &Chain, rates: &Rates) -> usize {
-        let between = chain.links.iter().zip(&rates.rows).take(chain.links.len() - 1);
-        let window = |(link, rows): (&Link, &Rows)| {
-            let ty = &link.def.output.ty;
-            (window_bytes(ty) / ty.shape[link.dim] * rows.window() as usize).next_multiple_of(LINE)
+        let last = chain.links.len() - 1;
+        let bytes = |i: usize| {
+            let ty = &chain.links[i].def.output.ty;
+            let rows = rates.rows[i].window() as usize;
+            (window_bytes(ty) / ty.shape[chain.links[i].dim] * rows).next_multiple_of(LINE)
         };
-        between.map(window).sum()
+        let until: Vec<usize> =
+            (0..last).map(|i| chain.readers(i).map(|(reader, _)| reader).max().unwrap_or(i)).collect();
+        let there = |i: usize, at: usize| rates.rows[i].persists() || i <= at && at <= until[i];
+        // What is computed point by point is written over what it reads.
+        let over = |i: usize, at: usize| {
+            let own = &rates.rows[at];
+            let plain = at < last && chain.links[at].def.fold.is_none() && own.unit == own.rate;
+            plain
+                && until[i] == at
+                && bytes(i) == bytes(at)
+                && ![i, at].iter().any(|&l| rates.rows[l].persists())
+        };
+        let live = |at: usize| {
+            let own = (0..last).find(|&i| over(i, at)).map_or(0, bytes);
+            (0..last).filter(|&i| there(i, at)).map(bytes).sum::<usize>() - own
+        };
+        (0..=last).map(live).max().unwrap_or(0)
     }
 
     /// Cycles of a definition: of its arithmetic.
     pub fn cycles(&self, def: &Definition) -> f64 {
-        let byte = |o: &Operand| o.ty.dtype.size() == 1;
-        let products = def.fold.is_some() && def.operands.iter().filter(|o| byte(o)).count() >= 2;
         let Throughput { multiplies, bytes, .. } = throughput(self.target);
-        def.volume() as f64 / if products { bytes } else { multiplies }
+        def.volume() as f64 / if Self::multiplies_bytes(def) { bytes } else { multiplies }
+    }
+
+    /// Whether a definition adds products of bytes.
+    pub fn multiplies_bytes(def: &Definition) -> bool {
+        let byte = |o: &Operand| o.ty.dtype.size() == 1;
+        def.fold.is_some() && def.operands.iter().filter(|o| byte(o)).count() >= 2
     }
 
     /// Bytes per cycle of what is used over and over, where so much of the second-level cache is there for

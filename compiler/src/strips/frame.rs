@@ -5,7 +5,8 @@
 //! rows is filled with the constant once, and keeps a rim beside each row.
 
 use super::chain::Part;
-use crate::definition::{Definition, Expr, Stage, ValueId};
+use crate::definition::{Stage, ValueId};
+use crate::group::{frames, rim};
 use crate::scalar::Scalar;
 use std::collections::HashMap;
 
@@ -46,7 +47,7 @@ pub fn units(stages: Vec<Stage>) -> Vec<Unit> {
     let mut rims: Vec<(ValueId, Stage)> = Vec::new();
     for stage in stages {
         let framed = match &stage {
-            Stage::Define(d) => frames.get(&d.output.value).map(|f| (d.output.value, *f)),
+            Stage::Define(d) => frames.get(&d.output.value).map(|f| (d.output.value, f.fill)),
             _ => None,
         };
         match (framed, rim(&stage)) {
@@ -64,44 +65,4 @@ pub fn units(stages: Vec<Stage>) -> Vec<Unit> {
         }
     }
     units
-}
-
-/// The values that one definition writes but for a rim of one constant.
-fn frames(stages: &[Stage]) -> HashMap<ValueId, Scalar> {
-    let mut writers: HashMap<ValueId, Vec<&Stage>> = HashMap::new();
-    for stage in stages {
-        stage.writes().into_iter().for_each(|v| writers.entry(v).or_default().push(stage));
-    }
-    let frame = |(value, stages): (ValueId, Vec<&Stage>)| {
-        let (around, within): (Vec<&Stage>, Vec<&Stage>) = stages.into_iter().partition(|s| rim(s).is_some());
-        let [Stage::Define(middle)] = within.as_slice() else { return None };
-        let mut rims = around.into_iter().filter_map(rim);
-        let (first, fill) = rims.next()?;
-        let same = std::iter::once((first, fill)).chain(rims).all(|(d, f)| f == fill && apart(middle, d));
-        let own = middle.operands.iter().any(|o| o.value == value);
-        (same && !own && !middle.has_sizes()).then_some((value, fill))
-    };
-    writers.into_iter().filter_map(frame).collect()
-}
-
-/// A definition that stores one constant.
-fn rim(stage: &Stage) -> Option<(&Definition, Scalar)> {
-    match stage {
-        Stage::Define(d) if d.operands.is_empty() && d.fold.is_none() && !d.has_sizes() => {
-            match d.exprs.get(d.finish as usize) {
-                Some(Expr::Const(fill)) => Some((d, *fill)),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-/// Whether two definitions store different elements, for along some dimension they are apart.
-fn apart(a: &Definition, b: &Definition) -> bool {
-    let range = |d: &Definition, dim: usize| d.store[dim].range(|v| d.vars[v as usize].extent);
-    (0..a.store.len()).any(|dim| {
-        let ((a_low, a_high), (b_low, b_high)) = (range(a, dim), range(b, dim));
-        a_high < b_low || b_high < a_low
-    })
 }

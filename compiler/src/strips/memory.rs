@@ -1,7 +1,9 @@
 //! Chains for the sake of memory: where most is live, strips may cost a little time.
 //!
 //! The arena is as large as the stage at which most is live. As long as a chain over that stage lowers it
-//! and what all such chains lose stays a small share of the model's time, it is formed.
+//! and what all such chains lose stays a small share of the model's time, it is formed. What lies in the
+//! model's outputs takes none of it: values that an output is written over, and, before an output is written,
+//! whatever has room there (`crate::plan`).
 
 use super::chain::Chain;
 use super::cost::Costs;
@@ -12,15 +14,18 @@ use crate::definition::{Lowering, Stage, ValueId};
 use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
 use crate::target::Arch;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// The share of the time that may be lost, by the model. It takes losses for larger than they are (on Zen 4
-/// measured a fifth of them, on aarch64 two thirds by instructions): in truth it is about one percent where
-/// speed is preferred.
-fn loss(costs: &Costs) -> f64 {
+/// measured a fifth to a half of them, on aarch64 two thirds by instructions): in truth it is about one percent where
+/// speed is preferred. Products of bytes take a third of the time that models of bytes do, so that more of it may be
+/// lost (MobileNetV2, EfficientNet-Lite0: none measured).
+fn loss(costs: &Costs, bytes: bool) -> f64 {
     match (costs.prefer, costs.target.arch) {
-        (Prefer::Speed, Arch::X86_64) => 0.06,
+        (Prefer::Speed, Arch::X86_64) if bytes => 0.08,
+        (Prefer::Speed, Arch::X86_64) => 0.05,
         (Prefer::Speed, Arch::Aarch64) => 0.02,
         (Prefer::Size, Arch::X86_64) => 0.3,
         (Prefer::Size, Arch::Aarch64) => 0.1,
@@ -39,19 +44,34 @@ struct Live {
     last: usize,
 }
 
+/// An output: its bytes, and the first unit that uses it.
+struct Room {
+    bytes: usize,
+    until: usize,
+}
+
 /// What is live at each unit.
 pub struct Memory<'a> {
     live: Vec<Live>,
+    rooms: Vec<Room>,
     /// Of each unit, what is written over an operand.
     over: Vec<usize>,
     costs: &'a Costs<'a>,
     /// Cycles of everything.
     total: f64,
+    /// Of those, cycles that may be lost.
+    loss: f64,
 }
 
 impl<'a> Memory<'a> {
     /// `last`: the last unit that reads each value that is made, and wanted nowhere else.
-    pub fn of(lowering: &Lowering, units: &[Unit], last: &HashMap<ValueId, usize>, costs: &'a Costs) -> Self {
+    pub fn of(
+        (lowering, layouts): (&Lowering, &[Layout]),
+        units: &[Unit],
+        outputs: &[ValueId],
+        last: &HashMap<ValueId, usize>,
+        costs: &'a Costs,
+    ) -> Self {
         let mut first: HashMap<ValueId, usize> = HashMap::new();
         let mut place: HashMap<ValueId, ValueId> = HashMap::new();
         for (i, unit) in units.iter().enumerate() {
@@ -64,27 +84,41 @@ impl<'a> Memory<'a> {
         let mut spans: HashMap<ValueId, Live> = HashMap::new();
         for (value, &last) in last {
             let root = place.get(value).copied().unwrap_or(*value);
-            let (Some(&first), bytes) = (first.get(&root), lowering.values[root as usize].ty.bytes()) else {
-                continue;
-            };
+            let Some(&first) = first.get(&root) else { continue };
+            let ty = &lowering.values[root as usize].ty;
+            let bytes = layouts[root as usize].span(&ty.shape) * ty.dtype.size();
             let live = spans.entry(root).or_insert(Live { bytes, first, last });
             live.last = live.last.max(last);
         }
-        let over = |(i, unit): (usize, &Unit)| {
-            let Some(def) = unit.part().map(|p| p.def).filter(|d| d.fold.is_none()) else { return 0 };
-            let bytes = def.output.ty.bytes();
-            let dies = |v: &ValueId| spans.get(v).is_some_and(|l| l.last == i && l.bytes == bytes);
-            if def.operands.iter().any(|o| dies(&o.value)) { bytes } else { 0 }
+        let mut rooms = Vec::new();
+        for &output in outputs {
+            let Some(&until) = first.get(&output) else { continue };
+            let mut room = Room { bytes: lowering.values[output as usize].ty.bytes(), until };
+            while let Some(live) = written_over(units, &spans, room.until).and_then(|v| spans.get_mut(&v)) {
+                (live.bytes, room.until) = (0, live.first);
+            }
+            rooms.push(room);
+        }
+        let over = |i: usize| written_over(units, &spans, i).map_or(0, |v| spans[&v].bytes);
+        let over = (0..units.len()).map(over).collect();
+        let cycles = |bytes: bool| {
+            let defs = units.iter().filter_map(Unit::part).map(|p| p.def);
+            defs.filter(|d| Costs::multiplies_bytes(d) == bytes).map(|d| costs.cycles(d)).sum::<f64>()
         };
-        let over = units.iter().enumerate().map(over).collect();
-        let total = units.iter().filter_map(Unit::part).map(|p| costs.cycles(p.def)).sum();
-        Memory { live: spans.into_values().collect(), over, costs, total }
+        let (floats, bytes) = (cycles(false), cycles(true));
+        let total = floats + bytes;
+        let loss = loss(costs, bytes > floats) * total;
+        Memory { live: spans.into_values().collect(), rooms, over, costs, total, loss }
     }
 
     /// Bytes live at a unit by itself.
     fn alone(&self, unit: usize) -> usize {
         let there = self.live.iter().filter(|l| l.first <= unit && unit <= l.last);
-        there.map(|l| l.bytes).sum::<usize>() - self.over[unit]
+        let mut live: Vec<(usize, usize)> = there.map(|l| (l.bytes, l.last)).collect();
+        if let Some(over) = live.iter().position(|&l| l == (self.over[unit], unit)) {
+            live.swap_remove(over);
+        }
+        self.kept(unit, live)
     }
 
     /// Bytes live in a chain of units from `first` on: what is there before and wanted then or later, what
@@ -95,7 +129,21 @@ impl<'a> Memory<'a> {
             .live
             .iter()
             .filter(|l| (l.first < first || l.first == end) && l.last >= first && l.first <= end);
-        there.map(|l| l.bytes).sum::<usize>() + self.costs.windows(chain, rates)
+        self.kept(first, there.map(|l| (l.bytes, l.last)).collect()) + self.costs.windows(chain, rates)
+    }
+
+    /// Of what is live at a unit, with the unit that reads it last, the bytes that no output has room for.
+    fn kept(&self, unit: usize, mut live: Vec<(usize, usize)>) -> usize {
+        for room in self.rooms.iter().filter(|r| r.until > unit) {
+            live.sort_unstable_by_key(|&l| Reverse(l));
+            let mut free = room.bytes;
+            live.retain(|&(bytes, last)| {
+                let lent = last < room.until && bytes <= free;
+                free -= if lent { bytes } else { 0 };
+                !lent
+            });
+        }
+        live.into_iter().map(|l| l.0).sum()
     }
 
     /// Bytes live at each unit.
@@ -120,7 +168,7 @@ impl<'a> Memory<'a> {
         let (before, mut best) = (saved(&choices), (most(&choices), choices.clone()));
         let mut now = choices;
         for _ in 0..ROUNDS {
-            let Some(next) = self.step(runs, values, &now, before - loss(self.costs) * self.total) else {
+            let Some(next) = self.step(runs, values, &now, before - self.loss) else {
                 break;
             };
             now = next;
@@ -179,6 +227,14 @@ impl<'a> Memory<'a> {
         next[first] = Some(choice);
         Some(next)
     }
+}
+
+/// The operand that a unit writes its output over: of the same size, and read no more.
+fn written_over(units: &[Unit], spans: &HashMap<ValueId, Live>, i: usize) -> Option<ValueId> {
+    let def = units[i].part()?.def;
+    let bytes = def.output.ty.bytes();
+    let dies = |v: &ValueId| spans.get(v).is_some_and(|l| l.last == i && l.bytes == bytes);
+    def.operands.iter().map(|o| o.value).filter(|_| def.fold.is_none()).find(dies)
 }
 
 /// The chains that share a unit with those from `first` on.

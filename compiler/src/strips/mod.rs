@@ -134,7 +134,8 @@ fn choose<'a>(
         choice.take_if(|_| i < end);
         end = choice.as_ref().map_or(end, |c| i + c.length);
     }
-    Memory::of(lowering, units, &runs.last, costs).lower(&runs, (lowering, layouts), choices)
+    let values = (lowering, layouts);
+    Memory::of(values, units, outputs, &runs.last, costs).lower(&runs, values, choices)
 }
 
 /// The strips that save most, if any do and take no more memory.

@@ -81,7 +81,7 @@ impl Rates {
                 let (rate, lead, back) = known?;
                 (own.rate, own.lead, own.back) = (rate, lead.max(back), back);
             }
-            own.unit = unit(chain, i, own.rate);
+            own.unit = unit(chain, i, own.rate, own.lead);
             own.lead = (own.lead + own.unit - 1).div_euclid(own.unit) * own.unit;
             list[i] = Some(own);
         }
@@ -113,12 +113,15 @@ impl Rates {
 }
 
 /// Rows per call of a kernel, the same in all strips, so that there is one kernel and one order of
-/// weights: few, but enough for its register tiles.
-fn unit(chain: &Chain, link: usize, rate: i64) -> i64 {
+/// weights: enough for its register tiles, and more where that makes no more rows ahead than few do.
+fn unit(chain: &Chain, link: usize, rate: i64, lead: i64) -> i64 {
     let link = &chain.links[link];
     let common = gcd(rate, link.rows());
     if link.inside() != (0, link.rows()) {
         return 1;
     }
-    (1..=common).find(|u| common % u == 0 && u * link.pixels >= PIXELS).unwrap_or(common)
+    let mut divisors = (1..=common).filter(|u| common % u == 0);
+    let few = divisors.clone().find(|u| u * link.pixels >= PIXELS).unwrap_or(common);
+    let ahead = |u: i64| (lead + u - 1).div_euclid(u) * u;
+    divisors.rfind(|&u| u >= few && ahead(u) <= ahead(few)).unwrap_or(few)
 }

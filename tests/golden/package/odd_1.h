@@ -58,9 +58,9 @@ typedef struct lmc_model {
     const lmc_symbol *symbols;
     /*
      * One inference: 0 or an LMC_ERR_*. inputs and outputs: one pointer per tensor, aligned for
-     * its element; inputs are never written. symbols: in, the sizes of the named ones; out, those
-     * that depend on the data; NULL where symbol_count is 0. Re-entrant: two threads may run it at
-     * once with two arenas.
+     * its element; inputs are never written; outputs, which overlap nothing else, are scratch memory
+     * until run returns. symbols: in, the sizes of the named ones; out, those that depend on the
+     * data; NULL where symbol_count is 0. Re-entrant: two threads may run it at once with two arenas.
      */
     int32_t (*run)(const void *const *inputs, void *const *outputs, int64_t *symbols, void *arena);
 } lmc_model;
