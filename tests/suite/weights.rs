@@ -117,6 +117,63 @@ fn products_with_few_bits_stay_quantized() {
     check(&bits(3, 72, 32, 4, 16), (3, 72), 32 * 80 + 5 * 32 * 5 + 512, "a short block");
 }
 
+/// A quantizer of QONNX, with its scale and number of bits.
+fn quantizer(of: &str, scale: &str, bits: &str, to: &str) -> pb::NodeProto {
+    let mut quant = node("Quant", &[of, scale, "zero", bits], to);
+    quant.domain = "qonnx.custom_op.general".to_string();
+    quant.attribute = vec![int("signed", 1), int("narrow", 0), text("rounding_mode", "ROUND")];
+    quant
+}
+
+fn qonnx(
+    nodes: Vec<pb::NodeProto>,
+    x: [usize; 2],
+    y: [usize; 2],
+    constants: &[(&str, Tensor)],
+) -> pb::ModelProto {
+    let [x, y] = [x, y].map(|shape| shape.map(|d| d as i64));
+    let mut proto = opset(model(nodes, &x, &y, constants), 13);
+    let domain = pb::OperatorSetIdProto { domain: "qonnx.custom_op.general".to_string(), version: 1 };
+    proto.opset_import.push(domain);
+    proto
+}
+
+/// Grids of QONNX are those of QuantizeLinear, cut to their bits; products between them sum bytes.
+#[test]
+fn quantizers_of_few_bits_are_integers() {
+    let steps = [0.5f32, 0.25];
+    let constants = [
+        ("rows", Tensor::new([2, 1], &steps)),
+        ("zero", Tensor::scalar(0f32)),
+        ("three", Tensor::scalar(3f32)),
+    ];
+    let rounded = qonnx(vec![quantizer("x", "rows", "three", "y")], [2, 6], [2, 6], &constants);
+    let x = [-3.0f32, -0.26, 0.25, 0.3, 0.76, 9.0];
+    let given = Tensor::new([2, 6], &[x, x].concat());
+    let want: Vec<f32> = steps
+        .iter()
+        .flat_map(|s| x.iter().map(move |x| (x / s).round_ties_even().clamp(-4.0, 3.0) * s))
+        .collect();
+    let found = naive(&decode(&rounded), std::slice::from_ref(&given));
+    assert_eq!(found[0].to_vec::<f32>().expect("floats"), want);
+
+    let (m, k, n) = (4, 64, 32);
+    let constants = [
+        ("w", floats(&[k, n], 3)),
+        ("coarse", Tensor::scalar(0.125f32)),
+        ("fine", Tensor::scalar(0.03125f32)),
+        ("zero", Tensor::scalar(0f32)),
+        ("four", Tensor::scalar(4f32)),
+        ("eight", Tensor::scalar(8f32)),
+    ];
+    let nodes = vec![
+        quantizer("x", "fine", "eight", "qx"),
+        quantizer("w", "coarse", "four", "qw"),
+        node("MatMul", &["qx", "qw"], "y"),
+    ];
+    check(&qonnx(nodes, [m, k], [m, n], &constants), (m, k), bytes(k, n, 8, 1), "quantizers of QONNX");
+}
+
 /// One of two experts whose weights have four bits and a scale per row; the result is ONNX Runtime's.
 #[test]
 fn experts_with_few_bits() {

@@ -1,11 +1,12 @@
 //! Operators that are a few others put together: those of com.microsoft and of ONNX's first, experimental
-//! set that tools have written, and encoders of ai.onnx.ml.
+//! set that tools have written, encoders of ai.onnx.ml, and quantizers of QONNX.
 
 mod encoders;
 mod experts;
 mod first;
 mod gated;
 mod microsoft;
+mod qonnx;
 mod quantized;
 
 use super::emit::require;
@@ -16,7 +17,7 @@ use crate::graph::{Attr, Attrs, ValueId};
 
 /// The families.
 pub const FAMILIES: &[&[Operator]] =
-    &[encoders::ROWS, experts::ROWS, first::ROWS, gated::ROWS, microsoft::ROWS, quantized::ROWS];
+    &[encoders::ROWS, experts::ROWS, first::ROWS, gated::ROWS, microsoft::ROWS, qonnx::ROWS, quantized::ROWS];
 
 /// A row whose types are those of what it expands to.
 macro_rules! composed {
