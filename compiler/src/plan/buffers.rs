@@ -155,10 +155,11 @@ impl Buffers {
         true
     }
 
-    /// Places the arena's buffers and gives the steps their arguments.
-    pub fn assign(&mut self, drafts: &[Draft]) -> Result<(Arena, Vec<Step>)> {
+    /// Places the arena's buffers and gives the steps their arguments. `lends` says of an output, by number,
+    /// whether buffers may lie in it.
+    pub fn assign(&mut self, drafts: &[Draft], lends: &dyn Fn(u32) -> bool) -> Result<(Arena, Vec<Step>)> {
         self.extend_over_loops(drafts);
-        let mut places = self.lent();
+        let mut places = self.lent(lends);
         let kept = |b: &usize| self.in_arena(*b) && !places.contains_key(b);
         let ids: Vec<usize> = (0..self.list.len()).filter(kept).collect();
         let live: Vec<Live> = ids.iter().map(|&b| self.live(b)).collect();
@@ -183,9 +184,9 @@ impl Buffers {
     }
 
     /// The places of buffers that lie in outputs.
-    fn lent(&self) -> HashMap<usize, (Base, usize)> {
+    fn lent(&self, lends: &dyn Fn(u32) -> bool) -> HashMap<usize, (Base, usize)> {
         let output = |b: &Buffer| match b.base {
-            Some(base @ Base::Output(_)) => Some((base, Room { bytes: b.bytes, until: b.first })),
+            Some(base @ Base::Output(n)) if lends(n) => Some((base, Room { bytes: b.bytes, until: b.first })),
             _ => None,
         };
         let (bases, rooms): (Vec<Base>, Vec<Room>) = self.list.iter().filter_map(output).unzip();
@@ -251,6 +252,25 @@ fn collect_uses(
                 collect_uses(body, open, next, uses);
                 open.pop();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_lie_only_in_outputs_that_lend() {
+        for (lends, base) in [(true, Base::Output(0)), (false, Base::Arena)] {
+            let mut buffers = Buffers::default();
+            let output = buffers.add(Some(Base::Output(0)), 128);
+            let [early, late] = [64, 64].map(|bytes| buffers.add(None, bytes));
+            let calls = [vec![early], vec![early, late], vec![late, output]];
+            let drafts = calls.map(|call| buffers.step(0, call.into_iter().map(Place::start).collect()));
+            let (arena, steps) = buffers.assign(&drafts, &|_| lends).unwrap();
+            let Step::Call { args, .. } = &steps[0] else { panic!("a call is a call") };
+            assert_eq!((args[0].base, arena.bytes), (base, if lends { 64 } else { 128 }));
         }
     }
 }

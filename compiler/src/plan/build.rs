@@ -9,7 +9,7 @@ use super::symbols::{check, symbols};
 use super::uses::{Uses, count_writers};
 use super::{Base, Choose, Dump, Interface, Program, Symbol};
 use crate::base::affine::as_size;
-use crate::base::{Affine, TensorType};
+use crate::base::{Affine, DType, TensorType};
 use crate::definition::{
     DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Size, Stage, Strips, ValueId,
 };
@@ -392,7 +392,9 @@ impl Planner<'_> {
     }
 
     fn finish(mut self, drafts: Vec<Draft>) -> Result<Program> {
-        let (arena, steps) = self.buffers.assign(&drafts)?;
+        // Booleans that are neither true nor false must not be left behind where a run ends early.
+        let lends = |n: u32| self.request.outputs[n as usize].1.ty.dtype != DType::Bool;
+        let (arena, steps) = self.buffers.assign(&drafts, &lends)?;
         let mut program = Program {
             name: self.request.name.to_string(),
             inputs: self.request.inputs.iter().map(|i| i.1.clone()).collect(),
