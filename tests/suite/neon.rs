@@ -462,3 +462,26 @@ fn quantization_narrows_and_clamps_at_once() {
         assert_eq!(check_supported("neon_quantize_runs", &[case(kernel, 1)], target), 1);
     }
 }
+
+/// The reciprocal of what sixteen lanes share: one division.
+#[test]
+fn what_all_lanes_share_is_computed_once() {
+    let kernel = parse(
+        "kernel shared { read x: f32[16] read s: f32[1] write y: f32[16]
+  %0: f32x16 = const 1.0
+  %1: f32x16 = load s[0] stride 0
+  %2: f32x16 = div %0, %1
+  %3: f32x16 = sub %1, %0
+  %4: f32x16 = load x[0]
+  %5: f32x16 = mul %4, %2
+  %6: f32x16 = add %5, %3
+  store y[0] = %6
+}",
+    )
+    .unwrap_or_else(|e| panic!("{e}"));
+    for target in targets() {
+        let text = self::text("neon_shared", &kernel, &target);
+        assert_eq!(["fdiv", "fsub", "fmul", "fadd"].map(|word| count(&text, word)), [1, 1, 4, 4], "{text}");
+        assert_eq!(check_supported("neon_shared_run", &[case(kernel.clone(), 1)], &target), 1);
+    }
+}

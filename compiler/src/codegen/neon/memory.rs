@@ -184,6 +184,21 @@ impl Select<'_> {
         Ok(self.narrowed(&rounded, words::shrn16))
     }
 
+    /// To the nearest (even) bf16, in the upper half of each lane; what is below it is anything.
+    pub(super) fn rounded_brain(&mut self, v: VReg) -> VReg {
+        let upper = self.new1(words::shr(false, 16), v);
+        let one = self.splat(1);
+        let odd = self.new2(words::AND, upper, one);
+        let half = self.splat(0x7fff);
+        let bias = self.new2(words::ADD_V, odd, half);
+        let rounded = self.new2(words::ADD_V, v, bias);
+        let nan = self.splat(0x7fc0_0000);
+        let quiet = self.new2(words::ORR, v, nan);
+        let number = self.new2(words::FCMEQ, v, v);
+        self.op3(words::BSL, number, rounded, quiet);
+        number
+    }
+
     fn store_piece(&mut self, vector: VReg, to: Mem, size: usize, lane: usize) {
         if lane == 0 {
             return self.access(words::str(size), vector, to, false);

@@ -78,7 +78,7 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
         reserved = if couple::has_chains(&flat.body) { COUPLED } else { 0 };
     }
     // What a listing needs beside its useful work is known when registers are allocated.
-    let mut best: Option<(u64, Code)> = None;
+    let mut best: Option<(u64, Code, usize)> = None;
     let mut tried: Vec<Kernel> = Vec::new();
     let sizes = sizes::sizes(&flat, isa);
     // A loop over words in halves is long enough as it is.
@@ -95,21 +95,24 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
         if tried.contains(&ordered) {
             continue;
         }
-        let code = translate(&ordered, isa)?;
+        let code = translate(&ordered, isa, false)?;
         let overhead = pairs::overhead(&code.bytes);
         if best.as_ref().is_none_or(|best| overhead < best.0) {
-            best = Some((overhead, code));
+            best = Some((overhead, code, tried.len()));
         }
         tried.push(ordered);
     }
-    best.map(|best| best.1).ok_or_else(|| "no listing".into())
+    let (overhead, code, listing) = best.ok_or("no listing")?;
+    let other = translate(&tried[listing], isa, true)?;
+    Ok(if pairs::overhead(&other.bytes) < overhead { other } else { code })
 }
 
-/// The kernel as it stands, to machine code.
-fn translate(kernel: &Kernel, isa: select::Isa) -> Result<Code> {
+/// The kernel as it stands, to machine code. Loads that are joined take the registers of constants, where these
+/// can be made `again`.
+fn translate(kernel: &Kernel, isa: select::Isa, again: bool) -> Result<Code> {
     let mut function = select::Select::run(kernel, isa)?;
     inst::drop_unused(&mut function);
-    tuples::join(&mut function);
+    tuples::join(&mut function, again);
     let numbers = super::allocate::allocate(&mut function)?;
     let emit::Emitted { bytes, stack } = emit::emit(&function, &numbers)?;
     Ok(Code { bytes: pairs::join(&bytes), align: 16, relocs: Vec::new(), stack })

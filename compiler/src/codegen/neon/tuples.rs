@@ -51,9 +51,9 @@ impl Group {
     }
 }
 
-/// Joins the loads of a function.
-pub fn join(f: &mut Function) {
-    let mut groups = Finder::new(f).groups();
+/// Joins the loads of a function. `again`: constants take registers only in the straight runs that read them.
+pub fn join(f: &mut Function, again: bool) {
+    let mut groups = Finder::new(f, again).groups();
     let mut runs = runs(&f.insts);
     // Those that are executed most get the distances.
     runs.sort_by_key(|&(start, _)| std::cmp::Reverse(f.insts[start].depth));
@@ -129,12 +129,13 @@ struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    fn new(f: &'a Function) -> Self {
+    fn new(f: &'a Function, again: bool) -> Self {
         let count = f.regs.len();
         let mut changes = vec![0i64; 2 * f.insts.len() + 2];
         let ranges = live::ranges(&f.insts, count);
         let vectors = (0..count).filter(|&r| f.regs[r].class == Class::Vector);
-        let (again, once): (Vec<usize>, Vec<usize>) = vectors.partition(|&r| f.regs[r].again != Again::No);
+        let (again, once): (Vec<usize>, Vec<usize>) =
+            vectors.partition(|&r| again && f.regs[r].again != Again::No);
         for &(start, end) in once.into_iter().flat_map(|r| &ranges[r]).chain(&used_in_runs(f, &again)) {
             changes[start as usize] += 1;
             changes[end as usize] -= 1;

@@ -67,21 +67,6 @@ impl Select<'_> {
         self.define(r, form)
     }
 
-    /// To the nearest (even) bf16, in the upper half of each lane; what is below it is anything.
-    pub(super) fn rounded_brain(&mut self, v: VReg) -> VReg {
-        let upper = self.new1(words::shr(false, 16), v);
-        let one = self.splat(1);
-        let odd = self.new2(words::AND, upper, one);
-        let half = self.splat(0x7fff);
-        let bias = self.new2(words::ADD_V, odd, half);
-        let rounded = self.new2(words::ADD_V, v, bias);
-        let nan = self.splat(0x7fc0_0000);
-        let quiet = self.new2(words::ORR, v, nan);
-        let number = self.new2(words::FCMEQ, v, v);
-        self.op3(words::BSL, number, rounded, quiet);
-        number
-    }
-
     fn each2(&mut self, word: u32, r: Reg, a: Reg, b: Reg) -> Result<()> {
         let (a, b) = (self.words(a)?, self.words(b)?);
         let to = self.target(r);
@@ -137,7 +122,21 @@ impl Select<'_> {
             let sums = xs.into_iter().zip(ys).map(|(x, y)| self.new2(word, x, y)).collect();
             return self.define(r, Form::Words(sums));
         }
-        self.each2(word, r, a, b)
+        match self.once(word, a, b) {
+            Some(form) => self.define(r, form),
+            None => self.each2(word, r, a, b),
+        }
+    }
+
+    /// What a constant and a value that is the same in all lanes give, which is too.
+    fn once(&mut self, word: u32, a: Reg, b: Reg) -> Option<Form> {
+        if let (Some((v, lane)), Some(bits)) = (self.lane(a), self.constant_reg(b)) {
+            let constant = self.splat(bits);
+            return Some(Form::Lane(self.new2(word, v, constant), lane));
+        }
+        let (Some(bits), Some((v, lane))) = (self.constant_reg(a), self.lane(b)) else { return None };
+        let constant = self.splat(bits);
+        Some(Form::Lane(self.new2(word, constant, v), lane))
     }
 
     fn shift(&mut self, r: Reg, op: Bin, a: Reg, by: Reg) -> Result<()> {
