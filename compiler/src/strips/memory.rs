@@ -25,7 +25,7 @@ use std::ops::Range;
 fn loss(costs: &Costs, bytes: bool) -> f64 {
     match (costs.prefer, costs.target.arch) {
         (Prefer::Speed, Arch::X86_64) if bytes => 0.08,
-        (Prefer::Speed, Arch::X86_64) => 0.05,
+        (Prefer::Speed, Arch::X86_64) => 0.06,
         (Prefer::Speed, Arch::Aarch64) => 0.02,
         (Prefer::Size, Arch::X86_64) => 0.3,
         (Prefer::Size, Arch::Aarch64) => 0.1,
