@@ -25,39 +25,63 @@ pub struct Emitted {
     pub stack: usize,
 }
 
+/// What a function keeps on the stack.
+struct Frame {
+    /// The instructions that save registers which callees keep, and those that load them again.
+    saves: Vec<(u32, u32)>,
+    /// Bytes, with those of spilled registers behind the saved ones.
+    bytes: u32,
+}
+
+impl Frame {
+    fn of(f: &Function, numbers: &[u8]) -> Result<Frame> {
+        let used = |class: Class, pair: &&(u8, u8)| {
+            let mut found = false;
+            for inst in &f.insts {
+                inst.visit(|r, _, _| {
+                    let number = numbers[r as usize];
+                    found |= f.regs[r as usize].class == class && (number == pair.0 || number == pair.1);
+                });
+            }
+            found
+        };
+        let general = SAVED_GENERAL.iter().filter(|p| used(Class::General, p)).map(|p| (p, STP_X, LDP_X));
+        let vectors = SAVED_VECTORS.iter().filter(|p| used(Class::Vector, p)).map(|p| (p, STP_D, LDP_D));
+        let saves: Vec<(u32, u32)> = (general.chain(vectors).enumerate())
+            .map(|(i, (&(a, b), store, load))| {
+                let fields = (2 * i as u32) << 15 | u32::from(b) << 10 | SP << 5 | u32::from(a);
+                (store | fields, load | fields)
+            })
+            .collect();
+        let bytes = 16 * (f.slots + saves.len() as u32);
+        if bytes >= 4096 {
+            return Err("a large stack".into());
+        }
+        Ok(Frame { saves, bytes })
+    }
+
+    fn enter(&self, words: &mut Vec<u32>) {
+        if self.bytes > 0 {
+            words.push(words::SUB_IMM | self.bytes << 10 | SP << 5 | SP);
+        }
+        words.extend(self.saves.iter().map(|s| s.0));
+    }
+
+    fn leave(&self, words: &mut Vec<u32>) {
+        words.extend(self.saves.iter().map(|s| s.1));
+        if self.bytes > 0 {
+            words.push(words::ADD_IMM | self.bytes << 10 | SP << 5 | SP);
+        }
+    }
+}
+
 /// Encodes a function whose registers have numbers.
 pub fn emit(f: &Function, numbers: &[u8]) -> Result<Emitted> {
-    let used = |class: Class, pair: &&(u8, u8)| {
-        let mut found = false;
-        for inst in &f.insts {
-            inst.visit(|r, _, _| {
-                let number = numbers[r as usize];
-                found |= f.regs[r as usize].class == class && (number == pair.0 || number == pair.1);
-            });
-        }
-        found
-    };
-    let general: Vec<_> = SAVED_GENERAL.iter().filter(|p| used(Class::General, p)).copied().collect();
-    let vectors: Vec<_> = SAVED_VECTORS.iter().filter(|p| used(Class::Vector, p)).copied().collect();
-    let saved = general.iter().map(|p| (p, STP_X, LDP_X)).chain(vectors.iter().map(|p| (p, STP_D, LDP_D)));
-    let slots = 16 * f.slots;
-    let saves: Vec<(u32, u32)> = (saved.enumerate())
-        .map(|(i, (&(a, b), store, load))| {
-            let fields = (2 * i as u32) << 15 | u32::from(b) << 10 | SP << 5 | u32::from(a);
-            (store | fields, load | fields)
-        })
-        .collect();
-    let frame = slots + 16 * saves.len() as u32;
-    if frame >= 4096 {
-        return Err("a large stack".into());
-    }
-    let mut e =
-        Emitter { numbers, slots_at: 16 * saves.len() as u32, words: Vec::new(), labels: HashMap::new() };
+    let frame = Frame::of(f, numbers)?;
+    let slots_at = 16 * frame.saves.len() as u32;
+    let mut e = Emitter { numbers, slots_at, words: Vec::new(), labels: HashMap::new() };
     let mut jumps: Vec<(usize, Kind)> = Vec::new();
-    if frame > 0 {
-        e.words.push(words::SUB_IMM | frame << 10 | SP << 5 | SP);
-    }
-    e.words.extend(saves.iter().map(|s| s.0));
+    frame.enter(&mut e.words);
     let mut held = Held::default();
     for inst in &f.insts {
         if held.has(f, inst, numbers) {
@@ -69,12 +93,8 @@ pub fn emit(f: &Function, numbers: &[u8]) -> Result<Emitted> {
             }
             Kind::Arguments => {}
             Kind::Return => {
-                e.words.extend(saves.iter().map(|s| s.1));
-                if frame > 0 {
-                    e.words.push(words::ADD_IMM | frame << 10 | SP << 5 | SP);
-                }
-                e.words.push(words::MOVZ);
-                e.words.push(words::RET);
+                frame.leave(&mut e.words);
+                e.words.extend([words::MOVZ, words::RET]);
             }
             Kind::Jump(_) | Kind::Literal(_) => {
                 jumps.push((e.words.len(), inst.kind));
@@ -87,26 +107,14 @@ pub fn emit(f: &Function, numbers: &[u8]) -> Result<Emitted> {
         }
     }
     let pool = e.words.len().next_multiple_of(4);
-    for (at, kind) in jumps {
-        let to = match kind {
-            Kind::Jump(label) => *e.labels.get(&label).ok_or("a jump to nowhere")?,
-            Kind::Literal(number) => pool + 4 * number as usize,
-            _ => at,
-        };
-        let distance = to as i64 - at as i64;
-        e.words[at] |= match e.words[at] {
-            words::B => distance as u32 & 0x03ff_ffff,
-            _ if (-(1 << 18)..1 << 18).contains(&distance) => (distance as u32 & 0x7_ffff) << 5,
-            _ => return Err("a distance over a mebibyte".into()),
-        };
-    }
+    jumps.into_iter().try_for_each(|(at, kind)| e.reach(at, kind, pool))?;
     if !f.pool.is_empty() {
         // Never executed.
         e.words.resize(pool, 0);
     }
     let mut bytes: Vec<u8> = e.words.iter().flat_map(|w| w.to_le_bytes()).collect();
     bytes.extend(f.pool.iter().flatten());
-    Ok(Emitted { bytes, stack: frame as usize })
+    Ok(Emitted { bytes, stack: frame.bytes as usize })
 }
 
 /// The constants that vector registers hold: one that is made again for every use is often still there.
@@ -150,6 +158,22 @@ struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
+    /// Puts the distance to a label, or to a constant behind the code, in the instruction at `at`.
+    fn reach(&mut self, at: usize, kind: Kind, pool: usize) -> Result<()> {
+        let to = match kind {
+            Kind::Jump(label) => *self.labels.get(&label).ok_or("a jump to nowhere")?,
+            Kind::Literal(number) => pool + 4 * number as usize,
+            _ => at,
+        };
+        let distance = to as i64 - at as i64;
+        self.words[at] |= match self.words[at] {
+            words::B => distance as u32 & 0x03ff_ffff,
+            _ if (-(1 << 18)..1 << 18).contains(&distance) => (distance as u32 & 0x7_ffff) << 5,
+            _ => return Err("a distance over a mebibyte".into()),
+        };
+        Ok(())
+    }
+
     fn number(&self, inst: &Inst, field: usize) -> Result<u8> {
         let number = inst.fields.get(field).map(|f| self.numbers[f.reg as usize]);
         number.filter(|&n| n != u8::MAX).ok_or_else(|| "a register is read that nothing wrote".into())

@@ -354,20 +354,16 @@ fn beside(kernel: &Kernel, run: &[Stmt]) -> Vec<Option<usize>> {
 }
 
 fn spot(kernel: &Kernel, stmt: &Stmt) -> Option<Spot> {
-    let (addr, stride, reg, load) = match stmt {
-        Stmt::Let(reg, Value::Load(addr, stride)) => (addr, *stride, *reg, true),
-        Stmt::Let(reg, Value::LoadWords(addr, 1)) if kernel.regs[*reg as usize].lanes == 4 => {
-            return addr
-                .dynamic
-                .is_none()
-                .then(|| (addr.param, true, addr.index.terms.clone(), addr.index.base));
-        }
-        Stmt::Store { addr, stride, src } => (addr, *stride, *src, false),
+    let (addr, reg, load, words) = match stmt {
+        Stmt::Let(reg, Value::Load(addr, 1)) => (addr, *reg, true, false),
+        Stmt::Let(reg, Value::LoadWords(addr, 1)) => (addr, *reg, true, true),
+        Stmt::Store { addr, stride: 1, src } => (addr, *src, false, false),
         _ => return None,
     };
     let size = kernel.params[addr.param as usize].dtype.size() as i64;
-    let lanes = i64::from(kernel.regs[reg as usize].lanes);
+    // A lane of words holds four bytes.
+    let (lanes, lane) = (i64::from(kernel.regs[reg as usize].lanes), if words { 4 } else { size });
     let Affine { base, terms } = &addr.index;
-    (stride == 1 && lanes * size == 16 && size >= 4 && addr.dynamic.is_none())
+    (lanes * lane == 16 && lane >= 4 && addr.dynamic.is_none())
         .then(|| (addr.param, load, terms.clone(), base * size))
 }
