@@ -341,8 +341,12 @@ fn unbound(body: &Body, free: &BTreeSet<Key>) -> Error {
         free_dims(body).filter(|(i, _, _)| unnamed(i)).filter_map(|(_, _, n)| n.as_ref()).collect();
     let named = free.iter().filter(|k| k.1.is_none() && !covered.contains(&k.0));
     options.extend(named.map(|(name, _)| format!("--dim {name}=N")));
+    let name = free.iter().find(|k| k.1.is_none()).map(|k| &k.0);
+    let bound = name.map_or(String::new(), |name| {
+        format!(", or leave what has a name to run time, up to a bound, as in --dim '{name}<=128'")
+    });
     Error::options(format!("free dimensions are unbound: {}", list.join(", ")))
-        .advise(format!("Bind them with {}", options.join(" ")))
+        .advise(format!("Bind them with {}{bound}", options.join(" ")))
 }
 
 fn pattern(dims: &[Dim]) -> String {
