@@ -228,20 +228,25 @@ fn products_of_bytes_in_couples() {
     }
 }
 
+/// Four rows of bytes of a type by sixteen channels, four products at a time.
+fn four_rows(name: &str, rows: &str, dot: &str) -> Kernel {
+    let mut text = format!("kernel {name} {{ read a: {rows}[256] read b: i8[1024] write c: i32[64] vars k\n");
+    (0..4).for_each(|r| text += &format!("%{r}: i32x16 = const 0\n"));
+    text += "for k in 0..64 step 4 {\n%4: i32x16 = words b[16*k]\n";
+    for r in 0..4 {
+        text += &format!("%{}: i32x16 = words a[k + {}] stride 0\n", 5 + r, 64 * r);
+        text += &format!("%{r}: i32x16 = {dot} %{r}, %{}, %4\n", 5 + r);
+    }
+    text += "}\n";
+    (0..4).for_each(|r| text += &format!("store c[{}] = %{r}\n", 16 * r));
+    parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
+}
+
 /// Without the instruction: of words in halves, four products of a word go to two sums of 16 bits, which are the
 /// four products of each channel once they are added. What a row reads is loaded into every lane.
 #[test]
 fn products_of_words_in_halves() {
-    let mut text = String::from("kernel halves { read a: i8[256] read b: i8[1024] write c: i32[64] vars k\n");
-    (0..4).for_each(|r| text += &format!("%{r}: i32x16 = const 0\n"));
-    text += "for k in 0..64 step 4 {\n%4: i32x16 = words b[16*k]\n";
-    for row in 0..4 {
-        text += &format!("%{}: i32x16 = words a[k + {}] stride 0\n", 5 + row, 64 * row);
-        text += &format!("%{row}: i32x16 = dot_halves %{row}, %{}, %4\n", 5 + row);
-    }
-    text += "}\n";
-    (0..4).for_each(|r| text += &format!("store c[{}] = %{r}\n", 16 * r));
-    let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+    let kernel = four_rows("halves", "i8", "dot_halves");
     let mut case = case(kernel, 1);
     case.inputs[1].iter_mut().for_each(|b| *b = if *b == 0x80 { 0x7f } else { *b });
     let a53 = resolve("aarch64", "cortex-a53").expect("known");
@@ -352,16 +357,7 @@ fn bounds_are_computed_where_they_change() {
 /// what is given back is summed once for all rows.
 #[test]
 fn signs_are_flipped_once() {
-    let mut text = String::from("kernel signs { read a: u8[256] read b: i8[1024] write c: i32[64] vars k\n");
-    (0..4).for_each(|r| text += &format!("%{r}: i32x16 = const 0\n"));
-    text += "for k in 0..64 step 4 {\n%4: i32x16 = words b[16*k]\n";
-    for r in 0..4 {
-        text += &format!("%{}: i32x16 = words a[k + {}] stride 0\n", 5 + r, 64 * r);
-        text += &format!("%{r}: i32x16 = dot_us %{r}, %{}, %4\n", 5 + r);
-    }
-    text += "}\n";
-    (0..4).for_each(|r| text += &format!("store c[{}] = %{r}\n", 16 * r));
-    let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+    let kernel = four_rows("signs", "u8", "dot_us");
     let n1 = resolve("aarch64", "neoverse-n1").expect("known");
     let text = self::text("neon_signs", &kernel, &n1);
     // An iteration, or two at once: 4 x 4 products, 4 sums; 4 x 4 additions at the end.

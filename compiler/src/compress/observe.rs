@@ -70,9 +70,7 @@ impl Observed {
 
     fn compile(&self, sample: &Sample) -> Result<Run> {
         let types = types(&self.model, sample)?;
-        let mut inferred = infer(&self.model, &types);
-        let ids = std::mem::take(&mut inferred.names);
-        let (mut graph, _) = inferred.into_result()?;
+        let (mut graph, ids) = infer(&self.model, &types).into_named()?;
         let Exposed { names, known, passed } = expose(&mut graph, &ids, &self.wanted);
         let build = Build::new("").cpu("native");
         let target = build.resolve_target()?;
@@ -144,9 +142,7 @@ pub fn facts(onnx: &Onnx, sample: &Sample) -> Result<Facts> {
 
 /// Types the model for types of its inputs.
 pub fn facts_for(model: &Model, types: &[TensorType]) -> Result<Facts> {
-    let mut inferred = infer(model, types);
-    let names = std::mem::take(&mut inferred.names);
-    let (graph, _) = inferred.into_result()?;
+    let (graph, names) = infer(model, types).into_named()?;
     let fact = |id: u32| (graph.value(id).ty.clone(), graph.value(id).constant.clone());
     Ok(names.into_iter().map(|(name, id)| (name, fact(id))).collect())
 }

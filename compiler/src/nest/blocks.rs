@@ -4,7 +4,6 @@
 //! where the tile has one row: with more of them each scaled weight serves several products.
 
 use super::Nest;
-use super::accumulate::Accumulator;
 use super::emit::Emitter;
 use super::expr::Group;
 use super::reduce::{Reduction, steps};
@@ -75,8 +74,7 @@ pub(super) fn block(
     group: &Option<Group>,
 ) -> bool {
     let Some(blocks) = r.blocks.filter(|b| b.depth == depth) else { return false };
-    let kind = Accumulator { fold: Fold::Sum, dtype: DType::F32 };
-    let sums = r.points.iter().map(|p| kind.start(e, p.lanes)).collect();
+    let sums = r.points.iter().map(|p| r.kind.start(e, p.lanes)).collect();
     let whole = std::mem::replace(&mut r.chains[0], sums);
     (r.blocks, r.factors) = (None, Some(blocks.factors));
     steps(nest, e, r, depth, group.clone());

@@ -33,7 +33,7 @@ pub(super) struct Reduction<'a> {
     neutral: bool,
     /// A loop around runs over what lies outside.
     outside: bool,
-    kind: Accumulator,
+    pub(super) kind: Accumulator,
     pub(super) body: u32,
     /// The factors, where they are not those of the body.
     pub(super) factors: Option<[u32; 2]>,

@@ -33,6 +33,11 @@ impl From<Affine> for Place {
     }
 }
 
+/// The extents of loops over all points of a shape: one, but where other sizes move its dimensions.
+pub fn joined(shape: &[usize], moves: bool) -> Vec<usize> {
+    if moves { shape.to_vec() } else { vec![shape.iter().product()] }
+}
+
 impl Code {
     /// An empty routine.
     pub fn new(name: &str) -> Self {

@@ -1,7 +1,7 @@
 //! CumSum and CumProd: one pass along an axis.
 
 use super::emit::{Emit, require};
-use super::routine::Code;
+use super::routine::{Code, joined};
 use super::{Ctx, DefineFn, Lower, Operator};
 use crate::base::{Affine, TensorType};
 use crate::definition::Lowering;
@@ -59,8 +59,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering, fold: Fold, op: Bin) -> Result<()> {
         code.finish(e.low);
         return Ok(());
     }
-    let dims =
-        |dims: &[usize]| if ctx.graph.sample == 0 { vec![dims.iter().product()] } else { dims.to_vec() };
+    let dims = |shape: &[usize]| joined(shape, ctx.graph.sample != 0);
     code.points(&dims(&x.shape()[..axis]), |code, o, _| {
         code.points(&dims(&x.shape()[axis + 1..]), |code, i, _| {
             let first = o.scaled(apart as i64).plus(&i);

@@ -2,7 +2,7 @@
 //! are then replaced or joined with updates, in their order.
 
 use super::emit::{Emit, Val, require};
-use super::routine::{Code, Place};
+use super::routine::{Code, Place, joined};
 use super::{Ctx, DefineFn, InferFn, Operator};
 use crate::base::{Affine, DType, TensorType, row_major_strides};
 use crate::definition::Lowering;
@@ -145,9 +145,8 @@ fn lower_nd(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let rest = &out.shape()[named..];
     let inner: usize = rest.iter().product();
     let tuples = &ctx.shape(2)?[..ctx.shape(1)?.len() - 1];
-    let tuples = if ctx.moves(1, 0) { tuples.to_vec() } else { vec![tuples.iter().product()] };
     let (indices, updates, to, join) = (s.indices, s.updates, s.out, s.join);
-    s.code.points(&tuples, |code, u, _| {
+    s.code.points(&joined(tuples, ctx.moves(1, 0)), |code, u, _| {
         let mut total: Option<(Reg, usize)> = None;
         for (k, &stride) in strides.iter().enumerate().take(named) {
             let raw = code.load(indices, u.scaled(named as i64).offset(k as i64));

@@ -128,18 +128,9 @@ impl Reader<'_> {
         self.cursor.expect("vector")?;
         let mut schedule = Schedule {
             vector: self.vector()?,
-            tile: Vec::new(),
             order: Vec::new(),
             reduce: Vec::new(),
-            pack: Vec::new(),
-            lane_loads: 1,
-            dot: 1,
-            halves: false,
-            begun: false,
-            tested: false,
-            woven: false,
-            apart: 0,
-            winograd: None,
+            ..Schedule::naive(self.linear)
         };
         if self.cursor.eat("tile") {
             schedule.tile = self.list(|r| r.of().map(|(n, v)| (v, n)))?;

@@ -72,59 +72,40 @@ impl Walk<'_> {
         from: &[usize],
         to: &[usize],
     ) -> Option<()> {
-        let Some((axis, first, last)) = merged(from, to, layout.axis) else {
-            return self.divided(index, node, layout, from, to);
+        let (made, same) = match merged(from, to, layout.axis) {
+            Some((axis, first, last)) => {
+                let repeats: usize = from[first..layout.axis].iter().product();
+                let inner: usize = from[layout.axis + 1..last].iter().product();
+                let merged = layout.segments.iter().map(|s| Segment { inner: s.inner * inner, ..*s });
+                let once: Vec<Segment> = merged.collect();
+                let segments = (0..repeats).flat_map(|_| once.clone()).collect();
+                let same = from.get(axis) == Some(&from[layout.axis]) && axis == layout.axis;
+                (Layout { axis, segments }, same)
+            }
+            None => (self.divided(&layout, from, to)?, false),
         };
-        let repeats: usize = from[first..layout.axis].iter().product();
-        let inner: usize = from[layout.axis + 1..last].iter().product();
-        let merged = layout.segments.into_iter().map(|s| Segment { inner: s.inner * inner, ..s });
-        let once: Vec<Segment> = merged.collect();
-        let segments: Vec<_> = (0..repeats).flat_map(|_| once.clone()).collect();
-        let same = from.get(axis) == Some(&from[layout.axis]) && axis == layout.axis;
-        self.reshape(index, node, axis, same, &segments)?;
-        self.put(node, Layout { axis, segments })
+        if node.op() == "Reshape" {
+            // Elsewhere in the shape, -1 is worked out from all else and stays right.
+            let (at, segments) = (made.axis, made.segments.clone());
+            match self.onnx.constant(node.input(1)?)?.to_i64s()?.get(at)? {
+                -1 => {}
+                0 if same => {}
+                0 => return None,
+                _ => self.found.edits.push(Edit::Shape { node: index, at, segments }),
+            }
+        }
+        self.put(node, made)
     }
 
     /// A Reshape that divides the channels into two axes: blocks of them (attention heads) stay or go.
-    fn divided(
-        &mut self,
-        index: usize,
-        node: &Node,
-        layout: Layout,
-        from: &[usize],
-        to: &[usize],
-    ) -> Option<()> {
+    fn divided(&mut self, layout: &Layout, from: &[usize], to: &[usize]) -> Option<Layout> {
         let [Segment { set, inner: 1 }] = layout.segments[..] else { return None };
         let (before, channels) = (from[..layout.axis].iter().product::<usize>(), from[layout.axis]);
         let fits =
             |at: &usize| to[..*at].iter().product::<usize>() == before && to[*at] * to[at + 1] == channels;
         let axis = (0..to.len().saturating_sub(1)).rev().find(fits)?;
         let set = self.found.sets.divide(set, to[axis + 1]);
-        let segments = vec![Segment { set, inner: 1 }];
-        self.reshape(index, node, axis, false, &segments)?;
-        self.put(node, Layout { axis, segments })
-    }
-
-    /// Notes what the shape of a Reshape says of the channels' axis; `same` is whether 0 stands for them.
-    fn reshape(
-        &mut self,
-        node: usize,
-        reshape: &Node,
-        at: usize,
-        same: bool,
-        segments: &[Segment],
-    ) -> Option<()> {
-        if reshape.op() != "Reshape" {
-            return Some(());
-        }
-        // Elsewhere in the shape, -1 is worked out from all else and stays right.
-        match self.onnx.constant(reshape.input(1)?)?.to_i64s()?.get(at)? {
-            -1 => {}
-            0 if same => {}
-            0 => return None,
-            _ => self.found.edits.push(Edit::Shape { node, at, segments: segments.to_vec() }),
-        }
-        Some(())
+        Some(Layout { axis, segments: vec![Segment { set, inner: 1 }] })
     }
 
     /// Reductions over other axes.

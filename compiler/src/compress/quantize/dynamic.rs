@@ -38,7 +38,7 @@ pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
     opset::raise(&mut onnx, 13, known)?;
     let products: HashMap<usize, Product> =
         (0..onnx.nodes.len()).filter_map(|i| Some((i, product(&onnx, i)?))).collect();
-    if products.is_empty() && stored(&onnx, false).is_empty() {
+    if products.is_empty() && stored(&onnx, false, &|_| true).is_empty() {
         return Err(Error::model("there is nothing to quantize: no product with a constant of floats")
             .advise(
                 "--dynamic takes the constant weights of f32 of Conv, Gemm, MatMul, Gather and recurrent operators",
@@ -80,7 +80,7 @@ pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
     }
     onnx.nodes = made;
     onnx.drop_unread(&old);
-    let rest = stored(&onnx, false);
+    let rest = stored(&onnx, false, &|_| true);
     reports.extend(store_all(&mut onnx, &rest, DType::I8));
     Ok((onnx, reports))
 }

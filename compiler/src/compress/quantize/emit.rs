@@ -5,7 +5,7 @@
 
 use super::grid::{Grid, integer};
 use super::plan::{Layer, Plan};
-use super::stored::{recurrent, store_all};
+use super::stored::{store_all, stored};
 use super::tables::Tables;
 use super::weights::{Share, quantize};
 use crate::base::{DType, Tensor};
@@ -48,8 +48,7 @@ pub fn qdq(onnx: &Onnx, recipe: &Recipe) -> Result<Onnx> {
     made.drop_unread(&replaced);
     let kept: Vec<&[String]> =
         recipe.plan.recurrent.iter().map(|&i| onnx.nodes[i].outputs.as_slice()).collect();
-    let mut weights = recurrent(&made);
-    weights.retain(|w| kept.contains(&made.nodes[w.node].outputs.as_slice()));
+    let weights = stored(&made, false, &|i| kept.contains(&made.nodes[i].outputs.as_slice()));
     store_all(&mut made, &weights, DType::I8);
     Ok(made)
 }

@@ -6,7 +6,7 @@
 //! memory between layers is narrow. Element-wise chains between a layer and the next quantized value
 //! stay in float: they are computed in registers.
 
-use super::stored::recurrent;
+use super::stored::{is_recurrent, stored};
 use crate::base::{DType, TensorType};
 use crate::compress::observe;
 use crate::compress::onnx::{Node, Onnx};
@@ -244,10 +244,11 @@ impl Origins {
 pub fn plan(facts: &Facts, float: &BTreeSet<usize>, per_channel: bool) -> Plan {
     let (nodes, writers, readers) = (&facts.onnx.nodes, facts.onnx.writers(), facts.onnx.readers());
     let layers = (0..nodes.len()).filter(|i| !float.contains(i));
+    let weights = stored(facts.onnx, false, &|i| is_recurrent(&nodes[i]) && !float.contains(&i));
     let mut plan = Plan {
         layers: layers.clone().filter_map(|i| facts.layer(i, per_channel)).collect(),
         tables: layers.filter(|&i| facts.is_table(&nodes[i])).collect(),
-        recurrent: recurrent(facts.onnx).into_iter().map(|s| s.node).filter(|n| !float.contains(n)).collect(),
+        recurrent: weights.into_iter().map(|s| s.node).collect(),
         ..Plan::default()
     };
     let products: BTreeSet<usize> = plan.layers.iter().map(|l| l.node).collect();

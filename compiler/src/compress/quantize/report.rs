@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::stats::floats;
-use super::stored::{store_all, stored};
+use super::stored::{Stored, stored};
 use super::{Candidate, Work};
 use crate::base::DType;
 use crate::compress::observe::Observed;
@@ -120,11 +120,12 @@ impl Work<'_> {
     /// What is stored as integers and computes in float: tables and weights of recurrent operators.
     fn constants(&self, all: &Plan, best: &Plan) -> Vec<LayerReport> {
         let among = |plan: &Plan, node| plan.tables.contains(&node) || plan.recurrent.contains(&node);
-        let mut list = stored(&self.onnx, false);
-        list.retain(|s| among(all, s.node));
-        let mut reports = store_all(&mut self.onnx.clone(), &list, DType::I8);
-        list.iter().zip(&mut reports).for_each(|(s, report)| report.float = !among(best, s.node));
-        reports
+        let list = stored(&self.onnx, false, &|node| among(all, node));
+        let report = |s: &Stored| {
+            let (_, report) = s.rounded(&self.onnx, DType::I8);
+            LayerReport { float: !among(best, s.node), ..report }
+        };
+        list.iter().map(report).collect()
     }
 
     /// The relative error of each layer's result in the quantized model, by value.

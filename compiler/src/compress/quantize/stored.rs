@@ -53,10 +53,10 @@ fn axes(node: &Node, input: usize, rank: usize) -> Option<(Option<usize>, Option
     }
 }
 
-/// The constants of a model that are worth it.
-pub(super) fn stored(onnx: &Onnx, blocks: bool) -> Vec<Stored> {
+/// The constants that are worth it, of the nodes `among` all.
+pub(super) fn stored(onnx: &Onnx, blocks: bool, among: &dyn Fn(usize) -> bool) -> Vec<Stored> {
     let mut list = Vec::new();
-    for (i, node) in onnx.nodes.iter().enumerate() {
+    for (i, node) in onnx.nodes.iter().enumerate().filter(|(i, _)| among(*i)) {
         for input in 0..node.inputs.len().min(3) {
             let Some((shape, _)) = node.input(input).and_then(|n| onnx.floats(n)) else { continue };
             let Some((channel, sum)) = axes(node, input, shape.len()) else { continue };
@@ -75,11 +75,21 @@ pub(super) fn stored(onnx: &Onnx, blocks: bool) -> Vec<Stored> {
     list
 }
 
-/// The weights of recurrent operators, which compute in float.
-pub(super) fn recurrent(onnx: &Onnx) -> Vec<Stored> {
-    let mut list = stored(onnx, false);
-    list.retain(|s| matches!(onnx.nodes[s.node].op(), "LSTM" | "GRU" | "RNN"));
-    list
+/// Whether a node is a recurrent operator, which computes in float.
+pub(super) fn is_recurrent(node: &Node) -> bool {
+    matches!(node.op(), "LSTM" | "GRU" | "RNN")
+}
+
+impl Stored {
+    /// The weights rounded, and what is reported of that.
+    pub(super) fn rounded(&self, onnx: &Onnx, dtype: DType) -> (Quantized, LayerReport) {
+        let node = &onnx.nodes[self.node];
+        let (shape, weights) = onnx.floats(&node.inputs[self.input]).unwrap_or_default();
+        let made = quantize(&shape, &weights, self.share, dtype, None, dtype == DType::I4);
+        let error = error(&weights, &made, self.share);
+        let report = LayerReport::of_weights(node.name(), node.op(), weights.len(), error);
+        (made, report)
+    }
 }
 
 /// The relative error of rounded weights.
@@ -98,7 +108,7 @@ pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts) -> Result<(Onnx, V
     let mut onnx = onnx.clone();
     prepare::simplify(&mut onnx, known);
     opset::raise(&mut onnx, if dtype == DType::I4 { 21 } else { 13 }, known)?;
-    let list = stored(&onnx, dtype == DType::I4);
+    let list = stored(&onnx, dtype == DType::I4, &|_| true);
     if list.is_empty() {
         return Err(Error::model("there is nothing to quantize: no product with a constant of floats")
             .advise(
@@ -111,23 +121,25 @@ pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts) -> Result<(Onnx, V
 
 /// Puts integers, dequantized, in the place of constants; of 8 bits where these are not in blocks.
 pub(super) fn store_all(onnx: &mut Onnx, list: &[Stored], dtype: DType) -> Vec<LayerReport> {
-    let (mut reports, mut made, mut old) = (Vec::new(), HashMap::new(), BTreeSet::new());
+    let (mut reports, mut old) = (Vec::new(), BTreeSet::new());
+    let mut made: HashMap<String, (String, LayerReport)> = HashMap::new();
     let mut before: HashMap<usize, Vec<Node>> = HashMap::new();
     for item in list {
         let node = &onnx.nodes[item.node];
-        let (name, label, op) =
-            (node.inputs[item.input].clone(), node.name().to_string(), node.op().to_string());
+        let name = node.inputs[item.input].clone();
+        let (label, op) = (node.name().to_string(), node.op().to_string());
         let key = format!("{name} {:?}", item.share);
         if !made.contains_key(&key) {
             let dtype = if matches!(item.share, Share::Blocks { .. }) { dtype } else { DType::I8 };
-            let (dequantize, found, count) = store(onnx, &name, item.share, dtype);
-            before.entry(item.node).or_default().push(dequantize.clone());
-            made.insert(key.clone(), (dequantize.output().to_string(), found, count));
+            let (integers, report) = item.rounded(onnx, dtype);
+            let dequantize = store(onnx, &name, item.share, &integers);
+            made.insert(key.clone(), (dequantize.output().to_string(), report));
+            before.entry(item.node).or_default().push(dequantize);
         }
-        let (value, found, count) = made[&key].clone();
+        let (value, report) = made[&key].clone();
         onnx.nodes[item.node].set_input(item.input, value);
         old.insert(name);
-        reports.push(LayerReport::of_weights(&label, &op, count, found));
+        reports.push(LayerReport { name: label, op, ..report });
     }
     let nodes = std::mem::take(&mut onnx.nodes);
     for (i, node) in nodes.into_iter().enumerate() {
@@ -138,11 +150,8 @@ pub(super) fn store_all(onnx: &mut Onnx, list: &[Stored], dtype: DType) -> Vec<L
     reports
 }
 
-/// Adds the integers and scales of a constant; the node that dequantizes them, the relative error and
-/// the number of weights.
-fn store(onnx: &mut Onnx, name: &str, share: Share, dtype: DType) -> (Node, f64, usize) {
-    let (shape, weights) = onnx.floats(name).unwrap_or_default();
-    let made = quantize(&shape, &weights, share, dtype, None, dtype == DType::I4);
+/// Adds the integers and scales of a constant; the node that dequantizes them.
+fn store(onnx: &mut Onnx, name: &str, share: Share, made: &Quantized) -> Node {
     let integers = onnx.add_constant(&format!("{name}_quantized"), &made.values);
     let scales = Tensor::new(made.scale_shape.clone(), &made.scales);
     let scales = onnx.add_constant(&format!("{name}_scale"), &scales);
@@ -156,5 +165,5 @@ fn store(onnx: &mut Onnx, name: &str, share: Share, dtype: DType) -> (Node, f64,
         }
         Share::Tensor => {}
     }
-    (node, error(&weights, &made, share), weights.len())
+    node
 }

@@ -37,6 +37,12 @@ pub struct Inferred {
 }
 
 impl Inferred {
+    /// The graph and what its names stand for, or the first error.
+    pub fn into_named(mut self) -> Result<(Graph, HashMap<String, ValueId>)> {
+        let names = std::mem::take(&mut self.names);
+        Ok((self.into_result()?.0, names))
+    }
+
     /// The graph, or the first error with the number of the others.
     pub fn into_result(self) -> Result<(Graph, Vec<String>)> {
         let others = self.errors.len().saturating_sub(1);

@@ -12,6 +12,11 @@ const COARSE: f64 = 1.0 / 256.0;
 /// A bias that is off by less, in units of the sum, was rounded by the model.
 const ROUNDED: f64 = 1e-3;
 
+/// One of a list of as many numbers, or of one number for all.
+fn of<T: Copy>(list: &[T], i: usize) -> T {
+    list[if list.len() == 1 { 0 } else { i }]
+}
+
 /// A constant as real numbers: floats, or dequantized integers.
 fn real(graph: &Graph, id: ValueId) -> Option<Vec<f64>> {
     if let Some(tensor) = &graph.value(id).constant {
@@ -20,12 +25,9 @@ fn real(graph: &Graph, id: ValueId) -> Option<Vec<f64>> {
     let linear = source(graph, id)?;
     let elems = graph.value(linear.value).constant.as_ref()?.to_i64s()?;
     let (scales, zeros) = (linear.scales(graph), linear.zeros(graph));
-    let at = |list: usize, i: usize| if list == 1 { 0 } else { i };
     let fits = |n: usize| n == 1 || n == elems.len();
     (fits(scales.len()) && fits(zeros.len())).then(|| {
-        let elem = |(i, &v): (usize, &i64)| {
-            (v - zeros[at(zeros.len(), i)]) as f64 * f64::from(scales[at(scales.len(), i)])
-        };
+        let elem = |(i, &v): (usize, &i64)| (v - of(&zeros, i)) as f64 * f64::from(of(&scales, i));
         elems.iter().enumerate().map(elem).collect()
     })
 }
@@ -42,10 +44,8 @@ pub(super) fn integer_bias(
     if real.len() != channels && real.len() != 1 {
         return Err("the bias is not one number per channel".to_string());
     }
-    let at = |n: usize, c: usize| if n == 1 { 0 } else { c };
-    let unit = |c: usize| f64::from(scales[at(scales.len(), c)]);
-    let steps = (0..channels).map(|c| (real[at(real.len(), c)] * factor / unit(c)).round_ties_even());
-    let steps: Vec<f64> = steps.collect();
+    let step = |c: usize| (of(&real, c) * factor / f64::from(of(scales, c))).round_ties_even();
+    let steps: Vec<f64> = (0..channels).map(step).collect();
     if steps.iter().any(|s| !s.is_finite() || s.abs() >= 2f64.powi(31)) {
         return Err("the bias is too large for the scale of the products".to_string());
     }
@@ -60,8 +60,8 @@ impl Product {
         let factor = |name| f64::from(node.attrs.float(name, 1.0).unwrap_or(1.0));
         let (alpha, beta) = (factor("alpha"), factor("beta"));
         let rest = |c: usize| {
-            let unit = f64::from(units[if units.len() == 1 { 0 } else { c }]) * alpha;
-            let steps = bias[if bias.len() == 1 { 0 } else { c }] * beta / unit;
+            let unit = f64::from(of(&units, c)) * alpha;
+            let steps = of(&bias, c) * beta / unit;
             ((steps - steps.round()).abs(), unit.abs())
         };
         let fits = bias.len() == 1 || units.len() == 1 || units.len() == bias.len();
