@@ -4,7 +4,7 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Operator};
+use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::{Fold, Op};
 
 const VERSIONS: &[i64] = &[10, 13, 19, 21, 23, 24, 25];
@@ -16,6 +16,15 @@ pub const ROWS: &[Operator] = &[
     Operator::define("", "DynamicQuantizeLinear", &[11], infer_dynamic, dynamic),
     Operator::define("com.microsoft", "QuantizeLinear", &[1], infer_quantize, quantize),
     Operator::define("com.microsoft", "DequantizeLinear", &[1], infer_dequantize, dequantize),
+    // The same with elements and zero point 128 lower, for targets that multiply signed bytes.
+    Operator {
+        domain: "lmc",
+        name: "SignedDynamicQuantizeLinear",
+        versions: &[1],
+        infer: |ctx| infer_range(ctx, DType::I8),
+        lower: Lower::Define(dynamic),
+        note: "internal",
+    },
 ];
 
 /// Smallest and largest value of an integer type.
@@ -224,13 +233,17 @@ fn dequantized(
 }
 
 fn infer_dynamic(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    infer_range(ctx, DType::U8)
+}
+
+fn infer_range(ctx: &Ctx, to: DType) -> Result<Vec<TensorType>> {
     require(ctx.dtype(0)? == DType::F32, || "it is defined for f32 only".into())?;
     let shape = ctx.shape(0)?;
     let scalar = |dtype| TensorType::new(dtype, []);
-    Ok(vec![TensorType::new(DType::U8, shape), scalar(DType::F32), scalar(DType::U8)])
+    Ok(vec![TensorType::new(to, shape), scalar(DType::F32), scalar(to)])
 }
 
-/// A tensor quantized to u8 by its own range.
+/// A tensor quantized to bytes by its own range.
 pub struct Quantized {
     /// The elements.
     pub elems: Val,
@@ -242,7 +255,7 @@ pub struct Quantized {
 
 /// Defines the range's scale and zero point, and the elements.
 pub fn dynamically_quantized(e: &mut Emit, x: &Val, to: Quantized) -> Quantized {
-    let f = DType::F32;
+    let (f, dtype) = (DType::F32, to.elems.dtype());
     let extreme = |e: &mut Emit, what: &str, fold: Fold| {
         e.map(what, f, [], |b| {
             let index: Vec<Affine> =
@@ -268,12 +281,13 @@ pub fn dynamically_quantized(e: &mut Emit, x: &Val, to: Quantized) -> Quantized 
         let nothing = b.number(f, 0.0);
         let below = b.minus(nothing, least);
         let steps = b.over(below, scale);
-        saturated(b, steps, DType::U8)
+        let lowest = dtype.is_signed_int().then(|| b.number(f, integer_range(dtype).0));
+        requantized(b, steps, lowest, dtype)
     });
     e.define("elements", &to.elems, |b| {
         let (x, scale, zero) = (b.broadcast(x, f), b.elem(&to.scale, &[], f), b.elem(&to.zero, &[], f));
         let steps = b.over(x, scale);
-        requantized(b, steps, Some(zero), DType::U8)
+        requantized(b, steps, Some(zero), dtype)
     });
     to
 }
@@ -281,10 +295,12 @@ pub fn dynamically_quantized(e: &mut Emit, x: &Val, to: Quantized) -> Quantized 
 fn dynamic(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let x = e.input(0)?;
+    let elems = e.result()?;
+    let dtype = elems.dtype();
     let to = Quantized {
-        elems: e.result()?,
+        elems,
         scale: e.output(1).unwrap_or_else(|| e.temp("scale", DType::F32, [])),
-        zero: e.output(2).unwrap_or_else(|| e.temp("zero", DType::U8, [])),
+        zero: e.output(2).unwrap_or_else(|| e.temp("zero", dtype, [])),
     };
     dynamically_quantized(&mut e, &x, to);
     Ok(())

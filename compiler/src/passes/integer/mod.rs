@@ -8,6 +8,7 @@
 //! read, and stores narrow results. Goldens: `tests/golden/passes/integer`.
 
 mod bias;
+mod dynamic_signs;
 mod linear;
 mod movement;
 mod pool;
@@ -22,6 +23,7 @@ use crate::graph::Graph;
 /// Rewrites the quantized regions of a graph; notes say which products stay in float, and why.
 pub fn integer(graph: &mut Graph, around: &mut Around) -> Result<bool> {
     let mut changed = signs::signs(graph, around.target)?;
+    changed |= dynamic_signs::dynamic_signs(graph, around.target)?;
     changed |= movement::movement(graph)?;
     drop_dead(graph)?;
     changed |= pool::pools(graph)?;

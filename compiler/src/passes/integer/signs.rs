@@ -19,7 +19,7 @@ use std::collections::HashMap;
 const SHIFT: u8 = 128;
 
 /// The bytes that a target multiplies by signed ones; none where it makes no difference.
-fn preferred(target: &Target) -> Option<DType> {
+pub(super) fn preferred(target: &Target) -> Option<DType> {
     let unsigned = [Feature::AvxVnni, Feature::Avx512, Feature::Avx512Vnni, Feature::I8mm];
     match unsigned.iter().any(|f| target.has(*f)) {
         true => Some(DType::U8),
