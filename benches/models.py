@@ -11,17 +11,29 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LMC = ROOT + "/target/debug/lmc"
 
 
-def find(names):
-    """(folder, entry of models.json) of every known model, or of those named."""
+def known():
+    """(folder, entry of models.json) of every known model, by name."""
     folders = [ROOT + "/tests/models", os.environ.get("LMC_MODELS", ROOT + "/../shared/models")]
-    known = {}
+    found = {}
     for folder in filter(os.path.isdir, folders):
         for entry in json.load(open(folder + "/models.json"))["models"]:
-            known.setdefault(entry["name"], (f"{folder}/{entry['name']}", entry))
-    unknown = [n for n in names if n not in known]
+            found.setdefault(entry["name"], (f"{folder}/{entry['name']}", entry))
+    return found
+
+
+def find(names):
+    """(folder, entry) of every known model, or of those named."""
+    found = known()
+    unknown = [n for n in names if n not in found]
     if unknown:
-        raise SystemExit(f"unknown models: {', '.join(unknown)}; known: {', '.join(known)}")
-    return [known[n] for n in names or known]
+        raise SystemExit(f"unknown models: {', '.join(unknown)}; known: {', '.join(found)}")
+    return [found[n] for n in names or found]
+
+
+def quantized_from(entry):
+    """(folder, entry) of the float model that a model of bytes was made from; None where it is not known."""
+    name = entry.get("fp32_parent", {}).get("name") or entry["name"].split("_int8")[0]
+    return known().get(name) if entry["dtype"].startswith("int8") else None
 
 
 def tensors(folder, kind):

@@ -130,9 +130,15 @@ class OpenVino(Peer):
 
 class LiteRt(Peer):
     """LiteRT with XNNPACK, on the model as onnx2tf converts it. The loop is Python's: about 1 us."""
+    file = "litert.tflite"
+    converted = "model_float32.tflite"
+
+    def options(self, work):
+        """Of the conversion to the form that is measured."""
+        return []
 
     def prepare(self):
-        made = self.folder + "/litert.tflite"
+        made = f"{self.folder}/{self.file}"
         if os.path.exists(made):
             return
         work = self.folder + "/convert"
@@ -142,16 +148,18 @@ class LiteRt(Peer):
         np.save(work + "/calibration_image_sample_data_20x128x128x3_float32.npy", np.zeros((20, 128, 128, 3), np.float32))
         keep = [k for k, v in self.inputs.items() if v.ndim != 4]
         command = [os.environ["BENCH_CONVERT"] + "/bin/onnx2tf", "-i", self.model, "-o", work, "-n", "-nuo", "-dsm", "-v", "error"]
-        command += ["-kat", *keep] if keep else []
+        command += (["-kat", *keep] if keep else []) + self.options(work)
         env = dict(os.environ, CUDA_VISIBLE_DEVICES="", TF_CPP_MIN_LOG_LEVEL="3")
         if subprocess.run(command, cwd=work, env=env, timeout=1800).returncode:
             sys.exit("onnx2tf cannot convert it")
-        os.rename(glob.glob(work + "/*_float32.tflite")[0], made)
+        if not os.path.exists(f"{work}/{self.converted}"):
+            sys.exit("TensorFlow's converter cannot quantize it")
+        os.rename(f"{work}/{self.converted}", made)
         shutil.rmtree(work)
 
     def load(self):
         from ai_edge_litert.interpreter import Interpreter
-        self.interpreter = Interpreter(self.folder + "/litert.tflite", num_threads=1)
+        self.interpreter = Interpreter(f"{self.folder}/{self.file}", num_threads=1)
         self.interpreter.allocate_tensors()
         for i, wanted in enumerate(self.interpreter.get_input_details()):
             named = [v for k, v in self.inputs.items() if k.replace(":", "_") in wanted["name"]]
@@ -174,7 +182,21 @@ class LiteRt(Peer):
         return result.reshape(shape)
 
 
-PEERS = {"ours": Ours, "onnxruntime": OnnxRuntime, "openvino": OpenVino, "litert": LiteRt, **engines.PEERS}
+class LiteRtInt8(LiteRt):
+    """The same, quantized by TensorFlow's converter: i8 with a scale per channel between inputs and outputs in
+    float, ranges from the inputs that are measured."""
+    file = "litert_int8.tflite"
+    converted = "model_integer_quant.tflite"
+
+    def options(self, work):
+        options = ["-oiqt"]
+        for i, (name, array) in enumerate(self.inputs.items()):
+            np.save(f"{work}/samples_{i}.npy", array.transpose(0, 2, 3, 1) if array.ndim == 4 else array)
+            options += ["-cind", name, f"{work}/samples_{i}.npy", "0", "1"]
+        return options
+
+
+PEERS = {"ours": Ours, "onnxruntime": OnnxRuntime, "openvino": OpenVino, "litert": LiteRt, "litert_int8": LiteRtInt8, **engines.PEERS}
 
 
 def main():

@@ -30,7 +30,7 @@ class Served:
     """A runtime that is loaded and waits."""
 
     def __init__(self, name, folder, env):
-        self.name, self.rounds, self.log = name, [], f"{folder}/{name}.log"
+        self.name, self.folder, self.rounds, self.log = name, folder, [], f"{folder}/{name}.log"
         command = [sys.executable, HERE + "/peers.py", "serve", name, folder]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(self.log, "w"), env=env, text=True, bufsize=1)
         self.answer(600)
@@ -93,14 +93,28 @@ def start(name, folder, env, failed):
         return None
 
 
-def measure(folder, names, options, env):
+def places(entry, folder, names):
+    """Each runtime's name and the folder of what it loads. LiteRT reads no quantized ONNX: it has the float model
+    as its own converter quantizes it."""
+    for name in names:
+        if name == "litert" and entry["dtype"].startswith("int8"):
+            origin = models.quantized_from(entry)
+            yield "litert_int8", origin and models.stage(*origin, CACHE)
+        else:
+            yield name, folder
+
+
+def measure(runtimes, options, env):
     """Medians in nanoseconds by runtime, and why others have none."""
-    failed = {}
-    served = [s for s in (start(n, folder, env, failed) for n in names) if s]
-    reference = np.load(folder + "/reference.npy")
+    failed, served = {}, []
+    for name, folder in runtimes:
+        if folder is None:
+            failed[name] = "there is no float model that it could quantize"
+        elif started := start(name, folder, env, failed):
+            served.append(started)
     for s in list(served):
         try:
-            agreement = models.cosine(np.load(f"{folder}/{s.name}.npy"), reference)
+            agreement = models.cosine(np.load(f"{s.folder}/{s.name}.npy"), np.load(s.folder + "/reference.npy"))
             if not agreement > 0.95:
                 raise RuntimeError(f"its result is wrong (cosine {agreement:.4f})")
             s.calibrate(options.round_ms)
@@ -113,7 +127,7 @@ def measure(folder, names, options, env):
             s.rounds.append(statistics.median(s.run(s.n)))
     for s in served:
         s.close()
-    return {s.name: statistics.median(s.rounds) for s in served}, failed
+    return {s.name.removesuffix("_int8"): statistics.median(s.rounds) for s in served}, failed
 
 
 def without_avx512():
@@ -164,7 +178,7 @@ def table(title, entries, cpu, isa, options, rates):
         except RuntimeError as error:
             notes.append(f"{name}: not compiled: {error}")
             continue
-        medians, failed = measure(folder, ["ours", *names], options, env)
+        medians, failed = measure(places(entry, folder, ["ours", *names]), options, env)
         notes += [f"{name}: no {peer}: {why}" for peer, why in failed.items()]
         ours = medians.pop("ours", None)
         fastest = min(medians.values(), default=None)
