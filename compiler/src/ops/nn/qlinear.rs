@@ -134,6 +134,13 @@ fn layout(ctx: &Ctx, rank: usize) -> Result<(usize, std::ops::Range<usize>)> {
     Ok(if ctx.attrs().flag("channels_last", false)? { (rank - 1, 1..rank - 1) } else { (1, 2..rank) })
 }
 
+/// Means of integers: of the type of their zero point, which may have another sign than what they are means of.
+fn pooled(ctx: &Ctx, shape: Vec<usize>) -> Result<Vec<TensorType>> {
+    let zero = ctx.ty(4).unwrap_or(ctx.ty(0)?);
+    check_quantized(zero)?;
+    Ok(vec![TensorType::new(zero.dtype, shape)])
+}
+
 fn infer_pool(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let x = ctx.ty(0)?;
     check_quantized(x)?;
@@ -142,7 +149,7 @@ fn infer_pool(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let mut shape = x.shape.clone();
     let slides = windows(ctx, &x.shape[spatial.clone()], &kernel, ctx.attrs().flag("ceil_mode", false)?)?;
     spatial.zip(&slides).for_each(|(d, s)| shape[d] = s.output);
-    Ok(vec![TensorType::new(x.dtype, shape)])
+    pooled(ctx, shape)
 }
 
 /// The mean of the centred integers, exact until it is scaled; padding counts as the zero point.
@@ -186,7 +193,7 @@ fn infer_global(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let (_, spatial) = layout(ctx, x.rank())?;
     let mut shape = x.shape.clone();
     spatial.for_each(|d| shape[d] = 1);
-    Ok(vec![TensorType::new(x.dtype, shape)])
+    pooled(ctx, shape)
 }
 
 fn global_average_pool(ctx: &Ctx, low: &mut Lowering) -> Result<()> {

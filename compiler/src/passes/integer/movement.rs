@@ -99,6 +99,12 @@ fn moves(graph: &Graph, node: &Node, more: &[&str]) -> bool {
     listed && single && fits
 }
 
+/// Whether a node moves bytes as they are, whatever they stand for.
+pub fn moves_bytes(graph: &Graph, node: &Node) -> bool {
+    // What it fills with stands for a number.
+    !is(node, "Pad") && moves(graph, node, PICKS)
+}
+
 /// The node on another input; a Pad fills with the zero point.
 fn moved(b: &mut NodeBuilder, node: &Node, x: ValueId, linear: &Linear) -> Result<ValueId> {
     let mut inputs = node.inputs.clone();

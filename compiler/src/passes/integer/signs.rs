@@ -4,11 +4,12 @@
 //! point. Of two activations that are multiplied, the second one stands for the weights.
 //!
 //! `q + 128` with a zero point 128 higher stands for the same real number, and saturates where `q`
-//! does: nothing rounds differently, and zero points are constants that products fold. The bytes of
-//! the model's interface stay, and so do weights.
+//! does: nothing rounds differently, and zero points are constants that products fold. What moves bytes moves
+//! the others as well. The bytes of the model's interface stay, and so do weights.
 
 use super::super::edit::{is, reads};
 use super::linear::{dequantize, named, quantize};
+use super::movement::moves_bytes;
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
@@ -37,20 +38,38 @@ pub fn signs(graph: &mut Graph, target: &Target) -> Result<bool> {
         let Some((value, zero)) = written(graph, i) else { continue };
         let wanted = if is_second(graph, value) { DType::I8 } else { preferred };
         let other = if wanted == DType::U8 { DType::I8 } else { DType::U8 };
-        if graph.value(value).ty.dtype != other || graph.outputs.contains(&value) {
+        if graph.value(value).ty.dtype != other {
             continue;
         }
-        let readers = (0..graph.nodes.len()).filter(|&n| reads(&graph.nodes[n]).any(|v| v == value));
-        let zeros: Option<Vec<(usize, usize)>> =
-            readers.map(|n| read(graph, n, value).map(|zero| (n, zero))).collect();
-        let Some(zeros) = zeros else { continue };
+        let Some((values, zeros)) = carried(graph, value) else { continue };
         for (n, zero) in [(i, zero)].into_iter().chain(zeros) {
             shift_zero(graph, n, zero, wanted, &mut shifted);
         }
-        graph.values[value as usize].ty.dtype = wanted;
+        values.iter().for_each(|&v| graph.values[v as usize].ty.dtype = wanted);
         changed = true;
     }
     Ok(changed)
+}
+
+/// Bytes and what they are moved to, and where the zero points of those that read them stand: nodes and their
+/// inputs. `None` where anything else reads them.
+fn carried(graph: &Graph, value: ValueId) -> Option<(Vec<ValueId>, Vec<(usize, usize)>)> {
+    let (mut values, mut zeros) = (vec![value], Vec::new());
+    let mut seen = 0;
+    while let Some(&value) = values.get(seen) {
+        seen += 1;
+        if graph.outputs.contains(&value) {
+            return None;
+        }
+        for n in (0..graph.nodes.len()).filter(|&n| reads(&graph.nodes[n]).any(|v| v == value)) {
+            let node = &graph.nodes[n];
+            match moves_bytes(graph, node) && node.inputs.first() == Some(&Some(value)) {
+                true => values.extend(node.outputs.iter().flatten()),
+                false => zeros.push((n, read(graph, n, value)?)),
+            }
+        }
+    }
+    Some((values, zeros))
 }
 
 /// Whether bytes are the second factor of a product of two activations: what multiplies unsigned bytes
@@ -187,6 +206,35 @@ mod tests {
             let text = graph.to_string();
             assert!(text.contains(&format!("q: {dtype}[1,4] = QuantizeLinear(x, s, \"q.zero")), "{text}");
             assert!(text.contains(&format!("{dtype}[] = [{zero}]")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_moves_bytes_moves_the_others() {
+        let graph = "graph g {
+  input x: f32[1,4]
+  const s: f32[] = [0.5]
+  const z: i8[] = [-3]
+  const to: i64[2] = [2, 2]
+  q: i8[1,4] = QuantizeLinear(x, s, z)
+  r: i8[2,2] = Reshape(q, to)
+  t: i8[2,2] = Transpose(r)
+  d: f32[2,2] = DequantizeLinear(t, s, z)
+  output d
+}
+";
+        let unsigned = |graph: &str| {
+            let mut graph = parse(graph).unwrap();
+            let changed = signs(&mut graph, &resolve("x86_64", "icelake-server").unwrap()).unwrap();
+            verify(&graph).unwrap();
+            (changed, graph.to_string().matches(": u8[").count())
+        };
+        // Three tensors and the zero point.
+        assert_eq!(unsigned(graph), (true, 4));
+        let kept =
+            [("output d", "output d, t"), ("d: f32[2,2] = DequantizeLinear(t, s, z)", "d: i8[2,2] = Abs(t)")];
+        for (from, to) in kept {
+            assert_eq!(unsigned(&graph.replace(from, to)), (false, 0), "{to}");
         }
     }
 
