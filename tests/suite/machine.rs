@@ -12,7 +12,7 @@ use lmc::run::foreign::Foreign;
 use lmc::run::load::Loaded;
 use lmc::target::{Arch, Target};
 use lmc::tile::random::is_nan;
-use lmc::tile::{Access, Kernel, interpret, verify};
+use lmc::tile::{Access, Kernel, interpret, parse, verify};
 
 /// An encoder under test.
 pub type Encode<'a> = &'a (dyn Fn(&Kernel) -> Result<Code> + Sync);
@@ -259,4 +259,26 @@ fn tempfile() -> std::fs::File {
     let file = options.expect("a temporary file");
     std::fs::remove_file(&path).expect("a temporary file");
     file
+}
+
+/// Clamped numbers looked up in a table, `rows` vectors of them; the last one's entries are stored as integers, too.
+pub fn lookups(index: &str, entry: &str, rows: usize, lanes: usize) -> Kernel {
+    let (lo, hi) = if index == "u8" { (0, 255) } else { (-128, 127) };
+    let ty = if lanes == 1 { "i32".to_string() } else { format!("i32x{lanes}") };
+    let elems = rows * lanes;
+    let mut text = format!(
+        "kernel lookups {{ read x: i32[{elems}] read t: {entry}[256] write y: {entry}[{elems}] write z: i32[{lanes}]\n\
+         %0: {ty} = const 5\n%1: {ty} = const {lo}\n%2: {ty} = const {hi}\n%3: {ty} = const 23\n"
+    );
+    for row in 0..rows {
+        let [x, small, moved, above, byte, found] = std::array::from_fn(|i| 4 + 6 * row + i);
+        text += &format!(
+            "%{x}: {ty} = load x[{at}]\n%{small}: {ty} = shr_s %{x}, %3\n%{moved}: {ty} = add %{small}, %0\n\
+             %{above}: {ty} = max %1, %{moved}\n%{byte}: {ty} = min %2, %{above}\n\
+             %{found}: {ty} = lookup t[0], %{byte}\nstore y[{at}] = %{found}\n",
+            at = row * lanes
+        );
+    }
+    text += &format!("store z[0] = %{}\n}}", 4 + 6 * (rows - 1) + 5);
+    parse(&text).unwrap_or_else(|e| panic!("{e}"))
 }

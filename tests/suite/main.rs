@@ -36,6 +36,7 @@ mod sizes;
 mod support;
 mod readme;
 mod strips;
+mod tables;
 mod tile;
 mod tune;
 mod weights;

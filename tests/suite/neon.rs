@@ -1,7 +1,7 @@
 //! The aarch64 encoder against the interpreter, under emulation, on processors that have no more
 //! than the target.
 
-use crate::machine::{Case, check, count, disassemble, quantization};
+use crate::machine::{Case, check, count, disassemble, lookups, quantization};
 use lmc::codegen::neon::{encode, supports};
 use lmc::error::Error;
 use lmc::target::{Feature, Target, resolve};
@@ -479,5 +479,21 @@ fn what_all_lanes_share_is_computed_once() {
         let text = self::text("neon_shared", &kernel, &target);
         assert_eq!(["fdiv", "fsub", "fmul", "fadd"].map(|word| count(&text, word)), [1, 1, 4, 4], "{text}");
         assert_eq!(check_supported("neon_shared_run", &[case(kernel.clone(), 1)], &target), 1);
+    }
+}
+
+/// A quarter of a table is loaded by one instruction, and looked up in for 16 bytes by another one.
+#[test]
+fn tables_of_bytes() {
+    for target in &targets() {
+        let kernels = ["u8", "i8"].into_iter().flat_map(|index| {
+            let rows = [(1, 16), (3, 16), (30, 16), (2, 8), (2, 5), (2, 1)];
+            rows.map(|(rows, lanes)| lookups(index, "i8", rows, lanes))
+        });
+        let cases: Vec<Case> = kernels.map(|kernel| case(kernel, 1)).collect();
+        assert_eq!(check_supported("neon_tables", &cases, target), cases.len());
+        let text = text("neon_table", &lookups("u8", "u8", 3, 16), target);
+        assert_eq!((count(&text, "tbl\tv"), count(&text, "tbx\tv")), (3, 9), "{text}");
+        assert!(count(&text, "ld1\t{") >= 12, "{text}");
     }
 }

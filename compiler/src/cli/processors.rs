@@ -47,6 +47,7 @@ fn name(feature: Feature) -> &'static str {
         Feature::Avx512 => "AVX-512",
         Feature::AvxVnni => "AVX-VNNI",
         Feature::Avx512Vnni => "AVX-512 VNNI",
+        Feature::Avx512Vbmi => "AVX-512 VBMI",
         Feature::DotProd => "DotProd",
         Feature::Fp16 => "FP16",
         Feature::I8mm => "I8MM",

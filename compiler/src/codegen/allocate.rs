@@ -8,6 +8,15 @@
 use super::live::{Class, Instruction, Ranges, VReg, ranges};
 use std::collections::BTreeMap;
 
+/// Registers that an instruction would like to have consecutive numbers, the last of the file being followed by
+/// the first.
+pub struct Tuple {
+    /// In their order.
+    pub regs: Vec<VReg>,
+    /// Whether it cannot do without.
+    pub required: bool,
+}
+
 /// What the allocator needs to know of a function, and the one change it makes to it.
 pub trait Registers {
     /// Its instructions.
@@ -24,9 +33,8 @@ pub trait Registers {
     fn argument(&self) -> Option<(VReg, u8)>;
     /// Two registers that an instruction would like to be one.
     fn partners(&self, inst: &Self::Inst) -> Option<(VReg, VReg)>;
-    /// Lists of registers that an instruction would like to have consecutive numbers, the last of the
-    /// file being followed by the first.
-    fn tuples(&self) -> Vec<Vec<VReg>> {
+    /// Lists of registers that belong together; of two with the same register the last counts.
+    fn tuples(&self) -> Vec<Tuple> {
         Vec::new()
     }
     /// The numbers of a file, in the order of use.
@@ -104,19 +112,17 @@ impl Files<'_> {
 
     /// Gives consecutive numbers to registers of which none has one, where there are such.
     fn take_tuple(&mut self, class: Class, tuple: &[VReg], file: &[u8]) {
-        let number = |first: u8, place: usize| (first + place as u8) % 32;
-        let free = |&&first: &&u8| {
-            let each = |(i, &r): (usize, &VReg)| {
-                let number = number(first, i);
+        let free = |first: &&u8| {
+            tuple.iter().enumerate().all(|(i, &r)| {
+                let number = neighbour(**first, i);
                 file.contains(&number) && self.is_free(class, number, r)
-            };
-            tuple.iter().enumerate().all(each)
+            })
         };
         if tuple.iter().any(|&r| self.numbers[r as usize] != u8::MAX) {
             return;
         }
         if let Some(&first) = file.iter().find(free) {
-            tuple.iter().enumerate().for_each(|(i, &r)| self.take(class, number(first, i), r));
+            tuple.iter().enumerate().for_each(|(i, &r)| self.take(class, neighbour(first, i), r));
         }
     }
 
@@ -126,6 +132,11 @@ impl Files<'_> {
             busy.give(&self.ranges[r as usize]);
         }
     }
+}
+
+/// The number some places after another one.
+fn neighbour(first: u8, place: usize) -> u8 {
+    (first + place as u8) % 32
 }
 
 type Victims = Result<Vec<VReg>, String>;
@@ -142,11 +153,23 @@ fn assign(f: &impl Registers, ranges: &[Ranges], limit: usize) -> Result<Vec<u8>
     let mut prices = None;
     let tuples = f.tuples();
     let tuple: BTreeMap<VReg, usize> =
-        tuples.iter().enumerate().flat_map(|(t, list)| list.iter().map(move |&r| (r, t))).collect();
+        tuples.iter().enumerate().flat_map(|(t, tuple)| tuple.regs.iter().map(move |&r| (r, t))).collect();
     for &r in &order {
         let class = f.class(r);
-        if let Some(&t) = tuple.get(&r) {
-            files.take_tuple(class, &tuples[t], &file[class as usize]);
+        if let Some(tuple) = tuple.get(&r).map(|&t| &tuples[t]) {
+            files.take_tuple(class, &tuple.regs, &file[class as usize]);
+            if tuple.required && files.numbers[r as usize] == u8::MAX {
+                let prices = prices.get_or_insert_with(|| self::prices(f, ranges));
+                let Some(way) = in_the_way(f, &files, prices, &tuple.regs, &file[class as usize]) else {
+                    return Err(Err("consecutive registers are needed where there are none".into()));
+                };
+                way.iter().for_each(|&v| files.give(class, v));
+                files.take_tuple(class, &tuple.regs, &file[class as usize]);
+                victims.extend(way);
+                if victims.len() >= limit {
+                    return Err(Ok(victims));
+                }
+            }
         }
         let first = argument.filter(|a| a.0 == r).map(|a| a.1);
         let wanted = partners[r as usize].iter().map(|&p| files.numbers[p as usize]);
@@ -193,6 +216,34 @@ fn victim(f: &impl Registers, ranges: &[Ranges], prices: &[f64], r: VReg, gone: 
     (0..f.count() as VReg)
         .filter(alive)
         .min_by(|&a, &b| prices[a as usize].total_cmp(&prices[b as usize]).then(length(b).cmp(&length(a))))
+}
+
+/// The values that have consecutive numbers where a tuple lives, of the least price in all; `None` where some of
+/// them would have to live as shortly without.
+fn in_the_way(
+    f: &impl Registers,
+    files: &Files,
+    prices: &[f64],
+    tuple: &[VReg],
+    file: &[u8],
+) -> Option<Vec<VReg>> {
+    let class = f.class(tuple[0]);
+    let ranges = |r: VReg| &files.ranges[r as usize];
+    let meet = |a: VReg, b: VReg| ranges(a).iter().any(|x| ranges(b).iter().any(|y| x.0 < y.1 && y.0 < x.1));
+    let between = |&first: &u8| -> Option<Vec<VReg>> {
+        let mut found = Vec::new();
+        for (i, &r) in tuple.iter().enumerate() {
+            let number = neighbour(first, i);
+            let there = |&v: &VReg| files.numbers[v as usize] == number && f.class(v) == class && meet(v, r);
+            found.extend((0..f.count() as VReg).filter(there));
+            if !file.contains(&number) || found.iter().any(|&v| f.is_short(v)) {
+                return None;
+            }
+        }
+        Some(found)
+    };
+    let price = |list: &Vec<VReg>| list.iter().map(|&v| prices[v as usize]).sum::<f64>();
+    file.iter().filter_map(between).min_by(|a, b| price(a).total_cmp(&price(b)))
 }
 
 /// What keeping each value in memory costs for what it gains: a constant that is read in one loop and

@@ -77,6 +77,7 @@ fn value(value: &Value, known: &[Option<Affine>]) -> Value {
         Value::Load(addr, stride) => Value::Load(place(addr, known), *stride),
         Value::LoadWords(addr, stride) => Value::LoadWords(place(addr, known), *stride),
         Value::LoadCouples(addr) => Value::LoadCouples(place(addr, known)),
+        Value::Lookup(addr, a) => Value::Lookup(place(addr, known), *a),
         other => other.clone(),
     }
 }

@@ -10,6 +10,9 @@ use crate::base::{Affine, Bound};
 use crate::tile::{Addr, Kernel, LoopVar, Stmt, Value};
 use std::collections::HashMap;
 
+/// Bytes of a table that are loaded at once.
+const TABLE_PART: u8 = 64;
+
 /// A loop of the kernel: the address of its statement, which stays while the kernel is borrowed.
 pub type LoopId = *const Stmt;
 
@@ -62,6 +65,7 @@ impl Groups {
                 Stmt::Let(_, Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => {
                     self.add(kernel, addr, 4, around)
                 }
+                Stmt::Let(_, Value::Lookup(addr, _)) => self.add(kernel, addr, TABLE_PART, around),
                 Stmt::Store { addr, src, .. } => {
                     self.add(kernel, addr, kernel.regs[*src as usize].lanes, around);
                 }
@@ -128,7 +132,13 @@ impl Groups {
     pub fn used(&self, kernel: &Kernel, body: &[Stmt], around: &mut Around, used: &mut Vec<usize>) {
         for stmt in body {
             let addr = match stmt {
-                Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr))
+                Stmt::Let(
+                    _,
+                    Value::Load(addr, _)
+                    | Value::LoadWords(addr, _)
+                    | Value::LoadCouples(addr)
+                    | Value::Lookup(addr, _),
+                )
                 | Stmt::Store { addr, .. } => addr,
                 Stmt::For { var, body, .. } | Stmt::Size { var, body, .. } => {
                     around.push((stmt, *var));

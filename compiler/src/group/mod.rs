@@ -16,12 +16,14 @@ mod rewrite;
 mod rim;
 mod sink;
 mod split;
+mod tables;
 mod turn;
 mod words;
 
 pub use frames::{frames, rim};
 pub use layout::layouts;
 pub use rewrite::replace_loads;
+pub use tables::tabulate;
 
 use crate::definition::{Definition, LoweredValue, Lowering, Stage, ValueId};
 use crate::schedule::linear::Layout;

@@ -36,6 +36,11 @@ impl<'a> Copy<'a> {
         Copy { source, vars, acc, known: HashMap::new() }
     }
 
+    /// Says what an expression becomes.
+    pub fn becomes(&mut self, id: ExprId, by: ExprId) {
+        self.known.insert(id, by);
+    }
+
     /// Copies an expression and what it is computed from; `None` where an affine form would take
     /// in a computed index.
     pub fn expr(&mut self, b: &mut DefBuilder, id: ExprId, hook: &mut LoadHook) -> Option<ExprId> {
@@ -130,17 +135,31 @@ pub fn with_vars(def: &Definition, split: &Split) -> Option<Definition> {
 /// The definition copied into a builder, fold and all, with loads replaced by a hook.
 pub fn rebuild(
     def: &Definition,
+    b: DefBuilder,
+    vars: &[Var],
+    hook: &mut LoadHook,
+    store: Vec<Affine>,
+) -> Option<Definition> {
+    rebuild_with(def, b, vars, hook, store, &mut |_, _| Some(()))
+}
+
+/// The same, where `prepare` may say what expressions become that follow the fold.
+pub fn rebuild_with(
+    def: &Definition,
     mut b: DefBuilder,
     vars: &[Var],
     hook: &mut LoadHook,
     store: Vec<Affine>,
+    prepare: &mut dyn FnMut(&mut Copy, &mut DefBuilder) -> Option<()>,
 ) -> Option<Definition> {
     let mut acc = None;
     if let Some(fold) = &def.fold {
         let body = Copy::new(def, vars, None).expr(&mut b, fold.body, hook)?;
         acc = Some(b.fold(fold.op, body));
     }
-    let finish = Copy::new(def, vars, acc).expr(&mut b, def.finish, hook)?;
+    let mut copy = Copy::new(def, vars, acc);
+    prepare(&mut copy, &mut b)?;
+    let finish = copy.expr(&mut b, def.finish, hook)?;
     Some(b.finish_at(&def.name, def.output.value, &def.output.ty, store, finish))
 }
 

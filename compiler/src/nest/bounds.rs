@@ -17,7 +17,7 @@ pub const BOUND: f64 = (1 << 14) as f64;
 /// The product of a sum and a scale that is requantized, where its magnitude is below [`BOUND`] in every
 /// channel. `data` gives the bytes of constant operands.
 pub fn bounded<'a>(linear: &Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> Option<u32> {
-    let Node::Cast { to, arg, .. } = linear.nodes[linear.finish as usize] else { return None };
+    let Node::Cast { to, arg, .. } = linear.nodes[linear.before_tables() as usize] else { return None };
     let product = Requantized::of(linear, arg, to)?.value;
     let Node::Op(Op::Mul, args) = &linear.nodes[product as usize] else { return None };
     let (sum, _) = added_first(linear)?;

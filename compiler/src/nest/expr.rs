@@ -151,6 +151,10 @@ impl Exprs<'_> {
                     }
                 }
             }
+            Node::Lookup { operand, arg } => {
+                let byte = self.eval_memo(e, *arg, point, memo);
+                e.value(e.ty(byte), Value::Lookup(addr(*operand, Affine::constant(0)), byte))
+            }
             Node::Bitcast { to, arg } => {
                 let from = self.linear.types[*arg as usize];
                 let value = self.eval_memo(e, *arg, point, memo);

@@ -23,7 +23,7 @@ const NARROW: i64 = 512;
 /// Puts fixed-point factors in place of the scales that a definition requantizes with, where they give the
 /// same bytes: the operand and its new elements. `data` gives the bytes of constant operands.
 pub fn fix<'a>(linear: &mut Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> Option<(u32, Vec<u8>)> {
-    let Node::Cast { to, arg, .. } = linear.nodes[linear.finish as usize] else { return None };
+    let Node::Cast { to, arg, .. } = linear.nodes[linear.before_tables() as usize] else { return None };
     let found = Requantized::of(linear, arg, to).filter(|_| to.bits() == 8)?;
     let (sum, loads) = scales(linear, found.value)?;
     let known = range(linear, sum);

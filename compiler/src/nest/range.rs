@@ -117,7 +117,7 @@ impl Ranges<'_> {
                 operation(*op, &args).map_or(Range::of(dtype), |r| r.computed(dtype))
             }
             Node::Cast { to, arg, .. } => self.cast(*arg, *to),
-            Node::Index(_) | Node::Bitcast { .. } => Range::of(dtype),
+            Node::Index(_) | Node::Bitcast { .. } | Node::Lookup { .. } => Range::of(dtype),
         };
         self.known[id as usize] = Some(range);
         range

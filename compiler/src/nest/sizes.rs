@@ -47,9 +47,13 @@ pub fn each_form(body: &mut [Stmt], f: &mut dyn FnMut(&mut Affine)) {
     for stmt in body {
         match stmt {
             Stmt::Let(_, Value::Index(form, _)) => f(form),
-            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => {
-                place(addr, f)
-            }
+            Stmt::Let(
+                _,
+                Value::Load(addr, _)
+                | Value::LoadWords(addr, _)
+                | Value::LoadCouples(addr)
+                | Value::Lookup(addr, _),
+            ) => place(addr, f),
             Stmt::Store { addr, .. } => place(addr, f),
             Stmt::For { lo, hi, body, .. } => {
                 bound(lo, f);

@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::group;
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
-use crate::schedule::{Prefer, word};
+use crate::schedule::{Prefer, lookups, word};
 use crate::strips;
 use crate::target::Target;
 use crate::tile;
@@ -58,6 +58,7 @@ pub fn plan(
     dump("lower", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after lower"))?;
     group::fuse(&mut lowering, &wanted);
+    group::tabulate(&mut lowering, &lookups(target));
     let fixed: Vec<ValueId> = inputs.iter().map(|i| i.0).chain(wanted.iter().copied()).collect();
     let mut layouts = group::layouts(&lowering, &fixed);
     group::copy_factors(&mut lowering.values, &mut lowering.stages, &mut layouts, word(target));

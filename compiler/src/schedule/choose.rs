@@ -233,7 +233,7 @@ pub(super) fn finish_length(linear: &Linear) -> usize {
     };
     let steps = |e: u32| match &linear.nodes[e as usize] {
         Node::Op(op, args) => primitives(*op, linear.types[args[args.len() - 1] as usize]),
-        Node::Cast { .. } => usize::from(integers),
+        Node::Cast { .. } | Node::Lookup { .. } => usize::from(integers),
         _ => 0,
     };
     value_nodes(linear, linear.finish).into_iter().map(steps).sum()

@@ -1,7 +1,7 @@
 //! What a core does per cycle: the numbers of the cost model.
 
 use super::bytes::multiplies_words;
-use crate::target::{Arch, Target};
+use crate::target::{Arch, Feature, Target};
 
 /// What the cost model knows of a core: rough throughputs, from the vendors' optimization guides
 /// (Zen 4, Golden Cove, Cortex-A55/A72, Neoverse N1), common to the whole class.
@@ -51,8 +51,19 @@ pub struct Core {
     /// Multiply-adds unrolled in one block of a loop at most: where instructions run out of order, a loop's own
     /// run beside them.
     pub unrolled: usize,
+    /// From which on a function of bytes is a table.
+    pub lookups: Lookups,
     /// The code of a tile.
     pub code: Code,
+}
+
+/// The operations from which on a table of bytes takes their place.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookups {
+    /// Where its entries are stored: the bytes of several vectors are looked up at once.
+    pub stored: usize,
+    /// Where more is computed with its entries: in lanes of 32 bits.
+    pub inside: usize,
 }
 
 /// How much code a tile is, and what that costs. `cargo bench --bench code` prints these numbers: the bytes are
@@ -98,6 +109,7 @@ const X86: Core = Core {
     far: 8.0,
     sets: 64,
     unrolled: 48,
+    lookups: Lookups { stored: 20, inside: 80 },
     code: Code { step: 8.4, vector: 27.8, fetch: 0.35 },
 };
 const X86_512: Core = Core {
@@ -108,6 +120,7 @@ const X86_512: Core = Core {
     stores: 0.5,
     adds: 1.0,
     couples: 1.6,
+    lookups: Lookups { stored: 20, inside: 80 },
     code: Code { step: 6.9, vector: 38.4, fetch: 0.35 },
     ..X86
 };
@@ -117,6 +130,7 @@ const X86_128: Core = Core {
     astride: 1.0,
     unhidden: 0.0,
     late: 0.0,
+    lookups: Lookups { stored: 16, inside: 16 },
     code: Code { step: 15.4, vector: 38.1, fetch: 0.35 },
     ..X86
 };
@@ -140,8 +154,12 @@ const NEON: Core = Core {
     far: 4.0,
     sets: 128,
     unrolled: 96,
+    lookups: Lookups { stored: 12, inside: 12 },
     code: Code { step: 2.3, vector: 44.4, fetch: 0.2 },
 };
+
+/// Where bytes are picked out of whole registers.
+const PERMUTED: Lookups = Lookups { stored: 12, inside: 12 };
 
 impl Core {
     /// The code of a tile of so many sums of so many products each.
@@ -186,6 +204,14 @@ pub fn core(target: &Target) -> &'static Core {
 /// Whether a target's kernels requantize by fixed-point factors.
 pub fn requantizes_fixed(target: &Target) -> bool {
     core(target).fixed
+}
+
+/// From which on a target's functions of bytes are tables.
+pub fn lookups(target: &Target) -> Lookups {
+    match target.has(Feature::Avx512Vbmi) {
+        true => PERMUTED,
+        false => core(target).lookups,
+    }
 }
 
 /// What moves per cycle.

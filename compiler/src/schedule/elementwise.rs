@@ -52,7 +52,7 @@ pub fn elementwise_vector(linear: &Linear, lanes: usize) -> Vector {
     let (apart, loads) = (apart(lanes), loads(linear, linear.finish));
     let operations = |e: &u32| match &linear.nodes[*e as usize] {
         Node::Op(op, args) => primitives(*op, linear.types[args[args.len() - 1] as usize]),
-        Node::Cast { .. } => 1,
+        Node::Cast { .. } | Node::Lookup { .. } => 1,
         _ => 0,
     };
     let work = OPERATION * value_nodes(linear, linear.finish).iter().map(operations).sum::<usize>() as f64;

@@ -9,6 +9,7 @@ use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{Definition, Expr, ExprId, Index, Reduction};
 use crate::scalar::{Fold, Op, Scalar};
+use crate::tile::TABLE;
 use std::ops::Range;
 
 /// Where a value's elements are: in elements from the start of its buffer.
@@ -87,10 +88,28 @@ pub enum Node {
     Const(Scalar),
     Index(Affine),
     Acc,
-    Load { operand: u32, addr: Affine, dynamic: Vec<DynamicIndex>, guards: Vec<Guard>, fill: Option<Scalar> },
+    Load {
+        operand: u32,
+        addr: Affine,
+        dynamic: Vec<DynamicIndex>,
+        guards: Vec<Guard>,
+        fill: Option<Scalar>,
+    },
     Op(Op, Vec<ExprId>),
-    Cast { to: DType, saturate: bool, arg: ExprId },
-    Bitcast { to: DType, arg: ExprId },
+    Cast {
+        to: DType,
+        saturate: bool,
+        arg: ExprId,
+    },
+    Bitcast {
+        to: DType,
+        arg: ExprId,
+    },
+    /// The entry of a byte, whatever its sign, in a buffer of 256 bytes.
+    Lookup {
+        operand: u32,
+        arg: ExprId,
+    },
 }
 
 impl Node {
@@ -98,7 +117,7 @@ impl Node {
     pub fn args(&self) -> Vec<ExprId> {
         match self {
             Node::Op(_, args) => args.clone(),
-            Node::Cast { arg, .. } | Node::Bitcast { arg, .. } => vec![*arg],
+            Node::Cast { arg, .. } | Node::Bitcast { arg, .. } | Node::Lookup { arg, .. } => vec![*arg],
             Node::Load { dynamic, .. } => dynamic.iter().map(|d| d.value).collect(),
             _ => Vec::new(),
         }
@@ -309,6 +328,15 @@ impl Linear {
         (!form.has_size() && i32::try_from(lo).is_ok() && i32::try_from(hi).is_ok()).then_some(form)
     }
 
+    /// The value that is stored, or that tables map to what is stored.
+    pub fn before_tables(&self) -> ExprId {
+        let mut e = self.finish;
+        while let Node::Lookup { arg, .. } = &self.nodes[e as usize] {
+            e = *arg;
+        }
+        e
+    }
+
     /// Whether an expression's value changes with a variable.
     pub fn depends(&self, e: ExprId, var: u32) -> bool {
         let node = &self.nodes[e as usize];
@@ -413,6 +441,9 @@ fn address(layout: &Layout, index: &[Affine]) -> Affine {
 }
 
 fn linear_node(def: &Definition, operands: &[Layout], dims: &[Vec<Affine>], expr: &Expr) -> Node {
+    if let Some(lookup) = lookup(def, operands, expr) {
+        return lookup;
+    }
     match expr {
         Expr::Const(s) => Node::Const(*s),
         Expr::Index(form) => Node::Index(form.clone()),
@@ -450,6 +481,23 @@ fn linear_node(def: &Definition, operands: &[Layout], dims: &[Vec<Affine>], expr
             Node::Load { operand: *operand, addr, dynamic, guards, fill: fill.filter(|_| padded) }
         }
     }
+}
+
+/// A load out of 256 bytes whose index is a byte.
+fn lookup(def: &Definition, operands: &[Layout], expr: &Expr) -> Option<Node> {
+    let Expr::Load { operand, index, .. } = expr else { return None };
+    let [Index::Dynamic(index)] = index[..] else { return None };
+    let Expr::Cast { to: DType::I64, arg, .. } = def.exprs[index as usize] else { return None };
+    let (ty, layout) = (&def.operands[*operand as usize].ty, &operands[*operand as usize]);
+    let byte = |dtype: DType| matches!(dtype, DType::U8 | DType::I8);
+    let table = byte(ty.dtype) && ty.shape == [TABLE] && *layout == Layout::dense(&ty.shape);
+    let types = def.expr_types();
+    let arg = match def.exprs[arg as usize] {
+        Expr::Bitcast { to: DType::U8, arg } if byte(types[arg as usize]) => arg,
+        _ if types[arg as usize] == DType::U8 => arg,
+        _ => return None,
+    };
+    table.then_some(Node::Lookup { operand: *operand, arg })
 }
 
 /// Whether an index is known to stay below a size known only at run time.

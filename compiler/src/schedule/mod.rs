@@ -25,7 +25,7 @@ mod verify;
 pub mod winograd;
 
 pub use bytes::{Bytes, word, word_axis};
-pub use cores::{Code, Throughput, Unrolled, requantizes_fixed, throughput};
+pub use cores::{Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed, throughput};
 pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use guards::{decidable_guards, decided, safe_range};

@@ -299,6 +299,7 @@ impl Linear {
                 format!("cast {to} {}%{arg}", if *saturate { "" } else { "overflow " })
             }
             Node::Bitcast { to, arg } => format!("bitcast {to} %{arg}"),
+            Node::Lookup { operand, arg } => format!("lookup in{operand}, %{arg}"),
         }
     }
 }

@@ -27,6 +27,7 @@ pub enum Feature {
     Avx512,
     AvxVnni,
     Avx512Vnni,
+    Avx512Vbmi,
     // aarch64; the baseline has NEON with fused multiply-add
     DotProd,
     Fp16,

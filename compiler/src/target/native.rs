@@ -31,6 +31,7 @@ pub(super) fn features() -> Vec<Feature> {
         (Avx512, avx512),
         (AvxVnni, is_x86_feature_detected!("avxvnni")),
         (Avx512Vnni, avx512 && is_x86_feature_detected!("avx512vnni")),
+        (Avx512Vbmi, avx512 && is_x86_feature_detected!("avx512vbmi")),
     ]
     .into_iter()
     .filter_map(|(feature, there)| there.then_some(feature))

@@ -127,7 +127,8 @@ fn narrow(target: &mut Target, part: &str) -> Result<()> {
         .advise(format!("Give vector={widest} or less")));
     }
     if bytes < 64 && target.arch == Arch::X86_64 {
-        target.features.retain(|f| !matches!(f, Feature::Avx512 | Feature::Avx512Vnni));
+        let wide = [Feature::Avx512, Feature::Avx512Vnni, Feature::Avx512Vbmi];
+        target.features.retain(|f| !wide.contains(f));
         target.vector_regs = 16;
     }
     target.vector_bytes = bytes;

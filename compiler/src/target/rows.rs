@@ -22,7 +22,8 @@ const V3: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2];
 const V3_VNNI: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, AvxVnni];
 const V4: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512];
 const V4_VNNI: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512, Avx512Vnni];
-const V4_BOTH: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512, AvxVnni, Avx512Vnni];
+const V4_VBMI: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512, Avx512Vnni, Avx512Vbmi];
+const V4_BOTH: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512, AvxVnni, Avx512Vnni, Avx512Vbmi];
 const A82: &[Feature] = &[DotProd, Fp16];
 const A86: &[Feature] = &[DotProd, Fp16, I8mm, Bf16];
 
@@ -46,10 +47,10 @@ pub(super) const ROWS: &[Row] = &[
     row(X86_64, "skylake", V3, 32, 256),
     row(X86_64, "skylake-avx512", V4, 32, 1024),
     row(X86_64, "cascadelake", V4_VNNI, 32, 1024),
-    row(X86_64, "icelake-client", V4_VNNI, 48, 512),
-    row(X86_64, "icelake-server", V4_VNNI, 48, 1280),
-    row(X86_64, "tigerlake", V4_VNNI, 48, 1280),
-    row(X86_64, "rocketlake", V4_VNNI, 48, 512),
+    row(X86_64, "icelake-client", V4_VBMI, 48, 512),
+    row(X86_64, "icelake-server", V4_VBMI, 48, 1280),
+    row(X86_64, "tigerlake", V4_VBMI, 48, 1280),
+    row(X86_64, "rocketlake", V4_VBMI, 48, 512),
     row(X86_64, "sapphirerapids", V4_BOTH, 48, 2048),
     row(X86_64, "emeraldrapids", V4_BOTH, 48, 2048),
     row(X86_64, "graniterapids", V4_BOTH, 48, 2048),
@@ -63,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
     row(X86_64, "znver1", V3, 32, 512),
     row(X86_64, "znver2", V3, 32, 512),
     row(X86_64, "znver3", V3, 32, 512),
-    row(X86_64, "znver4", V4_VNNI, 32, 1024),
+    row(X86_64, "znver4", V4_VBMI, 32, 1024),
     row(X86_64, "znver5", V4_BOTH, 48, 1024),
     row(Aarch64, "generic", &[], 32, 512),
     row(Aarch64, "cortex-a34", &[], 32, 128),

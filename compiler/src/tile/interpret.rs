@@ -3,7 +3,7 @@
 //! Written for being right: nothing is shared with code generation, every access is checked against
 //! the parameter and the buffer, computed indices against their declared limit.
 
-use super::{Access, Addr, Dot, Kernel, Lane, Reg, Stmt, Value, lanes};
+use super::{Access, Addr, Dot, Kernel, Lane, Reg, Stmt, TABLE, Value, lanes};
 use crate::base::{Affine, Bound, DType};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -184,6 +184,10 @@ impl Machine<'_> {
             Value::Load(addr, stride) => self.load(dst, addr, *stride)?,
             Value::LoadWords(addr, stride) => self.load_words(dst, addr, *stride)?,
             Value::LoadCouples(addr) => self.load_couples(dst, addr)?,
+            Value::Lookup(addr, a) => {
+                self.same_lanes(dst, &[*a], true)?;
+                self.lookup(dst, addr, *a)?;
+            }
             Value::Un(op, a) => {
                 self.same_lanes(dst, &[*a], true)?;
                 let f = lanes::un(*op, lane).ok_or_else(missing)?;
@@ -360,6 +364,19 @@ impl Machine<'_> {
         for (bits, couple) in self.bits[place..place + lanes].iter_mut().zip(couples) {
             *bits = read(couple) & 0xffff | (read(&couple[1..]) & 0xffff) << 16;
         }
+        Ok(())
+    }
+
+    fn lookup(&mut self, dst: Reg, addr: &Addr, a: Reg) -> Result<()> {
+        let first = self.locate(addr, 1, 0, TABLE as i64, Access::Read)? as usize;
+        let dtype = self.kernel.params[addr.param as usize].dtype;
+        if dtype.size() != 1 || self.lane(dst) != Lane::I32 {
+            return Err(bug(format!("a table of {dtype} has no entries for %{dst}")));
+        }
+        let read = reader(dtype);
+        let entry =
+            |m: &Self, i| read(&m.buffers[addr.param as usize][first + (m.get(a, i) & 0xff) as usize..]);
+        self.fill(dst, entry);
         Ok(())
     }
 

@@ -286,6 +286,9 @@ impl Signs {
     }
 }
 
+/// Entries of a table that maps bytes.
+pub const TABLE: usize = 256;
+
 /// What computes a register.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
@@ -303,6 +306,9 @@ pub enum Value {
     /// Lane `i` is the bytes at `addr + 2 * i` and behind it of a byte buffer, each extended to 16 bits
     /// as its element type says, the first in the lower half.
     LoadCouples(Addr),
+    /// Lane `i` is the byte at `addr + b` of a byte buffer, extended as its element type says; `b` is the lowest
+    /// byte of the register's lane, without a sign. The [`TABLE`] bytes from `addr` on are a function of bytes.
+    Lookup(Addr, Reg),
     /// One operand.
     Un(Un, Reg),
     /// Two operands.

@@ -201,6 +201,13 @@ impl Parser<'_> {
                 (addr, 1) => Ok(Value::LoadCouples(addr)),
                 _ => Err(self.cursor.error("couples lie side by side".to_string())),
             },
+            "lookup" => match self.place()? {
+                (addr, 1) => {
+                    self.cursor.expect(",")?;
+                    Ok(Value::Lookup(addr, self.reg()?))
+                }
+                _ => Err(self.cursor.error("the entries of a table lie side by side".to_string())),
+            },
             "words" => self.place().map(|(addr, stride)| Value::LoadWords(addr, stride)),
             "mla" => self.regs().map(|[c, a, b]| Value::Mla(c, a, b)),
             "select" => self.regs().map(|[m, a, b]| Value::Select(m, a, b)),

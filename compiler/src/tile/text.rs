@@ -222,6 +222,7 @@ impl<'a> Printer<'a> {
             Value::Load(addr, stride) => format!("load {}", self.place(addr, *stride)),
             Value::LoadWords(addr, stride) => format!("words {}", self.place(addr, *stride)),
             Value::LoadCouples(addr) => format!("couples {}", self.place(addr, 1)),
+            Value::Lookup(addr, a) => format!("lookup {}, %{a}", self.place(addr, 1)),
             Value::Un(op, a) => format!("{} %{a}", name(UNS, op)),
             Value::Bin(op, a, b) => format!("{} %{a}, %{b}", name(BINS, op)),
             Value::Mla(c, a, b) => format!("mla %{c}, %{a}, %{b}"),

@@ -4,7 +4,7 @@
 //! 2. Types: each operation exists for the lane type of its operands, results have the type that
 //!    the operation gives (`Cmp`: the mask beside the operands; `Reduce`: a scalar), constants fit
 //!    their lane, loads and stores use the lane of the parameter's element type ([`Lane::of`]),
-//!    `LoadWords` and `LoadCouples` a parameter of bytes; conditions are scalar masks; `Fail` has a code other than 0.
+//!    `LoadWords`, `LoadCouples` and `Lookup` a parameter of bytes; conditions are scalar masks; `Fail` has a code other than 0.
 //! 3. A register is assigned before it is used, on every path.
 //! 4. A `for` has a positive step, bounds of at least one form in variables of loops around it, and
 //!    a variable that no loop around it has; a `size` likewise, read from an `i64` parameter; addresses use variables of loops around them.
@@ -16,7 +16,7 @@
 
 use super::range::{Loop, is_empty, range};
 use super::text::Printer;
-use super::{Access, Addr, Dot, Kernel, Lane, Reg, RegType, Stmt, Value, lanes};
+use super::{Access, Addr, Dot, Kernel, Lane, Reg, RegType, Stmt, TABLE, Value, lanes};
 use crate::base::annotate::{annotate, defect};
 use crate::base::{Affine, Bound, DType};
 use crate::error::Result;
@@ -281,6 +281,15 @@ impl<'a> Verifier<'a> {
                 needs(RegType { lane: Lane::I32, ..dst })?;
                 let dtype = self.kernel.params[addr.param as usize].dtype;
                 if dtype.size() == 1 { Ok(()) } else { Err(format!("couples of {dtype} elements")) }
+            }
+            Value::Lookup(addr, a) => {
+                self.address(addr, dst, 0, TABLE as i64, Access::Read, assigned)?;
+                needs(RegType { lane: Lane::I32, ..dst })?;
+                let dtype = self.kernel.params[addr.param as usize].dtype;
+                if dtype.size() != 1 {
+                    return Err(format!("a table of {dtype} elements"));
+                }
+                same(&[a], dst)
             }
             Value::Un(op, a) => {
                 exists(lanes::un(*op, dst.lane).is_some(), dst.lane)?;

@@ -36,6 +36,10 @@ fn operands(value: &mut Value, f: &mut impl FnMut(&mut Reg)) {
     match value {
         Value::Const(_) | Value::Index(..) => {}
         Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) => computed(addr, f),
+        Value::Lookup(addr, a) => {
+            computed(addr, f);
+            f(a);
+        }
         Value::Copy(a) | Value::Un(_, a) | Value::Convert(_, a) => f(a),
         Value::Splat(a) | Value::Broadcast(a, _) | Value::Reduce(_, a) => f(a),
         Value::Pairs(pairs) => pairs.iter_mut().for_each(|pair| f(&mut pair.0)),
@@ -75,9 +79,13 @@ pub fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
 fn each_addr(body: &mut [Stmt], f: &mut impl FnMut(&mut Addr)) {
     for stmt in body {
         match stmt {
-            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => {
-                f(addr)
-            }
+            Stmt::Let(
+                _,
+                Value::Load(addr, _)
+                | Value::LoadWords(addr, _)
+                | Value::LoadCouples(addr)
+                | Value::Lookup(addr, _),
+            ) => f(addr),
             Stmt::Store { addr, .. } => f(addr),
             Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => each_addr(body, f),
             Stmt::If { then, otherwise, .. } => {

@@ -45,6 +45,7 @@ const BLOCKS: &[Block] = &[
     |n, x| n.upsample(x),
     |n, x| n.pad(x),
     |n, x| n.turned(x),
+    |n, x| n.curve(x),
 ];
 
 impl Net<'_> {
@@ -138,6 +139,27 @@ impl Net<'_> {
             }
             _ => Some(x),
         }
+    }
+
+    /// A function of a quantized value of so many operations that a table is less, quantized.
+    fn curve(&mut self, x: V) -> Option<V> {
+        if self.kind.size() > 1 {
+            return Some(x);
+        }
+        let scale = self.power(-5);
+        let x = self.rounded(x, scale)?;
+        let mut y = x;
+        for _ in 0..self.m.random.between(2, 9) {
+            let exponent = self.m.random.between(-3, 2);
+            let by = self.power(exponent);
+            y = self.one("Sub", &[y, by], &[])?;
+            y = self.one("Abs", &[y], &[])?;
+        }
+        if self.m.random.chance(50) {
+            y = self.one("Mul", &[x, y], &[])?;
+        }
+        let scale = self.power(-4);
+        self.rounded(y, scale)
     }
 
     fn conv(&mut self, x: V) -> Option<V> {

@@ -66,6 +66,12 @@ pub fn int(name: &str, i: i64) -> pb::AttributeProto {
     pb::AttributeProto { name: name.into(), i, r#type: kind, ..Default::default() }
 }
 
+/// An attribute of a number.
+pub fn float(name: &str, f: f32) -> pb::AttributeProto {
+    let kind = pb::attribute_proto::AttributeType::Float as i32;
+    pb::AttributeProto { name: name.to_string(), r#type: kind, f, ..Default::default() }
+}
+
 /// An attribute that is text.
 pub fn text(name: &str, s: &str) -> pb::AttributeProto {
     let mut attribute = pb::AttributeProto { name: name.to_string(), s: s.into(), ..Default::default() };

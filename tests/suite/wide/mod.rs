@@ -3,6 +3,7 @@
 
 mod ahead;
 mod execute;
+mod table;
 mod together;
 
 use crate::golden::check_folder;

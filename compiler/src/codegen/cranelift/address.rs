@@ -61,6 +61,11 @@ impl Extent {
         }
     }
 
+    /// An entry of a table: its place is added to the pointer.
+    pub fn entry() -> Extent {
+        Extent { count: 1, size: 1, stride: 1 }
+    }
+
     /// The displacements and sizes of the machine accesses.
     fn accesses(self) -> Vec<(i64, usize)> {
         if self.stride == self.size as i64 {
@@ -229,6 +234,7 @@ impl Body<'_> {
                 Stmt::Let(reg, TileValue::Load(addr, stride)) => see(addr, self.extent(addr, *reg, *stride)),
                 Stmt::Let(reg, TileValue::LoadWords(addr, stride)) => see(addr, self.words(*reg, *stride)),
                 Stmt::Let(reg, TileValue::LoadCouples(addr)) => see(addr, self.couples(*reg)),
+                Stmt::Let(_, TileValue::Lookup(addr, _)) => see(addr, Extent::entry()),
                 Stmt::Store { addr, stride, src } => see(addr, self.extent(addr, *src, *stride)),
                 Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
                     self.visit(body, see)

@@ -87,6 +87,7 @@ impl<'a> Body<'a> {
             TileValue::Load(addr, stride) => self.load(shape, addr, *stride)?,
             TileValue::LoadWords(addr, stride) => self.load_words(shape, addr, *stride)?,
             TileValue::LoadCouples(addr) => self.load_couples(shape, addr)?,
+            TileValue::Lookup(addr, a) => self.lookup(shape, addr, *a)?,
             TileValue::Un(op, a) => self.unary(*op, *a)?,
             TileValue::Bin(op, a, b) => self.binary(*op, *a, *b)?,
             TileValue::Mla(acc, a, b) => self.mla(*acc, *a, *b)?,

@@ -20,6 +20,7 @@ const FEATURES: &[(Feature, &[&str])] = &[
     (Feature::Avx512, &["has_avx512f", "has_avx512vl", "has_avx512dq"]),
     (Feature::AvxVnni, &["has_avx_vnni"]),
     (Feature::Avx512Vnni, &["has_avx512vnni"]),
+    (Feature::Avx512Vbmi, &["has_avx512vbmi"]),
     (Feature::DotProd, &["has_dotprod"]),
     (Feature::Fp16, &["has_fp16"]),
     (Feature::I8mm, &["has_i8mm"]),

@@ -87,6 +87,18 @@ impl Body<'_> {
         Ok(parts)
     }
 
+    /// Entries of a table of bytes, lane by lane.
+    pub fn lookup(&mut self, shape: Shape, addr: &Addr, a: Reg) -> Result<Parts> {
+        let dtype = self.kernel.params[addr.param as usize].dtype;
+        let place = self.place(addr, Extent::entry())?;
+        self.by_lane(shape, &[(self.shape(a), a)], |body, lane| {
+            let byte = body.b.ins().band_imm_u(lane[0], 0xff);
+            let byte = body.b.ins().uextend(types::I64, byte);
+            let pointer = body.b.ins().iadd(place.pointer, byte);
+            Ok(body.load_element(Place { pointer, ..place }, dtype))
+        })
+    }
+
     /// One element, extended as its type says (not the half floats).
     fn load_element(&mut self, place: Place, dtype: DType) -> Value {
         let (pointer, offset) = (place.pointer, place.offset as i32);

@@ -2,7 +2,7 @@
 
 use super::inst::{Again, Class, Function, Inst, Kind, VReg};
 use super::spill;
-use crate::codegen::allocate::{Registers, length, often};
+use crate::codegen::allocate::{Registers, Tuple, length, often};
 use crate::codegen::live::{Instruction, Ranges};
 
 /// Numbers of the general registers in the order of use: those that callees keep last; not x18,
@@ -47,12 +47,15 @@ impl Registers for Function {
         (inst.kind == Kind::Move).then(|| (inst.fields[0].reg, inst.fields[1].reg))
     }
 
-    fn tuples(&self) -> Vec<Vec<VReg>> {
-        let tuple = |inst: &Inst| match inst.kind {
-            Kind::Tuple { count, .. } | Kind::Turns(count) => {
-                Some(inst.fields[..usize::from(count)].iter().map(|f| f.reg).collect())
-            }
-            _ => None,
+    fn tuples(&self) -> Vec<Tuple> {
+        let tuple = |inst: &Inst| {
+            let (count, required) = match inst.kind {
+                Kind::Tuple { count, .. } | Kind::Turns(count) => (count, false),
+                Kind::Table(count) => (count, true),
+                _ => return None,
+            };
+            let regs = inst.fields[..usize::from(count)].iter().map(|f| f.reg).collect();
+            Some(Tuple { regs, required })
         };
         self.insts.iter().filter_map(tuple).collect()
     }

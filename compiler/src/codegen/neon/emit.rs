@@ -101,6 +101,9 @@ pub fn emit(f: &Function, numbers: &[u8]) -> Result<Emitted> {
                 e.inst(inst)?;
             }
             Kind::Tuple { count, copies } => e.tuple(inst, usize::from(count), copies)?,
+            Kind::Table(count) if !consecutive(&e.numbers(inst, usize::from(count))?) => {
+                return Err("the registers of a table are apart".into());
+            }
             Kind::Turns(count) => e.turns(inst, usize::from(count))?,
             Kind::Move if e.number(inst, 0)? == e.number(inst, 1)? => {}
             _ => e.inst(inst)?,

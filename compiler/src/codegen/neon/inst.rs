@@ -46,6 +46,8 @@ pub enum Kind {
     Literal(u32),
     /// A load or store of a slot of the stack by number.
     Slot(u32),
+    /// Picks bytes out of so many registers, which have to be consecutive and stand first in the fields.
+    Table(u8),
     /// A load of several registers, which have to be consecutive: of 16 bytes each or (`copies`) of an
     /// element for all lanes. The address follows in the fields.
     Tuple {
@@ -175,12 +177,12 @@ pub fn drop_unused(f: &mut Function) {
         for inst in &f.insts {
             // What an instruction reads of its own result does not count.
             let own = |r: VReg| inst.fields.iter().any(|field| field.written && field.reg == r);
-            let pure = matches!(inst.kind, Kind::Plain | Kind::Move | Kind::Literal(_));
+            let pure = matches!(inst.kind, Kind::Plain | Kind::Table(_) | Kind::Move | Kind::Literal(_));
             inst.visit(|r, reads, _| read[r as usize] |= reads && !(pure && own(r)));
         }
         let before = f.insts.len();
         f.insts.retain(|inst| {
-            let pure = matches!(inst.kind, Kind::Plain | Kind::Move | Kind::Literal(_));
+            let pure = matches!(inst.kind, Kind::Plain | Kind::Table(_) | Kind::Move | Kind::Literal(_));
             !pure || inst.fields.iter().any(|field| field.written && read[field.reg as usize])
         });
         if f.insts.len() == before {

@@ -10,6 +10,7 @@ pub fn operands(value: &Value) -> Vec<Reg> {
         Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) => {
             addr.dynamic.iter().map(|d| d.0).collect()
         }
+        Value::Lookup(addr, a) => addr.dynamic.iter().map(|d| d.0).chain([*a]).collect(),
         Value::Copy(a)
         | Value::Un(_, a)
         | Value::Convert(_, a)
@@ -80,7 +81,9 @@ fn accesses<'a>(body: &'a [Stmt], loads: &mut Accesses<'a>, stores: &mut Accesse
     for stmt in body {
         match stmt {
             Stmt::Let(_, Value::Load(addr, stride)) => loads.push((addr, *stride)),
-            Stmt::Let(_, Value::LoadWords(addr, _) | Value::LoadCouples(addr)) => loads.push((addr, 0)),
+            Stmt::Let(_, Value::LoadWords(addr, _) | Value::LoadCouples(addr) | Value::Lookup(addr, _)) => {
+                loads.push((addr, 0));
+            }
             Stmt::Let(r, Value::Mla(acc, ..) | Value::Dot(_, acc, ..)) => *folds |= r == acc,
             Stmt::Let(..) | Stmt::Break { .. } | Stmt::Fail { .. } => {}
             Stmt::Store { addr, stride, .. } => stores.push((addr, *stride)),

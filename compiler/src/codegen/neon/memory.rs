@@ -207,8 +207,13 @@ impl Select<'_> {
         self.push(words::st1(size, lane), vec![read(vector, 0), read(address, 5)], Kind::Store);
     }
 
+    /// Whether a register is clamped to just the signed bytes.
+    pub(super) fn is_signed_byte(&self, r: Reg) -> bool {
+        self.limited(r, false).is_none() && self.limited(r, true).is_some()
+    }
+
     /// 32-bit lanes as packed elements of one or two bytes.
-    fn narrow(&mut self, src: Reg, size: usize, signed: bool) -> Result<Vec<VReg>> {
+    pub(super) fn narrow(&mut self, src: Reg, size: usize, signed: bool) -> Result<Vec<VReg>> {
         if let Some(Form::Narrow { raw, bytes, .. }) = self.form(src)
             && *bytes == size
         {

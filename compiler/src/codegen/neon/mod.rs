@@ -7,7 +7,7 @@
 //!
 //! A kernel is listed anew for machines that execute in order (`order`, `demand`, `unroll`, `starts`, by
 //! `sizes`), becomes instructions on virtual registers (`select`, `loops`, `address`, `value`, `memory`,
-//! `dot`, `couple`, `flip`, `weave`, `turns`), of which loads are joined (`tuples`, `along`), gets registers (`allocate`,
+//! `dot`, `couple`, `flip`, `weave`, `turns`, `table`), of which loads are joined (`tuples`, `along`), gets registers (`allocate`,
 //! `spill`), is encoded (`emit`, `words`), and what neighbouring loads and stores are left are joined (`pairs`).
 
 mod address;
@@ -28,6 +28,7 @@ mod select;
 mod sizes;
 mod spill;
 mod starts;
+mod table;
 mod tuples;
 mod turns;
 mod unroll;
@@ -69,13 +70,13 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     let mut flat = flatten::flatten(kernel);
     let split = sizes::sums_of_pairs(&flat, isa);
     starts::load_each(&mut flat, &|r| split[r as usize]);
-    let mut reserved = 0;
+    let mut reserved = if table::looks_up(&flat) { table::NEEDED } else { 0 };
     if !isa.mixed {
         flip::flip(&mut flat);
     }
     if !isa.dot {
         couple::couple(&mut flat.body);
-        reserved = if couple::has_chains(&flat.body) { COUPLED } else { 0 };
+        reserved = reserved.max(if couple::has_chains(&flat.body) { COUPLED } else { 0 });
     }
     // What a listing needs beside its useful work is known when registers are allocated.
     let mut best: Option<(u64, Code, usize)> = None;

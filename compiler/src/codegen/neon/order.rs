@@ -213,7 +213,7 @@ impl Run {
     /// cannot be one buffer with the stored one is read at any time.
     fn memory_edges(&mut self, run: &[Stmt], i: usize, lives: &Lives, b: &mut Builder) {
         match &run[i] {
-            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _)) => {
+            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::Lookup(addr, _)) => {
                 if let Some(&store) = b.stored.get(&addr.param) {
                     self.edge(store, i, 1);
                 }

@@ -66,7 +66,7 @@ pub fn sizes(kernel: &Kernel, isa: Isa) -> Vec<usize> {
                 (lanes * kernel.params[addr.param as usize].dtype.size()).div_ceil(16)
             }
             [Value::Bin(Bin::Xor, a, _)] if matches!(all[*a as usize][..], [Value::LoadWords(_, 0)]) => 1,
-            [Value::Convert(Convert::ZextLow(8), _)] => lanes.div_ceil(16),
+            [Value::Convert(Convert::ZextLow(8), _) | Value::Lookup(..)] => lanes.div_ceil(16),
             [Value::Bin(Bin::Shl, a, _)]
                 if matches!(all[*a as usize][..], [Value::Convert(Convert::ZextLow(8), _)]) =>
             {

@@ -44,7 +44,7 @@ impl Select<'_> {
                     }
                     sources.push(*src);
                 }
-                Stmt::Let(_, Value::Load(from, _) | Value::LoadWords(from, _))
+                Stmt::Let(_, Value::Load(from, _) | Value::LoadWords(from, _) | Value::Lookup(from, _))
                     if from.param == addr.param =>
                 {
                     return;

@@ -70,6 +70,7 @@ fn renamed(
         Value::Load(addr, stride) => Value::Load(place(addr), *stride),
         Value::LoadWords(addr, stride) => Value::LoadWords(place(addr), *stride),
         Value::LoadCouples(addr) => Value::LoadCouples(place(addr)),
+        Value::Lookup(addr, a) => Value::Lookup(place(addr), name(*a)),
         Value::Un(op, a) => Value::Un(*op, name(*a)),
         Value::Bin(op, a, b) => Value::Bin(*op, name(*a), name(*b)),
         Value::Mla(c, a, b) => Value::Mla(name(*c), name(*a), name(*b)),

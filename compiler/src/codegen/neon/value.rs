@@ -25,6 +25,7 @@ impl Select<'_> {
             Value::Load(addr, stride) => self.load(r, addr, *stride)?,
             Value::LoadWords(addr, stride) => self.load_words(r, addr, *stride)?,
             Value::LoadCouples(_) => return Err("couples of bytes".into()),
+            Value::Lookup(table, index) => self.lookup(r, table, *index)?,
             Value::Un(op, a) => {
                 let word = unary(*op, lane).ok_or_else(|| format!("{op:?} of {lane:?}"))?;
                 self.each1(word, r, *a)?;

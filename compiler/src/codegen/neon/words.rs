@@ -224,6 +224,9 @@ pub const ORR: u32 = 0x4ea0_1c00;
 pub const EOR: u32 = 0x6e20_1c00;
 /// `bsl vd, vn, vm`: `vd ? vn : vm` bit by bit.
 pub const BSL: u32 = 0x6e60_1c00;
+/// `tbl vd.16b, {vn.16b-vn+3.16b}, vm.16b`: zero where the index lies beyond; `tbx`: as it is.
+pub const TBL: u32 = 0x4e00_6000;
+pub const TBX: u32 = 0x4e00_7000;
 pub const MVN: u32 = 0x6e20_5800;
 
 /// `shl vd.4s, vn.4s, #count`.

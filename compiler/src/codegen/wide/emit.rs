@@ -309,7 +309,7 @@ impl Emitter<'_> {
         }
         if let Some(mask) = inst.mask {
             instruction.set_op_mask(Register::K0 + u32::from(self.numbers[mask as usize]));
-            let selects = matches!(op, Op::KBlend32 | Op::KBlend64);
+            let selects = matches!(op, Op::KBlend8 | Op::KBlend32 | Op::KBlend64);
             let zeroes = !inst.merge
                 && !selects
                 && !matches!(inst.args[0], Arg::Mem(_))

@@ -64,7 +64,11 @@ pub fn replace(inst: &Inst, reg: VReg, mem: Mem, size: usize) -> Option<Inst> {
 pub fn drop_unused(f: &mut Function) {
     loop {
         let mut read = vec![false; f.regs.len()];
-        f.insts.iter().for_each(|i| i.visit(|r, reads, _| read[r as usize] |= reads));
+        for inst in &f.insts {
+            // What an instruction reads of its own result does not count.
+            let own = inst.args.first().filter(|_| inst.op.operands()[0].written);
+            inst.visit(|r, reads, _| read[r as usize] |= reads && own != Some(&Arg::Reg(r)));
+        }
         let count = f.insts.len();
         f.insts.retain(|inst| match inst.args.first() {
             Some(Arg::Reg(r)) if !inst.is_control() && inst.op.operands()[0].written => {

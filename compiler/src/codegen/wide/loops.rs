@@ -14,7 +14,11 @@ impl Select<'_> {
         match stmt {
             Stmt::Let(r, Value::Const(_)) if self.constant_reg(*r).is_some() && !self.in_mask(*r) => Ok(()),
             Stmt::Let(r, value) => {
-                if let Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::LoadCouples(addr) = value {
+                if let Value::Load(addr, _)
+                | Value::LoadWords(addr, _)
+                | Value::LoadCouples(addr)
+                | Value::Lookup(addr, _) = value
+                {
                     self.store_waiting_for(addr.param);
                     if let Some(&bytes) = self.ahead.get(&std::ptr::from_ref(stmt)) {
                         let place = self.mem(addr)?.offset(bytes);

@@ -246,9 +246,18 @@ impl Select<'_> {
             return Ok(());
         }
         self.store_waiting_for(addr.param);
-        let source = self.source(src);
         let mem = self.mem(addr)?;
-        let packed = self.narrow(src, source, dtype, width);
+        let packed = match self.looked_up(src).filter(|_| size == 1) {
+            Some(looked) => {
+                let (index, table) = (self.source(looked.index), self.mem(looked.table)?);
+                let bytes = self.narrow(looked.index, index, self.index_type(looked.index), width);
+                self.mapped(bytes, table, vector_bytes(lanes))
+            }
+            None => {
+                let source = self.source(src);
+                self.narrow(src, source, dtype, width)
+            }
+        };
         if stride != 1 && lanes > 1 {
             self.scatter(packed, mem, size, stride * size as i64, lanes);
             return Ok(());

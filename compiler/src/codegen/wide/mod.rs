@@ -24,6 +24,7 @@ mod reduce;
 mod rows;
 mod select;
 mod spill;
+mod table;
 mod together;
 mod turned;
 mod value;
@@ -44,6 +45,8 @@ type Result<T> = std::result::Result<T, String>;
 struct Isa {
     /// AVX-512: 32 registers of 64 bytes, masks, embedded broadcast. Otherwise AVX2 with FMA.
     masks: bool,
+    /// `vpermi2b`.
+    permutes_bytes: bool,
     /// `vpdpbusd`.
     dot: bool,
     /// `vpdpbusd` in its VEX form.
@@ -58,7 +61,9 @@ impl Isa {
         }
         let masks = has(Feature::Avx512);
         let vex_dot = has(Feature::AvxVnni);
-        Ok(Isa { masks, vex_dot, dot: vex_dot || (masks && has(Feature::Avx512Vnni)) })
+        let permutes_bytes = masks && has(Feature::Avx512Vbmi);
+        let dot = vex_dot || (masks && has(Feature::Avx512Vnni));
+        Ok(Isa { masks, permutes_bytes, dot, vex_dot })
     }
 
     /// Bytes of a vector register.

@@ -8,12 +8,14 @@
 //! Vectors whose lanes take turns in memory (pixels of three channels, one channel in each vector) are
 //! woven on the way, by one shuffle more.
 //!
+//! Bytes of a table are looked up last, all at once ([`super::table`]).
+//!
 //! A store waits until the run of statements ends, or something else reaches its buffer.
 
 use super::Result;
 use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
-use super::select::Select;
+use super::select::{Select, vector_bytes};
 use crate::base::DType;
 use crate::tile::{Addr, Bin, Reg, Value};
 
@@ -25,12 +27,14 @@ const MOST_ZERO: i64 = 1 << 14;
 /// A vector of 32-bit lanes on its way to bytes.
 #[derive(Clone, Copy)]
 pub struct Waiting {
-    /// What is stored, clamped.
+    /// What becomes bytes, clamped.
     src: Reg,
     /// The same before the clamp and the zero point.
     value: Reg,
     zero: i64,
     signed: bool,
+    /// The table that the bytes are looked up in.
+    table: Option<Mem>,
     mem: Mem,
     param: u32,
     width: usize,
@@ -41,7 +45,7 @@ pub struct Waiting {
 impl Waiting {
     /// Whether it can be stored with others.
     fn goes_with(&self, others: &[Waiting]) -> bool {
-        let kind = |w: &Waiting| (w.param, w.width, w.signed, w.zero, w.stride);
+        let kind = |w: &Waiting| (w.param, w.width, w.signed, w.zero, w.stride, w.table);
         let Some(first) = others.first() else { return true };
         let next = self.stride == 1 || self.mem == first.mem.offset(others.len() as i64);
         kind(self) == kind(first) && next
@@ -67,10 +71,17 @@ impl Select<'_> {
         if !(1..=MOST as i64).contains(&stride) || dtype.size() != 1 || addr.dynamic.is_some() || !whole {
             return Ok(false);
         }
+        let looked = self.looked_up(src);
+        let (src, dtype) =
+            looked.map_or((src, dtype), |looked| (looked.index, self.index_type(looked.index)));
         let Some((value, zero)) = self.before_clamp(src, dtype) else { return Ok(false) };
+        let table = match looked {
+            Some(looked) => Some(self.mem(looked.table)?),
+            None => None,
+        };
         let mem = self.mem(addr)?;
         let (signed, stride) = (dtype.is_signed_int(), stride as usize);
-        let new = Waiting { src, value, zero, signed, mem, param: addr.param, width, stride };
+        let new = Waiting { src, value, zero, signed, table, mem, param: addr.param, width, stride };
         if !new.goes_with(&self.waiting) {
             self.store_waiting();
         }
@@ -136,8 +147,11 @@ impl Select<'_> {
 
     fn store_alone(&mut self, one: &Waiting) {
         let source = self.source(one.src);
-        let dtype = self.kernel.params[one.param as usize].dtype;
-        let packed = self.narrow(one.src, source, dtype, one.width);
+        let dtype = if one.signed { DType::I8 } else { DType::U8 };
+        let mut packed = self.narrow(one.src, source, dtype, one.width);
+        if let Some(table) = one.table {
+            packed = self.mapped(packed, table, vector_bytes(one.bytes()));
+        }
         match one.stride {
             1 => self.store_pieces(packed, one.mem, one.bytes()),
             stride => self.scatter(packed, one.mem, 1, stride as i64, one.bytes()),
@@ -146,7 +160,7 @@ impl Select<'_> {
 
     /// The bytes of up to four vectors: in each 128 bits four lanes of every vector.
     fn bytes_of(&mut self, waiting: &[Waiting]) -> VReg {
-        let Waiting { width, zero, signed, .. } = waiting[0];
+        let Waiting { width, zero, signed, table, .. } = waiting[0];
         let mut words = Vec::new();
         for pair in waiting.chunks(2) {
             let [low, high] = [pair[0].value, pair[pair.len() - 1].value].map(|r| self.source(r));
@@ -159,7 +173,8 @@ impl Select<'_> {
             words.push(sum);
         }
         let narrow = if signed { Op::Packsswb } else { Op::Packuswb };
-        self.def(narrow, width, &[words[0].into(), words[words.len() - 1].into()])
+        let bytes = self.def(narrow, width, &[words[0].into(), words[words.len() - 1].into()]);
+        table.map_or(bytes, |table| self.mapped(bytes, table, width))
     }
 
     /// The vectors' bytes one behind the other.

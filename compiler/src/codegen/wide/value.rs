@@ -43,6 +43,7 @@ impl Select<'_> {
             }
             Value::LoadWords(addr, stride) => self.load(r, addr, DType::I32, 4 * *stride)?,
             Value::LoadCouples(addr) => self.load_couples(r, addr)?,
+            Value::Lookup(table, index) => self.lookup(r, table, *index)?,
             Value::Un(un, a) => self.unary(r, *un, *a)?,
             Value::Bin(bin, a, b) => self.binary(r, *bin, *a, *b)?,
             Value::Mla(acc, a, b) => self.multiply_add(r, *acc, *a, *b)?,

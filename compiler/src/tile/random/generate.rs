@@ -6,7 +6,8 @@ use crate::base::{Affine, Bound, DType};
 use crate::scalar::Fold;
 use crate::tile::range::{self, range};
 use crate::tile::{
-    Access, Addr, Bin, Cmp, Convert, Dot, Kernel, Lane, Param, Reg, RegType, Signs, Stmt, Un, Value, lanes,
+    Access, Addr, Bin, Cmp, Convert, Dot, Kernel, Lane, Param, Reg, RegType, Signs, Stmt, TABLE, Un, Value,
+    lanes,
 };
 
 /// The kernel of a seed.
@@ -413,6 +414,7 @@ impl Generator<'_> {
         let ty = self.ty();
         let float = matches!(ty.lane, Lane::F32 | Lane::F64);
         match self.rng.below(10) {
+            0 if ty.lane == Lane::I32 && self.rng.chance(50) => self.lookup(body, ty),
             0 => {
                 let op = self.rng.pick(&UNS);
                 let a = self.operand(body, ty);
@@ -449,6 +451,24 @@ impl Generator<'_> {
             }
             8 => self.conversion(body, ty),
             _ => self.across(body, ty, float),
+        }
+    }
+
+    /// An entry of a table, which is stored at once in half of all cases: encoders join the two.
+    fn lookup(&mut self, body: &mut Vec<Stmt>, ty: RegType) {
+        let bytes = |p: &Param| p.dtype.size() == 1 && p.access != Access::Write;
+        let params: Vec<usize> =
+            (0..self.kernel.params.len()).filter(|&i| bytes(&self.kernel.params[i])).collect();
+        if params.is_empty() {
+            return;
+        }
+        let param = self.rng.pick(&params);
+        let table = self.place(body, param, 1, 0, TABLE as i64);
+        let a = self.operand(body, ty);
+        if self.assign(body, ty, Value::Lookup(table, a.reg), false, false) && self.rng.chance(50) {
+            if let Some(&Stmt::Let(reg, _)) = body.last() {
+                self.store(body, Held { reg, ty, exact: false, small: false });
+            }
         }
     }
 

@@ -1,0 +1,47 @@
+//! Bytes that are looked up in a table.
+
+use super::{check, disassembly, targets};
+use crate::machine::lookups;
+use lmc::target::Feature;
+use lmc::tile::parse;
+
+/// On the way to memory four vectors' bytes are looked up at once, elsewhere those of each.
+#[test]
+fn tables_of_bytes() {
+    for target in targets() {
+        let lanes = target.lanes();
+        for index in ["u8", "i8"] {
+            for entry in ["u8", "i8"] {
+                for (rows, lanes) in
+                    [(1, lanes), (4, lanes), (7, lanes), (3, lanes - 1), (2, lanes / 2), (2, 1)]
+                {
+                    check(&lookups(index, entry, rows, lanes), &target);
+                }
+            }
+        }
+        let text = disassembly(&lookups("i8", "u8", 4, lanes), &target);
+        // Four vectors together; the last one's entries are stored as integers, too.
+        let (permutes, shuffles) = (text.matches("vpermi2b").count(), text.matches("vpshufb").count());
+        match target.has(Feature::Avx512Vbmi) {
+            true => assert_eq!((permutes, shuffles), (4, 0), "{text}"),
+            false => assert_eq!((permutes, shuffles), (0, 32), "{text}"),
+        }
+    }
+}
+
+/// What is no byte is looked up by its lowest one, and entries are numbers like any others.
+#[test]
+fn tables_of_any_numbers() {
+    for target in targets() {
+        for lanes in 1..=target.lanes() {
+            let ty = format!("i32x{lanes}").replace("x1 ", " ");
+            let ty = if lanes == 1 { "i32".to_string() } else { ty };
+            let text = format!(
+                "kernel any {{ read x: i32[32] read t: i8[300] write y: i8[64] write z: i32[32]\n\
+                 %0: {ty} = load x[0]\n%1: {ty} = lookup t[44], %0\n%2: {ty} = lookup t[3], %1\n\
+                 %3: {ty} = add %1, %2\nstore y[0] = %2\nstore y[17] stride 2 = %1\nstore z[0] = %3\n}}"
+            );
+            check(&parse(&text).unwrap_or_else(|e| panic!("{e}")), &target);
+        }
+    }
+}
