@@ -157,7 +157,7 @@ const WIDENED: usize = 4;
 
 /// Whether a definition only shifts and scales the elements of one narrower tensor, as a
 /// dequantization does: loading the narrow ones again costs less than storing wide ones.
-fn widens(producer: &Definition) -> bool {
+pub fn widens(producer: &Definition) -> bool {
     let size = |dtype: DType| dtype.size();
     let out = size(producer.output.ty.dtype);
     let (tensors, numbers): (Vec<_>, Vec<_>) = producer.operands.iter().partition(|o| o.ty.elems() > 1);

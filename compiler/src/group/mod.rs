@@ -190,6 +190,9 @@ impl Grouping<'_> {
             }
             let only_reader = reading.len() == 1 && !self.outputs.contains(&value);
             for &reader in &reading {
+                if only_reader && self.dissolves(reader, &readers) {
+                    continue;
+                }
                 let fused = self.fused(producer, reader, only_reader);
                 if let Some(fused) = fused {
                     self.stages[reader] = Stage::Define(fused);
@@ -198,6 +201,19 @@ impl Grouping<'_> {
             }
         }
         changed
+    }
+
+    /// Whether what a stage makes wider is summed by its one reader, which will widen it itself: the narrow
+    /// tensor is what is stored then. Several readers would widen it as often, and could not work in its place.
+    fn dissolves(&self, stage: usize, readers: &HashMap<ValueId, Vec<usize>>) -> bool {
+        let Some(def) = self.definition(stage).filter(|d| inline::widens(d)) else { return false };
+        let value = def.output.value;
+        match readers.get(&value).map_or(&[][..], Vec::as_slice) {
+            &[reader] if !self.outputs.contains(&value) => {
+                self.fused(stage, reader, true).is_some_and(|fused| fused.fold.is_some())
+            }
+            _ => false,
+        }
     }
 
     fn fused(&self, producer: usize, reader: usize, only_reader: bool) -> Option<Definition> {
