@@ -13,8 +13,8 @@ use lmc::schedule::linear::{Layout, Linear};
 use lmc::schedule::winograd::{Conv, Winograd, product};
 use lmc::schedule::{Schedule, Vector, verify};
 use lmc::target::{Target, resolve};
-use lmc::tile::interpret;
 use lmc::tile::random::Rng;
+use lmc::tile::{backwards, interpret};
 
 fn targets() -> Vec<Target> {
     let list = [
@@ -167,8 +167,14 @@ fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
         // No number: what is read here must have been written before.
         buffers.push(vec![0xff; 4 * nested.between]);
     }
+    let mut again = buffers.clone();
     let code = interpret(&nested.kernel, &mut buffers).expect("a kernel that runs");
     assert_eq!(code, 0);
+    if let Some(turned) = backwards(&nested.kernel) {
+        lmc::tile::verify(&turned).unwrap_or_else(|e| panic!("{e}\n{turned}"));
+        assert_eq!(interpret(&turned, &mut again).expect("a kernel that runs"), 0);
+        assert!(again == buffers, "backwards it is something else: {turned}");
+    }
     buffers.swap_remove(linear.buffers.len())
 }
 

@@ -1,12 +1,14 @@
 //! Offsets in the arena: buffers that are never live together share memory.
 //!
-//! Each buffer is a rectangle, bytes by lifetime, and no two may overlap. Placing them by
+//! Each buffer is a rectangle, bytes by lifetime, and no two may overlap, but where one is written behind what is
+//! still read of the other ([`super::trail`]). Placing them by
 //! decreasing size at the lowest free offset is near the optimum for networks (Pisarchyk and Lee,
 //! "Efficient Memory Management for Deep Neural Net Inference", 2020). A few orders are tried; where
 //! the best is above the lower bound (the largest sum live at one step), a bounded search changes
 //! it: what lies at the top is placed earlier.
 
 use crate::tile::random::Rng;
+use std::collections::HashMap;
 
 /// Alignment of every buffer in bytes: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;
@@ -22,6 +24,21 @@ pub struct Live {
     pub last: usize,
 }
 
+/// Two buffers that may share bytes although both hold something at a time: a step reads one for the last time
+/// and writes the other. Multiples of [`ALIGN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trail {
+    /// The buffer read, by number.
+    pub old: usize,
+    /// The buffer written.
+    pub new: usize,
+    /// The new one may begin so many bytes before the old one, or further.
+    pub below: usize,
+    /// The new one may begin so many bytes behind the beginning of the old one, or further, where the step runs
+    /// backwards.
+    pub above: usize,
+}
+
 /// The placement of all buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arena {
@@ -29,16 +46,49 @@ pub struct Arena {
     pub offsets: Vec<usize>,
     /// Bytes of the arena.
     pub bytes: usize,
-    /// The largest sum of buffers live at one step: no arena is smaller.
+    /// The largest sum of buffers live at one step, less what they may share: no arena is smaller.
     pub bound: usize,
 }
 
+impl Live {
+    /// Bytes up to the next buffer.
+    pub fn size(&self) -> usize {
+        self.bytes.next_multiple_of(ALIGN)
+    }
+
+    /// Whether both hold something at a time.
+    fn meets(&self, other: &Live) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// The bytes that are live at each step.
+pub fn profile(buffers: &[Live]) -> Vec<usize> {
+    let mut profile = vec![0; buffers.iter().map(|b| b.last + 1).max().unwrap_or(0)];
+    buffers.iter().for_each(|b| profile[b.first..=b.last].iter_mut().for_each(|sum| *sum += b.size()));
+    profile
+}
+
+/// The largest sum of buffers live at one step, less what they may share.
+fn bound(buffers: &[Live], trails: &[Trail]) -> usize {
+    let mut profile = profile(buffers);
+    for trail in trails {
+        let (old, new) = (&buffers[trail.old], &buffers[trail.new]);
+        let below = (old.size() + trail.below).max(new.size());
+        let shared =
+            old.size() + new.size() - below.min(old.size().max(trail.above.saturating_add(new.size())));
+        let both = old.first.max(new.first)..=old.last.min(new.last);
+        profile[both].iter_mut().for_each(|sum| *sum = sum.saturating_sub(shared));
+    }
+    profile.into_iter().max().unwrap_or(0)
+}
+
 /// Places all buffers.
-pub fn place(buffers: &[Live]) -> Arena {
-    let size = |b: &Live| b.bytes.next_multiple_of(ALIGN);
+pub fn place(buffers: &[Live], trails: &[Trail]) -> Arena {
+    let size = Live::size;
     let steps = buffers.iter().map(|b| b.last + 1).max().unwrap_or(0);
-    let live_at = |t: usize| buffers.iter().filter(|b| b.first <= t && t <= b.last).map(size).sum::<usize>();
-    let bound = (0..steps).map(live_at).max().unwrap_or(0);
+    let bound = bound(buffers, trails);
+    let neighbours = neighbours(buffers, trails);
     let keys: [&dyn Fn(&Live) -> (usize, usize); 4] = [
         &|b| (size(b), b.last - b.first),
         &|b| (b.last - b.first, size(b)),
@@ -49,23 +99,57 @@ pub fn place(buffers: &[Live]) -> Arena {
     for key in keys {
         let mut order: Vec<usize> = (0..buffers.len()).collect();
         order.sort_by_key(|&i| std::cmp::Reverse(key(&buffers[i])));
-        let placed = first_fit(buffers, &order);
+        let placed = first_fit(buffers, &neighbours, &order);
         if best.as_ref().is_none_or(|b| placed.bytes < b.1.bytes) {
             best = Some((order, placed));
         }
     }
     let Some((order, placed)) = best else { return Arena { offsets: Vec::new(), bytes: 0, bound } };
-    let placed = improve(buffers, order, placed, bound);
+    let placed = improve(buffers, &neighbours, order, placed, bound);
     Arena { offsets: placed.offsets, bytes: placed.bytes, bound }
 }
 
-/// The pair of buffers that are live together and overlap, if there is one.
-pub fn overlap(buffers: &[Live], offsets: &[usize]) -> Option<(usize, usize)> {
-    let together = |a: &Live, b: &Live| a.first <= b.last && b.first <= a.last;
+/// The pair of buffers that are live together and overlap, although neither is written behind the other, if there
+/// is one.
+pub fn overlap(buffers: &[Live], trails: &[Trail], offsets: &[usize]) -> Option<(usize, usize)> {
     let end = |i: usize| offsets[i] + buffers[i].bytes;
     let meet = |i: usize, j: usize| offsets[i] < end(j) && offsets[j] < end(i);
+    let behind = |i: usize, j: usize| {
+        let trail = trails.iter().find(|t| (t.old, t.new) == (i, j));
+        trail.is_some_and(|t| {
+            offsets[j] + t.below <= offsets[i] || offsets[i].saturating_add(t.above) <= offsets[j]
+        })
+    };
     let pairs = (0..buffers.len()).flat_map(|i| (0..i).map(move |j| (j, i)));
-    pairs.into_iter().find(|&(i, j)| together(&buffers[i], &buffers[j]) && meet(i, j))
+    let clash = |i: usize, j: usize| buffers[i].meets(&buffers[j]) && meet(i, j);
+    pairs.into_iter().find(|&(i, j)| clash(i, j) && !behind(i, j) && !behind(j, i))
+}
+
+/// A buffer that is live together with another one, which begins at least so many bytes `before` it, or so many
+/// `after` its beginning.
+struct Neighbour {
+    other: usize,
+    before: usize,
+    after: usize,
+}
+
+/// Of each buffer those that are live together with it.
+fn neighbours(buffers: &[Live], trails: &[Trail]) -> Vec<Vec<Neighbour>> {
+    let trails: HashMap<(usize, usize), &Trail> = trails.iter().map(|t| ((t.old, t.new), t)).collect();
+    let of = |i: usize| {
+        let together = |j: &usize| *j != i && buffers[*j].meets(&buffers[i]);
+        let neighbour = |other: usize| {
+            let (before, after) = match (trails.get(&(other, i)), trails.get(&(i, other))) {
+                (Some(t), _) => (t.below, t.above),
+                (_, Some(t)) => (t.above, t.below),
+                _ => (usize::MAX, usize::MAX),
+            };
+            let (before, after) = (before.min(buffers[i].size()), after.min(buffers[other].size()));
+            Neighbour { other, before, after }
+        };
+        (0..buffers.len()).filter(together).map(neighbour).collect()
+    };
+    (0..buffers.len()).map(of).collect()
 }
 
 /// Offsets, and the bytes up to the end of the last.
@@ -79,14 +163,20 @@ const SEARCH: usize = 60_000_000;
 
 /// Looks for an order that needs fewer bytes. The numbers are the same on every host, and so is the
 /// result.
-fn improve(buffers: &[Live], mut order: Vec<usize>, mut best: Placed, bound: usize) -> Placed {
+fn improve(
+    buffers: &[Live],
+    neighbours: &[Vec<Neighbour>],
+    mut order: Vec<usize>,
+    mut best: Placed,
+    bound: usize,
+) -> Placed {
     let mut rng = Rng(1);
     let tries = SEARCH / buffers.len().pow(2).max(1);
     for _ in 0..tries.min(20_000) {
         if best.bytes <= bound {
             break;
         }
-        let end = |i: usize| best.offsets[i] + buffers[i].bytes.next_multiple_of(ALIGN);
+        let end = |i: usize| best.offsets[i] + buffers[i].size();
         let tops: Vec<usize> = (0..order.len()).filter(|&p| end(order[p]) == best.bytes).collect();
         let mut changed = order.clone();
         let from = rng.pick(&tops);
@@ -96,7 +186,7 @@ fn improve(buffers: &[Live], mut order: Vec<usize>, mut best: Placed, bound: usi
             let (a, b) = (rng.below(changed.len()), rng.below(changed.len()));
             changed.swap(a, b);
         }
-        let placed = first_fit(buffers, &changed);
+        let placed = first_fit(buffers, neighbours, &changed);
         if placed.bytes <= best.bytes {
             (order, best) = (changed, placed);
         }
@@ -105,40 +195,57 @@ fn improve(buffers: &[Live], mut order: Vec<usize>, mut best: Placed, bound: usi
 }
 
 /// Each buffer, in order, at the lowest offset where it meets no other that is live with it.
-fn first_fit(buffers: &[Live], order: &[usize]) -> Placed {
+fn first_fit(buffers: &[Live], neighbours: &[Vec<Neighbour>], order: &[usize]) -> Placed {
     let mut offsets = vec![0; buffers.len()];
-    let mut placed: Vec<usize> = Vec::new();
+    let mut placed = vec![false; buffers.len()];
     let mut total = 0;
+    let mut taken: Vec<(i64, i64)> = Vec::new();
     for &i in order {
-        let b = &buffers[i];
-        let bytes = b.bytes.next_multiple_of(ALIGN);
-        let mut taken: Vec<(usize, usize)> = (placed.iter())
-            .filter(|&&j| buffers[j].first <= b.last && b.first <= buffers[j].last)
-            .map(|&j| (offsets[j], offsets[j] + buffers[j].bytes.next_multiple_of(ALIGN)))
-            .collect();
+        taken.clear();
+        for n in neighbours[i].iter().filter(|n| placed[n.other]) {
+            let at = offsets[n.other] as i64;
+            taken.push((at - n.before as i64, at + n.after as i64));
+        }
         taken.sort_unstable();
         let mut at = 0;
-        for (start, end) in taken {
-            if at + bytes <= start {
+        for &(last, next) in &taken {
+            if at <= last {
                 break;
             }
-            at = at.max(end);
+            at = at.max(next);
         }
-        offsets[i] = at;
-        total = total.max(at + bytes);
-        placed.push(i);
+        offsets[i] = at as usize;
+        total = total.max(offsets[i] + buffers[i].size());
+        placed[i] = true;
     }
     Placed { offsets, bytes: total }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Live, Rng, overlap, place};
+    use super::{Live, Rng, Trail, overlap, place};
+
+    #[test]
+    fn what_is_written_behind_what_is_read_shares_memory() {
+        let live = |bytes, first, last| Live { bytes, first, last };
+        let buffers = [live(640, 0, 1), live(512, 1, 2), live(64, 0, 2)];
+        let trails = [Trail { old: 0, new: 1, below: 128, above: 640 }];
+        let arena = place(&buffers, &trails);
+        assert_eq!((arena.bytes, arena.bound), (832, 832));
+        assert_eq!(overlap(&buffers, &trails, &arena.offsets), None);
+        assert_eq!(overlap(&buffers, &[Trail { below: 192, ..trails[0] }], &arena.offsets), Some((0, 1)));
+        assert_eq!(overlap(&buffers, &[Trail { old: 1, new: 0, ..trails[0] }], &arena.offsets), Some((0, 1)));
+        // Three times as much moves down, unless every other step runs backwards.
+        let chain = [live(640, 0, 1), live(640, 1, 2), live(640, 2, 3)];
+        let step = |old, above| Trail { old, new: old + 1, below: 64, above };
+        assert_eq!(place(&chain, &[step(0, 640), step(1, 640)]).bytes, 768);
+        assert_eq!(place(&chain, &[step(0, 64), step(1, 64)]).bytes, 704);
+    }
 
     #[test]
     fn buffers_that_are_not_live_together_share_memory() {
         let live = |bytes, first, last| Live { bytes, first, last };
-        let arena = place(&[live(100, 0, 1), live(64, 1, 2), live(128, 2, 3)]);
+        let arena = place(&[live(100, 0, 1), live(64, 1, 2), live(128, 2, 3)], &[]);
         assert_eq!((arena.bytes, arena.bound), (192, 192));
         assert_eq!(arena.offsets[0], arena.offsets[2]);
     }
@@ -155,8 +262,8 @@ mod tests {
                     Live { bytes: 64 * (1 + rng.below(20)), first, last }
                 })
                 .collect();
-            let arena = place(&buffers);
-            assert_eq!(overlap(&buffers, &arena.offsets), None);
+            let arena = place(&buffers, &[]);
+            assert_eq!(overlap(&buffers, &[], &arena.offsets), None);
             assert!(arena.bytes >= arena.bound);
             (bytes, bound) = (bytes + arena.bytes, bound + arena.bound);
         }

@@ -3,8 +3,10 @@
 
 use super::arena::{self, ALIGN, Arena, Live};
 use super::lent::{Room, lend};
+use super::trail::{directions, trails};
 use super::{Arg, Base, Constant, Step};
 use crate::error::{Error, Result};
+use crate::tile::Kernel;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 
@@ -52,6 +54,24 @@ impl Place {
 pub(super) enum Draft {
     Call { kernel: u32, args: Vec<Place> },
     Repeat { count: u64, trip: Option<Place>, cond: Option<Place>, body: Vec<Draft> },
+}
+
+impl Draft {
+    /// The steps in it.
+    pub fn count(&self) -> usize {
+        match self {
+            Draft::Call { .. } => 1,
+            Draft::Repeat { body, .. } => body.iter().map(Draft::count).sum(),
+        }
+    }
+}
+
+/// Where all buffers are.
+pub(super) struct Placed {
+    pub arena: Arena,
+    places: HashMap<usize, (Base, usize)>,
+    /// Of steps whose direction matters, whether they have to run backwards.
+    pub backwards: HashMap<usize, bool>,
 }
 
 /// All buffers, and the steps so far.
@@ -155,21 +175,33 @@ impl Buffers {
         true
     }
 
-    /// Places the arena's buffers and gives the steps their arguments. `lends` says of an output, by number,
-    /// whether buffers may lie in it.
-    pub fn assign(&mut self, drafts: &[Draft], lends: &dyn Fn(u32) -> bool) -> Result<(Arena, Vec<Step>)> {
+    /// Places the arena's buffers for steps that call these kernels. `lends` says of an output, by number, whether
+    /// buffers may lie in it.
+    pub fn place(
+        &mut self,
+        drafts: &[Draft],
+        kernels: &[Kernel],
+        lends: &dyn Fn(u32) -> bool,
+    ) -> Result<Placed> {
         self.extend_over_loops(drafts);
         let mut places = self.lent(lends);
         let kept = |b: &usize| self.in_arena(*b) && !places.contains_key(b);
         let ids: Vec<usize> = (0..self.list.len()).filter(kept).collect();
         let live: Vec<Live> = ids.iter().map(|&b| self.live(b)).collect();
-        let arena = arena::place(&live);
-        if let Some((a, b)) = arena::overlap(&live, &arena.offsets) {
+        let number = |buffer: usize| ids.binary_search(&self.root(buffer)).ok();
+        let trails = trails(drafts, kernels, &live, &number);
+        let arena = arena::place(&live, &trails);
+        if let Some((a, b)) = arena::overlap(&live, &trails, &arena.offsets) {
             return Err(Error::bug(format!("buffers {a} and {b} of the arena overlap")));
         }
+        let backwards = directions(&live, &trails, &arena.offsets);
         places.extend(ids.into_iter().zip(arena.offsets.iter().map(|&offset| (Base::Arena, offset))));
-        let steps = drafts.iter().map(|d| self.finished(d, &places)).collect::<Result<Vec<Step>>>()?;
-        Ok((arena, steps))
+        Ok(Placed { arena, places, backwards })
+    }
+
+    /// The steps with their arguments.
+    pub fn steps(&self, drafts: &[Draft], placed: &Placed) -> Result<Vec<Step>> {
+        drafts.iter().map(|d| self.finished(d, &placed.places)).collect()
     }
 
     /// Whether a buffer is one of the arena, and used.
@@ -268,9 +300,10 @@ mod tests {
             let [early, late] = [64, 64].map(|bytes| buffers.add(None, bytes));
             let calls = [vec![early], vec![early, late], vec![late, output]];
             let drafts = calls.map(|call| buffers.step(0, call.into_iter().map(Place::start).collect()));
-            let (arena, steps) = buffers.assign(&drafts, &|_| lends).unwrap();
+            let placed = buffers.place(&drafts, &[], &|_| lends).unwrap();
+            let steps = buffers.steps(&drafts, &placed).unwrap();
             let Step::Call { args, .. } = &steps[0] else { panic!("a call is a call") };
-            assert_eq!((args[0].base, arena.bytes), (base, if lends { 64 } else { 128 }));
+            assert_eq!((args[0].base, placed.arena.bytes), (base, if lends { 64 } else { 128 }));
         }
     }
 }

@@ -391,18 +391,20 @@ impl Planner<'_> {
         Ok(place)
     }
 
-    fn finish(mut self, drafts: Vec<Draft>) -> Result<Program> {
+    fn finish(mut self, mut drafts: Vec<Draft>) -> Result<Program> {
         // Booleans that are neither true nor false must not be left behind where a run ends early.
         let lends = |n: u32| self.request.outputs[n as usize].1.ty.dtype != DType::Bool;
-        let (arena, steps) = self.buffers.assign(&drafts, &lends)?;
+        let placed = self.buffers.place(&drafts, &self.kernels.list, &lends)?;
+        self.kernels.turn(&mut drafts, &placed.backwards)?;
+        let steps = self.buffers.steps(&drafts, &placed)?;
         let mut program = Program {
             name: self.request.name.to_string(),
             inputs: self.request.inputs.iter().map(|i| i.1.clone()).collect(),
             outputs: self.request.outputs.iter().map(|o| o.1.clone()).collect(),
             symbols: self.symbols(),
-            arena_bytes: arena.bytes,
+            arena_bytes: placed.arena.bytes,
             arena_align: ALIGN,
-            arena_bound: arena.bound,
+            arena_bound: placed.arena.bound,
             constants: self.buffers.constants,
             kernels: self.kernels.list,
             steps,

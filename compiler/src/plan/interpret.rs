@@ -4,12 +4,12 @@ use super::{Arg, Base, Program, Step};
 use crate::error::Result;
 use crate::tile;
 
-/// The memory of a run.
+/// What memory holds before a run.
+const GARBAGE: u8 = 0xa5;
+
+/// The memory of a run: arena, symbols, inputs, outputs, constants.
 struct Memory<'a> {
-    inputs: &'a [Vec<u8>],
-    outputs: Vec<Vec<u8>>,
-    arena: Vec<u8>,
-    symbols: Vec<u8>,
+    parts: Vec<Vec<u8>>,
     program: &'a Program,
 }
 
@@ -21,18 +21,20 @@ pub fn interpret(
     inputs: &[Vec<u8>],
     symbols: &mut [i64],
 ) -> Result<std::result::Result<Vec<Vec<u8>>, i32>> {
-    let mut memory = Memory {
-        inputs,
-        outputs: program.outputs.iter().map(|o| vec![0; o.ty.bytes()]).collect(),
-        arena: vec![0; program.arena_bytes],
-        symbols: symbols.iter().flat_map(|s| s.to_le_bytes()).collect(),
-        program,
-    };
+    let mut parts = vec![vec![GARBAGE; program.arena_bytes]];
+    parts.push(symbols.iter().flat_map(|s| s.to_le_bytes()).collect());
+    parts.extend_from_slice(inputs);
+    parts.extend(program.outputs.iter().map(|o| vec![0; o.ty.bytes()]));
+    parts.extend(program.constants.iter().map(|c| c.bytes.clone()));
+    let mut memory = Memory { parts, program };
     let code = steps(&mut memory, &program.steps, &mut Vec::new())?;
-    for (symbol, bytes) in symbols.iter_mut().zip(memory.symbols.chunks_exact(8)) {
+    let sizes = &memory.parts[memory.part(Base::Symbols)];
+    for (symbol, bytes) in symbols.iter_mut().zip(sizes.chunks_exact(8)) {
         *symbol = bytes.iter().rev().fold(0, |n, &b| n << 8 | i64::from(b));
     }
-    Ok(if code == 0 { Ok(memory.outputs) } else { Err(code) })
+    let outputs = memory.part(Base::Output(0));
+    let outputs = memory.parts.drain(outputs..).take(program.outputs.len()).collect();
+    Ok(if code == 0 { Ok(outputs) } else { Err(code) })
 }
 
 fn steps(memory: &mut Memory, list: &[Step], iterations: &mut Vec<i64>) -> Result<i32> {
@@ -67,23 +69,9 @@ fn steps(memory: &mut Memory, list: &[Step], iterations: &mut Vec<i64>) -> Resul
 
 fn call(memory: &mut Memory, kernel: u32, args: &[Arg], iterations: &[i64]) -> Result<i32> {
     let kernel = &memory.program.kernels[kernel as usize];
-    let ranges: Vec<(usize, usize)> = (args.iter().zip(&kernel.params))
-        .map(|(a, p)| (offset(a, iterations), p.elems * p.dtype.size()))
-        .collect();
-    let mut buffers: Vec<Vec<u8>> = (args.iter().zip(&ranges))
-        .map(|(a, &(at, bytes))| memory.bytes(a.base)[at..at + bytes].to_vec())
-        .collect();
-    let code = tile::interpret(kernel, &mut buffers)?;
-    for ((arg, param), (&(at, bytes), buffer)) in
-        args.iter().zip(&kernel.params).zip(ranges.iter().zip(&buffers))
-    {
-        if param.access != tile::Access::Read {
-            if let Some(memory) = memory.bytes_mut(arg.base) {
-                memory[at..at + bytes].copy_from_slice(buffer);
-            }
-        }
-    }
-    Ok(code)
+    let places: Vec<(usize, usize)> =
+        args.iter().map(|a| (memory.part(a.base), offset(a, iterations))).collect();
+    tile::interpret_in(kernel, &mut memory.parts, &places)
 }
 
 fn offset(arg: &Arg, iterations: &[i64]) -> usize {
@@ -94,27 +82,20 @@ fn offset(arg: &Arg, iterations: &[i64]) -> usize {
 /// A little-endian number in memory.
 fn number(memory: &Memory, arg: &Arg, iterations: &[i64], bytes: usize) -> i64 {
     let at = offset(arg, iterations);
-    let data = &memory.bytes(arg.base)[at..at + bytes];
+    let data = &memory.parts[memory.part(arg.base)][at..at + bytes];
     data.iter().rev().fold(0, |n, &b| n << 8 | i64::from(b))
 }
 
 impl Memory<'_> {
-    fn bytes(&self, base: Base) -> &[u8] {
+    /// The number of a part.
+    fn part(&self, base: Base) -> usize {
+        let outputs = 2 + self.program.inputs.len();
         match base {
-            Base::Input(i) => &self.inputs[i as usize],
-            Base::Output(i) => &self.outputs[i as usize],
-            Base::Arena => &self.arena,
-            Base::Constant(i) => &self.program.constants[i as usize].bytes,
-            Base::Symbols => &self.symbols,
-        }
-    }
-
-    fn bytes_mut(&mut self, base: Base) -> Option<&mut [u8]> {
-        match base {
-            Base::Output(i) => Some(&mut self.outputs[i as usize]),
-            Base::Arena => Some(&mut self.arena),
-            Base::Symbols => Some(&mut self.symbols),
-            Base::Input(_) | Base::Constant(_) => None,
+            Base::Arena => 0,
+            Base::Symbols => 1,
+            Base::Input(i) => 2 + i as usize,
+            Base::Output(i) => outputs + i as usize,
+            Base::Constant(i) => outputs + self.program.outputs.len() + i as usize,
         }
     }
 }

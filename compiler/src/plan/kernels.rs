@@ -1,12 +1,13 @@
 //! The kernels of a program: one per distinct definition, found again by what it computes.
 
 use super::Request;
+use super::buffers::Draft;
 use crate::base::abi;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nest::{Nested, nest};
 use crate::schedule::{self, Linear};
-use crate::tile::Kernel;
-use std::collections::HashMap;
+use crate::tile::{Kernel, backwards};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// The kernels so far.
@@ -48,6 +49,56 @@ impl<'a> Kernels<'a> {
             self.list.push(Kernel { name, ..kernel.clone() });
         }
         number
+    }
+
+    /// Lets steps run backwards: of those whose direction matters, it is said which. Where all calls of a kernel may
+    /// be turned, it is; otherwise there are two.
+    pub(super) fn turn(&mut self, drafts: &mut [Draft], directions: &HashMap<usize, bool>) -> Result<()> {
+        let mut forwards = HashSet::new();
+        let mut calls = Vec::new();
+        let mut step = 0;
+        for draft in drafts.iter_mut() {
+            let direction = directions.get(&step).copied();
+            step += draft.count();
+            match draft {
+                Draft::Call { kernel, .. } => match direction {
+                    Some(true) => calls.push(kernel),
+                    Some(false) => _ = forwards.insert(*kernel),
+                    None => {}
+                },
+                Draft::Repeat { body, .. } => called(body, &mut forwards),
+            }
+        }
+        let mut turned: HashMap<u32, u32> = HashMap::new();
+        for call in calls {
+            let (number, next) = (*call, self.list.len() as u32);
+            if let Some(&other) = turned.get(&number) {
+                *call = other;
+                continue;
+            }
+            let kernel = &self.list[number as usize];
+            let mut other = backwards(kernel).ok_or_else(|| Error::bug("a kernel cannot run backwards"))?;
+            let own = if forwards.contains(&number) { next } else { number };
+            if own == next {
+                other.name = format!("{}_backwards", other.name);
+                self.list.push(other);
+            } else {
+                self.list[own as usize] = other;
+            }
+            turned.insert(number, own);
+            *call = own;
+        }
+        Ok(())
+    }
+}
+
+/// Adds the kernels that steps call.
+fn called(drafts: &[Draft], kernels: &mut HashSet<u32>) {
+    for draft in drafts {
+        match draft {
+            Draft::Call { kernel, .. } => _ = kernels.insert(*kernel),
+            Draft::Repeat { body, .. } => called(body, kernels),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! output. Outputs are aligned for their elements only, so that vectors there cross cache lines; therefore only
 //! buffers that are live where most is are moved, and only if that makes the arena smaller.
 
-use super::arena::{ALIGN, Live};
+use super::arena::{Live, profile};
 
 /// An output: its bytes, and the first step that uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,17 +34,6 @@ pub fn lend(buffers: &[Live], rooms: &[Room]) -> Vec<Option<(usize, usize)>> {
     lent.places
 }
 
-fn size(buffer: &Live) -> usize {
-    buffer.bytes.next_multiple_of(ALIGN)
-}
-
-/// The bytes that are live at each step.
-fn profile(buffers: &[Live]) -> Vec<usize> {
-    let mut profile = vec![0; buffers.iter().map(|b| b.last + 1).max().unwrap_or(0)];
-    buffers.iter().for_each(|b| profile[b.first..=b.last].iter_mut().for_each(|sum| *sum += size(b)));
-    profile
-}
-
 struct Lent<'a> {
     buffers: &'a [Live],
     rooms: &'a [Room],
@@ -61,7 +50,7 @@ impl Lent<'_> {
     /// Counts a buffer in the profile, or no more.
     fn count(&mut self, i: usize, change: fn(usize, usize) -> usize) {
         let b = &self.buffers[i];
-        self.profile[b.first..=b.last].iter_mut().for_each(|sum| *sum = change(*sum, size(b)));
+        self.profile[b.first..=b.last].iter_mut().for_each(|sum| *sum = change(*sum, b.size()));
     }
 
     /// The largest buffer that is live at the first of the fullest steps and has a place elsewhere.
@@ -82,7 +71,7 @@ impl Lent<'_> {
         let together = |j: &usize| self.buffers[*j].first <= own.last && own.first <= self.buffers[*j].last;
         let free = |(room, space): (usize, &Room)| {
             let lies = |j: usize| self.places[j].filter(|p| p.0 == room);
-            let range = |j: usize| lies(j).map(|p| (p.1, p.1 + size(&self.buffers[j])));
+            let range = |j: usize| lies(j).map(|p| (p.1, p.1 + self.buffers[j].size()));
             let mut taken: Vec<_> = (0..self.buffers.len()).filter(together).filter_map(range).collect();
             taken.sort_unstable();
             let over = |at: usize, (start, end): (usize, usize)| {

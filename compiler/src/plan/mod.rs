@@ -13,6 +13,7 @@ mod parse;
 mod program;
 mod symbols;
 mod text;
+mod trail;
 mod uses;
 mod verify;
 
@@ -150,7 +151,7 @@ pub struct Program {
     pub arena_bytes: usize,
     /// Its alignment.
     pub arena_align: usize,
-    /// The largest sum of tensors live at one step: no arena can be smaller.
+    /// The largest sum of tensors live at one step, less what they may share: no arena can be smaller.
     pub arena_bound: usize,
     /// Read-only data.
     pub constants: Vec<Constant>,

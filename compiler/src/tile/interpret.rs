@@ -12,13 +12,21 @@ use half::{bf16, f16};
 /// Returns 0, or the error code of the `Fail` that ended it. An error where the kernel does what
 /// the verifier forbids: access outside, operand types that do not fit, an index beyond its limit.
 pub fn interpret(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<i32> {
+    let places: Vec<(usize, usize)> = (0..buffers.len()).map(|i| (i, 0)).collect();
+    interpret_in(kernel, buffers, &places)
+}
+
+/// The same where each parameter begins somewhere in one of several memories: its number, and bytes from its
+/// start. Parameters may share bytes.
+pub fn interpret_in(kernel: &Kernel, memory: &mut [Vec<u8>], places: &[(usize, usize)]) -> Result<i32> {
     let mut run = || -> Result<i32> {
-        if buffers.len() != kernel.params.len() {
-            return Err(bug(format!("{} buffers for {} parameters", buffers.len(), kernel.params.len())));
+        if places.len() != kernel.params.len() {
+            return Err(bug(format!("{} buffers for {} parameters", places.len(), kernel.params.len())));
         }
-        for (param, buffer) in kernel.params.iter().zip(buffers.iter()) {
-            if buffer.len() < param.elems * param.dtype.size() {
-                return Err(bug(format!("the buffer of '{}' has only {} bytes", param.name, buffer.len())));
+        for (param, &(number, start)) in kernel.params.iter().zip(places) {
+            let bytes = memory.get(number).map_or(0, |m| m.len().saturating_sub(start));
+            if bytes < param.elems * param.dtype.size() {
+                return Err(bug(format!("the buffer of '{}' has only {bytes} bytes", param.name)));
             }
         }
         let mut place = Vec::with_capacity(kernel.regs.len());
@@ -28,7 +36,7 @@ pub fn interpret(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<i32> {
             size += usize::from(ty.lanes);
         }
         let vars = vec![0; kernel.vars.len()];
-        let mut machine = Machine { kernel, buffers, place, bits: vec![0; size], vars };
+        let mut machine = Machine { kernel, memory, places, place, bits: vec![0; size], vars };
         Ok(match machine.run(&kernel.body)? {
             Flow::Fail(code) => code,
             Flow::Next | Flow::Break => 0,
@@ -50,7 +58,9 @@ enum Flow {
 
 struct Machine<'a> {
     kernel: &'a Kernel,
-    buffers: &'a mut [Vec<u8>],
+    memory: &'a mut [Vec<u8>],
+    /// Where each parameter begins: the memory's number, and bytes from its start.
+    places: &'a [(usize, usize)],
     /// Where in `bits` a register begins.
     place: Vec<usize>,
     /// The lanes of all registers, 32-bit ones zero-extended.
@@ -88,8 +98,7 @@ impl Machine<'_> {
                 }
             }
             Stmt::Size { var, param, max, body } => {
-                let buffer = &self.buffers[*param as usize];
-                let value = i64::from_le_bytes(bytes(buffer));
+                let value = i64::from_le_bytes(bytes(from_place(self.memory, self.places[*param as usize])));
                 if !(0..=*max).contains(&value) {
                     return Err(bug(format!("the size {value} is not in 0..={max}")));
                 }
@@ -328,7 +337,7 @@ impl Machine<'_> {
         }
         let read = reader(dtype);
         let size = dtype.size() as i64;
-        let buffer = &self.buffers[addr.param as usize];
+        let buffer = from_place(self.memory, self.places[addr.param as usize]);
         let place = self.place[dst as usize];
         for (i, bits) in self.bits[place..place + lanes].iter_mut().enumerate() {
             *bits = read(&buffer[(size * (first + stride * i as i64)) as usize..]);
@@ -344,7 +353,7 @@ impl Machine<'_> {
             return Err(bug(format!("words of {dtype} cannot be loaded into %{dst}")));
         }
         let place = self.place[dst as usize];
-        let buffer = &self.buffers[addr.param as usize];
+        let buffer = from_place(self.memory, self.places[addr.param as usize]);
         for (i, bits) in self.bits[place..place + lanes].iter_mut().enumerate() {
             *bits = u64::from(u32::from_le_bytes(bytes(&buffer[(first + 4 * stride * i as i64) as usize..])));
         }
@@ -360,7 +369,7 @@ impl Machine<'_> {
         }
         let read = reader(dtype);
         let place = self.place[dst as usize];
-        let couples = self.buffers[addr.param as usize][first..].chunks_exact(2);
+        let couples = from_place(self.memory, self.places[addr.param as usize])[first..].chunks_exact(2);
         for (bits, couple) in self.bits[place..place + lanes].iter_mut().zip(couples) {
             *bits = read(couple) & 0xffff | (read(&couple[1..]) & 0xffff) << 16;
         }
@@ -374,8 +383,8 @@ impl Machine<'_> {
             return Err(bug(format!("a table of {dtype} has no entries for %{dst}")));
         }
         let read = reader(dtype);
-        let entry =
-            |m: &Self, i| read(&m.buffers[addr.param as usize][first + (m.get(a, i) & 0xff) as usize..]);
+        let place = self.places[addr.param as usize];
+        let entry = |m: &Self, i| read(&from_place(m.memory, place)[first + (m.get(a, i) & 0xff) as usize..]);
         self.fill(dst, entry);
         Ok(())
     }
@@ -391,10 +400,16 @@ impl Machine<'_> {
         for i in 0..lanes {
             let at = size * (first + stride * i as i64) as usize;
             let element = narrow(dtype, self.get(src, i)).to_le_bytes();
-            self.buffers[addr.param as usize][at..at + size].copy_from_slice(&element[..size]);
+            let (number, start) = self.places[addr.param as usize];
+            self.memory[number][start + at..start + at + size].copy_from_slice(&element[..size]);
         }
         Ok(())
     }
+}
+
+/// The bytes of a memory from a place on.
+fn from_place(memory: &[Vec<u8>], (number, start): (usize, usize)) -> &[u8] {
+    &memory[number][start..]
 }
 
 fn bytes<const N: usize>(memory: &[u8]) -> [u8; N] {

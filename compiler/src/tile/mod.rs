@@ -12,17 +12,21 @@
 //! Which NaN an operation gives is not specified.
 //! A register may be assigned many times (accumulators); it has one type.
 
+mod backwards;
 mod interpret;
 mod lanes;
 mod parse;
 pub mod random;
 mod range;
+mod reach;
 mod text;
 mod verify;
 mod visit;
 
-pub use interpret::interpret;
+pub use backwards::backwards;
+pub use interpret::{interpret, interpret_in};
 pub use parse::{parse, read};
+pub use reach::{Piece, hull, pieces};
 pub use verify::{explain, verify};
 pub use visit::{assignments, mentioned, moved};
 

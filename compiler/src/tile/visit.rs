@@ -76,7 +76,7 @@ pub fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
 }
 
 /// Every address of statements.
-fn each_addr(body: &mut [Stmt], f: &mut impl FnMut(&mut Addr)) {
+pub fn each_addr(body: &mut [Stmt], f: &mut impl FnMut(&mut Addr)) {
     for stmt in body {
         match stmt {
             Stmt::Let(
@@ -98,7 +98,7 @@ fn each_addr(body: &mut [Stmt], f: &mut impl FnMut(&mut Addr)) {
 }
 
 /// Every loop variable and every affine form of statements.
-fn each_form(body: &mut [Stmt], var: &impl Fn(LoopVar) -> LoopVar, f: &mut impl FnMut(&mut Affine)) {
+pub fn each_form(body: &mut [Stmt], var: &impl Fn(LoopVar) -> LoopVar, f: &mut impl FnMut(&mut Affine)) {
     for stmt in body {
         match stmt {
             Stmt::Let(_, Value::Index(form, _)) => f(form),
