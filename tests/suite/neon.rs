@@ -29,16 +29,14 @@ fn case(kernel: Kernel, seed: u64) -> Case {
     Case { kernel, inputs }
 }
 
-/// Integer division and couples of bytes are left to others; which of two equal zeros is the smaller is not specified.
+/// Integer division and products of couples that are whole are left to others; which of two equal zeros is the smaller is not specified.
 fn taken(target: &Target, ty: RegType, value: &Value) -> bool {
     use lmc::scalar::Fold;
     use lmc::tile::Bin::*;
     let float = ty.lane == Lane::F32;
     !match value {
         Value::Bin(DivS | DivU | RemS | RemU, ..) => true,
-        Value::LoadCouples(_) | Value::Dot(Dot::Couples, ..) | Value::Bin(AddCouples | SubCouples, ..) => {
-            true
-        }
+        Value::Dot(Dot::Couples, ..) => true,
         Value::Dot(Dot::Squares(_), ..) => !target.has(Feature::I8mm),
         Value::Bin(Min | Max | MinNan | MaxNan, ..) | Value::Reduce(Fold::Min | Fold::Max, _) => float,
         _ => false,

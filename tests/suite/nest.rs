@@ -222,7 +222,7 @@ fn minimal_filtering_agrees_with_the_naive_loops() {
                 let schedule = Schedule {
                     vector: Vector::Axis { var: conv.outer, lanes: target.lanes() },
                     pack: vec![conv.weights],
-                    winograd: Some(Winograd { outputs, rows, product: products }),
+                    winograd: Some(Winograd { outputs, rows, halves: false, product: products }),
                     ..Schedule::naive(&linear)
                 };
                 verify(&schedule, &linear).expect("a valid schedule");

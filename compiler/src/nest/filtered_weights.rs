@@ -4,12 +4,14 @@ use super::Nested;
 use super::filter::filter;
 use crate::base::DType;
 use crate::schedule::Linear;
-use crate::schedule::winograd::Conv;
+use crate::schedule::winograd::{Conv, HALVES};
 
 /// How the weights are stored.
 pub struct Weights {
     pub(super) conv: Conv,
     pub(super) outputs: usize,
+    /// The words of eight channels lie in halves.
+    pub(super) halves: bool,
     pub(super) products: Linear,
     pub(super) inner: Nested,
 }
@@ -25,7 +27,8 @@ impl Weights {
             false => made.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
             true => self.coupled(linear, &made),
         };
-        self.inner.packed(&self.products, 1, &bytes).or(Some(bytes))
+        let packed = self.inner.packed(&self.products, 1, &bytes).unwrap_or(bytes);
+        Some(if self.halves { halves_apart(&packed) } else { packed })
     }
 
     /// The transformed weights, neighbouring channels in the halves of 32 bits.
@@ -74,4 +77,12 @@ impl Weights {
         }
         made
     }
+}
+
+/// Of each eight words first all lower halves, then all upper ones.
+fn halves_apart(words: &[u8]) -> Vec<u8> {
+    let half = |some: &[u8], from: usize| -> Vec<u8> {
+        some.chunks_exact(4).flat_map(|word| [word[from], word[from + 1]]).collect()
+    };
+    words.chunks_exact(4 * HALVES).flat_map(|some| [half(some, 0), half(some, 2)].concat()).collect()
 }

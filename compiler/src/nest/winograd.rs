@@ -22,7 +22,7 @@ use super::filtered_weights::Weights;
 use super::segments::constant_of;
 use crate::base::{Affine, Bound};
 use crate::error::{Error, Result};
-use crate::schedule::winograd::{Block, Conv, Slide, WINDOW, Winograd, product};
+use crate::schedule::winograd::{Block, Conv, HALVES, Slide, WINDOW, Winograd, product};
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Bin, Dot, Lane, Reg, RegType, Stmt, Value};
 
@@ -75,13 +75,15 @@ pub fn nest(
 ) -> Result<Nested> {
     let conv = Conv::of(linear).ok_or_else(|| Error::bug("no convolution for minimal filtering"))?;
     let lanes = match schedule.vector {
+        Vector::Axis { lanes, .. } if winograd.halves => lanes.min(HALVES),
         Vector::Axis { lanes, .. } => lanes,
         _ => 1,
     };
     let products = product(&conv, linear, winograd.outputs, winograd.rows);
     let mut inner = super::nest(&products, &winograd.product, fused, index_error)?;
     if conv.couples {
-        multiply_couples(&mut inner.kernel.body);
+        let kind = if winograd.halves { Dot::CoupleHalves } else { Dot::Couples };
+        multiply_couples(&mut inner.kernel.body, kind);
     }
     let block = Block::of(&conv, linear, winograd.outputs, winograd.rows);
     let mut nest = Nest {
@@ -106,21 +108,24 @@ pub fn nest(
     nest.rim(&mut e);
     nest.around(&mut e, &conv.around(linear), &inner);
     let between = nest.scratch.elems;
-    let weights = Weights { conv, outputs: winograd.outputs, products, inner };
+    let Winograd { outputs, halves, .. } = *winograd;
+    let weights = Weights { conv, outputs, halves, products, inner };
     let (kernel, sizes) = e.finish();
     Ok(Nested { kernel, sizes, between, packings: Vec::new(), weights: Some(Box::new(weights)) })
 }
 
 /// Products of numbers become products of couples.
-fn multiply_couples(body: &mut [Stmt]) {
+fn multiply_couples(body: &mut [Stmt], kind: Dot) {
     for stmt in body {
         match stmt {
             Stmt::Let(_, value) => {
                 if let Value::Mla(acc, a, b) = *value {
-                    *value = Value::Dot(Dot::Couples, acc, a, b);
+                    *value = Value::Dot(kind, acc, a, b);
                 }
             }
-            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => multiply_couples(body),
+            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
+                multiply_couples(body, kind);
+            }
             _ => {}
         }
     }

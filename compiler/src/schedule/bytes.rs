@@ -179,6 +179,12 @@ pub fn couples(target: &Target) -> bool {
     target.arch == Arch::X86_64 && !dots(target)
 }
 
+/// Whether bytes without an instruction for them are multiplied in pairs, and numbers of 16 bits by products
+/// and sums in one instruction, for which the constants' halves have to lie apart.
+pub fn couple_halves(target: &Target) -> bool {
+    target.arch == Arch::Aarch64 && !multiplies_words(target)
+}
+
 /// Whether an x86 target multiplies unsigned by signed bytes.
 fn dots(target: &Target) -> bool {
     target.has(Feature::Avx512Vnni) || target.has(Feature::AvxVnni)

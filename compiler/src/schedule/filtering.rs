@@ -1,12 +1,12 @@
 //! Whether minimal filtering pays, in tiles of how many outputs, how many rows of tiles at a time.
 
 use super::Vector;
-use super::bytes::couples;
-use super::choose::choose;
+use super::bytes::{couple_halves, couples};
+use super::choose::{choose, with_vector};
 use super::cores::core;
 use super::cost::{Operands, best_tile};
 use super::linear::Linear;
-use super::winograd::{Block, Conv, Winograd, product};
+use super::winograd::{Block, CHANNELS, Conv, HALVES, Winograd, product};
 use crate::target::Target;
 
 /// Tiles of a block at most: they fill the register tile, more would only take memory.
@@ -14,6 +14,8 @@ const TILES: usize = 64;
 /// Filtering is chosen where it takes less than this part of the direct convolution's time: it takes
 /// memory and rounds more.
 const GAIN: f64 = 0.85;
+/// Instructions that multiply sixteen bytes in pairs, for one by the model.
+const PAIRS: f64 = 3.0;
 /// How much slower it may be for as much less in between as the second-level cache holds.
 const MEMORY: f64 = 0.4;
 /// How much slower sums of bytes may be for a byte of constants less: bytes are there to be small.
@@ -30,12 +32,14 @@ pub fn filtered(
 ) -> Option<Winograd> {
     let conv = Conv::of(linear)?;
     let Vector::Axis { var, .. } = vector else { return None };
-    if var != conv.outer || conv.couples && !couples(target) {
+    let halves = conv.couples && couple_halves(target);
+    if var != conv.outer || halves && !conv.in_halves(linear) || conv.couples && !halves && !couples(target) {
         return None;
     }
     let repeated = |v: &u32| *v != var && Some(*v) != rows;
     let times = |list: &[u32]| list.iter().map(|&v| linear.extent(v) as f64).product::<f64>();
-    let direct = cycles * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
+    let each = cycles * if halves { PAIRS } else { 1.0 };
+    let direct = each * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
     let batches = times(&conv.around(linear));
     let candidates = conv.outputs(linear).iter().flat_map(|&outputs| {
         let [down, across] = [0, 1].map(|s| conv.tiles(linear, s, outputs));
@@ -48,7 +52,13 @@ pub fn filtered(
     });
     let (cost, (outputs, rows)) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
     let products = product(&conv, linear, outputs, rows);
-    (cost < GAIN * direct).then(|| Winograd { outputs, rows, product: Box::new(choose(&products, target)) })
+    (cost < GAIN * direct).then(|| {
+        let schedule = match halves {
+            true => with_vector(&products, target, Vector::Axis { var: CHANNELS, lanes: HALVES }),
+            false => choose(&products, target),
+        };
+        Winograd { outputs, rows, halves, product: Box::new(schedule) }
+    })
 }
 
 /// Cycles of one block, by the model.
@@ -57,25 +67,27 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let products = product(conv, linear, outputs, rows);
     let (inner, outer) = (conv.channels(linear), linear.extent(conv.outer));
     let points = (block.inputs * block.inputs) as f64;
+    // Where halves lie apart, each is multiplied by itself.
+    let halves = conv.couples && couple_halves(target);
     let operands = Operands {
         astride: false,
-        neighbours: if conv.couples { 2 } else { 1 },
+        neighbours: if conv.couples && !halves { 2 } else { 1 },
         shared: true,
         broadcast: true,
-        by_lane: core.by_lane && inner >= 4,
+        by_lane: core.by_lane && !conv.couples && inner >= 4,
         window: None,
         woven: None,
         halves: false,
         split: false,
-        lanes: target.lanes(),
-        element: 4,
+        lanes: if halves { HALVES } else { target.lanes() },
+        element: if halves { 2 } else { 4 },
         row_bytes: inner * 4,
         derived: 0,
         beside: 0,
     };
     let mut counted = products.clone();
-    counted.vars[3].extent = inner * operands.neighbours;
-    let multiplied = points * best_tile(&counted, target, Some(1), 2, &operands).cycles;
+    counted.vars[3].extent = inner * if conv.couples { 2 } else { 1 };
+    let multiplied = points * best_tile(&counted, target, Some(1), CHANNELS, &operands).cycles;
     // Every block reads all weights.
     let weights = points * (inner * outer * 4) as f64;
     let read = weights / if weights > target.l2 as f64 * 0.75 { core.far } else { core.near };

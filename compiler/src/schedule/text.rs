@@ -80,7 +80,8 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         line(Subject::Apart, format!("apart {}", schedule.apart));
     }
     if let (Some(w), Some(conv)) = (&schedule.winograd, Conv::of(linear)) {
-        line(Subject::Winograd, format!("winograd {} rows {} {{", w.outputs, w.rows));
+        let halves = if w.halves { " halves" } else { "" };
+        line(Subject::Winograd, format!("winograd {} rows {}{halves} {{", w.outputs, w.rows));
         let products = product(&conv, linear, w.outputs, w.rows);
         let inner = self::lines(&w.product, &products);
         inner[1..].iter().for_each(|(text, _)| line(Subject::Winograd, text.clone()));
@@ -167,16 +168,17 @@ impl Reader<'_> {
         Ok(schedule)
     }
 
-    /// `OUTPUTS rows ROWS { vector ... }`, the schedule of the products.
+    /// `OUTPUTS rows ROWS [halves] { vector ... }`, the schedule of the products.
     fn winograd(&mut self) -> Result<Winograd> {
         let outputs = self.cursor.int()?;
         self.cursor.expect("rows")?;
         let rows = self.cursor.int()?;
+        let halves = self.cursor.eat("halves");
         let conv = Conv::of(self.linear).filter(|_| outputs == 2 || outputs == 4);
         let conv = conv.ok_or_else(|| self.cursor.error("no convolution for this filtering".to_string()))?;
         let products = product(&conv, self.linear, outputs, rows);
         let mut reader = Reader { cursor: self.cursor, linear: &products };
-        Ok(Winograd { outputs, rows, product: Box::new(reader.body()?) })
+        Ok(Winograd { outputs, rows, halves, product: Box::new(reader.body()?) })
     }
 
     fn vector(&mut self) -> Result<Vector> {

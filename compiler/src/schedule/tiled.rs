@@ -153,7 +153,7 @@ impl<'a> Contraction<'a> {
             && broadcast
             && match self.dot {
                 Some(along) => linear.extent(along) >= 16,
-                None => lane_factor(linear, product, var),
+                None => linear.fold.is_some_and(|f| f.1 == DType::F32) && lane_factor(linear, product, var),
             };
         let size = |operand: u32| linear.buffers[operand as usize].dtype.size();
         let factor = |vectors: bool| {

@@ -28,7 +28,7 @@ use super::factors::{added_first, factors, walks};
 use super::guards::decidable_guards;
 use super::linear::{Linear, Node};
 use super::text::{Subject, fault, lines};
-use super::winograd::{Conv, product};
+use super::winograd::{Conv, HALVES, product};
 use super::{Schedule, Vector};
 use crate::base::DType;
 use crate::error::Result;
@@ -216,6 +216,10 @@ impl Checker<'_> {
         let rows = conv.tiles(self.linear, 0, w.outputs);
         require(w.rows > 0 && rows.is_multiple_of(w.rows), || {
             format!("{rows} rows of tiles are not done {} at a time", w.rows)
+        })?;
+        let whole = |v: Vector| matches!(v, Vector::Axis { lanes, .. } if lanes.is_multiple_of(HALVES));
+        require(!w.halves || conv.in_halves(self.linear) && whole(w.product.vector), || {
+            "the couples of channels cannot lie in halves".to_string()
         })?;
         let products = product(&conv, self.linear, w.outputs, w.rows);
         let faults = check(&w.product, &products);

@@ -12,6 +12,8 @@ use super::linear::{Buffer, Guard, Linear, LinearVar, Node};
 use crate::base::{Affine, DType};
 use crate::scalar::{Fold, Op};
 
+/// Channels whose couples lie in halves.
+pub const HALVES: usize = 8;
 /// Points of a window along one axis.
 pub const WINDOW: usize = 3;
 
@@ -22,6 +24,8 @@ pub struct Winograd {
     pub outputs: usize,
     /// Rows of tiles that are done at a time; divides their number.
     pub rows: usize,
+    /// The words of couples of [`HALVES`] channels lie in halves, for [`crate::tile::Dot::CoupleHalves`].
+    pub halves: bool,
     /// The schedule of the products of a block.
     pub product: Box<Schedule>,
 }
@@ -62,10 +66,10 @@ pub struct Conv {
     pub couples: bool,
 }
 
-/// Channels whose sums of bytes leave two bits of 32 for what tiles of two outputs multiply them by, and six
-/// bits for what tiles of four do.
+/// Channels whose sums of bytes leave two bits of 32 for what tiles of two outputs multiply them by.
 const MOST_OF_TWO: usize = 1 << 10;
-const MOST_OF_FOUR: usize = (1 << 25) / (WINDOW * WINDOW * 255 * 128);
+/// What sums have to stay below to leave six bits for what tiles of four outputs multiply them by.
+const SUMS_OF_FOUR: usize = 1 << 25;
 
 impl Conv {
     /// The convolution that a definition is; `None` where it is none of this kind.
@@ -125,11 +129,18 @@ impl Conv {
     /// The sizes of tiles that there are: outputs along one axis. Those of four need signed weights, whose
     /// multiples fit 16 bits.
     pub fn outputs(&self, linear: &Linear) -> &'static [usize] {
-        let signed = linear.buffers[self.weights as usize].dtype == DType::I8;
-        match !self.couples || signed && linear.extent(self.inner) <= MOST_OF_FOUR {
+        let signed = |operand: u32| linear.buffers[operand as usize].dtype == DType::I8;
+        let product = if signed(self.data) { 128 * 128 } else { 255 * 128 };
+        let sum = linear.extent(self.inner) * WINDOW * WINDOW * product;
+        match !self.couples || signed(self.weights) && sum < SUMS_OF_FOUR {
             true => &[4, 2],
             false => &[2],
         }
+    }
+
+    /// Whether the couples of all channels out can lie in halves.
+    pub fn in_halves(&self, linear: &Linear) -> bool {
+        self.couples && linear.extent(self.outer).is_multiple_of(HALVES)
     }
 
     /// Numbers of 32 bits that the channels in are.
@@ -210,6 +221,9 @@ impl Block {
         }
     }
 }
+
+/// The axis of the channels out in [`product`].
+pub const CHANNELS: u32 = 2;
 
 /// The products of a block: `out[p, t, o] = sum(c) in0[p, t, c] * in1[p, c, o]` for points `p` and
 /// tiles `t`; a product of couples is the sum of two.

@@ -227,7 +227,7 @@ impl Machine<'_> {
                 let sums: Vec<u64> = sums.collect();
                 self.fill(dst, |_, i| sums[i]);
             }
-            Value::Dot(Dot::Halves, c, a, b) => {
+            Value::Dot(kind @ (Dot::Halves | Dot::CoupleHalves), c, a, b) => {
                 self.same_lanes(dst, &[*c, *a, *b], true)?;
                 if lane != Lane::I32 || !self.lanes(dst).is_multiple_of(8) {
                     return Err(missing());
@@ -236,7 +236,7 @@ impl Machine<'_> {
                 let sums = (0..self.lanes(dst)).map(|i| {
                     let first = i / 8 * 8;
                     let word = half(first, i % 8) | half(first + 4, i % 8) << 16;
-                    lanes::dot(Dot::Halves)(self.get(*c, i), self.get(*a, i), word)
+                    lanes::dot(*kind)(self.get(*c, i), self.get(*a, i), word)
                 });
                 let sums: Vec<u64> = sums.collect();
                 self.fill(dst, |_, i| sums[i]);

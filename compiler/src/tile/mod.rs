@@ -263,6 +263,8 @@ pub enum Dot {
     /// As [`Dot::Sn`], of words whose halves lie apart: of each eight lanes of the second operand four hold the
     /// lower halves of all eight words, the others the upper ones.
     Halves,
+    /// As [`Dot::Couples`], of words whose halves lie apart as those of [`Dot::Halves`].
+    CoupleHalves,
     /// In each four lanes, two rows by two columns: lane `2i + j` gets eight products of bytes, those of
     /// the first operand's lanes `2i` and `2i + 1` by the second's `2j` and `2j + 1` (`smmla`).
     Squares(Signs),

@@ -92,6 +92,7 @@ pub(super) const DOTS: &[(Dot, &str)] = &[
     (Dot::Uu, "dot_uu"),
     (Dot::Couples, "dot_couples"),
     (Dot::Halves, "dot_halves"),
+    (Dot::CoupleHalves, "dot_couple_halves"),
     (Dot::Squares(Signs::Us), "squares_us"),
     (Dot::Squares(Signs::Ss), "squares_ss"),
     (Dot::Squares(Signs::Uu), "squares_uu"),

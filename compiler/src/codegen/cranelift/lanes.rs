@@ -188,7 +188,7 @@ impl Body<'_> {
         }
         let shape = self.shape(acc);
         let (accs, mut xs, mut ys) = (self.get(acc), self.get(a), self.get(b));
-        if kind == Dot::Halves {
+        if matches!(kind, Dot::Halves | Dot::CoupleHalves) {
             ys.chunks_exact_mut(2).for_each(|pair| self.join_halves(pair));
         }
         if shape.is_scalar() {
@@ -240,7 +240,7 @@ impl Body<'_> {
 
     /// In the forms that Cranelift turns into `sdot`, `usdot` and `vpdpbusd` where they exist.
     fn dot_part(&mut self, kind: Dot, acc: Value, x: Value, y: Value) -> Value {
-        if kind == Dot::Couples {
+        if matches!(kind, Dot::Couples | Dot::CoupleHalves) {
             let (x, y) = (self.cast(types::I16X8, x), self.cast(types::I16X8, y));
             let sums = self.multiply_pairs(x, y);
             return self.b.ins().iadd(sums, acc);
@@ -249,7 +249,7 @@ impl Body<'_> {
         let (x_signed, y_signed) = match kind {
             Dot::Us => (false, true),
             Dot::Ss | Dot::Sn | Dot::Halves => (true, true),
-            Dot::Uu | Dot::Couples | Dot::Squares(_) => (false, false),
+            Dot::Uu | Dot::Couples | Dot::CoupleHalves | Dot::Squares(_) => (false, false),
         };
         let xs = self.widen(x, x_signed, 2);
         let ys = self.widen(y, y_signed, 2);

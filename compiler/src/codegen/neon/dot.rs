@@ -36,6 +36,9 @@ impl Select<'_> {
         if kind == Dot::Halves {
             return self.halves_dot(r, acc, a, b);
         }
+        if kind == Dot::CoupleHalves {
+            return self.couple_halves_dot(r, acc, a, b);
+        }
         if self.split[r as usize] {
             return self.widening_dot(r, kind, a, b);
         }
@@ -77,6 +80,25 @@ impl Select<'_> {
             }
             for (sum, &to) in sums.into_iter().zip(&to[SIDE_BY_SIDE * first..]) {
                 self.push(words::adalp(true), vec![update(to, 0), read(sum, 5)], Kind::Plain);
+            }
+        }
+        self.accumulated(r, &to);
+        Ok(())
+    }
+
+    /// Of eight words at a time, products of the lower halves and then of the upper ones in 32 bits.
+    fn couple_halves_dot(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        let ys = self.words(b)?;
+        let xs = self.halves_of(a, ys.len())?;
+        // The first products must not be added to what the second ones are made of.
+        let to = match r == acc && [a, b].contains(&r) {
+            true => self.words(acc)?.into_iter().map(|sum| self.copied(sum)).collect(),
+            false => self.accumulator(r, acc, &[a, b])?,
+        };
+        for half in 0..2 {
+            for (i, &to) in to.iter().enumerate() {
+                let factor = i / 2 * 2 + half;
+                self.op3(words::mlal(2, true, i % 2 == 1), to, ys[factor], xs[factor]);
             }
         }
         self.accumulated(r, &to);
@@ -126,9 +148,13 @@ impl Select<'_> {
 
     fn dot_part(&mut self, kind: Dot, to: VReg, x: Factor, y: Factor) {
         match kind {
-            Dot::Ss | Dot::Sn | Dot::Uu | Dot::Couples | Dot::Halves | Dot::Squares(_) => {
-                self.equal_dot(kind != Dot::Uu, to, x, y)
-            }
+            Dot::Ss
+            | Dot::Sn
+            | Dot::Uu
+            | Dot::Couples
+            | Dot::Halves
+            | Dot::CoupleHalves
+            | Dot::Squares(_) => self.equal_dot(kind != Dot::Uu, to, x, y),
             Dot::Us if self.isa.mixed => match (x, y) {
                 (Factor::Lane(x, lane), y) => {
                     let y = self.whole(y);

@@ -63,6 +63,19 @@ impl Select<'_> {
         self.load_elements(r, Element::Word, 4, mem, stride)
     }
 
+    /// Translates a load of two bytes a lane, each extended to 16 bits.
+    pub(super) fn load_couples(&mut self, r: Reg, addr: &Addr) -> Result<()> {
+        let signed = self.kernel.params[addr.param as usize].dtype.is_signed_int();
+        let (mem, bytes) = (self.mem(addr)?, 2 * usize::from(self.ty(r).lanes));
+        let raw: Vec<VReg> = (0..bytes)
+            .step_by(16)
+            .map(|at| self.load_bytes(mem.offset(at as i64), (bytes - at).min(16)))
+            .collect();
+        let couples = (0..self.count(r)).map(|i| self.new1(words::widen(1, signed, i % 2 == 1), raw[i / 2]));
+        let couples = couples.collect();
+        self.define(r, Form::Words(couples))
+    }
+
     fn load_elements(&mut self, r: Reg, element: Element, size: usize, mem: Mem, stride: i64) -> Result<()> {
         let lanes = usize::from(self.ty(r).lanes);
         if stride == 0 && lanes > 1 {

@@ -213,7 +213,13 @@ impl Run {
     /// cannot be one buffer with the stored one is read at any time.
     fn memory_edges(&mut self, run: &[Stmt], i: usize, lives: &Lives, b: &mut Builder) {
         match &run[i] {
-            Stmt::Let(_, Value::Load(addr, _) | Value::LoadWords(addr, _) | Value::Lookup(addr, _)) => {
+            Stmt::Let(
+                _,
+                Value::Load(addr, _)
+                | Value::LoadWords(addr, _)
+                | Value::LoadCouples(addr)
+                | Value::Lookup(addr, _),
+            ) => {
                 if let Some(&store) = b.stored.get(&addr.param) {
                     self.edge(store, i, 1);
                 }
@@ -324,7 +330,7 @@ struct Builder {
 fn kind(stmt: &Stmt) -> Work {
     match stmt {
         Stmt::Store { .. } => Work::Store,
-        Stmt::Let(_, Value::Load(..) | Value::LoadWords(..)) => Work::Load,
+        Stmt::Let(_, Value::Load(..) | Value::LoadWords(..) | Value::LoadCouples(_)) => Work::Load,
         Stmt::Let(_, Value::Broadcast(..)) => Work::Free,
         _ => Work::Arithmetic,
     }

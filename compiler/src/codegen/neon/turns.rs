@@ -44,9 +44,13 @@ impl Select<'_> {
                     }
                     sources.push(*src);
                 }
-                Stmt::Let(_, Value::Load(from, _) | Value::LoadWords(from, _) | Value::Lookup(from, _))
-                    if from.param == addr.param =>
-                {
+                Stmt::Let(
+                    _,
+                    Value::Load(from, _)
+                    | Value::LoadWords(from, _)
+                    | Value::LoadCouples(from)
+                    | Value::Lookup(from, _),
+                ) if from.param == addr.param => {
                     return;
                 }
                 Stmt::Let(..) if writes(stmt).is_some_and(|r| sources.contains(&r)) => return,

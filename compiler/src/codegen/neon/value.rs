@@ -24,7 +24,7 @@ impl Select<'_> {
             Value::Copy(a) => self.repeat(r, *a)?,
             Value::Load(addr, stride) => self.load(r, addr, *stride)?,
             Value::LoadWords(addr, stride) => self.load_words(r, addr, *stride)?,
-            Value::LoadCouples(_) => return Err("couples of bytes".into()),
+            Value::LoadCouples(addr) => self.load_couples(r, addr)?,
             Value::Lookup(table, index) => self.lookup(r, table, *index)?,
             Value::Un(op, a) => {
                 let word = unary(*op, lane).ok_or_else(|| format!("{op:?} of {lane:?}"))?;
@@ -228,7 +228,7 @@ impl Select<'_> {
         }
     }
 
-    fn copied(&mut self, from: VReg) -> VReg {
+    pub(super) fn copied(&mut self, from: VReg) -> VReg {
         let copy = self.vector();
         self.copy(copy, from);
         copy
@@ -482,6 +482,8 @@ fn binary(op: Bin, lane: Lane) -> Option<u32> {
         (Bin::Max | Bin::MaxNan, Lane::F32) => words::FMAX,
         (Bin::Add, Lane::I32) => words::ADD_V,
         (Bin::Sub, Lane::I32) => words::SUB_V,
+        (Bin::AddCouples, Lane::I32) => words::of_halves(words::ADD_V),
+        (Bin::SubCouples, Lane::I32) => words::of_halves(words::SUB_V),
         (Bin::Mul, Lane::I32) => words::MUL_V,
         (Bin::MulHigh, Lane::I32) => words::SQDMULH,
         (Bin::Min, Lane::I32) => words::SMIN,

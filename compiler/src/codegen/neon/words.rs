@@ -292,6 +292,11 @@ pub fn of_bytes(word: u32) -> u32 {
     word & !(3 << 22)
 }
 
+/// An instruction on lanes of 32 bits, on halves of them.
+pub fn of_halves(word: u32) -> u32 {
+    of_bytes(word) | 1 << 22
+}
+
 /// `sqadd vd.8h, vn.8h, vm.8h`.
 pub const SQADD_H: u32 = 0x4e60_0c00;
 

@@ -58,7 +58,7 @@ impl Select<'_> {
                 let sum = self.new_us(acc, a, lowered, width);
                 self.op(Op::Paddd, width, &[dst.into(), sum.into(), missing.into()]);
             }
-            Dot::Couples | Dot::Halves | Dot::Squares(_) => {}
+            Dot::Couples | Dot::Halves | Dot::CoupleHalves | Dot::Squares(_) => {}
         }
     }
 
