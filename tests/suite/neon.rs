@@ -36,7 +36,7 @@ fn taken(target: &Target, ty: RegType, value: &Value) -> bool {
     let float = ty.lane == Lane::F32;
     !match value {
         Value::Bin(DivS | DivU | RemS | RemU, ..) => true,
-        Value::Dot(Dot::Couples, ..) => true,
+        Value::Dot(Dot::Couples | Dot::Pairs, ..) => true,
         Value::Dot(Dot::Squares(_), ..) => !target.has(Feature::I8mm),
         Value::Bin(Min | Max | MinNan | MaxNan, ..) | Value::Reduce(Fold::Min | Fold::Max, _) => float,
         _ => false,

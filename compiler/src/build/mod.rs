@@ -303,7 +303,10 @@ impl Build {
         let schedules = self.read_schedules(&target)?;
         let choose = |linear: &Linear| match schedules.get(linear)? {
             Some(schedule) => Ok(schedule),
-            None if self.prefer == Prefer::Size => Ok(Schedule { winograd: None, ..choose(linear, &target) }),
+            None if self.prefer == Prefer::Size => {
+                let linear = Linear { chains: None, ..linear.clone() };
+                Ok(Schedule { winograd: None, ..choose(&linear, &target) })
+            }
             None => Ok(choose(linear, &target)),
         };
         let (mut program, mut notes) = self.plan_model(&model, &target, name, &choose, observer, &clock)?;

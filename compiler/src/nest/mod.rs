@@ -14,6 +14,7 @@ mod apart;
 mod blocks;
 mod border;
 mod bounds;
+mod chains;
 mod dot;
 pub mod emit;
 mod expr;
@@ -35,6 +36,7 @@ mod tested;
 mod winograd;
 
 pub use bounds::{BOUND, bounded};
+pub use chains::chains;
 pub use expr::lane_of;
 pub use fixed::fix;
 pub use sizes::bind as bind_sizes;
@@ -61,6 +63,7 @@ pub struct Nested {
     /// is none.
     pub between: usize,
     packings: Vec<Packing>,
+    chains: Option<chains::Packing>,
     weights: Option<Box<filtered_weights::Weights>>,
 }
 
@@ -69,6 +72,9 @@ impl Nested {
     pub fn packed(&self, linear: &Linear, operand: u32, data: &[u8]) -> Option<Vec<u8>> {
         if let Some(weights) = &self.weights {
             return weights.packed(linear, operand, data);
+        }
+        if let Some(chains) = self.chains.as_ref().filter(|c| c.operand == operand) {
+            return chains.pack(linear, data);
         }
         let packing = self.packings.iter().find(|p| p.operand == operand)?;
         Some(packing.pack(linear, data, linear.buffers[operand as usize].dtype.size()))
@@ -104,8 +110,10 @@ struct Nest<'a> {
     decided: bool,
     /// What accumulators begin with.
     started: Option<Started>,
-    /// The broadcast factor of a tile as words.
+    /// The broadcast factor of a tile as couples or words.
     panel: Option<Panel>,
+    /// The constants whose words are multiplied in chains.
+    chains: Option<chains::Packing>,
 }
 
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
@@ -127,13 +135,19 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         Vector::Axis { var, .. } => segments[var as usize].clone(),
         _ => Vec::new(),
     };
+    let chains = chains::Packing::of(linear, schedule);
     let packings: Vec<Packing> = (schedule.pack.iter())
+        .filter(|&&operand| chains.as_ref().is_none_or(|c| c.operand != operand))
         .filter_map(|&operand| Packing::new(linear, schedule, operand, &vector_segments))
         .collect();
     let mut params = operands(linear);
     for packing in &packings {
         let param = &mut params[packing.operand as usize];
         (param.dtype, param.elems) = packing.memory(param.dtype);
+    }
+    if let Some(chains) = &chains {
+        let param = &mut params[chains.operand as usize];
+        (param.dtype, param.elems) = (DType::I32, chains.elems());
     }
     params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
     let apart = match schedule.apart > 0 {
@@ -158,11 +172,13 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         decided,
         started: Started::of(linear, schedule),
         panel,
+        chains,
     };
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
     let (kernel, sizes) = emitter.finish();
-    Ok(Nested { kernel, sizes, between, packings: nest.packings, weights: None })
+    let Nest { packings, chains, .. } = nest;
+    Ok(Nested { kernel, sizes, between, packings, chains, weights: None })
 }
 
 /// A parameter per operand.

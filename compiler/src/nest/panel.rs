@@ -1,18 +1,21 @@
-//! The broadcast factor of a tile, widened from bytes to words of 16 bits.
+//! The broadcast factor of a tile, widened from bytes to couples of 16 bits, or as unsigned words.
 //!
 //! Where no instruction multiplies bytes exactly, products of 16 bits do, two summed at a time
 //! (`vpmaddwd`). To widen the broadcast factor for each vector would cost as much as the products: what
-//! a tile's rows read of it is copied as words first, and all vectors of the tile's rows read the copy.
-//! It is laid out `[rows][reduction axes][couples]`, whatever the windows are that the rows read.
+//! a tile's rows read of it is copied as couples first, and all vectors of the tile's rows read the copy.
+//! It is laid out `[rows][reduction axes][couples]`, whatever the windows are that the rows read. What is
+//! multiplied in chains of words is copied as it is, once for each way in which its bytes are turned:
+//! `[rows][ways][reduction axes][words]`.
 
-use super::Nest;
 use super::emit::{Emitter, addr};
-use crate::base::Affine;
+use super::{Nest, chains};
+use crate::base::{Affine, DType};
+use crate::schedule::chains::{WORD, Words};
 use crate::schedule::linear::Node;
 use crate::schedule::{Bytes, Linear, Schedule, Vector};
-use crate::tile::{Lane, RegType, Value};
+use crate::tile::{Bin, Lane, RegType, Value};
 
-/// Couples in a line of the caches.
+/// Couples or words in a line of the caches.
 const LINE: usize = 16;
 /// Vectors that one pass of a copying loop takes.
 const VECTORS: usize = 4;
@@ -23,6 +26,9 @@ const UNROLLED: usize = 4;
 /// are one axis for couples.
 pub fn run(linear: &Linear, schedule: &Schedule) -> Vec<u32> {
     let Vector::Axis { var, .. } = schedule.vector else { return Vec::new() };
+    if schedule.chains {
+        return Words::of(linear, var).map_or(Vec::new(), |words| words.run);
+    }
     let bytes = Bytes::of(linear, var).filter(|_| schedule.dot == 2);
     let Some(Node::Load { addr, .. }) = bytes.map(|b| b.rows) else { return Vec::new() };
     let (mut run, mut length) = (Vec::new(), 1);
@@ -44,13 +50,19 @@ pub struct Panel {
     source: Affine,
     /// Where it begins in the parameter for what a kernel keeps in between.
     start: usize,
-    /// Axes of the tile that the factor follows, with couples from one row to the next.
+    /// Axes of the tile that the factor follows, with couples or words from one row to the next.
     rows: Vec<(u32, usize)>,
     /// Reduction axes that the factor follows around a run, outermost first, with couples from one point to
     /// the next.
     reduce: Vec<(u32, usize)>,
-    /// The innermost axis, whose points are halves of couples, and bytes of a run along it.
+    /// The innermost axis, whose points are parts of couples or words, and bytes of a run along it.
     run: (u32, usize),
+    /// Bytes of a couple or word.
+    unit: usize,
+    /// Words are copied once with each of these bits flipped.
+    turned: Vec<u32>,
+    /// Words of a row, in each of those ways.
+    words: usize,
     end: usize,
 }
 
@@ -58,19 +70,28 @@ impl Panel {
     /// The copy that a schedule asks for, behind so many elements.
     pub fn of(linear: &Linear, schedule: &Schedule, before: usize) -> Option<Panel> {
         let Vector::Axis { var, .. } = schedule.vector else { return None };
-        let bytes = Bytes::of(linear, var).filter(|_| schedule.dot == 2)?;
+        let bytes = Bytes::of(linear, var).filter(|_| schedule.dot == 2 || schedule.chains)?;
         let Node::Load { operand, addr: source, .. } = bytes.rows else { return None };
         let follows = |v: u32| source.coefficient(v) != 0;
         let run = run(linear, schedule);
         let length: usize = run.iter().map(|&v| linear.extent(v)).product();
-        let mut stride = length.div_ceil(2);
+        let chains = linear.chains.filter(|_| schedule.chains);
+        let unit = if chains.is_some() { WORD } else { 2 };
+        let mut stride = length.div_ceil(unit);
         let mut reduce: Vec<(u32, usize)> = Vec::new();
-        let around = schedule.reduce.iter().map(|r| r.var).filter(|v| !run.contains(v));
-        for v in around.filter(|&v| follows(v)).collect::<Vec<_>>().into_iter().rev() {
+        let around: Vec<u32> = match chains {
+            Some(_) => Words::of(linear, var)?.around,
+            None => schedule.reduce.iter().map(|r| r.var).filter(|v| !run.contains(v)).collect(),
+        };
+        for &v in around.iter().rev().filter(|&&v| follows(v)) {
             reduce.insert(0, (v, stride));
             stride *= linear.extent(v);
         }
         let run = (*run.last()?, length);
+        let words = stride;
+        let signed = linear.buffers[*operand as usize].dtype == DType::I8;
+        let turned = chains.map_or(Vec::new(), |c| chains::flipped(signed, c.turns));
+        stride *= turned.len().max(1);
         // An odd number of lines, so that rows lie in different sets of a cache.
         stride = (stride.div_ceil(LINE) | 1) * LINE;
         let start = before.next_multiple_of(LINE);
@@ -91,6 +112,9 @@ impl Panel {
             rows,
             reduce,
             run,
+            unit,
+            turned,
+            words,
             end: start + stride,
         })
     }
@@ -100,13 +124,22 @@ impl Panel {
         self.end
     }
 
+    /// Words of a row, in all ways.
+    pub fn words(&self) -> usize {
+        self.words * self.turned.len()
+    }
+
+    /// Where what a row reads begins: `tile` are the places of the variables at the tile's start.
+    pub fn row(&self, tile: &[Affine], place: &[Affine]) -> Affine {
+        self.rows.iter().fold(Affine::constant(self.start as i64), |index, &(v, stride)| {
+            let row = place[v as usize].plus_scaled(&tile[v as usize], -1);
+            index.plus_scaled(&row, stride as i64)
+        })
+    }
+
     /// Where the couple of a point is: `tile` are the places of the variables at the tile's start.
     pub fn index(&self, tile: &[Affine], place: &[Affine]) -> Affine {
-        let mut index = Affine::constant(self.start as i64);
-        for &(v, stride) in &self.rows {
-            let row = place[v as usize].plus_scaled(&tile[v as usize], -1);
-            index = index.plus_scaled(&row, stride as i64);
-        }
+        let mut index = self.row(tile, place);
         for &(v, stride) in &self.reduce {
             index = index.plus_scaled(&place[v as usize], stride as i64);
         }
@@ -132,12 +165,13 @@ impl Panel {
         let elems = linear.buffers[self.operand as usize].elems as i64;
         let last = self.source.range(|v| linear.extent(v)).1;
         // The packed factor has a zero for what lies behind.
-        let bytes = if last + 1 < elems { self.run.1.next_multiple_of(2) } else { self.run.1 };
+        let bytes = if last + 1 < elems { self.run.1.next_multiple_of(self.unit) } else { self.run.1 };
         let place = |v: u32| match linear.vars[v as usize].reduce {
             true => Affine::constant(0),
             false => nest.place[v as usize].clone(),
         };
-        let run = Run { from: self.operand, to: nest.between().0, lanes, bytes };
+        let Panel { unit, ref turned, words, .. } = *self;
+        let run = Run { from: self.operand, to: nest.between().0, lanes, bytes, unit, turned, words };
         let source = self.source.map_vars(place);
         repeat(e, &loops, (source, Affine::constant(self.start as i64)), &run);
     }
@@ -163,12 +197,15 @@ impl Loop {
     }
 }
 
-/// Neighbouring bytes that are copied as words.
-struct Run {
+/// Neighbouring bytes that are copied as couples or words.
+struct Run<'a> {
     from: u32,
     to: u32,
     lanes: usize,
     bytes: usize,
+    unit: usize,
+    turned: &'a [u32],
+    words: usize,
 }
 
 fn repeat(e: &mut Emitter, loops: &[Loop], (from, to): (Affine, Affine), run: &Run) {
@@ -177,16 +214,16 @@ fn repeat(e: &mut Emitter, loops: &[Loop], (from, to): (Affine, Affine), run: &R
         let at = (from.plus_scaled(&at, first.from), to.plus_scaled(&at, first.to));
         repeat(e, rest, at, run);
     };
-    let short = run.bytes <= 4 * run.lanes && first.points <= UNROLLED;
+    let short = run.bytes <= 2 * run.unit * run.lanes && first.points <= UNROLLED;
     match rest.is_empty() && short {
         true => (0..first.points as i64).for_each(|i| body(e, Affine::constant(i))),
         false => e.repeat(&first.name, 0, first.points as i64, 1, body),
     }
 }
 
-impl Run {
+impl Run<'_> {
     fn copy(&self, e: &mut Emitter, from: &Affine, to: &Affine) {
-        let couples = (self.bytes / 2) as i64;
+        let couples = (self.bytes / self.unit) as i64;
         let vector = self.lanes as i64;
         let together = (couples / vector).clamp(1, VECTORS as i64) * vector;
         let full = couples / together * together;
@@ -209,10 +246,24 @@ impl Run {
         }
     }
 
-    /// Some couples at a place.
+    /// Some couples or words at a place.
     fn some(&self, e: &mut Emitter, from: &Affine, to: &Affine, at: Affine, count: usize) {
         let ty = RegType { lane: Lane::I32, lanes: count as u8 };
-        let value = e.value(ty, Value::LoadCouples(addr(self.from, from.plus_scaled(&at, 2))));
-        e.store(addr(self.to, to.plus(&at)), 1, value);
+        let source = addr(self.from, from.plus_scaled(&at, self.unit as i64));
+        if self.turned.is_empty() {
+            let value = e.value(ty, Value::LoadCouples(source));
+            return e.store(addr(self.to, to.plus(&at)), 1, value);
+        }
+        let words = e.value(ty, Value::LoadWords(source, 1));
+        for (way, &bits) in self.turned.iter().enumerate() {
+            let turned = match bits {
+                0 => words,
+                _ => {
+                    let bits = e.hoisted(ty, u64::from(bits));
+                    e.value(ty, Value::Bin(Bin::Xor, words, bits))
+                }
+            };
+            e.store(addr(self.to, to.plus(&at).offset((way * self.words) as i64)), 1, turned);
+        }
     }
 }

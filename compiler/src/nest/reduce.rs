@@ -15,7 +15,7 @@ use super::segments::{Edge, Segment, constant_of, inside, outside_is_neutral, re
 use super::sized::{sized_lanes, sized_steps};
 use super::squares;
 use super::tested::{tested_along, tested_steps};
-use super::{Nest, TilePoint};
+use super::{Nest, TilePoint, chains};
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
@@ -86,6 +86,11 @@ pub fn reduction(
         parted(nest, e, &mut r);
         e.forget();
         return squares::finish(e, &r.couples, points);
+    }
+    if nest.schedule.chains {
+        let sums = chains::sums(nest, e, points, index_error);
+        e.forget();
+        return sums.into_iter().map(Some).collect();
     }
     let lanes = match nest.schedule.vector {
         Vector::Reduction { lanes, .. } => Some(lanes),

@@ -9,6 +9,7 @@ use crate::schedule::winograd::{CHANNELS, Conv, HALVES, Winograd, product};
 use crate::schedule::{Schedule, Vector, choose::choose, verify};
 use crate::tile::interpret;
 
+mod chains;
 mod halves;
 mod margins;
 mod squares;

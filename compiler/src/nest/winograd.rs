@@ -111,7 +111,14 @@ pub fn nest(
     let Winograd { outputs, halves, .. } = *winograd;
     let weights = Weights { conv, outputs, halves, products, inner };
     let (kernel, sizes) = e.finish();
-    Ok(Nested { kernel, sizes, between, packings: Vec::new(), weights: Some(Box::new(weights)) })
+    Ok(Nested {
+        kernel,
+        sizes,
+        between,
+        packings: Vec::new(),
+        chains: None,
+        weights: Some(Box::new(weights)),
+    })
 }
 
 /// Products of numbers become products of couples.

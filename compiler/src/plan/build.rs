@@ -14,7 +14,7 @@ use crate::definition::{
     DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Size, Stage, Strips, ValueId,
 };
 use crate::error::{Error, Result};
-use crate::nest::{bounded, fix};
+use crate::nest::{bounded, chains, fix};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Known, Layout, Linear, Node};
 use crate::schedule::requantizes_fixed;
@@ -192,6 +192,7 @@ impl Planner<'_> {
         linear.bounded = bounded(&linear, |operand| data(operand as usize));
         let fixes = requantizes_fixed(self.request.target);
         let fixed = fixes.then(|| fix(&mut linear, |operand| data(operand as usize))).flatten();
+        linear.chains = chains(&linear, self.request.target, |operand| data(operand as usize));
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {

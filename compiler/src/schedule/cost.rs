@@ -1,5 +1,6 @@
 //! The cost model: what a register tile takes.
 
+use super::chains::{Chains, ROWS, WORD, cycles};
 use super::cores::{Core, Unrolled, core};
 use super::linear::Linear;
 use crate::base::gcd;
@@ -17,6 +18,8 @@ const SQUARES: usize = 4;
 const HALVES: usize = 8;
 /// Cycles of multiply-adds from which on a tile's step waits for none of them.
 const LATE: f64 = 6.5;
+/// Cycles that the loop around a chain takes at least.
+const CHAIN: f64 = 4.0;
 /// Bytes of a line of the caches.
 pub(super) const LINE: usize = 64;
 
@@ -24,6 +27,8 @@ pub(super) const LINE: usize = 64;
 pub struct Operands {
     /// Neighbours of the innermost reduction axis whose products are summed at a time.
     pub neighbours: usize,
+    /// The chains of words that are multiplied in 16 bits.
+    pub chains: Option<Chains>,
     /// The vectors are the same for all rows.
     pub shared: bool,
     /// The rows' factor is one element for all lanes.
@@ -145,6 +150,9 @@ impl<'a> Model<'a> {
     fn cycles(&self, m: usize, v: usize) -> f64 {
         let Model { core, operands, .. } = self;
         let (m_f, v_f) = (m as f64, (v * self.parts) as f64);
+        if let Some(chains) = operands.chains {
+            return self.chained(&chains, m_f);
+        }
         let (row_loads, vector_loads) = self.loads(m, v);
         let bytes = (v * operands.lanes * operands.element * self.word) as f64;
         // Vectors that all rows share are read once a tile, from wherever those of all points fit.
@@ -178,6 +186,12 @@ impl<'a> Model<'a> {
             _ => 2.0 * m_f * v_f + 12.0,
         };
         self.depth * (issue + slots + lost) + ends
+    }
+
+    /// Cycles of a tile of `m` rows and a vector of channels whose words are multiplied in chains.
+    fn chained(&self, chains: &Chains, m: f64) -> f64 {
+        let loops: usize = chains.counts.iter().sum();
+        (m * cycles(chains.counts, self.target)).max(CHAIN * loops as f64) + m + 8.0
     }
 
     /// Registers with the sums of two rows and two channels each.
@@ -218,6 +232,11 @@ impl<'a> Model<'a> {
     /// Whether registers hold the tile.
     fn fits(&self, m: usize, v: usize) -> bool {
         let Model { core, target, operands, parts, .. } = self;
+        if let Some(chains) = operands.chains {
+            let words = if chains.counts[0] > 0 { 4 } else { 2 };
+            let kept = m * chains.turns * self.depth as usize * WORD <= target.l1 * 3 / 4;
+            return v * parts == 1 && m + words + 3 <= target.vector_regs && (kept || m <= ROWS);
+        }
         let held = match (operands.by_lane, operands.window) {
             (true, _) => m,
             // A column of the window, the next, and the factor of each of its columns.

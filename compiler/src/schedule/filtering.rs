@@ -72,6 +72,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let operands = Operands {
         astride: false,
         neighbours: if conv.couples && !halves { 2 } else { 1 },
+        chains: None,
         shared: true,
         broadcast: true,
         by_lane: core.by_lane && !conv.couples && inner >= 4,

@@ -4,6 +4,7 @@
 //! merge where memory does: a pointwise kernel over a dense tensor becomes one loop, the pixels of
 //! a 1x1 convolution become the rows of a matrix, and no operator needs to be known for that.
 
+use super::chains::Chains;
 use super::margins::margins;
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
@@ -222,6 +223,8 @@ pub struct Linear {
     pub bounded: Option<ExprId>,
     /// What is requantized by fixed-point factors.
     pub fixed: Option<Fixed>,
+    /// The chains of words in which constants can be multiplied.
+    pub chains: Option<Chains>,
 }
 
 /// What is known of a definition beside types and layouts.
@@ -284,6 +287,7 @@ impl Linear {
             margins: margins(def, known.nonzero),
             bounded: None,
             fixed: None,
+            chains: None,
         };
         linear.exact |= linear.checks();
         linear.drop_unit_vars();

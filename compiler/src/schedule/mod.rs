@@ -6,6 +6,7 @@
 //! order than the definition says, [`Schedule::reorders`] tells.
 
 mod bytes;
+pub mod chains;
 pub mod choose;
 mod cores;
 mod cost;
@@ -102,6 +103,9 @@ pub struct Schedule {
     /// bytes, of two rows by two channels at once. Four: products of bytes. Two: of 16 bits, to which a tile's part of the broadcast factor is widened ahead of its
     /// vectors. One: products are not summed in groups.
     pub dot: usize,
+    /// Words of four neighbours are multiplied in 16 bits, in the chains that the constants allow
+    /// ([`Linear::chains`]).
+    pub chains: bool,
     /// The constants' words lie in halves, for targets that multiply them so (see [`crate::tile::Dot::Halves`]).
     pub halves: bool,
     /// Accumulators of floats begin with what the finish adds to their sum first, a bias: those of integers
@@ -131,6 +135,7 @@ impl Schedule {
             pack: Vec::new(),
             lane_loads: 1,
             dot: 1,
+            chains: false,
             halves: false,
             begun: false,
             tested: false,

@@ -3,6 +3,7 @@
 //! A schedule is read back with the variables of its linear definition; a linear definition is
 //! only printed, since it follows from a definition and the layouts.
 
+use super::chains::Chains;
 use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node};
 use super::winograd::{Conv, Winograd, product};
 use super::{ReduceStep, Schedule, Vector};
@@ -65,6 +66,7 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         2 => line(Subject::Dot, "couples".to_string()),
         8 => line(Subject::Dot, "squares".to_string()),
         _ if schedule.halves => line(Subject::Dot, "dot halves".to_string()),
+        _ if schedule.chains => line(Subject::Dot, "dot chains".to_string()),
         _ => line(Subject::Dot, "dot".to_string()),
     }
     if schedule.begun {
@@ -155,6 +157,7 @@ impl Reader<'_> {
             _ => 1,
         };
         schedule.halves = schedule.dot == 4 && self.cursor.eat("halves");
+        schedule.chains = schedule.dot == 4 && self.cursor.eat("chains");
         schedule.begun = self.cursor.eat("begun");
         schedule.tested = self.cursor.eat("tested");
         schedule.woven = self.cursor.eat("woven");
@@ -254,6 +257,10 @@ impl fmt::Display for Linear {
         }
         if let Some(Fixed { product, sum, factor, shift }) = self.fixed {
             writeln!(f, "  fixed %{product} = %{sum} * %{factor} >> {}", 31 + shift)?;
+        }
+        if let Some(Chains { var, lanes, counts, turns }) = self.chains {
+            let vector = format!("{lanes} of {}", write_name(&self.vars[var as usize].name));
+            writeln!(f, "  chains {vector}: {} turned {turns}", list(&counts, ToString::to_string))?;
         }
         writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)
     }

@@ -12,7 +12,8 @@
 //!    axis is contiguous in the broadcast factor and not padded; the other factor is packed and follows
 //!    both. A factor that is not broadcast is contiguous along the vector axis and not padded at all. For
 //!    two products at a time a factor is broadcast, not padded at all, and the axes that it follows are
-//!    outside of the others. For eight the other one is packed, channels are in pairs, and signed rows are
+//!    outside of the others; as for chains, which need constants that are known to form them, a vector of them in
+//!    a tile. For eight the other one is packed, channels are in pairs, and signed rows are
 //!    multiplied by signed channels.
 //! 7. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `tested`
 //!    needs a padded load whose window the schedule can decide. `apart` needs a fold of f32 in the lanes of
@@ -23,6 +24,7 @@
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
 
 use super::bytes::Bytes;
+use super::chains::{Chains, Words};
 use super::choose::{follows, lanes_possible, loads};
 use super::factors::{added_first, factors, walks};
 use super::guards::decidable_guards;
@@ -270,8 +272,15 @@ impl Checker<'_> {
         require(!self.schedule.halves || neighbours == 4 && bytes.in_halves(self.linear), || {
             format!("in{v} has no signed words that can lie in halves")
         })?;
+        if self.schedule.chains {
+            let lanes = |c: Chains| c.var == var && self.schedule.axis_lanes(var) == c.lanes;
+            let formed = self.linear.chains.is_some_and(lanes) && Words::of(self.linear, var).is_some();
+            require(neighbours == 4 && formed, || format!("in{v} is not known to form chains"))?;
+            require(self.schedule.points(var) == 1, || "chains of several vectors in a tile".to_string())?;
+        }
+        let ahead = neighbours == 2 || self.schedule.chains;
         let behind = self.schedule.order.iter().skip_while(|&&v| walks(bytes.rows, v));
-        let around = behind.copied().find(|&v| neighbours == 2 && walks(bytes.rows, v));
+        let around = behind.copied().find(|&v| ahead && walks(bytes.rows, v));
         around.map_or(Ok(()), |v| Err(format!("{} is inside of where its factor is widened", self.name(v))))
     }
 }

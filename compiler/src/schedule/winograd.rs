@@ -275,6 +275,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         margins: Vec::new(),
         bounded: None,
         fixed: None,
+        chains: None,
         finish: 3,
     }
 }

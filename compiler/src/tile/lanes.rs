@@ -220,6 +220,15 @@ pub fn dot(kind: Dot) -> TriFn {
             let product = |shift: u32| i32::from((a >> shift) as i16) * i32::from((b >> shift) as i16);
             int32((c as i32).wrapping_add(product(0)).wrapping_add(product(16)))
         },
+        Dot::Pairs => |c, a, b| {
+            let product = |shift: u32| i32::from((a >> shift) as u8) * i32::from((b >> shift) as i8);
+            let pair = |shift: u32| product(shift) + product(shift + 8);
+            let half = |shift: u32| {
+                let sum = pair(shift).clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as u16;
+                u64::from(sum.wrapping_add((c >> shift) as u16)) << shift
+            };
+            half(0) | half(16)
+        },
     }
 }
 
@@ -304,5 +313,7 @@ mod tests {
         assert_eq!(bin(Bin::AddCouples, Lane::I32).map(|f| f(0x0001_ffff, 0xffff_0002)), Some(1));
         assert_eq!(bin(Bin::SubCouples, Lane::I32).map(|f| f(0, 0x0001_0002)), Some(0xffff_fffe));
         assert_eq!(dot(Dot::Couples)(0, 0x8000_8000, 0x8000_8000), int32(i32::MIN));
+        assert_eq!(dot(Dot::Pairs)(0x0001_ffff, 0xff02_0203, 0x01ff_0504), 0x00fe_0015);
+        assert_eq!(dot(Dot::Pairs)(0, 0xffff_ffff, 0x8080_7f7f), 0x8000_7fff);
     }
 }

@@ -260,6 +260,9 @@ pub enum Dot {
     Uu,
     /// Two products of signed numbers of 16 bits (`vpmaddwd`).
     Couples,
+    /// First unsigned, second signed; two products each are summed in 16 bits, where they saturate, and added to
+    /// two numbers of 16 bits, wrapping (`vpmaddubsw`).
+    Pairs,
     /// As [`Dot::Sn`], of words whose halves lie apart: of each eight lanes of the second operand four hold the
     /// lower halves of all eight words, the others the upper ones.
     Halves,

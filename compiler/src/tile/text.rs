@@ -91,6 +91,7 @@ pub(super) const DOTS: &[(Dot, &str)] = &[
     (Dot::Sn, "dot_sn"),
     (Dot::Uu, "dot_uu"),
     (Dot::Couples, "dot_couples"),
+    (Dot::Pairs, "dot_pairs"),
     (Dot::Halves, "dot_halves"),
     (Dot::CoupleHalves, "dot_couple_halves"),
     (Dot::Squares(Signs::Us), "squares_us"),

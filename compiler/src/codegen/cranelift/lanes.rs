@@ -245,11 +245,14 @@ impl Body<'_> {
             let sums = self.multiply_pairs(x, y);
             return self.b.ins().iadd(sums, acc);
         }
+        if kind == Dot::Pairs {
+            return self.add_pairs(acc, x, y);
+        }
         let (x, y) = (self.cast(types::I8X16, x), self.cast(types::I8X16, y));
         let (x_signed, y_signed) = match kind {
             Dot::Us => (false, true),
             Dot::Ss | Dot::Sn | Dot::Halves => (true, true),
-            Dot::Uu | Dot::Couples | Dot::CoupleHalves | Dot::Squares(_) => (false, false),
+            Dot::Uu | Dot::Couples | Dot::CoupleHalves | Dot::Pairs | Dot::Squares(_) => (false, false),
         };
         let xs = self.widen(x, x_signed, 2);
         let ys = self.widen(y, y_signed, 2);
@@ -264,6 +267,19 @@ impl Body<'_> {
         }
         let sum = self.b.ins().iadd_pairwise(sums[0], sums[1]);
         self.b.ins().iadd(sum, acc)
+    }
+
+    /// Sums of two products of unsigned by signed bytes in 16 bits, which saturate, added to 16-bit numbers: even
+    /// bytes and odd ones apart, since the baseline of x86_64 shuffles no bytes.
+    fn add_pairs(&mut self, acc: Value, x: Value, y: Value) -> Value {
+        let [acc, x, y] = [acc, x, y].map(|v| self.cast(types::I16X8, v));
+        let low = [x, y].map(|v| self.b.ins().ishl_imm_u(v, 8));
+        let even = [self.b.ins().ushr_imm_u(low[0], 8), self.b.ins().sshr_imm_u(low[1], 8)];
+        let odd = [self.b.ins().ushr_imm_u(x, 8), self.b.ins().sshr_imm_u(y, 8)];
+        let [even, odd] = [even, odd].map(|[x, y]| self.b.ins().imul(x, y));
+        let sums = self.b.ins().sadd_sat(even, odd);
+        let sums = self.b.ins().iadd(sums, acc);
+        self.cast(types::I32X4, sums)
     }
 
     fn has_vnni(&self) -> bool {

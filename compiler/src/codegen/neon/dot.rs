@@ -27,7 +27,7 @@ enum Factor {
 impl Select<'_> {
     /// Translates a sum of products.
     pub(super) fn dot(&mut self, r: Reg, kind: Dot, acc: Reg, a: Reg, b: Reg) -> Result<()> {
-        if kind == Dot::Couples {
+        if matches!(kind, Dot::Couples | Dot::Pairs) {
             return Err("products of 16 bits".into());
         }
         if let Dot::Squares(signs) = kind {
@@ -152,6 +152,7 @@ impl Select<'_> {
             | Dot::Sn
             | Dot::Uu
             | Dot::Couples
+            | Dot::Pairs
             | Dot::Halves
             | Dot::CoupleHalves
             | Dot::Squares(_) => self.equal_dot(kind != Dot::Uu, to, x, y),

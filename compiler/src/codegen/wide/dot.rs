@@ -27,11 +27,16 @@ pub enum Derived {
     SignedSum,
     /// 128 times the sum of the unsigned bytes of each lane.
     UnsignedSum,
+    /// Its first lane in a general register.
+    Index,
 }
 
 impl Select<'_> {
     /// Translates a dot product.
     pub(super) fn dot(&mut self, r: Reg, dot: Dot, acc: Reg, a: Reg, b: Reg) {
+        if dot == Dot::Pairs {
+            return self.pairs(r, acc, (a, b));
+        }
         let (dst, width) = (self.target(r), self.width(r));
         let (acc, a, b) = (self.source(acc), self.source(a), self.source(b));
         if dot == Dot::Couples {
@@ -58,12 +63,24 @@ impl Select<'_> {
                 let sum = self.new_us(acc, a, lowered, width);
                 self.op(Op::Paddd, width, &[dst.into(), sum.into(), missing.into()]);
             }
-            Dot::Couples | Dot::Halves | Dot::CoupleHalves | Dot::Squares(_) => {}
+            Dot::Couples | Dot::Pairs | Dot::Halves | Dot::CoupleHalves | Dot::Squares(_) => {}
         }
     }
 
+    /// Sums of two products in 16 bits.
+    fn pairs(&mut self, r: Reg, acc: Reg, (a, b): (Reg, Reg)) {
+        let (dst, width) = (self.target(r), self.width(r));
+        let factors = [a, b].map(|factor| Arg::Reg(self.source(factor)));
+        if self.constant_reg(acc) == Some(0) {
+            return self.op(Op::Pmaddubsw, width, &[dst.into(), factors[0], factors[1]]);
+        }
+        let acc = self.source(acc);
+        let sums = self.def(Op::Pmaddubsw, width, &factors);
+        self.op(Op::Paddw, width, &[dst.into(), acc.into(), sums.into()]);
+    }
+
     /// What is derived from a register's value, computed once as long as it has that value.
-    fn derived(&mut self, src: VReg, what: Derived, width: usize) -> VReg {
+    pub(super) fn derived(&mut self, src: VReg, what: Derived, width: usize) -> VReg {
         if let Some(&known) = self.derived.get(&(src, what)) {
             return known;
         }
@@ -89,6 +106,7 @@ impl Select<'_> {
                 let flip = self.splat(0x8080_8080, 4, width);
                 self.def(Op::Pxor, width, &[src.into(), flip.into()])
             }
+            Derived::Index => self.def(Op::MovqToGpr, 16, &[src.into()]),
             Derived::Size => self.def(Op::Pabsb, width, &[src.into()]),
             Derived::SignedSum => {
                 let zero = self.splat(0, 4, width);

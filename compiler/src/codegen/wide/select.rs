@@ -10,8 +10,9 @@ use super::rows::Op;
 use super::together::Waiting;
 use super::turned::Turned;
 use super::{Isa, Result};
+use crate::base::DType;
 use crate::codegen::loops::{Loops, Walk};
-use crate::tile::{Addr, Kernel, Lane, Reg, Stmt, Value, assignments};
+use crate::tile::{Access, Addr, Convert, Kernel, Lane, Reg, Stmt, Value, assignments};
 use std::collections::HashMap;
 
 /// A constant register: the bytes and the widest use.
@@ -257,11 +258,30 @@ impl<'a> Select<'a> {
         let index = match addr.dynamic {
             None => None,
             Some((r, _)) => {
-                let offset = self.source(r);
                 let size = self.kernel.params[addr.param as usize].dtype.size() as u32;
-                Some((self.def(Op::MovqToGpr, 16, &[offset.into()]), size))
+                Some((self.computed_index(r)?, size))
             }
         };
         Ok(Mem { index, disp, ..Mem::at(Base::Reg(base)) })
+    }
+
+    /// A computed index in a general register. One that is a word of a constant table is loaded there.
+    fn computed_index(&mut self, r: Reg) -> Result<VReg> {
+        let offset = self.source(r);
+        if let (None, Some(addr)) = (self.derived.get(&(offset, Derived::Index)), self.table_word(r)) {
+            let word = self.mem(addr)?;
+            let index = self.def(Op::Mov32, 16, &[word.into()]);
+            self.derived.insert((offset, Derived::Index), index);
+        }
+        Ok(self.derived(offset, Derived::Index, 16))
+    }
+
+    /// Where the 32 bits are that a register is, where they are read only and at a known place.
+    fn table_word(&self, r: Reg) -> Option<&'a Addr> {
+        let Some(Value::Convert(Convert::Zext, word)) = self.single(r) else { return None };
+        let Some(Value::Load(addr, _)) = self.single(*word) else { return None };
+        let param = &self.kernel.params[addr.param as usize];
+        let words = param.access == Access::Read && matches!(param.dtype, DType::I32 | DType::U32);
+        (words && addr.dynamic.is_none() && self.kernel.regs[*word as usize].lanes == 1).then_some(addr)
     }
 }

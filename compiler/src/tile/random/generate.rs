@@ -437,7 +437,7 @@ impl Generator<'_> {
             }
             6 if ty.lane == Lane::I32 => {
                 let [c, a, b] = [0; 3].map(|_| self.operand(body, ty).reg);
-                let kinds = [Dot::Us, Dot::Ss, Dot::Uu, Dot::Couples].into_iter();
+                let kinds = [Dot::Us, Dot::Ss, Dot::Uu, Dot::Couples, Dot::Pairs].into_iter();
                 let squares = [Signs::Us, Signs::Ss, Signs::Uu].map(Dot::Squares);
                 let squares = squares.into_iter().filter(|_| ty.lanes.is_multiple_of(4));
                 let halves = ty.lanes.is_multiple_of(8).then_some(Dot::CoupleHalves);

@@ -1,0 +1,102 @@
+//! Words that are multiplied in 16 bits.
+
+use super::super::{chains, nest};
+use super::byte_windows;
+use crate::base::DType;
+use crate::definition::Definition;
+use crate::schedule::choose::choose;
+use crate::schedule::linear::{Layout, Linear};
+use crate::schedule::{Schedule, parse, verify};
+use crate::target::{Target, resolve};
+use crate::tile::interpret;
+
+/// Channels last.
+fn linear(def: &Definition) -> Linear {
+    let last = |shape: &[usize]| Layout::permuted(shape, &[0, 2, 3, 1]);
+    let layouts = [last(&def.operands[0].ty.shape), Layout::dense(&def.operands[1].ty.shape)];
+    Linear::new(def, &layouts, &[false, true], &last(&def.output.ty.shape))
+}
+
+fn target(cpu: &str) -> Target {
+    resolve("x86_64", cpu).expect("the target is known")
+}
+
+/// Numbers that repeat late.
+fn numbers(seed: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(seed), |&n| Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)))
+        .map(|n| n >> 16)
+}
+
+/// What a schedule computes from bytes and constants. The interpreter saturates where the instruction does.
+fn run(linear: &Linear, schedule: &Schedule, (data, constants): (&[u8], &[u8])) -> Vec<u8> {
+    let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
+    crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
+    let packed = nested.packed(linear, 1, constants).unwrap_or(constants.to_vec());
+    let out = vec![0; 4 * linear.output.elems];
+    let mut buffers = vec![data.to_vec(), packed, out];
+    buffers.extend((nested.between > 0).then(|| vec![0xa5; 4 * nested.between]));
+    assert_eq!(interpret(&nested.kernel, &mut buffers).expect("the kernel runs"), 0);
+    buffers.swap_remove(2)
+}
+
+/// The definition with the chains that constants form, in the schedule chosen: whether it has any, and their counts.
+fn chained(def: &Definition, constants: &[u8], cpu: &str) -> (Linear, Schedule) {
+    let mut linear = linear(def);
+    linear.chains = chains(&linear, &target(cpu), |operand| (operand == 1).then_some(constants));
+    let schedule = choose(&linear, &target(cpu));
+    verify(&schedule, &linear).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(parse(&schedule.display(&linear), &linear).unwrap(), schedule);
+    (linear, schedule)
+}
+
+/// Constants of all kinds: those of narrow ranges, of wide ones with zeros, and the largest there are beside the
+/// largest bytes.
+#[test]
+fn chains_agree_with_the_naive_loops() {
+    let weights: [(&str, fn(u32) -> i8); 5] = [
+        ("four bits", |n| (n % 16) as i8 - 8),
+        ("seven bits", |n| (n % 128) as i8 - 64),
+        ("bell", |n| (n.to_le_bytes()[0] as i8 / 4).wrapping_add((n >> 3) as i8 / 4)),
+        ("extremes", |n| [-128, 127, 127, -127][n as usize % 4]),
+        ("mostly zero", |n| if n.is_multiple_of(7) { n as u8 as i8 } else { 0 }),
+    ];
+    let mut taken = 0;
+    for (name, weight) in weights {
+        for types in [DType::U8, DType::I8] {
+            for def in [
+                byte_windows((24, 16), (7, 1), 1, (types, DType::I8)),
+                byte_windows((64, 29), (5, 1), 1, (types, DType::I8)),
+                byte_windows((8, 40), (6, 3), 2, (types, DType::I8)),
+            ] {
+                let constants: Vec<u8> =
+                    numbers(7).map(|n| weight(n) as u8).take(linear(&def).buffers[1].elems).collect();
+                for cpu in ["x86-64-v3", "x86-64-v4"] {
+                    let (linear, schedule) = chained(&def, &constants, cpu);
+                    taken += usize::from(schedule.chains);
+                    let ends = if types == DType::U8 { [0, 255] } else { [128, 127] };
+                    for data in [|n: u32, _: [u8; 2]| n as u8, |n: u32, ends: [u8; 2]| ends[n as usize % 2]] {
+                        let data: Vec<u8> =
+                            numbers(3).map(|n| data(n, ends)).take(linear.buffers[0].elems).collect();
+                        let expected = run(&linear, &Schedule::naive(&linear), (&data, &constants));
+                        let got = run(&linear, &schedule, (&data, &constants));
+                        assert_eq!(got, expected, "{name}: {}", schedule.display(&linear));
+                    }
+                }
+            }
+        }
+    }
+    assert!(taken > 20, "{taken}");
+}
+
+#[test]
+fn other_products_form_no_chains() {
+    let form = |types: (DType, DType), cpu: &str, rows: usize| {
+        let def = byte_windows((32, 32), (rows, 1), 1, types);
+        chained(&def, &[1; 32 * 32], cpu).1.chains
+    };
+    assert!(form((DType::U8, DType::I8), "x86-64-v3", 8));
+    assert!(!form((DType::U8, DType::I8), "x86-64-v3", 1));
+    assert!(!form((DType::U8, DType::U8), "x86-64-v3", 8));
+    assert!(!form((DType::U8, DType::I8), "x86-64", 8));
+    assert!(!form((DType::U8, DType::I8), "icelake-server", 8));
+}
