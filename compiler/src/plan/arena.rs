@@ -83,6 +83,25 @@ fn bound(buffers: &[Live], trails: &[Trail]) -> usize {
     profile.into_iter().max().unwrap_or(0)
 }
 
+/// The share of the arena that has to be saved for steps to run backwards: their kernels may be there twice.
+const WORTH: f64 = 0.05;
+
+/// Places all buffers, with the trails that were used: steps run backwards only where that saves a good deal, or
+/// where the order of steps alone leaves gaps.
+pub fn place_turned(buffers: &[Live], trails: Vec<Trail>) -> (Vec<Trail>, Arena) {
+    let forwards: Vec<Trail> = trails.iter().map(|t| Trail { above: usize::MAX, ..*t }).collect();
+    let arena = place(buffers, &forwards);
+    let saved = if arena.bytes > arena.bound { 0.0 } else { WORTH };
+    let enough = (arena.bytes as f64 * (1.0 - saved)) as usize;
+    if bound(buffers, &trails) <= enough {
+        let turned = place(buffers, &trails);
+        if turned.bytes < arena.bytes && turned.bytes <= enough {
+            return (trails, turned);
+        }
+    }
+    (forwards, arena)
+}
+
 /// Places all buffers.
 pub fn place(buffers: &[Live], trails: &[Trail]) -> Arena {
     let size = Live::size;
@@ -223,7 +242,7 @@ fn first_fit(buffers: &[Live], neighbours: &[Vec<Neighbour>], order: &[usize]) -
 
 #[cfg(test)]
 mod tests {
-    use super::{Live, Rng, Trail, overlap, place};
+    use super::{Live, Rng, Trail, overlap, place, place_turned};
 
     #[test]
     fn what_is_written_behind_what_is_read_shares_memory() {
@@ -240,6 +259,9 @@ mod tests {
         let step = |old, above| Trail { old, new: old + 1, below: 64, above };
         assert_eq!(place(&chain, &[step(0, 640), step(1, 640)]).bytes, 768);
         assert_eq!(place(&chain, &[step(0, 64), step(1, 64)]).bytes, 704);
+        let turned = |above| place_turned(&chain, vec![step(0, above), step(1, above)]);
+        assert_eq!((turned(64).0[0].above, turned(64).1.bytes), (64, 704));
+        assert_eq!((turned(128).0[0].above, turned(128).1.bytes), (usize::MAX, 768));
     }
 
     #[test]

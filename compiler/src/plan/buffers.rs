@@ -189,8 +189,7 @@ impl Buffers {
         let ids: Vec<usize> = (0..self.list.len()).filter(kept).collect();
         let live: Vec<Live> = ids.iter().map(|&b| self.live(b)).collect();
         let number = |buffer: usize| ids.binary_search(&self.root(buffer)).ok();
-        let trails = trails(drafts, kernels, &live, &number);
-        let arena = arena::place(&live, &trails);
+        let (trails, arena) = arena::place_turned(&live, trails(drafts, kernels, &live, &number));
         if let Some((a, b)) = arena::overlap(&live, &trails, &arena.offsets) {
             return Err(Error::bug(format!("buffers {a} and {b} of the arena overlap")));
         }
