@@ -244,13 +244,15 @@ impl Net<'_> {
     }
 
     fn max_pool(&mut self, x: V) -> Option<V> {
-        let dims = self.m.shape(x).len() - 2;
-        let (kernel, step) = (self.m.random.pick(&[2i64, 3]), self.m.random.pick(&[1, 2]));
-        let pads = vec![self.m.random.between(0, 1); 2 * dims];
+        let shape = self.m.shape(x);
+        let dims = shape.len() - 2;
+        let (kernel, step) = (self.m.random.pick(&[2, 3]), self.m.random.pick(&[1, 2]));
+        let pad = self.m.random.between(0, 1);
+        (shape[2..].iter().all(|&extent| extent as i64 + 2 * pad >= kernel)).then_some(())?;
         let attrs = [
             ("kernel_shape", ints(vec![kernel; dims])),
             ("strides", ints(vec![step; dims])),
-            ("pads", ints(pads)),
+            ("pads", ints(vec![pad; 2 * dims])),
         ];
         self.one("MaxPool", &[x], &attrs)
     }
@@ -261,6 +263,7 @@ impl Net<'_> {
         if shape[2..].iter().product::<usize>().is_power_of_two() && self.m.random.chance(50) {
             return self.one("GlobalAveragePool", &[x], &[]);
         }
+        (!shape[2..].contains(&1)).then_some(())?;
         let dims = shape.len() - 2;
         let attrs = [("kernel_shape", ints(vec![2; dims])), ("strides", ints(vec![2; dims]))];
         self.one("AveragePool", &[x], &attrs)
