@@ -13,6 +13,18 @@ use tract_onnx::pb;
 /// Attributes by name, as a function's body sees those of its call.
 pub(super) type CallAttrs = HashMap<String, pb::AttributeProto>;
 
+/// The last of the constants of each name: quantizers write a bias that nodes share once for each of them,
+/// and ONNX Runtime takes the last.
+fn latest(mut constants: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
+    let last: HashMap<String, usize> = constants.iter().enumerate().map(|(i, c)| (c.0.clone(), i)).collect();
+    let mut index = 0;
+    constants.retain(|c| {
+        index += 1;
+        last[&c.0] == index - 1
+    });
+    constants
+}
+
 /// What surrounds the nodes being converted.
 #[derive(Clone, Copy)]
 pub(super) struct Frame<'a> {
@@ -110,7 +122,7 @@ impl<'a> Converter<'a> {
             self.count_constant(&tensor)?;
             constants.push((frame.name(&name), tensor));
         }
-        Ok(constants)
+        Ok(latest(constants))
     }
 
     /// A tensor of strings, whose words are numbered from now on.
@@ -309,5 +321,17 @@ fn dim(dim: &pb::tensor_shape_proto::Dimension) -> Dim {
         Some(Value::DimValue(n)) => usize::try_from(*n).map_or(Dim::Free(None), Dim::Fixed),
         Some(Value::DimParam(name)) if !name.is_empty() && name != "?" => Dim::Free(Some(name.clone())),
         _ => Dim::Free(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_one_name_the_last_constant() {
+        let named = |name: &str, value: i32| (name.to_string(), Tensor::scalar(value));
+        let kept = latest(vec![named("bias", 1), named("scale", 2), named("bias", 3)]);
+        assert_eq!(kept, [named("scale", 2), named("bias", 3)]);
     }
 }

@@ -17,7 +17,7 @@ pub const ROWS: &[Operator] = &[
         lower: Lower::Expand(lstm),
         note: "",
     },
-    composed!(MS, "GatherBlockQuantized", gather_blocks, "whole blocks; no floats of 4 or 8 bits"),
+    composed!(MS, "GatherBlockQuantized", gather_blocks, "no floats of 4 or 8 bits"),
     composed!(MS, "MatMulBnb4", matmul_bnb4, "weights must be constant, and become floats"),
     composed!(MS, "QEmbedLayerNormalization", embed),
     composed!(MS, "QLinearReduceMean", reduce_mean),
@@ -64,19 +64,24 @@ fn gather_blocks(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     };
     let x = gathered(b, 0)?;
     let shape = b.ty(x).shape.clone();
-    require(shape[place].is_multiple_of(block as usize), || {
-        format!("{} elements are no whole blocks of {block}", shape[place])
-    })?;
+    let blocks = shape[place].div_ceil(block as usize);
     let mut split: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-    split.splice(place..place + 1, [shape[place] as i64 / block, block]);
+    let missing = blocks as i64 * block - split[place];
+    split.splice(place..place + 1, [blocks as i64, block]);
     let (split, beside) = (ints(b, &split), ints(b, &[place as i64 + 1]));
-    let x = b.binary("Reshape", x, split)?;
     let mut x = cast(b, x, DType::F32)?;
+    if missing > 0 {
+        let mut pads = vec![0; 2 * shape.len()];
+        pads[shape.len() + place] = missing;
+        let pads = ints(b, &pads);
+        x = b.binary("Pad", x, pads)?;
+    }
+    x = b.binary("Reshape", x, split)?;
     let zero = match (ctx.has(3), data.dtype) {
         (true, _) => {
             let zero = gathered(b, 3)?;
             // Packed zero points may have a place more than there are blocks.
-            let (from, to) = (ints(b, &[0]), ints(b, &[shape[place] as i64 / block]));
+            let (from, to) = (ints(b, &[0]), ints(b, &[blocks as i64]));
             let place = ints(b, &[place as i64]);
             let zero = b.one("Slice", &[zero, from, to, place], Attrs::default())?;
             Some(b.binary("Unsqueeze", zero, beside)?)
@@ -93,9 +98,15 @@ fn gather_blocks(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let scale = cast(b, scale, DType::F32)?;
     let x = b.binary("Mul", x, scale)?;
     let x = cast(b, x, dtype)?;
-    let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-    let shape = ints(b, &shape);
-    Ok(vec![b.binary("Reshape", x, shape)?])
+    let mut whole: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+    whole[place] += missing;
+    let whole = ints(b, &whole);
+    let x = b.binary("Reshape", x, whole)?;
+    if missing == 0 {
+        return Ok(vec![x]);
+    }
+    let (from, to, place) = (ints(b, &[0]), ints(b, &[shape[place] as i64]), ints(b, &[place as i64]));
+    Ok(vec![b.one("Slice", &[x, from, to, place], Attrs::default())?])
 }
 
 /// What the four bits of bitsandbytes' FP4 and NF4 stand for.
@@ -282,6 +293,12 @@ mod tests {
         let inputs = [words, Tensor::new([2], &[1i64, 0]), scale, zero];
         let y = fold("com.microsoft.GatherBlockQuantized", 1, &attrs, &inputs, 1).expect("rows");
         assert_eq!(y[0].to_vec::<f32>().expect("floats"), [0.0, 2.0, 4.0, 6.0, 0.0, 0.5, 1.0, 1.5]);
+        // The last block of each row has two elements.
+        let (scale, zero) = (Tensor::new([1, 2], &[0.5f32, 2.0]), Tensor::new([1, 1], &[0x51u8]));
+        let words = Tensor::new([1, 3], &[0x21u8, 0x43, 0x65]);
+        let inputs = [words, Tensor::new([1], &[0i64]), scale, zero];
+        let y = fold("com.microsoft.GatherBlockQuantized", 1, &attrs, &inputs, 1).expect("rows");
+        assert_eq!(y[0].to_vec::<f32>().expect("floats"), [0.0, 0.5, 1.0, 1.5, 0.0, 2.0]);
         let attrs =
             [("K", 2), ("N", 1), ("block_size", 2), ("quant_type", 1)].map(|(n, v)| (n, Attr::Int(v)));
         let inputs =

@@ -9,6 +9,7 @@
 
 mod bias;
 mod dynamic_signs;
+mod halves;
 mod linear;
 mod movement;
 mod pool;
@@ -22,7 +23,9 @@ use crate::graph::Graph;
 
 /// Rewrites the quantized regions of a graph; notes say which products stay in float, and why.
 pub fn integer(graph: &mut Graph, around: &mut Around) -> Result<bool> {
-    let mut changed = signs::signs(graph, around.target)?;
+    let mut changed = halves::halves(graph)?;
+    drop_dead(graph)?;
+    changed |= signs::signs(graph, around.target)?;
     changed |= dynamic_signs::dynamic_signs(graph, around.target)?;
     changed |= movement::movement(graph)?;
     drop_dead(graph)?;
