@@ -6,11 +6,10 @@ use super::linear::{Linear, Node};
 use crate::base::DType;
 use crate::scalar::{Fold, Op};
 
-/// A constant that is both factors stays as it is: it is packed for one of them.
+/// Constants that stand in both factors stay as they are: each would be packed for one of them.
 pub(super) fn drop_squares(pack: &mut Vec<u32>) {
-    if matches!(pack[..], [a, b] if a == b) {
-        pack.clear();
-    }
+    let all = pack.clone();
+    pack.retain(|operand| all.iter().filter(|&o| o == operand).count() == 1);
 }
 
 /// The two factors of a sum of products.
@@ -115,5 +114,21 @@ pub fn added_first(linear: &Linear) -> Option<(u32, u32)> {
     match &linear.nodes[addend as usize] {
         Node::Load { dynamic, guards, .. } if dynamic.is_empty() && guards.is_empty() => Some((sum, addend)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::drop_squares;
+
+    #[test]
+    fn what_both_factors_hold_is_not_packed() {
+        for (found, packed) in
+            [(vec![0, 1], vec![0, 1]), (vec![2, 2], vec![]), (vec![0, 1, 0, 3], vec![1, 3])]
+        {
+            let mut pack = found;
+            drop_squares(&mut pack);
+            assert_eq!(pack, packed);
+        }
     }
 }
