@@ -1,8 +1,8 @@
 //! What passes share: who reads and writes a value, and putting one value in another's place.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Attr, Graph, Node, ValueId};
-use crate::ops::NodeBuilder;
+use crate::ops::{NodeBuilder, Pending};
 
 /// Values a node reads, what its bodies capture included.
 pub(super) fn reads(node: &Node) -> impl Iterator<Item = ValueId> {
@@ -11,6 +11,20 @@ pub(super) fn reads(node: &Node) -> impl Iterator<Item = ValueId> {
         _ => Vec::new(),
     });
     node.inputs.iter().flatten().copied().chain(captured)
+}
+
+/// A node like another, with other inputs; its first output.
+pub(super) fn like(b: &mut NodeBuilder, node: &Node, inputs: Vec<Option<ValueId>>) -> Result<ValueId> {
+    let name = format!("{}.{}", node.name, b.graph.values.len());
+    let pending = Pending {
+        op: node.op,
+        opset: node.opset,
+        attrs: node.attrs.clone(),
+        outputs: vec![Some(name.clone())],
+        name,
+        inputs,
+    };
+    b.add(pending)?[0].ok_or_else(|| Error::bug("a node without its output"))
 }
 
 /// For each value, how often it is read: by nodes, bodies, and as an output of the graph.

@@ -5,12 +5,12 @@
 //! rounded to 16 bits. Weights that are dequantized for products of floats stay as they are. Golden:
 //! `tests/golden/passes/integer/halves.txt`.
 
-use super::super::edit::{is, put, writers};
+use super::super::edit::{is, like, put, writers};
 use super::linear::named;
 use crate::base::DType;
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
-use crate::ops::{NodeBuilder, Pending};
+use crate::ops::NodeBuilder;
 
 /// Operators of one result that mean the same in `f32`.
 const WIDENED: &[&str] = &[
@@ -204,16 +204,7 @@ fn widen(graph: &mut Graph, at: usize, wanted: &[bool]) -> bool {
                     *input = Some(wide.value(b)?);
                 }
             }
-            let name = format!("{}.{}", node.name, b.graph.values.len());
-            let pending = Pending {
-                op: node.op,
-                opset: node.opset,
-                attrs: node.attrs.clone(),
-                outputs: vec![Some(name.clone())],
-                name,
-                inputs: list,
-            };
-            let made = b.add(pending)?[0].ok_or_else(|| Error::bug("a node without its output"))?;
+            let made = like(b, &node, list)?;
             cast(b, made, half)
         })
         .is_ok()

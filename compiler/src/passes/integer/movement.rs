@@ -4,12 +4,12 @@
 //! and pairs `Q(DQ(q))` of equal parameters meet and vanish. Quantization is monotonic: a clamp
 //! before it is a clamp of integers after it, or nothing where the type's range clamps already.
 
-use super::super::edit::{is, put, read_counts, remove, replace, writers};
+use super::super::edit::{is, like, put, read_counts, remove, replace, writers};
 use super::linear::{Linear, dequantize, quantize};
 use crate::base::{DType, Tensor, TensorType};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, ValueId};
-use crate::ops::{NodeBuilder, Pending};
+use crate::ops::NodeBuilder;
 use crate::scalar::Scalar;
 
 /// Operators that place elements of their first input elsewhere, or pick some.
@@ -111,23 +111,13 @@ fn moved(b: &mut NodeBuilder, node: &Node, x: ValueId, linear: &Linear) -> Resul
     inputs[0] = Some(x);
     if node.op.name == "Pad" {
         if inputs.len() < 2 {
-            return Err(crate::error::Error::bug("pads as an attribute stay in float"));
+            return Err(Error::bug("pads as an attribute stay in float"));
         }
         let zero = linear.zero_point(b);
         inputs.resize(inputs.len().max(3), None);
         inputs[2] = Some(zero);
     }
-    let name = format!("{}.{}", node.name, b.graph.values.len());
-    let pending = Pending {
-        op: node.op,
-        opset: node.opset,
-        attrs: node.attrs.clone(),
-        outputs: vec![Some(name.clone())],
-        name,
-        inputs,
-    };
-    let made = b.add(pending)?;
-    made[0].ok_or_else(|| crate::error::Error::bug("a node without its output"))
+    like(b, node, inputs)
 }
 
 /// A node like the quantization or dequantization `node`, on another input.
