@@ -7,7 +7,7 @@
 //! statements that share no register that either of them sets. What a kernel writes it must not read.
 
 use super::reach::{is_walk, stores};
-use super::visit::{each_addr, each_form, mentioned};
+use super::visit::{any, each_addr, each_form, each_let, mentioned, read};
 use super::{Access, Kernel, Reg, Stmt};
 use crate::base::Affine;
 use std::collections::HashSet;
@@ -21,12 +21,10 @@ pub fn backwards(kernel: &Kernel) -> Option<Kernel> {
 
 /// Whether sizes known only at run time or computed places of results occur.
 fn is_bound(body: &[Stmt]) -> bool {
-    body.iter().any(|stmt| match stmt {
+    any(body, &mut |stmt| match stmt {
         Stmt::Size { .. } => true,
         Stmt::Store { addr, .. } => addr.dynamic.is_some(),
-        Stmt::For { body, .. } | Stmt::Loop { body } => is_bound(body),
-        Stmt::If { then, otherwise, .. } => is_bound(then) || is_bound(otherwise),
-        Stmt::Let(..) | Stmt::Break { .. } | Stmt::Fail { .. } => false,
+        _ => false,
     })
 }
 
@@ -83,9 +81,7 @@ fn read_first(body: &[Stmt], set: &mut HashSet<Reg>, early: &mut HashSet<Reg>) {
     for stmt in body {
         match stmt {
             Stmt::Let(reg, value) => {
-                // Assigned to no register that occurs, the value mentions what it reads alone.
-                let alone = Stmt::Let(Reg::MAX, value.clone());
-                mentioned(&alone, &mut |r| early.extend((r != Reg::MAX && !set.contains(&r)).then_some(r)));
+                read(value, &mut |r| early.extend((!set.contains(&r)).then_some(r)));
                 set.insert(*reg);
             }
             Stmt::For { lo, hi, body, .. } => {
@@ -111,19 +107,7 @@ fn read_first(body: &[Stmt], set: &mut HashSet<Reg>, early: &mut HashSet<Reg>) {
 /// The registers that statements assign.
 fn assigned(body: &[Stmt]) -> HashSet<Reg> {
     let mut set = HashSet::new();
-    for stmt in body {
-        match stmt {
-            Stmt::Let(reg, _) => _ = set.insert(*reg),
-            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
-                set.extend(assigned(body))
-            }
-            Stmt::If { then, otherwise, .. } => {
-                set.extend(assigned(then));
-                set.extend(assigned(otherwise));
-            }
-            Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
-        }
-    }
+    each_let(body, &mut |reg, _| _ = set.insert(reg));
     set
 }
 

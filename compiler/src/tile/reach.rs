@@ -5,6 +5,7 @@
 //! or one iteration of the innermost loop around a store. They do up to two iterations of such a loop at once,
 //! so that neighbouring pieces may be mixed; further apart, loads come no later and stores no earlier than here.
 
+use super::visit::any;
 use super::{Addr, Kernel, Stmt, TABLE, Value};
 use crate::base::{Affine, Bound};
 use std::ops::Range;
@@ -190,12 +191,7 @@ pub(super) fn is_walk(stmt: &Stmt) -> bool {
 
 /// Whether statements store anything.
 pub(super) fn stores(body: &[Stmt]) -> bool {
-    body.iter().any(|stmt| match stmt {
-        Stmt::Store { .. } => true,
-        Stmt::For { body, .. } | Stmt::Size { body, .. } | Stmt::Loop { body } => stores(body),
-        Stmt::If { then, otherwise, .. } => stores(then) || stores(otherwise),
-        Stmt::Let(..) | Stmt::Break { .. } | Stmt::Fail { .. } => false,
-    })
+    any(body, &mut |stmt| matches!(stmt, Stmt::Store { .. }))
 }
 
 /// The smallest range with both in it.

@@ -55,23 +55,41 @@ pub fn mentioned(stmt: &Stmt, f: &mut impl FnMut(Reg)) {
     each_reg(&mut [stmt.clone()], &mut |reg| f(*reg));
 }
 
-/// The values assigned to each register of a kernel.
-pub fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
-    fn walk<'a>(body: &'a [Stmt], all: &mut [Vec<&'a Value>]) {
-        for stmt in body {
-            match stmt {
-                Stmt::Let(r, value) => all[*r as usize].push(value),
-                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => walk(body, all),
-                Stmt::If { then, otherwise, .. } => {
-                    walk(then, all);
-                    walk(otherwise, all);
-                }
-                Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
-            }
+/// The registers that a value is computed from.
+pub fn read(value: &Value, f: &mut impl FnMut(Reg)) {
+    operands(&mut value.clone(), &mut |reg| f(*reg));
+}
+
+/// Whether a statement, or one within those of the list, is such a one.
+pub fn any<'a>(body: &'a [Stmt], test: &mut impl FnMut(&'a Stmt) -> bool) -> bool {
+    for stmt in body {
+        let found = test(stmt)
+            || match stmt {
+                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => any(body, test),
+                Stmt::If { then, otherwise, .. } => any(then, test) || any(otherwise, test),
+                Stmt::Let(..) | Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => false,
+            };
+        if found {
+            return true;
         }
     }
+    false
+}
+
+/// Every assignment of statements.
+pub fn each_let<'a>(body: &'a [Stmt], f: &mut impl FnMut(Reg, &'a Value)) {
+    any(body, &mut |stmt| {
+        if let Stmt::Let(reg, value) = stmt {
+            f(*reg, value);
+        }
+        false
+    });
+}
+
+/// The values assigned to each register of a kernel.
+pub fn assignments(kernel: &Kernel) -> Vec<Vec<&Value>> {
     let mut all = vec![Vec::new(); kernel.regs.len()];
-    walk(&kernel.body, &mut all);
+    each_let(&kernel.body, &mut |reg, value| all[reg as usize].push(value));
     all
 }
 
