@@ -18,6 +18,7 @@ mod file;
 pub mod linear;
 mod margins;
 mod neighbours;
+mod nodes;
 mod reduction;
 mod starts;
 mod text;
