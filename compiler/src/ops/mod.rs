@@ -84,6 +84,11 @@ impl Operator {
         Operator { domain, name, versions, infer, lower: Lower::Define(lower), note: "" }
     }
 
+    /// A row of our own, for what ONNX has no operator for: passes and expansions write it.
+    pub const fn internal(name: &'static str, infer: InferFn, lower: DefineFn) -> Operator {
+        Operator { note: "internal", ..Self::define("lmc", name, &[1], infer, lower) }
+    }
+
     /// A row without restrictions, lowered to simpler nodes.
     pub const fn expand(
         domain: &'static str,

@@ -3,21 +3,14 @@
 
 use super::emit::{Emit, require};
 use super::routine::Code;
-use super::{Ctx, Lower, Operator};
+use super::{Ctx, Operator};
 use crate::base::{Affine, DType, TensorType, abi};
 use crate::definition::Lowering;
 use crate::error::Result;
 use crate::tile::{Access, Cmp};
 
 /// The rows. `Require(condition, x)` gives `x`; attribute `value` is what the condition must be.
-pub const ROWS: &[Operator] = &[Operator {
-    domain: "lmc",
-    name: "Require",
-    versions: &[1],
-    infer,
-    lower: Lower::Define(lower),
-    note: "internal",
-}];
+pub const ROWS: &[Operator] = &[Operator::internal("Require", infer, lower)];
 
 fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let condition = ctx.ty(0)?;

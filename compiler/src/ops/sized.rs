@@ -3,22 +3,19 @@
 
 use super::emit::{Emit, Val, require};
 use super::routine::{Code, Place};
-use super::{Ctx, DefineFn, InferFn, Lower, Operator};
+use super::{Ctx, Operator};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
 use crate::error::Result;
 use crate::tile::{Access, Bin, Cmp, Convert, Lane, Reg, Value};
-
-pub(super) const fn row(name: &'static str, infer: InferFn, lower: DefineFn) -> Operator {
-    Operator { domain: "lmc", name, versions: &[1], infer, lower: Lower::Define(lower), note: "internal" }
-}
 
 /// The rows. The attribute `key` says which size a result has (see [`Ctx::chosen`]).
 ///
 /// - `Kept(flags)`: the places of those that are true, ascending.
 /// - `Distinct(rows)`: of the distinct rows the place of the first, ascending by value or (attribute
 ///   `sorted` 0) by place; for each row which of them it is; how often each is there.
-pub const ROWS: &[Operator] = &[row("Kept", infer_kept, kept), row("Distinct", infer_distinct, distinct)];
+pub const ROWS: &[Operator] =
+    &[Operator::internal("Kept", infer_kept, kept), Operator::internal("Distinct", infer_distinct, distinct)];
 
 /// Whether data decide the size of an operator's result.
 pub fn decides_size(op: &Operator) -> bool {

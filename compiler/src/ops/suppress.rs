@@ -4,7 +4,7 @@
 use super::emit::{Emit, require};
 use super::heap::Heap;
 use super::routine::{Code, Place};
-use super::sized::{key, row, size};
+use super::sized::{key, size};
 use super::{Ctx, Operator};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::tile::{Access, Bin, Cmp, Lane, Reg, Value};
 
 /// The rows.
-pub const ROWS: &[Operator] = &[row("Suppress", infer_suppress, suppress)];
+pub const ROWS: &[Operator] = &[Operator::internal("Suppress", infer_suppress, suppress)];
 
 /// The most boxes of one class that are kept, as far as it is known now.
 fn most(ctx: &Ctx) -> Result<usize> {

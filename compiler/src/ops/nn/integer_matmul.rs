@@ -14,8 +14,11 @@ use crate::ops::{Ctx, Operator};
 /// The rows.
 pub const ROWS: &[Operator] = &[
     Operator::define("", "MatMulInteger", &[10], infer_integer, integer),
-    Operator::define("", "QLinearMatMul", &[10, 21], infer_qlinear, qlinear),
-    Operator::define("com.microsoft", "QGemm", &[1], infer_gemm, gemm),
+    Operator::define("", "QLinearMatMul", &[10, 21], infer_qlinear, |c, l| qlinear(c, l, Order::Joined)),
+    Operator::define("com.microsoft", "QGemm", &[1], infer_gemm, |c, l| gemm(c, l, Order::Joined)),
+    // The same between dequantized factors and a QuantizeLinear, which round in the order of the model's nodes.
+    Operator::internal("QuantizedMatMul", infer_qlinear, |c, l| qlinear(c, l, Order::Apart)),
+    Operator::internal("QuantizedGemm", infer_gemm, |c, l| gemm(c, l, Order::Apart)),
     Operator::define("com.microsoft", "MatMulIntegerToFloat", &[1], infer_to_float, to_float),
     Operator::define("com.microsoft", "DynamicQuantizeMatMul", &[1], infer_dynamic, dynamic),
 ];
@@ -73,6 +76,14 @@ fn scale_term(e: &mut Emit, scale: &Val, rows: bool) -> Val {
     }
 }
 
+/// In which order a sum is scaled: all scales in one factor, as QLinearMatMul is defined, or as the weights are and
+/// then to the result, where one factor per column would round what the model does not.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Joined,
+    Apart,
+}
+
 /// Terms whose product is the factor of the exact sum.
 struct Factor {
     scales: [Val; 2],
@@ -95,35 +106,44 @@ impl Factor {
         b.times_number(scaled, self.alpha)
     }
 
-    /// The first scale over that of the result: what a sum in units of the second is multiplied by.
-    fn ratio(&self, e: &mut Emit, over: &Val) -> Result<Ratio> {
+    /// What takes a sum to units of `over`, the scale of the result.
+    fn ratio(&self, e: &mut Emit, over: &Val, order: Order) -> Result<Ratio> {
         let [a, b] = &self.scales;
-        let shape = super::matmul::broadcast(a.shape(), over.shape());
-        let shape =
-            shape.ok_or_else(|| Error::model(format!("scales {} and {} do not fit", a.ty, over.ty)))?;
+        let joined = Some(b).filter(|_| order == Order::Joined);
+        let mut shape = over.ty.shape.clone();
+        for scale in [Some(a), joined].into_iter().flatten() {
+            let fits = super::matmul::broadcast(scale.shape(), &shape);
+            shape =
+                fits.ok_or_else(|| Error::model(format!("scales {} and {} do not fit", scale.ty, over.ty)))?;
+        }
         let ratio = e.map("ratio", DType::F32, shape, |d| {
             let (a, over) = (d.broadcast(a, DType::F32), d.broadcast(over, DType::F32));
-            let scaled = d.times_number(a, self.alpha);
+            let mut scaled = d.times_number(a, self.alpha);
+            if let Some(b) = joined {
+                let b = d.broadcast(b, DType::F32);
+                scaled = d.times(scaled, b);
+            }
             d.over(scaled, over)
         });
-        Ok(Ratio { column: b.clone(), ratio })
+        Ok(Ratio { column: Some(b.clone()).filter(|_| joined.is_none()), ratio })
     }
 }
 
 /// How an exact sum becomes quantized.
 struct Ratio {
-    column: Val,
+    /// What a sum is multiplied by first.
+    column: Option<Val>,
     ratio: Val,
 }
 
 impl Ratio {
-    /// The sum, scaled as the weights are and then to the result, around `zero`. Both steps round:
-    /// joined into one factor per column, that factor would be rounded twice.
+    /// The sum in units of the result, around `zero`.
     fn apply(&self, b: &mut DefBuilder, acc: ExprId, zero: Option<ExprId>, to: DType) -> ExprId {
-        let sum = b.cast(DType::F32, acc);
-        let (column, ratio) = (b.broadcast(&self.column, DType::F32), b.broadcast(&self.ratio, DType::F32));
-        let scaled = b.times(sum, column);
-        let value = b.times(scaled, ratio);
+        let mut value = b.cast(DType::F32, acc);
+        for scale in self.column.iter().chain([&self.ratio]) {
+            let scale = b.broadcast(scale, DType::F32);
+            value = b.times(value, scale);
+        }
         requantized(b, value, zero, to)
     }
 }
@@ -135,14 +155,14 @@ fn infer_qlinear(ctx: &Ctx) -> Result<Vec<TensorType>> {
     Ok(vec![TensorType::new(to, product(ctx, 3)?.output())])
 }
 
-fn qlinear(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+fn qlinear(ctx: &Ctx, low: &mut Lowering, order: Order) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (a, b, out) = (e.input(0)?, e.input(3)?, e.result()?);
     let (a_scale, b_scale, y_scale) = (e.input(1)?, e.input(4)?, e.input(6)?);
     let factor = Factor::new(&mut e, [&a_scale, &b_scale], out.shape())?;
     let y_scale = scale_term(&mut e, &y_scale, true);
     check_broadcast(&y_scale, out.shape(), "a scale")?;
-    let ratio = factor.ratio(&mut e, &y_scale)?;
+    let ratio = factor.ratio(&mut e, &y_scale, order)?;
     let y_zero = e.input(7)?;
     let y_zero = scale_term(&mut e, &y_zero, true);
     let (a_zero, b_zero) = (Zero::of(&e, 2), Zero::of(&e, 5));
@@ -176,7 +196,7 @@ fn infer_gemm(ctx: &Ctx) -> Result<Vec<TensorType>> {
 }
 
 /// The bias, in units of the product, is added to the exact sum.
-fn gemm(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
+fn gemm(ctx: &Ctx, low: &mut Lowering, order: Order) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (a, b, c, out) = (e.input(0)?, e.input(3)?, e.optional(6), e.result()?);
     let (a_scale, b_scale, y_scale) = (e.input(1)?, e.input(4)?, e.optional(7));
@@ -187,7 +207,7 @@ fn gemm(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         Some(over) => {
             let over = scale_term(&mut e, &over, true);
             check_broadcast(&over, out.shape(), "a scale")?;
-            Some(factor.ratio(&mut e, &over)?)
+            Some(factor.ratio(&mut e, &over, order)?)
         }
     };
     let y_zero = single_zero(&e, 8)?;
@@ -263,4 +283,38 @@ fn dynamic(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         let value = factor.apply(d, acc);
         biased(d, value, bias.as_ref())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::run;
+    use crate::base::Tensor;
+
+    /// Where `a_scale * b_scale / y_scale` rounds matters for sums half way between two results.
+    #[test]
+    fn scales_are_joined_where_onnx_joins_them_and_apart_between_dequantized_factors() {
+        let (a_scale, b_scale, y_scale) = (0.05f32, 0.07f32, 0.01f32);
+        let rows: Vec<u8> = (0..=255).collect();
+        let columns: Vec<i8> = (-127..=127).collect();
+        let inputs = [
+            Some(Tensor::new([256, 1], &rows)),
+            Some(Tensor::scalar(a_scale)),
+            Some(Tensor::scalar(0u8)),
+            Some(Tensor::new([1, 255], &columns)),
+            Some(Tensor::scalar(b_scale)),
+            Some(Tensor::scalar(0i8)),
+            Some(Tensor::scalar(y_scale)),
+            Some(Tensor::scalar(0i8)),
+        ];
+        let products =
+            || rows.iter().flat_map(|&r| columns.iter().map(move |&c| f32::from(r) * f32::from(c)));
+        let nearest = |x: f32| x.round_ties_even().clamp(-128.0, 127.0) as i8;
+        let joined: Vec<i8> = products().map(|s| nearest(s * (a_scale * b_scale / y_scale))).collect();
+        let apart: Vec<i8> = products().map(|s| nearest(s * b_scale * (a_scale / y_scale))).collect();
+        assert_ne!(joined, apart);
+        for (domain, name, wanted) in [("", "QLinearMatMul", joined), ("lmc", "QuantizedMatMul", apart)] {
+            let got = run(domain, name, &[], &inputs, 1);
+            assert_eq!(got[0].to_vec::<i8>(), Some(wanted), "{name}");
+        }
+    }
 }

@@ -11,19 +11,12 @@ use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, Operator};
 use crate::scalar::Scalar;
 
 /// The rows. Inputs are those of QLinearConv, attributes those of ConvTranspose; the weights are constants.
 /// Without scale and zero point of the result, that is a float.
-pub const ROWS: &[Operator] = &[Operator {
-    domain: "lmc",
-    name: "QLinearConvTranspose",
-    versions: &[1],
-    infer,
-    lower: Lower::Define(lower),
-    note: "internal",
-}];
+pub const ROWS: &[Operator] = &[Operator::internal("QLinearConvTranspose", infer, lower)];
 
 fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let to = ctx.optional(7).map_or(DType::F32, |zero| zero.ty.dtype);

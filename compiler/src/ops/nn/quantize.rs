@@ -4,7 +4,7 @@ use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, Lower, Operator};
+use crate::ops::{Ctx, Operator};
 use crate::scalar::{Fold, Op};
 
 const VERSIONS: &[i64] = &[10, 13, 19, 21, 23, 24, 25];
@@ -17,14 +17,7 @@ pub const ROWS: &[Operator] = &[
     Operator::define("com.microsoft", "QuantizeLinear", &[1], infer_quantize, quantize),
     Operator::define("com.microsoft", "DequantizeLinear", &[1], infer_dequantize, dequantize),
     // The same with elements and zero point 128 lower, for targets that multiply signed bytes.
-    Operator {
-        domain: "lmc",
-        name: "SignedDynamicQuantizeLinear",
-        versions: &[1],
-        infer: |ctx| infer_range(ctx, DType::I8),
-        lower: Lower::Define(dynamic),
-        note: "internal",
-    },
+    Operator::internal("SignedDynamicQuantizeLinear", |ctx| infer_range(ctx, DType::I8), dynamic),
 ];
 
 /// Smallest and largest value of an integer type.

@@ -7,7 +7,7 @@ use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{Carry, DefBuilder, ExprId, Lowering, Repeat, Slice};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
-use crate::ops::{Ctx, DefineFn, Lower, Operator};
+use crate::ops::{Ctx, DefineFn, Operator};
 use crate::scalar::{Fold, Op};
 
 const fn row(name: &'static str, versions: &'static [i64], lower: DefineFn) -> Operator {
@@ -20,14 +20,7 @@ pub const ROWS: &[Operator] = &[
     row("GRU", &[1, 3, 7, 14, 22], |c, l| lower(c, l, &cell::GRU)),
     row("LSTM", &[1, 7, 14, 22], |c, l| lower(c, l, &cell::LSTM)),
     // An LSTM whose hidden state is rounded to 8 bits, by a scale of each step, before the weights multiply it.
-    Operator {
-        domain: "lmc",
-        name: "RoundedLSTM",
-        versions: &[1],
-        infer,
-        lower: Lower::Define(|c, l| lower(c, l, &cell::LSTM)),
-        note: "internal",
-    },
+    Operator::internal("RoundedLSTM", infer, |c, l| lower(c, l, &cell::LSTM)),
 ];
 
 /// Sizes of a recurrent node.

@@ -1,7 +1,7 @@
 //! Convolutions and matrix products of dequantized operands.
 //!
 //! The sum of integer products is exact. Where the result is quantized again, the operator that
-//! requantizes takes both (QLinearConv, QGemm); otherwise the sum is scaled to a float, which what
+//! requantizes takes both (QLinearConv, QuantizedGemm); otherwise the sum is scaled to a float, which what
 //! follows takes in registers.
 
 use super::super::edit::{is, put, remove};
@@ -304,7 +304,7 @@ fn gemm(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<
         let attrs = Attrs::default()
             .with("alpha", Attr::Float(alpha))
             .with("transB", Attr::Int(i64::from(transposed)));
-        let result = b.node_in("com.microsoft", "QGemm", &inputs, attrs, 1)?[0];
+        let result = b.node_in("lmc", "QuantizedGemm", &inputs, attrs, 1)?[0];
         let Some(bias) = float_bias else { return Ok(result) };
         let bias = b.constant(bias);
         b.binary("Add", result, bias)
@@ -324,7 +324,7 @@ fn matmul(graph: &mut Graph, at: usize, product: &Product) -> Outcome<()> {
         let sum = Sum { axis: rank.saturating_sub(1), bias: None, alpha: Some(1.0) };
         let inputs = product.inputs(b, &sum);
         if product.to.is_some() {
-            return Ok(b.node_in("", "QLinearMatMul", &inputs, Attrs::default(), 1)?[0]);
+            return Ok(b.node_in("lmc", "QuantizedMatMul", &inputs, Attrs::default(), 1)?[0]);
         }
         let order = [0, 3, 1, 4, 2, 5].map(|i: usize| inputs[i]);
         Ok(b.node_in("com.microsoft", "MatMulIntegerToFloat", &order, Attrs::default(), 1)?[0])
