@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+import dequantize
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LMC = ROOT + "/target/debug/lmc"
 
@@ -18,6 +20,10 @@ def known():
     for folder in filter(os.path.isdir, folders):
         for entry in json.load(open(folder + "/models.json"))["models"]:
             found.setdefault(entry["name"], (f"{folder}/{entry['name']}", entry))
+    for folder, entry in list(found.values()):
+        parent = entry.get("fp32_parent", {}).get("name")
+        if parent and parent not in found and entry["dtype"] == "int8 QDQ":
+            found[parent] = dequantize.derived(parent, folder, entry, ROOT + "/target/bench/derived")
     return found
 
 
