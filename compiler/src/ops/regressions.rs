@@ -88,6 +88,17 @@ fn zero_points_must_fit() {
 }
 
 #[test]
+fn scales_are_numbers() {
+    let x = Tensor::new([2], &[1f32, 2.0]);
+    let scaled = |scale: f32| fold("QuantizeLinear", 13, &[], &[x.clone(), Tensor::scalar(scale)], 1);
+    assert!(scaled(0.5).is_ok());
+    for scale in [f32::INFINITY, f32::NAN] {
+        let error = scaled(scale).expect_err("no number").to_string();
+        assert!(error.contains("the scale of input 1") && error.contains("-10000"), "{error}");
+    }
+}
+
+#[test]
 fn averages_of_truth_values_are_refused() {
     let x = Tensor { ty: TensorType::new(DType::Bool, [1, 1, 2]), data: [1, 0].into() };
     assert!(fold("GlobalAveragePool", 1, &[], &[x], 1).is_err());

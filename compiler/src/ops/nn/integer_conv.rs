@@ -2,7 +2,7 @@
 
 use super::conv::Shape;
 use super::exact_conv::{Operands, define_conv};
-use super::integer::{Zero, check_quantized};
+use super::integer::{Zero, check_quantized, check_scales};
 use super::quantize::{is_zero, requantized};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
@@ -61,6 +61,7 @@ fn infer_qlinear(ctx: &Ctx) -> Result<Vec<TensorType>> {
     require(to.is_int(), || format!("{to} is not a quantized type"))?;
     check_quantized(ctx.ty(0)?)?;
     check_quantized(ctx.ty(3)?)?;
+    check_scales(ctx, &[1, 4, 6])?;
     let mut shape = ctx.shape(0)?.to_vec();
     let last = is_channels_last(ctx)?;
     if last {

@@ -1,6 +1,6 @@
 //! Matrix products of quantized tensors, with integer, quantized or float results.
 
-use super::integer::{Factors, Zero, check_quantized, define_product};
+use super::integer::{Factors, Zero, check_quantized, check_scales, define_product};
 use super::integer_conv::single_zero;
 use super::matmul::Product;
 use super::normalize::check_broadcast;
@@ -151,6 +151,7 @@ impl Ratio {
 fn infer_qlinear(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let to = ctx.dtype(7)?;
     check_zeros(ctx, [0, 3], [2, 5])?;
+    check_scales(ctx, &[1, 4, 6])?;
     require(to.is_int(), || format!("{to} is not supported as a quantized type here"))?;
     Ok(vec![TensorType::new(to, product(ctx, 3)?.output())])
 }
@@ -190,6 +191,7 @@ fn infer_gemm(ctx: &Ctx) -> Result<Vec<TensorType>> {
         (true, None) => DType::U8,
     };
     let shape = gemm_product(ctx)?.output();
+    check_scales(ctx, &[1, 4, 7])?;
     check_zero(ctx, 2, &shape, |rows, _| [rows, 1])?;
     check_zero(ctx, 5, &shape, |_, columns| [1, columns])?;
     Ok(vec![TensorType::new(to, shape)])

@@ -1,7 +1,7 @@
 //! Operators of com.microsoft on quantized tensors that are not products: each element is taken
 //! to a float, and the float result is quantized.
 
-use super::integer::check_quantized;
+use super::integer::{check_quantized, check_scales};
 use super::matmul::broadcast;
 use super::pool::Divisor;
 use super::quantize::requantized;
@@ -77,6 +77,7 @@ impl Linear {
 
 fn infer_binary(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let (a, b) = (ctx.ty(0)?, ctx.ty(3)?);
+    check_scales(ctx, &[1, 4, 6])?;
     check_quantized(a)?;
     let shape = broadcast(&a.shape, &b.shape).filter(|_| a.dtype == b.dtype);
     let shape = shape.ok_or_else(|| Error::model(format!("it is not defined for {a} and {b}")))?;
@@ -97,6 +98,7 @@ fn binary(ctx: &Ctx, low: &mut Lowering, op: Op) -> Result<()> {
 }
 
 fn infer_same(ctx: &Ctx) -> Result<Vec<TensorType>> {
+    check_scales(ctx, &[1, 3])?;
     check_quantized(ctx.ty(0)?)?;
     Ok(vec![ctx.ty(0)?.clone()])
 }

@@ -1,5 +1,6 @@
 //! QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear: per tensor, per channel, by blocks.
 
+use super::integer::check_scales;
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
@@ -155,6 +156,7 @@ fn infer_quantize(ctx: &Ctx) -> Result<Vec<TensorType>> {
 }
 
 fn check_zero(ctx: &Ctx) -> Result<()> {
+    check_scales(ctx, &[1])?;
     let (scale, zero) = (ctx.ty(1)?, ctx.optional(2));
     require(scale.dtype.is_float(), || format!("the scale must be a float, not {}", scale.dtype))?;
     require(zero.is_none_or(|z| z.ty.elems() == scale.elems()), || {
