@@ -13,8 +13,8 @@ use crate::tile::{Bin, Lane, Reg, RegType, Value};
 
 /// The matrices for one number of outputs.
 pub struct Filter {
-    /// Inputs to factors: `m + 2` rows.
-    pub inputs: &'static [&'static [f64]],
+    /// Inputs to factors, by matrices one after the other, of which the last has `m + 2` rows.
+    pub inputs: &'static [&'static [&'static [f64]]],
     /// Weights to factors: `m + 2` rows.
     pub weights: &'static [[f64; 3]],
     /// Products to outputs: `m` rows.
@@ -32,8 +32,26 @@ const INPUTS_OF_FOUR: &[&[f64]] = &[
     &[0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
 ];
 
+/// The same in two steps, which need fewer additions where factors are made of them.
+const PARTS_OF_FOUR: &[&[f64]] = &[
+    &[0.0, 0.0, -1.0, 0.0, 1.0, 0.0],
+    &[0.0, -1.0, 0.0, 1.0, 0.0, 0.0],
+    &[0.0, 0.0, -4.0, 0.0, 1.0, 0.0],
+    &[0.0, -4.0, 0.0, 1.0, 0.0, 0.0],
+    &[1.0, 0.0, -1.0, 0.0, 0.0, 0.0],
+    &[0.0, 0.0, 0.0, -1.0, 0.0, 1.0],
+];
+const JOINED_OF_FOUR: &[&[f64]] = &[
+    &[1.0, 0.0, 0.0, 0.0, 4.0, 0.0],
+    &[0.0, 0.0, 1.0, 1.0, 0.0, 0.0],
+    &[0.0, 0.0, 1.0, -1.0, 0.0, 0.0],
+    &[1.0, 2.0, 0.0, 0.0, 0.0, 0.0],
+    &[1.0, -2.0, 0.0, 0.0, 0.0, 0.0],
+    &[0.0, -4.0, 0.0, 0.0, 0.0, 1.0],
+];
+
 const FOUR: Filter = Filter {
-    inputs: INPUTS_OF_FOUR,
+    inputs: &[INPUTS_OF_FOUR],
     weights: &[
         [1.0 / 4.0, 0.0, 0.0],
         [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
@@ -53,7 +71,7 @@ const FOUR: Filter = Filter {
 
 /// Two signed bytes' worth of weights are 144 times as large at most, of inputs 100 times: 16 bits hold both.
 const WHOLE_FOUR: Filter = Filter {
-    inputs: INPUTS_OF_FOUR,
+    inputs: &[PARTS_OF_FOUR, JOINED_OF_FOUR],
     weights: &[
         [6.0, 0.0, 0.0],
         [-4.0, -4.0, -4.0],
@@ -76,14 +94,14 @@ const INPUTS_OF_TWO: &[&[f64]] =
 const OUTPUTS_OF_TWO: &[&[f64]] = &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, 1.0]];
 
 const TWO: Filter = Filter {
-    inputs: INPUTS_OF_TWO,
+    inputs: &[INPUTS_OF_TWO],
     weights: &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
     outputs: OUTPUTS_OF_TWO,
     multiple: 1,
 };
 
 const WHOLE_TWO: Filter = Filter {
-    inputs: INPUTS_OF_TWO,
+    inputs: &[INPUTS_OF_TWO],
     weights: &[[2.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [0.0, 0.0, 2.0]],
     outputs: OUTPUTS_OF_TWO,
     multiple: 2,
@@ -122,9 +140,17 @@ pub struct Numbers {
     pub sub: Bin,
 }
 
-/// A matrix times a vector of registers, of which those that are `None` are zero.
-pub fn transform(e: &mut Emitter, ty: Numbers, matrix: &[&[f64]], x: &[Option<Reg>]) -> Vec<Reg> {
-    (0..matrix.len()).map(|row| row_of(e, ty, matrix, row, x)).collect()
+/// Matrices one after the other times a vector of registers, of which those that are `None` are zero.
+pub fn transform(e: &mut Emitter, ty: Numbers, matrices: &[&[&[f64]]], x: &[Option<Reg>]) -> Vec<Reg> {
+    let Some((matrix, after)) = matrices.split_first() else { return Vec::new() };
+    let rows = 0..matrix.len();
+    if after.is_empty() {
+        return rows.map(|row| row_of(e, ty, matrix, row, x)).collect();
+    }
+    let zero = |row: usize| matrix[row].iter().zip(x).all(|(&factor, x)| factor == 0.0 || x.is_none());
+    let parts: Vec<Option<Reg>> =
+        rows.map(|row| (!zero(row)).then(|| row_of(e, ty, matrix, row, x))).collect();
+    transform(e, ty, after, &parts)
 }
 
 fn row_of(e: &mut Emitter, ty: Numbers, matrix: &[&[f64]], row: usize, x: &[Option<Reg>]) -> Reg {
@@ -239,8 +265,12 @@ fn whole_sum(e: &mut Emitter, numbers: Numbers, mut terms: Vec<(f64, Reg)>, firs
     total
 }
 
-/// So many times a register, by doubling.
+/// So many times a register, by doubling, or by a shift.
 fn repeated(e: &mut Emitter, numbers: Numbers, reg: Reg, times: u32) -> Reg {
+    if times.is_power_of_two() && times > 2 && numbers.add == Bin::Add {
+        let powers = e.value(numbers.ty, Value::Const(u64::from(times.trailing_zeros())));
+        return e.value(numbers.ty, Value::Bin(Bin::Shl, reg, powers));
+    }
     let add = |e: &mut Emitter, a: Reg, b: Reg| e.value(numbers.ty, Value::Bin(numbers.add, a, b));
     match times {
         0 | 1 => reg,

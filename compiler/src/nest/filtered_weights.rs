@@ -2,6 +2,7 @@
 
 use super::Nested;
 use super::filter::filter;
+use super::filtered_constants::Constants;
 use crate::base::DType;
 use crate::schedule::Linear;
 use crate::schedule::winograd::{Conv, HALVES};
@@ -14,13 +15,14 @@ pub struct Weights {
     pub(super) halves: bool,
     pub(super) products: Linear,
     pub(super) inner: Nested,
+    pub(super) constants: Constants,
 }
 
 impl Weights {
-    /// The transformed weights, packed as the products read them; `None` for other operands.
+    /// The transformed weights, packed as the products read them, or another constant that is changed.
     pub fn packed(&self, linear: &Linear, operand: u32, data: &[u8]) -> Option<Vec<u8>> {
         if operand != self.conv.weights {
-            return None;
+            return self.constants.packed(operand, data);
         }
         let made = self.transformed(linear, data);
         let bytes: Vec<u8> = match self.conv.couples {

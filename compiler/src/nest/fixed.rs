@@ -85,7 +85,7 @@ pub fn product_range(linear: &Linear, fixed: &Fixed) -> Range {
 
 /// An integer that a product scales by plain loads of floats, and these in order with their operands, where
 /// nothing else needs any of it.
-fn scales(linear: &Linear, product: u32) -> Option<(u32, Vec<(u32, u32)>)> {
+pub(super) fn scales(linear: &Linear, product: u32) -> Option<(u32, Vec<(u32, u32)>)> {
     let users = |id: u32| linear.nodes.iter().flat_map(Node::args).filter(|&arg| arg == id).count();
     let load = |id: u32| match &linear.nodes[id as usize] {
         Node::Load { operand, dynamic, guards, .. } => {

@@ -11,46 +11,49 @@
 //! data, the products, and one tile half transformed.
 //!
 //! Bytes are couples of 16 bits from the first transform to the products, which are sums of 32 bits. All
-//! matrices are whole, and the multiple of the outputs that they give is divided at the end: nothing is
-//! rounded.
+//! matrices are whole, and the multiple of the outputs that they give is divided at the end, or by constants
+//! ([`super::filtered_constants`]): nothing is rounded.
 
 use super::Nested;
 use super::emit::{Emitter, addr, param};
-use super::expr::{Exprs, Guards, Point, memory_store};
 use super::filter::{Filter, Numbers, filter, transform};
+use super::filtered_constants::Constants;
+use super::filtered_outputs::together;
+use super::filtered_products::multiply_couples;
 use super::filtered_weights::Weights;
 use super::segments::constant_of;
 use crate::base::{Affine, Bound};
 use crate::error::{Error, Result};
 use crate::schedule::winograd::{Block, Conv, HALVES, Slide, WINDOW, Winograd, product};
 use crate::schedule::{Linear, Schedule, Vector};
-use crate::tile::{Access, Bin, Dot, Lane, Reg, RegType, Stmt, Value};
+use crate::tile::{Access, Bin, Dot, Lane, Reg, RegType, Value};
 
-struct Nest<'a> {
-    linear: &'a Linear,
-    conv: Conv,
-    filter: &'static Filter,
-    block: Block,
+pub(super) struct Nest<'a> {
+    pub(super) linear: &'a Linear,
+    pub(super) conv: Conv,
+    pub(super) filter: &'static Filter,
+    pub(super) block: Block,
     /// Outputs of a tile along one axis, and rows of tiles in a block.
-    outputs: usize,
-    rows: usize,
+    pub(super) outputs: usize,
+    pub(super) rows: usize,
     /// Tiles down and across.
-    tiles: [usize; 2],
-    lanes: usize,
-    scratch: Scratch,
-    place: Vec<Affine>,
-    index_error: i32,
+    pub(super) tiles: [usize; 2],
+    pub(super) lanes: usize,
+    pub(super) scratch: Scratch,
+    pub(super) place: Vec<Affine>,
+    pub(super) index_error: i32,
+    pub(super) constants: Constants,
 }
 
 /// Where things begin in the parameter for what lies between.
-struct Scratch {
-    param: u32,
+pub(super) struct Scratch {
+    pub(super) param: u32,
     /// Columns of the strip.
-    columns: usize,
-    data: usize,
-    products: usize,
-    tile: usize,
-    elems: usize,
+    pub(super) columns: usize,
+    pub(super) data: usize,
+    pub(super) products: usize,
+    pub(super) tile: usize,
+    pub(super) elems: usize,
 }
 
 impl Scratch {
@@ -60,7 +63,7 @@ impl Scratch {
         let data = (block.inputs * columns * conv.channels(linear)).next_multiple_of(16);
         let products = data + points * block.data;
         let tile = products + points * block.products;
-        let elems = tile + outputs * block.inputs * lanes;
+        let elems = tile + together(linear, conv, lanes) * outputs * block.inputs * lanes;
         Scratch { param: linear.buffers.len() as u32 + 1, columns, data, products, tile, elems }
     }
 }
@@ -83,13 +86,15 @@ pub fn nest(
     let mut inner = super::nest(&products, &winograd.product, fused, index_error)?;
     if conv.couples {
         let kind = if winograd.halves { Dot::CoupleHalves } else { Dot::Couples };
-        multiply_couples(&mut inner.kernel.body, kind);
+        multiply_couples(&mut inner.kernel, kind);
     }
     let block = Block::of(&conv, linear, winograd.outputs, winograd.rows);
+    let filter = filter(winograd.outputs, conv.couples);
+    let constants = Constants::of(linear, &conv, filter);
     let mut nest = Nest {
         linear,
         conv: conv.clone(),
-        filter: filter(winograd.outputs, conv.couples),
+        filter,
         block,
         outputs: winograd.outputs,
         rows: winograd.rows,
@@ -98,6 +103,7 @@ pub fn nest(
         scratch: Scratch::of(linear, &conv, &block, winograd.outputs, lanes),
         place: vec![Affine::constant(0); linear.vars.len()],
         index_error,
+        constants,
     };
     let mut params = super::operands(linear);
     let weights = &mut params[conv.weights as usize];
@@ -109,7 +115,7 @@ pub fn nest(
     nest.around(&mut e, &conv.around(linear), &inner);
     let between = nest.scratch.elems;
     let Winograd { outputs, halves, .. } = *winograd;
-    let weights = Weights { conv, outputs, halves, products, inner };
+    let weights = Weights { conv, outputs, halves, products, inner, constants };
     let (kernel, sizes) = e.finish();
     Ok(Nested {
         kernel,
@@ -121,23 +127,6 @@ pub fn nest(
     })
 }
 
-/// Products of numbers become products of couples.
-fn multiply_couples(body: &mut [Stmt], kind: Dot) {
-    for stmt in body {
-        match stmt {
-            Stmt::Let(_, value) => {
-                if let Value::Mla(acc, a, b) = *value {
-                    *value = Value::Dot(kind, acc, a, b);
-                }
-            }
-            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
-                multiply_couples(body, kind);
-            }
-            _ => {}
-        }
-    }
-}
-
 impl Nest<'_> {
     fn ty(&self, lanes: usize) -> RegType {
         let lane = if self.conv.couples { Lane::I32 } else { Lane::F32 };
@@ -145,7 +134,7 @@ impl Nest<'_> {
     }
 
     /// What products and outputs are.
-    fn sums(&self, lanes: usize) -> Numbers {
+    pub(super) fn sums(&self, lanes: usize) -> Numbers {
         Numbers { ty: self.ty(lanes), add: Bin::Add, sub: Bin::Sub }
     }
 
@@ -164,19 +153,30 @@ impl Nest<'_> {
         extent: usize,
         body: &mut dyn FnMut(&mut Self, &mut Emitter, &Affine, usize),
     ) {
+        self.vectors_of(e, extent, 1, &mut |nest, e, at, (_, lanes)| body(nest, e, at, lanes));
+    }
+
+    /// The same, so many vectors at a time, which divide those there are: `body` gets their number as well.
+    pub(super) fn vectors_of(
+        &mut self,
+        e: &mut Emitter,
+        extent: usize,
+        together: usize,
+        body: &mut dyn FnMut(&mut Self, &mut Emitter, &Affine, (usize, usize)),
+    ) {
         let (lanes, rest) = (self.lanes, extent % self.lanes);
-        let full = (extent - rest) as i64;
-        e.repeat("v", 0, full, lanes as i64, |e, at| scoped(e, |e| body(self, e, &at, lanes)));
+        let (full, step) = ((extent - rest) as i64, (together * lanes) as i64);
+        e.repeat("v", 0, full, step, |e, at| scoped(e, |e| body(self, e, &at, (together, lanes))));
         if rest > 0 {
-            scoped(e, |e| body(self, e, &Affine::constant(full), rest));
+            scoped(e, |e| body(self, e, &Affine::constant(full), (1, rest)));
         }
     }
 
-    fn load(&self, e: &mut Emitter, at: Affine, lanes: usize) -> Reg {
+    pub(super) fn load(&self, e: &mut Emitter, at: Affine, lanes: usize) -> Reg {
         e.value(self.ty(lanes), Value::Load(addr(self.scratch.param, at), 1))
     }
 
-    fn keep(&self, e: &mut Emitter, at: Affine, value: Reg) {
+    pub(super) fn keep(&self, e: &mut Emitter, at: Affine, value: Reg) {
         e.store(addr(self.scratch.param, at), 1, value);
     }
 
@@ -337,106 +337,6 @@ impl Nest<'_> {
             });
         });
     }
-
-    /// The outputs of a row of tiles, the `r`-th of its block.
-    fn row_out(&mut self, e: &mut Emitter, row: &Affine, r: &Affine) {
-        let width = self.linear.extent(self.conv.slides[1].axis);
-        let (full, rest) = (width / self.outputs, width % self.outputs);
-        let (outer, tiles, outputs) = (self.linear.extent(self.conv.outer), self.tiles[1], self.outputs);
-        let mut tile = |e: &mut Emitter, t: Affine, columns: usize| {
-            let at = r.scaled(tiles as i64).plus(&t).scaled(outer as i64);
-            self.vectors(e, outer, &mut |nest, e, o, lanes| {
-                nest.half(e, &at.plus(o), lanes);
-                nest.finish(e, (row, &t, columns), o, lanes);
-            });
-        };
-        e.repeat("t", 0, full as i64, 1, |e, t| tile(e, t, outputs));
-        if rest > 0 {
-            tile(e, Affine::constant(full as i64), rest);
-        }
-    }
-
-    /// A tile of products transformed down: `outputs` rows of `inputs` vectors.
-    fn half(&self, e: &mut Emitter, at: &Affine, lanes: usize) {
-        let (n, apart) = (self.block.inputs, self.block.products as i64);
-        e.repeat("j", 0, n as i64, 1, |e, j| {
-            let first = at.plus_scaled(&j, apart).offset(self.scratch.products as i64);
-            let row = |i: usize| first.offset((i * n) as i64 * apart);
-            let loaded: Vec<Option<Reg>> = (0..n).map(|i| Some(self.load(e, row(i), lanes))).collect();
-            let made = transform(e, self.sums(lanes), self.filter.outputs, &loaded);
-            for (a, value) in made.into_iter().enumerate() {
-                let to = j.offset((a * n) as i64).scaled(self.lanes as i64).offset(self.scratch.tile as i64);
-                self.keep(e, to, value);
-            }
-        });
-    }
-
-    /// The rows of a tile's outputs that exist: transformed across, finished, stored.
-    fn finish(
-        &self,
-        e: &mut Emitter,
-        (row, t, columns): (&Affine, &Affine, usize),
-        o: &Affine,
-        lanes: usize,
-    ) {
-        let (n, m) = (self.block.inputs, self.outputs as i64);
-        let [down, across] = self.conv.slides;
-        let height = self.linear.extent(down.axis);
-        let top = row.scaled(m);
-        let left = top.scaled(-1).offset(height as i64);
-        let hi = match height.is_multiple_of(self.outputs) {
-            true => Bound::constant(m),
-            false => constant_of(Bound(vec![Affine::constant(m), left]), i64::min),
-        };
-        each(e, "a", Bound::constant(0), hi, |e, a| {
-            let at = |j: usize| {
-                a.scaled(n as i64).offset(j as i64).scaled(self.lanes as i64).offset(self.scratch.tile as i64)
-            };
-            let loaded: Vec<Option<Reg>> = (0..n).map(|j| Some(self.load(e, at(j), lanes))).collect();
-            let made = transform(e, self.sums(lanes), &self.filter.outputs[..columns], &loaded);
-            for (b, acc) in made.into_iter().enumerate() {
-                let mut place = self.place.clone();
-                place[down.axis as usize] = top.plus(&a);
-                place[across.axis as usize] = t.scaled(m).offset(b as i64);
-                place[self.conv.outer as usize] = o.clone();
-                let acc = if self.conv.couples { self.divided(e, acc) } else { acc };
-                self.store(e, &place, acc, lanes);
-            }
-        });
-    }
-
-    /// An output from its multiple.
-    fn divided(&self, e: &mut Emitter, multiple: Reg) -> Reg {
-        let (ty, (inverse, powers)) = (e.ty(multiple), self.filter.quotient());
-        let odd = match inverse {
-            1 => multiple,
-            _ => {
-                let inverse = e.hoisted(ty, u64::from(inverse));
-                e.value(ty, Value::Bin(Bin::Mul, multiple, inverse))
-            }
-        };
-        let powers = e.value(ty, Value::Const(u64::from(powers)));
-        e.value(ty, Value::Bin(Bin::ShrS, odd, powers))
-    }
-
-    fn store(&self, e: &mut Emitter, place: &[Affine], acc: Reg, lanes: usize) {
-        let point = Point {
-            place,
-            vector: Some(self.conv.outer),
-            lanes,
-            acc: Some(acc),
-            guards: Guards::Tested,
-            group: None,
-            chunk: 0,
-        };
-        let packed = |_: u32, _: &Point| None;
-        let exprs =
-            Exprs { linear: self.linear, packed: &packed, index_error: self.index_error, started: None };
-        let value = exprs.eval(e, self.linear.finish, &point);
-        let out = self.linear.buffers.len() as u32;
-        let index = self.linear.store.map_vars(|v| place[v as usize].clone());
-        memory_store(e, addr(out, index), self.linear.output.dtype, 1, value);
-    }
 }
 
 /// What `body` emits in a scope of its own: it takes up no value loaded before it.
@@ -447,7 +347,13 @@ fn scoped(e: &mut Emitter, body: impl FnOnce(&mut Emitter)) {
 }
 
 /// A loop; none for constant bounds with one iteration or none.
-fn each(e: &mut Emitter, name: &str, lo: Bound, hi: Bound, body: impl FnMut(&mut Emitter, Affine)) {
+pub(super) fn each(
+    e: &mut Emitter,
+    name: &str,
+    lo: Bound,
+    hi: Bound,
+    body: impl FnMut(&mut Emitter, Affine),
+) {
     match (lo.as_constant(), hi.as_constant()) {
         (Some(lo), Some(hi)) => e.repeat(name, lo, hi, 1, body),
         _ => e.repeat_bounds(name, lo, hi, 1, body),

@@ -186,7 +186,7 @@ pub fn couple_halves(target: &Target) -> bool {
 }
 
 /// Whether an x86 target multiplies unsigned by signed bytes.
-fn dots(target: &Target) -> bool {
+pub fn dots(target: &Target) -> bool {
     target.has(Feature::Avx512Vnni) || target.has(Feature::AvxVnni)
 }
 

@@ -1,12 +1,12 @@
 //! Whether minimal filtering pays, in tiles of how many outputs, how many rows of tiles at a time.
 
-use super::Vector;
-use super::bytes::{couple_halves, couples};
+use super::bytes::{couple_halves, couples, dots};
 use super::choose::{choose, with_vector};
 use super::cores::core;
 use super::cost::{Operands, best_tile};
 use super::linear::Linear;
 use super::winograd::{Block, CHANNELS, Conv, HALVES, Winograd, product};
+use super::{Schedule, Vector};
 use crate::target::Target;
 
 /// Tiles of a block at most: they fill the register tile, more would only take memory.
@@ -16,6 +16,8 @@ const TILES: usize = 64;
 const GAIN: f64 = 0.85;
 /// Instructions that multiply sixteen bytes in pairs, for one by the model.
 const PAIRS: f64 = 3.0;
+/// Products of couples up to which a tile is no loop.
+const WHOLE: usize = 96;
 /// How much slower it may be for as much less in between as the second-level cache holds.
 const MEMORY: f64 = 0.4;
 /// How much slower sums of bytes may be for a byte of constants less: bytes are there to be small.
@@ -33,7 +35,10 @@ pub fn filtered(
     let conv = Conv::of(linear)?;
     let Vector::Axis { var, .. } = vector else { return None };
     let halves = conv.couples && couple_halves(target);
-    if var != conv.outer || halves && !conv.in_halves(linear) || conv.couples && !halves && !couples(target) {
+    if var != conv.outer
+        || halves && !conv.in_halves(linear)
+        || conv.couples && !halves && !couples(target) && !dots(target)
+    {
         return None;
     }
     let repeated = |v: &u32| *v != var && Some(*v) != rows;
@@ -53,12 +58,26 @@ pub fn filtered(
     let (cost, (outputs, rows)) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
     let products = product(&conv, linear, outputs, rows);
     (cost < GAIN * direct).then(|| {
-        let schedule = match halves {
+        let mut schedule = match halves {
             true => with_vector(&products, target, Vector::Axis { var: CHANNELS, lanes: HALVES }),
             false => choose(&products, target),
         };
+        if conv.couples && !halves {
+            unroll_whole(&products, &mut schedule);
+        }
         Winograd { outputs, rows, halves, product: Box::new(schedule) }
     })
+}
+
+/// Short sums of couples are no loop, and begin with their first product.
+fn unroll_whole(products: &Linear, schedule: &mut Schedule) {
+    let sums: usize = schedule.tile.iter().map(|t| t.1).product();
+    for step in &mut schedule.reduce {
+        let extent = products.extent(step.var);
+        if sums * extent <= WHOLE {
+            step.unroll = extent;
+        }
+    }
 }
 
 /// Cycles of one block, by the model.
@@ -69,9 +88,11 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let points = (block.inputs * block.inputs) as f64;
     // Where halves lie apart, each is multiplied by itself.
     let halves = conv.couples && couple_halves(target);
+    // An instruction of its own adds the products of couples, or none.
+    let apart = conv.couples && !dots(target);
     let operands = Operands {
         astride: false,
-        neighbours: if conv.couples && !halves { 2 } else { 1 },
+        neighbours: if apart && !halves { 2 } else { 1 },
         chains: None,
         shared: true,
         broadcast: true,
@@ -87,7 +108,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         beside: 0,
     };
     let mut counted = products.clone();
-    counted.vars[3].extent = inner * if conv.couples { 2 } else { 1 };
+    counted.vars[3].extent = inner * if apart { 2 } else { 1 };
     let multiplied = points * best_tile(&counted, target, Some(1), CHANNELS, &operands).cycles;
     // Every block reads all weights.
     let weights = points * (inner * outer * 4) as f64;
@@ -98,7 +119,12 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let waits = if conv.couples { 0.0 } else { 4.0 };
     let step =
         |made: f64| (n / core.loads).max(made / core.stores).max(2.0 * n / (core.fma + core.adds)) + waits;
-    let vectors = |extent: usize| extent.div_ceil(target.lanes()) as f64;
+    // Vectors of fewer lanes take less, in half or a quarter of a register.
+    let vectors = |extent: usize| {
+        let (lanes, rest) = (target.lanes(), extent % target.lanes());
+        let part = if rest > 0 { rest.next_power_of_two() } else { 0 };
+        (extent / lanes) as f64 + part as f64 / lanes as f64
+    };
     let tiles = block.tiles as f64;
     let into = tiles * vectors(inner) * (m + n) * step(n);
     let back = tiles * vectors(outer) * (n + m) * step(m);

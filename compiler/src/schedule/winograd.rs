@@ -66,9 +66,9 @@ pub struct Conv {
     pub couples: bool,
 }
 
-/// Channels whose sums of bytes leave two bits of 32 for what tiles of two outputs multiply them by.
-const MOST_OF_TWO: usize = 1 << 10;
-/// What sums have to stay below to leave six bits for what tiles of four outputs multiply them by.
+/// What sums of bytes have to stay below to leave two bits of 32 for what tiles of two outputs multiply them by.
+const SUMS_OF_TWO: usize = 1 << 29;
+/// ... and six bits for tiles of four outputs.
 const SUMS_OF_FOUR: usize = 1 << 25;
 
 impl Conv {
@@ -109,7 +109,8 @@ impl Conv {
         let reads = |n: &&Node| matches!(n, Node::Load { operand, .. } if operand == weights);
         let finish = linear.nodes.iter().filter(reads).count() == 1;
         let channels = linear.extent(inner);
-        let fits = !couples || channels.is_multiple_of(2) && channels <= MOST_OF_TWO;
+        let fits =
+            !couples || channels.is_multiple_of(2) && most(linear, (*data, *weights), channels) < SUMS_OF_TWO;
         // Axes around may end at sizes known only at run time, those of the convolution not.
         let own = [outer, inner, slides[0].axis, slides[1].axis];
         let sized = own.iter().any(|&v| linear.vars[v as usize].size.is_some())
@@ -129,13 +130,16 @@ impl Conv {
     /// The sizes of tiles that there are: outputs along one axis. Those of four need signed weights, whose
     /// multiples fit 16 bits.
     pub fn outputs(&self, linear: &Linear) -> &'static [usize] {
-        let signed = |operand: u32| linear.buffers[operand as usize].dtype == DType::I8;
-        let product = if signed(self.data) { 128 * 128 } else { 255 * 128 };
-        let sum = linear.extent(self.inner) * WINDOW * WINDOW * product;
-        match !self.couples || signed(self.weights) && sum < SUMS_OF_FOUR {
+        let signed = linear.buffers[self.weights as usize].dtype == DType::I8;
+        match !self.couples || signed && self.most(linear) < SUMS_OF_FOUR {
             true => &[4, 2],
             false => &[2],
         }
+    }
+
+    /// What sums of products of bytes do not exceed.
+    pub fn most(&self, linear: &Linear) -> usize {
+        most(linear, (self.data, self.weights), linear.extent(self.inner))
     }
 
     /// Whether the couples of all channels out can lie in halves.
@@ -163,6 +167,15 @@ impl Conv {
         let own = [self.outer, self.slides[0].axis, self.slides[1].axis];
         linear.axes().filter(|v| !own.contains(v)).collect()
     }
+}
+
+/// What the sums of a window over so many channels of bytes do not exceed.
+fn most(linear: &Linear, (data, weights): (u32, u32), channels: usize) -> usize {
+    let byte = |operand: u32| match linear.buffers[operand as usize].dtype {
+        DType::I8 => 128,
+        _ => 255,
+    };
+    channels * WINDOW * WINDOW * byte(data) * byte(weights)
 }
 
 /// The items, if there are just so many.

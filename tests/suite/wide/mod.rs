@@ -181,16 +181,22 @@ fn couples(rows: usize, vectors: usize, lanes: usize, depth: usize) -> Kernel {
     parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Each couple of a vector is a widening load for all rows, each row two instructions, in registers.
+/// Each couple of a vector is a widening load for all rows, each row two instructions, in registers; one where
+/// it adds the products too.
 #[test]
 fn tiles_of_couples() {
-    for (cpu, rows) in [("x86-64-v3", 6), ("x86-64-v4", 14)] {
-        let target = resolve("x86_64", cpu).expect("a known processor");
+    for target in targets() {
+        let (dot, rows) = match &*target.cpu {
+            "x86-64-v3" => ("vpmaddwd", 6),
+            "x86-64-v4" => ("vpmaddwd", 14),
+            _ => ("vpdpwssd", 14),
+        };
         let lanes = target.lanes();
         (1..=rows)
             .for_each(|rows| (1..=2).for_each(|vectors| check(&couples(rows, vectors, lanes, 5), &target)));
         let text = disassembly(&couples(rows, 2, lanes, 8), &target);
-        assert_eq!(text.matches("vpmaddwd").count(), 2 * rows, "{text}");
+        assert_eq!(text.matches(dot).count(), 2 * rows, "{text}");
+        assert_eq!(text.matches("vpaddd").count(), if dot == "vpdpwssd" { 0 } else { 2 * rows }, "{text}");
         assert_eq!(text.matches("vpmovsxbw").count(), 2, "{text}");
         assert!(!text.contains("rsp"), "{text}");
     }

@@ -38,7 +38,15 @@ impl Select<'_> {
             return self.pairs(r, acc, (a, b));
         }
         let (dst, width) = (self.target(r), self.width(r));
+        let first = self.constant_reg(acc) == Some(0);
+        if dot == Dot::Couples && !self.isa.dot && first {
+            let factors = [a, b].map(|factor| Arg::Reg(self.source(factor)));
+            return self.op(Op::Pmaddwd, width, &[dst.into(), factors[0], factors[1]]);
+        }
         let (acc, a, b) = (self.source(acc), self.source(a), self.source(b));
+        if dot == Dot::Couples && self.isa.dot {
+            return self.add_products(Op::Pdpwssd, dst, acc, (a, b), width);
+        }
         if dot == Dot::Couples {
             let sums = self.def(Op::Pmaddwd, width, &[a.into(), b.into()]);
             return self.op(Op::Paddd, width, &[dst.into(), acc.into(), sums.into()]);
@@ -128,13 +136,17 @@ impl Select<'_> {
         dst
     }
 
-    /// `dst = acc + a * b`, where the destination may be an operand.
     fn us(&mut self, dst: VReg, acc: VReg, a: VReg, b: VReg, width: usize) {
+        self.add_products(Op::Pdpbusd, dst, acc, (a, b), width);
+    }
+
+    /// `dst = acc + a * b`, where the destination may be an operand.
+    fn add_products(&mut self, op: Op, dst: VReg, acc: VReg, (a, b): (VReg, VReg), width: usize) {
         let sum = if dst != acc && (dst == a || dst == b) { self.f.reg(Class::Vector) } else { dst };
         if sum != acc {
             self.op(Op::Movaps, width, &[sum.into(), acc.into()]);
         }
-        self.op(Op::Pdpbusd, width, &[sum.into(), a.into(), b.into()]);
+        self.op(op, width, &[sum.into(), a.into(), b.into()]);
         if sum != dst {
             self.op(Op::Movaps, width, &[dst.into(), sum.into()]);
         }

@@ -338,7 +338,7 @@ impl Emitter<'_> {
         };
         let needs_evex = inst.mask.is_some()
             || inst.args.iter().any(|a| high(a) || matches!(a, Arg::Mem(m) if m.broadcast))
-            || (op == Op::Pdpbusd && !self.isa.vex_dot)
+            || (matches!(op, Op::Pdpbusd | Op::Pdpwssd) && !self.isa.vex_dot)
             || self.compresses(inst);
         let code = match (vex, evex) {
             (Code::INVALID, e) => e,

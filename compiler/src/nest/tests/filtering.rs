@@ -1,6 +1,7 @@
 //! Convolutions of bytes by minimal filtering.
 
 use super::*;
+use crate::schedule::linear::Magnitude;
 use crate::schedule::winograd::{CHANNELS, Conv, HALVES, Winograd, product};
 
 /// Schedules that filter a convolution in tiles of so many outputs, so many rows of them at a time: with couples
@@ -87,5 +88,84 @@ fn filtered_bytes_do_not_overflow() {
             assert!(buffers[2].chunks(4).all(|got| got == sum));
         }
         assert_eq!(Conv::of(&wider).expect("a convolution that can be filtered").outputs(&wider), &[2]);
+    }
+}
+
+/// Windows of bytes with a bias and a scale for each of so many channels, rounded to bytes.
+fn rounded_windows(channels: usize) -> Definition {
+    let ty = |dtype, shape: &[usize]| TensorType::new(dtype, shape);
+    let (x, w) = (ty(DType::I8, &[1, 4, 8, 8]), ty(DType::I8, &[channels, 4, 3, 3]));
+    let y = ty(DType::I8, &[1, channels, 6, 6]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (c, k, l) = (b.reduce("c", 4), b.reduce("k", 3), b.reduce("l", 3));
+    let data = vec![b.var(0), c.clone(), b.var(2).plus(&k), b.var(3).plus(&l)];
+    let (data, weights) = (b.load(0, &x, data), vec![b.var(1), c, k, l]);
+    let weights = b.load(1, &w, weights);
+    let (data, weights) = (b.cast(DType::I32, data), b.cast(DType::I32, weights));
+    let product = b.op(Op::Mul, &[data, weights]);
+    let acc = b.fold(Fold::Sum, product);
+    let at = vec![b.var(1)];
+    let (bias, scale) =
+        (b.load(2, &ty(DType::I32, &[channels]), at.clone()), b.load(3, &ty(DType::F32, &[channels]), at));
+    let sum = b.op(Op::Add, &[acc, bias]);
+    let sum = b.cast(DType::F32, sum);
+    let scaled = b.op(Op::Mul, &[sum, scale]);
+    let nearest = b.op(Op::Round, &[scaled]);
+    let (zero, lo, hi) =
+        (b.number(DType::F32, -5.0), b.number(DType::F32, -128.0), b.number(DType::F32, 127.0));
+    let moved = b.op(Op::Add, &[nearest, zero]);
+    let above = b.op(Op::Max, &[moved, lo]);
+    let inside = b.op(Op::Min, &[above, hi]);
+    let narrow = b.cast(DType::I8, inside);
+    b.finish("rounded_windows", 4, &y, narrow)
+}
+
+/// Bias and scale take over what the outputs are a multiple of, to the bit; where a bias may be too large, or
+/// scales too small, the outputs are divided.
+#[test]
+fn constants_take_over_the_multiple() {
+    let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
+    for (channels, bias, scale, taken) in
+        [(32, 20, -12, true), (20, 20, -12, true), (16, 30, -12, false), (16, 20, -126, false)]
+    {
+        let def = rounded_windows(channels);
+        let dense = |i: usize| Layout::dense(&def.operands[i].ty.shape);
+        let layouts = [last(&def.operands[0].ty), dense(1), dense(2), dense(3)];
+        let constant = [false, true, true, true];
+        let mut linear = Linear::new(&def, &layouts, &constant, &last(&def.output.ty));
+        linear.buffers[2].magnitude = Some(Magnitude { least: i32::MIN, below: bias });
+        linear.buffers[3].magnitude = Some(Magnitude { least: scale, below: scale + 1 });
+        let number = |i: usize, seed: usize| (i * 37 + i / 7 * 11 + seed) % 251;
+        let word = |operand: usize, i: usize| match operand {
+            2 => (number(i, 1) as i32 * 37 - 4000).to_le_bytes(),
+            _ => (2f32.powi(scale) * (1.0 + number(i, 2) as f32 / 256.0)).to_le_bytes(),
+        };
+        let data: Vec<Vec<u8>> = (linear.buffers.iter().enumerate())
+            .map(|(operand, buffer)| match buffer.dtype.size() {
+                1 => (0..buffer.elems).map(|i| number(i, operand) as u8).collect(),
+                _ => (0..buffer.elems).flat_map(|i| word(operand, i)).collect(),
+            })
+            .collect();
+        let run = |schedule: &Schedule| {
+            let nested = nest(&linear, schedule, true, 1).expect("the kernel is built");
+            crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
+            let packed = data.iter().enumerate();
+            let packed = packed.map(|(i, d)| nested.packed(&linear, i as u32, d).unwrap_or(d.clone()));
+            let mut buffers: Vec<Vec<u8>> = packed.collect();
+            buffers.push(vec![0; linear.output.elems]);
+            buffers.push(vec![0; nested.between * 4]);
+            buffers.truncate(nested.kernel.params.len());
+            interpret(&nested.kernel, &mut buffers).expect("the kernel runs");
+            (nested.kernel.to_string(), buffers.swap_remove(linear.buffers.len()))
+        };
+        let (_, expected) = run(&Schedule::naive(&linear));
+        let conv = Conv::of(&linear).expect("a convolution that can be filtered");
+        for outputs in [2, 4] {
+            for schedule in filtering(&linear, &conv, outputs, 1) {
+                let (text, got) = run(&schedule);
+                assert_eq!(!text.contains("shr_s"), taken, "{text}");
+                assert_eq!(got, expected, "{text}");
+            }
+        }
     }
 }

@@ -1,0 +1,175 @@
+//! The outputs of a convolution by minimal filtering: products transformed back, finished, stored.
+//!
+//! A tile is transformed down, into memory, and across, row by row. Where bytes are stored, the vectors of
+//! [`TOGETHER`] neighbours among the channels are done at a time, so that a point's bytes are stored at once.
+
+use super::emit::{Emitter, addr};
+use super::expr::{Exprs, Guards, Point, memory_store};
+use super::filter::{Numbers, transform};
+use super::segments::constant_of;
+use super::winograd::{Nest, each};
+use crate::base::{Affine, Bound};
+use crate::schedule::Linear;
+use crate::schedule::winograd::Conv;
+use crate::tile::{Bin, Reg, Value};
+
+/// Vectors of channels whose bytes are stored together.
+const TOGETHER: usize = 2;
+/// The point of interpolation 1, which adds the same to each output of a row.
+const UNIT: usize = 1;
+
+/// Neighbouring vectors of the channels out.
+struct Vectors<'a> {
+    /// The first channel.
+    first: &'a Affine,
+    /// How many vectors.
+    count: usize,
+    /// Lanes of each.
+    lanes: usize,
+}
+
+/// Vectors of so many lanes of the channels that are done at a time.
+pub(super) fn together(linear: &Linear, conv: &Conv, lanes: usize) -> usize {
+    let vectors = linear.extent(conv.outer) / lanes;
+    let narrow = conv.couples && linear.output.dtype.size() == 1;
+    if narrow && vectors > 0 && vectors.is_multiple_of(TOGETHER) { TOGETHER } else { 1 }
+}
+
+impl Nest<'_> {
+    /// The outputs of a row of tiles, the `r`-th of its block.
+    pub(super) fn row_out(&mut self, e: &mut Emitter, row: &Affine, r: &Affine) {
+        let width = self.linear.extent(self.conv.slides[1].axis);
+        let (full, rest) = (width / self.outputs, width % self.outputs);
+        let (outer, tiles, outputs) = (self.linear.extent(self.conv.outer), self.tiles[1], self.outputs);
+        let together = together(self.linear, &self.conv, self.lanes);
+        let mut tile = |e: &mut Emitter, t: Affine, columns: usize| {
+            let at = r.scaled(tiles as i64).plus(&t).scaled(outer as i64);
+            self.vectors_of(e, outer, together, &mut |nest, e, first, (count, lanes)| {
+                let vectors = Vectors { first, count, lanes };
+                nest.half(e, &at, &vectors);
+                nest.finish(e, (row, &t, columns), &vectors);
+            });
+        };
+        e.repeat("t", 0, full as i64, 1, |e, t| tile(e, t, outputs));
+        if rest > 0 {
+            tile(e, Affine::constant(full as i64), rest);
+        }
+    }
+
+    /// Where a vector of a tile half transformed is.
+    fn place_in_tile(&self, vector: usize, row: &Affine, column: &Affine) -> Affine {
+        let n = self.block.inputs as i64;
+        let start = (vector * self.outputs) as i64 * n;
+        let at = column.plus_scaled(row, n).offset(start);
+        at.scaled(self.lanes as i64).offset(self.scratch.tile as i64)
+    }
+
+    /// A tile of products transformed down: `outputs` rows of `inputs` vectors.
+    fn half(&self, e: &mut Emitter, at: &Affine, vectors: &Vectors) {
+        let (n, apart) = (self.block.inputs, self.block.products as i64);
+        e.repeat("j", 0, n as i64, 1, |e, j| {
+            for v in 0..vectors.count {
+                let channel = at.plus(vectors.first).offset((v * self.lanes) as i64);
+                let first = channel.plus_scaled(&j, apart).offset(self.scratch.products as i64);
+                let row = |i: usize| first.offset((i * n) as i64 * apart);
+                let loaded: Vec<Option<Reg>> =
+                    (0..n).map(|i| Some(self.load(e, row(i), vectors.lanes))).collect();
+                let made = transform(e, self.sums(vectors.lanes), &[self.filter.outputs], &loaded);
+                for (a, value) in made.into_iter().enumerate() {
+                    self.keep(e, self.place_in_tile(v, &Affine::constant(a as i64), &j), value);
+                }
+            }
+        });
+    }
+
+    /// The rows of a tile's outputs that exist: transformed across, finished, stored.
+    fn finish(&self, e: &mut Emitter, (row, t, columns): (&Affine, &Affine, usize), vectors: &Vectors) {
+        let m = self.outputs as i64;
+        let [down, across] = self.conv.slides;
+        let height = self.linear.extent(down.axis);
+        let top = row.scaled(m);
+        let left = top.scaled(-1).offset(height as i64);
+        let hi = match height.is_multiple_of(self.outputs) {
+            true => Bound::constant(m),
+            false => constant_of(Bound(vec![Affine::constant(m), left]), i64::min),
+        };
+        each(e, "a", Bound::constant(0), hi, |e, a| {
+            let place = |v: usize, b: usize| {
+                let mut place = self.place.clone();
+                place[down.axis as usize] = top.plus(&a);
+                place[across.axis as usize] = t.scaled(m).offset(b as i64);
+                place[self.conv.outer as usize] = vectors.first.offset((v * self.lanes) as i64);
+                place
+            };
+            let made: Vec<Vec<Reg>> = (0..vectors.count)
+                .map(|v| self.across_back(e, (v, &a, columns), &place(v, 0), vectors.lanes))
+                .collect();
+            for b in 0..columns {
+                for (v, made) in made.iter().enumerate() {
+                    let acc = if self.conv.couples { self.divided(e, made[b]) } else { made[b] };
+                    self.store(e, &place(v, b), acc, vectors.lanes);
+                }
+            }
+        });
+    }
+
+    /// A row of outputs, or of their multiples.
+    fn across_back(
+        &self,
+        e: &mut Emitter,
+        (v, a, columns): (usize, &Affine, usize),
+        place: &[Affine],
+        lanes: usize,
+    ) -> Vec<Reg> {
+        let column = |j: usize| self.place_in_tile(v, a, &Affine::constant(j as i64));
+        let mut loaded: Vec<Reg> = (0..self.block.inputs).map(|j| self.load(e, column(j), lanes)).collect();
+        let Numbers { ty, add, .. } = self.sums(lanes);
+        if let Some(bias) = self.constants.bias {
+            let bias = self.eval(e, bias.load, place, (None, lanes));
+            loaded[UNIT] = e.value(ty, Value::Bin(add, loaded[UNIT], bias));
+        }
+        let loaded: Vec<Option<Reg>> = loaded.into_iter().map(Some).collect();
+        transform(e, self.sums(lanes), &[&self.filter.outputs[..columns]], &loaded)
+    }
+
+    /// An output from its multiple; where the constants leave it, still times a power of two.
+    fn divided(&self, e: &mut Emitter, multiple: Reg) -> Reg {
+        let (ty, (inverse, powers)) = (e.ty(multiple), self.filter.quotient());
+        let odd = match inverse {
+            1 => multiple,
+            _ => {
+                let inverse = e.hoisted(ty, u64::from(inverse));
+                e.value(ty, Value::Bin(Bin::Mul, multiple, inverse))
+            }
+        };
+        if self.constants.scale.is_some() {
+            return odd;
+        }
+        let powers = e.value(ty, Value::Const(u64::from(powers)));
+        e.value(ty, Value::Bin(Bin::ShrS, odd, powers))
+    }
+
+    /// An expression of the finish at a place.
+    fn eval(&self, e: &mut Emitter, id: u32, place: &[Affine], (acc, lanes): (Option<Reg>, usize)) -> Reg {
+        let point = Point {
+            place,
+            vector: Some(self.conv.outer),
+            lanes,
+            acc,
+            guards: Guards::Tested,
+            group: None,
+            chunk: 0,
+        };
+        let packed = |_: u32, _: &Point| None;
+        let started = self.constants.bias.map(|b| b.sum);
+        let exprs = Exprs { linear: self.linear, packed: &packed, index_error: self.index_error, started };
+        exprs.eval(e, id, &point)
+    }
+
+    fn store(&self, e: &mut Emitter, place: &[Affine], acc: Reg, lanes: usize) {
+        let value = self.eval(e, self.linear.finish, place, (Some(acc), lanes));
+        let out = self.linear.buffers.len() as u32;
+        let index = self.linear.store.map_vars(|v| place[v as usize].clone());
+        memory_store(e, addr(out, index), self.linear.output.dtype, 1, value);
+    }
+}
