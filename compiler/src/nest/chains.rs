@@ -245,25 +245,40 @@ fn agreed(panels: &[[usize; 3]], target: &Target) -> [usize; 3] {
     counts.min_by(|&a, &b| cycles(a, target).total_cmp(&cycles(b, target))).unwrap_or_default()
 }
 
+/// The chains that a definition's constants form.
+pub struct Formed {
+    /// How many.
+    pub chains: Chains,
+    /// Those of each vector of channels, and what its sums begin with.
+    panels: Vec<(Kinds, Vec<i32>)>,
+}
+
 /// The chains that a definition's constants form on a target that multiplies words in 16 bits.
 pub fn chains<'a>(
     linear: &Linear,
     target: &Target,
     data: impl Fn(u32) -> Option<&'a [u8]>,
-) -> Option<Chains> {
+) -> Option<Formed> {
     let (var, lanes) = chained(linear, target).filter(|of| of.1 <= LANES)?;
     let Node::Load { operand, .. } = Words::of(linear, var)?.vectors else { return None };
     let weights = Weights::of(linear, (var, lanes), data(*operand)?)?;
     let words = weights.words.count(linear);
-    let panels = linear.extent(var).div_ceil(lanes) as f64;
     let with = |turns: usize| {
-        let kinds: Vec<[usize; 3]> = weights.panels(turns).map(|kinds| kinds.map(|k| k.len())).collect();
+        let panels: Vec<Kinds> = weights.panels(turns).collect();
+        let kinds: Vec<[usize; 3]> =
+            panels.iter().map(|[fours, twos, ones]| [fours.len(), twos.len(), ones.len()]).collect();
         let counts = agreed(&kinds, target);
         let copied = (turns * words) as f64 / lanes as f64 * COPIED;
-        (cycles(counts, target) * panels + copied, Chains { var, lanes, counts, turns })
+        let cost = cycles(counts, target) * panels.len() as f64 + copied;
+        (cost, Chains { var, lanes, counts, turns }, panels)
     };
     let ways = WAYS.into_iter().filter(|&turns| turns == 1 || turns * words * WORD <= ROW);
-    ways.map(with).min_by(|a, b| a.0.total_cmp(&b.0)).map(|best| best.1)
+    let (_, chains, panels) = ways.map(with).min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let begun = |kinds: Kinds| {
+        let begins = (0..lanes).map(|lane| weights.begins(&kinds, lane)).collect();
+        (kinds, begins)
+    };
+    Some(Formed { chains, panels: panels.into_iter().map(begun).collect() })
 }
 
 /// The packed form of a product's constants.
@@ -298,12 +313,9 @@ impl Packing {
     }
 
     /// The packed bytes.
-    pub fn pack(&self, linear: &Linear, data: &[u8]) -> Option<Vec<u8>> {
-        let Chains { var, lanes, turns, .. } = self.chains;
-        let weights = Weights::of(linear, (var, lanes), data)?;
+    pub fn pack(&self, formed: Formed) -> Vec<u8> {
         let mut packed = Vec::with_capacity(4 * self.elems());
-        for kinds in weights.panels(turns) {
-            let begins: Vec<i32> = (0..lanes).map(|lane| weights.begins(&kinds, lane)).collect();
+        for (kinds, begins) in formed.panels {
             let words = self.listed(kinds);
             let places = words.iter().map(|w| w.place as i32);
             let numbers = begins.into_iter().chain(places).flat_map(i32::to_le_bytes);
@@ -312,7 +324,7 @@ impl Packing {
             packed.resize(end, 0);
             packed.extend(words.iter().flat_map(|w| &w.weights).map(|&b| b as u8));
         }
-        Some(packed)
+        packed
     }
 
     /// The words of a panel in the order of the chains.

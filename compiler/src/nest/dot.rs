@@ -18,7 +18,7 @@ pub fn dot(
 ) -> Option<Value> {
     let Node::Op(Op::Mul, args) = &nest.linear.nodes[body as usize] else { return None };
     if nest.schedule.dot == 2 {
-        let [a, b] = [args[0], args[1]].map(|factor| nest.couple(e, factor, point));
+        let [a, b] = [args[0], args[1]].map(|factor| nest.couple(e, factor, point, words));
         return Some(Value::Dot(Dot::Couples, acc, a?, b?));
     }
     let along = nest.schedule.reduce.last()?.var;

@@ -37,9 +37,10 @@ mod sizes;
 mod squares;
 mod tested;
 mod winograd;
+mod woven;
 
 pub use bounds::{BOUND, bounded};
-pub use chains::chains;
+pub use chains::{Formed, chains};
 pub use expr::lane_of;
 pub use fixed::fix;
 pub use sizes::bind as bind_sizes;
@@ -76,11 +77,14 @@ impl Nested {
         if let Some(weights) = &self.weights {
             return weights.packed(linear, operand, data);
         }
-        if let Some(chains) = self.chains.as_ref().filter(|c| c.operand == operand) {
-            return chains.pack(linear, data);
-        }
         let packing = self.packings.iter().find(|p| p.operand == operand)?;
         Some(packing.pack(linear, data, linear.buffers[operand as usize].dtype.size()))
+    }
+
+    /// The bytes of a constant operand whose words lie in chains.
+    pub fn packed_chains(&self, operand: u32, formed: &mut Option<Formed>) -> Option<Vec<u8>> {
+        let chains = self.chains.as_ref().filter(|c| c.operand == operand)?;
+        formed.take().map(|formed| chains.pack(formed))
     }
 }
 
@@ -117,6 +121,8 @@ struct Nest<'a> {
     panel: Option<Panel>,
     /// The constants whose words are multiplied in chains.
     chains: Option<chains::Packing>,
+    /// Couples are woven from two rows.
+    weaves: bool,
 }
 
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
@@ -176,6 +182,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         started: Started::of(linear, schedule),
         panel,
         chains,
+        weaves: woven::weaves(linear, schedule),
     };
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
@@ -317,8 +324,8 @@ impl Nest<'_> {
         exprs.words(e, id, point, left, along)
     }
 
-    /// Two neighbours of a factor as the halves of words.
-    fn couple(&self, e: &mut Emitter, mut id: u32, point: &Point) -> Option<Reg> {
+    /// Two neighbours of a factor as the halves of words, `left` of them inside the reduction axis.
+    fn couple(&self, e: &mut Emitter, mut id: u32, point: &Point, left: usize) -> Option<Reg> {
         while let Node::Cast { arg, .. } = &self.linear.nodes[id as usize] {
             id = *arg;
         }
@@ -328,6 +335,7 @@ impl Nest<'_> {
         let words = self.vector_axis().and_then(|var| word_axis(self.linear, load, var));
         let value = match (self.packed_address(*operand, point), words) {
             (Some(at), _) => Value::LoadCouples(emit::addr(*operand, at.index)),
+            _ if self.weaves => return woven::couple(self, e, load, point, left),
             (_, Some(half)) => Value::LoadCouples(emit::addr(*operand, self.couple_place(addr, half, point))),
             _ => {
                 let index = self.panel.as_ref()?.index(&self.place, point.place);

@@ -15,7 +15,7 @@ use super::segments::{Edge, Segment, constant_of, inside, outside_is_neutral, re
 use super::sized::{sized_lanes, sized_steps};
 use super::squares;
 use super::tested::{tested_along, tested_steps};
-use super::{Nest, TilePoint, chains};
+use super::{Nest, TilePoint, chains, woven};
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
@@ -149,6 +149,9 @@ pub(super) fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: 
     let Some(&ReduceStep { var, unroll }) = nest.schedule.reduce.get(depth) else {
         return bodies(nest, e, r, group.as_ref());
     };
+    if nest.weaves && depth + 2 >= nest.schedule.reduce.len() {
+        return woven::steps(nest, e, r, depth);
+    }
     if let Vector::Reduction { var: v, lanes } = nest.schedule.vector {
         if v == var {
             return lane_steps(nest, e, r, lanes);
@@ -396,30 +399,33 @@ fn lane_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, lanes: usize)
 
 /// The body at every point of the tile.
 pub(super) fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Group>) {
+    match nest.schedule.dot {
+        8 => squares::bodies(nest, e, r, group),
+        _ => (0..r.points.len()).for_each(|point| body(nest, e, r, point, group)),
+    }
+}
+
+/// The body at a point of the tile.
+pub(super) fn body(nest: &Nest, e: &mut Emitter, r: &Reduction, i: usize, group: Option<&Group>) {
     let over_lanes = match nest.schedule.vector {
         Vector::Reduction { var, .. } => Some(var),
         _ => None,
     };
-    if nest.schedule.dot == 8 {
-        return squares::bodies(nest, e, r, group);
-    }
-    for (i, tile_point) in r.points.iter().enumerate() {
-        let Some((place, guards)) = r.at(nest, i) else { continue };
-        let point = Point {
-            place: &place,
-            vector: over_lanes.or(nest.vector_axis()),
-            lanes: if over_lanes.is_some() { r.lanes } else { tile_point.lanes },
-            acc: None,
-            guards,
-            group: group.cloned(),
-            chunk: tile_point.chunk as i64,
-        };
-        let acc = match &r.rest {
-            Some((rest, regs)) if over_lanes.is_some() && r.lanes == *rest => regs[i],
-            _ => r.chains[r.chain][i],
-        };
-        accumulate(nest, e, r, acc, &point);
-    }
+    let Some((place, guards)) = r.at(nest, i) else { return };
+    let point = Point {
+        place: &place,
+        vector: over_lanes.or(nest.vector_axis()),
+        lanes: if over_lanes.is_some() { r.lanes } else { r.points[i].lanes },
+        acc: None,
+        guards,
+        group: group.cloned(),
+        chunk: r.points[i].chunk as i64,
+    };
+    let acc = match &r.rest {
+        Some((rest, regs)) if over_lanes.is_some() && r.lanes == *rest => regs[i],
+        _ => r.chains[r.chain][i],
+    };
+    accumulate(nest, e, r, acc, &point);
 }
 
 impl Reduction<'_> {

@@ -13,6 +13,7 @@ mod filtering;
 mod halves;
 mod margins;
 mod squares;
+mod woven;
 
 const TARGETS: [(&str, &str); 7] = [
     ("x86_64", "x86-64-v4"),

@@ -192,12 +192,15 @@ impl Planner<'_> {
         linear.bounded = bounded(&linear, |operand| data(operand as usize));
         let fixes = requantizes_fixed(self.request.target);
         let fixed = fixes.then(|| fix(&mut linear, |operand| data(operand as usize))).flatten();
-        linear.chains = chains(&linear, self.request.target, |operand| data(operand as usize));
+        let mut formed = chains(&linear, self.request.target, |operand| data(operand as usize));
+        linear.chains = formed.as_ref().map(|f| f.chains);
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {
             let fixed = fixed.as_ref().filter(|f| f.0 == i as u32).map(|f| f.1.as_slice());
-            let packed = fixed.or(data(i)).and_then(|d| nested.packed(&linear, i as u32, d));
+            let chained = nested.packed_chains(i as u32, &mut formed);
+            let packed =
+                chained.or_else(|| fixed.or(data(i)).and_then(|d| nested.packed(&linear, i as u32, d)));
             args.push(match packed.or(fixed.map(<[u8]>::to_vec)) {
                 Some(bytes) => {
                     Place::start(self.buffers.constant(&values[operand.value as usize].name, bytes))

@@ -13,6 +13,9 @@ use crate::target::{Arch, Feature, Target};
 /// 1 % slower, with 48 no faster).
 const UNROLLED: usize = 36;
 
+/// Couples of a filter that are woven, at most: they are unrolled.
+const WOVEN: usize = 16;
+
 /// Neighbours that are loaded together where a word of them is multiplied by lane.
 const BY_LANE: usize = 16;
 
@@ -62,12 +65,12 @@ impl Bytes<'_> {
     }
 
     /// Neighbours along an axis whose products are summed at a time: four where bytes can be multiplied,
-    /// two of 16 bits where the broadcast factor can be widened ahead.
+    /// two of 16 bits where the broadcast factor can be widened ahead, or couples are woven.
     pub fn neighbours(&self, linear: &Linear, target: &Target) -> usize {
         if let Some(along) = self.in_place {
             return linear.extent(along);
         }
-        if couples(target) && self.can_widen(linear) { 2 } else { 4 }
+        if couples(target) && (self.woven || self.can_widen(linear)) { 2 } else { 4 }
     }
 
     /// Whether what a tile reads of the broadcast factor can be copied ahead: nothing of it is padding.
@@ -106,7 +109,7 @@ impl Bytes<'_> {
             Node::Load { operand, .. } => linear.buffers[*operand as usize].symmetric,
             _ => false,
         };
-        match (dots(target) || target.arch != Arch::X86_64, symmetric) {
+        match (dots(target) || target.arch != Arch::X86_64 || self.woven, symmetric) {
             (true, _) => 0,
             (false, true) => 2,
             (false, false) => 4,
@@ -123,7 +126,7 @@ impl Bytes<'_> {
 
     /// The reduction axis along which bytes are multiplied: the broadcast factor lies along it in
     /// memory. Words are woven along the axis with the longest strides, since windows slide along the
-    /// others, and only where an instruction multiplies them.
+    /// others, and only where an instruction multiplies them or their halves.
     pub fn along(&self, linear: &Linear, target: &Target, var: u32) -> Option<u32> {
         let fits = |k: &u32| {
             linear.vars[*k as usize].size.is_none() && linear.extent(*k) > 2 && self.lie_along(var, *k)
@@ -139,7 +142,9 @@ impl Bytes<'_> {
             Node::Load { addr, .. } => addr.coefficient(*k).abs(),
             _ => 0,
         };
-        linear.reductions().filter(fits).max_by_key(stride).filter(|_| multiplies_words(target))
+        let woven = linear.reductions().filter(fits).max_by_key(stride)?;
+        let couples = weaves_couples(target) && words(linear, (woven, 2)) <= WOVEN;
+        (multiplies_words(target) || couples).then_some(woven)
     }
 }
 
@@ -172,6 +177,11 @@ pub fn word(target: &Target) -> Option<usize> {
 /// Whether a target multiplies four bytes by four others and sums the products.
 pub(super) fn multiplies_words(target: &Target) -> bool {
     dots(target) || target.has(Feature::DotProd)
+}
+
+/// Whether bytes of two rows become couples in two instructions.
+fn weaves_couples(target: &Target) -> bool {
+    couples(target) && target.has(Feature::Avx2) && target.vector_bytes == 32
 }
 
 /// Whether products of 16 bits are the fastest exact ones of bytes.
@@ -286,6 +296,9 @@ mod tests {
         assert_eq!(vnni.dot, 4);
         let along = vnni.reduce.last().unwrap().var;
         assert_eq!(linear.vars[along as usize].name, "i");
-        assert_eq!(choose(&linear, &resolve("x86_64", "x86-64-v3").unwrap()).dot, 1);
+        let avx2 = choose(&linear, &resolve("x86_64", "x86-64-v3").unwrap());
+        verify(&avx2, &linear).unwrap();
+        assert_eq!((avx2.dot, avx2.reduce.last().unwrap().var), (2, along));
+        assert_eq!(choose(&linear, &resolve("x86_64", "x86-64-v2").unwrap()).dot, 1);
     }
 }

@@ -256,6 +256,12 @@ impl<'a> Model<'a> {
             let sums = m.min(extent.div_ceil(step));
             return (sums + words + 1) * v * parts + 3 * v < target.vector_regs;
         }
+        if let (2, Some(words)) = (operands.neighbours, operands.woven) {
+            // Two rows of the filter and of the window beside the sums, a couple and a product on their way.
+            let columns = operands.window.map_or(1, |w| w.1);
+            return v * parts * (m + 2 * columns) + 2 < target.vector_regs
+                && m * v * parts * words <= UNROLLED_WORDS;
+        }
         if operands.neighbours == 8 {
             return self.sums(m, v) as usize + held + SQUARES < target.vector_regs;
         }

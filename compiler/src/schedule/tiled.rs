@@ -51,7 +51,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
     let (of, operands, Tile { rows: m, vectors: v, cycles, .. }) = best(linear, target, var, lanes);
     let mut tile = vec![(var, v)];
     tile.extend(of.rows.map(|r| (r, m)));
-    let ahead = of.neighbours == 2 || of.chains.is_some();
+    let ahead = of.neighbours == 2 && !of.woven() || of.chains.is_some();
     let order = match of.bytes.as_ref().filter(|_| ahead) {
         Some(bytes) => widened_order(linear, bytes, of.rows, var),
         None => loop_order(linear, target, of.product, of.rows, (var, v * lanes), m),

@@ -263,7 +263,7 @@ impl Checker<'_> {
         require(bytes.in_place.is_none_or(|k| neighbours == self.linear.extent(k) && k == along), || {
             format!("in{v} has no words along {}", self.name(along))
         })?;
-        require(neighbours != 2 || bytes.can_widen(self.linear), || {
+        require(neighbours != 2 || bytes.woven || bytes.can_widen(self.linear), || {
             "the broadcast factor cannot be widened ahead".to_string()
         })?;
         require(neighbours != 8 || bytes.in_squares(self.linear, var, along), || {
@@ -278,7 +278,7 @@ impl Checker<'_> {
             require(neighbours == 4 && formed, || format!("in{v} is not known to form chains"))?;
             require(self.schedule.points(var) == 1, || "chains of several vectors in a tile".to_string())?;
         }
-        let ahead = neighbours == 2 || self.schedule.chains;
+        let ahead = neighbours == 2 && !bytes.woven || self.schedule.chains;
         let behind = self.schedule.order.iter().skip_while(|&&v| walks(bytes.rows, v));
         let around = behind.copied().find(|&v| ahead && walks(bytes.rows, v));
         around.map_or(Ok(()), |v| Err(format!("{} is inside of where its factor is widened", self.name(v))))

@@ -36,7 +36,7 @@ fn rows_of_bytes_are_narrowed_together() {
     for target in targets() {
         let lanes = target.lanes();
         for ty in ["u8", "i8"] {
-            for zero in [None, Some(-3), Some(128), Some(-16384), Some(40_000)] {
+            for zero in [None, Some(-3), Some(128), Some(-128), Some(-16384), Some(40_000)] {
                 for rows in 1..=9 {
                     [0, 1, 16].iter().for_each(|&gap| check(&byte_rows(ty, rows, lanes, gap, zero), &target));
                 }
@@ -44,6 +44,11 @@ fn rows_of_bytes_are_narrowed_together() {
             let text = disassembly(&byte_rows(ty, 8, lanes, 0, Some(7)), &target);
             let together = (text.matches("vpermd").count(), text.matches("vpaddsw").count());
             assert_eq!(together, (2, 4), "three rows, four, and one alone: {text}");
+            let end = if ty == "u8" { 128 } else { -128 };
+            let text = disassembly(&byte_rows(ty, 4, lanes, 1, Some(end)), &target);
+            assert!(!text.contains("vpaddsw"), "one bit is another: {text}");
+            let taken = text.matches("vextract").count();
+            assert!(taken <= lanes / 4, "each quarter is taken once: {text}");
         }
     }
 }
@@ -103,6 +108,37 @@ fn blocks_are_turned_in_registers() {
                 let blocks = if lanes % 4 == 0 { count / 4 } else { 0 };
                 assert_eq!(text.matches("vshufps").count(), 8 * blocks, "{lanes} lanes, {count}: {text}");
             }
+        }
+    }
+}
+
+/// Bytes of two rows as the halves of words; those of signed ones are `cut` to 16 bits first.
+fn couples_of_rows(ty: &str, lanes: usize, cut: bool) -> Kernel {
+    let joined = match cut {
+        true => {
+            format!("%4: i32x{lanes} = zext_low 16, %1\n%5: i32x{lanes} = or %4, %3\nstore y[0] = %5\n}}")
+        }
+        false => format!("%4: i32x{lanes} = or %1, %3\nstore y[0] = %4\n}}"),
+    };
+    let text = format!(
+        "kernel couples {{ read x: {ty}[{}] write y: i32[{lanes}]\n%0: i32x{lanes} = const 16\n\
+         %1: i32x{lanes} = load x[0]\n%2: i32x{lanes} = load x[{lanes}]\n%3: i32x{lanes} = shl %2, %0\n{joined}",
+        2 * lanes
+    );
+    parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+/// Bytes that become couples are woven before they are extended, where nothing but them is in these.
+#[test]
+fn bytes_of_two_rows_are_woven() {
+    for target in targets() {
+        for (ty, lanes, cut) in
+            [("u8", 8, false), ("u8", 4, true), ("i8", 8, true), ("i8", 8, false), ("i8", 5, true)]
+        {
+            let kernel = couples_of_rows(ty, lanes, cut);
+            check(&kernel, &target);
+            let woven = disassembly(&kernel, &target).contains("vpunpcklbw");
+            assert_eq!(woven, lanes != 5 && (ty == "u8" || cut), "{ty} {lanes} {cut}");
         }
     }
 }

@@ -9,7 +9,7 @@ use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
 use super::select::{Select, lane_size, vector_bytes};
 use crate::base::DType;
-use crate::tile::{Addr, Lane, Reg};
+use crate::tile::{Access, Addr, Bin, Convert, Lane, Reg, Value};
 
 /// How packed elements become lanes.
 fn extension(dtype: DType, lane: Lane) -> Result<Option<Op>> {
@@ -97,6 +97,40 @@ impl Select<'_> {
             self.op(op, width, &[dst.into(), packed.into()]);
         }
         Ok(())
+    }
+
+    /// Couples of bytes that are extended in lanes of their own and joined there: two vectors of eight bytes at most
+    /// are woven before they are extended.
+    pub(super) fn weave_couples(&mut self, r: Reg, (low, high): (Reg, Reg)) -> Result<bool> {
+        let (lanes, width) = (self.ty(r).lanes as usize, self.width(r));
+        let (low, cut) = match self.single(low) {
+            Some(Value::Convert(Convert::ZextLow(16), inner)) => (*inner, true),
+            _ => (low, false),
+        };
+        let (Some(Value::Load(first, 1)), Some(Value::Bin(Bin::Shl, high, by))) =
+            (self.single(low), self.single(high))
+        else {
+            return Ok(false);
+        };
+        let Some(Value::Load(second, 1)) = self.single(*high) else { return Ok(false) };
+        let read = |addr: &Addr| {
+            let param = &self.kernel.params[addr.param as usize];
+            (param.access == Access::Read && addr.dynamic.is_none()).then_some(param.dtype)
+        };
+        // What extends a byte by its sign would reach into the other half.
+        let apart = matches!((read(first), cut), (Some(DType::U8), _) | (Some(DType::I8), true));
+        let bytes = apart && read(first) == read(second);
+        if !(bytes && self.constant_reg(*by) == Some(16) && 4 * lanes == width && matches!(lanes, 4 | 8)) {
+            return Ok(false);
+        }
+        let load = if lanes == 8 { Op::Load64 } else { Op::Load32 };
+        let extend = if read(first) == Some(DType::I8) { Op::Pmovsxbw } else { Op::Pmovzxbw };
+        let [first, second] =
+            [self.mem(first)?, self.mem(second)?].map(|mem| self.def(load, 16, &[mem.into()]));
+        let woven = self.def(Op::Punpcklbw, 16, &[first.into(), second.into()]);
+        let dst = self.target(r);
+        self.op(extend, width, &[dst.into(), woven.into()]);
+        Ok(true)
     }
 
     /// Packed elements, in memory or a register, to lanes.
@@ -309,8 +343,8 @@ impl Select<'_> {
         let op = match (size, place) {
             (16 | 32, _) => return self.op(Op::Store, size, &[to.into(), part.into()]),
             (8, 0) => return self.op(Op::Store64, 16, &[to.into(), part.into()]),
+            (8, _) => return self.op(Op::StoreUpper64, 16, &[to.into(), part.into()]),
             (4, 0) => return self.op(Op::Store32, 16, &[to.into(), part.into()]),
-            (8, _) => Op::Pextrq,
             (4, _) => Op::Pextrd,
             (2, _) => Op::Pextrw,
             _ => Op::Pextrb,

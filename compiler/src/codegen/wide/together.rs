@@ -160,7 +160,12 @@ impl Select<'_> {
 
     /// The bytes of up to four vectors: in each 128 bits four lanes of every vector.
     fn bytes_of(&mut self, waiting: &[Waiting]) -> VReg {
-        let Waiting { width, zero, signed, table, .. } = waiting[0];
+        let Waiting { width, mut zero, mut signed, table, .. } = waiting[0];
+        // A zero point at the end of the range is a limit at the other type's zero, and the flip of a bit.
+        let flips = zero == if signed { -128 } else { 128 };
+        if flips {
+            (zero, signed) = (0, !signed);
+        }
         let mut words = Vec::new();
         for pair in waiting.chunks(2) {
             let [low, high] = [pair[0].value, pair[pair.len() - 1].value].map(|r| self.source(r));
@@ -173,7 +178,11 @@ impl Select<'_> {
             words.push(sum);
         }
         let narrow = if signed { Op::Packsswb } else { Op::Packuswb };
-        let bytes = self.def(narrow, width, &[words[0].into(), words[words.len() - 1].into()]);
+        let mut bytes = self.def(narrow, width, &[words[0].into(), words[words.len() - 1].into()]);
+        if flips {
+            let flip = self.splat(0x8080_8080, 4, width);
+            bytes = self.def(Op::Pxor, width, &[bytes.into(), flip.into()]);
+        }
         table.map_or(bytes, |table| self.mapped(bytes, table, width))
     }
 
@@ -205,7 +214,7 @@ impl Select<'_> {
     /// Stores vectors' bytes; those that are neighbours in memory too at once.
     fn store_parts(&mut self, bytes: VReg, waiting: &[Waiting]) {
         let (size, width) = (waiting[0].bytes(), waiting[0].width);
-        let mut at = 0;
+        let (mut at, mut quarters) = (0, vec![None; width / 16]);
         while at < waiting.len() {
             let neighbours = |n: usize| {
                 at % n == 0
@@ -213,20 +222,29 @@ impl Select<'_> {
                     && (1..n).all(|i| waiting[at + i].mem == waiting[at].mem.offset((i * size) as i64))
             };
             let count = [4, 2, 1].into_iter().find(|&n| neighbours(n)).unwrap_or(1);
-            self.store_part(bytes, width, at * size, count * size, waiting[at].mem);
+            self.store_part((bytes, &mut quarters), width, at * size, count * size, waiting[at].mem);
             at += count;
         }
     }
 
-    /// Stores so many bytes of a vector, from a multiple of their number.
-    fn store_part(&mut self, bytes: VReg, width: usize, from: usize, size: usize, to: Mem) {
+    /// Stores so many bytes of a vector, from a multiple of their number; quarters are taken out of it once.
+    fn store_part(
+        &mut self,
+        (bytes, quarters): (VReg, &mut [Option<VReg>]),
+        width: usize,
+        from: usize,
+        size: usize,
+        to: Mem,
+    ) {
         let place = Arg::Imm((from / size) as i64);
         match size {
             32 | 64 if from == 0 => self.op(Op::Store, size, &[to.into(), bytes.into()]),
             32 => self.op(Op::StoreHalf, width, &[to.into(), bytes.into(), place]),
             16 if from > 0 => self.op(Op::StoreQuarter, width, &[to.into(), bytes.into(), place]),
             _ => {
-                let part = self.quarter(bytes, from / 16, width);
+                let known = quarters[from / 16];
+                let part = known.unwrap_or_else(|| self.quarter(bytes, from / 16, width));
+                quarters[from / 16] = Some(part);
                 self.store_piece(part, to, size, from % 16 / size);
             }
         }

@@ -149,6 +149,9 @@ impl Select<'_> {
         if let (Bin::Shl | Bin::ShrS | Bin::ShrU, Some(count)) = (bin, self.constant_reg(b)) {
             return self.shift(r, bin, a, count);
         }
+        if bin == Bin::Or && self.weave_couples(r, (a, b))? {
+            return Ok(());
+        }
         let (x, y) = (self.source(a), self.source(b));
         let float = matches!(lane, Lane::F32 | Lane::F64);
         let op = match bin {

@@ -1,6 +1,6 @@
 //! Words that are multiplied in 16 bits.
 
-use super::super::{chains, nest};
+use super::super::{Formed, chains, nest};
 use super::byte_windows;
 use crate::base::DType;
 use crate::definition::Definition;
@@ -27,13 +27,18 @@ fn numbers(seed: u32) -> impl Iterator<Item = u32> {
         .map(|n| n >> 16)
 }
 
+fn formed(linear: &Linear, constants: &[u8], cpu: &str) -> Option<Formed> {
+    chains(linear, &target(cpu), |operand| (operand == 1).then_some(constants))
+}
+
 /// What a schedule computes from bytes and constants. The interpreter saturates where the instruction does.
-fn run(linear: &Linear, schedule: &Schedule, (data, constants): (&[u8], &[u8])) -> Vec<u8> {
+fn run(linear: &Linear, schedule: &Schedule, (data, constants): (&[u8], &[u8]), cpu: &str) -> Vec<u8> {
+    let mut formed = formed(linear, constants, cpu);
     let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
     crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
-    let packed = nested.packed(linear, 1, constants).unwrap_or(constants.to_vec());
+    let packed = nested.packed_chains(1, &mut formed).or_else(|| nested.packed(linear, 1, constants));
     let out = vec![0; 4 * linear.output.elems];
-    let mut buffers = vec![data.to_vec(), packed, out];
+    let mut buffers = vec![data.to_vec(), packed.unwrap_or(constants.to_vec()), out];
     buffers.extend((nested.between > 0).then(|| vec![0xa5; 4 * nested.between]));
     assert_eq!(interpret(&nested.kernel, &mut buffers).expect("the kernel runs"), 0);
     buffers.swap_remove(2)
@@ -42,7 +47,7 @@ fn run(linear: &Linear, schedule: &Schedule, (data, constants): (&[u8], &[u8])) 
 /// The definition with the chains that constants form, in the schedule chosen: whether it has any, and their counts.
 fn chained(def: &Definition, constants: &[u8], cpu: &str) -> (Linear, Schedule) {
     let mut linear = linear(def);
-    linear.chains = chains(&linear, &target(cpu), |operand| (operand == 1).then_some(constants));
+    linear.chains = formed(&linear, constants, cpu).map(|f| f.chains);
     let schedule = choose(&linear, &target(cpu));
     verify(&schedule, &linear).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(parse(&schedule.display(&linear), &linear).unwrap(), schedule);
@@ -77,8 +82,8 @@ fn chains_agree_with_the_naive_loops() {
                     for data in [|n: u32, _: [u8; 2]| n as u8, |n: u32, ends: [u8; 2]| ends[n as usize % 2]] {
                         let data: Vec<u8> =
                             numbers(3).map(|n| data(n, ends)).take(linear.buffers[0].elems).collect();
-                        let expected = run(&linear, &Schedule::naive(&linear), (&data, &constants));
-                        let got = run(&linear, &schedule, (&data, &constants));
+                        let expected = run(&linear, &Schedule::naive(&linear), (&data, &constants), cpu);
+                        let got = run(&linear, &schedule, (&data, &constants), cpu);
                         assert_eq!(got, expected, "{name}: {}", schedule.display(&linear));
                     }
                 }

@@ -1,0 +1,72 @@
+//! Couples woven from bytes of two rows.
+
+use super::run;
+use crate::base::{DType, TensorType};
+use crate::definition::{DefBuilder, Definition};
+use crate::scalar::{Fold, Op};
+use crate::schedule::choose::choose;
+use crate::schedule::linear::{Layout, Linear};
+use crate::schedule::{Schedule, parse, verify};
+use crate::target::resolve;
+
+/// A filter of its own for each channel, of so many rows and columns, whose windows are so many points apart.
+fn filters(
+    c: usize,
+    out: usize,
+    (rows, columns): (usize, usize),
+    stride: i64,
+    types: (DType, DType),
+) -> Definition {
+    let size = |kernel: usize| (out - 1) * stride as usize + kernel;
+    let x = TensorType::new(types.0, [size(rows), size(columns), c]);
+    let w = TensorType::new(types.1, [c, rows, columns]);
+    let y = TensorType::new(DType::I32, [out, out, c]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (i, j) = (b.reduce("i", rows), b.reduce("j", columns));
+    let at = vec![b.var(0).scaled(stride).plus(&i), b.var(1).scaled(stride).plus(&j), b.var(2)];
+    let (data, weights) = (b.load(0, &x, at), vec![b.var(2), i, j]);
+    let weights = b.load(1, &w, weights);
+    let (data, weights) = (b.cast(DType::I32, data), b.cast(DType::I32, weights));
+    let product = b.op(Op::Mul, &[data, weights]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("filters", 2, &y, acc)
+}
+
+fn linear(def: &Definition) -> Linear {
+    let layouts: Vec<Layout> = def.operands.iter().map(|o| Layout::dense(&o.ty.shape)).collect();
+    Linear::new(def, &layouts, &[false, true], &Layout::dense(&def.output.ty.shape))
+}
+
+/// Even and odd numbers of rows, windows that share columns and others, whole vectors of channels and parts.
+#[test]
+fn woven_couples_agree_with_the_naive_loops() {
+    let target = resolve("x86_64", "x86-64-v3").expect("the target is known");
+    for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
+        for kernel in [(3, 3), (5, 5), (4, 2), (3, 1), (1, 3), (7, 3)] {
+            for (c, out, stride) in [(16, 9, 1), (35, 4, 2), (8, 17, 1), (20, 3, 3)] {
+                let linear = linear(&filters(c, out, kernel, stride, types));
+                let schedule = choose(&linear, &target);
+                let text = schedule.display(&linear);
+                assert_eq!(schedule.dot, 2, "{text}");
+                verify(&schedule, &linear).unwrap();
+                assert_eq!(parse(&text, &linear).unwrap(), schedule);
+                let expected = run(&linear, &Schedule::naive(&linear), &[false, false]);
+                assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
+            }
+        }
+    }
+}
+
+/// Filters that would take too much code, and targets without the instructions.
+#[test]
+fn other_filters_are_not_woven() {
+    let dot = |kernel: (usize, usize), cpu: &str| {
+        let linear = linear(&filters(16, 9, kernel, 1, (DType::U8, DType::I8)));
+        choose(&linear, &resolve("x86_64", cpu).expect("the target is known")).dot
+    };
+    assert_eq!(dot((3, 3), "x86-64-v3"), 2);
+    assert_eq!(dot((7, 7), "x86-64-v3"), 1);
+    assert_eq!(dot((3, 3), "x86-64"), 1);
+    assert_eq!(dot((3, 3), "x86-64-v4"), 1);
+    assert_eq!(dot((3, 3), "icelake-server"), 4);
+}
