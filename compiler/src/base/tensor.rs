@@ -82,6 +82,7 @@ macro_rules! element {
     ($($t:ty => $d:ident),*) => {$(
         impl Element for $t {
             const DTYPE: DType = DType::$d;
+            #[inline]
             fn from_le(bytes: &[u8]) -> Self {
                 let mut b = [0; size_of::<$t>()];
                 b.copy_from_slice(bytes);

@@ -53,6 +53,9 @@ pub(super) struct QuantizeArgs {
     /// One scale for all weights of a layer, not one per channel.
     #[arg(long)]
     per_tensor: bool,
+    /// Compute activations (Sigmoid, SiLU, GELU, ...) in float, not by tables of bytes.
+    #[arg(long)]
+    float_activations: bool,
     /// Leave the ranges of channels as they are.
     #[arg(long)]
     no_balancing: bool,
@@ -118,6 +121,7 @@ impl QuantizeArgs {
             per_channel: !self.per_tensor,
             balance: !self.no_balancing,
             correct: !self.no_bias_correction,
+            tables: !self.float_activations,
             min_cosine: self.min_cosine,
             exclude: self.exclude.clone(),
         }

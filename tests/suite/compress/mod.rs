@@ -1,5 +1,6 @@
 //! Quantization: what is written, that it is read back, and that it computes what the float model does.
 
+mod activations;
 mod bodies;
 mod commands;
 mod prune;

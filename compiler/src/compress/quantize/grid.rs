@@ -3,6 +3,7 @@
 use crate::base::{DType, Tensor, TensorType};
 
 /// Smallest and largest value of an integer type of up to 32 bits.
+#[inline]
 pub fn integer_range(dtype: DType) -> (f64, f64) {
     let bits = dtype.bits();
     let (least, most) = match dtype.is_signed_int() {
@@ -49,6 +50,7 @@ impl Grid {
     }
 
     /// The nearest number of the grid.
+    #[inline]
     pub fn nearest(&self, x: f64) -> f64 {
         let (least, most) = integer_range(self.dtype);
         let q = (x / f64::from(self.scale)).round_ties_even() + self.zero as f64;

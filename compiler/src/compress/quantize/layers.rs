@@ -34,8 +34,8 @@ impl Work<'_> {
     /// Measures the layers of a candidate one by one; all in one run per sample.
     pub(super) fn own_errors(&self, candidate: &Candidate) -> Result<Vec<Own>> {
         let plan = &candidate.plan;
-        let grids = self.grids(plan, candidate.method);
-        let recipe = Recipe { plan, grids: &grids };
+        let grids = &candidate.grids;
+        let recipe = Recipe { plan, grids };
         let probe = emit::probe(&self.onnx, &candidate.float, &recipe)?;
         let mut wanted: Vec<String> = plan.values.keys().cloned().collect();
         for layer in &plan.layers {

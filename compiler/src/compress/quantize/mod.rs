@@ -1,5 +1,6 @@
 //! Static quantization after training: ranges from samples, integers in the graph.
 
+mod activations;
 mod balance;
 mod calibrate;
 mod correct;
@@ -32,7 +33,7 @@ use crate::error::{Error, Result};
 use emit::Recipe;
 use grid::Grid;
 use histogram::Histogram;
-use plan::Plan;
+use plan::{Choice, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Options of a static quantization.
@@ -48,6 +49,8 @@ pub struct Options {
     pub balance: bool,
     /// Whether biases are corrected for the mean error, where that makes the outputs better.
     pub correct: bool,
+    /// Whether what costly activations read is quantized, so that they become tables.
+    pub tables: bool,
     /// Layers are left in float until the least cosine of an output is this.
     pub min_cosine: Option<f64>,
     /// Names of nodes that are left in float.
@@ -62,6 +65,7 @@ impl Default for Options {
             per_channel: true,
             balance: true,
             correct: true,
+            tables: true,
             min_cosine: None,
             exclude: Vec::new(),
         }
@@ -97,6 +101,7 @@ type Shifts = BTreeMap<usize, Vec<f64>>;
 struct Candidate {
     plan: Plan,
     method: Method,
+    grids: BTreeMap<String, Grid>,
     shifts: Shifts,
     /// The float model with the biases that are written.
     float: Onnx,
@@ -127,7 +132,7 @@ pub fn quantize(
     let histograms = BTreeMap::new();
     let mut work = Work { options, observer, samples, reference, onnx, values, histograms };
     let excluded = work.excluded()?;
-    let plan = work.plan(&excluded);
+    let plan = work.plan(&excluded, options.tables);
     if plan.layers.is_empty() && plan.tables.is_empty() && plan.recurrent.is_empty() {
         return Err(Error::model("there is nothing to quantize: no convolution or matrix product of floats")
             .advise(
@@ -184,9 +189,10 @@ impl Work<'_> {
         self.options.exclude.iter().map(find).collect()
     }
 
-    fn plan(&self, float: &BTreeSet<usize>) -> Plan {
+    fn plan(&self, float: &BTreeSet<usize>, activations: bool) -> Plan {
         let facts = plan::Facts { onnx: &self.onnx, values: &self.values };
-        plan::plan(&facts, float, self.options.per_channel)
+        let per_channel = self.options.per_channel;
+        plan::plan(&facts, &Choice { float: float.clone(), per_channel, activations })
     }
 
     /// The grids of the groups of values that share one.
@@ -208,7 +214,7 @@ impl Work<'_> {
         let onnx = emit::qdq(&float, &Recipe { plan: &plan, grids: &grids })?;
         let cosines = self.reference.cosines(&onnx, self.samples)?;
         let cosine = cosines.iter().copied().fold(1.0, f64::min);
-        Ok(Candidate { plan, method, shifts: shifts.clone(), float, onnx, cosines, cosine })
+        Ok(Candidate { plan, method, grids, shifts: shifts.clone(), float, onnx, cosines, cosine })
     }
 
     /// The candidate by the method whose outputs are best.

@@ -6,6 +6,7 @@
 //! memory between layers is narrow. Element-wise chains between a layer and the next quantized value
 //! stay in float: they are computed in registers.
 
+use super::activations;
 use super::stored::{is_recurrent, stored};
 use crate::base::{DType, TensorType};
 use crate::compress::observe;
@@ -31,9 +32,10 @@ const MOVES: &[&str] = &[
     "Split",
 ];
 /// Operators that join or average quantized tensors.
-const CARRIERS: &[&str] = &["Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean"];
+pub(super) const CARRIERS: &[&str] =
+    &["Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean"];
 /// Element-wise operators of one tensor, seen through in search of where a value comes from.
-const UNARY: &[&str] = &[
+pub(super) const UNARY: &[&str] = &[
     "Relu",
     "Clip",
     "LeakyRelu",
@@ -46,8 +48,11 @@ const UNARY: &[&str] = &[
     "Selu",
     "Erf",
     "Gelu",
+    "Celu",
     "Softplus",
+    "Softsign",
     "Mish",
+    "Swish",
     "Add",
     "Sub",
     "Mul",
@@ -102,6 +107,17 @@ pub struct Plan {
     pub narrow: BTreeSet<String>,
 }
 
+/// What the options and the search say of a plan.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Nodes that are left alone.
+    pub float: BTreeSet<usize>,
+    /// Whether weights have a scale per channel.
+    pub per_channel: bool,
+    /// Whether what activations read is quantized, so that they are tables.
+    pub activations: bool,
+}
+
 /// What is known of the graph.
 pub struct Facts<'a> {
     /// The graph.
@@ -132,8 +148,13 @@ impl Facts<'_> {
         self.ty(name).map_or(0, TensorType::rank)
     }
 
+    /// How many elements a constant of `f32` has; 0 for all else.
+    pub(super) fn constant_elements(&self, name: &str) -> usize {
+        self.ty(name).filter(|_| self.is_float_constant(name)).map_or(0, TensorType::elems)
+    }
+
     /// The inputs of a node that are computed tensors of `f32`.
-    fn data<'n>(&self, node: &'n Node) -> Vec<&'n str> {
+    pub(super) fn data<'n>(&self, node: &'n Node) -> Vec<&'n str> {
         node.inputs.iter().map(String::as_str).filter(|n| self.is_data(n)).collect()
     }
 
@@ -232,21 +253,23 @@ impl Facts<'_> {
 }
 
 /// By value, the value that it comes from.
-struct Origins(HashMap<String, String>);
+pub(super) struct Origins(HashMap<String, String>);
 
 impl Origins {
-    fn of<'a>(&'a self, value: &'a str) -> &'a str {
+    /// The value that a value comes from.
+    pub(super) fn of<'a>(&'a self, value: &'a str) -> &'a str {
         self.0.get(value).map_or(value, String::as_str)
     }
 }
 
-/// What to quantize; nodes in `float` are left alone.
-pub fn plan(facts: &Facts, float: &BTreeSet<usize>, per_channel: bool) -> Plan {
+/// What to quantize.
+pub fn plan(facts: &Facts, choice: &Choice) -> Plan {
+    let float = &choice.float;
     let (nodes, writers, readers) = (&facts.onnx.nodes, facts.onnx.writers(), facts.onnx.readers());
     let layers = (0..nodes.len()).filter(|i| !float.contains(i));
     let weights = stored(facts.onnx, false, &|i| is_recurrent(&nodes[i]) && !float.contains(&i));
     let mut plan = Plan {
-        layers: layers.clone().filter_map(|i| facts.layer(i, per_channel)).collect(),
+        layers: layers.clone().filter_map(|i| facts.layer(i, choice.per_channel)).collect(),
         tables: layers.filter(|&i| facts.is_table(&nodes[i])).collect(),
         recurrent: weights.into_iter().map(|s| s.node).collect(),
         ..Plan::default()
@@ -257,8 +280,13 @@ pub fn plan(facts: &Facts, float: &BTreeSet<usize>, per_channel: bool) -> Plan {
         plan.integer.insert(layer.node);
         wanted.extend(layer.data.iter().map(|&i| nodes[layer.node].inputs[i].clone()));
     }
+    let search =
+        activations::Search { facts, origins: &origins, readers: &readers, products: &products, float };
     loop {
         let before = (wanted.len(), plan.integer.len());
+        if choice.activations {
+            wanted.extend(search.inputs(&wanted));
+        }
         for (i, node) in nodes.iter().enumerate().rev() {
             if plan.integer.contains(&i)
                 || float.contains(&i)

@@ -91,7 +91,7 @@ impl Work<'_> {
         self.observer.progress("reporting", 0, 1);
         let own = self.own_errors(best)?;
         let totals = self.totals(all, best)?;
-        let grids = self.grids(&best.plan, best.method);
+        let grids = &best.grids;
         let mut layers = Vec::new();
         for layer in &all.layers {
             let node = &self.onnx.nodes[layer.node];

@@ -1,6 +1,6 @@
 //! Layers left in float until the outputs are as close as asked.
 //!
-//! Layers are ranked by the error that each makes by itself. The fewest of the worst that suffice are
+//! Activations are computed in float first, which costs no weights their integers. Then layers are ranked by the error that each makes by itself. The fewest of the worst that suffice are
 //! found by doubling and halving their number, each time measuring the whole model; then those of them
 //! whose quantization does no harm after all are taken back.
 
@@ -13,7 +13,18 @@ const TAKEN_BACK: usize = 16;
 
 impl Work<'_> {
     /// A candidate whose outputs have at least the given cosine.
-    pub(super) fn relax(&self, from: Candidate, excluded: &BTreeSet<usize>, least: f64) -> Result<Candidate> {
+    pub(super) fn relax(
+        &self,
+        mut from: Candidate,
+        excluded: &BTreeSet<usize>,
+        least: f64,
+    ) -> Result<Candidate> {
+        if self.options.tables {
+            from = self.with_float(&from, excluded)?;
+            if from.cosine >= least {
+                return Ok(from);
+            }
+        }
         let mut ranked = self.own_errors(&from)?;
         ranked.sort_by(|a, b| b.error.total_cmp(&a.error));
         let mut order: Vec<usize> = ranked.iter().map(|o| o.node).collect();
@@ -60,7 +71,8 @@ impl Work<'_> {
         Ok(best)
     }
 
+    /// The candidate with nodes, and all activations, in float.
     fn with_float(&self, from: &Candidate, float: &BTreeSet<usize>) -> Result<Candidate> {
-        self.candidate(&self.plan(float), from.method, &from.shifts)
+        self.candidate(&self.plan(float, false), from.method, &from.shifts)
     }
 }
