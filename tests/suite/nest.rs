@@ -217,12 +217,13 @@ fn minimal_filtering_agrees_with_the_naive_loops() {
         let expected = run(&linear, &Schedule::naive(&linear), &[false; 3]);
         for (target, outputs) in targets().iter().flat_map(|t| [(t, 2), (t, 4)]) {
             let tiles = conv.tiles(&linear, 0, outputs);
-            for rows in (1..=tiles).filter(|r| tiles.is_multiple_of(*r)) {
+            let rows = (1..=tiles).filter(|r| tiles.is_multiple_of(*r));
+            for (rows, columns) in rows.flat_map(|rows| [0, 1, 3].map(|columns| (rows, columns))) {
                 let products = Box::new(choose(&product(&conv, &linear, outputs, rows), target));
                 let schedule = Schedule {
                     vector: Vector::Axis { var: conv.outer, lanes: target.lanes() },
                     pack: vec![conv.weights],
-                    winograd: Some(Winograd { outputs, rows, halves: false, product: products }),
+                    winograd: Some(Winograd { outputs, rows, halves: false, columns, product: products }),
                     ..Schedule::naive(&linear)
                 };
                 verify(&schedule, &linear).expect("a valid schedule");

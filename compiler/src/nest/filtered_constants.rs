@@ -81,7 +81,8 @@ fn bias(linear: &Linear, conv: &Conv, room: i64) -> Option<Bias> {
     let (sum, load) = added_first(linear)?;
     let Node::Load { operand, addr, .. } = &linear.nodes[load as usize] else { return None };
     let buffer = &linear.buffers[*operand as usize];
-    let small = buffer.magnitude.is_some_and(|m| m.below < 31 && 1i64 << m.below <= room);
+    // Where all are zero, no power is the least that none reaches.
+    let small = buffer.magnitude.is_some_and(|m| 1i64 << m.below.clamp(0, 62) <= room);
     let same = addr.coefficient(conv.slides[1].axis) == 0;
     let alone = users(linear, load) == 1 && once(linear, *operand);
     (buffer.dtype == DType::I32 && buffer.constant && small && same && alone).then_some(Bias {

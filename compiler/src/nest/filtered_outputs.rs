@@ -46,8 +46,10 @@ impl Nest<'_> {
             let at = r.scaled(tiles as i64).plus(&t).scaled(outer as i64);
             self.vectors_of(e, outer, together, &mut |nest, e, first, (count, lanes)| {
                 let vectors = Vectors { first, count, lanes };
-                nest.half(e, &at, &vectors);
-                nest.finish(e, (row, &t, columns), &vectors);
+                if nest.at_once == 0 {
+                    nest.half(e, &at, &vectors);
+                }
+                nest.finish(e, (row, &t, columns), &at, &vectors);
             });
         };
         e.repeat("t", 0, full as i64, 1, |e, t| tile(e, t, outputs));
@@ -64,14 +66,19 @@ impl Nest<'_> {
         at.scaled(self.lanes as i64).offset(self.scratch.tile as i64)
     }
 
+    /// Where a tile's products of a point begin, or of a row of half transformed ones.
+    pub(super) fn product_at(&self, row: &Affine, column: &Affine, tile: &Affine) -> Affine {
+        let point = row.scaled(self.block.inputs as i64).plus(column);
+        point.scaled(self.block.products as i64).plus(tile).offset(self.scratch.products as i64)
+    }
+
     /// A tile of products transformed down: `outputs` rows of `inputs` vectors.
     fn half(&self, e: &mut Emitter, at: &Affine, vectors: &Vectors) {
-        let (n, apart) = (self.block.inputs, self.block.products as i64);
+        let n = self.block.inputs;
         e.repeat("j", 0, n as i64, 1, |e, j| {
             for v in 0..vectors.count {
                 let channel = at.plus(vectors.first).offset((v * self.lanes) as i64);
-                let first = channel.plus_scaled(&j, apart).offset(self.scratch.products as i64);
-                let row = |i: usize| first.offset((i * n) as i64 * apart);
+                let row = |i: usize| self.product_at(&Affine::constant(i as i64), &j, &channel);
                 let loaded: Vec<Option<Reg>> =
                     (0..n).map(|i| Some(self.load(e, row(i), vectors.lanes))).collect();
                 let made = transform(e, self.sums(vectors.lanes), &[self.filter.outputs], &loaded);
@@ -83,7 +90,13 @@ impl Nest<'_> {
     }
 
     /// The rows of a tile's outputs that exist: transformed across, finished, stored.
-    fn finish(&self, e: &mut Emitter, (row, t, columns): (&Affine, &Affine, usize), vectors: &Vectors) {
+    fn finish(
+        &self,
+        e: &mut Emitter,
+        (row, t, columns): (&Affine, &Affine, usize),
+        at: &Affine,
+        vectors: &Vectors,
+    ) {
         let m = self.outputs as i64;
         let [down, across] = self.conv.slides;
         let height = self.linear.extent(down.axis);
@@ -102,7 +115,14 @@ impl Nest<'_> {
                 place
             };
             let made: Vec<Vec<Reg>> = (0..vectors.count)
-                .map(|v| self.across_back(e, (v, &a, columns), &place(v, 0), vectors.lanes))
+                .map(|v| {
+                    let tile = at.plus(vectors.first).offset((v * self.lanes) as i64);
+                    let from = |j: usize| match self.at_once {
+                        0 => self.place_in_tile(v, &a, &Affine::constant(j as i64)),
+                        _ => self.product_at(&a, &Affine::constant(j as i64), &tile),
+                    };
+                    self.across_back(e, &from, columns, &place(v, 0), vectors.lanes)
+                })
                 .collect();
             for b in 0..columns {
                 for (v, made) in made.iter().enumerate() {
@@ -117,12 +137,12 @@ impl Nest<'_> {
     fn across_back(
         &self,
         e: &mut Emitter,
-        (v, a, columns): (usize, &Affine, usize),
+        from: &dyn Fn(usize) -> Affine,
+        columns: usize,
         place: &[Affine],
         lanes: usize,
     ) -> Vec<Reg> {
-        let column = |j: usize| self.place_in_tile(v, a, &Affine::constant(j as i64));
-        let mut loaded: Vec<Reg> = (0..self.block.inputs).map(|j| self.load(e, column(j), lanes)).collect();
+        let mut loaded: Vec<Reg> = (0..self.block.inputs).map(|j| self.load(e, from(j), lanes)).collect();
         let Numbers { ty, add, .. } = self.sums(lanes);
         if let Some(bias) = self.constants.bias {
             let bias = self.eval(e, bias.load, place, (None, lanes));

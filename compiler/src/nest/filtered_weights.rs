@@ -5,7 +5,7 @@ use super::filter::filter;
 use super::filtered_constants::Constants;
 use crate::base::DType;
 use crate::schedule::Linear;
-use crate::schedule::winograd::{Conv, HALVES};
+use crate::schedule::winograd::{Conv, HALVES, WINDOW};
 
 /// How the weights are stored.
 pub struct Weights {
@@ -13,6 +13,8 @@ pub struct Weights {
     pub(super) outputs: usize,
     /// The words of eight channels lie in halves.
     pub(super) halves: bool,
+    /// Lanes of a vector, where the weights of columns of points lie together.
+    pub(super) columns: Option<usize>,
     pub(super) products: Linear,
     pub(super) inner: Nested,
     pub(super) constants: Constants,
@@ -29,8 +31,31 @@ impl Weights {
             false => made.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
             true => self.coupled(linear, &made),
         };
+        if let Some(lanes) = self.columns {
+            return Some(self.by_columns(linear, &bytes, lanes));
+        }
         let packed = self.inner.packed(&self.products, 1, &bytes).unwrap_or(bytes);
         Some(if self.halves { halves_apart(&packed) } else { packed })
+    }
+
+    /// Words of each point, channel in, channel out, in the order in which columns of points read them: of each
+    /// column, vector of channels out, channel in, point.
+    fn by_columns(&self, linear: &Linear, words: &[u8], lanes: usize) -> Vec<u8> {
+        let (outer, inner) = (linear.extent(self.conv.outer), self.conv.channels(linear));
+        let n = self.outputs + WINDOW - 1;
+        let mut packed = Vec::with_capacity(words.len());
+        for column in 0..n {
+            for first in (0..outer).step_by(lanes) {
+                for channel in 0..inner {
+                    for row in 0..n {
+                        let at = ((row * n + column) * inner + channel) * outer;
+                        let end = outer.min(first + lanes);
+                        packed.extend_from_slice(&words[4 * (at + first)..4 * (at + end)]);
+                    }
+                }
+            }
+        }
+        packed
     }
 
     /// The transformed weights, neighbouring channels in the halves of 32 bits.

@@ -19,6 +19,7 @@ mod dot;
 pub mod emit;
 mod expr;
 mod filter;
+mod filtered_columns;
 mod filtered_constants;
 mod filtered_outputs;
 mod filtered_products;

@@ -36,6 +36,8 @@ pub(super) struct Nest<'a> {
     /// Outputs of a tile along one axis, and rows of tiles in a block.
     pub(super) outputs: usize,
     pub(super) rows: usize,
+    /// Tiles whose products of a column are transformed before they are stored; 0: none are.
+    pub(super) at_once: usize,
     /// Tiles down and across.
     pub(super) tiles: [usize; 2],
     pub(super) lanes: usize,
@@ -57,12 +59,14 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    fn of(linear: &Linear, conv: &Conv, block: &Block, outputs: usize, lanes: usize) -> Scratch {
+    fn of(linear: &Linear, conv: &Conv, block: &Block, winograd: &Winograd, lanes: usize) -> Scratch {
+        let outputs = winograd.outputs;
         let columns = conv.tiles(linear, 1, outputs) * outputs + WINDOW - 1;
         let points = block.inputs * block.inputs;
         let data = (block.inputs * columns * conv.channels(linear)).next_multiple_of(16);
         let products = data + points * block.data;
-        let tile = products + points * block.products;
+        let rows = if winograd.columns > 0 { outputs } else { block.inputs };
+        let tile = products + rows * block.inputs * block.products;
         let elems = tile + together(linear, conv, lanes) * outputs * block.inputs * lanes;
         Scratch { param: linear.buffers.len() as u32 + 1, columns, data, products, tile, elems }
     }
@@ -98,24 +102,30 @@ pub fn nest(
         block,
         outputs: winograd.outputs,
         rows: winograd.rows,
+        at_once: winograd.columns,
         tiles: [0, 1].map(|s| conv.tiles(linear, s, winograd.outputs)),
         lanes,
-        scratch: Scratch::of(linear, &conv, &block, winograd.outputs, lanes),
+        scratch: Scratch::of(linear, &conv, &block, winograd, lanes),
         place: vec![Affine::constant(0); linear.vars.len()],
         index_error,
         constants,
     };
     let mut params = super::operands(linear);
     let weights = &mut params[conv.weights as usize];
-    (weights.dtype, weights.elems) = (conv.dtype(), inner.kernel.params[1].elems);
+    weights.dtype = conv.dtype();
+    weights.elems = match winograd.columns {
+        0 => inner.kernel.params[1].elems,
+        _ => products.buffers[1].elems,
+    };
     params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
     params.push(param("between", conv.dtype(), nest.scratch.elems, Access::ReadWrite));
     let mut e = Emitter::new(&linear.name, params, fused);
     nest.rim(&mut e);
     nest.around(&mut e, &conv.around(linear), &inner);
     let between = nest.scratch.elems;
-    let Winograd { outputs, halves, .. } = *winograd;
-    let weights = Weights { conv, outputs, halves, products, inner, constants };
+    let Winograd { outputs, halves, columns, .. } = *winograd;
+    let columns = (columns > 0).then_some(lanes);
+    let weights = Weights { conv, outputs, halves, columns, products, inner, constants };
     let (kernel, sizes) = e.finish();
     Ok(Nested {
         kernel,
@@ -147,7 +157,7 @@ impl Nest<'_> {
     }
 
     /// The vectors along an extent: `body` gets the first element and the lanes.
-    fn vectors(
+    pub(super) fn vectors(
         &mut self,
         e: &mut Emitter,
         extent: usize,
@@ -180,7 +190,7 @@ impl Nest<'_> {
         e.store(addr(self.scratch.param, at), 1, value);
     }
 
-    fn channels(&self) -> usize {
+    pub(super) fn channels(&self) -> usize {
         self.conv.channels(self.linear)
     }
 
@@ -233,7 +243,10 @@ impl Nest<'_> {
             });
             let (data, products) = (self.scratch.data as i64, self.scratch.products as i64);
             let between = self.scratch.param;
-            e.splice(&inner.kernel, &[(between, data), (weights, 0), (between, products)]);
+            match self.at_once {
+                0 => e.splice(&inner.kernel, &[(between, data), (weights, 0), (between, products)]),
+                _ => self.columns(e),
+            }
             e.repeat("r", 0, self.rows as i64, 1, |e, r| self.row_out(e, &first.plus(&r), &r));
         });
     }
@@ -340,7 +353,7 @@ impl Nest<'_> {
 }
 
 /// What `body` emits in a scope of its own: it takes up no value loaded before it.
-fn scoped(e: &mut Emitter, body: impl FnOnce(&mut Emitter)) {
+pub(super) fn scoped(e: &mut Emitter, body: impl FnOnce(&mut Emitter)) {
     e.open();
     body(e);
     e.close().into_iter().for_each(|s| e.push(s));

@@ -46,6 +46,9 @@ pub struct Core {
     /// Cycles of a chain of four words, of two and of one, summed in 16 bits (measured on Zen 4, as above: five,
     /// three and two instructions of the two units that multiply).
     pub chains: [f64; 3],
+    /// Sums of filtered convolutions that stay in registers until a column of points is done; 0: registers do not
+    /// hold enough of them for a vector of weights to serve several.
+    pub columns: usize,
     /// Bytes per cycle that come from the second-level cache, and from beyond it.
     pub near: f64,
     pub far: f64,
@@ -113,6 +116,7 @@ const X86: Core = Core {
     adds: 2.0,
     couples: 3.2,
     chains: [3.0, 1.73, 1.03],
+    columns: 0,
     near: 32.0,
     far: 8.0,
     sets: 64,
@@ -129,6 +133,7 @@ const X86_512: Core = Core {
     adds: 1.0,
     couples: 1.6,
     chains: [6.0, 3.46, 2.06],
+    columns: 24,
     lookups: Lookups { stored: 10, inside: 24 },
     code: Code { step: 6.9, vector: 38.4, fetch: 0.35 },
     ..X86
@@ -160,6 +165,7 @@ const NEON: Core = Core {
     adds: 1.0,
     couples: 1.0,
     chains: [f64::INFINITY; 3],
+    columns: 0,
     near: 16.0,
     far: 4.0,
     sets: 128,

@@ -64,8 +64,10 @@ fn filterings(schedule: &Schedule, winograd: &Winograd, linear: &Linear, target:
     let Some(conv) = Conv::of(linear) else { return Vec::new() };
     let products = product(&conv, linear, winograd.outputs, winograd.rows);
     let near = neighbours(&winograd.product, &products, target).into_iter();
-    let with = |product| Winograd { product: Box::new(product), ..winograd.clone() };
-    near.map(|product| Schedule { winograd: Some(with(product)), ..schedule.clone() }).collect()
+    let near = near.map(|product| Winograd { product: Box::new(product), columns: 0, ..winograd.clone() });
+    let columns = [winograd.columns.saturating_sub(1), winograd.columns + 1];
+    let columns = columns.into_iter().map(|columns| Winograd { columns, ..winograd.clone() });
+    near.chain(columns).map(|w| Schedule { winograd: Some(w), ..schedule.clone() }).collect()
 }
 
 /// Other sizes of the tile along its axes, two axes at once, and along one axis more.

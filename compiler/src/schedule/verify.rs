@@ -223,6 +223,7 @@ impl Checker<'_> {
         require(!w.halves || conv.in_halves(self.linear) && whole(w.product.vector), || {
             "the couples of channels cannot lie in halves".to_string()
         })?;
+        require(w.columns == 0 || !w.halves, || "columns of couples in halves".to_string())?;
         let products = product(&conv, self.linear, w.outputs, w.rows);
         let faults = check(&w.product, &products);
         faults.into_iter().next().map_or(Ok(()), |(_, reason)| Err(format!("the products: {reason}")))

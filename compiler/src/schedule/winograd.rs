@@ -26,6 +26,9 @@ pub struct Winograd {
     pub rows: usize,
     /// The words of couples of [`HALVES`] channels lie in halves, for [`crate::tile::Dot::CoupleHalves`].
     pub halves: bool,
+    /// Tiles whose products of a column of points stay in registers until they are transformed down; 0: the
+    /// products of each point go to memory.
+    pub columns: usize,
     /// The schedule of the products of a block.
     pub product: Box<Schedule>,
 }

@@ -107,6 +107,7 @@ impl Op {
                 | Por
                 | Pxor
                 | Pmaddwd
+                | Pdpwssd
                 | Paddw
                 | Pcmpeqd
                 | Pcmpeqq

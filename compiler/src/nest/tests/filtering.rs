@@ -5,11 +5,11 @@ use crate::schedule::linear::Magnitude;
 use crate::schedule::winograd::{CHANNELS, Conv, HALVES, Winograd, product};
 
 /// Schedules that filter a convolution in tiles of so many outputs, so many rows of them at a time: with couples
-/// as they are, and in halves where those can be.
+/// as they are, by points and by columns of points, and in halves where those can be.
 fn filtering(linear: &Linear, conv: &Conv, outputs: usize, rows: usize) -> Vec<Schedule> {
     let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
-    let halves = [false, true].into_iter().filter(|&halves| !halves || conv.in_halves(linear));
-    let schedules = halves.map(|halves| {
+    let kinds = [(false, 0), (false, 3), (true, 0)].into_iter().filter(|k| !k.0 || conv.in_halves(linear));
+    let schedules = kinds.map(|(halves, columns)| {
         let mut product = Box::new(choose(&product(conv, linear, outputs, rows), &target));
         if halves {
             product.vector = Vector::Axis { var: CHANNELS, lanes: HALVES };
@@ -17,7 +17,7 @@ fn filtering(linear: &Linear, conv: &Conv, outputs: usize, rows: usize) -> Vec<S
         let schedule = Schedule {
             vector: Vector::Axis { var: conv.outer, lanes: 16 },
             pack: vec![conv.weights],
-            winograd: Some(Winograd { outputs, rows, halves, product }),
+            winograd: Some(Winograd { outputs, rows, halves, columns, product }),
             ..Schedule::naive(linear)
         };
         verify(&schedule, linear).expect("a valid schedule");
@@ -34,9 +34,12 @@ fn couples_of_some_channels_do_not_lie_in_halves() {
     let layouts = [last(&def.operands[0].ty), Layout::dense(&def.operands[1].ty.shape)];
     let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
     let conv = Conv::of(&linear).expect("a convolution that can be filtered");
-    let [whole] = &filtering(&linear, &conv, 4, 1)[..] else { panic!("one schedule") };
-    let filtered = whole.winograd.as_ref().map(|w| Winograd { halves: true, ..w.clone() });
-    assert!(verify(&Schedule { winograd: filtered, ..whole.clone() }, &linear).is_err());
+    let list = filtering(&linear, &conv, 4, 1);
+    assert_eq!(list.len(), 2);
+    for whole in list {
+        let filtered = whole.winograd.as_ref().map(|w| Winograd { halves: true, ..w.clone() });
+        assert!(verify(&Schedule { winograd: filtered, ..whole.clone() }, &linear).is_err());
+    }
 }
 
 /// Filtering of bytes rounds nothing, whatever the rows of a block and the last tile's outputs are.
@@ -125,9 +128,13 @@ fn rounded_windows(channels: usize) -> Definition {
 #[test]
 fn constants_take_over_the_multiple() {
     let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
-    for (channels, bias, scale, taken) in
-        [(32, 20, -12, true), (20, 20, -12, true), (16, 30, -12, false), (16, 20, -126, false)]
-    {
+    for (channels, bias, scale, taken) in [
+        (32, 20, -12, true),
+        (20, 20, -12, true),
+        (8, i32::MIN + 1, -12, true),
+        (16, 30, -12, false),
+        (16, 20, -126, false),
+    ] {
         let def = rounded_windows(channels);
         let dense = |i: usize| Layout::dense(&def.operands[i].ty.shape);
         let layouts = [last(&def.operands[0].ty), dense(1), dense(2), dense(3)];
@@ -137,6 +144,7 @@ fn constants_take_over_the_multiple() {
         linear.buffers[3].magnitude = Some(Magnitude { least: scale, below: scale + 1 });
         let number = |i: usize, seed: usize| (i * 37 + i / 7 * 11 + seed) % 251;
         let word = |operand: usize, i: usize| match operand {
+            2 if bias < 0 => [0; 4],
             2 => (number(i, 1) as i32 * 37 - 4000).to_le_bytes(),
             _ => (2f32.powi(scale) * (1.0 + number(i, 2) as f32 / 256.0)).to_le_bytes(),
         };
@@ -167,5 +175,19 @@ fn constants_take_over_the_multiple() {
                 assert_eq!(got, expected, "{text}");
             }
         }
+    }
+}
+
+/// With an instruction for couples, bytes are filtered where the constants stay small.
+#[test]
+fn few_channels_are_filtered_where_bytes_are_multiplied() {
+    let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
+    let target = crate::target::resolve("x86_64", "icelake-server").expect("the target is known");
+    for (channels, size, filtered) in [(16, 32, true), (32, 16, true), (64, 8, false)] {
+        let def = byte_windows((channels, channels), (size, 3), 1, (DType::U8, DType::I8));
+        let layouts = [last(&def.operands[0].ty), Layout::dense(&def.operands[1].ty.shape)];
+        let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
+        let schedule = choose(&linear, &target);
+        assert_eq!(schedule.winograd.is_some(), filtered, "{channels} channels");
     }
 }
