@@ -1,12 +1,12 @@
-//! Channels that pruning has emptied are not computed.
+//! Channels that pruning, or training, has emptied are not computed.
 //!
-//! Between two products lies a chain of operators that keep channels apart: activations, pools,
+//! Between two products, of floats or of quantized numbers, lies a chain of operators that keep channels apart: activations, pools,
 //! depthwise convolutions. A channel of it is dead where the product after it multiplies it by zeros
 //! only, or where it is a constant (its own weights are all zeros), which then goes into that product's
 //! bias. Dead channels leave the weights on both sides, and all of the chain. The sums are the same but
 //! for their order. Goldens: `tests/golden/passes/drop-channels`.
 
-use super::channels::{Chain, Constants, Sink, bias, floats, is_padded, known_constants, weights};
+use super::channels::{Chain, Constants, Product, Sink, is_padded, known_constants};
 use super::edit::is;
 use crate::base::Tensor;
 use crate::error::Result;
@@ -36,24 +36,26 @@ pub fn drop_channels(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool>
     Ok(dropped > 0)
 }
 
-/// From this many channels on, rows of channels stay multiples of this: vectors of such rows are
-/// aligned, so that fewer channels are never slower.
-const MANY: usize = 16;
-const ROW: usize = 4;
+/// From so many channels on, rows of channels stay multiples of so many: vectors of such rows are aligned, so
+/// that fewer channels are never slower. Of floats; then of bytes, whose layers, with a few channels less each,
+/// would have kernels of their own (EfficientNet-Lite0: 33 KB of code for 15 KB of weights).
+const ROWS: [(usize, usize); 2] = [(16, 4), (64, 16)];
 
 /// The channels that are kept: what someone needs, one at least, and what fills the row.
 fn kept(graph: &Graph, chain: &Chain, constants: &Constants) -> Vec<usize> {
     let dead = |channel: usize| {
         chain.sinks.iter().all(|sink| {
-            let folds = sink.constant(constants, channel).is_some_and(|c| {
-                let conv = is(&graph.nodes[sink.node], "Conv");
+            let folds = sink.constant(graph, constants, channel).is_some_and(|c| {
+                let conv = Product::of(graph, sink.node).is_some_and(|p| p.convolves());
                 c == 0.0 || (conv && c.is_finite() && !is_padded(&graph.nodes[sink.node]))
             });
             folds || sink.is_zero(graph, channel)
         })
     };
     let (unread, mut keep): (Vec<usize>, Vec<usize>) = (0..chain.channels).partition(|&c| dead(c));
-    let row = if chain.channels >= MANY { ROW } else { 1 };
+    let bytes = Product::of(graph, chain.root).is_some_and(|p| p.is_quantized());
+    let widest = ROWS[..1 + usize::from(bytes)].iter().rfind(|(many, _)| chain.channels >= *many);
+    let row = widest.map_or(1, |(_, row)| *row);
     let count = keep.len().max(1).next_multiple_of(row).min(chain.channels);
     keep.extend(&unread[..count - keep.len()]);
     keep.sort_unstable();
@@ -63,15 +65,14 @@ fn kept(graph: &Graph, chain: &Chain, constants: &Constants) -> Vec<usize> {
 fn apply(graph: &mut Graph, chain: &Chain, keep: &[usize], constants: &Constants) {
     for sink in &chain.sinks {
         fold_bias(graph, sink, keep, constants);
-        shrink(graph, sink.node, 1, sink.axis, keep);
+        let weights = Product::of(graph, sink.node).map(|p| p.inputs().0);
+        weights.into_iter().for_each(|input| shrink(graph, sink.node, input, sink.axis, keep));
     }
     for &node in chain.joins.iter().chain([&chain.root]) {
-        if is(&graph.nodes[node], "Conv") {
-            shrink(graph, node, 1, 0, keep);
-            shrink(graph, node, 2, 0, keep);
-            if node != chain.root {
-                graph.nodes[node].attrs.set("group", Attr::Int(keep.len() as i64));
-            }
+        let inputs: Vec<usize> = Product::of(graph, node).iter().flat_map(Product::of_results).collect();
+        inputs.iter().for_each(|&input| shrink(graph, node, input, 0, keep));
+        if !inputs.is_empty() && node != chain.root {
+            graph.nodes[node].attrs.set("group", Attr::Int(keep.len() as i64));
         }
     }
     for &value in &chain.values {
@@ -88,32 +89,41 @@ fn apply(graph: &mut Graph, chain: &Chain, keep: &[usize], constants: &Constants
 
 /// What dropped constants give to each result goes into the bias.
 fn fold_bias(graph: &mut Graph, sink: &Sink, keep: &[usize], constants: &Constants) {
-    let Some(tensor) = weights(graph, sink.node) else { return };
-    let (rows, columns) = (tensor.ty.shape[0], tensor.ty.shape[1]);
+    let Some(product) = Product::of(graph, sink.node) else { return };
+    let (weights, Some(input)) = (&product.weights.ty, product.inputs().1) else { return };
+    let (rows, columns) = (weights.shape[0], weights.shape[1]);
+    let window = weights.elems() / (rows * columns);
     let mut sums = vec![0f64; rows];
     for channel in (0..columns).filter(|c| !keep.contains(c)) {
-        let constant = sink.constant(constants, channel).unwrap_or(0.0);
-        if constant == 0.0 || !is(&graph.nodes[sink.node], "Conv") {
+        let constant = sink.constant(graph, constants, channel).unwrap_or(0.0);
+        if constant == 0.0 {
             continue;
         }
-        let window = tensor.ty.elems() / (rows * columns);
         for (row, sum) in sums.iter_mut().enumerate() {
-            let taps = floats(tensor, (row * columns + channel) * window, window);
+            let taps = product.numbers((row * columns + channel) * window, window);
             *sum += f64::from(constant) * taps.map(f64::from).sum::<f64>();
         }
     }
-    if sums.iter().any(|&s| s != 0.0) {
-        let old = bias(graph, sink.node, rows).unwrap_or_else(|| vec![0.0; rows]);
-        let new: Vec<f32> = old.iter().zip(&sums).map(|(&b, s)| (f64::from(b) + s) as f32).collect();
-        put(graph, sink.node, 2, Tensor::new([rows], &new));
+    if sums.iter().all(|&s| s == 0.0) {
+        return;
     }
+    let old = product.bias().unwrap_or_else(|| vec![0.0; rows]);
+    let new = old.iter().zip(&sums).map(|(b, s)| b + s);
+    let bias = match product.is_quantized() {
+        // Sums of products wrap, and so does their bias.
+        true => Tensor::new([rows], &new.map(|b| b as i64 as i32).collect::<Vec<i32>>()),
+        false => Tensor::new([rows], &new.map(|b| b as f32).collect::<Vec<f32>>()),
+    };
+    put(graph, sink.node, input, bias);
 }
 
-/// Keeps some indices of an axis of a constant input, where there is one.
+/// Keeps some indices of an axis of a constant input, where there is one with more than one number.
 fn shrink(graph: &mut Graph, node: usize, input: usize, axis: usize, keep: &[usize]) {
     let value: Option<ValueId> = graph.nodes[node].inputs.get(input).copied().flatten();
     let Some(tensor) = value.and_then(|v| graph.value(v).constant.clone()) else { return };
-    put(graph, node, input, select(&tensor, axis, keep));
+    if tensor.ty.elems() > 1 {
+        put(graph, node, input, select(&tensor, axis, keep));
+    }
 }
 
 /// Gives a node a new constant input.

@@ -61,6 +61,10 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "fold-affine", run: |g, _| fold_affine::fold_affine(g) },
     Pass { name: "drop-channels", run: |g, around| drop_channels::drop_channels(g, &mut around.notes) },
     Pass { name: "integer", run: integer::integer },
+    Pass {
+        name: "drop-integer-channels",
+        run: |g, around| drop_channels::drop_channels(g, &mut around.notes),
+    },
     Pass { name: "clean-up", run: |g, _| drop_dead::drop_dead(g) },
 ];
 

@@ -1,0 +1,163 @@
+//! Channels that are one number everywhere, and which. Of quantized tensors, the number that is stored.
+
+use super::{Product, averages_integers, is_depthwise, is_padded, joins, output};
+use crate::base::{Tensor, TensorType};
+use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
+use crate::ops::NodeBuilder;
+use std::collections::HashMap;
+
+/// Per value, the number that each channel is everywhere, where it is one.
+pub type Constants = HashMap<ValueId, Vec<Option<f32>>>;
+
+/// Sums of so many quantized numbers are exact as floats.
+const EXACT: usize = 1 << 16;
+
+/// The channels that are one number everywhere.
+pub fn known_constants(graph: &Graph) -> Constants {
+    let mut known = Constants::new();
+    for n in 0..graph.nodes.len() {
+        let node = &graph.nodes[n];
+        let (Some(&Some(from)), Some(to)) = (node.inputs.first(), output(graph, n)) else { continue };
+        let given = known.get(&from);
+        let found = match Product::of(graph, n).filter(Product::convolves) {
+            Some(product) => of_convolution(graph, n, &product, given),
+            None => given.filter(|g| joins(graph, n, g.len())).and_then(|given| passed(graph, node, given)),
+        };
+        if let Some(found) = found.filter(|f| f.iter().any(Option::is_some)) {
+            known.insert(to, found);
+        }
+    }
+    known
+}
+
+/// What a convolution makes of nothing but zeros, or, depthwise, of constants.
+fn of_convolution(
+    graph: &Graph,
+    n: usize,
+    product: &Product,
+    given: Option<&Vec<Option<f32>>>,
+) -> Option<Vec<Option<f32>>> {
+    let channels = product.weights.ty.shape[0];
+    let bias = product.bias()?;
+    let window = product.weights.ty.elems() / channels.max(1);
+    let depthwise = is_depthwise(graph, n, channels);
+    let padded = is_padded(&graph.nodes[n]);
+    let sum = |c: usize| {
+        let mut taps = product.numbers(c * window, window);
+        let given = given.filter(|_| depthwise).and_then(|g| product.counts(g[c]?));
+        match given {
+            Some(0.0) => Some(bias[c]),
+            Some(x) if !padded && product.is_quantized() => {
+                Some(taps.fold(bias[c], |sum, w| sum + f64::from(w) * f64::from(x)))
+            }
+            Some(x) if !padded => Some(f64::from(taps.fold(bias[c] as f32, |sum, w| sum + w * x))),
+            _ if taps.all(|w| w == 0.0) => Some(bias[c]),
+            _ => None,
+        }
+    };
+    let sums: Vec<Option<f64>> = (0..channels).map(sum).collect();
+    match product.is_quantized() {
+        true => requantized(graph, &graph.nodes[n], &sums),
+        false => Some(sums.into_iter().map(|s| s.map(|s| s as f32)).collect()),
+    }
+}
+
+/// What a quantized convolution makes of sums, by its own rule.
+fn requantized(graph: &Graph, node: &Node, sums: &[Option<f64>]) -> Option<Vec<Option<f32>>> {
+    let bias: Vec<i32> = sums.iter().map(|s| s.unwrap_or(0.0) as i64 as i32).collect();
+    let zero = |i: usize| node.inputs.get(i).copied().flatten().map(|id| graph.value(id).ty.dtype);
+    let [data, weights] = [zero(0)?, zero(3)?].map(|d| TensorType::new(d, [1, sums.len(), 1, 1]));
+    let mut shape = weights.shape.clone();
+    shape.swap(0, 1);
+    let weights = TensorType::new(weights.dtype, shape);
+    // Of no data but the zero point only the bias is left.
+    let data = filled(graph, node, 2, data)?;
+    let attrs = Attrs::default().with("group", Attr::Int(sums.len() as i64));
+    let weights = filled(graph, node, 5, weights)?;
+    let made =
+        computed(graph, node, attrs, vec![(0, data), (3, weights), (8, Tensor::new([bias.len()], &bias))]);
+    chosen(made?, sums.iter().map(Option::is_some))
+}
+
+/// A tensor of a zero point alone.
+fn filled(graph: &Graph, node: &Node, zero: usize, ty: TensorType) -> Option<Tensor> {
+    let byte = match node.inputs.get(zero).copied().flatten() {
+        None => 0,
+        Some(id) => *graph.value(id).constant.as_ref()?.data.first()?,
+    };
+    let data = vec![byte; ty.bytes()];
+    (ty.dtype.size() == 1).then_some(Tensor { ty, data: data.into() })
+}
+
+/// The constant that a node would make of other inputs and attributes.
+fn computed(graph: &Graph, node: &Node, attrs: Attrs, inputs: Vec<(usize, Tensor)>) -> Option<Tensor> {
+    let mut alone = Graph::default();
+    let mut list: Vec<Option<ValueId>> =
+        vec![None; node.inputs.len().max(inputs.iter().map(|i| i.0 + 1).max()?)];
+    for (i, place) in list.iter_mut().enumerate() {
+        let given = inputs.iter().find(|g| g.0 == i).map(|g| g.1.clone());
+        let kept = || node.inputs.get(i).copied().flatten().map(|id| graph.value(id).constant.clone());
+        let tensor = match given {
+            Some(tensor) => tensor,
+            None => match kept() {
+                Some(constant) => constant?,
+                None => continue,
+            },
+        };
+        *place = Some(alone.add_constant(format!("input{i}"), tensor));
+    }
+    let mut b = NodeBuilder::new(&mut alone, "constant", i64::MAX);
+    let made = b.node_in(node.op.domain, node.op.name, &list, attrs, 1).ok()?;
+    alone.value(*made.first()?).constant.clone()
+}
+
+/// The elements of a constant, where they count.
+fn chosen(made: Tensor, known: impl Iterator<Item = bool>) -> Option<Vec<Option<f32>>> {
+    let numbers = made.to_i64s()?;
+    Some(numbers.into_iter().zip(known).map(|(n, known)| known.then_some(n as f32)).collect())
+}
+
+/// What a node that keeps channels apart makes of constant channels; `None` of those where that is not said.
+fn passed(graph: &Graph, node: &Node, given: &[Option<f32>]) -> Option<Vec<Option<f32>>> {
+    if averages_integers(node) {
+        return averaged(graph, node, given);
+    }
+    Some(given.iter().map(|x| x.and_then(|x| of_one(graph, node, x))).collect())
+}
+
+/// Means of constant channels of quantized numbers, by their own rule.
+fn averaged(graph: &Graph, node: &Node, given: &[Option<f32>]) -> Option<Vec<Option<f32>>> {
+    let from = &graph.value(node.inputs.first().copied().flatten()?).ty;
+    let points: usize = from.shape[2..].iter().product();
+    if points > EXACT || is_padded(node) || node.attrs.flag("ceil_mode", false).ok()? {
+        return None;
+    }
+    let data: Vec<u8> = given.iter().map(|x| x.unwrap_or(0.0) as i64 as u8).collect();
+    let data = Tensor { ty: TensorType::new(from.dtype, [1, given.len(), 1, 1]), data: data.into() };
+    let kernel = Attrs::default().with("kernel_shape", Attr::Ints(vec![1, 1]));
+    let made = computed(graph, node, kernel, vec![(0, data)]);
+    chosen(made?, given.iter().map(Option::is_some))
+}
+
+/// What a node that treats all points alike makes of one number.
+fn of_one(graph: &Graph, node: &Node, x: f32) -> Option<f32> {
+    let scalar = |i: usize| match node.inputs.get(i).copied().flatten() {
+        None => Some(None),
+        Some(id) => graph.value(id).constant.as_ref()?.to_vec::<f32>()?.first().copied().map(Some),
+    };
+    Some(match node.op.name {
+        "Relu" => x.max(0.0),
+        "LeakyRelu" if x < 0.0 => x * node.attrs.float("alpha", 0.01).ok()?,
+        "Clip" => {
+            let (low, high) = (scalar(1)?, scalar(2)?);
+            let low = low.unwrap_or(node.attrs.float("min", f32::MIN).ok()?);
+            let high = high.unwrap_or(node.attrs.float("max", f32::MAX).ok()?);
+            x.max(low).min(high)
+        }
+        "AveragePool" if is_padded(node) && x != 0.0 => return None,
+        "MaxPool" if is_padded(node) => return None,
+        "LeakyRelu" | "AveragePool" | "MaxPool" | "GlobalAveragePool" | "GlobalMaxPool" | "Reshape"
+        | "Flatten" => x,
+        _ => return None,
+    })
+}
