@@ -11,7 +11,7 @@
 //! ```
 //! Weights of one sign add up to less where a byte is turned: `x * w = 255 * w - (255 - x) * w`. So each word
 //! of bytes lies there in some ways, of which a word of weights chooses one, and the constants are what sums begin
-//! with. A word that exceeds [`MOST`] in all ways is two words; one of zeros is none.
+//! with. Ways are in three orders of the bytes, since each puts others beside each other. A word that exceeds [`MOST`] in all ways is two words; one of zeros is none.
 
 use super::Nest;
 use super::TilePoint;
@@ -25,10 +25,12 @@ use crate::tile::{Addr, Bin, Convert, Dot, Lane, Reg, RegType, Value};
 
 /// What weights of one sign may add up to so that 16 bits hold their products' sum.
 const MOST: u8 = (i16::MAX / u8::MAX as i16) as u8;
-/// The bytes of a word that are turned, in each way.
+/// The bytes of a word that are turned, in each way of an order.
 const TURNED: [u32; 4] = [0, 0xff00_ff00, 0x0000_ff00, 0xff00_0000];
+/// Which byte of a word stands in each place, by order.
+pub const ORDERS: [[usize; WORD]; 3] = [[0, 1, 2, 3], [3, 0, 1, 2], [0, 2, 1, 3]];
 /// Numbers of ways that are tried.
-const WAYS: [usize; 3] = [1, 2, 4];
+const WAYS: [usize; 5] = [1, 2, 4, 8, 12];
 /// Bytes of a row in all ways at most: some rows shall stay in a first-level cache.
 const ROW: usize = 4096;
 /// Cycles in which a vector of a row is copied in one way.
@@ -43,9 +45,16 @@ const APART: usize = 48;
 /// Sums of products of a row's chains that are unrolled.
 const UNROLLED: usize = 24;
 
-/// Bits that are flipped in a word of bytes, in each of so many ways: signed ones become unsigned besides.
-pub fn flipped(signed: bool, turns: usize) -> Vec<u32> {
-    TURNED[..turns].iter().map(|bits| bits ^ if signed { 0x8080_8080 } else { 0 }).collect()
+/// The order of a word's bytes and the bits that are flipped in it, in each of so many ways: signed ones become
+/// unsigned besides.
+pub fn flipped(signed: bool, turns: usize) -> Vec<(usize, u32)> {
+    let unsigned = if signed { 0x8080_8080 } else { 0 };
+    (0..turns).map(|way| (way / TURNED.len(), turned(way) ^ unsigned)).collect()
+}
+
+/// The bytes that are turned in a way.
+fn turned(way: usize) -> u32 {
+    TURNED[way % TURNED.len()]
 }
 
 /// What the positive weights of each sum of two products add up to, and the negative ones.
@@ -181,11 +190,14 @@ impl<'a> Weights<'a> {
         let mut chains = Vec::new();
         for word in 0..count {
             let weights = self.word(channel, word);
-            let turned = |way: usize| -> Vec<i16> {
-                let sign = |i: usize| if TURNED[way] >> (8 * (i % WORD)) & 1 == 1 { -1 } else { 1 };
-                weights.iter().enumerate().map(|(i, w)| w * sign(i)).collect()
+            let in_way = |way: usize| -> Vec<i16> {
+                let order = ORDERS[way / TURNED.len()];
+                let sign = |i: usize| if turned(way) >> (8 * i) & 1 == 1 { -1 } else { 1 };
+                let word = |word: &[i16]| order.map(|i| word[i]);
+                let words = weights.chunks_exact(WORD).map(word);
+                words.flat_map(|w| (0..WORD).map(move |i| w[i] * sign(i))).collect()
             };
-            let ways = (0..turns).map(|way| (way, turned(way)));
+            let ways = (0..turns).map(|way| (way, in_way(way)));
             let Some((way, best)) = ways.min_by_key(|(_, w)| Sums::of(w).most()) else { continue };
             for weights in parts(&best) {
                 let chain = Chain::new(vec![Word { place: way * count + word, weights }]);
@@ -215,7 +227,7 @@ impl<'a> Weights<'a> {
         };
         let words = kinds.iter().flatten().flat_map(|chain| &chain.words);
         words.fold(0, |sum: i32, word| {
-            let bits = TURNED[word.place / count];
+            let bits = turned(word.place / count);
             (0..WORD).fold(sum, |sum, i| {
                 let weight = i32::from(word.weights[lane * WORD + i]);
                 // The byte is `x`, `255 - x`, `x + 128` or `127 - x`.
@@ -454,6 +466,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn orders_put_each_byte_beside_each_other_one() {
+        let beside = |order: &[usize; WORD]| order.iter().position(|&b| b == 0).map(|at| order[at ^ 1]);
+        let mut found: Vec<usize> = ORDERS.iter().filter_map(beside).collect();
+        found.sort_unstable();
+        assert_eq!(found, [1, 2, 3]);
     }
 
     #[test]

@@ -7,13 +7,14 @@
 //! multiplied in chains of words is copied as it is, once for each way in which its bytes are turned:
 //! `[rows][ways][reduction axes][words]`.
 
+use super::chains::ORDERS;
 use super::emit::{Emitter, addr};
 use super::{Nest, chains};
 use crate::base::{Affine, DType};
 use crate::schedule::chains::{WORD, Words};
 use crate::schedule::linear::Node;
 use crate::schedule::{Bytes, Linear, Schedule, Vector};
-use crate::tile::{Bin, Lane, RegType, Value};
+use crate::tile::{Bin, Lane, Reg, RegType, Value};
 
 /// Couples or words in a line of the caches.
 const LINE: usize = 16;
@@ -59,8 +60,8 @@ pub struct Panel {
     run: (u32, usize),
     /// Bytes of a couple or word.
     unit: usize,
-    /// Words are copied once with each of these bits flipped.
-    turned: Vec<u32>,
+    /// Words are copied once in each of these orders of their bytes, with the bits flipped.
+    turned: Vec<(usize, u32)>,
     /// Words of a row, in each of those ways.
     words: usize,
     end: usize,
@@ -205,7 +206,7 @@ struct Run<'a> {
     lanes: usize,
     bytes: usize,
     unit: usize,
-    turned: &'a [u32],
+    turned: &'a [(usize, u32)],
     words: usize,
 }
 
@@ -256,15 +257,52 @@ impl Run<'_> {
             return e.store(addr(self.to, to.plus(&at)), 1, value);
         }
         let words = e.value(ty, Value::LoadWords(source, 1));
-        for (way, &bits) in self.turned.iter().enumerate() {
+        for (way, &(order, bits)) in self.turned.iter().enumerate() {
+            let ordered = ordered(e, words, order);
             let turned = match bits {
-                0 => words,
+                0 => ordered,
                 _ => {
                     let bits = e.hoisted(ty, u64::from(bits));
-                    e.value(ty, Value::Bin(Bin::Xor, words, bits))
+                    e.value(ty, Value::Bin(Bin::Xor, ordered, bits))
                 }
             };
             e.store(addr(self.to, to.plus(&at).offset((way * self.words) as i64)), 1, turned);
         }
     }
+}
+
+/// The bytes of words in another order: those that move so far are shifted at once.
+fn ordered(e: &mut Emitter, words: Reg, order: usize) -> Reg {
+    let (ty, order) = (e.ty(words), &ORDERS[order]);
+    let mut joined: Option<Reg> = None;
+    for by in 1 - WORD as i64..WORD as i64 {
+        let moved = |place: usize| order[place] as i64 - place as i64 == by;
+        let places = (0..WORD).filter(|&place| moved(place));
+        let kept: u32 = places.map(|place| 0xff << (8 * place)).sum();
+        if kept == 0 {
+            continue;
+        }
+        let shifted = match by {
+            0 => words,
+            _ => {
+                let (shift, count) = if by > 0 { (Bin::ShrU, by) } else { (Bin::Shl, -by) };
+                let count = e.value(ty, Value::Const(8 * count as u64));
+                e.value(ty, Value::Bin(shift, words, count))
+            }
+        };
+        // What a shift leaves.
+        let left = match by {
+            0.. => u32::MAX >> (8 * by),
+            _ => u32::MAX << (-8 * by),
+        };
+        let part = match kept == left {
+            true => shifted,
+            false => {
+                let kept = e.hoisted(ty, u64::from(kept));
+                e.value(ty, Value::Bin(Bin::And, shifted, kept))
+            }
+        };
+        joined = Some(joined.map_or(part, |joined| e.value(ty, Value::Bin(Bin::Or, joined, part))));
+    }
+    joined.unwrap_or(words)
 }
