@@ -363,7 +363,13 @@ fn bytes(number: usize, param: &Param) -> Vec<u8> {
 
 #[test]
 fn dots() {
-    let ops = ["dot_us %0, %1, %2", "dot_ss %0, %1, %2", "dot_uu %0, %1, %2", "dot_halves %0, %1, %2"];
+    let ops = [
+        "dot_us %0, %1, %2",
+        "dot_ss %0, %1, %2",
+        "dot_uu %0, %1, %2",
+        "dot_halves %0, %1, %2",
+        "dot_half_pairs %0, %1, %2",
+    ];
     let of = |lanes: &usize| texts(if lanes.is_multiple_of(8) { &ops } else { &ops[..3] });
     let kernels: Vec<Kernel> =
         WIDTHS.iter().filter_map(|w| apply(&format!("dot_{w}"), "i32", "i32", *w, &of(w))).collect();

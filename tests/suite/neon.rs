@@ -257,6 +257,36 @@ fn products_of_words_in_halves() {
     }
 }
 
+/// Two words in halves at a time: eight products go to two sums of 16 bits, and half as many of these are added to
+/// those of 32. Three rows' products, what one row reads and both words of the channels fit the registers.
+#[test]
+fn products_of_two_words_in_halves() {
+    let mut text = String::from("kernel long { read a: i8[192] read b: i8[1024] write c: i32[48] vars k\n");
+    text += "%0: i32x16 = const 0\n%1: i32x16 = const 65537\n";
+    (2..5).for_each(|sum| text += &format!("%{sum}: i32x16 = const 0\n"));
+    text += "for k in 0..64 step 8 {\n%5: i32x16 = words b[16*k]\n%6: i32x16 = words b[16*k + 64]\n";
+    for (sum, pairs) in [(2, 7), (3, 10), (4, 13)] {
+        for word in 0..2 {
+            let (at, row, before) = (64 * (sum - 2) + 4 * word, pairs + 1 + word, pairs * word);
+            text += &format!("%{row}: i32x16 = words a[k + {at}] stride 0\n");
+            text += &format!("%{pairs}: i32x16 = dot_half_pairs %{before}, %{row}, %{}\n", 5 + word);
+        }
+        text += &format!("%{sum}: i32x16 = dot_couples %{sum}, %{pairs}, %1\n");
+    }
+    text += "}\n";
+    (0..3).for_each(|r| text += &format!("store c[{}] = %{}\n", 16 * r, 2 + r));
+    let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+    let case = case(kernel, 1);
+    let a53 = resolve("aarch64", "cortex-a53").expect("known");
+    let text = self::text("neon_long", &case.kernel, &a53);
+    let counts = ["smull", "smlal", "sadalp", "ld2r", "dup\t"].map(|word| count(&text, word));
+    assert_eq!(counts, [12, 36, 12, 6, 0], "{text}");
+    assert!(count(&text, "[sp") <= 8, "only the saved registers on the stack: {text}");
+    for target in targets() {
+        assert_eq!(check_supported("neon_long_run", std::slice::from_ref(&case), &target), 1);
+    }
+}
+
 /// Words put together from the bytes of four rows: eight instructions for sixteen words.
 #[test]
 fn words_are_woven() {

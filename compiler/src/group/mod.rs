@@ -3,6 +3,7 @@
 //! Works on definitions alone: element-wise work joins the fold before it, movement joins its
 //! readers or its writers, and what is left is one kernel each.
 
+mod channels;
 mod digits;
 mod element;
 mod epilogue;
@@ -20,6 +21,7 @@ mod tables;
 mod turn;
 mod words;
 
+pub use channels::order_channels;
 pub use frames::{frames, rim};
 pub use layout::layouts;
 pub use rewrite::replace_loads;

@@ -1,10 +1,12 @@
 //! Products of bytes: four neighbours of a reduction axis at a time, or two that are widened to 16 bits.
 
-use super::Nest;
 use super::emit::Emitter;
-use super::expr::Point;
-use crate::base::DType;
+use super::expr::{Group, Point};
+use super::reduce::{Reduction, bodies};
+use super::{Nest, long};
+use crate::base::{Affine, DType};
 use crate::scalar::Op;
+use crate::schedule::ReduceStep;
 use crate::schedule::linear::Node;
 use crate::tile::{Dot, Reg, Signs, Value};
 
@@ -21,14 +23,14 @@ pub fn dot(
         let [a, b] = [args[0], args[1]].map(|factor| nest.couple(e, factor, point, words));
         return Some(Value::Dot(Dot::Couples, acc, a?, b?));
     }
+    if nest.schedule.halves && in_halves(point.lanes) {
+        let [rows, columns] = halves(nest, e, (body, words), point)?;
+        return Some(Value::Dot(Dot::Halves, acc, rows, columns));
+    }
     let along = nest.schedule.reduce.last()?.var;
     let signed = |e: u32| byte_type(nest, e) == DType::I8;
     let a = nest.words(e, args[0], point, words, along)?;
     let b = nest.words(e, args[1], point, words, along)?;
-    if nest.schedule.halves && in_halves(point.lanes) {
-        let (rows, columns) = if symmetric(nest, args[1]) { (a, b) } else { (b, a) };
-        return Some(Value::Dot(Dot::Halves, acc, rows, columns));
-    }
     Some(match (signed(args[0]), signed(args[1])) {
         (false, true) => Value::Dot(Dot::Us, acc, a, b),
         (true, false) => Value::Dot(Dot::Us, acc, b, a),
@@ -39,9 +41,61 @@ pub fn dot(
     })
 }
 
+/// The words of a product's factors: those of rows, and those of columns, which lie in halves.
+pub fn halves(nest: &Nest, e: &mut Emitter, (body, words): (u32, usize), point: &Point) -> Option<[Reg; 2]> {
+    let Node::Op(Op::Mul, args) = &nest.linear.nodes[body as usize] else { return None };
+    let along = nest.schedule.reduce.last()?.var;
+    let a = nest.words(e, args[0], point, words, along)?;
+    let b = nest.words(e, args[1], point, words, along)?;
+    Some(if symmetric(nest, args[1]) { [a, b] } else { [b, a] })
+}
+
 /// Whether so many words lie in halves where a schedule says so.
 pub fn in_halves(lanes: usize) -> bool {
     lanes.is_multiple_of(8)
+}
+
+/// The innermost reduction axis of a product of bytes, four or eight points at a time.
+pub(super) fn word_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceStep) {
+    let extent = nest.linear.extent(step.var) as i64;
+    let name = nest.linear.vars[step.var as usize].name.clone();
+    let neighbours = nest.schedule.dot;
+    // Words that are multiplied at a time.
+    let together = if nest.schedule.long { long::WORDS } else { 1 };
+    let points = neighbours * together;
+    let unroll = step.unroll.next_multiple_of(points) as i64;
+    let full = extent / unroll * unroll;
+    r.words = neighbours;
+    e.repeat(&name, 0, full, unroll, |e, at| {
+        for u in (0..unroll).step_by(points) {
+            let group = |u: i64| {
+                (nest.schedule.lane_loads == 4 && unroll % 16 == 0).then(|| Group {
+                    var: step.var,
+                    start: at.offset(u - u % 16),
+                    lanes: 4,
+                    lane: (u % 16 / 4) as u8,
+                })
+            };
+            if nest.schedule.long {
+                let groups = [group(u), group(u + neighbours as i64)];
+                long::bodies(nest, e, r, step.var, &at.offset(u), groups);
+                continue;
+            }
+            let group = group(u);
+            nest.place[step.var as usize] = at.offset(u);
+            bodies(nest, e, r, group.as_ref());
+        }
+    });
+    let whole =
+        if nest.schedule.long { full + (extent - full) / points as i64 * points as i64 } else { full };
+    for k in (full..whole).step_by(points) {
+        long::bodies(nest, e, r, step.var, &Affine::constant(k), [None, None]);
+    }
+    for k in (whole..extent).step_by(neighbours) {
+        nest.place[step.var as usize] = Affine::constant(k);
+        r.words = neighbours.min((extent - k) as usize);
+        bodies(nest, e, r, None);
+    }
 }
 
 /// The signs of a product whose first factor is that of the rows.

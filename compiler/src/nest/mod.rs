@@ -26,6 +26,7 @@ mod filtered_products;
 mod filtered_weights;
 mod fixed;
 mod half;
+mod long;
 mod ops;
 mod pack;
 mod panel;
@@ -44,6 +45,7 @@ pub use bounds::{BOUND, bounded};
 pub use chains::{Formed, chains};
 pub use expr::lane_of;
 pub use fixed::fix;
+pub use long::long;
 pub use sizes::bind as bind_sizes;
 
 use crate::base::{Affine, DType};

@@ -7,7 +7,7 @@
 use super::accumulate::Accumulator;
 use super::blocks::{Blocks, block};
 use super::border::{cut_along, cut_steps, parted};
-use super::dot::dot;
+use super::dot::{dot, word_steps};
 use super::emit::Emitter;
 use super::expr::{Group, Guards, Point};
 use super::panel::run;
@@ -340,33 +340,6 @@ fn unroll_of(nest: &Nest, var: u32) -> usize {
     nest.schedule.reduce.iter().find(|s| s.var == var).map_or(1, |s| s.unroll)
 }
 
-/// The innermost reduction axis of a product of bytes, four or eight points at a time.
-fn word_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceStep) {
-    let extent = nest.linear.extent(step.var) as i64;
-    let name = nest.linear.vars[step.var as usize].name.clone();
-    let neighbours = nest.schedule.dot;
-    let unroll = step.unroll.next_multiple_of(neighbours) as i64;
-    let full = extent / unroll * unroll;
-    e.repeat(&name, 0, full, unroll, |e, at| {
-        for u in (0..unroll).step_by(neighbours) {
-            nest.place[step.var as usize] = at.offset(u);
-            r.words = neighbours;
-            let group = (nest.schedule.lane_loads == 4 && unroll % 16 == 0).then(|| Group {
-                var: step.var,
-                start: at.offset(u - u % 16),
-                lanes: 4,
-                lane: (u % 16 / 4) as u8,
-            });
-            bodies(nest, e, r, group.as_ref());
-        }
-    });
-    for k in (full..extent).step_by(neighbours) {
-        nest.place[step.var as usize] = Affine::constant(k);
-        r.words = neighbours.min((extent - k) as usize);
-        bodies(nest, e, r, None);
-    }
-}
-
 /// The reduction axis that fills lanes: full vectors in chains, then the rest.
 fn lane_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, lanes: usize) {
     let var = nest.schedule.reduce[nest.schedule.reduce.len() - 1].var;
@@ -469,7 +442,7 @@ fn outside(nest: &Nest, r: &Reduction, place: &[Affine]) -> bool {
     })
 }
 
-fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
+pub(super) fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
     let ty = e.ty(acc);
     if nest.schedule.dot > 1 {
         if let Some(value) = dot(nest, e, (r.body, r.words), acc, point) {

@@ -14,7 +14,7 @@ use crate::definition::{
     DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Size, Stage, Strips, ValueId,
 };
 use crate::error::{Error, Result};
-use crate::nest::{bounded, chains, fix};
+use crate::nest::{bounded, chains, fix, long};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Known, Layout, Linear, Node};
 use crate::schedule::requantizes_fixed;
@@ -194,6 +194,7 @@ impl Planner<'_> {
         let fixed = fixes.then(|| fix(&mut linear, |operand| data(operand as usize))).flatten();
         let mut formed = chains(&linear, self.request.target, |operand| data(operand as usize));
         linear.chains = formed.as_ref().map(|f| f.chains);
+        linear.long = long(&linear, self.request.target, |operand| data(operand as usize));
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {

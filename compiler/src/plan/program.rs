@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::group;
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
-use crate::schedule::{Prefer, lookups, word};
+use crate::schedule::{Prefer, couple_halves, lookups, word};
 use crate::strips;
 use crate::target::Target;
 use crate::tile;
@@ -60,6 +60,9 @@ pub fn plan(
     group::fuse(&mut lowering, &wanted);
     group::tabulate(&mut lowering, &lookups(target));
     let fixed: Vec<ValueId> = inputs.iter().map(|i| i.0).chain(wanted.iter().copied()).collect();
+    if couple_halves(target) {
+        group::order_channels(&mut lowering, &fixed);
+    }
     let mut layouts = group::layouts(&lowering, &fixed);
     group::copy_factors(&mut lowering.values, &mut lowering.stages, &mut layouts, word(target));
     dump("group", &|| lowering.to_string());

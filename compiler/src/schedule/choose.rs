@@ -133,7 +133,8 @@ fn load_cost(linear: &Linear, load: &Node, var: u32, lanes: usize, packs: bool) 
     cost / again.map(|r| linear.extent(r) as f64).product::<f64>()
 }
 
-pub(super) fn choose_vector(linear: &Linear, target: &Target) -> Vector {
+/// What fills the lanes of a definition on a target.
+pub fn choose_vector(linear: &Linear, target: &Target) -> Vector {
     let lanes = lanes(linear, target);
     let possible = lanes_possible(linear, false);
     if linear.vars.is_empty() || !(possible || linear.fold.is_some() && lanes_possible(linear, true)) {

@@ -48,6 +48,8 @@ pub struct Operands {
     pub woven: Option<usize>,
     /// Words lie in halves.
     pub halves: bool,
+    /// ... and two of them are multiplied at a time.
+    pub long: bool,
     /// Sums take two registers each.
     pub split: bool,
     /// Lanes of a vector, which may take several registers.
@@ -266,7 +268,8 @@ impl<'a> Model<'a> {
             return self.sums(m, v) as usize + held + SQUARES < target.vector_regs;
         }
         if operands.halves {
-            return (m + 1) * v * parts + HALVES < target.vector_regs;
+            let words = if operands.long { 2 } else { 1 };
+            return (m + words) * v * parts + HALVES < target.vector_regs;
         }
         match operands.split {
             // Two steps at a time: their factors, copies of what each row has loaded, products.

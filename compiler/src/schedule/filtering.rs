@@ -156,6 +156,7 @@ fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         window: None,
         woven: None,
         halves: false,
+        long: false,
         split: false,
         lanes: if halves { HALVES } else { target.lanes() },
         element: if halves { 2 } else { 4 },

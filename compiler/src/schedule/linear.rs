@@ -224,6 +224,8 @@ pub struct Linear {
     pub fixed: Option<Fixed>,
     /// The chains of words in which constants can be multiplied.
     pub chains: Option<Chains>,
+    /// Sums of products of two words of constants fit 16 bits, see [`crate::nest::long`].
+    pub long: bool,
 }
 
 /// What is known of a definition beside types and layouts.
@@ -287,6 +289,7 @@ impl Linear {
             bounded: None,
             fixed: None,
             chains: None,
+            long: false,
         };
         linear.exact |= linear.checks();
         linear.drop_unit_vars();

@@ -26,7 +26,7 @@ mod tiled;
 mod verify;
 pub mod winograd;
 
-pub use bytes::{Bytes, word, word_axis};
+pub use bytes::{Bytes, FOUR_WEIGHTS, couple_halves, word, word_axis};
 pub use cores::{Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed, throughput};
 pub use factors::added_first;
 pub use file::{Schedules, key};
@@ -109,6 +109,8 @@ pub struct Schedule {
     pub chains: bool,
     /// The constants' words lie in halves, for targets that multiply them so (see [`crate::tile::Dot::Halves`]).
     pub halves: bool,
+    /// Products of two such words are added in 16 bits, which the constants allow ([`Linear::long`]).
+    pub long: bool,
     /// Accumulators of floats begin with what the finish adds to their sum first, a bias: those of integers
     /// always do.
     pub begun: bool,
@@ -138,6 +140,7 @@ impl Schedule {
             dot: 1,
             chains: false,
             halves: false,
+            long: false,
             begun: false,
             tested: false,
             woven: false,

@@ -65,6 +65,7 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         1 => {}
         2 => line(Subject::Dot, "couples".to_string()),
         8 => line(Subject::Dot, "squares".to_string()),
+        _ if schedule.long => line(Subject::Dot, "dot halves long".to_string()),
         _ if schedule.halves => line(Subject::Dot, "dot halves".to_string()),
         _ if schedule.chains => line(Subject::Dot, "dot chains".to_string()),
         _ => line(Subject::Dot, "dot".to_string()),
@@ -158,6 +159,7 @@ impl Reader<'_> {
             _ => 1,
         };
         schedule.halves = schedule.dot == 4 && self.cursor.eat("halves");
+        schedule.long = schedule.halves && self.cursor.eat("long");
         schedule.chains = schedule.dot == 4 && self.cursor.eat("chains");
         schedule.begun = self.cursor.eat("begun");
         schedule.tested = self.cursor.eat("tested");
@@ -263,6 +265,9 @@ impl fmt::Display for Linear {
         if let Some(Chains { var, lanes, counts, turns }) = self.chains {
             let vector = format!("{lanes} of {}", write_name(&self.vars[var as usize].name));
             writeln!(f, "  chains {vector}: {} turned {turns}", list(&counts, ToString::to_string))?;
+        }
+        if self.long {
+            writeln!(f, "  long")?;
         }
         writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)
     }

@@ -79,6 +79,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
         dot: of.neighbours,
         chains: of.chains.is_some(),
         halves: of.in_halves(),
+        long: of.is_long(),
         begun,
         tested,
         woven: false,
@@ -173,6 +174,11 @@ impl<'a> Contraction<'a> {
         self.widens() && possible && self.neighbours == 4
     }
 
+    /// Whether products of two words in halves are added in 16 bits.
+    fn is_long(&self) -> bool {
+        self.in_halves() && self.linear.long
+    }
+
     /// How a tile reads its operands.
     fn operands(&self) -> Operands {
         let Contraction { linear, target, var, product, .. } = *self;
@@ -205,6 +211,7 @@ impl<'a> Contraction<'a> {
             derived: self.bytes.as_ref().map_or(0, |b| b.derived(linear, target)),
             woven: woven.map(|along| words(linear, (along, self.neighbours))),
             halves: self.in_halves(),
+            long: self.is_long(),
             split: self.widens() && !self.in_halves(),
             lanes: self.lanes,
             beside: product.map_or(0, |(a, b)| beside(linear, if walks(a, var) { a } else { b })),

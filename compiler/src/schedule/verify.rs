@@ -273,6 +273,9 @@ impl Checker<'_> {
         require(!self.schedule.halves || neighbours == 4 && bytes.in_halves(self.linear), || {
             format!("in{v} has no signed words that can lie in halves")
         })?;
+        require(!self.schedule.long || self.schedule.halves && self.linear.long, || {
+            format!("products of two words of in{v} are not known to fit 16 bits")
+        })?;
         if self.schedule.chains {
             let lanes = |c: Chains| c.var == var && self.schedule.axis_lanes(var) == c.lanes;
             let formed = self.linear.chains.is_some_and(lanes) && Words::of(self.linear, var).is_some();

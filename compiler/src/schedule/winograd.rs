@@ -292,6 +292,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         bounded: None,
         fixed: None,
         chains: None,
+        long: false,
         finish: 3,
     }
 }

@@ -227,7 +227,7 @@ impl Machine<'_> {
                 let sums: Vec<u64> = sums.collect();
                 self.fill(dst, |_, i| sums[i]);
             }
-            Value::Dot(kind @ (Dot::Halves | Dot::CoupleHalves), c, a, b) => {
+            Value::Dot(kind @ (Dot::Halves | Dot::HalfPairs | Dot::CoupleHalves), c, a, b) => {
                 self.same_lanes(dst, &[*c, *a, *b], true)?;
                 if lane != Lane::I32 || !self.lanes(dst).is_multiple_of(8) {
                     return Err(missing());

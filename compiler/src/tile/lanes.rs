@@ -220,6 +220,14 @@ pub fn dot(kind: Dot) -> TriFn {
             let product = |shift: u32| i32::from((a >> shift) as i16) * i32::from((b >> shift) as i16);
             int32((c as i32).wrapping_add(product(0)).wrapping_add(product(16)))
         },
+        Dot::HalfPairs => |c, a, b| {
+            let product = |shift: u32| i32::from((a >> shift) as i8) * i32::from((b >> shift) as i8);
+            let half = |at: u32, first: u32| {
+                let sum = product(first).wrapping_add(product(first + 16)) as u16;
+                u64::from(sum.wrapping_add((c >> at) as u16)) << at
+            };
+            half(0, 0) | half(16, 8)
+        },
         Dot::Pairs => |c, a, b| {
             let product = |shift: u32| i32::from((a >> shift) as u8) * i32::from((b >> shift) as i8);
             let pair = |shift: u32| product(shift) + product(shift + 8);

@@ -266,6 +266,9 @@ pub enum Dot {
     /// As [`Dot::Sn`], of words whose halves lie apart: of each eight lanes of the second operand four hold the
     /// lower halves of all eight words, the others the upper ones.
     Halves,
+    /// Of words whose halves lie apart as those of [`Dot::Halves`]: products of the first and the third of a word's
+    /// signed bytes are added to the lower of two numbers of 16 bits, those of the others to the upper one, wrapping.
+    HalfPairs,
     /// As [`Dot::Couples`], of words whose halves lie apart as those of [`Dot::Halves`].
     CoupleHalves,
     /// In each four lanes, two rows by two columns: lane `2i + j` gets eight products of bytes, those of

@@ -93,6 +93,7 @@ pub(super) const DOTS: &[(Dot, &str)] = &[
     (Dot::Couples, "dot_couples"),
     (Dot::Pairs, "dot_pairs"),
     (Dot::Halves, "dot_halves"),
+    (Dot::HalfPairs, "dot_half_pairs"),
     (Dot::CoupleHalves, "dot_couple_halves"),
     (Dot::Squares(Signs::Us), "squares_us"),
     (Dot::Squares(Signs::Ss), "squares_ss"),

@@ -306,7 +306,7 @@ impl<'a> Verifier<'a> {
             Value::Dot(kind, c, a, b) => {
                 let together = match kind {
                     Dot::Squares(_) => 4,
-                    Dot::Halves | Dot::CoupleHalves => 8,
+                    Dot::Halves | Dot::HalfPairs | Dot::CoupleHalves => 8,
                     _ => 1,
                 };
                 exists(dst.lane == Lane::I32 && dst.lanes.is_multiple_of(together), dst.lane)?;

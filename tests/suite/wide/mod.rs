@@ -301,7 +301,7 @@ fn taken(_: RegType, value: &Value) -> bool {
     let fixed = |op: &Bin| matches!(op, Bin::MulHigh | Bin::ShrRound);
     match value {
         Value::Bin(op, ..) => !divides(op) && !fixed(op),
-        Value::Dot(Dot::Squares(_) | Dot::CoupleHalves, ..) | Value::Pairs(_) => false,
+        Value::Dot(Dot::Squares(_) | Dot::HalfPairs | Dot::CoupleHalves, ..) | Value::Pairs(_) => false,
         _ => true,
     }
 }

@@ -188,7 +188,7 @@ impl Body<'_> {
         }
         let shape = self.shape(acc);
         let (accs, mut xs, mut ys) = (self.get(acc), self.get(a), self.get(b));
-        if matches!(kind, Dot::Halves | Dot::CoupleHalves) {
+        if matches!(kind, Dot::Halves | Dot::HalfPairs | Dot::CoupleHalves) {
             ys.chunks_exact_mut(2).for_each(|pair| self.join_halves(pair));
         }
         if shape.is_scalar() {
@@ -248,11 +248,16 @@ impl Body<'_> {
         if kind == Dot::Pairs {
             return self.add_pairs(acc, x, y);
         }
+        if kind == Dot::HalfPairs {
+            return self.add_half_pairs(acc, x, y);
+        }
         let (x, y) = (self.cast(types::I8X16, x), self.cast(types::I8X16, y));
         let (x_signed, y_signed) = match kind {
             Dot::Us => (false, true),
             Dot::Ss | Dot::Sn | Dot::Halves => (true, true),
-            Dot::Uu | Dot::Couples | Dot::CoupleHalves | Dot::Pairs | Dot::Squares(_) => (false, false),
+            Dot::Uu | Dot::Couples | Dot::CoupleHalves | Dot::Pairs | Dot::HalfPairs | Dot::Squares(_) => {
+                (false, false)
+            }
         };
         let xs = self.widen(x, x_signed, 2);
         let ys = self.widen(y, y_signed, 2);
@@ -278,6 +283,32 @@ impl Body<'_> {
         let odd = [self.b.ins().ushr_imm_u(x, 8), self.b.ins().sshr_imm_u(y, 8)];
         let [even, odd] = [even, odd].map(|[x, y]| self.b.ins().imul(x, y));
         let sums = self.b.ins().sadd_sat(even, odd);
+        let sums = self.b.ins().iadd(sums, acc);
+        self.cast(types::I32X4, sums)
+    }
+
+    /// Products of signed bytes added to 16-bit numbers: of a word's even bytes to the lower one, of its odd bytes to
+    /// the upper one.
+    fn add_half_pairs(&mut self, acc: Value, x: Value, y: Value) -> Value {
+        let [acc, x, y] = [acc, x, y].map(|v| self.cast(types::I16X8, v));
+        let even = [x, y].map(|v| {
+            let low = self.b.ins().ishl_imm_u(v, 8);
+            self.b.ins().sshr_imm_u(low, 8)
+        });
+        let odd = [x, y].map(|v| self.b.ins().sshr_imm_u(v, 8));
+        let [even, odd] = [even, odd].map(|[x, y]| self.b.ins().imul(x, y));
+        // Each lane of 32 bits has the products of two bytes, whose sum belongs into one half of it.
+        let [even, odd] = [even, odd].map(|products| self.cast(types::I32X4, products));
+        let next = self.b.ins().ushr_imm_u(even, 16);
+        let low = self.b.ins().iadd(even, next);
+        let low = self.b.ins().ishl_imm_u(low, 16);
+        let low = self.b.ins().ushr_imm_u(low, 16);
+        let before = self.b.ins().ishl_imm_u(odd, 16);
+        let high = self.b.ins().iadd(odd, before);
+        let high = self.b.ins().ushr_imm_u(high, 16);
+        let high = self.b.ins().ishl_imm_u(high, 16);
+        let sums = self.b.ins().bor(low, high);
+        let sums = self.cast(types::I16X8, sums);
         let sums = self.b.ins().iadd(sums, acc);
         self.cast(types::I32X4, sums)
     }

@@ -75,7 +75,7 @@ pub fn has_halves(body: &[Stmt]) -> bool {
 }
 
 fn is_of_halves(stmt: &Stmt) -> bool {
-    matches!(stmt, Stmt::Let(_, Value::Dot(Dot::Halves, ..)))
+    matches!(stmt, Stmt::Let(_, Value::Dot(Dot::Halves | Dot::HalfPairs, ..)))
 }
 
 /// Whether something holds from some statement on.

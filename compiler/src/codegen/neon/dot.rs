@@ -16,6 +16,8 @@ use crate::tile::{Dot, Reg, Signs};
 
 /// Products of 16 bits that are made side by side.
 const SIDE_BY_SIDE: usize = 4;
+/// One in each half of a word: products of couples by it are their sums.
+pub(super) const EACH: u32 = 0x0001_0001;
 
 /// A factor: a vector, or a lane of it.
 #[derive(Clone, Copy)]
@@ -27,8 +29,14 @@ enum Factor {
 impl Select<'_> {
     /// Translates a sum of products.
     pub(super) fn dot(&mut self, r: Reg, kind: Dot, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        if kind == Dot::Couples && self.constant_reg(b) == Some(EACH) {
+            return self.sum_of_pairs(r, acc, a);
+        }
         if matches!(kind, Dot::Couples | Dot::Pairs) {
             return Err("products of 16 bits".into());
+        }
+        if kind == Dot::HalfPairs {
+            return self.half_pairs_dot(r, acc, a, b);
         }
         if let Dot::Squares(signs) = kind {
             return self.squares(r, signs, acc, a, b);
@@ -81,6 +89,44 @@ impl Select<'_> {
             for (sum, &to) in sums.into_iter().zip(&to[SIDE_BY_SIDE * first..]) {
                 self.push(words::adalp(true), vec![update(to, 0), read(sum, 5)], Kind::Plain);
             }
+        }
+        self.accumulated(r, &to);
+        Ok(())
+    }
+
+    /// Of eight words at a time, products of the lower halves and then of the upper ones, added in 16 bits.
+    fn half_pairs_dot(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        let ys = self.words(b)?;
+        let xs = self.halves_of(a, ys.len())?;
+        let begins = self.constant_reg(acc) == Some(0);
+        let to = match [a, b].contains(&r) {
+            true if begins => (0..ys.len()).map(|_| self.vector()).collect(),
+            true if r == acc => self.words(acc)?.into_iter().map(|sum| self.copied(sum)).collect(),
+            false if begins => self.target(r),
+            _ => self.accumulator(r, acc, &[a, b])?,
+        };
+        for half in 0..2 {
+            for (i, &to) in to.iter().enumerate() {
+                let factor = i / 2 * 2 + half;
+                match begins && half == 0 {
+                    true => self.op2(words::mull(1, true, i % 2 == 1), to, xs[factor], ys[factor]),
+                    false => self.op3(words::mlal(1, true, i % 2 == 1), to, xs[factor], ys[factor]),
+                }
+            }
+        }
+        if begins && self.single(r).is_some() && ![a, b].contains(&r) {
+            return Ok(());
+        }
+        self.accumulated(r, &to);
+        Ok(())
+    }
+
+    /// Sums of two numbers of 16 bits each, added to those of 32.
+    fn sum_of_pairs(&mut self, r: Reg, acc: Reg, pairs: Reg) -> Result<()> {
+        let pairs_of = self.words(pairs)?;
+        let to = self.accumulator(r, acc, &[pairs])?;
+        for (&to, pairs) in to.iter().zip(pairs_of) {
+            self.push(words::adalp(true), vec![update(to, 0), read(pairs, 5)], Kind::Plain);
         }
         self.accumulated(r, &to);
         Ok(())
@@ -154,6 +200,7 @@ impl Select<'_> {
             | Dot::Couples
             | Dot::Pairs
             | Dot::Halves
+            | Dot::HalfPairs
             | Dot::CoupleHalves
             | Dot::Squares(_) => self.equal_dot(kind != Dot::Uu, to, x, y),
             Dot::Us if self.isa.mixed => match (x, y) {

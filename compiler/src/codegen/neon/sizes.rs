@@ -1,6 +1,7 @@
 //! How many vectors registers of the kernel take: narrow values few, sums that are kept in pairs two for
 //! one, numbers that stand in instructions none.
 
+use super::dot::EACH;
 use super::flip::ONES;
 use super::lives::operands;
 use super::select::Isa;
@@ -16,7 +17,7 @@ pub fn split(kernel: &Kernel, all: &[Vec<&Value>], isa: Isa) -> Vec<bool> {
             Value::Load(addr, _) => kernel.params[addr.param as usize].dtype.size() == 4,
             Value::Copy(a) => *a != r as Reg,
             Value::Bin(Bin::Add, acc, _) => *acc == r as Reg,
-            Value::Dot(Dot::Halves | Dot::CoupleHalves, ..) => false,
+            Value::Dot(Dot::Halves | Dot::HalfPairs | Dot::Couples | Dot::CoupleHalves, ..) => false,
             Value::Dot(_, acc, a, b) => *acc == r as Reg && *a != *acc && *b != *acc && !ones(*b),
             _ => false,
         };
@@ -40,6 +41,8 @@ fn numbers(all: &[Vec<&Value>]) -> Vec<bool> {
             numbers[r as usize] &= match value {
                 Value::Bin(Bin::Shl | Bin::ShrS | Bin::ShrU | Bin::ShrRound, ..) => place == 1,
                 Value::Bin(Bin::Min | Bin::Max, ..) => limit(r),
+                Value::Dot(Dot::HalfPairs, ..) => place == 0 && bits(r) == Some(0),
+                Value::Dot(Dot::Couples, ..) => place == 2 && bits(r) == Some(EACH as i32),
                 _ => false,
             };
         }

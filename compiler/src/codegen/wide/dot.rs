@@ -71,7 +71,12 @@ impl Select<'_> {
                 let sum = self.new_us(acc, a, lowered, width);
                 self.op(Op::Paddd, width, &[dst.into(), sum.into(), missing.into()]);
             }
-            Dot::Couples | Dot::Pairs | Dot::Halves | Dot::CoupleHalves | Dot::Squares(_) => {}
+            Dot::Couples
+            | Dot::Pairs
+            | Dot::Halves
+            | Dot::HalfPairs
+            | Dot::CoupleHalves
+            | Dot::Squares(_) => {}
         }
     }
 

@@ -47,7 +47,7 @@ impl Select<'_> {
             Value::Un(un, a) => self.unary(r, *un, *a)?,
             Value::Bin(bin, a, b) => self.binary(r, *bin, *a, *b)?,
             Value::Mla(acc, a, b) => self.multiply_add(r, *acc, *a, *b)?,
-            Value::Dot(Dot::Halves | Dot::CoupleHalves, ..) => {
+            Value::Dot(Dot::Halves | Dot::HalfPairs | Dot::CoupleHalves, ..) => {
                 return Err("words whose halves lie apart".into());
             }
             Value::Dot(Dot::Squares(_), ..) => return Err("products of two rows by two columns".into()),

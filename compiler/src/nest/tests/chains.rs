@@ -22,7 +22,7 @@ fn target(cpu: &str) -> Target {
 }
 
 /// Numbers that repeat late.
-fn numbers(seed: u32) -> impl Iterator<Item = u32> {
+pub(super) fn numbers(seed: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(seed), |&n| Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)))
         .map(|n| n >> 16)
 }
@@ -32,7 +32,12 @@ fn formed(linear: &Linear, constants: &[u8], cpu: &str) -> Option<Formed> {
 }
 
 /// What a schedule computes from bytes and constants. The interpreter saturates where the instruction does.
-fn run(linear: &Linear, schedule: &Schedule, (data, constants): (&[u8], &[u8]), cpu: &str) -> Vec<u8> {
+pub(super) fn run(
+    linear: &Linear,
+    schedule: &Schedule,
+    (data, constants): (&[u8], &[u8]),
+    cpu: &str,
+) -> Vec<u8> {
     let mut formed = formed(linear, constants, cpu);
     let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
     crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));

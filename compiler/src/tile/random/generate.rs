@@ -307,7 +307,8 @@ impl Generator<'_> {
                 let kinds = [Dot::Us, Dot::Ss, Dot::Uu, Dot::Couples, Dot::Pairs].into_iter();
                 let squares = [Signs::Us, Signs::Ss, Signs::Uu].map(Dot::Squares);
                 let squares = squares.into_iter().filter(|_| ty.lanes.is_multiple_of(4));
-                let halves = ty.lanes.is_multiple_of(8).then_some(Dot::CoupleHalves);
+                let halves = [Dot::CoupleHalves, Dot::HalfPairs].into_iter();
+                let halves = halves.filter(|_| ty.lanes.is_multiple_of(8));
                 let kind = self.rng.pick(&kinds.chain(squares).chain(halves).collect::<Vec<_>>());
                 self.assign(body, ty, Value::Dot(kind, c, a, b), false, false);
             }
