@@ -146,6 +146,22 @@ impl Tensor {
         })
     }
 
+    /// The elements at some places along an axis, in their order.
+    pub fn picked(&self, axis: usize, places: &[usize]) -> Self {
+        let shape = &self.ty.shape;
+        let inner = shape[axis + 1..].iter().product::<usize>() * self.ty.dtype.size();
+        let outer: usize = shape[..axis].iter().product();
+        let mut data = Vec::with_capacity(outer * places.len() * inner);
+        for o in 0..outer {
+            for &place in places {
+                data.extend_from_slice(&self.data[(o * shape[axis] + place) * inner..][..inner]);
+            }
+        }
+        let mut ty = self.ty.clone();
+        ty.shape[axis] = places.len();
+        Tensor { ty, data: data.into() }
+    }
+
     /// The same elements under another shape; `None` when the number of elements differs.
     pub fn reshaped(&self, shape: impl Into<Vec<usize>>) -> Option<Self> {
         Tensor::from_bytes(TensorType::new(self.ty.dtype, shape), self.data.clone())

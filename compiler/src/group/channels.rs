@@ -9,7 +9,7 @@
 //! leave room for those still to come.
 
 use crate::base::affine::as_size;
-use crate::base::{Affine, DType, Tensor};
+use crate::base::{Affine, DType};
 use crate::definition::{Definition, Expr, Index, Lowering, Reduction, Stage, ValueId};
 use crate::scalar::Fold;
 use crate::schedule::FOUR_WEIGHTS;
@@ -219,7 +219,7 @@ impl Chain {
                 Some(&ordered) => ordered,
                 None => {
                     let name = format!("{}.ordered{}", lowered.name, lowering.values.len());
-                    let tensor = picked(tensor, dim, order);
+                    let tensor = tensor.picked(dim, order);
                     lowering.constant(name, tensor)
                 }
             };
@@ -245,16 +245,6 @@ fn vars(def: &Definition, value: ValueId, dim: usize) -> Vec<Option<u32>> {
     });
     let written = (def.output.value == value).then(|| form_runs(def, &def.store[dim]));
     read.chain(written).collect()
-}
-
-/// The elements of a tensor in the order of some places along a dimension.
-fn picked(tensor: &Tensor, dim: usize, order: &[usize]) -> Tensor {
-    let inner = tensor.ty.shape[dim + 1..].iter().product::<usize>() * tensor.ty.dtype.size();
-    let mut data = Vec::with_capacity(tensor.data.len());
-    for part in tensor.data.chunks_exact(inner * order.len()) {
-        order.iter().for_each(|&from| data.extend_from_slice(&part[from * inner..][..inner]));
-    }
-    Tensor { ty: tensor.ty.clone(), data: data.into() }
 }
 
 /// Whether the weights of each four channels that are multiplied together fit, in an order.
@@ -321,7 +311,7 @@ fn four(weights: &[Vec<u8>], left: &mut Vec<usize>) -> Option<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::TensorType;
+    use crate::base::{Tensor, TensorType};
     use crate::definition::DefBuilder;
     use crate::group::tests::result;
     use crate::scalar::Op;

@@ -11,7 +11,8 @@
 //! ```
 //! Weights of one sign add up to less where a byte is turned: `x * w = 255 * w - (255 - x) * w`. So each word
 //! of bytes lies there in some ways, of which a word of weights chooses one, and the constants are what sums begin
-//! with. Ways are in three orders of the bytes, since each puts others beside each other. A word that exceeds [`MOST`] in all ways is two words; one of zeros is none.
+//! with. Ways are in three orders of the bytes, since each puts others beside each other. A word that exceeds
+//! [`MOST`] in all ways is two words; one of zeros is none.
 
 use super::Nest;
 use super::TilePoint;

@@ -22,23 +22,21 @@ use crate::schedule::choose::choose_vector;
 use crate::schedule::linear::Node;
 use crate::schedule::{Bytes, FOUR_WEIGHTS, Linear, Vector, couple_halves};
 use crate::target::Target;
-use crate::tile::{Dot, Value};
+use crate::tile::{Dot, EACH, Value};
 
 /// Words that are multiplied at a time.
 pub(super) const WORDS: usize = 2;
 /// Bytes of these.
 const POINTS: usize = 4 * WORDS;
-/// One in each half of a word.
-const EACH: u64 = 0x0001_0001;
 
 /// Whether products of two words fit 16 bits, by all of a definition's constants. `data` gives their bytes.
 pub fn long<'a>(linear: &Linear, target: &Target, data: impl Fn(u32) -> Option<&'a [u8]>) -> bool {
-    known(linear, target, data).unwrap_or(false)
+    couple_halves(target) && known(linear, target, data).unwrap_or(false)
 }
 
 fn known<'a>(linear: &Linear, target: &Target, data: impl Fn(u32) -> Option<&'a [u8]>) -> Option<bool> {
     let Vector::Axis { var, .. } = choose_vector(linear, target) else { return None };
-    let bytes = Bytes::of(linear, var).filter(|b| couple_halves(target) && b.in_halves(linear))?;
+    let bytes = Bytes::of(linear, var).filter(|b| b.in_halves(linear))?;
     let along = bytes.along(linear, target, var)?;
     let Node::Load { operand, addr, .. } = bytes.vectors else { return None };
     let data = data(*operand)?;
@@ -91,7 +89,7 @@ pub(super) fn bodies(
             from = Some(pairs);
         }
         if let Some(pairs) = from {
-            let each = e.hoisted(ty, EACH);
+            let each = e.hoisted(ty, u64::from(EACH));
             e.assign(acc, Value::Dot(Dot::Couples, acc, pairs, each));
         }
     }

@@ -21,14 +21,13 @@ pub(super) struct Sink {
 
 impl Sink {
     /// What each point of a channel counts for, where that is one number.
-    pub(super) fn constant(&self, graph: &Graph, constants: &Constants, channel: usize) -> Option<f32> {
-        let stored = constants.get(&self.value)?.get(channel).copied().flatten()?;
-        Product::of(graph, self.node)?.counts(stored)
+    pub(super) fn constant(&self, product: &Product, constants: &Constants, channel: usize) -> Option<f32> {
+        let stored = constants.get(&self.value)?.get(channel).copied().flatten();
+        stored.map(|stored| product.counts(stored))
     }
 
     /// Whether all weights of a channel are zeros.
-    pub(super) fn is_zero(&self, graph: &Graph, channel: usize) -> bool {
-        let Some(product) = Product::of(graph, self.node) else { return false };
+    pub(super) fn is_zero(&self, product: &Product, channel: usize) -> bool {
         let shape = &product.weights.ty.shape;
         let inner: usize = shape[self.axis + 1..].iter().product();
         let outer: usize = shape[..self.axis].iter().product();
@@ -114,10 +113,10 @@ fn sink_axis(graph: &Graph, n: usize, channels: usize) -> Option<usize> {
     let node = &graph.nodes[n];
     let axis = match node.op.name {
         _ if product.convolves() => (group(node) == 1).then_some(1)?,
-        "Gemm" | "QGemm" | "QuantizedGemm" if !node.attrs.flag("transA", false).ok()? => {
-            usize::from(node.attrs.flag("transB", false).ok()?)
-        }
-        "Gemm" | "QGemm" | "QuantizedGemm" => return None,
+        "Gemm" | "QGemm" | "QuantizedGemm" => match node.attrs.flag("transA", false).ok()? {
+            true => return None,
+            false => usize::from(node.attrs.flag("transB", false).ok()?),
+        },
         _ => 0,
     };
     let rank = node.inputs[0].map(|v| graph.value(v).ty.rank());

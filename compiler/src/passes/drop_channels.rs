@@ -1,10 +1,10 @@
 //! Channels that pruning, or training, has emptied are not computed.
 //!
-//! Between two products, of floats or of quantized numbers, lies a chain of operators that keep channels apart: activations, pools,
-//! depthwise convolutions. A channel of it is dead where the product after it multiplies it by zeros
-//! only, or where it is a constant (its own weights are all zeros), which then goes into that product's
-//! bias. Dead channels leave the weights on both sides, and all of the chain. The sums are the same but
-//! for their order. Goldens: `tests/golden/passes/drop-channels`.
+//! Between two products, of floats or of quantized numbers, lies a chain of operators that keep channels
+//! apart: activations, pools, depthwise convolutions. A channel of it is dead where the product after it
+//! multiplies it by zeros only, or where it is a constant (its own weights are all zeros), which then goes
+//! into that product's bias. Dead channels leave the weights on both sides, and all of the chain. The sums
+//! are the same but for their order. Goldens: `tests/golden/passes/drop-channels`, `drop-integer-channels`.
 
 use super::channels::{Chain, Constants, Product, Sink, is_padded, known_constants};
 use super::edit::is;
@@ -43,13 +43,15 @@ const ROWS: [(usize, usize); 2] = [(16, 4), (64, 16)];
 
 /// The channels that are kept: what someone needs, one at least, and what fills the row.
 fn kept(graph: &Graph, chain: &Chain, constants: &Constants) -> Vec<usize> {
+    let sinks: Vec<(&Sink, Option<Product>)> =
+        chain.sinks.iter().map(|sink| (sink, Product::of(graph, sink.node))).collect();
     let dead = |channel: usize| {
-        chain.sinks.iter().all(|sink| {
-            let folds = sink.constant(graph, constants, channel).is_some_and(|c| {
-                let conv = Product::of(graph, sink.node).is_some_and(|p| p.convolves());
-                c == 0.0 || (conv && c.is_finite() && !is_padded(&graph.nodes[sink.node]))
+        sinks.iter().all(|(sink, product)| {
+            let Some(product) = product else { return false };
+            let folds = sink.constant(product, constants, channel).is_some_and(|c| {
+                c == 0.0 || (product.convolves() && c.is_finite() && !is_padded(&graph.nodes[sink.node]))
             });
-            folds || sink.is_zero(graph, channel)
+            folds || sink.is_zero(product, channel)
         })
     };
     let (unread, mut keep): (Vec<usize>, Vec<usize>) = (0..chain.channels).partition(|&c| dead(c));
@@ -95,7 +97,7 @@ fn fold_bias(graph: &mut Graph, sink: &Sink, keep: &[usize], constants: &Constan
     let window = weights.elems() / (rows * columns);
     let mut sums = vec![0f64; rows];
     for channel in (0..columns).filter(|c| !keep.contains(c)) {
-        let constant = sink.constant(graph, constants, channel).unwrap_or(0.0);
+        let constant = sink.constant(&product, constants, channel).unwrap_or(0.0);
         if constant == 0.0 {
             continue;
         }
@@ -122,7 +124,7 @@ fn shrink(graph: &mut Graph, node: usize, input: usize, axis: usize, keep: &[usi
     let value: Option<ValueId> = graph.nodes[node].inputs.get(input).copied().flatten();
     let Some(tensor) = value.and_then(|v| graph.value(v).constant.clone()) else { return };
     if tensor.ty.elems() > 1 {
-        put(graph, node, input, select(&tensor, axis, keep));
+        put(graph, node, input, tensor.picked(axis, keep));
     }
 }
 
@@ -133,20 +135,4 @@ fn put(graph: &mut Graph, node: usize, input: usize, tensor: Tensor) {
     let inputs = &mut graph.nodes[node].inputs;
     inputs.resize(inputs.len().max(input + 1), None);
     inputs[input] = Some(id);
-}
-
-/// The given indices of an axis.
-fn select(tensor: &Tensor, axis: usize, keep: &[usize]) -> Tensor {
-    let shape = &tensor.ty.shape;
-    let inner = shape[axis + 1..].iter().product::<usize>() * tensor.ty.dtype.size();
-    let outer: usize = shape[..axis].iter().product();
-    let mut bytes = Vec::with_capacity(outer * keep.len() * inner);
-    for o in 0..outer {
-        for &k in keep {
-            bytes.extend_from_slice(&tensor.data[(o * shape[axis] + k) * inner..][..inner]);
-        }
-    }
-    let mut ty = tensor.ty.clone();
-    ty.shape[axis] = keep.len();
-    Tensor { ty, data: bytes.into() }
 }

@@ -301,6 +301,9 @@ impl Signs {
 /// Entries of a table that maps bytes.
 pub const TABLE: usize = 256;
 
+/// One in each half of a word: products of couples by it are their sums.
+pub const EACH: u32 = 0x0001_0001;
+
 /// What computes a register.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {

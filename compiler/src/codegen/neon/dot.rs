@@ -12,12 +12,10 @@ use super::flip::ONES;
 use super::inst::{Kind, VReg, read, update};
 use super::select::{Derived, Select};
 use super::words;
-use crate::tile::{Dot, Reg, Signs};
+use crate::tile::{Dot, EACH, Reg, Signs};
 
 /// Products of 16 bits that are made side by side.
 const SIDE_BY_SIDE: usize = 4;
-/// One in each half of a word: products of couples by it are their sums.
-pub(super) const EACH: u32 = 0x0001_0001;
 
 /// A factor: a vector, or a lane of it.
 #[derive(Clone, Copy)]

@@ -1,11 +1,10 @@
 //! How many vectors registers of the kernel take: narrow values few, sums that are kept in pairs two for
 //! one, numbers that stand in instructions none.
 
-use super::dot::EACH;
 use super::flip::ONES;
 use super::lives::operands;
 use super::select::Isa;
-use crate::tile::{Bin, Convert, Dot, Kernel, Reg, Value, assignments};
+use crate::tile::{Bin, Convert, Dot, EACH, Kernel, Reg, Value, assignments};
 
 /// Registers that are sums of products of bytes and what these begin with, where they are kept as
 /// sums of pairs.

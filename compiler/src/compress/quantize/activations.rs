@@ -4,11 +4,11 @@
 //! before as well, so that a byte determines a byte, and the compiler makes 256 bytes of the function.
 //! That takes a function of one value that is costly in floats; Relu and Clip are the range itself.
 
-use super::plan::{CARRIERS, Facts, Origins, UNARY};
+use super::plan::{CARRIERS, Facts, Origins, is_unary};
 use std::collections::{BTreeSet, HashMap};
 
-/// Operators that take long in floats.
-const COSTLY: &[&str] = &[
+/// Element-wise operators of one tensor that take long in floats.
+pub(super) const COSTLY: &[&str] = &[
     "Sigmoid",
     "HardSigmoid",
     "HardSwish",
@@ -69,7 +69,7 @@ impl Search<'_> {
         while let Some([reader]) = self.readers.get(value).map(Vec::as_slice) {
             let Some(node) = self.facts.onnx.nodes.get(*reader) else { break };
             let channels = node.inputs.iter().any(|n| self.facts.constant_elements(n) > 1);
-            if !channels || !UNARY.contains(&node.op()) || node.op() == "PRelu" {
+            if !channels || !is_unary(node.op()) || node.op() == "PRelu" {
                 break;
             }
             value = node.output();
@@ -85,7 +85,7 @@ impl Search<'_> {
             for &reader in self.readers.get(value)? {
                 let node = nodes.get(reader)?;
                 let channels = node.inputs.iter().any(|n| self.facts.constant_elements(n) > 1);
-                if !UNARY.contains(&node.op()) || channels || self.float.contains(&reader) {
+                if !is_unary(node.op()) || channels || self.float.contains(&reader) {
                     return None;
                 }
                 region.insert(reader);

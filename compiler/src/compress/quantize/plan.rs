@@ -34,31 +34,14 @@ const MOVES: &[&str] = &[
 /// Operators that join or average quantized tensors.
 pub(super) const CARRIERS: &[&str] =
     &["Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean"];
-/// Element-wise operators of one tensor, seen through in search of where a value comes from.
-pub(super) const UNARY: &[&str] = &[
-    "Relu",
-    "Clip",
-    "LeakyRelu",
-    "PRelu",
-    "Sigmoid",
-    "HardSigmoid",
-    "HardSwish",
-    "Tanh",
-    "Elu",
-    "Selu",
-    "Erf",
-    "Gelu",
-    "Celu",
-    "Softplus",
-    "Softsign",
-    "Mish",
-    "Swish",
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "BatchNormalization",
-];
+/// Element-wise operators of one tensor that take a few instructions.
+const CHEAP: &[&str] =
+    &["Relu", "Clip", "LeakyRelu", "PRelu", "Add", "Sub", "Mul", "Div", "BatchNormalization"];
+
+/// Whether an operator is an element-wise one of one tensor, seen through in search of where a value comes from.
+pub(super) fn is_unary(op: &str) -> bool {
+    CHEAP.contains(&op) || activations::COSTLY.contains(&op)
+}
 
 /// Tables of fewer elements stay in float.
 const SMALL_TABLE: usize = 1024;
@@ -224,7 +207,7 @@ impl Facts<'_> {
         }
         let after = |&reader: &usize| {
             self.onnx.nodes.get(reader).is_some_and(|node| {
-                UNARY.contains(&node.op())
+                is_unary(node.op())
                     && self.data(node).len() == 1
                     && self.needed(node.output(), wanted, readers, depth + 1)
             })
@@ -241,7 +224,7 @@ impl Facts<'_> {
         for node in &self.onnx.nodes {
             let data = self.data(node);
             let Some(first) = data.first().map(|d| origins.of(d).to_string()) else { continue };
-            let through = self.is_move(node) || UNARY.contains(&node.op());
+            let through = self.is_move(node) || is_unary(node.op());
             if through && data.iter().all(|d| origins.of(d) == first) {
                 node.outputs.iter().for_each(|o| {
                     origins.0.insert(o.clone(), first.clone());
@@ -356,7 +339,7 @@ fn comes_from_integers(
             return true;
         }
         let data = facts.data(node);
-        let Some(first) = data.first().filter(|_| UNARY.contains(&node.op())) else { return false };
+        let Some(first) = data.first().filter(|_| is_unary(node.op())) else { return false };
         if data.iter().any(|d| origins.of(d) != origins.of(first)) {
             return false;
         }

@@ -1,8 +1,9 @@
 //! Layers left in float until the outputs are as close as asked.
 //!
-//! Activations are computed in float first, which costs no weights their integers. Then layers are ranked by the error that each makes by itself. The fewest of the worst that suffice are
-//! found by doubling and halving their number, each time measuring the whole model; then those of them
-//! whose quantization does no harm after all are taken back.
+//! Activations are computed in float first, which costs no weights their integers. Then layers are ranked by
+//! the error that each makes by itself. The fewest of the worst that suffice are found by doubling and halving
+//! their number, each time measuring the whole model; then those of them whose quantization does no harm after
+//! all are taken back.
 
 use super::{Candidate, Work};
 use crate::error::{Error, Result};

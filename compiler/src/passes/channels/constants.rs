@@ -44,7 +44,7 @@ fn of_convolution(
     let padded = is_padded(&graph.nodes[n]);
     let sum = |c: usize| {
         let mut taps = product.numbers(c * window, window);
-        let given = given.filter(|_| depthwise).and_then(|g| product.counts(g[c]?));
+        let given = given.filter(|_| depthwise).and_then(|g| g[c]).map(|stored| product.counts(stored));
         match given {
             Some(0.0) => Some(bias[c]),
             Some(x) if !padded && product.is_quantized() => {

@@ -96,8 +96,8 @@ impl<'a> Product<'a> {
     }
 
     /// What a stored number of the data counts for.
-    pub fn counts(&self, stored: f32) -> Option<f32> {
-        Some(stored - self.zeros[0] as f32)
+    pub fn counts(&self, stored: f32) -> f32 {
+        stored - self.zeros[0] as f32
     }
 
     /// What neighbouring weights count for.
