@@ -132,23 +132,26 @@ fn unit_dims_inside(
 /// element by element.
 fn padding_fits(reader: &Definition, producer: &Definition) -> bool {
     let Some((_, _, Some(_))) = copied_load(producer) else { return true };
-    let mut in_fold = vec![false; reader.exprs.len()];
-    if let Some(fold) = &reader.fold {
-        in_fold[fold.body as usize] = true;
-    }
-    for e in
-        (0..reader.exprs.len()).rev().filter(|&e| matches!(reader.exprs[e], Expr::Op(..) | Expr::Cast { .. }))
-    {
-        if in_fold[e] {
-            match &reader.exprs[e] {
-                Expr::Op(_, args) => args.iter().for_each(|&a| in_fold[a as usize] = true),
-                Expr::Cast { arg, .. } => in_fold[*arg as usize] = true,
-                _ => {}
-            }
-        }
-    }
+    let in_fold = in_fold(reader);
     let reads = |e: &Expr| matches!(e, Expr::Load { operand, .. } if reader.operands[*operand as usize].value == producer.output.value);
     reader.exprs.iter().zip(&in_fold).all(|(e, in_fold)| *in_fold || !reads(e))
+}
+
+/// Which expressions are computed at each step of a definition's fold.
+fn in_fold(def: &Definition) -> Vec<bool> {
+    let mut inside = vec![false; def.exprs.len()];
+    if let Some(fold) = &def.fold {
+        inside[fold.body as usize] = true;
+    }
+    for e in (0..def.exprs.len()).rev() {
+        match &def.exprs[e] {
+            _ if !inside[e] => {}
+            Expr::Op(_, args) => args.iter().for_each(|&a| inside[a as usize] = true),
+            Expr::Cast { arg, .. } | Expr::Bitcast { arg, .. } => inside[*arg as usize] = true,
+            _ => {}
+        }
+    }
+    inside
 }
 
 /// A tensor that is wider than what it is made of is computed by every reader that reads no
@@ -202,19 +205,16 @@ pub fn is_factor(reader: &Definition, value: ValueId) -> bool {
 /// Whether a definition reads each element of a value at most so often; where that is once,
 /// computing it there costs no more than computing it first.
 pub fn reads_at_most(times: usize, reader: &Definition, value: ValueId) -> bool {
-    let loads: Vec<&Vec<Index>> = (reader.exprs.iter())
-        .filter_map(|e| match e {
-            Expr::Load { operand, index, .. } if reader.operands[*operand as usize].value == value => {
-                Some(index)
-            }
-            _ => None,
-        })
+    let in_fold = in_fold(reader);
+    let loads: Vec<usize> = (0..reader.exprs.len())
+        .filter(|&e| matches!(&reader.exprs[e], Expr::Load { operand, .. } if reader.operands[*operand as usize].value == value))
         .collect();
-    let points: usize = match (&reader.fold, loads.as_slice()) {
-        (None, _) => reader.vars[..reader.axes].iter().map(|v| v.extent).product(),
-        (Some(_), [_]) => reader.vars.iter().map(|v| v.extent).product(),
-        _ => return false,
-    };
+    if reader.fold.is_some() && loads.len() != 1 {
+        return false;
+    }
+    // What is read where a fold ends is read once for each sum.
+    let vars = if loads.iter().any(|&e| in_fold[e]) { &reader.vars } else { &reader.vars[..reader.axes] };
+    let points: usize = vars.iter().map(|v| v.extent).product();
     let elems = reader.operands.iter().find(|o| o.value == value).map_or(0, |o| o.ty.elems());
     loads.len() * points <= times * elems.max(1)
 }

@@ -205,17 +205,27 @@ impl Grouping<'_> {
         changed
     }
 
-    /// Whether what a stage makes wider is summed by its one reader, which will widen it itself: the narrow
-    /// tensor is what is stored then. Several readers would widen it as often, and could not work in its place.
+    /// Whether what a stage makes wider is read by one other, which sums it or joins it with another tensor and
+    /// will widen it itself: the narrow tensor is what is stored then. Several readers would widen it as often,
+    /// and could not work in its place.
     fn dissolves(&self, stage: usize, readers: &HashMap<ValueId, Vec<usize>>) -> bool {
         let Some(def) = self.definition(stage).filter(|d| inline::widens(d)) else { return false };
         let value = def.output.value;
         match readers.get(&value).map_or(&[][..], Vec::as_slice) {
             &[reader] if !self.outputs.contains(&value) => {
-                self.fused(stage, reader, true).is_some_and(|fused| fused.fold.is_some())
+                let fused = self.fused(stage, reader, true);
+                fused.is_some_and(|fused| fused.fold.is_some() || self.joins(reader, value))
             }
             _ => false,
         }
+    }
+
+    /// Whether a stage reads a value beside another one that has as many elements as it writes.
+    fn joins(&self, stage: usize, value: ValueId) -> bool {
+        let Some(def) = self.definition(stage) else { return false };
+        let other = |v: ValueId| v != value && self.values[v as usize].constant.is_none();
+        let elems = def.output.ty.elems();
+        def.operands.iter().any(|o| other(o.value) && o.ty.elems() == elems)
     }
 
     fn fused(&self, producer: usize, reader: usize, only_reader: bool) -> Option<Definition> {
