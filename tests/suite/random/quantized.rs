@@ -17,6 +17,7 @@ pub const RECIPES: &[(&str, Recipe)] = &[
     ("Products with dynamic quantization", dynamic),
     ("Weights of four bits in blocks", nibbles),
     ("Net of quantized operators", operators),
+    ("Net of dequantized parts", parts),
 ];
 
 const F: DType = DType::F32;
@@ -224,4 +225,67 @@ fn operators(m: &mut Maker) -> Option<()> {
     }
     m.close(&made);
     Some(())
+}
+
+/// Dequantized tensors that are moved, split, put together and multiplied, some with a scale per channel. Scales are
+/// powers of two: all is exact.
+fn parts(m: &mut Maker) -> Option<()> {
+    if m.opset < 13 {
+        return None;
+    }
+    let shape = [1, 2 * m.random.between(1, 8) as usize, m.random.between(3, 9) as usize, 4];
+    let mut y = m.fresh(F, &shape);
+    for _ in 0..m.random.between(1, 3) {
+        let scale = m.random.between(-6, -3);
+        let per_channel = m.random.chance(40);
+        let x = through_bytes(m, y, scale, per_channel)?;
+        let x = match m.random.below(if per_channel { 1 } else { 4 }) {
+            0 => x,
+            1 => {
+                let parts = m.node("Split", &[Some(x)], &[("axis", Attr::Int(1))], 2)?;
+                m.one("Concat", &[parts[1], x, parts[0]], &[("axis", Attr::Int(1))])?
+            }
+            2 => {
+                let attrs = [("kernel_shape", ints([3, 3])), ("pads", ints([1; 4]))];
+                let pool = m.one("MaxPool", &[x], &attrs)?;
+                m.one("Concat", &[x, pool], &[("axis", Attr::Int(1))])?
+            }
+            _ => {
+                let other = m.fresh(F, &shape);
+                let scale = scale + m.random.between(0, 1);
+                let other = through_bytes(m, other, scale, false)?;
+                let other = m.one("Concat", &[x, other], &[("axis", Attr::Int(2))])?;
+                m.one("Transpose", &[other], &[("perm", ints([0, 1, 3, 2]))])?
+            }
+        };
+        let (c, depthwise) = (m.shape(x)[1], per_channel || m.random.chance(30));
+        let out = if depthwise { c } else { shape[1] };
+        let data = m.data(DType::I8, &[out, if depthwise { 1 } else { c }, 3, 3]);
+        let scales: Vec<f32> = (0..out).map(|_| (m.random.between(-9, -7) as f32).exp2()).collect();
+        let (w, scales) = (m.constant(data), m.constant(Tensor::new([out], &scales)));
+        let zeros = m.constant(Tensor::new([out], &vec![0i8; out]));
+        let w = m.one("DequantizeLinear", &[w, scales, zeros], &[("axis", Attr::Int(0))])?;
+        let attrs = [("group", Attr::Int(if depthwise { c as i64 } else { 1 })), ("pads", ints([1; 4]))];
+        y = m.one("Conv", &[x, w], &attrs)?;
+        y = if m.random.chance(50) { m.one("Relu", &[y], &[])? } else { y };
+        if m.shape(y)[1] != shape[1] || m.shape(y)[2] > 20 {
+            break;
+        }
+    }
+    Some(())
+}
+
+/// A tensor as bytes and back, with a scale of about this power of two.
+fn through_bytes(m: &mut Maker, x: V, scale: i64, per_channel: bool) -> Option<V> {
+    let channels = if per_channel { m.shape(x)[1] } else { 1 };
+    let scales: Vec<f32> = (0..channels)
+        .map(|_| scale + m.random.between(0, i64::from(per_channel)))
+        .map(|e| (e as f32).exp2())
+        .collect();
+    let zeros = vec![m.random.pick(&[0u8, 100]); channels];
+    let shape: &[usize] = if per_channel { &[channels] } else { &[] };
+    let scale = m.constant(Tensor::new(shape.to_vec(), &scales));
+    let zero = m.constant(Tensor::new(shape.to_vec(), &zeros));
+    let q = m.one("QuantizeLinear", &[x, scale, zero], &[])?;
+    m.one("DequantizeLinear", &[q, scale, zero], &[])
 }

@@ -1,7 +1,7 @@
 //! The bias of a product: a number of units of the sum, or a float that is added to the scaled sum where it
 //! is too far from whole units.
 
-use super::linear::source;
+use super::linear::{of, source};
 use super::product::Product;
 use crate::base::Tensor;
 use crate::graph::{Graph, Node, ValueId};
@@ -11,11 +11,6 @@ const COARSE: f64 = 1.0 / 256.0;
 
 /// A bias that is off by less, in units of the sum, was rounded by the model.
 const ROUNDED: f64 = 1e-3;
-
-/// One of a list of as many numbers, or of one number for all.
-fn of<T: Copy>(list: &[T], i: usize) -> T {
-    list[if list.len() == 1 { 0 } else { i }]
-}
 
 /// A constant as real numbers: floats, or dequantized integers.
 fn real(graph: &Graph, id: ValueId) -> Option<Vec<f64>> {
@@ -72,8 +67,10 @@ impl Product {
     /// Whether a bias in units of the sum would be off by too much of a step of the quantized result.
     pub(super) fn bias_is_coarse(&self, graph: &Graph, node: &Node) -> bool {
         let Some((_, to)) = &self.to else { return false };
-        let step = f64::from(to.scales(graph)[0]);
-        self.rests(graph, node).iter().any(|(rest, unit)| rest * unit > COARSE * step)
+        let steps = to.scales(graph);
+        let coarse =
+            |(c, (rest, unit)): (usize, &(f64, f64))| rest * unit > COARSE * f64::from(of(&steps, c));
+        self.rests(graph, node).iter().enumerate().any(coarse)
     }
 
     /// The bias of a float result, where it is not in whole units of the sum: what is added to the result.

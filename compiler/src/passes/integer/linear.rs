@@ -60,12 +60,17 @@ pub fn dequantize(graph: &Graph, node: &Node) -> Option<Linear> {
     parameters(graph, node, value).filter(|_| ty == DType::F32)
 }
 
-/// What a QuantizeLinear of f32 gives, if it has one scale and gives integers.
+/// One of a list of as many numbers, or of one number for all.
+pub fn of<T: Copy>(list: &[T], i: usize) -> T {
+    list[if list.len() == 1 { 0 } else { i }]
+}
+
+/// What a QuantizeLinear of f32 gives, if it gives integers.
 pub fn quantize(graph: &Graph, node: &Node) -> Option<Linear> {
     let known = named(node, "QuantizeLinear");
     let value = node.outputs.first().copied().flatten().filter(|_| known)?;
     let from = graph.value(node.inputs.first().copied().flatten()?).ty.dtype;
-    let linear = parameters(graph, node, value).filter(|l| l.axis.is_none())?;
+    let linear = parameters(graph, node, value)?;
     let to = graph.value(value).ty.dtype;
     (from == DType::F32 && to.is_int() && to.bits() <= 16).then_some(linear)
 }

@@ -8,10 +8,12 @@
 //! read, and stores narrow results. Goldens: `tests/golden/passes/integer`.
 
 mod bias;
+mod channels;
 mod dynamic_signs;
 mod halves;
 mod linear;
 mod movement;
+mod parts;
 mod pool;
 mod product;
 mod signs;

@@ -5,10 +5,11 @@
 //! before it is a clamp of integers after it, or nothing where the type's range clamps already.
 
 use super::super::edit::{is, like, put, read_counts, remove, replace, writers};
-use super::linear::{Linear, dequantize, quantize};
+use super::linear::{Linear, dequantize, of, quantize};
+use super::parts;
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Attr, Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
 use crate::scalar::Scalar;
 
@@ -61,9 +62,11 @@ fn step(graph: &mut Graph) -> Result<bool> {
                 return Ok(true);
             }
         }
+        if parts::lower(graph, i, &writers) {
+            return Ok(true);
+        }
         if moves(graph, &graph.nodes[i], PICKS) {
-            let from = dequantize(graph, &graph.nodes[writer]).filter(|l| l.axis.is_none());
-            if let Some(from) = from.filter(|_| reads[before as usize] > 0) {
+            if let Some(from) = dequantize(graph, &graph.nodes[writer]) {
                 if lower(graph, i, writer, &from)? {
                     return Ok(true);
                 }
@@ -121,24 +124,54 @@ fn moved(b: &mut NodeBuilder, node: &Node, x: ValueId, linear: &Linear) -> Resul
 }
 
 /// A node like the quantization or dequantization `node`, on another input.
-fn again(b: &mut NodeBuilder, node: &Node, x: ValueId) -> Result<ValueId> {
+pub(super) fn again(b: &mut NodeBuilder, node: &Node, x: ValueId) -> Result<ValueId> {
+    along(b, node, x, None)
+}
+
+/// The same with its scales along this axis, if they lie along one.
+fn along(b: &mut NodeBuilder, node: &Node, x: ValueId, axis: Option<usize>) -> Result<ValueId> {
     let mut inputs = node.inputs.clone();
     inputs[0] = Some(x);
-    Ok(b.node_in(node.op.domain, node.op.name, &inputs, node.attrs.clone(), 1)?[0])
+    let attrs = match axis {
+        None => node.attrs.clone(),
+        Some(axis) => node.attrs.clone().with("axis", Attr::Int(axis as i64)),
+    };
+    Ok(b.node_in(node.op.domain, node.op.name, &inputs, attrs, 1)?[0])
+}
+
+/// Where an axis of a node's first input is in its result, if its indices stand there for the same elements.
+fn moved_axis(graph: &Graph, node: &Node, axis: usize) -> Option<usize> {
+    let shape = |id: Option<ValueId>| id.map(|id| &graph.value(id).ty.shape);
+    let from = shape(node.inputs.first().copied().flatten())?;
+    let to = shape(node.outputs.first().copied().flatten())?;
+    match node.op.name {
+        "Identity" => Some(axis),
+        "MaxPool" | "GlobalMaxPool" => Some(axis).filter(|&a| a < 2),
+        "Transpose" => match node.attrs.get_ints("perm").ok()? {
+            None => Some(from.len() - 1 - axis),
+            Some(perm) => perm.iter().position(|&p| p.rem_euclid(from.len() as i64) == axis as i64),
+        },
+        "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" => {
+            let before: usize = from[..axis].iter().product();
+            let same = |&a: &usize| to[a] == from[axis] && to[..a].iter().product::<usize>() == before;
+            (0..to.len()).find(same)
+        }
+        _ => None,
+    }
 }
 
 /// Quantizes before the node `writer` instead of after it.
 fn raise(graph: &mut Graph, at: usize, writer: usize, to: &Linear) -> Result<bool> {
     let (node, before) = (graph.nodes[at].clone(), graph.nodes[writer].clone());
     let Some(x) = before.inputs.first().copied().flatten() else { return Ok(false) };
-    if moves(graph, &before, &[]) {
+    if moves(graph, &before, &[]) && to.axis.is_none() {
         return Ok(put(graph, at, |b| {
             let x = again(b, &node, x)?;
             moved(b, &before, x, to)
         })
         .is_ok());
     }
-    if is(&before, "Concat") {
+    if is(&before, "Concat") && to.axis.is_none() {
         return Ok(put(graph, at, |b| {
             let parts: Result<Vec<ValueId>> =
                 before.inputs.iter().flatten().map(|&x| again(b, &node, x)).collect();
@@ -151,11 +184,11 @@ fn raise(graph: &mut Graph, at: usize, writer: usize, to: &Linear) -> Result<boo
     let (least, most) = range(to.dtype(graph));
     Ok(put(graph, at, |b| {
         let mut x = again(b, &node, x)?;
-        let dtype = b.ty(x).dtype;
-        for (op, limit, idle) in [("Max", lo, least), ("Min", hi, most)] {
-            if limit != idle {
-                let limit = b.constant(integer(dtype, limit));
-                x = b.binary(op, x, limit)?;
+        for (op, limits, idle) in [("Max", lo, least), ("Min", hi, most)] {
+            if limits.iter().any(|&l| l != idle) {
+                let limits = integers(b.ty(x), to.axis, &limits);
+                let limits = b.constant(limits);
+                x = b.binary(op, x, limits)?;
             }
         }
         Ok(x)
@@ -166,9 +199,13 @@ fn raise(graph: &mut Graph, at: usize, writer: usize, to: &Linear) -> Result<boo
 /// Dequantizes after the node `at` instead of before it.
 fn lower(graph: &mut Graph, at: usize, writer: usize, from: &Linear) -> Result<bool> {
     let (node, before) = (graph.nodes[at].clone(), graph.nodes[writer].clone());
+    let axis = from.axis.map(|a| moved_axis(graph, &node, a));
+    if axis == Some(None) {
+        return Ok(false);
+    }
     Ok(put(graph, at, |b| {
         let x = moved(b, &node, from.value, from)?;
-        again(b, &before, x)
+        along(b, &before, x, axis.flatten())
     })
     .is_ok())
 }
@@ -198,14 +235,26 @@ fn range(dtype: DType) -> (i64, i64) {
     }
 }
 
-/// A number quantized as QuantizeLinear does it.
-fn quantized(graph: &Graph, to: &Linear, x: f32) -> i64 {
+/// A number quantized as QuantizeLinear does it: one result for all, or one per index of the axis.
+fn quantized(graph: &Graph, to: &Linear, x: f32) -> Vec<i64> {
     let (least, most) = range(to.dtype(graph));
-    let steps = f64::from((x / to.scales(graph)[0]).round_ties_even());
-    (steps + to.zeros(graph)[0] as f64).clamp(least as f64, most as f64) as i64
+    let zeros = to.zeros(graph);
+    let steps = |s: f32| f64::from((x / s).round_ties_even());
+    let scales = to.scales(graph).into_iter().enumerate();
+    let all: Vec<i64> = scales
+        .map(|(i, s)| (steps(s) + of(&zeros, i) as f64).clamp(least as f64, most as f64) as i64)
+        .collect();
+    if all.windows(2).all(|w| w[0] == w[1]) { all[..1].to_vec() } else { all }
 }
 
-fn integer(dtype: DType, value: i64) -> Tensor {
-    let bytes = Scalar::from_i64(dtype, value).bits.to_le_bytes()[..dtype.size()].to_vec();
-    Tensor { ty: TensorType::new(dtype, []), data: bytes.into() }
+/// Integers that are broadcast to a tensor, along an axis where there are several.
+fn integers(ty: &TensorType, axis: Option<usize>, values: &[i64]) -> Tensor {
+    let mut shape = Vec::new();
+    if let (Some(axis), true) = (axis, values.len() > 1) {
+        shape = vec![1; ty.rank()];
+        shape[axis] = values.len();
+    }
+    let bytes = |&v: &i64| Scalar::from_i64(ty.dtype, v).bits.to_le_bytes()[..ty.dtype.size()].to_vec();
+    let data: Vec<u8> = values.iter().flat_map(bytes).collect();
+    Tensor { ty: TensorType::new(ty.dtype, shape), data: data.into() }
 }

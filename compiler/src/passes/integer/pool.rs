@@ -51,7 +51,8 @@ fn pool(graph: &mut Graph, at: usize) -> Result<bool> {
     let (Some(from), Some((quantize, to))) = (source(graph, *x), only_quantize(graph, *out)) else {
         return Ok(false);
     };
-    if from.axis.is_some() || from.dtype(graph).size() > 1 || to.dtype(graph).size() > 1 {
+    if from.axis.is_some() || to.axis.is_some() || from.dtype(graph).size() > 1 || to.dtype(graph).size() > 1
+    {
         return Ok(false);
     }
     let made = put(graph, quantize, |b| {

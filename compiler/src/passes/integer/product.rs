@@ -6,6 +6,7 @@
 
 use super::super::edit::{is, put, remove};
 use super::bias::integer_bias;
+use super::channels;
 use super::linear::{Linear, only_quantize, source};
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
@@ -65,8 +66,8 @@ struct Sum<'a> {
 
 /// The operands of a product, and where its result is quantized.
 pub(super) struct Product {
-    x: Linear,
-    w: Linear,
+    pub(super) x: Linear,
+    pub(super) w: Linear,
     /// The QuantizeLinear of the result, by index, and what it makes.
     pub(super) to: Option<(usize, Linear)>,
 }
@@ -92,12 +93,13 @@ fn serves_rows(graph: &Graph, node: &Node) -> bool {
 
 fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
     let (x, w) = (operand(graph, node, 0, "the data")?, operand(graph, node, 1, "the second factor")?);
-    if x.axis.is_some() {
-        return Err("the data has a scale per channel".to_string());
-    }
     let out = node.outputs.first().copied().flatten().ok_or("its output is not read")?;
     let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).size() == 1);
     let mut product = Product { x, w, to };
+    channels::fold_data(graph, node, &mut product)?;
+    if product.to.as_ref().is_some_and(|(_, to)| !channels::folds_result(graph, node, to)) {
+        product.to = None;
+    }
     if product.bias_is_coarse(graph, node) {
         product.to = None;
     }
@@ -200,7 +202,7 @@ impl Product {
     }
 }
 
-fn conv(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<()> {
+fn conv(graph: &mut Graph, at: usize, node: &Node, mut product: Product) -> Outcome<()> {
     let shape = graph.value(product.w.value).ty.shape.clone();
     let channels = shape[0];
     if product.w.axis.is_some_and(|a| a != 0) {
@@ -213,6 +215,7 @@ fn conv(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<
     let bias = node.inputs.get(2).copied().flatten();
     if product.to.is_some() {
         let bias = bias.map(|id| integer_bias(graph, id, &scales, channels, 1.0)).transpose()?;
+        channels::fold_result(graph, &mut product);
         return put(graph, at, |b| {
             let sum = Sum { axis: 0, bias: bias.as_ref(), alpha: None };
             let mut inputs = product.inputs(b, &sum);
