@@ -80,6 +80,8 @@ pub struct PackedAt {
     pub index: Affine,
     /// Whether it is the second of two elements of four bits at that address; `None`: it is alone.
     pub second: Option<bool>,
+    /// Bytes from a lane's word to the next one's, of a factor of products of bytes.
+    pub word: usize,
 }
 
 /// How an operand's addresses are rewritten: packed operands are read in another order.
@@ -246,18 +248,26 @@ impl Exprs<'_> {
             return Some(e.value(ints(point.lanes), Value::Const(word)));
         }
         if let Some(at) = (self.packed)(*operand, point) {
-            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, at.index), 1)));
+            let at = (addr(*operand, at.index), at.word);
+            return Some(e.value(
+                ints(point.lanes),
+                match at {
+                    // What the other factor has above it is zero.
+                    (at, 1) => Value::Load(at, 1),
+                    (at, apart) => Value::LoadWords(at, apart as i64),
+                },
+            ));
         }
         let index = self.place(form, point);
         if (form.coefficient(along), point.vector.map(|v| form.coefficient(v)), left) == (1, Some(4), 4) {
-            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 1)));
+            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 4)));
         }
         if point.vector.is_some_and(|v| form.coefficient(v) != 0) {
             return self.woven(e, *operand, (index, form.coefficient(along)), point, left);
         }
         if let (4, Some(group)) = (left, &point.group) {
             let start = point.start_of(group, form);
-            let loaded = e.value(ints(usize::from(group.lanes)), Value::LoadWords(addr(*operand, start), 1));
+            let loaded = e.value(ints(usize::from(group.lanes)), Value::LoadWords(addr(*operand, start), 4));
             return Some(e.value(ints(point.lanes), Value::Broadcast(loaded, group.lane)));
         }
         let elems = self.linear.buffers[*operand as usize].elems as i64;

@@ -2,7 +2,9 @@
 //!
 //! A packed operand is laid out as `[outer axes][tile of the vector axis][reduction axes][lanes]`,
 //! so that the innermost loop reads it from front to back, whatever its order in the model. Elements of
-//! four bits lie in pairs, two neighbours along the innermost reduction axis in a byte.
+//! four bits lie in pairs, two neighbours along the innermost reduction axis in a byte. Words of bytes that end
+//! behind the axis hold zeros there; those of filters of single channels, which are multiplied by words with zeros
+//! there, leave them out: 9 bytes of a filter of 3x3 points in place of 12.
 
 use super::dot::in_halves;
 use super::expr::PackedAt;
@@ -28,6 +30,8 @@ pub struct Packing {
     regions: Vec<Region>,
     /// Neighbours along the innermost reduction axis that lie together in a lane.
     group: usize,
+    /// Neighbours in the last word of a row, where it has only those; 0: all words are whole.
+    last: usize,
     /// Lanes of a vector, of whose words halves lie apart; 0: words are whole.
     halves: usize,
     /// Two of them in a byte.
@@ -80,21 +84,41 @@ impl Packing {
             _ => 1,
         };
         let halves = if schedule.halves && group > 1 { lanes } else { 0 };
-        let depth = depth(&reduce, group);
+        let along = reduce.last().map_or(0, |r| r.1);
+        let last = if schedule.dense { along % group } else { 0 };
+        let depth = depth(&reduce, if last > 0 { 1 } else { group });
         let outer_vars = schedule.order.iter().filter(|&&v| Some(v) != vector && source.coefficient(v) != 0);
         let mut outer: Vec<(u32, usize)> = outer_vars.map(|&v| (v, 0)).collect();
-        let (mut regions, mut per_point) = (Vec::new(), 0);
+        let (mut regions, mut per_point, mut widest) = (Vec::new(), 0, 0);
         for segment in segments {
             let width = segment.points.next_multiple_of(lanes.min(4));
             regions.push(Region { segment: *segment, start: per_point, width });
             per_point += segment.count * depth * width;
+            widest = widest.max(width);
         }
         let mut elems = per_point;
         for (var, stride) in outer.iter_mut().rev() {
             *stride = elems;
             elems *= linear.extent(*var);
         }
-        Some(Packing { operand, source, outer, reduce, run, vector, regions, group, halves, pairs, elems })
+        if last > 0 {
+            // What loads of words that overlap may read.
+            elems += (group - last) * widest.min(lanes);
+        }
+        Some(Packing {
+            operand,
+            source,
+            outer,
+            reduce,
+            run,
+            vector,
+            regions,
+            group,
+            last,
+            halves,
+            pairs,
+            elems,
+        })
     }
 
     /// Element type and number of elements as they lie in memory.
@@ -115,30 +139,46 @@ impl Packing {
     /// start of the tile, `chunk` the elements past it along the vector axis.
     pub fn address(&self, place: &[Affine], base: &Affine, segment: &Segment, chunk: i64) -> PackedAt {
         let region = self.regions.iter().find(|r| r.segment == *segment).unwrap_or(&self.regions[0]);
-        let depth = depth(&self.reduce, self.group);
+        let depth = depth(&self.reduce, self.whole_groups());
         // Tiles follow one another `depth * width` elements apart, every `points` of the axis.
         let past = base.offset(-(segment.start as i64));
         let tiles = match past.is_constant() {
             true => Affine::constant(past.base / segment.points as i64 * (depth * region.width) as i64),
             false => past.scaled((depth * region.width / segment.points) as i64),
         };
-        let mut sum = tiles.offset(region.start as i64 + chunk * self.group as i64);
+        let word = self.word_at(place);
+        let mut sum = tiles.offset(region.start as i64 + chunk * word as i64);
         for &(var, stride) in &self.outer {
             sum = sum.plus_scaled(&place[var as usize], stride as i64);
         }
         let mut stride = region.width;
         for &(var, extent) in self.reduce.iter().rev() {
             sum = sum.plus_scaled(&place[var as usize], stride as i64);
-            stride *= if stride == region.width { extent.next_multiple_of(self.group) } else { extent };
+            stride *=
+                if stride == region.width { extent.next_multiple_of(self.whole_groups()) } else { extent };
         }
         let Some(&(innermost, _)) = self.reduce.last().filter(|_| self.pairs) else {
-            return PackedAt { index: sum, second: None };
+            return PackedAt { index: sum, second: None, word };
         };
         // Loops run over whole pairs, so that the constant part tells which of the two it is.
         let second = place[innermost as usize].base.rem_euclid(2);
         let first = sum.offset(-second * region.width as i64);
         let halves = first.terms.iter().map(|&(v, c)| (v, c / 2)).collect();
-        PackedAt { index: Affine { base: first.base / 2, terms: halves }, second: Some(second == 1) }
+        PackedAt { index: Affine { base: first.base / 2, terms: halves }, second: Some(second == 1), word }
+    }
+
+    /// What rows along the innermost reduction axis are multiples of.
+    fn whole_groups(&self) -> usize {
+        if self.last > 0 { 1 } else { self.group }
+    }
+
+    /// Neighbours that a lane's word has at a place.
+    fn word_at(&self, place: &[Affine]) -> usize {
+        let behind = |&(var, extent): &(u32, usize)| {
+            let at = &place[var as usize];
+            at.is_constant() && at.base as usize + self.group > extent
+        };
+        if self.last > 0 && self.reduce.last().is_some_and(behind) { self.last } else { self.group }
     }
 
     /// The reduction axes but the innermost, and the elements along that one.
@@ -150,11 +190,11 @@ impl Packing {
         (outer.to_vec(), places)
     }
 
-    /// Where one of the neighbours in a lane is, of so many points in a row.
-    fn place(&self, lane: usize, neighbour: usize, points: usize) -> usize {
+    /// Where one of the neighbours in a lane is, of so many points in a row and so many neighbours in a word.
+    fn place(&self, lane: usize, neighbour: usize, points: usize, word: usize) -> usize {
         let vector = |lanes: usize| lanes.min(points - lane / lanes * lanes);
         if self.halves == 0 || !in_halves(vector(self.halves)) {
-            return lane * self.group + neighbour;
+            return lane * word + neighbour;
         }
         // Of eight words first all lower halves, then all upper ones.
         lane / 8 * 32 + neighbour / 2 * 16 + lane % 8 * 2 + neighbour % 2
@@ -174,15 +214,18 @@ impl Packing {
                     let (groups, along) = self.groups();
                     for_each_point(&self.source, &groups, from, &mut |from| {
                         for (i, from) in along.iter().map(|place| from + place).enumerate() {
-                            let row = at + i / self.group * self.group * region.width;
+                            let first = i / self.group * self.group;
+                            let row = at + first * region.width;
+                            let whole = self.last == 0 || first + self.group <= along.len();
+                            let word = if whole { self.group } else { self.last };
                             for lane in 0..region.segment.points {
                                 let source = (from + step * lane as i64) as usize * size;
-                                let place = self.place(lane, i % self.group, region.segment.points);
+                                let place = self.place(lane, i % self.group, region.segment.points, word);
                                 let to = (row + place) * size;
                                 packed[to..to + size].copy_from_slice(&data[source..source + size]);
                             }
                         }
-                        at += along.len().next_multiple_of(self.group) * region.width;
+                        at += along.len().next_multiple_of(self.whole_groups()) * region.width;
                     });
                 }
             }

@@ -256,7 +256,7 @@ impl Run<'_> {
             let value = e.value(ty, Value::LoadCouples(source));
             return e.store(addr(self.to, to.plus(&at)), 1, value);
         }
-        let words = e.value(ty, Value::LoadWords(source, 1));
+        let words = e.value(ty, Value::LoadWords(source, 4));
         for (way, &(order, bits)) in self.turned.iter().enumerate() {
             let ordered = ordered(e, words, order);
             let turned = match bits {

@@ -98,7 +98,7 @@ pub(super) fn bodies(nest: &Nest, e: &mut Emitter, r: &Reduction, group: Option<
         let Some((operand, _)) = load(nest, columns) else { return };
         let Some(at) = nest.packed_address(operand, &point) else { return };
         for (i, &sum) in couple.sums.iter().enumerate() {
-            let b = Value::LoadWords(addr(operand, at.index.offset(16 * i as i64)), 1);
+            let b = Value::LoadWords(addr(operand, at.index.offset(16 * i as i64)), 4);
             let b = e.value(SQUARE, b);
             e.assign(sum, Value::Dot(Dot::Squares(signs), sum, a, b));
         }
@@ -115,11 +115,11 @@ fn eight(nest: &Nest, e: &mut Emitter, rows: u32, point: &Point, left: usize) ->
     }
     let (operand, form) = load(nest, rows)?;
     if let Some(group) = &point.group {
-        let loaded = Value::LoadWords(addr(operand, point.start_of(group, form)), 1);
+        let loaded = Value::LoadWords(addr(operand, point.start_of(group, form)), 4);
         return Some((e.value(SQUARE, loaded), group.lane));
     }
     let index = form.map_vars(|v| point.place[v as usize].clone());
-    Some((e.value(BYTES, Value::LoadWords(addr(operand, index), 1)), 0))
+    Some((e.value(BYTES, Value::LoadWords(addr(operand, index), 4)), 0))
 }
 
 /// The load that a factor is.

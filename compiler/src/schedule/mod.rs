@@ -111,6 +111,8 @@ pub struct Schedule {
     pub halves: bool,
     /// Products of two such words are added in 16 bits, which the constants allow ([`Linear::long`]).
     pub long: bool,
+    /// Words of filters of single channels are packed without the zeros behind their axis.
+    pub dense: bool,
     /// Accumulators of floats begin with what the finish adds to their sum first, a bias: those of integers
     /// always do.
     pub begun: bool,
@@ -141,6 +143,7 @@ impl Schedule {
             chains: false,
             halves: false,
             long: false,
+            dense: false,
             begun: false,
             tested: false,
             woven: false,

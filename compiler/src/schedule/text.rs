@@ -68,6 +68,7 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         _ if schedule.long => line(Subject::Dot, "dot halves long".to_string()),
         _ if schedule.halves => line(Subject::Dot, "dot halves".to_string()),
         _ if schedule.chains => line(Subject::Dot, "dot chains".to_string()),
+        _ if schedule.dense => line(Subject::Dot, "dot dense".to_string()),
         _ => line(Subject::Dot, "dot".to_string()),
     }
     if schedule.begun {
@@ -161,6 +162,7 @@ impl Reader<'_> {
         schedule.halves = schedule.dot == 4 && self.cursor.eat("halves");
         schedule.long = schedule.halves && self.cursor.eat("long");
         schedule.chains = schedule.dot == 4 && self.cursor.eat("chains");
+        schedule.dense = schedule.dot == 4 && self.cursor.eat("dense");
         schedule.begun = self.cursor.eat("begun");
         schedule.tested = self.cursor.eat("tested");
         schedule.woven = self.cursor.eat("woven");

@@ -3,7 +3,7 @@
 use super::bytes::{Bytes, innermost, unroll_around, words};
 use super::chains::Chains;
 use super::choose::{FINISHED, choose_vector, finish_length, loads, overlap, woven_points};
-use super::cores::{Code, Unrolled, core};
+use super::cores::{Code, Unrolled, core, packs_densely};
 use super::cost::{Operands, Tile, best_tile};
 use super::factors::{
     added_first, beside, drop_squares, factor_loads, four_bits, lane_factor, packed_for, walks,
@@ -80,6 +80,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
         chains: of.chains.is_some(),
         halves: of.in_halves(),
         long: of.is_long(),
+        dense: of.woven() && of.neighbours == 4 && packs_densely(target),
         begun,
         tested,
         woven: false,

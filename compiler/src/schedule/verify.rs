@@ -276,6 +276,9 @@ impl Checker<'_> {
         require(!self.schedule.long || self.schedule.halves && self.linear.long, || {
             format!("products of two words of in{v} are not known to fit 16 bits")
         })?;
+        require(!self.schedule.dense || neighbours == 4 && bytes.woven, || {
+            format!("words of in{v} need the zeros behind their axis")
+        })?;
         if self.schedule.chains {
             let lanes = |c: Chains| c.var == var && self.schedule.axis_lanes(var) == c.lanes;
             let formed = self.linear.chains.is_some_and(lanes) && Words::of(self.linear, var).is_some();

@@ -3,7 +3,7 @@
 //! Written for being right: nothing is shared with code generation, every access is checked against
 //! the parameter and the buffer, computed indices against their declared limit.
 
-use super::{Access, Addr, Dot, Kernel, Lane, Reg, Stmt, TABLE, Value, lanes};
+use super::{Access, Addr, Dot, Kernel, Lane, Reg, Stmt, TABLE, Value, lanes, words_span};
 use crate::base::{Affine, Bound, DType};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -347,7 +347,7 @@ impl Machine<'_> {
 
     fn load_words(&mut self, dst: Reg, addr: &Addr, stride: i64) -> Result<()> {
         let lanes = self.lanes(dst);
-        let first = self.locate(addr, lanes, 4 * stride, 4, Access::Read)?;
+        let first = self.locate(addr, lanes, stride, words_span(lanes, stride), Access::Read)?;
         let dtype = self.kernel.params[addr.param as usize].dtype;
         if dtype.size() != 1 || self.lane(dst) != Lane::I32 {
             return Err(bug(format!("words of {dtype} cannot be loaded into %{dst}")));
@@ -355,7 +355,7 @@ impl Machine<'_> {
         let place = self.place[dst as usize];
         let buffer = from_place(self.memory, self.places[addr.param as usize]);
         for (i, bits) in self.bits[place..place + lanes].iter_mut().enumerate() {
-            *bits = u64::from(u32::from_le_bytes(bytes(&buffer[(first + 4 * stride * i as i64) as usize..])));
+            *bits = u64::from(u32::from_le_bytes(bytes(&buffer[(first + stride * i as i64) as usize..])));
         }
         Ok(())
     }

@@ -304,6 +304,12 @@ pub const TABLE: usize = 256;
 /// One in each half of a word: products of couples by it are their sums.
 pub const EACH: u32 = 0x0001_0001;
 
+/// Bytes that words a stride apart have from the last one on.
+pub fn words_span(lanes: usize, stride: i64) -> i64 {
+    let lanes = lanes as i64;
+    if (1..4).contains(&stride) { 4 * lanes - stride * (lanes - 1) } else { 4 }
+}
+
 /// What computes a register.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
@@ -315,8 +321,8 @@ pub enum Value {
     Copy(Reg),
     /// Lane `i` from `addr + i * stride`: 1 contiguous, 0 the same for all, else strided.
     Load(Addr, i64),
-    /// Lane `i` is the four bytes at `addr + 4 * i * stride` of a byte buffer, as one `i32`
-    /// (stride 0: the same four for all).
+    /// Lane `i` is the four bytes at `addr + i * stride` of a byte buffer, as one `i32` (stride 0: the same four for
+    /// all). Where they overlap (strides of 1 to 3), the buffer has as many bytes from `addr` on as if they did not.
     LoadWords(Addr, i64),
     /// Lane `i` is the bytes at `addr + 2 * i` and behind it of a byte buffer, each extended to 16 bits
     /// as its element type says, the first in the lower half.

@@ -100,7 +100,7 @@ impl Parser<'_> {
             return Ok(Stmt::Let(dst, self.value(dst)?));
         }
         if self.cursor.eat("store") {
-            let (addr, stride) = self.place()?;
+            let (addr, stride) = self.place(1)?;
             self.cursor.expect("=")?;
             return Ok(Stmt::Store { addr, stride, src: self.reg()? });
         }
@@ -196,19 +196,19 @@ impl Parser<'_> {
                 let step = if self.cursor.eat("step") { self.cursor.int()? } else { 0 };
                 Ok(Value::Index(form, step))
             }
-            "load" => self.place().map(|(addr, stride)| Value::Load(addr, stride)),
-            "couples" => match self.place()? {
+            "load" => self.place(1).map(|(addr, stride)| Value::Load(addr, stride)),
+            "couples" => match self.place(1)? {
                 (addr, 1) => Ok(Value::LoadCouples(addr)),
                 _ => Err(self.cursor.error("couples lie side by side".to_string())),
             },
-            "lookup" => match self.place()? {
+            "lookup" => match self.place(1)? {
                 (addr, 1) => {
                     self.cursor.expect(",")?;
                     Ok(Value::Lookup(addr, self.reg()?))
                 }
                 _ => Err(self.cursor.error("the entries of a table lie side by side".to_string())),
             },
-            "words" => self.place().map(|(addr, stride)| Value::LoadWords(addr, stride)),
+            "words" => self.place(4).map(|(addr, stride)| Value::LoadWords(addr, stride)),
             "mla" => self.regs().map(|[c, a, b]| Value::Mla(c, a, b)),
             "select" => self.regs().map(|[m, a, b]| Value::Select(m, a, b)),
             "sext_low" | "zext_low" => {
@@ -255,7 +255,7 @@ impl Parser<'_> {
     }
 
     /// `x[2*oh + 1; %3 <= 15] stride 4`.
-    fn place(&mut self) -> Result<(Addr, i64)> {
+    fn place(&mut self, usual: i64) -> Result<(Addr, i64)> {
         let name = self.cursor.name("a parameter")?;
         let param = self.kernel.params.iter().position(|p| p.name == name);
         let param = param.ok_or_else(|| self.cursor.error(format!("no parameter '{name}'")))? as u32;
@@ -268,7 +268,7 @@ impl Parser<'_> {
             dynamic = Some((reg, self.cursor.int()?));
         }
         self.cursor.expect("]")?;
-        let stride = if self.cursor.eat("stride") { self.cursor.int()? } else { 1 };
+        let stride = if self.cursor.eat("stride") { self.cursor.int()? } else { usual };
         Ok((Addr { param, index, dynamic }, stride))
     }
 

@@ -6,7 +6,7 @@
 //! so that neighbouring pieces may be mixed; further apart, loads come no later and stores no earlier than here.
 
 use super::visit::any;
-use super::{Addr, Kernel, Stmt, TABLE, Value};
+use super::{Addr, Kernel, Stmt, TABLE, Value, words_span};
 use crate::base::{Affine, Bound};
 use std::ops::Range;
 
@@ -108,7 +108,7 @@ impl Walk<'_> {
                     match value {
                         Value::Load(addr, stride) => self.access(addr, stride * (lanes - 1), 1),
                         Value::LoadWords(addr, stride) => {
-                            self.access(addr, 4 * stride * (lanes - 1), 4);
+                            self.access(addr, stride * (lanes - 1), words_span(lanes as usize, *stride));
                         }
                         Value::LoadCouples(addr) => self.access(addr, 2 * (lanes - 1), 2),
                         Value::Lookup(addr, _) => self.access(addr, 0, TABLE as i64),

@@ -183,7 +183,7 @@ impl<'a> Printer<'a> {
                 self.line(format!("%{dst}: {ty} = {value}"));
             }
             Stmt::Store { addr, stride, src } => {
-                let place = self.place(addr, *stride);
+                let place = self.place(addr, *stride, 1);
                 self.line(format!("store {place} = %{src}"));
             }
             Stmt::For { var, lo, hi, step, body } => {
@@ -222,10 +222,10 @@ impl<'a> Printer<'a> {
             Value::Index(form, 0) => format!("index {}", self.affine(form)),
             Value::Index(form, step) => format!("index {} step {step}", self.affine(form)),
             Value::Copy(a) => format!("%{a}"),
-            Value::Load(addr, stride) => format!("load {}", self.place(addr, *stride)),
-            Value::LoadWords(addr, stride) => format!("words {}", self.place(addr, *stride)),
-            Value::LoadCouples(addr) => format!("couples {}", self.place(addr, 1)),
-            Value::Lookup(addr, a) => format!("lookup {}, %{a}", self.place(addr, 1)),
+            Value::Load(addr, stride) => format!("load {}", self.place(addr, *stride, 1)),
+            Value::LoadWords(addr, stride) => format!("words {}", self.place(addr, *stride, 4)),
+            Value::LoadCouples(addr) => format!("couples {}", self.place(addr, 1, 1)),
+            Value::Lookup(addr, a) => format!("lookup {}, %{a}", self.place(addr, 1, 1)),
             Value::Un(op, a) => format!("{} %{a}", name(UNS, op)),
             Value::Bin(op, a, b) => format!("{} %{a}, %{b}", name(BINS, op)),
             Value::Mla(c, a, b) => format!("mla %{c}, %{a}, %{b}"),
@@ -245,11 +245,11 @@ impl<'a> Printer<'a> {
         }
     }
 
-    fn place(&self, addr: &Addr, stride: i64) -> String {
+    fn place(&self, addr: &Addr, stride: i64, usual: i64) -> String {
         let param = self.kernel.params.get(addr.param as usize);
         let param = param.map_or(format!("?{}", addr.param), |p| write_name(&p.name));
         let dynamic = addr.dynamic.map_or(String::new(), |(reg, limit)| format!("; %{reg} <= {limit}"));
-        let stride = if stride == 1 { String::new() } else { format!(" stride {stride}") };
+        let stride = if stride == usual { String::new() } else { format!(" stride {stride}") };
         format!("{param}[{}{dynamic}]{stride}", self.affine(&addr.index))
     }
 

@@ -16,7 +16,7 @@
 
 use super::range::{Loop, is_empty, range};
 use super::text::Printer;
-use super::{Access, Addr, Dot, Kernel, Lane, Reg, RegType, Stmt, TABLE, Value, lanes};
+use super::{Access, Addr, Dot, Kernel, Lane, Reg, RegType, Stmt, TABLE, Value, lanes, words_span};
 use crate::base::annotate::{annotate, defect};
 use crate::base::{Affine, Bound, DType};
 use crate::error::Result;
@@ -271,10 +271,15 @@ impl<'a> Verifier<'a> {
                 self.element_fits(addr, dst)
             }
             Value::LoadWords(addr, stride) => {
-                self.address(addr, dst, stride.saturating_mul(4), 4, Access::Read, assigned)?;
+                let span = words_span(usize::from(dst.lanes), *stride);
+                self.address(addr, dst, *stride, span, Access::Read, assigned)?;
                 needs(RegType { lane: Lane::I32, ..dst })?;
                 let dtype = self.kernel.params[addr.param as usize].dtype;
-                if dtype.size() == 1 { Ok(()) } else { Err(format!("words of {dtype} elements")) }
+                match (dtype.size(), stride) {
+                    (1, 0..=4) => Ok(()),
+                    (1, _) => Err(format!("words that lie {stride} bytes apart")),
+                    _ => Err(format!("words of {dtype} elements")),
+                }
             }
             Value::LoadCouples(addr) => {
                 self.address(addr, dst, 2, 2, Access::Read, assigned)?;

@@ -156,3 +156,24 @@ fn products_of_two_words_in_halves() {
         assert_eq!(check_supported("neon_long_run", std::slice::from_ref(&case), &target), 1);
     }
 }
+
+/// Words that overlap: a load and a permutation of bytes for each four.
+#[test]
+fn words_that_overlap() {
+    for lanes in [1usize, 4, 6, 16] {
+        for stride in 1..4 {
+            let kernel = format!(
+                "kernel overlap {{ read x: i8[{}] write y: i32[{lanes}]
+  %0: i32x{lanes} = words x[3] stride {stride}\nstore y[0] = %0\n}}",
+                3 + 4 * lanes
+            );
+            let kernel = parse(&kernel.replace("x1 =", " =")).unwrap_or_else(|e| panic!("{e}"));
+            for target in &targets() {
+                let text = text("neon_overlap", &kernel, target);
+                let tables = if lanes == 1 { 0 } else { lanes.div_ceil(4) };
+                assert_eq!(count(&text, "\ttbl\t"), tables, "{text}");
+                assert_eq!(check_supported("neon_overlap_run", &[case(kernel.clone(), 1)], target), 1);
+            }
+        }
+    }
+}

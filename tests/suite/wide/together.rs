@@ -1,6 +1,7 @@
 //! Vectors that are stored or loaded together: bytes narrowed side by side, lanes that take turns in memory.
 
 use super::{check, disassembly, targets};
+use lmc::target::Feature;
 use lmc::tile::{Kernel, parse};
 
 /// Rows of clamped bytes, `gap` elements apart; between two of them the first one's bytes are read again.
@@ -139,6 +140,74 @@ fn bytes_of_two_rows_are_woven() {
             check(&kernel, &target);
             let woven = disassembly(&kernel, &target).contains("vpunpcklbw");
             assert_eq!(woven, lanes != 5 && (ty == "u8" || cut), "{ty} {lanes} {cut}");
+        }
+    }
+}
+
+/// Bytes of so many rows in the places of words; those of signed ones are `cut` to 8 bits first.
+fn words_of_rows(ty: &str, lanes: usize, rows: usize, cut: bool) -> Kernel {
+    let mut text = format!(
+        "kernel words {{ read x: {ty}[{}] write y: i32[{lanes}]\n%0: i32x{lanes} = load x[0]\n",
+        rows * lanes
+    );
+    let mut next = 1;
+    let mut value = |text: &mut String, value: String| {
+        *text += &format!("%{next}: i32x{lanes} = {value}\n");
+        next += 1;
+        next - 1
+    };
+    let zext = |byte: usize| format!("zext_low 8, %{byte}");
+    let mut word = if cut { value(&mut text, zext(0)) } else { 0 };
+    for row in 1..rows {
+        let mut byte = value(&mut text, format!("load x[{}]", row * lanes));
+        if cut && row < 3 {
+            byte = value(&mut text, zext(byte));
+        }
+        let by = value(&mut text, format!("const {}", 8 * row));
+        let shifted = value(&mut text, format!("shl %{byte}, %{by}"));
+        word = value(&mut text, format!("or %{word}, %{shifted}"));
+    }
+    text += &format!("store y[0] = %{word}\n}}");
+    parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+/// Rows of 16 bytes become words by one permutation, where there is one of bytes and nothing but they is in these.
+#[test]
+fn bytes_of_rows_become_words() {
+    for target in targets() {
+        for (ty, cut) in [("u8", false), ("i8", true), ("i8", false)] {
+            let shapes = [(16, 2), (16, 3), (16, 4), (8, 3), (5, 4)];
+            for (lanes, rows) in shapes.into_iter().filter(|s| 4 * s.0 <= target.vector_bytes) {
+                let kernel = words_of_rows(ty, lanes, rows, cut);
+                check(&kernel, &target);
+                let text = disassembly(&kernel, &target);
+                let woven = target.has(Feature::Avx512Vbmi) && lanes == 16 && (ty == "u8" || cut);
+                assert_eq!(text.contains("vpermb"), woven, "{ty} {lanes} {rows} {cut}: {text}");
+                assert_eq!(text.matches("vinsertf").count(), if woven { rows - 1 } else { 0 }, "{text}");
+            }
+        }
+    }
+}
+
+/// Words that overlap are spread by one or two instructions.
+#[test]
+fn words_that_overlap() {
+    for target in targets() {
+        for lanes in [1, 4, 5, 8, 16].into_iter().filter(|lanes| lanes * 4 <= target.vector_bytes) {
+            for stride in 1..4 {
+                let bytes = 3 + 4 * lanes;
+                let text = format!(
+                    "kernel overlap {{ read x: i8[{bytes}] write y: i32[{lanes}]\n\
+                     %0: i32x{lanes} = words x[3] stride {stride}\nstore y[0] = %0\n}}"
+                );
+                let kernel = parse(&text.replace("x1 =", " =")).unwrap_or_else(|e| panic!("{text}: {e}"));
+                check(&kernel, &target);
+                let text = disassembly(&kernel, &target);
+                let whole = matches!(lanes, 4 | 8 | 16);
+                let one = target.has(Feature::Avx512Vbmi) && lanes > 4;
+                assert_eq!(text.contains("vpermb"), whole && one, "{lanes} {stride}: {text}");
+                assert_eq!(text.contains("vpshufb"), whole && !one, "{lanes} {stride}: {text}");
+            }
         }
     }
 }

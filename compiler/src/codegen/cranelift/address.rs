@@ -61,6 +61,14 @@ impl Extent {
         }
     }
 
+    /// Words of four bytes, so many bytes apart.
+    pub fn words(lanes: usize, stride: i64) -> Extent {
+        match stride {
+            0 => Extent::new(1, 4, 0),
+            _ => Extent { count: lanes, size: 4, stride },
+        }
+    }
+
     /// An entry of a table: its place is added to the pointer.
     pub fn entry() -> Extent {
         Extent { count: 1, size: 1, stride: 1 }
@@ -253,9 +261,9 @@ impl Body<'_> {
         Extent::new(self.shape(reg).lanes, self.element(addr), stride)
     }
 
-    /// What a load of four-byte words touches.
+    /// What a load of four-byte words, so many bytes apart, touches.
     pub fn words(&self, reg: Reg, stride: i64) -> Extent {
-        Extent::new(self.shape(reg).lanes, 4, stride)
+        Extent::words(self.shape(reg).lanes, stride)
     }
 
     /// What a load of couples of bytes touches.

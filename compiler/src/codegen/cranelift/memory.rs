@@ -59,12 +59,12 @@ impl Body<'_> {
     }
 
     pub fn load_words(&mut self, shape: Shape, addr: &Addr, stride: i64) -> Result<Parts> {
-        let place = self.place(addr, Extent::new(shape.lanes, 4, stride))?;
+        let place = self.place(addr, Extent::words(shape.lanes, stride))?;
         Ok(match stride {
             _ if shape.is_scalar() => vec![self.load_element(place, DType::I32)],
-            1 => self.load_whole(shape, place),
+            4 => self.load_whole(shape, place),
             0 => self.load_same(shape, place, DType::I32),
-            _ => self.gather(shape, place, DType::I32, 4 * stride),
+            _ => self.gather(shape, place, DType::I32, stride),
         })
     }
 

@@ -59,8 +59,20 @@ impl Select<'_> {
 
     /// Translates a load of four bytes a lane.
     pub(super) fn load_words(&mut self, r: Reg, addr: &Addr, stride: i64) -> Result<()> {
-        let mem = self.mem(addr)?;
-        self.load_elements(r, Element::Word, 4, mem, stride)
+        let (mem, lanes) = (self.mem(addr)?, i64::from(self.ty(r).lanes));
+        if !(1..4).contains(&stride) || lanes == 1 {
+            return self.load_elements(r, Element::Word, 4, mem, stride.min(1));
+        }
+        // Words that overlap.
+        let place = |i: usize| (i / 4 * stride as usize + i % 4) as u8;
+        let places = self.constant(std::array::from_fn(place));
+        let words = (0..lanes).step_by(4).map(|first| {
+            let bytes = if lanes - first < 4 { stride * (lanes - first - 1) + 4 } else { 16 };
+            let bytes = self.load_bytes(mem.offset(stride * first), bytes as usize);
+            self.new2(words::TBL_ONE, bytes, places)
+        });
+        let words = words.collect();
+        self.define(r, Form::Words(words))
     }
 
     /// Translates a load of two bytes a lane, each extended to 16 bits.

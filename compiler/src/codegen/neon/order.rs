@@ -362,7 +362,7 @@ fn beside(kernel: &Kernel, run: &[Stmt]) -> Vec<Option<usize>> {
 fn spot(kernel: &Kernel, stmt: &Stmt) -> Option<Spot> {
     let (addr, reg, load, words) = match stmt {
         Stmt::Let(reg, Value::Load(addr, 1)) => (addr, *reg, true, false),
-        Stmt::Let(reg, Value::LoadWords(addr, 1)) => (addr, *reg, true, true),
+        Stmt::Let(reg, Value::LoadWords(addr, 4)) => (addr, *reg, true, true),
         Stmt::Store { addr, stride: 1, src } => (addr, *src, false, false),
         _ => return None,
     };

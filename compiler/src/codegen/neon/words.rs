@@ -227,6 +227,8 @@ pub const BSL: u32 = 0x6e60_1c00;
 /// `tbl vd.16b, {vn.16b-vn+3.16b}, vm.16b`: zero where the index lies beyond; `tbx`: as it is.
 pub const TBL: u32 = 0x4e00_6000;
 pub const TBX: u32 = 0x4e00_7000;
+/// `tbl vd.16b, {vn.16b}, vm.16b`.
+pub const TBL_ONE: u32 = 0x4e00_0000;
 pub const MVN: u32 = 0x6e20_5800;
 
 /// `shl vd.4s, vn.4s, #count`.

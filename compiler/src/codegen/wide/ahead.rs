@@ -67,7 +67,7 @@ fn collect(kernel: &Kernel, body: &[Stmt], around: &mut Vec<Around>, places: &mu
 fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Option<i64> {
     let (addr, bytes) = match value {
         Value::Load(addr, 1) => (addr, lanes * kernel.params[addr.param as usize].dtype.size()),
-        Value::LoadWords(addr, 1) => (addr, 4 * lanes),
+        Value::LoadWords(addr, 4) => (addr, 4 * lanes),
         _ => return None,
     };
     let param = &kernel.params[addr.param as usize];

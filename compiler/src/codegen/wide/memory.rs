@@ -9,7 +9,7 @@ use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
 use super::select::{Select, lane_size, vector_bytes};
 use crate::base::DType;
-use crate::tile::{Access, Addr, Bin, Convert, Lane, Reg, Value};
+use crate::tile::{Addr, Lane, Reg};
 
 /// How packed elements become lanes.
 fn extension(dtype: DType, lane: Lane) -> Result<Option<Op>> {
@@ -38,6 +38,10 @@ impl Select<'_> {
         let (dst, width) = (self.target(r), self.width(r));
         if (stride == 0 && lanes > 1) || (lanes == 1 && extend.is_some()) {
             self.load_repeated(dst, mem, dtype, extend, width);
+            return Ok(());
+        }
+        if (1..4).contains(&stride) && size == 4 && lanes > 1 && lanes * size == width {
+            self.overlapping(dst, mem, stride, width);
             return Ok(());
         }
         if extend.is_none() && size == 4 && stride == 8 && self.every_other(dst, mem, lanes, width) {
@@ -97,40 +101,6 @@ impl Select<'_> {
             self.op(op, width, &[dst.into(), packed.into()]);
         }
         Ok(())
-    }
-
-    /// Couples of bytes that are extended in lanes of their own and joined there: two vectors of eight bytes at most
-    /// are woven before they are extended.
-    pub(super) fn weave_couples(&mut self, r: Reg, (low, high): (Reg, Reg)) -> Result<bool> {
-        let (lanes, width) = (self.ty(r).lanes as usize, self.width(r));
-        let (low, cut) = match self.single(low) {
-            Some(Value::Convert(Convert::ZextLow(16), inner)) => (*inner, true),
-            _ => (low, false),
-        };
-        let (Some(Value::Load(first, 1)), Some(Value::Bin(Bin::Shl, high, by))) =
-            (self.single(low), self.single(high))
-        else {
-            return Ok(false);
-        };
-        let Some(Value::Load(second, 1)) = self.single(*high) else { return Ok(false) };
-        let read = |addr: &Addr| {
-            let param = &self.kernel.params[addr.param as usize];
-            (param.access == Access::Read && addr.dynamic.is_none()).then_some(param.dtype)
-        };
-        // What extends a byte by its sign would reach into the other half.
-        let apart = matches!((read(first), cut), (Some(DType::U8), _) | (Some(DType::I8), true));
-        let bytes = apart && read(first) == read(second);
-        if !(bytes && self.constant_reg(*by) == Some(16) && 4 * lanes == width && matches!(lanes, 4 | 8)) {
-            return Ok(false);
-        }
-        let load = if lanes == 8 { Op::Load64 } else { Op::Load32 };
-        let extend = if read(first) == Some(DType::I8) { Op::Pmovsxbw } else { Op::Pmovzxbw };
-        let [first, second] =
-            [self.mem(first)?, self.mem(second)?].map(|mem| self.def(load, 16, &[mem.into()]));
-        let woven = self.def(Op::Punpcklbw, 16, &[first.into(), second.into()]);
-        let dst = self.target(r);
-        self.op(extend, width, &[dst.into(), woven.into()]);
-        Ok(true)
     }
 
     /// Packed elements, in memory or a register, to lanes.
@@ -201,6 +171,30 @@ impl Select<'_> {
             _ => Op::Pinsrq,
         };
         self.def(op, 16, &[vector.into(), from.into(), Arg::Imm(place as i64)])
+    }
+
+    /// Words of four bytes, so many apart that they overlap, of as many bytes as if they did not.
+    fn overlapping(&mut self, dst: VReg, mem: Mem, stride: i64, width: usize) {
+        let words = |first: usize, lanes: usize| -> Vec<u8> {
+            let bytes = |lane: usize| (0..4).map(move |byte| (first + lane * stride as usize + byte) as u8);
+            (0..lanes).flat_map(bytes).collect()
+        };
+        if width > 16 && self.isa.permutes_bytes {
+            let places = self.constant(words(0, width / 4), 0, width);
+            return self.op(Op::Permb, width, &[dst.into(), places.into(), mem.into()]);
+        }
+        let mut bytes = mem.into();
+        if width > 16 {
+            // Each 128 bits get what their words begin in.
+            let from = |i: usize| ((i / 4 * stride as usize + i % 4) as u32).min(width as u32 / 4 - 1);
+            let places = (0..width / 4).flat_map(|i| from(i).to_le_bytes()).collect();
+            let places = self.constant(places, 0, width);
+            bytes = self.def(Op::Permd, width, &[places.into(), bytes]).into();
+        } else {
+            bytes = self.def(Op::Load, width, &[bytes]).into();
+        }
+        let places = self.constant(words(0, 4).repeat(width / 16), 0, width);
+        self.op(Op::Pshufb, width, &[dst.into(), bytes, places.into()]);
     }
 
     /// Every other element of 32 bits, from two vectors that end with the last one; whether that can be done.

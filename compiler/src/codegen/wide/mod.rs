@@ -28,6 +28,7 @@ mod table;
 mod together;
 mod turned;
 mod value;
+mod weave;
 
 use super::allocate::allocate;
 pub use alike::Shared;

@@ -41,7 +41,7 @@ impl Select<'_> {
                 let dtype = self.kernel.params[addr.param as usize].dtype;
                 self.load(r, addr, dtype, *stride * dtype.size() as i64)?;
             }
-            Value::LoadWords(addr, stride) => self.load(r, addr, DType::I32, 4 * *stride)?,
+            Value::LoadWords(addr, stride) => self.load(r, addr, DType::I32, *stride)?,
             Value::LoadCouples(addr) => self.load_couples(r, addr)?,
             Value::Lookup(table, index) => self.lookup(r, table, *index)?,
             Value::Un(un, a) => self.unary(r, *un, *a)?,
@@ -149,7 +149,7 @@ impl Select<'_> {
         if let (Bin::Shl | Bin::ShrS | Bin::ShrU, Some(count)) = (bin, self.constant_reg(b)) {
             return self.shift(r, bin, a, count);
         }
-        if bin == Bin::Or && self.weave_couples(r, (a, b))? {
+        if bin == Bin::Or && self.weave_bytes(r, (a, b))? {
             return Ok(());
         }
         let (x, y) = (self.source(a), self.source(b));

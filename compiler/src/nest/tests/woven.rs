@@ -1,8 +1,9 @@
-//! Couples woven from bytes of two rows.
+//! Couples and words woven from bytes of rows.
 
 use super::run;
 use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, Definition};
+use crate::nest::nest;
 use crate::scalar::{Fold, Op};
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
@@ -52,6 +53,29 @@ fn woven_couples_agree_with_the_naive_loops() {
                 assert_eq!(parse(&text, &linear).unwrap(), schedule);
                 let expected = run(&linear, &Schedule::naive(&linear), &[false, false]);
                 assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
+            }
+        }
+    }
+}
+
+/// Words of filters that end within one, without zeros behind: 9 bytes of a filter of 3x3 points.
+#[test]
+fn woven_words_agree_with_the_naive_loops() {
+    let target = resolve("x86_64", "icelake-server").expect("the target is known");
+    for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
+        for kernel in [(3, 3), (5, 5), (6, 2), (3, 1), (4, 3), (7, 3)] {
+            for (c, out, stride) in [(16, 9, 1), (35, 4, 2), (8, 17, 1), (20, 3, 3)] {
+                let linear = linear(&filters(c, out, kernel, stride, types));
+                let schedule = choose(&linear, &target);
+                let text = schedule.display(&linear);
+                assert!(schedule.dot == 4 && schedule.dense, "{text}");
+                verify(&schedule, &linear).unwrap();
+                assert_eq!(parse(&text, &linear).unwrap(), schedule);
+                let expected = run(&linear, &Schedule::naive(&linear), &[false, false]);
+                assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
+                let elems = nest(&linear, &schedule, true, 1).unwrap().kernel.params[1].elems;
+                let points = kernel.0 * kernel.1 * c.next_multiple_of(4);
+                assert!((points..points + 4 * 16).contains(&elems), "{elems} bytes: {text}");
             }
         }
     }

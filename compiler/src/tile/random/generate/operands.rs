@@ -3,7 +3,7 @@
 use super::{Generator, Held};
 use crate::base::Affine;
 use crate::tile::range::{self, range};
-use crate::tile::{Access, Addr, Bin, Lane, Param, Reg, RegType, Stmt, Value};
+use crate::tile::{Access, Addr, Bin, Lane, Param, Reg, RegType, Stmt, Value, words_span};
 
 impl Generator<'_> {
     /// An assigned register of a type; loaded or a constant where the pool has none.
@@ -125,8 +125,9 @@ impl Generator<'_> {
             if self.rng.chance(25) {
                 return Some(Value::LoadCouples(self.place(body, param, ty.lanes, 2, 2)));
             }
-            let stride = self.rng.pick(&[0, 1, 1]);
-            return Some(Value::LoadWords(self.place(body, param, ty.lanes, 4 * stride, 4), stride));
+            let stride = self.rng.pick(&[0, 1, 2, 3, 3, 4, 4, 4]);
+            let span = words_span(usize::from(ty.lanes), stride);
+            return Some(Value::LoadWords(self.place(body, param, ty.lanes, stride, span), stride));
         }
         let stride = match self.rng.below(10) {
             0..5 => 1,
