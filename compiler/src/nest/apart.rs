@@ -5,8 +5,9 @@
 //! rows finishes them.
 
 use super::emit::{Emitter, addr};
-use super::{Nest, TilePoint, requantize};
+use super::{Nest, TilePoint, pairs, requantize};
 use crate::base::{Affine, DType};
+use crate::schedule::Linear;
 use crate::schedule::linear::Node;
 use crate::tile::{Reg, Value};
 
@@ -50,28 +51,34 @@ pub fn finish(
 
 /// Computes what is the same for all points before the loop, which finds it.
 fn once(nest: &Nest, e: &mut Emitter, points: &[TilePoint], index_error: i32) {
-    let linear = nest.linear;
-    let depends = |id: u32| (0..linear.vars.len() as u32).any(|v| linear.depends(id, v));
-    let same = linear.reachable(linear.finish).into_iter().filter(|&id| {
-        let vectors = linear.types[id as usize] != DType::I64;
-        vectors && !matches!(linear.nodes[id as usize], Node::Const(_)) && !depends(id)
-    });
-    let same: Vec<u32> = same.collect();
     let mut lanes: Vec<usize> = Vec::new();
     for point in points {
         if !lanes.contains(&point.lanes) {
             lanes.push(point.lanes);
             let place = nest.place_of(point);
             let at = nest.point(&place, point, None);
-            for &id in &same {
-                let value = nest.eval(e, id, &at, index_error);
-                if requantize::divides(linear, id) && e.fused() {
-                    requantize::prepared(e, value);
-                }
-                for integers in requantize::taken_back(linear, id) {
-                    integers.limits_less_zero(e, Some(value), point.lanes);
-                }
-            }
+            same(nest.linear, e, point.lanes, &|e, id| nest.eval(e, id, &at, index_error));
+        }
+    }
+}
+
+/// Computes what is the same for all points of a definition: `eval` gives the value of an expression.
+pub(super) fn same(linear: &Linear, e: &mut Emitter, lanes: usize, eval: &dyn Fn(&mut Emitter, u32) -> Reg) {
+    let depends = |id: u32| (0..linear.vars.len() as u32).any(|v| linear.depends(id, v));
+    let same = pairs::needed(linear).into_iter().filter(|&id| {
+        let vectors = linear.types[id as usize] != DType::I64;
+        vectors && !matches!(linear.nodes[id as usize], Node::Const(_)) && !depends(id)
+    });
+    for id in same {
+        let value = eval(e, id);
+        if requantize::divides(linear, id) && e.fused() {
+            requantize::prepared(e, value);
+        }
+        for integers in requantize::taken_back(linear, id) {
+            integers.limits_less_zero(e, Some(value), lanes);
+        }
+        for integers in pairs::taken_back(linear, id) {
+            integers.float_limits(e, Some(value), lanes);
         }
     }
 }

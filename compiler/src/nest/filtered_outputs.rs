@@ -3,6 +3,7 @@
 //! A tile is transformed down, into memory, and across, row by row. Where bytes are stored, the vectors of
 //! [`TOGETHER`] neighbours among the channels are done at a time, so that a point's bytes are stored at once.
 
+use super::apart::same;
 use super::emit::{Emitter, addr};
 use super::expr::{Exprs, Guards, Point, memory_store};
 use super::filter::{Numbers, transform};
@@ -42,6 +43,9 @@ impl Nest<'_> {
         let (full, rest) = (width / self.outputs, width % self.outputs);
         let (outer, tiles, outputs) = (self.linear.extent(self.conv.outer), self.tiles[1], self.outputs);
         let together = together(self.linear, &self.conv, self.lanes);
+        if outer >= self.lanes {
+            same(self.linear, e, self.lanes, &|e, id| self.eval(e, id, &self.place, (None, self.lanes)));
+        }
         let mut tile = |e: &mut Emitter, t: Affine, columns: usize| {
             let at = r.scaled(tiles as i64).plus(&t).scaled(outer as i64);
             self.vectors_of(e, outer, together, &mut |nest, e, first, (count, lanes)| {

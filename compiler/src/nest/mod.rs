@@ -29,6 +29,7 @@ mod half;
 mod long;
 mod ops;
 mod pack;
+mod pairs;
 mod panel;
 mod range;
 mod reduce;
@@ -46,6 +47,7 @@ pub use chains::{Formed, chains};
 pub use expr::lane_of;
 pub use fixed::fix;
 pub use long::long;
+pub use pairs::pair;
 pub use sizes::bind as bind_sizes;
 
 use crate::base::{Affine, DType};

@@ -11,11 +11,12 @@
 use super::bounds::BOUND;
 use super::emit::Emitter;
 use super::expr::{Exprs, Point, constant};
+use super::pairs;
 use super::range::{divisor, range};
 use crate::base::DType;
 use crate::scalar::{Op, Scalar};
 use crate::schedule::Linear;
-use crate::schedule::linear::Node;
+use crate::schedule::linear::{Node, Pair};
 use crate::tile::{Bin, Convert, Lane, Reg, RegType, Un, Value};
 
 /// Numbers of this magnitude convert exactly, and have room for a zero point.
@@ -67,24 +68,28 @@ impl Requantized {
         linear: &Linear,
         data: impl Fn(u32) -> Option<&'a [u8]>,
     ) -> Option<std::ops::Range<i64>> {
-        let (least, most) = match self.zero {
-            Zero::Known(n) => (n, n),
-            Zero::Value(id) => {
-                let constant = match &linear.nodes[id as usize] {
-                    Node::Load { operand, .. } => data(*operand),
-                    _ => None,
-                };
-                match (constant, linear.types[id as usize]) {
-                    (Some(&[byte]), DType::I8) => (i64::from(byte as i8), i64::from(byte as i8)),
-                    (Some(&[byte]), DType::U8) => (i64::from(byte), i64::from(byte)),
-                    _ => {
-                        let known = range(linear, id);
-                        (known.lo as i64, known.hi as i64)
-                    }
-                }
+        let (least, most) = match (self.zero(linear, data), &self.zero) {
+            (Some(n), _) | (None, &Zero::Known(n)) => (n, n),
+            (None, &Zero::Value(id)) => {
+                let known = range(linear, id);
+                (known.lo as i64, known.hi as i64)
             }
         };
         Some(self.lo.checked_sub(most)?..self.hi.checked_sub(least)?)
+    }
+
+    /// The zero point, where it is known.
+    pub fn zero<'a>(&self, linear: &Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> Option<i64> {
+        let id = match self.zero {
+            Zero::Known(n) => return Some(n),
+            Zero::Value(id) => id,
+        };
+        let Node::Load { operand, .. } = &linear.nodes[id as usize] else { return None };
+        match (data(*operand)?, linear.types[id as usize]) {
+            (&[byte], DType::I8) => Some(i64::from(byte as i8)),
+            (&[byte], DType::U8) => Some(i64::from(byte)),
+            _ => None,
+        }
     }
 
     /// Emits it: a register of the integers.
@@ -116,6 +121,22 @@ impl Requantized {
         clamp(e, sum, limits)
     }
 
+    /// The same as floats.
+    pub(super) fn emit_less_zero_as_floats(
+        &self,
+        exprs: &Exprs,
+        e: &mut Emitter,
+        point: &Point,
+        memo: &mut Vec<Option<Reg>>,
+    ) -> Reg {
+        let value = self.before_rounding(exprs, e, point, memo);
+        let ty = e.ty(value);
+        let rounded = e.value(ty, Value::Un(Un::Round, value));
+        let zero = self.zero_value().map(|id| exprs.eval_memo(e, id, point, memo));
+        let limits = self.float_limits(e, zero, point.lanes);
+        clamp(e, rounded, limits)
+    }
+
     /// The zero point, where it is the value of an expression.
     pub fn zero_value(&self) -> Option<u32> {
         match self.zero {
@@ -133,6 +154,13 @@ impl Requantized {
         })
     }
 
+    /// These as floats.
+    pub(super) fn float_limits(&self, e: &mut Emitter, value: Option<Reg>, lanes: usize) -> [Reg; 2] {
+        let ty = RegType { lane: Lane::F32, lanes: lanes as u8 };
+        let limits = self.limits_less_zero(e, value, lanes);
+        limits.map(|limit| e.value(ty, Value::Convert(Convert::IntToFloat, limit)))
+    }
+
     /// The nearest integers, before the zero point.
     fn rounded(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
         let Some(fixed) = exprs.linear.fixed.filter(|f| f.product == self.value) else {
@@ -146,17 +174,35 @@ impl Requantized {
 
     /// The nearest integer of what is rounded.
     fn nearest(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
-        let value = match &exprs.linear.nodes[self.value as usize] {
+        let value = self.before_rounding(exprs, e, point, memo);
+        let known = range(exprs.linear, self.value);
+        let small = known.lo >= -BOUND && known.hi <= BOUND || self.pair(exprs.linear).is_some();
+        let nearest = if small { Convert::NearestSmall } else { Convert::Nearest };
+        e.value(RegType { lane: Lane::I32, lanes: point.lanes as u8 }, Value::Convert(nearest, value))
+    }
+
+    /// What is rounded.
+    fn before_rounding(
+        &self,
+        exprs: &Exprs,
+        e: &mut Emitter,
+        point: &Point,
+        memo: &mut Vec<Option<Reg>>,
+    ) -> Reg {
+        if let Some(pair) = self.pair(exprs.linear) {
+            return pairs::emit(&pair, exprs, e, point, memo);
+        }
+        match &exprs.linear.nodes[self.value as usize] {
             Node::Op(Op::Div, args) if divisor(exprs.linear, args[1]).is_some() && e.fused() => {
                 let [dividend, divisor] = [args[0], args[1]].map(|id| exprs.eval_memo(e, id, point, memo));
                 quotient(e, dividend, divisor)
             }
             _ => exprs.eval_memo(e, self.value, point, memo),
-        };
-        let known = range(exprs.linear, self.value);
-        let small = known.lo >= -BOUND && known.hi <= BOUND;
-        let nearest = if small { Convert::NearestSmall } else { Convert::Nearest };
-        e.value(RegType { lane: Lane::I32, lanes: point.lanes as u8 }, Value::Convert(nearest, value))
+        }
+    }
+
+    fn pair(&self, linear: &Linear) -> Option<Pair> {
+        linear.pair.filter(|p| p.value == self.value)
     }
 }
 
@@ -210,7 +256,9 @@ pub fn divides(linear: &Linear, id: u32) -> bool {
     let by = |n: &Node| match n {
         Node::Cast { to, arg, .. } => match Requantized::of(linear, *arg, *to) {
             Some(found) => {
-                matches!(&linear.nodes[found.value as usize], Node::Op(Op::Div, args) if args[1] == id)
+                let whole = found.pair(linear).is_none();
+                whole
+                    && matches!(&linear.nodes[found.value as usize], Node::Op(Op::Div, args) if args[1] == id)
             }
             None => false,
         },

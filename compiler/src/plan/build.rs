@@ -14,7 +14,7 @@ use crate::definition::{
     DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Size, Stage, Strips, ValueId,
 };
 use crate::error::{Error, Result};
-use crate::nest::{bounded, chains, fix, long};
+use crate::nest::{bounded, chains, fix, long, pair};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Known, Layout, Linear, Node};
 use crate::schedule::requantizes_fixed;
@@ -192,17 +192,21 @@ impl Planner<'_> {
         linear.bounded = bounded(&linear, |operand| data(operand as usize));
         let fixes = requantizes_fixed(self.request.target);
         let fixed = fixes.then(|| fix(&mut linear, |operand| data(operand as usize))).flatten();
+        let pairs = self.request.target.fma && linear.fixed.is_none();
+        let paired = pairs.then(|| pair(&mut linear, |operand| data(operand as usize))).flatten();
+        let mut other: HashMap<u32, Vec<u8>> =
+            fixed.into_iter().chain(paired.into_iter().flatten()).collect();
         let mut formed = chains(&linear, self.request.target, |operand| data(operand as usize));
         linear.chains = formed.as_ref().map(|f| f.chains);
         linear.long = long(&linear, self.request.target, |operand| data(operand as usize));
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {
-            let fixed = fixed.as_ref().filter(|f| f.0 == i as u32).map(|f| f.1.as_slice());
+            let other = other.remove(&(i as u32));
             let chained = nested.packed_chains(i as u32, &mut formed);
-            let packed =
-                chained.or_else(|| fixed.or(data(i)).and_then(|d| nested.packed(&linear, i as u32, d)));
-            args.push(match packed.or(fixed.map(<[u8]>::to_vec)) {
+            let elements = other.as_deref().or(data(i));
+            let packed = chained.or_else(|| elements.and_then(|d| nested.packed(&linear, i as u32, d)));
+            args.push(match packed.or(other) {
                 Some(bytes) => {
                     Place::start(self.buffers.constant(&values[operand.value as usize].name, bytes))
                 }

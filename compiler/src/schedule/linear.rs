@@ -192,6 +192,17 @@ pub struct Fixed {
     pub shift: u32,
 }
 
+/// A number that is only rounded, computed from two bytes by two multiply-adds: `x * a + (y * b + offset)`. Bytes
+/// that the definition itself computes are less their zero points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct Pair {
+    pub value: ExprId,
+    pub bytes: [ExprId; 2],
+    pub factors: [ExprId; 2],
+    pub offset: ExprId,
+}
+
 /// A definition with addresses in place of indices, axes merged and sorted by the output's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Linear {
@@ -222,6 +233,8 @@ pub struct Linear {
     pub bounded: Option<ExprId>,
     /// What is requantized by fixed-point factors.
     pub fixed: Option<Fixed>,
+    /// What is requantized as a sum of two bytes.
+    pub pair: Option<Pair>,
     /// The chains of words in which constants can be multiplied.
     pub chains: Option<Chains>,
     /// Sums of products of two words of constants fit 16 bits, see [`crate::nest::long`].
@@ -288,6 +301,7 @@ impl Linear {
             margins: margins(def, known.nonzero),
             bounded: None,
             fixed: None,
+            pair: None,
             chains: None,
             long: false,
         };

@@ -4,7 +4,7 @@
 //! only printed, since it follows from a definition and the layouts.
 
 use super::chains::Chains;
-use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node};
+use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node, Pair};
 use super::winograd::{Conv, Winograd, product};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::lex::{Cursor, write_name};
@@ -263,6 +263,9 @@ impl fmt::Display for Linear {
         }
         if let Some(Fixed { product, sum, factor, shift }) = self.fixed {
             writeln!(f, "  fixed %{product} = %{sum} * %{factor} >> {}", 31 + shift)?;
+        }
+        if let Some(Pair { value, bytes: [x, y], factors: [a, b], offset }) = self.pair {
+            writeln!(f, "  pair %{value} = %{x} * %{a} + %{y} * %{b} + %{offset}")?;
         }
         if let Some(Chains { var, lanes, counts, turns }) = self.chains {
             let vector = format!("{lanes} of {}", write_name(&self.vars[var as usize].name));

@@ -291,6 +291,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         margins: Vec::new(),
         bounded: None,
         fixed: None,
+        pair: None,
         chains: None,
         long: false,
         finish: 3,
