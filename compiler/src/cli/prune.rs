@@ -41,7 +41,7 @@ pub(super) fn run(args: &PruneArgs, report: &Report) -> Result<ExitCode> {
     keep_source(&args.model.model, &args.out)?;
     let place = args.model.model.display().to_string();
     let model = import::read(&args.model.model)?;
-    let samples = samples::read(&model, &args.data)?;
+    let samples = samples::read(&model, &args.model.bindings()?, &args.data)?;
     let onnx = Onnx::read(&args.model.model)?;
     let known = match types(&args.model, &model, &samples) {
         Ok(types) => compress::observe::facts_for(&model, &types).map_err(|e| e.at(&place))?,

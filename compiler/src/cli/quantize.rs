@@ -23,7 +23,7 @@ pub(super) struct QuantizeArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Samples: folders of ONNX test data (input_0.pb or .npy ...), folders of such folders, or, for a
-    /// model with one input, .npy files.
+    /// model with one input, .npy files; an array may hold many samples, one after the other.
     #[arg(long, value_name = "DIR", num_args = 1..)]
     data: Vec<PathBuf>,
     /// Use so many seeded random samples in place of data: for a try, not for a product.
@@ -146,7 +146,7 @@ impl QuantizeArgs {
                 )
                 .at("--data"));
         }
-        samples::read(model, &self.data)
+        samples::read(model, &self.model.bindings()?, &self.data)
     }
 
     /// What is known of the model's values.

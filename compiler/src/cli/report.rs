@@ -73,8 +73,10 @@ struct Follow<'a> {
 impl Observer for Follow<'_> {
     fn progress(&self, step: &str, done: usize, total: usize) {
         if let Some(bar) = &self.bar {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
+            bar.update(|state| {
+                state.set_len(total as u64);
+                state.set_pos(done as u64);
+            });
             bar.set_message(step.to_string());
         }
     }

@@ -1,20 +1,24 @@
-//! Samples to calibrate with: folders of ONNX test data, folders of `.npy` files, single files.
+//! Samples to calibrate with: folders of ONNX test data, folders of `.npy` files, files of one or many.
 
 use super::observe::Sample;
 use crate::base::{Tensor, TensorType};
 use crate::data::{DataSet, read_tensor};
 use crate::error::{Error, Kind, Result};
-use crate::import::{Declared, Dim, Model};
+use crate::import::{Bindings, Declared, Dim, Model};
 use std::path::{Path, PathBuf};
 
 /// Reads samples. A path is a folder of test data (`input_0.pb` or `.npy`, ...), a folder of such
-/// folders, or, for a model with one input, a `.npy` or `.pb` file or a folder of them, one sample each.
-pub fn read(model: &Model, paths: &[PathBuf]) -> Result<Vec<Sample>> {
+/// folders, or, for a model with one input, a `.npy` or `.pb` file or a folder of them. What has more in
+/// its first dimension than the model takes at once, or one dimension more, holds several samples.
+pub fn read(model: &Model, bindings: &Bindings, paths: &[PathBuf]) -> Result<Vec<Sample>> {
+    let declared = bindings.declared(&model.body)?;
+    let reader = Reader { model, declared };
     let mut samples = Vec::new();
     for path in paths {
         let place = path.display().to_string();
         let before = samples.len();
-        gather(model, path, 0, &mut samples)
+        reader
+            .gather(path, 0, &mut samples)
             .map_err(|e| if e.place.is_empty() { e.at(&place) } else { e })?;
         if samples.len() == before {
             return Err(Error::options("holds no data")
@@ -29,99 +33,143 @@ fn is_tensor(path: &Path) -> bool {
     path.is_file() && path.extension().is_some_and(|e| e == "npy" || e == "pb")
 }
 
-fn gather(model: &Model, path: &Path, depth: usize, samples: &mut Vec<Sample>) -> Result<()> {
-    if is_tensor(path) {
-        return single(model, path, samples);
-    }
-    if !path.is_dir() {
-        return Err(Error::new(Kind::Options, "is neither a folder nor a .npy or .pb file"));
-    }
-    if ["pb", "npy"].iter().any(|e| path.join(format!("input_0.{e}")).is_file()) {
-        samples.push(set(model, path)?);
-        return Ok(());
-    }
-    let entries =
-        std::fs::read_dir(path).map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")))?;
-    let mut entries: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    entries.sort();
-    for entry in entries {
-        if is_tensor(&entry) || entry.is_dir() && depth < 2 {
-            gather(model, &entry, depth + 1, samples)?;
+/// What samples are read for.
+struct Reader<'a> {
+    model: &'a Model,
+    /// The inputs, with the dimensions that options bind.
+    declared: Vec<Declared>,
+}
+
+impl Reader<'_> {
+    fn gather(&self, path: &Path, depth: usize, samples: &mut Vec<Sample>) -> Result<()> {
+        if is_tensor(path) {
+            samples.extend(self.single(path)?);
+            return Ok(());
         }
+        if !path.is_dir() {
+            return Err(Error::new(Kind::Options, "is neither a folder nor a .npy or .pb file"));
+        }
+        if ["pb", "npy"].iter().any(|e| path.join(format!("input_0.{e}")).is_file()) {
+            samples.extend(self.set(path)?);
+            return Ok(());
+        }
+        let entries =
+            std::fs::read_dir(path).map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")))?;
+        let mut entries: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+        entries.sort();
+        for entry in entries {
+            if is_tensor(&entry) || entry.is_dir() && depth < 2 {
+                self.gather(&entry, depth + 1, samples)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// A file for the only input.
-fn single(model: &Model, path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
-    let place = path.display().to_string();
-    let [declared] = model.body.inputs.as_slice() else {
-        let names: Vec<&str> = model.body.inputs.iter().map(|i| i.name.as_str()).collect();
-        return Err(Error::options(format!("the model has {} inputs", names.len()))
-            .advise(format!(
-                "Give folders with one file per input, input_0.npy ..., for {}",
-                names.join(", ")
-            ))
-            .at(place));
-    };
-    let tensor = fitted(declared, read_tensor(path)?.1).map_err(|e| e.at(&place))?;
-    samples.push(vec![tensor]);
-    Ok(())
-}
-
-/// A folder of test data.
-fn set(model: &Model, folder: &Path) -> Result<Sample> {
-    let place = folder.display().to_string();
-    let names: Vec<String> = model.body.inputs.iter().map(|i| i.name.clone()).collect();
-    let found = DataSet::read(folder, &names, &[], &model.words)?.inputs;
-    let one = |(declared, tensor): (&Declared, Option<Tensor>)| match tensor {
-        Some(tensor) => fitted(declared, tensor),
-        None => Err(Error::options(format!("has no data for input '{}'", declared.name))),
-    };
-    model.body.inputs.iter().zip(found).map(one).collect::<Result<_>>().map_err(|e| e.at(place))
-}
-
-/// The tensor in the rank that the model declares: a missing batch is put in front.
-fn fitted(declared: &Declared, tensor: Tensor) -> Result<Tensor> {
-    let Some(dims) = &declared.dims else { return Ok(tensor) };
-    let shape = tensor.ty.shape.clone();
-    let fits = |shape: &[usize]| {
-        let one = |(d, &n): (&Dim, &usize)| match d {
-            Dim::Fixed(m) => *m == n,
-            Dim::Free(_) => true,
+    /// A file for the only input.
+    fn single(&self, path: &Path) -> Result<Vec<Sample>> {
+        let place = path.display().to_string();
+        let [declared] = self.declared.as_slice() else {
+            let names: Vec<&str> = self.declared.iter().map(|i| i.name.as_str()).collect();
+            return Err(Error::options(format!("the model has {} inputs", names.len()))
+                .advise(format!(
+                    "Give folders with one file per input, input_0.npy ..., for {}",
+                    names.join(", ")
+                ))
+                .at(place));
         };
-        shape.len() == dims.len() && dims.iter().zip(shape).all(one)
+        let tensors = fitted(declared, read_tensor(path)?.1).map_err(|e| e.at(&place))?;
+        Ok(tensors.into_iter().map(|t| vec![t]).collect())
+    }
+
+    /// A folder of test data.
+    fn set(&self, folder: &Path) -> Result<Vec<Sample>> {
+        let place = folder.display().to_string();
+        let names: Vec<String> = self.declared.iter().map(|i| i.name.clone()).collect();
+        let found = DataSet::read(folder, &names, &[], &self.model.words)?.inputs;
+        let one = |(declared, tensor): (&Declared, Option<Tensor>)| match tensor {
+            Some(tensor) => fitted(declared, tensor),
+            None => Err(Error::options(format!("has no data for input '{}'", declared.name))),
+        };
+        let inputs: Result<Vec<Vec<Tensor>>> = self.declared.iter().zip(found).map(one).collect();
+        inputs.and_then(|inputs| side_by_side(&names, &inputs)).map_err(|e| e.at(place))
+    }
+}
+
+/// Samples from those of each input; what an input has one of belongs to all.
+fn side_by_side(names: &[String], inputs: &[Vec<Tensor>]) -> Result<Vec<Sample>> {
+    let count = inputs.iter().map(Vec::len).max().unwrap_or(0);
+    if let Some(short) = inputs.iter().position(|i| i.len() != count && i.len() != 1) {
+        let reason = format!("holds {} samples, another input {count}", inputs[short].len());
+        return Err(Error::options(reason).at(format!("input '{}'", names[short])));
+    }
+    let sample = |i: usize| inputs.iter().map(|all| all[i.min(all.len() - 1)].clone()).collect();
+    Ok((0..count).map(sample).collect())
+}
+
+/// Whether data of a shape are what an input takes.
+fn fits(dims: &[Dim], shape: &[usize]) -> bool {
+    let one = |(d, &n): (&Dim, &usize)| match d {
+        Dim::Fixed(m) => *m == n,
+        Dim::Free(_) => true,
     };
+    shape.len() == dims.len() && dims.iter().zip(shape).all(one)
+}
+
+/// The tensor in the rank that the model declares: a missing batch is put in front, several samples are
+/// taken apart.
+fn in_shape(dims: &[Dim], tensor: &Tensor) -> Option<Vec<Tensor>> {
+    let shape = &tensor.ty.shape;
+    if fits(dims, shape) {
+        return Some(vec![tensor.clone()]);
+    }
     let batched: Vec<usize> = [1].into_iter().chain(shape.iter().copied()).collect();
+    if fits(dims, &batched) {
+        return tensor.reshaped(batched).map(|t| vec![t]);
+    }
     let fixed: Option<Vec<usize>> =
         dims.iter().map(|d| if let Dim::Fixed(n) = d { Some(*n) } else { None }).collect();
-    let found = if fits(&shape) {
-        Some(tensor.clone())
-    } else if fits(&batched) {
-        tensor.reshaped(batched)
-    } else {
-        fixed.filter(|_| tensor.ty.elems() == 1).and_then(|f| tensor.reshaped(f))
+    if tensor.ty.elems() == 1 {
+        return tensor.reshaped(fixed?).map(|t| vec![t]);
+    }
+    let count = *shape.first()?;
+    let parts = |at_once: usize| {
+        let part = move |i| tensor.picked(0, &(i * at_once..(i + 1) * at_once).collect::<Vec<usize>>());
+        (0..count / at_once).map(part)
     };
-    let wrong = || {
-        let dim = |d: &Dim| match d {
-            Dim::Fixed(n) => n.to_string(),
-            Dim::Free(name) => name.clone().unwrap_or_else(|| "?".to_string()),
-        };
-        let wanted: Vec<String> = dims.iter().map(dim).collect();
-        Error::options(format!("the data are {}, the model takes [{}]", tensor.ty, wanted.join(",")))
-            .advise("Save the data in the shape of the input")
-            .at(format!("input '{}'", declared.name))
+    if fits(dims, &shape[1..]) {
+        return parts(1).map(|t| t.reshaped(&shape[1..])).collect();
+    }
+    let Some(&Dim::Fixed(at_once)) = dims.first() else { return None };
+    let several = at_once > 0 && count % at_once == 0;
+    (several && fits(&dims[1..], &shape[1..])).then(|| parts(at_once).collect())
+}
+
+/// The samples that the data of one input hold.
+fn fitted(declared: &Declared, tensor: Tensor) -> Result<Vec<Tensor>> {
+    let found = match &declared.dims {
+        None => vec![tensor],
+        Some(dims) => in_shape(dims, &tensor).ok_or_else(|| {
+            let dim = |d: &Dim| match d {
+                Dim::Fixed(n) => n.to_string(),
+                Dim::Free(name) => name.clone().unwrap_or_else(|| "?".to_string()),
+            };
+            let wanted: Vec<String> = dims.iter().map(dim).collect();
+            wrong(declared, &tensor.ty, &format!("[{}]", wanted.join(",")), "shape")
+        })?,
     };
-    let found = found.ok_or_else(wrong)?;
-    match declared.dtype {
-        Some(dtype) if dtype != found.ty.dtype => {
-            let want = TensorType::new(dtype, found.ty.shape.clone());
-            Err(Error::options(format!("the data are {}, the model takes {want}", found.ty))
-                .advise("Save the data with the element type of the input")
-                .at(format!("input '{}'", declared.name)))
+    match (declared.dtype, found.first()) {
+        (Some(dtype), Some(first)) if dtype != first.ty.dtype => {
+            let want = TensorType::new(dtype, first.ty.shape.clone());
+            Err(wrong(declared, &first.ty, &want.to_string(), "element type"))
         }
         _ => Ok(found),
     }
+}
+
+fn wrong(declared: &Declared, is: &TensorType, wanted: &str, of: &str) -> Error {
+    Error::options(format!("the data are {is}, the model takes {wanted}"))
+        .advise(format!("Save the data with the {of} of the input"))
+        .at(format!("input '{}'", declared.name))
 }
 
 /// Seeded samples, for a try without data.

@@ -170,7 +170,8 @@ impl Bindings {
             .at("--dim"))
     }
 
-    fn resolve_all(&self, body: &Body) -> Result<(Vec<TensorType>, Vec<String>)> {
+    /// The sizes and bounds of dimensions, and notes on what was assumed.
+    fn sizes(&self, body: &Body) -> Result<(BTreeMap<Key, usize>, Vec<String>)> {
         self.check_options(body)?;
         let named = self.dims.iter().chain(&self.bounds);
         let mut sizes: BTreeMap<Key, usize> = named.map(|(name, &n)| ((name.clone(), None), n)).collect();
@@ -182,6 +183,11 @@ impl Bindings {
             notes.push(format!("dimension {} is taken as a batch of 1", show(&key)));
             sizes.insert(key, 1);
         }
+        Ok((sizes, notes))
+    }
+
+    fn resolve_all(&self, body: &Body) -> Result<(Vec<TensorType>, Vec<String>)> {
+        let (sizes, notes) = self.sizes(body)?;
         let mut free = BTreeSet::new();
         let mut types = Vec::new();
         for input in &body.inputs {
@@ -219,6 +225,27 @@ impl Bindings {
             check_size(ty).map_err(|e| e.at(format!("input '{}'", input.name)))?;
         }
         Ok((types, notes))
+    }
+
+    /// The inputs with those dimensions fixed that have a size or are taken as a batch.
+    pub fn declared(&self, body: &Body) -> Result<Vec<Declared>> {
+        let all = self.complete(body)?;
+        let (mut sizes, _) = all.sizes(body)?;
+        sizes.retain(|key, _| !all.bounds.contains_key(&key.0));
+        let fixed = |input: &Declared| {
+            let mut input = input.clone();
+            let dims = input.dims.take();
+            let one = |(axis, dim)| match dim {
+                Dim::Free(name) => match sizes.get(&key(&input, axis, &name)) {
+                    Some(&size) => Dim::Fixed(size),
+                    None => Dim::Free(name),
+                },
+                fixed => fixed,
+            };
+            let dims = dims.map(|dims| dims.into_iter().enumerate().map(one).collect());
+            Declared { dims, ..input }
+        };
+        Ok(body.inputs.iter().map(fixed).collect())
     }
 
     /// Options that name nothing in the model are errors.

@@ -20,7 +20,7 @@ fn the_documented_commands_work() {
     let mut command = Command::new("sh");
     let printed = run(command.args(["-e", "-c", commands]).current_dir(&folder).env("PATH", path));
     assert!(
-        printed.contains("channels removed, 2 samples") && printed.contains("cosine with float"),
+        printed.contains("channels removed, 4 samples") && printed.contains("cosine with float"),
         "{printed}"
     );
     let report: serde_json::Value =
@@ -98,4 +98,37 @@ fn bad_options_are_refused() {
     }
     assert!(!folder.join("q.onnx").exists(), "a failed command has written its file");
     check_text("compress/options.txt", &said);
+}
+
+/// One array that holds many samples is what a file per sample is.
+#[test]
+fn an_array_holds_many_samples() {
+    let folder = scratch("quantize_arrays");
+    let model = models::named("kws_dscnn").folder.join("model.onnx");
+    let seeded: Vec<f32> = (0..3 * 490).map(|i| ((i * 37 % 101) as f32 - 50.0) / 10.0).collect();
+    let mut written = Vec::new();
+    for (name, shape) in [("batches", vec![3, 49, 10, 1]), ("stacked", vec![3, 1, 49, 10, 1])] {
+        let data = folder.join(format!("{name}.npy"));
+        lmc::data::write_npy(&data, &Tensor::new(shape, &seeded)).expect("a file");
+        written.push((name, data));
+    }
+    let single = folder.join("single");
+    std::fs::create_dir(&single).expect("a folder");
+    for (i, part) in seeded.chunks(490).enumerate() {
+        let tensor = Tensor::new([1, 49, 10, 1], part);
+        lmc::data::write_npy(&single.join(format!("{i}.npy")), &tensor).expect("a file");
+    }
+    written.push(("single", single));
+    let quantized = |(name, data): &(&str, std::path::PathBuf)| {
+        let out = folder.join(format!("{name}.onnx"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lmc"));
+        command.args(["quantize", "--calibration", "mse", "--no-balancing", "--no-bias-correction"]);
+        let output =
+            command.arg(&model).arg("--data").arg(data).arg("-o").arg(&out).output().expect("lmc starts");
+        let text = String::from_utf8_lossy(&output.stdout).to_string();
+        assert!(output.status.success() && text.contains("3 samples"), "{name}: {text}{output:?}");
+        std::fs::read(out).expect("a model")
+    };
+    let models: Vec<Vec<u8>> = written.iter().map(quantized).collect();
+    assert!(models[0] == models[2] && models[1] == models[2], "other files");
 }

@@ -186,8 +186,10 @@ fn a_real_model_keeps_its_outputs() {
     let entry = models::named("kws_dscnn");
     let onnx = Onnx::read(&entry.folder.join("model.onnx")).expect("a model");
     let model = import::read(&entry.folder.join("model.onnx")).expect("a model");
-    let samples = samples::read(&model, std::slice::from_ref(&entry.folder)).expect("samples");
-    assert_eq!(samples.len(), 2);
+    let samples =
+        samples::read(&model, &Bindings::default(), std::slice::from_ref(&entry.folder)).expect("samples");
+    // Two sets of data; the second has three in its batch.
+    assert_eq!(samples.len(), 4);
     for method in [Method::MinMax, Method::Percentile(99.99), Method::Entropy, Method::Mse] {
         let made = quantize(&onnx, &samples, &fixed(method), &Silent).expect("quantized");
         assert!(made.report.worst() > Some(0.999), "{method:?}: {:?}", made.report.worst());
@@ -199,7 +201,7 @@ fn a_real_model_keeps_its_outputs() {
         let outputs = Observed::new(&made.onnx, &[]).expect("a model").outputs(&samples[0]).expect("outputs");
         assert_eq!(outputs[0].ty, TensorType::new(DType::F32, [1, 12]));
     }
-    assert!(samples::read(&model, &[repository().join("docs")]).is_err());
+    assert!(samples::read(&model, &Bindings::default(), &[repository().join("docs")]).is_err());
 }
 
 /// A product, a table and a convolution large enough to be stored in integers.

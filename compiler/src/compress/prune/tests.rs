@@ -3,7 +3,7 @@
 use super::*;
 use crate::compress::observe::{Observed, Sample, facts};
 use crate::compress::samples;
-use crate::import;
+use crate::import::{self, Bindings};
 use crate::run::compare::{Tolerance, compare};
 use std::path::Path;
 
@@ -53,7 +53,8 @@ fn masked(onnx: &Onnx, edits: &[Edit], kept: &Kept) -> Onnx {
 fn check(folder: &Path, sparsity: f64) -> Result<()> {
     let file = folder.join("model.onnx");
     let model = import::read(&file)?;
-    let samples: Vec<Sample> = samples::read(&model, &[folder.join("test_data_set_0")])?;
+    let samples: Vec<Sample> =
+        samples::read(&model, &Bindings::default(), &[folder.join("test_data_set_0")])?;
     let mut onnx = Onnx::read(&file)?;
     let known = facts(&onnx, &samples[0])?;
     prepare::tidy(&mut onnx, &known);

@@ -20,8 +20,8 @@ enum Bias {
 impl Work<'_> {
     /// The candidate with corrected biases, where that is better.
     pub(super) fn corrected(&self, candidate: Candidate) -> Result<Candidate> {
-        self.observer.progress("correcting", 0, 1);
-        let shifts = self.own_errors(&candidate)?.into_iter().map(|own| (own.node, own.shift)).collect();
+        let own = self.own_errors("correcting", &candidate)?;
+        let shifts = own.into_iter().map(|own| (own.node, own.shift)).collect();
         let found = self.candidate(&candidate.plan, candidate.method, &shifts)?;
         Ok(if found.cosine > candidate.cosine { found } else { candidate })
     }

@@ -3,6 +3,7 @@
 use super::emit::{self, Recipe};
 use super::stats::{channel_sums, floats};
 use super::{Candidate, Work};
+use crate::base::Tensor;
 use crate::compress::observe::Observed;
 use crate::error::Result;
 
@@ -30,9 +31,24 @@ struct Sums {
     data: f64,
 }
 
+impl Sums {
+    /// Adds a layer's result in float and in integers; its channels lie along `axis`.
+    fn add_result(&mut self, axis: usize, want: &Tensor, own: &Tensor) {
+        let (want, own, shape) = (floats(want), floats(own), &want.ty.shape);
+        let off: Vec<f32> = want.iter().zip(&own).map(|(x, y)| x - y).collect();
+        for (&x, &off) in want.iter().zip(&off).filter(|(_, off)| off.is_finite()) {
+            self.error += f64::from(off).powi(2);
+            self.norm += f64::from(x).powi(2);
+        }
+        channel_sums(shape, axis, &off, &mut self.shift);
+        self.count += want.len() as f64 / self.shift.len().max(1) as f64;
+    }
+}
+
 impl Work<'_> {
-    /// Measures the layers of a candidate one by one; all in one run per sample.
-    pub(super) fn own_errors(&self, candidate: &Candidate) -> Result<Vec<Own>> {
+    /// Measures the layers of a candidate one by one; all in one run per sample. `step` is what the progress
+    /// shows.
+    pub(super) fn own_errors(&self, step: &str, candidate: &Candidate) -> Result<Vec<Own>> {
         let plan = &candidate.plan;
         let grids = &candidate.grids;
         let recipe = Recipe { plan, grids };
@@ -46,24 +62,15 @@ impl Work<'_> {
         wanted.dedup();
         let mut observed = Observed::new(&probe, &wanted)?;
         let mut sums = vec![Sums::default(); plan.layers.len()];
-        for sample in self.samples {
+        for (i, sample) in self.samples.iter().enumerate() {
+            self.observer.progress(step, i, self.samples.len());
             let values = observed.run(sample)?;
             for (layer, sum) in plan.layers.iter().zip(&mut sums) {
                 let node = &self.onnx.nodes[layer.node];
-                let (Some(want), Some(own)) =
-                    (values.get(node.output()), values.get(&emit::own(node.output())))
-                else {
-                    continue;
-                };
-                let (a, b) = (floats(want), floats(own));
-                for (&x, &y) in a.iter().zip(&b).filter(|(x, y)| x.is_finite() && y.is_finite()) {
-                    sum.error += f64::from(x - y).powi(2);
-                    sum.norm += f64::from(x).powi(2);
-                }
+                let (want, own) = (values.get(node.output()), values.get(&emit::own(node.output())));
+                let (Some(want), Some(own)) = (want, own) else { continue };
                 let axis = if node.op().starts_with("Conv") { 1 } else { want.ty.rank().saturating_sub(1) };
-                let off: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x - y).collect();
-                channel_sums(&want.ty.shape, axis, &off, &mut sum.shift);
-                sum.count += want.ty.elems() as f64 / sum.shift.len().max(1) as f64;
+                sum.add_result(axis, want, own);
                 for &input in &layer.data {
                     let name = &node.inputs[input];
                     let grid = plan.values.get(name).and_then(|g| grids.get(g));

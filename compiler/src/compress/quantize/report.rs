@@ -88,8 +88,7 @@ impl Report {
 impl Work<'_> {
     /// Reports on a candidate; `all` has the layers that could be quantized.
     pub(super) fn report(&self, all: &Plan, best: &Candidate) -> Result<Report> {
-        self.observer.progress("reporting", 0, 1);
-        let own = self.own_errors(best)?;
+        let own = self.own_errors("reporting", best)?;
         let totals = self.totals(all, best)?;
         let grids = &best.grids;
         let mut layers = Vec::new();
@@ -135,7 +134,8 @@ impl Work<'_> {
         let (mut float, mut quantized) =
             (Observed::new(&self.onnx, &names)?, Observed::new(&best.onnx, &names)?);
         let mut sums: HashMap<String, (f64, f64)> = HashMap::new();
-        for sample in self.samples {
+        for (i, sample) in self.samples.iter().enumerate() {
+            self.observer.progress("reporting", i, self.samples.len());
             let (wanted, found) = (float.run(sample)?, quantized.run(sample)?);
             for (name, want) in &wanted {
                 let Some(is) = found.get(name) else { continue };

@@ -26,7 +26,7 @@ impl Work<'_> {
                 return Ok(from);
             }
         }
-        let mut ranked = self.own_errors(&from)?;
+        let mut ranked = self.own_errors("relaxing", &from)?;
         ranked.sort_by(|a, b| b.error.total_cmp(&a.error));
         let mut order: Vec<usize> = ranked.iter().map(|o| o.node).collect();
         order.extend(&from.plan.tables);

@@ -49,8 +49,8 @@ pub fn channel_sums(shape: &[usize], axis: usize, elements: &[f32], sums: &mut V
     let channels = shape.get(axis).copied().unwrap_or(1);
     let inner: usize = shape.iter().skip(axis + 1).product::<usize>().max(1);
     sums.resize(channels, 0.0);
-    for (i, &x) in elements.iter().enumerate().filter(|(_, x)| x.is_finite()) {
-        sums[i / inner % channels] += f64::from(x);
+    for (i, run) in elements.chunks(inner).enumerate() {
+        sums[i % channels] += run.iter().filter(|x| x.is_finite()).map(|&x| f64::from(x)).sum::<f64>();
     }
 }
 
