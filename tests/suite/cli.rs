@@ -176,6 +176,12 @@ fn a_model_is_inspected_built_and_run() {
     assert!(verified.contains("right") && verified.contains("exit code 0"), "{verified}");
     let strict = lmc(&folder, &["verify", &model, "--data", &data, "--rtol", "0", "--atol", "0"]);
     assert!(strict.contains("exit code 0") || strict.contains("WRONG"), "{strict}");
+    assert!(!strict.contains("by its cosine"), "{strict}");
+    let close = lmc(
+        &folder,
+        &["verify", &model, "--data", &data, "--atol", "0", "--rtol", "0", "--min-cosine", "0.9"],
+    );
+    assert!(!close.contains("WRONG") && close.contains("exit code 0"), "{close}");
     let layers = lmc(&folder, &["verify", &model, "--data", &data, "--per-layer"]);
     assert!(layers.contains("agree with the naive loops"), "{layers}");
     let dumped = lmc(&folder, &["build", &model, "-o", "out", "--dump-after", "fold-affine"]);
