@@ -64,7 +64,7 @@ pub fn built_as(model: &Model, bindings: &Bindings, target: &Target) -> Built {
 pub fn agree(got: &[Tensor], want: &[Tensor], what: &str) {
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         let found = compare(got, want, Tolerance { rtol: 1e-5, atol: 1e-5 });
-        assert!(found.is_within(), "{what}, output {i}: {got:?} instead of {want:?}");
+        assert!(found.is_within(), "{what}, output {i}: {found:?}");
     }
 }
 
@@ -140,6 +140,83 @@ fn attention_over_any_length() {
     let sizes = [(2, 7), (1, 1), (3, 20), (3, 16), (1, 19), (2, 2), (3, 5)];
     let cases: Vec<Vec<Tensor>> = sizes.iter().map(|&(b, s)| vec![floats(&[b, s, 24], 7)]).collect();
     check(&attention(), &[("batch", 3), ("length", 20)], &cases);
+}
+
+/// Attention of eight heads over one another's values, in floats or in bytes.
+fn heads(bytes: bool) -> pb::ModelProto {
+    let mut nodes = Vec::new();
+    let named = |name: &str| if bytes { format!("{name}.bytes") } else { format!("{name}.float") };
+    // A value between QuantizeLinear and DequantizeLinear.
+    let stored = |nodes: &mut Vec<pb::NodeProto>, from: &str, to: &str| match bytes {
+        true => {
+            let scale = format!("{to}.scale");
+            nodes.push(node("QuantizeLinear", &[from, &scale, "zero"], &named(to)));
+            nodes.push(node("DequantizeLinear", &[&named(to), &scale, "zero"], to));
+        }
+        false => nodes.push(node("Identity", &[from], to)),
+    };
+    stored(&mut nodes, "x", "given");
+    for (name, order) in [("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])] {
+        let [weights, product, whole, apart] =
+            ["weights", "product", "whole", "apart"].map(|n| format!("{name}.{n}"));
+        nodes.push(node("DequantizeLinear", &[&format!("w{name}"), "small", "none"], &weights));
+        nodes.push(node("MatMul", &["given", &weights], &product));
+        stored(&mut nodes, &product, &whole);
+        nodes.push(node("Reshape", &[&whole, "split"], &apart));
+        let mut turned = node("Transpose", &[&apart], name);
+        turned.attribute.push(ints("perm", &order));
+        nodes.push(turned);
+    }
+    let mixed = [("q", "k", "scores"), ("parts", "v", "mixed")];
+    for (a, b, to) in mixed {
+        nodes.push(node("MatMul", &[a, b], &format!("{to}.product")));
+        stored(&mut nodes, &format!("{to}.product"), to);
+        if to == "scores" {
+            nodes.push(node("Softmax", &["scores"], "shares"));
+            stored(&mut nodes, "shares", "parts");
+        }
+    }
+    let mut turned = node("Transpose", &["mixed"], "rows");
+    turned.attribute.push(ints("perm", &[0, 2, 1, 3]));
+    nodes.extend([turned, node("Reshape", &["rows", "joined"], "y")]);
+    let weights = |seed: usize| {
+        let all: Vec<i8> = (0..64 * 256).map(|i| ((i * 7 + seed * i / 5) % 31) as i8 - 15).collect();
+        Tensor::new([64, 256], &all)
+    };
+    let mut constants = vec![
+        ("wq", weights(1)),
+        ("wk", weights(2)),
+        ("wv", weights(3)),
+        ("split", Tensor::new([4], &[1i64, -1, 8, 32])),
+        ("joined", Tensor::new([3], &[1i64, -1, 256])),
+        ("zero", Tensor::scalar(117u8)),
+        ("small", Tensor::scalar(0.01f32)),
+        ("none", Tensor::scalar(0i8)),
+    ];
+    // No quotient of two is a simple one: sums in floats and in integers would part where it is half a step.
+    let scales = [("given", 0.0101), ("q.whole", 0.0147), ("k.whole", 0.0153), ("v.whole", 0.0151)];
+    let more = [("scores", 0.0231), ("parts", 0.0013), ("mixed", 0.0037)];
+    let names: Vec<(String, f32)> =
+        scales.iter().chain(&more).map(|&(name, scale)| (format!("{name}.scale"), scale)).collect();
+    constants.extend(names.iter().map(|(name, scale)| (name.as_str(), Tensor::scalar(*scale))));
+    model(nodes, &[1, -1, 64], &[1, -1, 256], &constants)
+}
+
+/// Scores of some heads at a time, whatever the length: the arena has no room for all.
+#[test]
+fn heads_are_computed_a_few_at_a_time() {
+    let (bound, scores) = (96, size_of::<f32>() * 8 * 96 * 96);
+    for (bytes, size) in [(false, 4), (true, 1)] {
+        // Queries, keys and values, and half of the scores.
+        let most = 3 * 96 * 256 * size + scores / 2;
+        let cases: Vec<Vec<Tensor>> = [96, 33, 1].iter().map(|&n| vec![floats(&[1, n, 64], 5)]).collect();
+        check(&heads(bytes), &[("length", bound)], &cases);
+        for (arch, cpu) in [("x86_64", "icelake-server"), ("aarch64", "neoverse-n1")] {
+            let target = resolve(arch, cpu).expect("known");
+            let arena = built(&decode(&heads(bytes)), &[("length", bound)], &target).program.arena_bytes;
+            assert!(arena < most, "{arch}, bytes {bytes}: {arena} bytes");
+        }
+    }
 }
 
 /// Windows over the free dimension: its end moves, what lies behind it is padding.

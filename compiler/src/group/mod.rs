@@ -47,18 +47,11 @@ pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
 
 /// Copies factors of products into the order that lanes want: floats, and bytes where the target multiplies a
 /// `word` of so many at a time.
-pub fn copy_factors(
-    values: &mut Vec<LoweredValue>,
-    stages: &mut Vec<Stage>,
-    layouts: &mut Vec<Layout>,
-    word: Option<usize>,
-) {
-    turn::materialize(values, stages, layouts, &turn::turned);
+pub fn copy_factors(lowering: &mut Lowering, layouts: &mut Vec<Layout>, word: Option<usize>) {
+    turn::materialize(lowering, layouts, &turn::turned);
     if let Some(word) = word {
         for copied in [words::padded, words::copied] {
-            turn::materialize(values, stages, layouts, &|values, def, layouts| {
-                copied(values, def, layouts, word)
-            });
+            turn::materialize(lowering, layouts, &|values, def, layouts| copied(values, def, layouts, word));
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use super::rewrite::replace_loads;
 use crate::base::{Affine, TensorType};
-use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Stage, ValueId};
+use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Lowering, Stage, ValueId, Var};
 use crate::scalar::Scalar;
 use crate::schedule::linear::Layout;
 
@@ -33,18 +33,20 @@ pub(super) type Copied = (Vec<Definition>, Definition, LoweredValue);
 pub(super) type Copies<'a> = dyn Fn(&[LoweredValue], &Definition, &[Layout]) -> Option<Copied> + 'a;
 
 /// Puts a copy before each definition for which `copied` gives one, and gives the copies their layouts.
-pub(super) fn materialize(
-    values: &mut Vec<LoweredValue>,
-    stages: &mut Vec<Stage>,
-    layouts: &mut Vec<Layout>,
-    copied: &Copies,
-) {
+pub(super) fn materialize(lowering: &mut Lowering, layouts: &mut Vec<Layout>, copied: &Copies) {
+    let mut stages = std::mem::take(&mut lowering.stages);
+    copy_in(lowering, &mut stages, layouts, copied);
+    lowering.stages = stages;
+}
+
+fn copy_in(lowering: &mut Lowering, stages: &mut Vec<Stage>, layouts: &mut Vec<Layout>, copied: &Copies) {
     for stage in std::mem::take(stages) {
         match stage {
-            Stage::Define(def) => match copied(values, &def, layouts) {
+            Stage::Define(def) => match copied(&lowering.values, &def, layouts) {
                 Some((copy, reader, value)) => {
                     layouts.push(Layout::dense(&value.ty.shape));
-                    values.push(value);
+                    lowering.values.push(value);
+                    lowering.dims.extend(copy.first().and_then(sizes));
                     // Behind what it copies: between the stages of a chain it would part them.
                     let reads = copy.iter().flat_map(|c| &c.operands).map(|o| o.value).next();
                     let writer =
@@ -56,12 +58,24 @@ pub(super) fn materialize(
                 None => stages.push(Stage::Define(def)),
             },
             Stage::Repeat(mut repeat) => {
-                materialize(values, &mut repeat.body, layouts, copied);
+                copy_in(lowering, &mut repeat.body, layouts, copied);
                 stages.push(Stage::Repeat(repeat));
             }
             other => stages.push(other),
         }
     }
+}
+
+/// The dimensions of what a copy with sizes known only at run time writes: those of its axes.
+fn sizes(copy: &Definition) -> Option<(ValueId, Vec<Affine>)> {
+    let dim = |v: &Var| v.size.clone().unwrap_or(Affine::constant(v.extent as i64));
+    copy.has_sizes().then(|| (copy.output.value, copy.vars.iter().map(dim).collect()))
+}
+
+/// Axes of a copy that runs over some variables of a definition.
+pub(super) fn axes_over(def: &Definition, order: &[u32]) -> Vec<Var> {
+    let axis = |(i, &v): (usize, &u32)| Var { name: format!("i{i}"), ..def.vars[v as usize].clone() };
+    order.iter().enumerate().map(axis).collect()
 }
 
 /// The copy for a product of floats of which no factor runs over neighbours of an axis of its own.
@@ -96,7 +110,7 @@ pub(super) fn turned(values: &[LoweredValue], def: &Definition, layouts: &[Layou
     let ty = TensorType::new(factor.ty.dtype, shape.clone());
     let to = values.len() as ValueId;
     let name = format!("{}_turned", def.name);
-    let mut b = DefBuilder::new(&shape);
+    let mut b = DefBuilder::with_vars(axes_over(def, &order), order.len());
     let place =
         |v: u32| order.iter().position(|&o| o == v).map_or(Affine::constant(0), |p| Affine::var(p as u32));
     let from = factor.index.iter().map(|form| form.map_vars(place)).collect();
@@ -111,22 +125,20 @@ pub(super) fn turned(values: &[LoweredValue], def: &Definition, layouts: &[Layou
     Some((vec![copy], reader, LoweredValue { name, ty, constant: None }))
 }
 
-/// The two factors of a sum of products of computed values, as they are or widened.
+/// The two factors of a sum of products of computed values, as they are or widened, whose places do not depend on
+/// sizes known only at run time.
 pub(super) fn factors<'a>(
     values: &[LoweredValue],
     def: &'a Definition,
     layouts: &'a [Layout],
 ) -> Option<[Factor<'a>; 2]> {
     let [a, b] = def.factors()?;
-    if def.has_sizes() {
-        return None;
-    }
     let factor = |e: u32| {
         let Expr::Load { operand, index, fill } = def.behind_casts(e) else { return None };
         let operand = &def.operands[*operand as usize];
         let affine = |i: &Index| match i {
-            Index::Affine(form) => Some(form.clone()),
-            Index::Dynamic(_) => None,
+            Index::Affine(form) if !form.has_size() => Some(form.clone()),
+            _ => None,
         };
         let index = index.iter().map(affine).collect::<Option<Vec<Affine>>>()?;
         let computed = values[operand.value as usize].constant.is_none();
@@ -152,7 +164,7 @@ pub(super) fn steps(index: &[Affine], layout: &Layout, var: u32) -> i64 {
 mod tests {
     use super::*;
     use crate::base::{DType, Tensor};
-    use crate::definition::{Lowering, verify};
+    use crate::definition::verify;
     use crate::group::tests::result;
     use crate::scalar::{Fold, Op};
 
@@ -183,7 +195,7 @@ mod tests {
 
     fn turn(low: &mut Lowering) {
         let mut layouts: Vec<Layout> = low.values.iter().map(|v| Layout::dense(&v.ty.shape)).collect();
-        materialize(&mut low.values, &mut low.stages, &mut layouts, &turned);
+        materialize(low, &mut layouts, &turned);
         assert_eq!(layouts.len(), low.values.len());
         verify(low).unwrap();
     }

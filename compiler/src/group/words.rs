@@ -7,7 +7,7 @@
 
 use super::rewrite::{Var, rebuild, same_vars, split_vars};
 use super::split::split;
-use super::turn::{Copied, Factor, WORTH, factors, steps};
+use super::turn::{Copied, Factor, WORTH, axes_over, factors, steps};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Index, LoweredValue, ValueId};
 use crate::scalar::Scalar;
@@ -50,7 +50,8 @@ impl<'a> Words<'a> {
         })?;
         let (own, other) = if first { (a, b) } else { (b, a) };
         let mut sums = def.axes as u32..def.vars.len() as u32;
-        let sum = sums.find(|&v| other.step(v) == 1 && own.step(v) != 0 && extent(v) > word)?;
+        let known = |v: u32| def.vars[v as usize].size.is_none();
+        let sum = sums.find(|&v| other.step(v) == 1 && own.step(v) != 0 && extent(v) > word && known(v))?;
         let elems = (0..def.vars.len() as u32).filter(|&v| own.step(v) != 0).map(extent).product::<usize>();
         let uses = def.vars.iter().map(|v| v.extent).product::<usize>() / elems.max(1);
         // Windows that overlap would be copied more than once; rows may end within a word.
@@ -87,7 +88,9 @@ pub(super) fn padded(
     let to = values.len() as ValueId;
     let name = format!("{}_rows", def.name);
     let copy = {
-        let mut b = DefBuilder::new(&shape);
+        let mut axes = axes_over(def, &order);
+        axes.iter_mut().zip(&shape).for_each(|(axis, &n)| axis.extent = n);
+        let mut b = DefBuilder::with_vars(axes, shape.len());
         let place = |v: u32| {
             order.iter().position(|&o| o == v).map_or(Affine::constant(0), |p| Affine::var(p as u32))
         };
@@ -135,7 +138,9 @@ pub(super) fn copied(
     let to = values.len() as ValueId;
     let name = format!("{}_words", def.name);
     let copy = {
-        let mut b = DefBuilder::new(&shape);
+        let mut axes = axes_over(def, &[outer.clone(), vec![sum, lanes, sum]].concat());
+        axes.iter_mut().zip(&shape).for_each(|(axis, &n)| axis.extent = n);
+        let mut b = DefBuilder::with_vars(axes, shape.len());
         let last = shape.len() as u32 - 1;
         let place = |v: u32| match outer.iter().position(|&o| o == v) {
             Some(at) => Affine::var(at as u32),
@@ -218,9 +223,7 @@ mod tests {
     fn copies(low: &mut Lowering) -> usize {
         let mut layouts: Vec<Layout> = low.values.iter().map(|v| Layout::dense(&v.ty.shape)).collect();
         for copied in [padded, copied] {
-            materialize(&mut low.values, &mut low.stages, &mut layouts, &|values, def, layouts| {
-                copied(values, def, layouts, 4)
-            });
+            materialize(low, &mut layouts, &|values, def, layouts| copied(values, def, layouts, 4));
         }
         assert_eq!(layouts.len(), low.values.len());
         verify(low).unwrap();

@@ -64,7 +64,7 @@ pub fn plan(
         group::order_channels(&mut lowering, &fixed);
     }
     let mut layouts = group::layouts(&lowering, &fixed);
-    group::copy_factors(&mut lowering.values, &mut lowering.stages, &mut layouts, word(target));
+    group::copy_factors(&mut lowering, &mut layouts, word(target));
     dump("group", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after group"))?;
     let filters = |low: &Lowering, at: &[Layout], def: &Definition| filtered(low, at, def, choose);

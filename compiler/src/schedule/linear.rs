@@ -345,7 +345,7 @@ impl Linear {
         };
         let Node::Index(form) = &self.nodes[*arg as usize] else { return None };
         let (lo, hi) = form.range(|v| self.extent(v));
-        (!form.has_size() && i32::try_from(lo).is_ok() && i32::try_from(hi).is_ok()).then_some(form)
+        (i32::try_from(lo).is_ok() && i32::try_from(hi).is_ok()).then_some(form)
     }
 
     /// The value that is stored, or that tables map to what is stored.

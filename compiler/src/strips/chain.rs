@@ -4,12 +4,12 @@
 //! that the next one's rows walk: rows `step * row + low ..= step * row + high` of it are read for a row.
 
 use crate::base::Affine;
-use crate::definition::{Definition, Expr, Index, Lowering, Operand};
+use crate::definition::{Definition, Expr, Index, Lowering, Operand, Var};
 use crate::scalar::Scalar;
 use crate::schedule::linear::Layout;
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
+/// Elements that fill a vector: bytes are computed with in 32 bits.
+const VECTOR: usize = 16;
 
 /// A definition, and what the rim around its output holds, if there is one.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +119,7 @@ impl<'a> Chain<'a> {
     pub fn apart(&self, lowering: &Lowering, layouts: &[Layout]) -> bool {
         let far = |o: &Operand, dim: usize, step: i64| {
             let stride = layouts[o.value as usize].strides[dim].abs();
-            (step * stride) as usize * o.ty.dtype.size() >= LINE
+            (step * stride) as usize >= VECTOR
         };
         let packed = |l: &Link, o: &Operand| {
             l.def.fold.is_some() && lowering.values[o.value as usize].constant.is_some()
@@ -161,8 +161,8 @@ fn stored_axis(def: &Definition, dim: usize) -> Option<u32> {
 
 fn link<'a>(parts: &[Part<'a>], i: usize, row: u32, layouts: &[Layout]) -> Option<Link<'a>> {
     let Part { def, frame } = parts[i];
-    let extent = def.vars[row as usize].extent;
-    if def.has_sizes() || extent < 2 {
+    let Var { extent, ref size, .. } = def.vars[row as usize];
+    if size.is_some() || extent < 2 {
         return None;
     }
     let (dim, step, low, high) = walked(def, def.store.iter().map(Some), row)??;
@@ -241,7 +241,7 @@ fn join(reads: &mut Vec<Read>, read: Read) -> Option<()> {
 }
 
 /// The one dimension that a row walks, forwards: how far per row, and the range at row 0. `Some(None)`:
-/// none; `None`: several, or backwards.
+/// none; `None`: several, or backwards, or from where a size says.
 #[allow(clippy::type_complexity)]
 fn walked<'a>(
     def: &Definition,
@@ -258,7 +258,7 @@ fn walked<'a>(
         let mut rest = form.clone();
         rest.add_term(row, -step);
         let (low, high) = rest.range(|v| def.vars[v as usize].extent);
-        if step < 0 || found.replace((dim, step, low, high)).is_some() {
+        if step < 0 || form.has_size() || found.replace((dim, step, low, high)).is_some() {
             return None;
         }
     }

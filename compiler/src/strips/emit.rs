@@ -2,7 +2,7 @@
 
 use super::chain::{Chain, Link, Read};
 use super::rates::{Rates, Rows};
-use crate::base::TensorType;
+use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Index, Lowering, Stage, Strips, ValueId, View};
 use crate::scalar::Scalar;
 use crate::schedule::linear::Layout;
@@ -275,7 +275,16 @@ impl Emit<'_> {
         let root = self.lowering.values[of as usize].name.split(".strip").next().unwrap_or_default();
         let name = format!("{root}.strip{number}");
         self.layouts.push(layout);
-        self.lowering.temporary(name, ty)
+        // What is cut has no size known only at run time.
+        let dim = |(dim, &n): (&Affine, &usize)| match dim.has_size() {
+            true => dim.clone(),
+            false => Affine::constant(n as i64),
+        };
+        let sizes = self.lowering.dims.get(&of);
+        let sizes: Option<Vec<Affine>> = sizes.map(|dims| dims.iter().zip(&ty.shape).map(dim).collect());
+        let added = self.lowering.temporary(name, ty);
+        self.lowering.dims.extend(sizes.map(|sizes| (added, sizes)));
+        added
     }
 
     fn copy(&self, from: ValueId, to: ValueId) -> Definition {

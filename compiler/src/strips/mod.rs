@@ -189,7 +189,7 @@ impl<'a> Runs<'a> {
             unit.reads().into_iter().for_each(|v| _ = last.insert(v, i));
             unit.writes().into_iter().for_each(|v| *writers.entry(v).or_default() += 1);
         }
-        let cut = |d: &Definition| !d.has_sizes() && d.output.ty.elems() > 0 && !whole(d);
+        let cut = |d: &Definition| d.output.ty.elems() > 0 && !whole(d);
         let until = |unit: &Unit| {
             let value = unit.part()?.def.output.value;
             let alone = !outputs.contains(&value) && writers[&value] == 1;
