@@ -174,6 +174,12 @@ fn a_model_is_inspected_built_and_run() {
     assert!(folder.join("outputs/dense.npy").exists(), "{ran}");
     let verified = lmc(&folder, &["verify", &model, "--data", &data]);
     assert!(verified.contains("right") && verified.contains("exit code 0"), "{verified}");
+    let all = lmc(&folder, &["verify", &model, "--data", &source.to_string_lossy()]);
+    assert_eq!(all.matches("test_data_set_").count(), 2, "{all}");
+    let none = lmc(&folder, &["verify", &model, "--data", "out"]);
+    assert!(none.contains("out: holds no data") && none.contains("exit code 2"), "{none}");
+    let two = lmc(&folder, &["run", &model, "--data", &source.to_string_lossy(), "-o", "outputs"]);
+    assert!(two.contains("holds 2 sets of data") && two.contains("exit code 2"), "{two}");
     let strict = lmc(&folder, &["verify", &model, "--data", &data, "--rtol", "0", "--atol", "0"]);
     assert!(strict.contains("exit code 0") || strict.contains("WRONG"), "{strict}");
     assert!(!strict.contains("by its cosine"), "{strict}");

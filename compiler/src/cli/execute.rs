@@ -28,10 +28,11 @@ fn fitted(declared: &import::Declared, tensor: Tensor) -> Tensor {
     shape.and_then(|s| tensor.reshaped(s)).unwrap_or(tensor)
 }
 
-/// Reads folders of test data.
+/// Reads folders of test data, or of such folders.
 pub(super) fn data_sets(model: &Model, folders: &[PathBuf]) -> Result<Vec<DataSet>> {
     let (inputs, outputs) = names(model);
     let read = |folder: &PathBuf| DataSet::read(folder, &inputs, &outputs, &model.words);
+    let folders = folders.iter().map(|f| DataSet::folders(f)).collect::<Result<Vec<_>>>()?.concat();
     let mut sets = folders.iter().map(read).collect::<Result<Vec<_>>>()?;
     for set in &mut sets {
         for (declared, slot) in model.body.inputs.iter().zip(&mut set.inputs) {

@@ -33,7 +33,13 @@ pub(super) struct RunOnceArgs {
 pub(super) fn run(args: &RunOnceArgs, report: &Report) -> Result<ExitCode> {
     let model = import::read(&args.run.model.model)?;
     let mut data = input_files(&model, &args.files)?;
-    for set in data_sets(&model, args.data.as_slice())? {
+    let sets = data_sets(&model, args.data.as_slice())?;
+    if let (Some(folder), 2..) = (&args.data, sets.len()) {
+        return Err(Error::options(format!("holds {} sets of data", sets.len()))
+            .advise("Name one of its folders")
+            .at(folder.display().to_string()));
+    }
+    for set in sets {
         for (slot, tensor) in data.iter_mut().zip(set.inputs) {
             *slot = slot.take().or(tensor);
         }

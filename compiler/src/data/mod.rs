@@ -67,6 +67,30 @@ fn read_numbered(
 }
 
 impl DataSet {
+    /// The folders of test data at a place: itself, or those in it.
+    pub fn folders(place: &Path) -> Result<Vec<PathBuf>> {
+        let failed = |e: std::io::Error| {
+            Error::new(Kind::Io, format!("cannot be read: {e}")).at(place.display().to_string())
+        };
+        let numbered = |folder: &Path| {
+            let file = |prefix, end| folder.join(format!("{prefix}_0.{end}")).is_file();
+            ["input", "output"].iter().any(|prefix| file(prefix, "pb") || file(prefix, "npy"))
+        };
+        if !place.is_dir() || numbered(place) {
+            return Ok(vec![place.to_path_buf()]);
+        }
+        let entries = std::fs::read_dir(place).map_err(failed)?;
+        let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+        found.retain(|folder| folder.is_dir() && numbered(folder));
+        found.sort();
+        match found.is_empty() {
+            true => Err(Error::options("holds no data")
+                .advise("Name a folder that holds input_0.pb, output_0.pb, ..., or such folders")
+                .at(place.display().to_string())),
+            false => Ok(found),
+        }
+    }
+
     /// Reads a folder for a model with the given names of inputs and outputs, and words.
     pub fn read(folder: &Path, inputs: &[String], outputs: &[String], words: &Words) -> Result<DataSet> {
         if !folder.is_dir() {
