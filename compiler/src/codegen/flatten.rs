@@ -52,9 +52,9 @@ fn statements(body: &[Stmt], known: &mut Vec<Option<Affine>>) -> Vec<Stmt> {
                 }
                 known[*var as usize] = outer;
             }
-            Stmt::Size { var, param, max, body } => {
+            Stmt::Size { var, from, max, body } => {
                 let body = statements(body, known);
-                out.push(Stmt::Size { var: *var, param: *param, max: *max, body });
+                out.push(Stmt::Size { var: *var, from: place(from, known), max: *max, body });
             }
             Stmt::If { cond, then, otherwise } => {
                 let (then, otherwise) = (statements(then, known), statements(otherwise, known));

@@ -10,7 +10,7 @@
 use super::flatten::{conditions, once};
 use super::live::VReg;
 use super::pointer::{Around, Groups, LoopId, needs_value};
-use crate::base::{Affine, Bound};
+use crate::base::{Affine, Bound, DType};
 use crate::tile::{Addr, Kernel, LoopVar, Stmt};
 use std::collections::HashMap;
 
@@ -127,6 +127,17 @@ pub struct Loop<'a> {
     pub body: &'a [Stmt],
 }
 
+/// Statements with a variable that stands for a number in memory.
+#[derive(Clone, Copy)]
+pub struct Size<'a> {
+    /// The variable.
+    pub var: LoopVar,
+    /// Where the number is.
+    pub from: &'a Addr,
+    /// The statements.
+    pub body: &'a [Stmt],
+}
+
 /// Loops in the instructions of one architecture.
 pub trait Loops {
     /// The place being translated.
@@ -139,6 +150,8 @@ pub trait Loops {
     fn again(&mut self, reg: VReg) -> VReg;
     /// The 64-bit word at an address plus an offset, in a new register.
     fn word(&mut self, base: VReg, offset: i64) -> VReg;
+    /// The 32 bits at an address plus an offset, in a new register; zeros above.
+    fn half(&mut self, base: VReg, offset: i64) -> VReg;
     /// Whether the instructions are to be the same whatever the numbers are.
     fn is_alike(&self) -> bool {
         false
@@ -329,10 +342,13 @@ pub trait Loops {
     }
 
     /// The statements with a variable that stands for a number in memory.
-    fn size(&mut self, id: LoopId, var: LoopVar, param: u32, body: &[Stmt]) -> Result<()> {
-        let params = self.params();
-        let pointer = self.word(params, 8 * i64::from(param));
-        let value = self.word(pointer, 0);
+    fn size(&mut self, kernel: &Kernel, id: LoopId, size: Size) -> Result<()> {
+        let Size { var, from, body } = size;
+        let (pointer, offset) = self.walk().place(kernel, from)?;
+        let value = match kernel.params[from.param as usize].dtype {
+            DType::I32 => self.half(pointer, offset),
+            _ => self.word(pointer, offset),
+        };
         let outside = self.walk().pointers.clone();
         for (g, m) in self.walk().moving(id).into_iter().filter(|(_, m)| *m != 0) {
             self.shift(g, (value, m))?;

@@ -70,6 +70,9 @@ impl Groups {
                     self.add(kernel, addr, kernel.regs[*src as usize].lanes, around);
                 }
                 Stmt::For { var, body, .. } | Stmt::Size { var, body, .. } => {
+                    if let Stmt::Size { from, .. } = stmt {
+                        self.add(kernel, from, 1, around);
+                    }
                     around.push((stmt, *var));
                     self.collect(kernel, body, around);
                     around.pop();
@@ -139,27 +142,28 @@ impl Groups {
                     | Value::LoadCouples(addr)
                     | Value::Lookup(addr, _),
                 )
-                | Stmt::Store { addr, .. } => addr,
+                | Stmt::Store { addr, .. }
+                | Stmt::Size { from: addr, .. } => Some(addr),
+                _ => None,
+            };
+            if let Some(addr) = addr {
+                let group = self.find(kernel, addr, around);
+                if !used.contains(&group) {
+                    used.push(group);
+                }
+            }
+            match stmt {
                 Stmt::For { var, body, .. } | Stmt::Size { var, body, .. } => {
                     around.push((stmt, *var));
                     self.used(kernel, body, around, used);
                     around.pop();
-                    continue;
                 }
                 Stmt::If { then, otherwise, .. } => {
                     self.used(kernel, then, around, used);
                     self.used(kernel, otherwise, around, used);
-                    continue;
                 }
-                Stmt::Loop { body } => {
-                    self.used(kernel, body, around, used);
-                    continue;
-                }
-                _ => continue,
-            };
-            let group = self.find(kernel, addr, around);
-            if !used.contains(&group) {
-                used.push(group);
+                Stmt::Loop { body } => self.used(kernel, body, around, used),
+                _ => {}
             }
         }
     }

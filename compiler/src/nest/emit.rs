@@ -191,6 +191,15 @@ impl Emitter {
         self.repeat_bounds(name, Bound::constant(lo), Bound::constant(hi), step, body);
     }
 
+    /// What `body` emits with a variable that stands for a number in memory, `max` at most.
+    pub fn size(&mut self, name: &str, from: Addr, max: i64, body: impl FnOnce(&mut Self, Affine)) {
+        let var = self.loop_var(name);
+        self.open();
+        body(self, Affine::var(var));
+        let body = self.close();
+        self.push(Stmt::Size { var, from, max, body });
+    }
+
     /// A loop with any bounds.
     pub fn repeat_bounds(
         &mut self,

@@ -25,6 +25,7 @@ mod filtered_outputs;
 mod filtered_products;
 mod filtered_weights;
 mod fixed;
+mod formed;
 mod half;
 mod long;
 mod ops;
@@ -43,9 +44,9 @@ mod winograd;
 mod woven;
 
 pub use bounds::{BOUND, bounded};
-pub use chains::{Formed, chains};
 pub use expr::lane_of;
 pub use fixed::fix;
+pub use formed::{Formed, chains};
 pub use long::long;
 pub use pairs::pair;
 pub use sizes::bind as bind_sizes;

@@ -7,9 +7,9 @@
 //! multiplied in chains of words is copied as it is, once for each way in which its bytes are turned:
 //! `[rows][ways][reduction axes][words]`.
 
-use super::chains::ORDERS;
+use super::Nest;
 use super::emit::{Emitter, addr};
-use super::{Nest, chains};
+use super::formed::{ORDERS, flipped};
 use crate::base::{Affine, DType};
 use crate::schedule::chains::{WORD, Words};
 use crate::schedule::linear::Node;
@@ -92,7 +92,7 @@ impl Panel {
         let run = (*run.last()?, length);
         let words = stride;
         let signed = linear.buffers[*operand as usize].dtype == DType::I8;
-        let turned = chains.map_or(Vec::new(), |c| chains::flipped(signed, c.turns));
+        let turned = chains.map_or(Vec::new(), |c| flipped(signed, c.turns));
         stride *= turned.len().max(1);
         // An odd number of lines, so that rows lie in different sets of a cache.
         stride = (stride.div_ceil(LINE) | 1) * LINE;

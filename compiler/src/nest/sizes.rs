@@ -1,5 +1,6 @@
 //! Binds the sizes of a kernel: each becomes a parameter, and a variable around the whole body.
 
+use super::emit::addr;
 use crate::base::affine::{SIZE, as_size};
 use crate::base::{Affine, Bound, DType};
 use crate::tile::{Access, Addr, Kernel, Param, Stmt, Value};
@@ -34,7 +35,7 @@ pub fn bind(kernel: &mut Kernel) -> Vec<usize> {
         let name = format!("n{number}");
         kernel.params.push(Param { name, dtype: DType::I64, elems: 1, access: Access::Read });
         numbers.push(number);
-        body = vec![Stmt::Size { var, param, max: max as i64, body }];
+        body = vec![Stmt::Size { var, from: addr(param, Affine::constant(0)), max: max as i64, body }];
     }
     kernel.body = body;
     numbers
@@ -64,7 +65,11 @@ pub fn each_form(body: &mut [Stmt], f: &mut dyn FnMut(&mut Affine)) {
                 each_form(then, f);
                 each_form(otherwise, f);
             }
-            Stmt::Loop { body } | Stmt::Size { body, .. } => each_form(body, f),
+            Stmt::Size { from, body, .. } => {
+                place(from, f);
+                each_form(body, f);
+            }
+            Stmt::Loop { body } => each_form(body, f),
             Stmt::Let(..) | Stmt::Break { .. } | Stmt::Fail { .. } => {}
         }
     }

@@ -3,8 +3,8 @@
 //! `vpmaddubsw` multiplies four unsigned bytes by four signed ones into two sums of 16 bits, twice as many
 //! products as `vpmaddwd` takes. The sums saturate: whether they can is a question to the constants
 //! ([`crate::nest::chains`]). Where they cannot, products of up to four words are added in 16 bits before they are
-//! widened: a chain. Which words of the constants form chains differs from vector to vector of channels, and so does
-//! their order; how many chains there are is the same, and known here.
+//! widened: a chain. Which words of the constants form chains differs from vector to vector of channels, and so do
+//! their order and how many chains there are: here is known how many all vectors have together.
 
 use super::bytes::{Bytes, couples};
 use super::choose::choose_vector;
@@ -28,17 +28,28 @@ pub struct Chains {
     pub var: u32,
     /// Lanes of a vector.
     pub lanes: usize,
-    /// How many there are of each of the [`LENGTHS`], for every vector of channels.
+    /// How many there are of each of the [`LENGTHS`], in all vectors of channels.
     pub counts: [usize; 3],
+    /// Vectors of channels.
+    pub vectors: usize,
+    /// Words of a vector at most.
+    pub words: usize,
     /// Ways in which a word of the broadcast factor is read: as it is, and with some of its bytes turned (255 less
     /// each, and its weight negated), since weights of two signs add up to less than those of one.
     pub turns: usize,
 }
 
 impl Chains {
-    /// Words of a vector of channels.
-    pub fn words(&self) -> usize {
-        self.counts.iter().zip(LENGTHS).map(|(count, length)| count * length).sum()
+    /// Cycles of a row's chains in a vector of channels, in the mean.
+    pub fn cycles(&self, target: &Target) -> f64 {
+        let cycles =
+            self.counts.iter().zip(core(target).chains).map(|(&count, cycles)| count as f64 * cycles);
+        cycles.sum::<f64>() / self.vectors.max(1) as f64
+    }
+
+    /// Chains of a vector, in the mean.
+    pub fn mean(&self) -> f64 {
+        self.counts.iter().sum::<usize>() as f64 / self.vectors.max(1) as f64
     }
 }
 
@@ -94,9 +105,4 @@ pub fn chained(linear: &Linear, target: &Target) -> Option<(u32, usize)> {
     let words = Words::of(linear, var)?;
     let rows = |v: u32| v != var && walks(words.rows, v) && linear.extent(v) >= ROWS;
     linear.axes().any(rows).then_some((var, lanes))
-}
-
-/// Cycles of a row's chains in one vector of channels.
-pub fn cycles(counts: [usize; 3], target: &Target) -> f64 {
-    counts.iter().zip(core(target).chains).map(|(&count, cycles)| count as f64 * cycles).sum()
 }

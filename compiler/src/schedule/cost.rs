@@ -1,6 +1,6 @@
 //! The cost model: what a register tile takes.
 
-use super::chains::{Chains, ROWS, WORD, cycles};
+use super::chains::{Chains, ROWS, WORD};
 use super::cores::{Core, Unrolled, core};
 use super::linear::Linear;
 use crate::base::gcd;
@@ -19,7 +19,7 @@ const HALVES: usize = 8;
 /// Cycles of multiply-adds from which on a tile's step waits for none of them.
 const LATE: f64 = 6.5;
 /// Cycles in which the loops of a tile's chains begin and end (measured: 64 channels are as fast by couples).
-const CHAINS: f64 = 32.0;
+const CHAINS: f64 = 40.0;
 /// Cycles that the loop around a chain takes at least.
 const CHAIN: f64 = 4.0;
 /// Bytes of a line of the caches.
@@ -194,8 +194,7 @@ impl<'a> Model<'a> {
 
     /// Cycles of a tile of `m` rows and a vector of channels whose words are multiplied in chains.
     fn chained(&self, chains: &Chains, m: f64) -> f64 {
-        let loops: usize = chains.counts.iter().sum();
-        (m * cycles(chains.counts, self.target)).max(CHAIN * loops as f64) + m + CHAINS
+        (m * chains.cycles(self.target)).max(CHAIN * chains.mean()) + m + CHAINS
     }
 
     /// Registers with the sums of two rows and two channels each.

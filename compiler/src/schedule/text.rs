@@ -267,9 +267,10 @@ impl fmt::Display for Linear {
         if let Some(Pair { value, bytes: [x, y], factors: [a, b], offset }) = self.pair {
             writeln!(f, "  pair %{value} = %{x} * %{a} + %{y} * %{b} + %{offset}")?;
         }
-        if let Some(Chains { var, lanes, counts, turns }) = self.chains {
+        if let Some(Chains { var, lanes, counts, vectors, words, turns }) = self.chains {
             let vector = format!("{lanes} of {}", write_name(&self.vars[var as usize].name));
-            writeln!(f, "  chains {vector}: {} turned {turns}", list(&counts, ToString::to_string))?;
+            let counts = list(&counts, ToString::to_string);
+            writeln!(f, "  chains {vectors} by {vector}: {counts}, {words} words turned {turns}")?;
         }
         if self.long {
             writeln!(f, "  long")?;

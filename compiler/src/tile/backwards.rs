@@ -19,10 +19,10 @@ pub fn backwards(kernel: &Kernel) -> Option<Kernel> {
     Some(Kernel { body, ..kernel.clone() })
 }
 
-/// Whether sizes known only at run time or computed places of results occur.
+/// Whether sizes known only at run time bound what is stored, or results have computed places.
 fn is_bound(body: &[Stmt]) -> bool {
     any(body, &mut |stmt| match stmt {
-        Stmt::Size { .. } => true,
+        Stmt::Size { body, .. } => stores(body),
         Stmt::Store { addr, .. } => addr.dynamic.is_some(),
         _ => false,
     })
@@ -96,7 +96,8 @@ fn read_first(body: &[Stmt], set: &mut HashSet<Reg>, early: &mut HashSet<Reg>) {
                 early.extend((!set.contains(cond)).then_some(*cond));
                 [then, otherwise].into_iter().for_each(|body| read_first(body, &mut set.clone(), early));
             }
-            Stmt::Loop { body } | Stmt::Size { body, .. } => read_first(body, &mut set.clone(), early),
+            Stmt::Size { body, .. } => read_first(body, set, early),
+            Stmt::Loop { body } => read_first(body, &mut set.clone(), early),
             Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {
                 mentioned(stmt, &mut |r| early.extend((!set.contains(&r)).then_some(r)));
             }

@@ -97,8 +97,8 @@ impl Machine<'_> {
                     }
                 }
             }
-            Stmt::Size { var, param, max, body } => {
-                let value = i64::from_le_bytes(bytes(from_place(self.memory, self.places[*param as usize])));
+            Stmt::Size { var, from, max, body } => {
+                let value = self.number(from)?;
                 if !(0..=*max).contains(&value) {
                     return Err(bug(format!("the size {value} is not in 0..={max}")));
                 }
@@ -326,6 +326,19 @@ impl Machine<'_> {
             )));
         }
         Ok(first)
+    }
+
+    /// A number in memory, as it is stored.
+    fn number(&self, from: &Addr) -> Result<i64> {
+        let first = self.locate(from, 1, 1, 1, Access::Read)?;
+        let dtype = self.kernel.params[from.param as usize].dtype;
+        let buffer =
+            &from_place(self.memory, self.places[from.param as usize])[dtype.size() * first as usize..];
+        match dtype {
+            DType::I64 => Ok(i64::from_le_bytes(bytes(buffer))),
+            DType::I32 => Ok(i32::from_le_bytes(bytes(buffer)).into()),
+            _ => Err(bug(format!("a size is no {dtype}"))),
+        }
     }
 
     fn load(&mut self, dst: Reg, addr: &Addr, stride: i64) -> Result<()> {

@@ -382,13 +382,13 @@ pub enum Stmt {
         /// The statements repeated.
         body: Vec<Stmt>,
     },
-    /// The statements with a variable that stands for a number known at run time: element 0 of an
-    /// `i64` parameter. The caller has made sure that it lies in `0..=max`.
+    /// The statements with a variable that stands for a number known at run time: an element of an `i64` or
+    /// `i32` parameter. Who fills that has made sure that it lies in `0..=max`.
     Size {
         /// The variable.
         var: LoopVar,
-        /// Index into [`Kernel::params`].
-        param: u32,
+        /// Where the number is.
+        from: Addr,
         /// The largest value.
         max: i64,
         /// The statements.

@@ -143,13 +143,11 @@ impl Parser<'_> {
         let var = self.kernel.vars.iter().position(|v| *v == name);
         let var = var.ok_or_else(|| self.cursor.error(format!("no variable '{name}'")))? as u32;
         self.cursor.expect("=")?;
-        let name = self.cursor.name("a parameter")?;
-        let param = self.kernel.params.iter().position(|p| p.name == name);
-        let param = param.ok_or_else(|| self.cursor.error(format!("no parameter '{name}'")))? as u32;
+        let from = self.place(1)?.0;
         self.cursor.expect("<=")?;
         let max = self.cursor.int()?;
         self.cursor.expect("{")?;
-        Ok(Stmt::Size { var, param, max, body: self.block()? })
+        Ok(Stmt::Size { var, from, max, body: self.block()? })
     }
 
     fn for_loop(&mut self) -> Result<Stmt> {

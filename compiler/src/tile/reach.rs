@@ -79,8 +79,8 @@ impl Walk<'_> {
                     self.end();
                 }
             }
-            Stmt::Size { var, param, max, body } => {
-                self.size(*var, *param, *max);
+            Stmt::Size { var, from, max, body } => {
+                self.size(*var, from, *max);
                 self.list(body, most);
             }
             Stmt::If { then, otherwise, .. } => {
@@ -94,8 +94,8 @@ impl Walk<'_> {
         }
     }
 
-    fn size(&mut self, var: u32, param: u32, max: i64) {
-        self.grow(param, 0..size_of::<i64>() as i64);
+    fn size(&mut self, var: u32, from: &Addr, max: i64) {
+        self.access(from, 0, 1);
         self.vars[var as usize] = (0, max);
     }
 
@@ -131,8 +131,8 @@ impl Walk<'_> {
                         self.reach(body);
                     }
                 }
-                Stmt::Size { var, param, max, body } => {
-                    self.size(*var, *param, *max);
+                Stmt::Size { var, from, max, body } => {
+                    self.size(*var, from, *max);
                     self.reach(body);
                 }
                 Stmt::If { then, otherwise, .. } => {

@@ -192,10 +192,9 @@ impl<'a> Printer<'a> {
                 self.block(format!("for {} in {lo}..{hi}{step} {{", self.var(*var)), body);
                 self.line("}".to_string());
             }
-            Stmt::Size { var, param, max, body } => {
-                let name =
-                    self.kernel.params.get(*param as usize).map_or("?".into(), |p| write_name(&p.name));
-                self.block(format!("size {} = {name} <= {max} {{", self.var(*var)), body);
+            Stmt::Size { var, from, max, body } => {
+                let place = self.place(from, 1, 1);
+                self.block(format!("size {} = {place} <= {max} {{", self.var(*var)), body);
                 self.line("}".to_string());
             }
             Stmt::If { cond, then, otherwise } => {

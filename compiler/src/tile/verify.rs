@@ -147,13 +147,19 @@ impl<'a> Verifier<'a> {
                     *assigned = inside;
                 }
             }
-            Stmt::Size { var, param, max, body } => {
+            Stmt::Size { var, from, max, body } => {
                 let (lo, hi) = (Bound::constant(0), Bound::constant(max.saturating_add(1)));
                 self.for_head(*var, &lo, &hi, 1);
-                let param = self.kernel.params.get(*param as usize);
                 let fits =
-                    param.is_some_and(|p| p.dtype == DType::I64 && p.elems > 0 && p.access == Access::Read);
-                self.require(fits && *max >= 0, || "a size must be read from an i64 parameter".to_string());
+                    self.kernel.params.get(from.param as usize).is_some_and(|p| {
+                        matches!(p.dtype, DType::I64 | DType::I32) && p.access == Access::Read
+                    });
+                let fits = fits && from.dynamic.is_none() && *max >= 0;
+                self.require(fits, || "a size must be read from a parameter of i64 or i32".to_string());
+                let number = RegType { lane: Lane::I64, lanes: 1 };
+                if let Err(reason) = self.address(from, number, 0, 1, Access::Read, assigned) {
+                    self.fault(reason);
+                }
                 self.loops.push(Loop { var: *var, lo, hi, step: 1 });
                 self.body(body, assigned);
                 self.loops.pop();

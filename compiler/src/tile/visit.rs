@@ -105,7 +105,11 @@ pub fn each_addr(body: &mut [Stmt], f: &mut impl FnMut(&mut Addr)) {
                 | Value::Lookup(addr, _),
             ) => f(addr),
             Stmt::Store { addr, .. } => f(addr),
-            Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => each_addr(body, f),
+            Stmt::Size { from, body, .. } => {
+                f(from);
+                each_addr(body, f);
+            }
+            Stmt::For { body, .. } | Stmt::Loop { body } => each_addr(body, f),
             Stmt::If { then, otherwise, .. } => {
                 each_addr(then, f);
                 each_addr(otherwise, f);

@@ -95,13 +95,15 @@ impl Body<'_> {
         }
     }
 
-    /// Element 0 of an `i64` parameter.
-    pub fn load_size(&mut self, param: u32) -> Result<Value> {
-        let whole = Group { param, terms: Vec::new(), bias: 0 };
-        let pointer = self.pointers.live.get(&whole).copied();
-        let pointer = pointer.ok_or_else(|| Error::bug("a size has no parameter"))?;
-        let pointer = self.b.use_var(pointer);
-        Ok(self.b.ins().load(types::I64, MemFlagsData::trusted(), pointer, 0))
+    /// A number that is not negative.
+    pub fn load_size(&mut self, from: &Addr) -> Result<Value> {
+        let size = self.element(from);
+        let place = self.place(from, Extent::new(1, size, 1))?;
+        let (flags, at) = (MemFlagsData::trusted(), place.offset as i32);
+        Ok(match size {
+            8 => self.b.ins().load(types::I64, flags, place.pointer, at),
+            _ => self.b.ins().uload32(flags, place.pointer, at),
+        })
     }
 
     /// The address of an access.
@@ -244,9 +246,11 @@ impl Body<'_> {
                 Stmt::Let(reg, TileValue::LoadCouples(addr)) => see(addr, self.couples(*reg)),
                 Stmt::Let(_, TileValue::Lookup(addr, _)) => see(addr, Extent::entry()),
                 Stmt::Store { addr, stride, src } => see(addr, self.extent(addr, *src, *stride)),
-                Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
+                Stmt::Size { from, body, .. } => {
+                    see(from, Extent::new(1, self.element(from), 1));
                     self.visit(body, see)
                 }
+                Stmt::For { body, .. } | Stmt::Loop { body } => self.visit(body, see),
                 Stmt::If { then, otherwise, .. } => {
                     self.visit(then, see);
                     self.visit(otherwise, see);

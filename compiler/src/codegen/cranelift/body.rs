@@ -68,7 +68,7 @@ impl<'a> Body<'a> {
             }
             Stmt::Store { addr, stride, src } => self.store(addr, *stride, *src),
             Stmt::For { var, lo, hi, step, body } => self.repeat(*var, lo, hi, *step, body),
-            Stmt::Size { var, param, body, .. } => self.size(*var, *param, body),
+            Stmt::Size { var, from, body, .. } => self.size(*var, from, body),
             Stmt::If { cond, then, otherwise } => self.branch(*cond, then, otherwise),
             Stmt::Loop { body } => self.forever(body),
             Stmt::Break { cond } => self.leave(*cond),

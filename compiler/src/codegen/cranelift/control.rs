@@ -5,7 +5,7 @@ use crate::base::{Affine, Bound};
 use crate::codegen::flatten::trip;
 use crate::error::{Error, Result};
 use crate::target::Arch;
-use crate::tile::{LoopVar, Reg, Stmt, Value as TileValue};
+use crate::tile::{Addr, LoopVar, Reg, Stmt, Value as TileValue};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;
@@ -73,8 +73,8 @@ impl Body<'_> {
     }
 
     /// The statements with a variable that stands for a number in memory.
-    pub fn size(&mut self, var: LoopVar, param: u32, body: &[Stmt]) -> Result<()> {
-        let value = self.load_size(param)?;
+    pub fn size(&mut self, var: LoopVar, from: &Addr, body: &[Stmt]) -> Result<()> {
+        let value = self.load_size(from)?;
         let counter = self.b.declare_var(types::I64);
         self.b.def_var(counter, value);
         self.counters[var as usize] = Some(counter);

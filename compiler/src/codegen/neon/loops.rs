@@ -6,7 +6,7 @@ use super::couple;
 use super::inst::{Class, Kind, VReg, read, write};
 use super::select::Select;
 use super::words;
-use crate::codegen::loops::{Cond, Loop, Loops, Number, Walk};
+use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
 use crate::tile::{Stmt, Value};
 
 impl Select<'_> {
@@ -48,7 +48,9 @@ impl Select<'_> {
                 self.reassigned(body);
                 Ok(())
             }
-            Stmt::Size { var, param, body, .. } => self.size(stmt, *var, *param, body),
+            Stmt::Size { var, from, body, .. } => {
+                self.size(self.kernel, stmt, Size { var: *var, from, body })
+            }
             Stmt::If { .. } | Stmt::Loop { .. } | Stmt::Break { .. } => Err("control flow".into()),
             Stmt::Fail { .. } => Err("an error code".into()),
         }
@@ -88,6 +90,12 @@ impl Loops for Select<'_> {
     fn word(&mut self, base: VReg, disp: i64) -> VReg {
         let reg = self.f.reg(Class::General);
         self.access(words::LDR_X, reg, Mem { base, disp }, true);
+        reg
+    }
+
+    fn half(&mut self, base: VReg, disp: i64) -> VReg {
+        let reg = self.f.reg(Class::General);
+        self.access(words::LDR_W, reg, Mem { base, disp }, true);
         reg
     }
 

@@ -62,7 +62,7 @@ impl Access {
 
     /// What an instruction without its registers is, and its displacement.
     pub fn of(word: u32) -> Option<(Access, i64)> {
-        let all = LDR.iter().chain(&STR).chain(&[LDR_X, STR_X]);
+        let all = LDR.iter().chain(&STR).chain(&[LDR_X, LDR_W, STR_X]);
         all.copied().find_map(|form| match () {
             _ if word & 0xffc0_0000 == form.scaled => Some((form, i64::from(word >> 10 & 0xfff) * form.size)),
             _ if word & 0xffe0_0c00 == form.unscaled => Some((form, i64::from((word << 11) as i32 >> 23))),
@@ -76,6 +76,7 @@ const fn access(size: i64, scaled: u32, unscaled: u32) -> Access {
 }
 
 pub const LDR_X: Access = access(8, 0xf940_0000, 0xf840_0000);
+pub const LDR_W: Access = access(4, 0xb940_0000, 0xb840_0000);
 pub const STR_X: Access = access(8, 0xf900_0000, 0xf800_0000);
 const LDR: [Access; 5] = [
     access(1, 0x3d40_0000, 0x3c40_0000),

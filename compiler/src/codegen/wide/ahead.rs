@@ -8,6 +8,9 @@
 //! for panel { for rows { for k {              vmovups zmm0, [panel + k]
 //!     load panel[P * panel + 64 * k]          prefetcht1 [panel + k + 4 * P]
 //! ```
+//! Words in chains ([`crate::nest`]) are read from the first panel to the last, once for some rows: what a core
+//! fetches of itself ends with each page, and so a place some lines further is asked for.
+//!
 //! A prefetch changes nothing and never faults: behind the last panel lie the next layer's weights, or nothing.
 
 use crate::base::Bound;
@@ -20,45 +23,66 @@ const LARGE: usize = 1 << 16;
 /// How often a panel is read where prefetching the next one each time costs less than it gains.
 const READ: std::ops::RangeInclusive<i64> = 2..=64;
 
+/// Bytes from a place in a table to what is asked for meanwhile: some hundred cycles of products.
+const FURTHER: i64 = 2048;
+
 /// A loop around a statement.
 struct Around {
     var: LoopVar,
     step: i64,
     /// How often it runs, at most.
     trips: Option<i64>,
+    /// The parameter that says where it ends.
+    ends: Option<u32>,
 }
 
 /// The loads beside which another place is asked for, by their statements' addresses, and how many bytes further
 /// that place is.
 pub fn places(kernel: &Kernel) -> HashMap<*const Stmt, i64> {
-    let mut places = HashMap::new();
-    collect(kernel, &kernel.body, &mut Vec::new(), &mut places);
-    places
+    let mut collect = Collect { kernel, around: Vec::new(), sizes: HashMap::new(), places: HashMap::new() };
+    collect.all(&kernel.body);
+    collect.places
 }
 
-fn collect(kernel: &Kernel, body: &[Stmt], around: &mut Vec<Around>, places: &mut HashMap<*const Stmt, i64>) {
-    for stmt in body {
-        match stmt {
-            Stmt::Let(reg, value) => {
-                let lanes = usize::from(kernel.regs[*reg as usize].lanes);
-                if let Some(bytes) = ahead(kernel, value, lanes, around) {
-                    places.insert(stmt, bytes);
+struct Collect<'a> {
+    kernel: &'a Kernel,
+    around: Vec<Around>,
+    /// The parameters that numbers are read from.
+    sizes: HashMap<LoopVar, u32>,
+    places: HashMap<*const Stmt, i64>,
+}
+
+impl Collect<'_> {
+    fn all(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            match stmt {
+                Stmt::Let(reg, value) => {
+                    let lanes = usize::from(self.kernel.regs[*reg as usize].lanes);
+                    if let Some(bytes) = ahead(self.kernel, value, lanes, &self.around) {
+                        self.places.insert(stmt, bytes);
+                    }
                 }
+                Stmt::For { var, lo, hi, step, body } => {
+                    let end =
+                        |bound: &Bound| bound.0.iter().find(|form| form.is_constant()).map(|form| form.base);
+                    let trips = end(lo).zip(end(hi)).map(|(lo, hi)| (hi - lo + step - 1) / step);
+                    let mut vars = hi.0.iter().flat_map(|form| &form.terms);
+                    let ends = vars.find_map(|(v, _)| self.sizes.get(v).copied());
+                    self.around.push(Around { var: *var, step: *step, trips, ends });
+                    self.all(body);
+                    self.around.pop();
+                }
+                Stmt::If { then, otherwise, .. } => {
+                    self.all(then);
+                    self.all(otherwise);
+                }
+                Stmt::Size { var, from, body, .. } => {
+                    self.sizes.insert(*var, from.param);
+                    self.all(body);
+                }
+                Stmt::Loop { body } => self.all(body),
+                Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
             }
-            Stmt::For { var, lo, hi, step, body } => {
-                let end =
-                    |bound: &Bound| bound.0.iter().find(|form| form.is_constant()).map(|form| form.base);
-                let trips = end(lo).zip(end(hi)).map(|(lo, hi)| (hi - lo + step - 1) / step);
-                around.push(Around { var: *var, step: *step, trips });
-                collect(kernel, body, around, places);
-                around.pop();
-            }
-            Stmt::If { then, otherwise, .. } => {
-                collect(kernel, then, around, places);
-                collect(kernel, otherwise, around, places);
-            }
-            Stmt::Loop { body } | Stmt::Size { body, .. } => collect(kernel, body, around, places),
-            Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
         }
     }
 }
@@ -72,13 +96,20 @@ fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Opt
     };
     let param = &kernel.params[addr.param as usize];
     let size = param.dtype.size();
-    let begins = (addr.index.base * size as i64).rem_euclid(LINE) < bytes as i64;
-    if addr.dynamic.is_some() || param.access != Access::Read || param.elems * size < LARGE || !begins {
+    let begins = |line: i64| (addr.index.base * size as i64).rem_euclid(line) < bytes as i64;
+    if addr.dynamic.is_some() || param.access != Access::Read || param.elems * size < LARGE {
+        return None;
+    }
+    let moves = |l: &Around| addr.index.coefficient(l.var) * l.step * size as i64;
+    if let Some(table) = around.last().filter(|l| l.ends == Some(addr.param)) {
+        let line = moves(table).min(LINE);
+        return (line >= bytes as i64 && lanes > 1 && begins(line)).then_some(FURTHER);
+    }
+    if !begins(LINE) {
         return None;
     }
     // From the innermost loop outwards: some that walk through the panel, some that read it again, the one that
     // goes to the next.
-    let moves = |l: &Around| addr.index.coefficient(l.var) * l.step * size as i64;
     let mut loops = around.iter().rev().peekable();
     let mut panel = bytes as i64;
     while let Some(l) = loops.next_if(|l| moves(l) != 0) {

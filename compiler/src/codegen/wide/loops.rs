@@ -5,7 +5,7 @@ use super::inst::{Arg, Base, Mem, VReg};
 use super::rows::Op;
 use super::select::Select;
 use super::turned::Turned;
-use crate::codegen::loops::{Cond, Loop, Loops, Number, Walk};
+use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
 use crate::codegen::pointer::LoopId;
 use crate::tile::{Stmt, Value};
 
@@ -50,7 +50,9 @@ impl Select<'_> {
             Stmt::For { var, lo, hi, step, body } => {
                 self.repeat(Loop { id: stmt, var: *var, step: *step, body }, lo, hi)
             }
-            Stmt::Size { var, param, body, .. } => self.size(stmt, *var, *param, body),
+            Stmt::Size { var, from, body, .. } => {
+                self.size(self.kernel, stmt, Size { var: *var, from, body })
+            }
             Stmt::If { cond, then, otherwise } => self.branch(*cond, then, otherwise),
             Stmt::Loop { body } => self.endless(body),
             Stmt::Break { cond } => self.leave(*cond),
@@ -84,6 +86,10 @@ impl Loops for Select<'_> {
 
     fn word(&mut self, base: VReg, offset: i64) -> VReg {
         self.def(Op::Mov, 16, &[Mem::at(Base::Reg(base)).offset(offset).into()])
+    }
+
+    fn half(&mut self, base: VReg, offset: i64) -> VReg {
+        self.def(Op::Mov32, 16, &[Mem::at(Base::Reg(base)).offset(offset).into()])
     }
 
     fn is_alike(&self) -> bool {

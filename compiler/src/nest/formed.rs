@@ -1,0 +1,413 @@
+//! Which words of constants form chains, whose products are summed in 16 bits ([`super::chains`]).
+//!
+//! An instruction multiplies unsigned bytes `x` by signed ones `w` and gives sums of two products, which saturate at
+//! 16 bits. None of them does where the positive ones of the two weights, and so the negative ones, add up to
+//! [`MOST`]: the sum lies between 255 times these. The same holds for the sum of a chain's products.
+//!
+//! Weights of one sign add up to less where a byte is turned: `x * w = 255 * w - (255 - x) * w`. So each word
+//! of bytes lies there in some ways, of which a word of weights chooses one, and the constants are what sums begin
+//! with. Ways are in three orders of the bytes, since each puts others beside each other. A word that exceeds
+//! [`MOST`] in all ways is two words; one of zeros is none.
+//!
+//! Words are joined to chains where some way of each goes with the other's, those first that go with the fewest.
+
+use crate::base::{Affine, DType};
+use crate::schedule::Linear;
+use crate::schedule::chains::{Chains, WORD, Words, chained};
+use crate::schedule::linear::Node;
+use crate::target::Target;
+use std::cmp::Reverse;
+
+/// What weights of one sign may add up to so that 16 bits hold their products' sum.
+const MOST: usize = i16::MAX as usize / u8::MAX as usize;
+/// The bytes of a word that are turned, in each way of an order.
+const TURNED: [u32; 4] = [0, 0xff00_ff00, 0x0000_ff00, 0xff00_0000];
+/// Which byte of a word stands in each place, by order.
+pub const ORDERS: [[usize; WORD]; 3] = [[0, 1, 2, 3], [3, 0, 1, 2], [0, 2, 1, 3]];
+/// Numbers of ways that are tried.
+const WAYS: [usize; 5] = [1, 2, 4, 8, 12];
+/// Vectors of channels by which they are compared.
+const SAMPLES: usize = 6;
+/// Bytes of a row in all ways at most: some rows shall stay in a first-level cache.
+const ROW: usize = 4096;
+/// Cycles in which a vector of a row is copied in one way.
+const COPIED: f64 = 1.0;
+/// Lanes of a vector at most.
+const LANES: usize = 16;
+/// Ways of a word, those with the least sums, in which it is joined to others.
+const FORMS: usize = 6;
+/// Other chains that are tried for each, and how much more than fits the largest sums of both may be together: they
+/// are seldom of the same channel (MobileNetV2's products take 2 % longer with 24 and 64; with all of them, 0.5 % less).
+const TRIED: usize = 48;
+const APART: usize = 96;
+
+/// The order of a word's bytes and the bits that are flipped in it, in each of so many ways: signed ones become
+/// unsigned besides.
+pub fn flipped(signed: bool, turns: usize) -> Vec<(usize, u32)> {
+    let unsigned = if signed { 0x8080_8080 } else { 0 };
+    (0..turns).map(|way| (way / TURNED.len(), turned(way) ^ unsigned)).collect()
+}
+
+/// The bytes that are turned in a way.
+fn turned(way: usize) -> u32 {
+    TURNED[way % TURNED.len()]
+}
+
+/// What the positive weights of each sum of two products add up to, and the negative ones.
+#[derive(Clone, Copy)]
+struct Sums {
+    /// Four numbers of 16 bits each.
+    parts: [u64; LANES],
+}
+
+/// What leaves the upper bit of 16 unset where it is added to [`MOST`] at most.
+const ROOM: u64 = 0x0001_0001_0001_0001 * (i16::MAX as u64 - MOST as u64);
+/// The upper bits of four numbers.
+const UPPER: u64 = 0x8000_8000_8000_8000;
+
+impl Sums {
+    fn of(bytes: &[i16]) -> Sums {
+        let mut parts = [0; LANES];
+        for (i, pair) in bytes.chunks_exact(2).enumerate() {
+            let sum = |sign: i16| ((pair[0] * sign).max(0) + (pair[1] * sign).max(0)) as u64;
+            parts[i / 2] |= (sum(1) | sum(-1) << 16) << (32 * (i % 2));
+        }
+        Sums { parts }
+    }
+
+    fn part(&self, i: usize) -> usize {
+        usize::from((self.parts[i / 4] >> (16 * (i % 4))) as u16)
+    }
+
+    /// The largest sum, and which it is.
+    fn largest(&self) -> (usize, usize) {
+        let parts = (0..4 * LANES).map(|i| (self.part(i), i));
+        parts.max_by_key(|part| part.0).unwrap_or_default()
+    }
+
+    fn fit(&self, other: &Sums) -> bool {
+        let mut bits = 0;
+        for (a, b) in self.parts.iter().zip(&other.parts) {
+            bits |= a.wrapping_add(*b).wrapping_add(ROOM);
+        }
+        bits & UPPER == 0
+    }
+
+    fn with(&self, other: &Sums) -> Sums {
+        let mut parts = self.parts;
+        for (part, other) in parts.iter_mut().zip(&other.parts) {
+            *part += other;
+        }
+        Sums { parts }
+    }
+}
+
+/// A word of each lane's weights, and where the bytes are that it is multiplied by.
+#[derive(Clone)]
+pub(super) struct Word {
+    /// Its number among a row's words in all ways.
+    pub place: usize,
+    /// Four bytes of each lane.
+    pub weights: Vec<i8>,
+}
+
+/// Words that are summed in 16 bits.
+#[derive(Clone)]
+pub(super) struct Chain {
+    /// The words.
+    pub words: Vec<Word>,
+    sums: Sums,
+    /// The largest of the sums, and which it is.
+    most: usize,
+    largest: usize,
+}
+
+impl Chain {
+    fn new(words: Vec<Word>, sums: Sums) -> Chain {
+        let (most, largest) = sums.largest();
+        Chain { words, sums, most, largest }
+    }
+
+    /// Whether the sums of both fit 16 bits.
+    fn fits(&self, other: &Chain) -> bool {
+        let here = |a: &Chain, b: &Chain| a.most + b.sums.part(a.largest) <= MOST;
+        here(self, other) && here(other, self) && self.sums.fit(&other.sums)
+    }
+
+    fn with(&self, other: &Chain) -> Chain {
+        Chain::new([self.words.clone(), other.words.clone()].concat(), self.sums.with(&other.sums))
+    }
+}
+
+/// The chains of a vector of channels: of four words, of two, of one.
+pub(super) type Kinds = [Vec<Chain>; 3];
+
+/// Two chains in one where that fits, and those that are left. Of each there are forms, those with the least sums
+/// first.
+fn joined(mut chains: Vec<Vec<Chain>>) -> [Vec<Chain>; 2] {
+    chains.sort_by_key(|forms| Reverse(forms[0].most));
+    let mut partners = vec![Vec::new(); chains.len()];
+    for (i, forms) in chains.iter().enumerate() {
+        let room = (MOST + APART).saturating_sub(forms[0].most);
+        let first = chains.partition_point(|other| other[0].most > room).max(i + 1);
+        for (j, others) in chains.iter().enumerate().skip(first).take(TRIED) {
+            if let Some([a, b]) = together(forms, others) {
+                partners[i].push((j, [a, b]));
+                partners[j].push((i, [b, a]));
+            }
+        }
+    }
+    let mut free: Vec<Option<usize>> = partners.iter().map(|p| Some(p.len())).collect();
+    let mut pairs = Vec::new();
+    let next =
+        |free: &[Option<usize>]| (0..free.len()).filter(|&i| free[i] > Some(0)).min_by_key(|&i| free[i]);
+    while let Some(i) = next(&free) {
+        let left = partners[i].iter().filter(|(j, _)| free[*j].is_some());
+        let Some(&(j, [a, b])) = left.min_by_key(|(j, _)| free[*j]) else { break };
+        pairs.push(chains[i][a].with(&chains[j][b]));
+        (free[i], free[j]) = (None, None);
+        for (other, _) in partners[i].iter().chain(&partners[j]) {
+            free[*other] = free[*other].map(|count| count - 1);
+        }
+    }
+    let alone = chains.into_iter().zip(free).filter(|(_, free)| free.is_some());
+    [pairs, alone.filter_map(|(forms, _)| forms.into_iter().next()).collect()]
+}
+
+/// The first forms of two chains that fit each other.
+fn together(forms: &[Chain], others: &[Chain]) -> Option<[usize; 2]> {
+    forms.iter().enumerate().find_map(|(a, form)| {
+        let room = (MOST + APART).saturating_sub(form.most);
+        let near = others.iter().take_while(|other| other.most <= room);
+        near.enumerate().find(|(_, other)| form.fits(other)).map(|(b, _)| [a, b])
+    })
+}
+
+/// A word as one that fits, or as two: what exceeds the most is left to the second.
+fn parts(weights: &[i16]) -> [Vec<i16>; 2] {
+    let mut parts = [Vec::new(), Vec::new()];
+    let byte = |w: i16| w.clamp(i16::from(i8::MIN), i16::from(i8::MAX));
+    for pair in weights.chunks_exact(2) {
+        let first = byte(pair[0]);
+        let room = MOST as i16 - if (first < 0) == (pair[1] < 0) { first.abs() } else { 0 };
+        let second = byte(pair[1].clamp(-room, room));
+        parts[0].extend([first, second]);
+        parts[1].extend([pair[0] - first, pair[1] - second]);
+    }
+    parts
+}
+
+/// The constants that a product's words are made of.
+struct Weights<'a> {
+    linear: &'a Linear,
+    words: Words<'a>,
+    data: &'a [u8],
+    addr: &'a Affine,
+    /// From a channel's first weight to each byte of its words.
+    steps: Vec<i64>,
+    var: u32,
+    lanes: usize,
+}
+
+impl<'a> Weights<'a> {
+    fn of(linear: &'a Linear, (var, lanes): (u32, usize), data: &'a [u8]) -> Option<Weights<'a>> {
+        let words = Words::of(linear, var)?;
+        let Node::Load { addr, .. } = words.vectors else { return None };
+        let axes = words.around.iter().chain(&words.run);
+        let steps = axes.fold(vec![0], |steps, &v| {
+            let along = |&at: &i64| (0..linear.extent(v) as i64).map(move |i| at + i * addr.coefficient(v));
+            steps.iter().flat_map(along).collect()
+        });
+        Some(Weights { linear, words, data, addr, steps, var, lanes })
+    }
+
+    fn channels(&self) -> usize {
+        self.linear.extent(self.var)
+    }
+
+    /// The bytes of one word of each lane, from a channel on; what lies behind the last channel is zero.
+    fn word(&self, channel: usize, word: usize) -> Vec<i16> {
+        let step = self.addr.coefficient(self.var);
+        let weight = |channel: usize, at: i64| {
+            let place = self.addr.base + channel as i64 * step + at;
+            let inside = channel < self.channels();
+            let byte = usize::try_from(place).ok().filter(|_| inside).and_then(|p| self.data.get(p));
+            byte.map_or(0, |&b| i16::from(b as i8))
+        };
+        let steps = &self.steps[word * WORD..][..WORD];
+        (channel..channel + self.lanes).flat_map(|c| steps.iter().map(move |&at| weight(c, at))).collect()
+    }
+
+    /// The words of the vector of channels that begins with one, each in its forms.
+    fn panel(&self, channel: usize, turns: usize) -> Vec<Vec<Chain>> {
+        let count = self.words.count(self.linear);
+        let mut chains = Vec::new();
+        for word in 0..count {
+            let weights = self.word(channel, word);
+            let in_way = |way: usize| -> Vec<i16> {
+                let order = ORDERS[way / TURNED.len()];
+                let signs: [i16; WORD] =
+                    std::array::from_fn(|i| if turned(way) >> (8 * i) & 1 == 1 { -1 } else { 1 });
+                let word = |word: &[i16]| std::array::from_fn::<i16, WORD, _>(|i| word[order[i]] * signs[i]);
+                weights.chunks_exact(WORD).flat_map(word).collect()
+            };
+            let chain = |way: usize, weights: &[i16], sums: Sums| {
+                let place = way * count + word;
+                Chain::new(vec![Word { place, weights: weights.iter().map(|&w| w as i8).collect() }], sums)
+            };
+            let ways = (0..turns).map(in_way).enumerate();
+            let mut ways: Vec<(usize, usize, Vec<i16>, Sums)> = ways
+                .map(|(way, weights)| {
+                    let sums = Sums::of(&weights);
+                    (sums.largest().0, way, weights, sums)
+                })
+                .collect();
+            ways.sort_by_key(|&(most, way, ..)| (most, way));
+            let fits = |(most, _, weights, _): &&(usize, usize, Vec<i16>, Sums)| {
+                *most <= MOST && weights.iter().all(|&w| w <= i16::from(i8::MAX))
+            };
+            let fitting = ways.iter().filter(fits).take(FORMS);
+            let forms: Vec<Chain> =
+                fitting.map(|(_, way, weights, sums)| chain(*way, weights, *sums)).collect();
+            match (forms.first(), ways.first()) {
+                (Some(least), _) if least.most == 0 => {}
+                (Some(_), _) => chains.push(forms),
+                (None, Some((_, way, weights, _))) => {
+                    let parts = parts(weights).map(|part| vec![chain(*way, &part, Sums::of(&part))]);
+                    chains.extend(parts.into_iter().filter(|part| part[0].most > 0));
+                }
+                (None, None) => {}
+            }
+        }
+        chains
+    }
+
+    /// The chains of the vector of channels that begins with one.
+    fn kinds(&self, channel: usize, turns: usize) -> Kinds {
+        let [twos, ones] = joined(self.panel(channel, turns));
+        let [fours, twos] = joined(twos.into_iter().map(|chain| vec![chain]).collect());
+        [fours, twos, ones]
+    }
+
+    /// What a channel's sum begins with: what turned bytes, and signed ones that became unsigned, add to it.
+    fn begins(&self, kinds: &Kinds, lane: usize) -> i32 {
+        let count = self.words.count(self.linear);
+        let signed = match self.words.rows {
+            Node::Load { operand, .. } => self.linear.buffers[*operand as usize].dtype == DType::I8,
+            _ => false,
+        };
+        let words = kinds.iter().flatten().flat_map(|chain| &chain.words);
+        words.fold(0, |sum: i32, word| {
+            let bits = turned(word.place / count);
+            (0..WORD).fold(sum, |sum, i| {
+                let weight = i32::from(word.weights[lane * WORD + i]);
+                // The byte is `x`, `255 - x`, `x + 128` or `127 - x`.
+                let turned = bits >> (8 * i) & 1 == 1;
+                let added =
+                    if turned { 255 } else { 0 } + if signed { 128 } else { 0 } * if turned { -1 } else { 1 };
+                sum.wrapping_sub(weight.wrapping_mul(added))
+            })
+        })
+    }
+}
+
+/// The chains that a definition's constants form.
+pub struct Formed {
+    /// How many.
+    pub chains: Chains,
+    /// Those of each vector of channels, and what its sums begin with.
+    pub(super) panels: Vec<(Kinds, Vec<i32>)>,
+}
+
+/// The chains that a definition's constants form on a target that multiplies words in 16 bits.
+pub fn chains<'a>(
+    linear: &Linear,
+    target: &Target,
+    data: impl Fn(u32) -> Option<&'a [u8]>,
+) -> Option<Formed> {
+    let (var, lanes) = chained(linear, target).filter(|of| of.1 <= LANES)?;
+    let Node::Load { operand, .. } = Words::of(linear, var)?.vectors else { return None };
+    let weights = Weights::of(linear, (var, lanes), data(*operand)?)?;
+    let words = weights.words.count(linear);
+    let channels: Vec<usize> = (0..weights.channels()).step_by(lanes).collect();
+    let counted = |panels: &[Kinds], turns: usize| {
+        let length = |[fours, twos, ones]: &Kinds| 4 * fours.len() + 2 * twos.len() + ones.len();
+        Chains {
+            var,
+            lanes,
+            counts: std::array::from_fn(|kind| panels.iter().map(|kinds| kinds[kind].len()).sum()),
+            vectors: panels.len(),
+            words: panels.iter().map(length).max().unwrap_or(0),
+            turns,
+        }
+    };
+    let cost = |turns: usize| {
+        let step = channels.len().div_ceil(SAMPLES);
+        let panels: Vec<Kinds> = channels.iter().step_by(step).map(|&c| weights.kinds(c, turns)).collect();
+        let copied = (turns * words) as f64 / lanes as f64 * COPIED;
+        counted(&panels, turns).cycles(target) * channels.len() as f64 + copied
+    };
+    let ways = WAYS.into_iter().filter(|&turns| turns == 1 || turns * words * WORD <= ROW);
+    let turns = ways.map(|turns| (cost(turns), turns)).min_by(|a, b| a.0.total_cmp(&b.0))?.1;
+    let panels: Vec<Kinds> = channels.iter().map(|&channel| weights.kinds(channel, turns)).collect();
+    let chains = counted(&panels, turns);
+    let begun = |kinds: Kinds| {
+        let begins = (0..lanes).map(|lane| weights.begins(&kinds, lane)).collect();
+        (kinds, begins)
+    };
+    Some(Formed { chains, panels: panels.into_iter().map(begun).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 255 times 128 fits 16 bits, 255 times 129 does not.
+    #[test]
+    fn a_word_that_could_saturate_is_two() {
+        let split = |weights: [i16; 4]| parts(&weights);
+        assert_eq!(split([64, 64, -127, 127]), [vec![64, 64, -127, 127], vec![0; 4]]);
+        assert_eq!(split([65, 64, -64, -65]), [vec![65, 63, -64, -64], vec![0, 1, 0, -1]]);
+        assert_eq!(split([127, 127, -128, -128]), [vec![127, 1, -128, 0], vec![0, 126, 0, -128]]);
+        // What -128 is where it is turned is no byte.
+        assert_eq!(split([128, 128, 128, -128]), [vec![127, 1, 127, -128], vec![1, 127, 1, 0]]);
+        for first in -128..=128 {
+            for second in -128..=128 {
+                for part in parts(&[first, second]) {
+                    let [least, most] = [i16::min as fn(i16, i16) -> i16, i16::max]
+                        .map(|of| part.iter().map(|&w| 255 * i32::from(of(w, 0))).sum::<i32>());
+                    assert!(i16::try_from(least).is_ok() && i16::try_from(most).is_ok(), "{part:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn orders_put_each_byte_beside_each_other_one() {
+        let beside = |order: &[usize; WORD]| order.iter().position(|&b| b == 0).map(|at| order[at ^ 1]);
+        let mut found: Vec<usize> = ORDERS.iter().filter_map(beside).collect();
+        found.sort_unstable();
+        assert_eq!(found, [1, 2, 3]);
+    }
+
+    #[test]
+    fn chains_are_joined_where_none_of_their_sums_could_saturate() {
+        let chain = |w: &[i16; 4]| {
+            let word = Word { place: 0, weights: w.iter().map(|&w| w as i8).collect() };
+            Chain::new(vec![word], Sums::of(w))
+        };
+        let joined = |words: &[&[[i16; 4]]]| {
+            let forms = words.iter().map(|forms| forms.iter().map(chain).collect());
+            joined(forms.collect()).map(|chains| chains.len())
+        };
+        let alone = |words: &[[i16; 4]]| joined(&words.iter().map(std::slice::from_ref).collect::<Vec<_>>());
+        assert_eq!(alone(&[[64, 0, 0, -60], [32, 32, -68, 0]]), [1, 0]);
+        assert_eq!(alone(&[[64, 0, 0, 0], [32, 33, 0, 0]]), [0, 2]);
+        assert_eq!(alone(&[[0, 0, -64, 0], [0, 0, -64, -1]]), [0, 2]);
+        assert_eq!(alone(&[[100, 20, 0, 0], [-100, -28, 0, 0], [8, 0, 0, 0]]), [1, 1]);
+        // The first goes with the third alone.
+        assert_eq!(alone(&[[100, 0, 0, 0], [60, 0, 0, 0], [20, 0, 0, 0], [40, 0, 0, 0]]), [2, 0]);
+        // In its second form the first goes with the other.
+        assert_eq!(joined(&[&[[70, 0, 0, 0], [0, 0, 80, 0]], &[[70, 0, 0, 0]]]), [1, 0]);
+    }
+}
