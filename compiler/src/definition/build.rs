@@ -70,6 +70,11 @@ impl DefBuilder {
         self.types[e as usize]
     }
 
+    /// An expression.
+    pub fn expr(&self, e: ExprId) -> &Expr {
+        &self.exprs[e as usize]
+    }
+
     /// A constant.
     pub fn constant(&mut self, scalar: Scalar) -> ExprId {
         self.add(Expr::Const(scalar), scalar.dtype)

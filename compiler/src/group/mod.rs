@@ -19,6 +19,7 @@ mod sink;
 mod split;
 mod tables;
 mod turn;
+mod whole;
 mod words;
 
 pub use channels::order_channels;

@@ -60,7 +60,10 @@ impl<'a> Copy<'a> {
             }
             Expr::Cast { to, saturate, arg } => {
                 let arg = self.expr(b, *arg, hook)?;
-                b.cast_as(*to, *saturate, arg)
+                match super::whole::as_float(b, *to, arg) {
+                    Some(float) => float,
+                    None => b.cast_as(*to, *saturate, arg),
+                }
             }
             Expr::Bitcast { to, arg } => {
                 let arg = self.expr(b, *arg, hook)?;

@@ -363,7 +363,8 @@ fn byte_windows(
     let size = out * stride as usize + kernel - 1;
     let x = TensorType::new(types.0, [1, c, size, size]);
     let w = TensorType::new(types.1, [o, c, kernel, kernel]);
-    let y = TensorType::new(DType::I32, [1, o, out, out]);
+    let sums = if types.0.is_float() { types.0 } else { DType::I32 };
+    let y = TensorType::new(sums, [1, o, out, out]);
     let mut b = DefBuilder::new(&y.shape);
     let (ic, kh, kw) = (b.reduce("c", c), b.reduce("kh", kernel), b.reduce("kw", kernel));
     let at = |b: &DefBuilder, axis: usize, k: &Affine| b.var(axis).scaled(stride).plus(k);
@@ -371,7 +372,7 @@ fn byte_windows(
     let data = b.load(0, &x, index);
     let weights = vec![b.var(1), ic, kh, kw];
     let weights = b.load(1, &w, weights);
-    let (data, weights) = (b.cast(DType::I32, data), b.cast(DType::I32, weights));
+    let (data, weights) = (b.cast(sums, data), b.cast(sums, weights));
     let product = b.op(Op::Mul, &[data, weights]);
     let acc = b.fold(Fold::Sum, product);
     b.finish("byte_windows", 2, &y, acc)

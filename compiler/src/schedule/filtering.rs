@@ -23,7 +23,7 @@ const WHOLE: usize = 96;
 const UNHIDDEN: f64 = 0.3;
 /// How much slower it may be for as much less in between as the second-level cache holds.
 const MEMORY: f64 = 0.4;
-/// How much slower sums of bytes may be for a byte of constants less: bytes are there to be small.
+/// How much slower sums of weights that are bytes may be for a byte of constants less: bytes are there to be small.
 const CONSTANTS: f64 = 2.0 / (1 << 20) as f64;
 
 /// The minimal filtering of a convolution that takes `cycles` for all points of the axes `rows` and
@@ -133,7 +133,8 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let between = 4.0 * (points * block.data as f64 + products);
     // Beyond the first-level cache, lines are fetched to be written, and written back.
     let moved = if between > target.l1 as f64 { 2.0 * between / core.near } else { 0.0 };
-    let stored = if conv.couples { weights * CONSTANTS } else { 0.0 };
+    let bytes = linear.buffers[conv.weights as usize].dtype.size() == 1;
+    let stored = if bytes { weights * CONSTANTS } else { 0.0 };
     let memory = between * MEMORY / target.l2 as f64 + stored;
     (multiplied.max(read) + into + back + moved) * (1.0 + memory)
 }

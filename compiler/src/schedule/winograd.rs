@@ -83,7 +83,8 @@ impl Conv {
         let (a, b) = factors(linear)?;
         let constant =
             |n: &Node| matches!(n, Node::Load { operand, .. } if linear.buffers[*operand as usize].constant);
-        let (data, weights) = if constant(b) { (a, b) } else { (b, a) };
+        let (data, weights, converted) =
+            if constant(b) { (a, b, cast(*args.first()?)) } else { (b, a, cast(*args.get(1)?)) };
         let Node::Load { operand: data, addr, dynamic, guards, fill } = data else { return None };
         let Node::Load { operand: weights, addr: weight, dynamic: computed, guards: padded, .. } = weights
         else {
@@ -93,8 +94,12 @@ impl Conv {
         let zero = fill.is_none_or(|f| f.bits == 0);
         let known = linear.buffers[*weights as usize].constant && !linear.buffers[*data as usize].constant;
         let dtype = |operand: u32| linear.buffers[operand as usize].dtype;
-        let floats = sums == DType::F32 && dtype(*data) == DType::F32 && !args.iter().any(|&e| cast(e));
         let byte = |operand: u32| matches!(dtype(operand), DType::I8 | DType::U8);
+        // Bytes that are dequantized by a scale per channel out are filtered as the floats that they are.
+        let floats = sums == DType::F32
+            && dtype(*data) == DType::F32
+            && !converted
+            && (dtype(*weights) == DType::F32 || byte(*weights));
         let couples = sums == DType::I32 && byte(*data) && byte(*weights) && guards.is_empty();
         if !(plain && zero && known && (floats || couples)) {
             return None;

@@ -191,3 +191,24 @@ fn few_channels_are_filtered_where_bytes_are_multiplied() {
         assert_eq!(schedule.winograd.is_some(), filtered, "{channels} channels");
     }
 }
+
+/// Weights that are bytes are filtered as floats where the data is floats.
+#[test]
+fn floats_are_filtered_by_bytes() {
+    let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
+    for weights in [DType::I8, DType::U8] {
+        let def = byte_windows((16, 20), (8, 3), 1, (DType::F32, weights));
+        let layouts = [last(&def.operands[0].ty), Layout::dense(&def.operands[1].ty.shape)];
+        let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
+        let conv = Conv::of(&linear).expect("a convolution that can be filtered");
+        assert!(!conv.couples);
+        let expected = run(&linear, &Schedule::naive(&linear), &[false; 2]);
+        for schedule in filtering(&linear, &conv, 4, 1) {
+            let got = run(&linear, &schedule, &[false, true]);
+            assert!(nearly(&got, &expected), "{}", schedule.display(&linear));
+        }
+    }
+    let data = byte_windows((16, 20), (8, 3), 1, (DType::U8, DType::F32));
+    let layouts = [last(&data.operands[0].ty), Layout::dense(&data.operands[1].ty.shape)];
+    assert!(Conv::of(&Linear::new(&data, &layouts, &[false, true], &last(&data.output.ty))).is_none());
+}

@@ -189,9 +189,14 @@ fn quantize(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let saturate = ctx.attrs().flag("saturate", true)?;
     let float = compute_type(scale.dtype());
     let to = out.dtype();
+    let ones = ctx.constant(1).ok().and_then(|t| t.to_vec::<f32>());
+    let ones = ones.is_some_and(|list| list.iter().all(|&s| s == 1.0));
     define_pieces(&mut e, &out, scale.rank(), |b, at, at_scale| {
-        let (x, scale) = (b.elem(&x, at, float), b.elem(&scale, at_scale, float));
-        let quotient = b.over(x, scale);
+        let mut quotient = b.elem(&x, at, float);
+        if !ones {
+            let scale = b.elem(&scale, at_scale, float);
+            quotient = b.over(quotient, scale);
+        }
         if !to.is_int() {
             return b.cast_as(to, saturate, quotient);
         }

@@ -17,6 +17,7 @@ mod parts;
 mod pool;
 mod product;
 mod signs;
+mod units;
 
 use super::Around;
 use super::drop_dead::drop_dead;
@@ -33,6 +34,7 @@ pub fn integer(graph: &mut Graph, around: &mut Around) -> Result<bool> {
     drop_dead(graph)?;
     changed |= pool::pools(graph)?;
     changed |= product::products(graph, &mut around.notes)?;
+    changed |= units::units(graph);
     drop_dead(graph)?;
     Ok(changed)
 }

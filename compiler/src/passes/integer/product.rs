@@ -47,8 +47,12 @@ pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
 type Outcome<T> = std::result::Result<T, String>;
 
 /// Weights of fewer bits are multiplied as bytes where each serves so many rows: read once, they are
-/// unpacked in registers instead.
+/// unpacked in registers instead ...
 const ROWS: usize = 4;
+
+/// ... unless they are so few that they stay in a cache from one inference to the next: unpacking takes longer than
+/// reading them then.
+const FEW: usize = 1 << 18;
 
 /// More than a product of two bytes without their zero points.
 const LARGEST: i64 = 1 << 17;
@@ -77,9 +81,13 @@ fn operand(graph: &mut Graph, node: &Node, i: usize, what: &str) -> Outcome<Line
     let linear = source(graph, id).ok_or_else(|| format!("{what} is not dequantized"))?;
     match linear.dtype(graph) {
         DType::I8 | DType::U8 => Ok(linear),
-        small if small.is_int() && small.bits() < 8 && serves_rows(graph, node) => linear
-            .widened(graph)
-            .ok_or_else(|| format!("{what} is dequantized from {small}, and no constant")),
+        small
+            if small.is_int() && small.bits() < 8 && (serves_rows(graph, node) || is_few(graph, &linear)) =>
+        {
+            linear
+                .widened(graph)
+                .ok_or_else(|| format!("{what} is dequantized from {small}, and no constant"))
+        }
         other => Err(format!("{what} is dequantized from {other}, not from integers of 8 bits")),
     }
 }
@@ -89,6 +97,10 @@ fn serves_rows(graph: &Graph, node: &Node) -> bool {
     let shape = node.inputs.first().copied().flatten().map(|x| &graph.value(x).ty.shape);
     let rows = |s: &Vec<usize>| s[..s.len().saturating_sub(1)].iter().product::<usize>();
     node.op.name.starts_with("Conv") || shape.map(rows).is_some_and(|rows| rows >= ROWS)
+}
+
+fn is_few(graph: &Graph, linear: &Linear) -> bool {
+    graph.value(linear.value).ty.elems() <= FEW
 }
 
 fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
