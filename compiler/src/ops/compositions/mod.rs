@@ -1,6 +1,7 @@
 //! Operators that are a few others put together: those of com.microsoft and of ONNX's first, experimental
 //! set that tools have written, encoders of ai.onnx.ml, and quantizers of QONNX.
 
+mod elements;
 mod encoders;
 mod experts;
 mod first;
@@ -16,8 +17,16 @@ use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
 
 /// The families.
-pub const FAMILIES: &[&[Operator]] =
-    &[encoders::ROWS, experts::ROWS, first::ROWS, gated::ROWS, microsoft::ROWS, qonnx::ROWS, quantized::ROWS];
+pub const FAMILIES: &[&[Operator]] = &[
+    elements::ROWS,
+    encoders::ROWS,
+    experts::ROWS,
+    first::ROWS,
+    gated::ROWS,
+    microsoft::ROWS,
+    qonnx::ROWS,
+    quantized::ROWS,
+];
 
 /// A row whose types are those of what it expands to.
 macro_rules! composed {

@@ -1,17 +1,16 @@
-//! Operators of com.microsoft on quantized tensors that are not products: each element is taken
-//! to a float, and the float result is quantized.
+//! Operators of com.microsoft on quantized tensors that are neither products nor of single elements: sums are
+//! taken to floats, and the float result is quantized.
 
 use super::integer::{check_quantized, check_scales};
-use super::matmul::broadcast;
 use super::pool::Divisor;
 use super::quantize::requantized;
 use super::window::{positive, windows};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, require};
 use crate::ops::{Ctx, DefineFn, InferFn, Operator};
-use crate::scalar::{Fold, Op, Scalar};
+use crate::scalar::{Fold, Scalar};
 
 const F: DType = DType::F32;
 
@@ -21,15 +20,9 @@ const fn row(name: &'static str, infer: InferFn, lower: DefineFn) -> Operator {
 
 /// The rows.
 pub const ROWS: &[Operator] = &[
-    row("QLinearAdd", infer_binary, |c, l| binary(c, l, Op::Add)),
-    row("QLinearMul", infer_binary, |c, l| binary(c, l, Op::Mul)),
-    row("QLinearSigmoid", infer_same, sigmoid),
-    row("QLinearLeakyRelu", infer_same, leaky_relu),
     row("QLinearAveragePool", infer_pool, average_pool),
     row("QLinearGlobalAveragePool", infer_global, global_average_pool),
-    row("QLinearConcat", infer_concat, concat),
     row("QLinearSoftmax", infer_same, softmax),
-    row("QLinearWhere", infer_where, choose),
 ];
 
 /// Scale and zero point, from two inputs in a row; each has one element.
@@ -75,59 +68,10 @@ impl Linear {
     }
 }
 
-fn infer_binary(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let (a, b) = (ctx.ty(0)?, ctx.ty(3)?);
-    check_scales(ctx, &[1, 4, 6])?;
-    check_quantized(a)?;
-    let shape = broadcast(&a.shape, &b.shape).filter(|_| a.dtype == b.dtype);
-    let shape = shape.ok_or_else(|| Error::model(format!("it is not defined for {a} and {b}")))?;
-    Ok(vec![TensorType::new(a.dtype, shape)])
-}
-
-fn binary(ctx: &Ctx, low: &mut Lowering, op: Op) -> Result<()> {
-    let mut e = Emit::new(ctx, low);
-    let (x, y, out) = (e.input(0)?, e.input(3)?, e.result()?);
-    let (of_x, of_y, of_out) = (Linear::of(&e, 1)?, Linear::of(&e, 4)?, Linear::of(&e, 6)?);
-    e.define("", &out, |b| {
-        let (x, y) = (b.broadcast(&x, DType::I32), b.broadcast(&y, DType::I32));
-        let (x, y) = (of_x.real(b, x), of_y.real(b, y));
-        let value = b.op(op, &[x, y]);
-        of_out.quantized(b, value, out.dtype())
-    });
-    Ok(())
-}
-
 fn infer_same(ctx: &Ctx) -> Result<Vec<TensorType>> {
     check_scales(ctx, &[1, 3])?;
     check_quantized(ctx.ty(0)?)?;
     Ok(vec![ctx.ty(0)?.clone()])
-}
-
-fn unary(ctx: &Ctx, low: &mut Lowering, f: impl FnOnce(&mut DefBuilder, ExprId) -> ExprId) -> Result<()> {
-    let mut e = Emit::new(ctx, low);
-    let (x, out) = (e.input(0)?, e.result()?);
-    let (of_x, of_out) = (Linear::of(&e, 1)?, Linear::of(&e, 3)?);
-    e.define("", &out, |b| {
-        let x = b.broadcast(&x, DType::I32);
-        let x = of_x.real(b, x);
-        let value = f(b, x);
-        of_out.quantized(b, value, out.dtype())
-    });
-    Ok(())
-}
-
-fn sigmoid(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    unary(ctx, low, |b, x| b.op(Op::Sigmoid, &[x]))
-}
-
-fn leaky_relu(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    let alpha = f64::from(ctx.attrs().float("alpha", 0.01)?);
-    unary(ctx, low, |b, x| {
-        let zero = b.number(F, 0.0);
-        let negative = b.op(Op::Lt, &[x, zero]);
-        let scaled = b.times_number(x, alpha);
-        b.op(Op::Select, &[negative, scaled, x])
-    })
 }
 
 /// The dimensions of a pool's tensors: which is the channel, which are spatial.
@@ -219,45 +163,6 @@ fn global_average_pool(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     Ok(())
 }
 
-/// The tensors of QLinearConcat: input numbers 2, 5, 8, ...
-fn parts(ctx: &Ctx) -> impl Iterator<Item = usize> {
-    (2..ctx.node.inputs.len()).step_by(3)
-}
-
-fn infer_concat(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let first = ctx.ty(2)?;
-    let axis = ctx.axis(ctx.attrs().int("axis", 0)?, first.rank())?;
-    let mut shape = first.shape.clone();
-    shape[axis] = 0;
-    for i in parts(ctx) {
-        let ty = ctx.ty(i)?;
-        check_quantized(ty)?;
-        let same = ty.rank() == shape.len() && (0..shape.len()).all(|d| d == axis || ty.shape[d] == shape[d]);
-        require(same, || format!("{ty} and {first} cannot be joined along axis {axis}"))?;
-        shape[axis] += ty.shape[axis];
-    }
-    Ok(vec![TensorType::new(first.dtype, shape)])
-}
-
-fn concat(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    let mut e = Emit::new(ctx, low);
-    let (out, of_out) = (e.result()?, Linear::of(&e, 0)?);
-    let axis = ctx.axis(ctx.attrs().int("axis", 0)?, out.rank())?;
-    let mut offset = 0;
-    for i in parts(ctx) {
-        let (x, of_x) = (e.input(i)?, Linear::of(&e, i + 1)?);
-        let mut store: Vec<Affine> = (0..x.rank()).map(|d| Affine::var(d as u32)).collect();
-        store[axis] = store[axis].offset(offset as i64);
-        offset += x.shape()[axis];
-        e.define_at(&format!("part{i}"), &out, x.shape(), store, |b| {
-            let x = b.broadcast(&x, DType::I32);
-            let value = of_x.real(b, x);
-            of_out.quantized(b, value, out.dtype())
-        });
-    }
-    Ok(())
-}
-
 fn softmax(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, out) = (e.input(0)?, e.result()?);
@@ -274,30 +179,6 @@ fn softmax(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     super::softmax::define_softmax(&mut e, &real, &axes, &weights);
     e.define("", &out, |b| {
         let value = b.broadcast(&weights, F);
-        of_out.quantized(b, value, out.dtype())
-    });
-    Ok(())
-}
-
-fn infer_where(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let (condition, x, y) = (ctx.ty(0)?, ctx.ty(1)?, ctx.ty(4)?);
-    check_quantized(x)?;
-    let shape = broadcast(&x.shape, &y.shape).and_then(|s| broadcast(&s, &condition.shape));
-    let shape = shape.filter(|_| x.dtype == y.dtype && condition.dtype == DType::Bool);
-    let shape =
-        shape.ok_or_else(|| Error::model(format!("it is not defined for {condition}, {x} and {y}")))?;
-    Ok(vec![TensorType::new(x.dtype, shape)])
-}
-
-fn choose(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
-    let mut e = Emit::new(ctx, low);
-    let (condition, x, y, out) = (e.input(0)?, e.input(1)?, e.input(4)?, e.result()?);
-    let (of_x, of_y, of_out) = (Linear::of(&e, 2)?, Linear::of(&e, 5)?, Linear::of(&e, 7)?);
-    e.define("", &out, |b| {
-        let condition = b.broadcast(&condition, DType::Bool);
-        let (x, y) = (b.broadcast(&x, DType::I32), b.broadcast(&y, DType::I32));
-        let (x, y) = (of_x.real(b, x), of_y.real(b, y));
-        let value = b.op(Op::Select, &[condition, x, y]);
         of_out.quantized(b, value, out.dtype())
     });
     Ok(())

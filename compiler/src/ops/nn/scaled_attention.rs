@@ -51,7 +51,43 @@ impl Visible {
             mask: None,
         }
     }
+
+    /// The same with numbers of 64 bits as numbers of 32, which vectors of scores are compared with.
+    fn narrowed(&self, e: &mut Emit) -> Visible {
+        let mut narrow = self.clone();
+        let mut places = |val: &mut Val| {
+            let from = val.clone();
+            *val = e.map("places", PLACES, from.shape().to_vec(), |b| {
+                let place = b.broadcast(&from, DType::I64);
+                let [least, most] =
+                    [-FARTHEST, FARTHEST].map(|n| b.constant(Scalar::from_i64(DType::I64, n)));
+                let place = b.op(Op::Max, &[place, least]);
+                let place = b.op(Op::Min, &[place, most]);
+                b.cast(PLACES, place)
+            });
+        };
+        if let Offset::PerBatch(first, _) = &mut narrow.offset {
+            places(first);
+        }
+        if let Some(lengths) = narrow.lengths.as_mut().filter(|l| l.dtype() != PLACES) {
+            places(lengths);
+        }
+        if let Some(mask) = narrow.mask.as_mut().filter(|m| m.dtype().bits() > 32) {
+            let from = mask.clone();
+            *mask = e.map("seen", DType::Bool, from.shape().to_vec(), |b| {
+                let (value, zero) = (b.broadcast(&from, from.dtype()), b.number(from.dtype(), 0.0));
+                b.op(Op::Ne, &[value, zero])
+            });
+        }
+        narrow
+    }
 }
+
+/// What positions are counted in.
+const PLACES: DType = DType::I32;
+
+/// No key is so far from another: sums of such numbers fit.
+const FARTHEST: i64 = 1 << 29;
 
 /// Attention of some queries to keys and values.
 pub struct Attention {
@@ -127,6 +163,7 @@ impl Attention {
         let (q, k) = (axis(extents.len() as u32), axis(extents.len() as u32 + 1));
         extents.extend([self.q.length, self.k.length]);
         let store = vec![axis(0), head.clone(), q.clone(), k.clone()];
+        let visible = self.visible.narrowed(e);
         e.define_at("scores", out, &extents, store, |b| {
             let d = b.reduce("d", self.q.size);
             let (x, y) = (
@@ -149,7 +186,7 @@ impl Attention {
             }
             let place = [&axis(0), &head, &q, &k];
             let score = self.biased(b, score, place);
-            self.masked(b, score, place)
+            self.masked(b, score, place, &visible)
         });
     }
 
@@ -171,22 +208,27 @@ impl Attention {
         b.plus(score, value)
     }
 
-    fn masked(&self, b: &mut DefBuilder, score: ExprId, place: Place) -> ExprId {
-        let v = &self.visible;
+    fn masked(&self, b: &mut DefBuilder, score: ExprId, place: Place, v: &Visible) -> ExprId {
         let mut seen: Vec<ExprId> = Vec::new();
         let [batch, _, q, k] = place;
-        let key = b.index(k.clone());
+        let index = |b: &mut DefBuilder, form: &Affine| {
+            let index = b.index(form.clone());
+            b.cast(PLACES, index)
+        };
+        let key = index(b, k);
         if v.causal || v.left.is_some() || v.right.is_some() {
             // The query's own position among the keys.
             let position = match &v.offset {
-                Offset::Fixed(first) => b.index(q.offset(*first)),
+                Offset::Fixed(first) => index(b, &q.offset(*first)),
                 Offset::PerBatch(first, plus) => {
-                    let first = b.elem(first, std::slice::from_ref(batch), DType::I64);
-                    let q = b.index(q.offset(*plus));
+                    let first = b.elem(first, std::slice::from_ref(batch), PLACES);
+                    let q = index(b, &q.offset(*plus));
                     b.plus(first, q)
                 }
             };
-            let number = |b: &mut DefBuilder, n: i64| b.constant(Scalar::from_i64(DType::I64, n));
+            let number = |b: &mut DefBuilder, n: i64| {
+                b.constant(Scalar::from_i64(PLACES, n.clamp(-FARTHEST, FARTHEST)))
+            };
             if v.causal {
                 seen.push(b.op(Op::Le, &[key, position]));
             }
@@ -202,7 +244,7 @@ impl Attention {
             }
         }
         if let Some(lengths) = &v.lengths {
-            let length = b.elem(lengths, std::slice::from_ref(batch), DType::I64);
+            let length = b.elem(lengths, std::slice::from_ref(batch), PLACES);
             seen.push(b.op(Op::Lt, &[key, length]));
         }
         if let Some(mask) = &v.mask {
@@ -211,8 +253,8 @@ impl Attention {
                 3 => vec![batch.clone(), q.clone(), k.clone()],
                 _ => broadcast_index(mask, place, self.k.length),
             };
-            let value = b.elem(mask, &index, DType::I64);
-            let zero = b.number(DType::I64, 0.0);
+            let value = b.elem(mask, &index, PLACES);
+            let zero = b.number(PLACES, 0.0);
             seen.push(b.op(Op::Ne, &[value, zero]));
         }
         let Some(all) = seen.into_iter().reduce(|a, c| b.op(Op::And, &[a, c])) else { return score };

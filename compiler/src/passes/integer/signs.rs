@@ -91,12 +91,21 @@ fn is_product(node: &Node) -> bool {
     named(node, "QLinearConv") || named(node, "QLinearMatMul")
 }
 
+/// Whether a node averages quantized numbers, to quantized ones of any sign: what belongs to the result are inputs 3
+/// and 4.
+fn is_mean(node: &Node) -> bool {
+    let zero = node.inputs.get(4).copied().flatten();
+    zero.is_some() && (named(node, "QLinearGlobalAveragePool") || named(node, "QLinearAveragePool"))
+}
+
 /// The quantized bytes that a node writes, and which input their zero point is.
 fn written(graph: &Graph, n: usize) -> Option<(ValueId, usize)> {
     let node = &graph.nodes[n];
-    let (value, zero) = match is_product(node) {
-        true => (node.outputs.first().copied().flatten()?, 7),
-        false => (quantize(graph, node)?.value, 2),
+    let result = || node.outputs.first().copied().flatten();
+    let (value, zero) = match () {
+        _ if is_product(node) => (result()?, 7),
+        _ if is_mean(node) => (result()?, 4),
+        _ => (quantize(graph, node)?.value, 2),
     };
     let typed = node.attrs.int("output_dtype", 0).is_ok_and(|t| t == 0);
     (typed && is_known(graph, node, zero)).then_some((value, zero))
@@ -106,14 +115,15 @@ fn written(graph: &Graph, n: usize) -> Option<(ValueId, usize)> {
 fn read(graph: &Graph, n: usize, value: ValueId) -> Option<usize> {
     let node = &graph.nodes[n];
     let input = |i: usize| node.inputs.get(i).copied().flatten();
-    let zero = match is_product(node) {
-        true => {
+    let zero = match () {
+        _ if is_mean(node) => Some(2).filter(|_| input(0) == Some(value))?,
+        _ if is_product(node) => {
             let factor = [0, 3].into_iter().find(|&i| input(i) == Some(value))?;
             // Constant weights become signed when they are lowered.
             let other = graph.value(input(3 - factor)?);
             Some(factor + 2).filter(|_| other.ty.dtype == DType::I8 || other.constant.is_some())?
         }
-        false => dequantize(graph, node).filter(|l| l.value == value).map(|_| 2)?,
+        _ => dequantize(graph, node).filter(|l| l.value == value).map(|_| 2)?,
     };
     let once = reads(node).filter(|&v| v == value).count() == 1;
     (once && is_known(graph, node, zero)).then_some(zero)
@@ -236,6 +246,25 @@ mod tests {
         for (from, to) in kept {
             assert_eq!(unsigned(&graph.replace(from, to)), (false, 0), "{to}");
         }
+    }
+
+    #[test]
+    fn means_take_and_give_them() {
+        let graph = "graph g {
+  input x: f32[1,2,3,3]
+  const s: f32[] = [0.5]
+  const z: i8[] = [-3]
+  q: i8[1,2,3,3] = QuantizeLinear(x, s, z)
+  m: i8[1,2,1,1] = \"com.microsoft.QLinearGlobalAveragePool\"(q, s, z, s, z)
+  d: f32[1,2,1,1] = DequantizeLinear(m, s, z)
+  output d
+}
+";
+        let mut graph = parse(graph).unwrap();
+        assert!(signs(&mut graph, &resolve("x86_64", "icelake-server").unwrap()).unwrap());
+        verify(&graph).unwrap();
+        let text = graph.to_string();
+        assert!(text.contains("q: u8[1,2,3,3]") && text.contains("m: u8[1,2,1,1]"), "{text}");
     }
 
     #[test]
