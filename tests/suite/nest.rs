@@ -219,11 +219,19 @@ fn minimal_filtering_agrees_with_the_naive_loops() {
             let tiles = conv.tiles(&linear, 0, outputs);
             let rows = (1..=tiles).filter(|r| tiles.is_multiple_of(*r));
             for (rows, columns) in rows.flat_map(|rows| [0, 1, 3].map(|columns| (rows, columns))) {
+                let each = columns == 1 && conv.in_rows(&linear, outputs, columns);
                 let products = Box::new(choose(&product(&conv, &linear, outputs, rows), target));
                 let schedule = Schedule {
                     vector: Vector::Axis { var: conv.outer, lanes: target.lanes() },
                     pack: vec![conv.weights],
-                    winograd: Some(Winograd { outputs, rows, halves: false, columns, product: products }),
+                    winograd: Some(Winograd {
+                        outputs,
+                        rows,
+                        halves: false,
+                        columns,
+                        each,
+                        product: products,
+                    }),
                     ..Schedule::naive(&linear)
                 };
                 verify(&schedule, &linear).expect("a valid schedule");

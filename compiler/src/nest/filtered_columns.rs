@@ -16,24 +16,31 @@ use crate::base::Affine;
 use crate::tile::{Dot, Reg, RegType, Value};
 
 impl Nest<'_> {
-    /// The products of a block, transformed down.
-    pub(super) fn columns(&mut self, e: &mut Emitter) {
-        let (tiles, at_once) = (self.block.tiles, self.at_once);
+    /// The products of tiles of a block from `first` on, transformed down.
+    pub(super) fn columns(&mut self, e: &mut Emitter, first: &Affine) {
+        let (tiles, at_once) = (self.block.multiplied, self.at_once);
         let full = tiles - tiles % at_once;
         e.repeat("j", 0, self.block.inputs as i64, 1, |e, j| {
             self.vectors(e, self.linear.extent(self.conv.outer), &mut |nest, e, o, lanes| {
                 e.repeat("t", 0, full as i64, at_once as i64, |e, t| {
-                    scoped(e, |e| nest.column(e, (&j, &t, at_once), o, lanes));
+                    scoped(e, |e| nest.column(e, first, (&j, &t, at_once), o, lanes));
                 });
                 if full < tiles {
-                    nest.column(e, (&j, &Affine::constant(full as i64), tiles - full), o, lanes);
+                    nest.column(e, first, (&j, &Affine::constant(full as i64), tiles - full), o, lanes);
                 }
             });
         });
     }
 
-    /// A column's products of some tiles.
-    fn column(&self, e: &mut Emitter, (j, t, tiles): (&Affine, &Affine, usize), o: &Affine, lanes: usize) {
+    /// A column's products of some tiles, which are counted from `first` on.
+    fn column(
+        &self,
+        e: &mut Emitter,
+        first: &Affine,
+        (j, t, tiles): (&Affine, &Affine, usize),
+        o: &Affine,
+        lanes: usize,
+    ) {
         let (n, channels) = (self.block.inputs, self.channels());
         let numbers = self.sums(lanes);
         let sums: Vec<Vec<Reg>> = (0..n).map(|_| (0..tiles).map(|_| zero(e, numbers.ty)).collect()).collect();
@@ -44,7 +51,7 @@ impl Nest<'_> {
                 let point = j.offset((i * n) as i64).scaled(self.block.data as i64);
                 let point = point.plus(&c).offset(self.scratch.data as i64);
                 for (k, &sum) in sums.iter().enumerate() {
-                    let at = point.plus_scaled(&t.offset(k as i64), channels as i64);
+                    let at = point.plus_scaled(&first.plus(t).offset(k as i64), channels as i64);
                     let data = e.value(numbers.ty, Value::Load(addr(self.scratch.param, at), 0));
                     let value = match self.conv.couples {
                         true => Value::Dot(Dot::Couples, sum, weights, data),

@@ -40,14 +40,28 @@ impl Nest<'_> {
     /// The outputs of a row of tiles, the `r`-th of its block.
     pub(super) fn row_out(&mut self, e: &mut Emitter, row: &Affine, r: &Affine) {
         let width = self.linear.extent(self.conv.slides[1].axis);
-        let (full, rest) = (width / self.outputs, width % self.outputs);
-        let (outer, tiles, outputs) = (self.linear.extent(self.conv.outer), self.tiles[1], self.outputs);
+        let tiles = (width / self.outputs, width % self.outputs);
+        let products = r.scaled(self.tiles[1] as i64);
+        self.tiles_out(e, row, (&Affine::constant(0), tiles), &products);
+    }
+
+    /// The outputs of tiles of a row from `first` on: so many, and of one more so many columns. `products`: the
+    /// tile of which the products of the first are.
+    pub(super) fn tiles_out(
+        &mut self,
+        e: &mut Emitter,
+        row: &Affine,
+        (first, (full, rest)): (&Affine, (usize, usize)),
+        products: &Affine,
+    ) {
+        let (outer, outputs) = (self.linear.extent(self.conv.outer), self.outputs);
         let together = together(self.linear, &self.conv, self.lanes);
         if outer >= self.lanes {
             same(self.linear, e, self.lanes, &|e, id| self.eval(e, id, &self.place, (None, self.lanes)));
         }
         let mut tile = |e: &mut Emitter, t: Affine, columns: usize| {
-            let at = r.scaled(tiles as i64).plus(&t).scaled(outer as i64);
+            let at = products.plus(&t).scaled(outer as i64);
+            let t = first.plus(&t);
             self.vectors_of(e, outer, together, &mut |nest, e, first, (count, lanes)| {
                 let vectors = Vectors { first, count, lanes };
                 if nest.at_once == 0 {

@@ -52,6 +52,7 @@ pub(super) struct Scratch {
     pub(super) param: u32,
     /// Columns of the strip.
     pub(super) columns: usize,
+    pub(super) strip: usize,
     pub(super) data: usize,
     pub(super) products: usize,
     pub(super) tile: usize,
@@ -63,12 +64,18 @@ impl Scratch {
         let outputs = winograd.outputs;
         let columns = conv.tiles(linear, 1, outputs) * outputs + WINDOW - 1;
         let points = block.inputs * block.inputs;
-        let data = (block.inputs * columns * conv.channels(linear)).next_multiple_of(16);
+        let strip_elems = (block.inputs * columns * conv.channels(linear)).next_multiple_of(16);
+        // Products lie over the strip, of which nothing stays.
+        let over = inside(conv, columns) == (0, columns);
+        let data = if over { 0 } else { strip_elems };
         let products = data + points * block.data;
+        let strip = if over { products } else { 0 };
         let rows = if winograd.columns > 0 { outputs } else { block.inputs };
         let tile = products + rows * block.inputs * block.products;
-        let elems = tile + together(linear, conv, lanes) * outputs * block.inputs * lanes;
-        Scratch { param: linear.buffers.len() as u32 + 1, columns, data, products, tile, elems }
+        let half = together(linear, conv, lanes) * outputs * block.inputs * lanes;
+        let end = tile + if winograd.columns > 0 { 0 } else { half };
+        let elems = end.max(strip + strip_elems);
+        Scratch { param: linear.buffers.len() as u32 + 1, columns, strip, data, products, tile, elems }
     }
 }
 
@@ -93,6 +100,7 @@ pub fn nest(
         multiply_couples(&mut inner.kernel, kind);
     }
     let block = Block::of(&conv, linear, winograd.outputs, winograd.rows);
+    let block = if winograd.each { block.with(&conv, linear, winograd.columns) } else { block };
     let filter = filter(winograd.outputs, conv.couples);
     let constants = Constants::of(linear, &conv, filter);
     let mut nest = Nest {
@@ -194,20 +202,14 @@ impl Nest<'_> {
         self.conv.channels(self.linear)
     }
 
-    /// Columns of the strip that hold data: the rest is zero.
-    fn inside(&self) -> (usize, usize) {
-        let across = &self.conv.slides[1];
-        let end = (across.before + across.extent as i64).max(0) as usize;
-        (across.before.max(0) as usize, end.min(self.scratch.columns))
-    }
-
     /// Zeroes the strip's columns on both sides of the data, which nothing overwrites.
     fn rim(&mut self, e: &mut Emitter) {
-        let (first, end) = self.inside();
         let (columns, channels) = (self.scratch.columns, self.channels());
+        let (first, end) = inside(&self.conv, columns);
         for (lo, hi) in [(0, first), (end, columns)] {
             e.repeat("i", 0, self.block.inputs as i64, 1, |e, i| {
                 let row = i.scaled((columns * channels) as i64).offset((lo * channels) as i64);
+                let row = row.offset(self.scratch.strip as i64);
                 self.vectors(e, (hi - lo) * channels, &mut |nest, e, at, lanes| {
                     let zero = e.value(nest.ty(lanes), Value::Const(0));
                     nest.keep(e, row.plus(at), zero);
@@ -245,9 +247,21 @@ impl Nest<'_> {
             let between = self.scratch.param;
             match self.at_once {
                 0 => e.splice(&inner.kernel, &[(between, data), (weights, 0), (between, products)]),
-                _ => self.columns(e),
+                _ if self.block.multiplied < self.block.tiles => return self.each(e, &first),
+                _ => self.columns(e, &Affine::constant(0)),
             }
             e.repeat("r", 0, self.rows as i64, 1, |e, r| self.row_out(e, &first.plus(&r), &r));
+        });
+    }
+
+    /// The products and outputs of a block from a row of tiles on, of some tiles at a time.
+    fn each(&mut self, e: &mut Emitter, first: &Affine) {
+        let (across, some) = (self.tiles[1], self.block.multiplied);
+        e.repeat("r", 0, self.rows as i64, 1, |e, r| {
+            e.repeat("t", 0, across as i64, some as i64, |e, t| {
+                self.columns(e, &r.scaled(across as i64).plus(&t));
+                self.tiles_out(e, &first.plus(&r), (&t, (some, 0)), &Affine::constant(0));
+            });
         });
     }
 
@@ -304,7 +318,7 @@ impl Nest<'_> {
     fn down(&mut self, e: &mut Emitter, row: &Affine, like: usize) {
         let (n, channels, columns) = (self.block.inputs, self.channels(), self.scratch.columns);
         let (lo, hi) = self.valid(like);
-        let (first, end) = self.inside();
+        let (first, end) = inside(&self.conv, columns);
         let top = row.scaled(self.outputs as i64);
         e.repeat("x", first as i64, end as i64, 1, |e, x| {
             self.vectors(e, channels, &mut |nest, e, c, lanes| {
@@ -321,7 +335,8 @@ impl Nest<'_> {
                     .collect();
                 let made = transform(e, nest.inputs(lanes), nest.filter.inputs, &loaded);
                 for (i, value) in made.into_iter().enumerate() {
-                    let at = x.scaled(channels as i64).plus(c).offset((i * columns * channels) as i64);
+                    let row = (nest.scratch.strip + i * columns * channels) as i64;
+                    let at = x.scaled(channels as i64).plus(c).offset(row);
                     nest.keep(e, at, value);
                 }
             });
@@ -337,6 +352,7 @@ impl Nest<'_> {
             let left = t.scaled((self.outputs * channels) as i64);
             e.repeat("i", 0, n as i64, 1, |e, i| {
                 let strip = left.plus_scaled(&i, (columns * channels) as i64);
+                let strip = strip.offset(self.scratch.strip as i64);
                 let point = i.scaled((n * self.block.data) as i64).offset(self.scratch.data as i64);
                 self.vectors(e, channels, &mut |nest, e, c, lanes| {
                     let at = |j: usize| strip.plus(c).offset((j * channels) as i64);
@@ -350,6 +366,13 @@ impl Nest<'_> {
             });
         });
     }
+}
+
+/// Columns of a strip that hold data: the rest is zero.
+fn inside(conv: &Conv, columns: usize) -> (usize, usize) {
+    let across = &conv.slides[1];
+    let end = (across.before + across.extent as i64).max(0) as usize;
+    (across.before.max(0) as usize, end.min(columns))
 }
 
 /// What `body` emits in a scope of its own: it takes up no value loaded before it.

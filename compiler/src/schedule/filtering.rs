@@ -21,6 +21,8 @@ const WHOLE: usize = 96;
 /// The part of the time in which weights are read that products of columns do not hide (fitted on Zen 4: ResNet-8's
 /// 64 channels are 25 % slower with two tiles at once than with four).
 const UNHIDDEN: f64 = 0.3;
+/// The share of the first-level cache that weights may fill which each few tiles read again.
+const AGAIN: f64 = 0.6;
 /// How much slower it may be for as much less in between as the second-level cache holds.
 const MEMORY: f64 = 0.4;
 /// How much slower sums of weights that are bytes may be for a byte of constants less: bytes are there to be small.
@@ -68,8 +70,12 @@ pub fn filtered(
         if conv.couples && !halves {
             unroll_whole(&products, &mut schedule);
         }
-        let columns = columns(target, &Block::of(&conv, linear, outputs, rows));
-        Winograd { outputs, rows, halves, columns, product: Box::new(schedule) }
+        let block = Block::of(&conv, linear, outputs, rows);
+        let columns = columns(target, &block);
+        let each = columns < block.tiles
+            && conv.in_rows(linear, outputs, columns)
+            && weights(&conv, linear, &block) <= AGAIN * target.l1 as f64;
+        Winograd { outputs, rows, halves, columns, each, product: Box::new(schedule) }
     })
 }
 
@@ -99,6 +105,11 @@ fn parts(target: &Target, couples: usize) -> f64 {
     (couples / lanes) as f64 + part as f64 / lanes as f64
 }
 
+/// Bytes of the transformed weights.
+fn weights(conv: &Conv, linear: &Linear, block: &Block) -> f64 {
+    (block.inputs * block.inputs * conv.channels(linear) * linear.extent(conv.outer) * 4) as f64
+}
+
 /// Cycles of one block, by the model.
 fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, rows: usize) -> f64 {
     let (core, block) = (core(target), Block::of(conv, linear, outputs, rows));
@@ -106,7 +117,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let (n, m, tiles) = (block.inputs as f64, outputs as f64, block.tiles as f64);
     let points = n * n;
     // Every block reads all weights.
-    let weights = points * (inner * outer * 4) as f64;
+    let weights = weights(conv, linear, &block);
     let read = weights / if weights > target.l2 as f64 * 0.75 { core.far } else { core.near };
     // Sums of floats are chosen as if each point's went to memory: tiles of four outputs would pay more often, by
     // 2 % of the time for 60 % more constants.

@@ -64,9 +64,16 @@ fn filterings(schedule: &Schedule, winograd: &Winograd, linear: &Linear, target:
     let Some(conv) = Conv::of(linear) else { return Vec::new() };
     let products = product(&conv, linear, winograd.outputs, winograd.rows);
     let near = neighbours(&winograd.product, &products, target).into_iter();
-    let near = near.map(|product| Winograd { product: Box::new(product), columns: 0, ..winograd.clone() });
+    let near = near.map(|product| Winograd {
+        product: Box::new(product),
+        columns: 0,
+        each: false,
+        ..winograd.clone()
+    });
     let columns = [winograd.columns.saturating_sub(1), winograd.columns + 1];
-    let columns = columns.into_iter().map(|columns| Winograd { columns, ..winograd.clone() });
+    let columns = columns
+        .into_iter()
+        .flat_map(|columns| [false, true].map(|each| Winograd { columns, each, ..winograd.clone() }));
     near.chain(columns).map(|w| Schedule { winograd: Some(w), ..schedule.clone() }).collect()
 }
 

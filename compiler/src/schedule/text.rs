@@ -86,7 +86,8 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     if let (Some(w), Some(conv)) = (&schedule.winograd, Conv::of(linear)) {
         let halves = if w.halves { " halves" } else { "" };
         let columns = if w.columns > 0 { format!(" columns {}", w.columns) } else { String::new() };
-        line(Subject::Winograd, format!("winograd {} rows {}{halves}{columns} {{", w.outputs, w.rows));
+        let each = if w.each { " each" } else { "" };
+        line(Subject::Winograd, format!("winograd {} rows {}{halves}{columns}{each} {{", w.outputs, w.rows));
         let products = product(&conv, linear, w.outputs, w.rows);
         let inner = self::lines(&w.product, &products);
         inner[1..].iter().for_each(|(text, _)| line(Subject::Winograd, text.clone()));
@@ -176,18 +177,19 @@ impl Reader<'_> {
         Ok(schedule)
     }
 
-    /// `OUTPUTS rows ROWS [halves] [columns TILES] { vector ... }`, the schedule of the products.
+    /// `OUTPUTS rows ROWS [halves] [columns TILES [each]] { vector ... }`, the schedule of the products.
     fn winograd(&mut self) -> Result<Winograd> {
         let outputs = self.cursor.int()?;
         self.cursor.expect("rows")?;
         let rows = self.cursor.int()?;
         let halves = self.cursor.eat("halves");
         let columns = if self.cursor.eat("columns") { self.cursor.int()? } else { 0 };
+        let each = self.cursor.eat("each");
         let conv = Conv::of(self.linear).filter(|_| outputs == 2 || outputs == 4);
         let conv = conv.ok_or_else(|| self.cursor.error("no convolution for this filtering".to_string()))?;
         let products = product(&conv, self.linear, outputs, rows);
         let mut reader = Reader { cursor: self.cursor, linear: &products };
-        Ok(Winograd { outputs, rows, halves, columns, product: Box::new(reader.body()?) })
+        Ok(Winograd { outputs, rows, halves, columns, each, product: Box::new(reader.body()?) })
     }
 
     fn vector(&mut self) -> Result<Vector> {

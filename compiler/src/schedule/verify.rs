@@ -224,6 +224,9 @@ impl Checker<'_> {
             "the couples of channels cannot lie in halves".to_string()
         })?;
         require(w.columns == 0 || !w.halves, || "columns of couples in halves".to_string())?;
+        require(!w.each || conv.in_rows(self.linear, w.outputs, w.columns), || {
+            format!("{} tiles at a time are not whole in a row", w.columns)
+        })?;
         let products = product(&conv, self.linear, w.outputs, w.rows);
         let faults = check(&w.product, &products);
         faults.into_iter().next().map_or(Ok(()), |(_, reason)| Err(format!("the products: {reason}")))

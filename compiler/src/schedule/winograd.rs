@@ -29,6 +29,9 @@ pub struct Winograd {
     /// Tiles whose products of a column of points stay in registers until they are transformed down; 0: the
     /// products of each point go to memory.
     pub columns: usize,
+    /// These tiles are finished before the next ones are multiplied, which read all weights again: their products
+    /// alone are in memory then.
+    pub each: bool,
     /// The schedule of the products of a block.
     pub product: Box<Schedule>,
 }
@@ -160,6 +163,12 @@ impl Conv {
         linear.extent(self.inner) / if self.couples { 2 } else { 1 }
     }
 
+    /// Whether so many tiles can be finished before others are multiplied: they are in one row, and whole.
+    pub fn in_rows(&self, linear: &Linear, outputs: usize, tiles: usize) -> bool {
+        let width = linear.extent(self.slides[1].axis);
+        tiles > 0 && width.is_multiple_of(outputs * tiles)
+    }
+
     /// What the numbers in between are.
     pub fn dtype(&self) -> DType {
         if self.couples { DType::I32 } else { DType::F32 }
@@ -224,22 +233,38 @@ pub struct Block {
     pub data: usize,
     /// ... and of its products.
     pub products: usize,
+    /// Tiles whose products are there at a time.
+    pub multiplied: usize,
 }
 
-/// Elements in a cache line: what matrices are apart, lest all of them meet in one set of a cache.
+/// Elements in a cache line.
 const LINE: usize = 16;
+/// Matrices that are a multiple of so many lines apart meet in few sets of a cache, which do not hold the same place
+/// of all of them.
+const MEET: usize = 8;
+
+/// From a matrix to the next.
+fn apart(elems: usize) -> usize {
+    let lines = elems.div_ceil(LINE);
+    (lines + usize::from(lines.is_multiple_of(MEET))) * LINE
+}
 
 impl Block {
     /// The block of a convolution.
     pub fn of(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Block {
         let tiles = rows * conv.tiles(linear, 1, outputs);
-        let apart = |extent: usize| (tiles * extent).next_multiple_of(LINE) + LINE;
         Block {
             inputs: outputs + WINDOW - 1,
             tiles,
-            data: apart(conv.channels(linear)),
-            products: apart(linear.extent(conv.outer)),
+            data: apart(tiles * conv.channels(linear)),
+            products: apart(tiles * linear.extent(conv.outer)),
+            multiplied: tiles,
         }
+    }
+
+    /// The block with the products of so many tiles at a time.
+    pub fn with(self, conv: &Conv, linear: &Linear, multiplied: usize) -> Block {
+        Block { products: apart(multiplied * linear.extent(conv.outer)), multiplied, ..self }
     }
 }
 

@@ -8,8 +8,10 @@ use crate::schedule::winograd::{CHANNELS, Conv, HALVES, Winograd, product};
 /// as they are, by points and by columns of points, and in halves where those can be.
 fn filtering(linear: &Linear, conv: &Conv, outputs: usize, rows: usize) -> Vec<Schedule> {
     let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
-    let kinds = [(false, 0), (false, 3), (true, 0)].into_iter().filter(|k| !k.0 || conv.in_halves(linear));
-    let schedules = kinds.map(|(halves, columns)| {
+    let each = |columns: usize| conv.in_rows(linear, outputs, columns);
+    let kinds = [(false, 0, false), (false, 3, false), (false, 1, true), (false, 2, true), (true, 0, false)];
+    let possible = |k: &(bool, usize, bool)| (!k.0 || conv.in_halves(linear)) && (!k.2 || each(k.1));
+    let schedules = kinds.into_iter().filter(possible).map(|(halves, columns, each)| {
         let mut product = Box::new(choose(&product(conv, linear, outputs, rows), &target));
         if halves {
             product.vector = Vector::Axis { var: CHANNELS, lanes: HALVES };
@@ -17,7 +19,7 @@ fn filtering(linear: &Linear, conv: &Conv, outputs: usize, rows: usize) -> Vec<S
         let schedule = Schedule {
             vector: Vector::Axis { var: conv.outer, lanes: 16 },
             pack: vec![conv.weights],
-            winograd: Some(Winograd { outputs, rows, halves, columns, product }),
+            winograd: Some(Winograd { outputs, rows, halves, columns, each, product }),
             ..Schedule::naive(linear)
         };
         verify(&schedule, linear).expect("a valid schedule");
