@@ -74,12 +74,22 @@ fn arena(entry: &Entry, target: &Target) -> Result<Program> {
 /// Where bytes are preferred, strips may cost time.
 #[test]
 fn strips_take_less_memory_where_size_is_preferred() {
+    let model = tests_folder().join("models/vww_mobilenetv1_int8_tfl/model.onnx");
+    let build = |prefer| Build::new(&model).target("aarch64").cpu("generic").prefer(prefer).build(&Silent);
+    let arena = |prefer| build(prefer).expect("a build").program.arena_bytes;
+    let (fast, small) = (arena(Prefer::Speed), arena(Prefer::Size));
+    assert!(4 * small < 3 * fast, "{small} and {fast} bytes");
+}
+
+/// Strips are formed where most is live when results follow what they are computed from: a depthwise filter's take
+/// hardly more than its operand, and the layers behind it would then take most.
+#[test]
+fn strips_know_what_follows_what_is_read() {
     let model = tests_folder().join("models/vww_mobilenetv1/model.onnx");
     for (target, cpu) in [("x86_64", "x86-64-v4"), ("aarch64", "generic")] {
-        let build = |prefer| Build::new(&model).target(target).cpu(cpu).prefer(prefer).build(&Silent);
-        let arena = |prefer| build(prefer).expect("a build").program.arena_bytes;
-        let (fast, small) = (arena(Prefer::Speed), arena(Prefer::Size));
-        assert!(3 * small < 2 * fast, "{small} and {fast} bytes for {cpu}");
+        let built = Build::new(&model).target(target).cpu(cpu).build(&Silent).expect("a build");
+        let bytes = built.program.arena_bytes;
+        assert!(bytes <= 80_000, "{bytes} bytes for {cpu}");
     }
 }
 

@@ -7,7 +7,7 @@ use lmc::graph;
 use lmc::group::{fuse, layouts};
 use lmc::lower::lower;
 use lmc::schedule::Prefer;
-use lmc::strips::form;
+use lmc::strips::{Kernels, form};
 use lmc::target::resolve;
 
 /// The stages, with strips.
@@ -20,7 +20,8 @@ fn formed(text: &str) -> String {
     let before = outputs_of(&graph, &lowering, &|id| seeded(&graph, id));
     let fixed: Vec<u32> = graph.inputs.iter().chain(&graph.outputs).copied().collect();
     let mut layouts = layouts(&lowering, &fixed);
-    form(&mut lowering, &mut layouts, &graph.outputs, (&target, Prefer::Speed), &|_, _, _| false);
+    let kernels = Kernels { whole: &|_, _, _| false, below: &|_, _, _, _| None };
+    form(&mut lowering, &mut layouts, &graph.outputs, (&target, Prefer::Speed), &kernels);
     verify(&lowering).expect("a valid lowering with strips");
     assert_eq!(before, outputs_of(&graph, &lowering, &|id| seeded(&graph, id)), "{lowering}");
     lowering.to_string()

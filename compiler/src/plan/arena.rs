@@ -7,22 +7,12 @@
 //! the best is above the lower bound (the largest sum live at one step), a bounded search changes
 //! it: what lies at the top is placed earlier.
 
+use crate::strips::{Live, together};
 use crate::tile::random::Rng;
 use std::collections::HashMap;
 
 /// Alignment of every buffer in bytes: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;
-
-/// A buffer to be placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Live {
-    /// Bytes.
-    pub bytes: usize,
-    /// First step at which it holds something.
-    pub first: usize,
-    /// Last step at which it does.
-    pub last: usize,
-}
 
 /// Two buffers that may share bytes although both hold something at a time: a step reads one for the last time
 /// and writes the other. Multiples of [`ALIGN`].
@@ -50,22 +40,20 @@ pub struct Arena {
     pub bound: usize,
 }
 
-impl Live {
-    /// Bytes up to the next buffer.
-    pub fn size(&self) -> usize {
-        self.bytes.next_multiple_of(ALIGN)
-    }
+/// Bytes up to the next buffer.
+pub fn size(buffer: &Live) -> usize {
+    buffer.bytes.next_multiple_of(ALIGN)
+}
 
-    /// Whether both hold something at a time.
-    fn meets(&self, other: &Live) -> bool {
-        self.first <= other.last && other.first <= self.last
-    }
+/// Whether both hold something at a time.
+fn meet(one: &Live, other: &Live) -> bool {
+    one.first <= other.last && other.first <= one.last
 }
 
 /// The bytes that are live at each step.
 pub fn profile(buffers: &[Live]) -> Vec<usize> {
     let mut profile = vec![0; buffers.iter().map(|b| b.last + 1).max().unwrap_or(0)];
-    buffers.iter().for_each(|b| profile[b.first..=b.last].iter_mut().for_each(|sum| *sum += b.size()));
+    buffers.iter().for_each(|b| profile[b.first..=b.last].iter_mut().for_each(|sum| *sum += size(b)));
     profile
 }
 
@@ -74,9 +62,9 @@ fn bound(buffers: &[Live], trails: &[Trail]) -> usize {
     let mut profile = profile(buffers);
     for trail in trails {
         let (old, new) = (&buffers[trail.old], &buffers[trail.new]);
-        let below = (old.size() + trail.below).max(new.size());
-        let shared =
-            old.size() + new.size() - below.min(old.size().max(trail.above.saturating_add(new.size())));
+        let (o, n) = (size(old), size(new));
+        let above = o.max(trail.above.saturating_add(n));
+        let shared = o + n - together(o, n, trail.below).min(above);
         let both = old.first.max(new.first)..=old.last.min(new.last);
         profile[both].iter_mut().for_each(|sum| *sum = sum.saturating_sub(shared));
     }
@@ -104,7 +92,6 @@ pub fn place_turned(buffers: &[Live], trails: Vec<Trail>) -> (Vec<Trail>, Arena)
 
 /// Places all buffers.
 pub fn place(buffers: &[Live], trails: &[Trail]) -> Arena {
-    let size = Live::size;
     let steps = buffers.iter().map(|b| b.last + 1).max().unwrap_or(0);
     let bound = bound(buffers, trails);
     let neighbours = neighbours(buffers, trails);
@@ -132,7 +119,7 @@ pub fn place(buffers: &[Live], trails: &[Trail]) -> Arena {
 /// is one.
 pub fn overlap(buffers: &[Live], trails: &[Trail], offsets: &[usize]) -> Option<(usize, usize)> {
     let end = |i: usize| offsets[i] + buffers[i].bytes;
-    let meet = |i: usize, j: usize| offsets[i] < end(j) && offsets[j] < end(i);
+    let beside = |i: usize, j: usize| offsets[i] < end(j) && offsets[j] < end(i);
     let behind = |i: usize, j: usize| {
         let trail = trails.iter().find(|t| (t.old, t.new) == (i, j));
         trail.is_some_and(|t| {
@@ -140,7 +127,7 @@ pub fn overlap(buffers: &[Live], trails: &[Trail], offsets: &[usize]) -> Option<
         })
     };
     let pairs = (0..buffers.len()).flat_map(|i| (0..i).map(move |j| (j, i)));
-    let clash = |i: usize, j: usize| buffers[i].meets(&buffers[j]) && meet(i, j);
+    let clash = |i: usize, j: usize| meet(&buffers[i], &buffers[j]) && beside(i, j);
     pairs.into_iter().find(|&(i, j)| clash(i, j) && !behind(i, j) && !behind(j, i))
 }
 
@@ -156,14 +143,14 @@ struct Neighbour {
 fn neighbours(buffers: &[Live], trails: &[Trail]) -> Vec<Vec<Neighbour>> {
     let trails: HashMap<(usize, usize), &Trail> = trails.iter().map(|t| ((t.old, t.new), t)).collect();
     let of = |i: usize| {
-        let together = |j: &usize| *j != i && buffers[*j].meets(&buffers[i]);
+        let together = |j: &usize| *j != i && meet(&buffers[*j], &buffers[i]);
         let neighbour = |other: usize| {
             let (before, after) = match (trails.get(&(other, i)), trails.get(&(i, other))) {
                 (Some(t), _) => (t.below, t.above),
                 (_, Some(t)) => (t.above, t.below),
                 _ => (usize::MAX, usize::MAX),
             };
-            let (before, after) = (before.min(buffers[i].size()), after.min(buffers[other].size()));
+            let (before, after) = (before.min(size(&buffers[i])), after.min(size(&buffers[other])));
             Neighbour { other, before, after }
         };
         (0..buffers.len()).filter(together).map(neighbour).collect()
@@ -195,7 +182,7 @@ fn improve(
         if best.bytes <= bound {
             break;
         }
-        let end = |i: usize| best.offsets[i] + buffers[i].size();
+        let end = |i: usize| best.offsets[i] + size(&buffers[i]);
         let tops: Vec<usize> = (0..order.len()).filter(|&p| end(order[p]) == best.bytes).collect();
         let mut changed = order.clone();
         let from = rng.pick(&tops);
@@ -234,7 +221,7 @@ fn first_fit(buffers: &[Live], neighbours: &[Vec<Neighbour>], order: &[usize]) -
             at = at.max(next);
         }
         offsets[i] = at as usize;
-        total = total.max(offsets[i] + buffers[i].size());
+        total = total.max(offsets[i] + size(&buffers[i]));
         placed[i] = true;
     }
     Placed { offsets, bytes: total }

@@ -1,11 +1,12 @@
 //! Buffers before they have offsets: when each is used, which of them are one, and in the end the
 //! place of each in the arena and the steps that say so.
 
-use super::arena::{self, ALIGN, Arena, Live};
-use super::lent::{Room, lend};
+use super::arena::{self, ALIGN, Arena};
+use super::lent::lend;
 use super::trail::{directions, trails};
 use super::{Arg, Base, Constant, Step};
 use crate::error::{Error, Result};
+use crate::strips::{Live, Room};
 use crate::tile::Kernel;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};

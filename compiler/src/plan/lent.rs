@@ -5,14 +5,8 @@
 //! output. Outputs are aligned for their elements only, so that vectors there cross cache lines; therefore only
 //! buffers that are live where most is are moved, and only if that makes the arena smaller.
 
-use super::arena::{Live, profile};
-
-/// An output: its bytes, and the first step that uses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    pub bytes: usize,
-    pub until: usize,
-}
+use super::arena::{profile, size};
+use crate::strips::{Live, Room};
 
 /// For each buffer the output that it lies in, and at which offset; `None`: it lies in the arena.
 pub fn lend(buffers: &[Live], rooms: &[Room]) -> Vec<Option<(usize, usize)>> {
@@ -50,7 +44,7 @@ impl Lent<'_> {
     /// Counts a buffer in the profile, or no more.
     fn count(&mut self, i: usize, change: fn(usize, usize) -> usize) {
         let b = &self.buffers[i];
-        self.profile[b.first..=b.last].iter_mut().for_each(|sum| *sum = change(*sum, b.size()));
+        self.profile[b.first..=b.last].iter_mut().for_each(|sum| *sum = change(*sum, size(b)));
     }
 
     /// The largest buffer that is live at the first of the fullest steps and has a place elsewhere.
@@ -71,7 +65,7 @@ impl Lent<'_> {
         let together = |j: &usize| self.buffers[*j].first <= own.last && own.first <= self.buffers[*j].last;
         let free = |(room, space): (usize, &Room)| {
             let lies = |j: usize| self.places[j].filter(|p| p.0 == room);
-            let range = |j: usize| lies(j).map(|p| (p.1, p.1 + self.buffers[j].size()));
+            let range = |j: usize| lies(j).map(|p| (p.1, p.1 + size(&self.buffers[j])));
             let mut taken: Vec<_> = (0..self.buffers.len()).filter(together).filter_map(range).collect();
             taken.sort_unstable();
             let over = |at: usize, (start, end): (usize, usize)| {

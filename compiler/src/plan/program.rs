@@ -1,14 +1,17 @@
 //! From a typed graph to a program: lowering, fusion, layouts, kernels, places.
 
+use super::trail::apart;
 use super::{Choose, Dump, Interface, Program, Request, build, verify};
+use crate::base::abi;
 use crate::definition::{self, DefBuilder, Definition, Lowering, ValueId};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::group;
+use crate::nest::nest;
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
 use crate::schedule::{Prefer, couple_halves, lookups, word};
-use crate::strips;
+use crate::strips::{self, Kernels};
 use crate::target::Target;
 use crate::tile;
 
@@ -67,8 +70,11 @@ pub fn plan(
     group::copy_factors(&mut lowering, &mut layouts, word(target));
     dump("group", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after group"))?;
-    let filters = |low: &Lowering, at: &[Layout], def: &Definition| filtered(low, at, def, choose);
-    strips::form(&mut lowering, &mut layouts, &wanted, (target, prefer), &filters);
+    let kernels = Kernels {
+        whole: &|low, at, def| filtered(low, at, def, choose),
+        below: &|low, at, def, operand| below(low, at, (def, operand), (target, choose)),
+    };
+    strips::form(&mut lowering, &mut layouts, &wanted, (target, prefer), &kernels);
     dump("strips", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after strips"))?;
     let (lowering, layouts) = (&lowering, &layouts);
@@ -88,11 +94,27 @@ fn filtered(lowering: &Lowering, layouts: &[Layout], def: &Definition, choose: &
     if windows < 2 || def.has_sizes() {
         return false;
     }
+    choose(&linear(lowering, layouts, def)).is_ok_and(|s| s.winograd.is_some())
+}
+
+/// How far the output of a definition must begin before an operand that nothing reads later.
+fn below(
+    lowering: &Lowering,
+    layouts: &[Layout],
+    (def, operand): (&Definition, usize),
+    (target, choose): (&Target, &Choose),
+) -> Option<usize> {
+    let linear = linear(lowering, layouts, def);
+    let nested = nest(&linear, &choose(&linear).ok()?, target.fma, abi::ERR_INDEX).ok()?;
+    let bytes = apart(&nested.kernel, operand, def.operands.len());
+    (!def.has_sizes()).then_some(bytes)
+}
+
+fn linear(lowering: &Lowering, layouts: &[Layout], def: &Definition) -> Linear {
     let at: Vec<Layout> = def.operands.iter().map(|o| layouts[o.value as usize].clone()).collect();
     let constant = |v: ValueId| lowering.values[v as usize].constant.is_some();
     let constants: Vec<bool> = def.operands.iter().map(|o| constant(o.value)).collect();
-    let linear = Linear::new(def, &at, &constants, &layouts[def.output.value as usize]);
-    choose(&linear).is_ok_and(|s| s.winograd.is_some())
+    Linear::new(def, &at, &constants, &layouts[def.output.value as usize])
 }
 
 /// The values that the outputs are written to. An output that is an input, a constant, or another

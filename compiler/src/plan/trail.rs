@@ -9,8 +9,9 @@
 //! iterations. A kernel that runs backwards does the same upwards: where steps take turns, a chain of values of one
 //! size takes little more than one of them.
 
-use super::arena::{ALIGN, Live, Trail};
+use super::arena::{ALIGN, Trail};
 use super::buffers::{Draft, Place};
+use crate::strips::Live;
 use crate::tile::{Kernel, Piece, backwards, hull, pieces};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -66,6 +67,11 @@ pub(super) fn directions(live: &[Live], trails: &[Trail], offsets: &[usize]) -> 
     };
     let upwards = |t: &Trail| offsets[t.new] + t.below > offsets[t.old];
     trails.iter().filter(shares).map(|t| (live[t.old].last, upwards(t))).collect()
+}
+
+/// How far what a kernel writes to one parameter must begin before what it reads of another one for the last time.
+pub(super) fn apart(kernel: &Kernel, old: usize, new: usize) -> usize {
+    behind(&pieces(kernel).iter().map(|piece| [piece[old].clone(), piece[new].clone()]).collect::<Vec<_>>())
 }
 
 /// How far a buffer must begin before another one, by what is reached of both in each piece, in order.

@@ -122,11 +122,11 @@ fn reading(def: &Definition, to: &dyn Fn(ValueId) -> Option<ValueId>) -> Option<
 }
 
 /// Makes values of half floats hold the same numbers as `f32`: those from number `windows` on, of which a
-/// few rows exist at a time, and others where there is room.
-pub fn widen(lowering: &mut Lowering, outputs: &[ValueId], windows: usize) {
+/// few rows exist at a time, and others where there is room beside the bytes that are `live` at most.
+pub fn widen(lowering: &mut Lowering, outputs: &[ValueId], windows: usize, live: usize) {
     let mut families = Families::of(lowering, outputs);
     families.look(&lowering.stages);
-    let chosen = families.chosen(lowering, windows);
+    let chosen = families.chosen(lowering, windows, live);
     if chosen.is_empty() {
         return;
     }
@@ -194,14 +194,14 @@ impl Families {
     }
 
     /// The values to be widened: windows, then most products for a byte first, as long as there is room.
-    fn chosen(&self, lowering: &Lowering, windows: usize) -> BTreeSet<ValueId> {
+    fn chosen(&self, lowering: &Lowering, windows: usize, most: usize) -> BTreeSet<ValueId> {
         let spans = Spans::of(&lowering.stages);
         let bytes = |v: ValueId| lowering.values[v as usize].ty.bytes();
         let mut live = vec![0usize; lowering.stages.len()];
         for (&value, &(first, last)) in &spans.0 {
             live[first..=last].iter_mut().for_each(|l| *l += bytes(value));
         }
-        let mut most = (live.iter().copied().max().unwrap_or(0) as f64 * ROOM) as usize;
+        let mut most = (live.iter().copied().max().unwrap_or(0).min(most) as f64 * ROOM) as usize;
         let mut list: Vec<(ValueId, u64)> = self.gain.iter().map(|(&v, &g)| (v, g)).collect();
         list.retain(|(v, _)| !self.fixed.contains(v) && is_half(&lowering.values[*v as usize].ty));
         let is_window = |v: ValueId| v as usize >= windows;

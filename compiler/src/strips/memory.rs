@@ -3,13 +3,14 @@
 //! The arena is as large as the stage at which most is live. As long as a chain over that stage lowers it
 //! and what all such chains lose stays a small share of the model's time, it is formed. What lies in the
 //! model's outputs takes none of it: values that an output is written over, and, before an output is written,
-//! whatever has room there (`crate::plan`).
+//! whatever has room there (`crate::plan`). A stage's result may also follow what it has read of an operand; that
+//! depends on its kernel, which is asked for where most is live only.
 
 use super::chain::Chain;
 use super::cost::Costs;
 use super::frame::Unit;
 use super::rates::Rates;
-use super::{Choice, LONGEST, Runs, candidates};
+use super::{Choice, Kernels, LONGEST, Live, Room, Runs, candidates, together};
 use crate::definition::{Lowering, Stage, ValueId};
 use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
@@ -39,26 +40,23 @@ const WORTH: f64 = 2.0;
 /// Chains formed or changed at most.
 const ROUNDS: usize = 400;
 
-/// When a value is live, by units.
-struct Live {
-    bytes: usize,
-    first: usize,
-    last: usize,
-}
-
-/// An output: its bytes, and the first unit that uses it.
-struct Room {
-    bytes: usize,
-    until: usize,
-}
-
 /// What is live at each unit.
 pub struct Memory<'a> {
-    live: Vec<Live>,
+    values: (&'a Lowering, &'a [Layout]),
+    units: &'a [Unit],
+    /// By units.
+    live: HashMap<ValueId, Live>,
+    /// What each value is a reshape of.
+    place: HashMap<ValueId, ValueId>,
     rooms: Vec<Room>,
     /// Of each unit, what is written over an operand.
     over: Vec<usize>,
+    /// Whether what follows operands counts.
+    shares: bool,
+    /// Of units that have been asked: an operand, what follows it, and how far before it that begins.
+    trails: HashMap<usize, Option<(Live, Live, usize)>>,
     costs: &'a Costs<'a>,
+    kernels: &'a Kernels<'a>,
     /// Cycles of everything.
     total: f64,
     /// Of those, cycles that may be lost.
@@ -68,11 +66,11 @@ pub struct Memory<'a> {
 impl<'a> Memory<'a> {
     /// `last`: the last unit that reads each value that is made, and wanted nowhere else.
     pub fn of(
-        (lowering, layouts): (&Lowering, &[Layout]),
-        units: &[Unit],
+        (lowering, layouts): (&'a Lowering, &'a [Layout]),
+        units: &'a [Unit],
         outputs: &[ValueId],
         last: &HashMap<ValueId, usize>,
-        costs: &'a Costs,
+        (costs, kernels): (&'a Costs, &'a Kernels),
     ) -> Self {
         let mut first: HashMap<ValueId, usize> = HashMap::new();
         let mut place: HashMap<ValueId, ValueId> = HashMap::new();
@@ -110,17 +108,60 @@ impl<'a> Memory<'a> {
         let (floats, bytes) = (cycles(false), cycles(true));
         let total = floats + bytes;
         let loss = loss(costs, bytes > floats) * total;
-        Memory { live: spans.into_values().collect(), rooms, over, costs, total, loss }
+        let (values, trails) = ((lowering, layouts), HashMap::new());
+        Memory {
+            values,
+            units,
+            live: spans,
+            place,
+            rooms,
+            over,
+            shares: true,
+            trails,
+            costs,
+            kernels,
+            total,
+            loss,
+        }
     }
 
     /// Bytes live at a unit by itself.
     fn alone(&self, unit: usize) -> usize {
-        let there = self.live.iter().filter(|l| l.first <= unit && unit <= l.last);
+        let there = self.live.values().filter(|l| l.first <= unit && unit <= l.last);
         let mut live: Vec<(usize, usize)> = there.map(|l| (l.bytes, l.last)).collect();
-        if let Some(over) = live.iter().position(|&l| l == (self.over[unit], unit)) {
-            live.swap_remove(over);
+        take(&mut live, (self.over[unit], unit));
+        let Some(Some((old, new, below))) = self.trails.get(&unit).filter(|_| self.shares) else {
+            return self.kept(unit, live);
+        };
+        let apart = self.kept(unit, live.clone());
+        take(&mut live, (old.bytes, old.last));
+        take(&mut live, (new.bytes, new.last));
+        live.push((together(old.bytes, new.bytes, *below), new.last));
+        apart.min(self.kept(unit, live))
+    }
+
+    /// Finds out what the result of a unit may follow; says whether that was not known before.
+    fn ask(&mut self, unit: usize) -> bool {
+        if !self.shares || self.trails.contains_key(&unit) {
+            return false;
         }
-        self.kept(unit, live)
+        let found = self.trail(unit);
+        self.trails.insert(unit, found);
+        true
+    }
+
+    /// The operand that shares most bytes with the result of a unit.
+    fn trail(&self, unit: usize) -> Option<(Live, Live, usize)> {
+        let live = |v: ValueId| self.live.get(self.place.get(&v).unwrap_or(&v)).copied();
+        let def = self.units[unit].part()?.def;
+        let new = live(def.output.value).filter(|l| l.first == unit && self.over[unit] == 0)?;
+        let olds = (0..def.operands.len()).filter_map(|i| Some((i, live(def.operands[i].value)?)));
+        let dying = olds.filter(|(_, l)| l.last == unit && l.first < unit && l.bytes > 0);
+        let (lowering, layouts) = self.values;
+        let trails = dying.filter_map(|(i, old)| {
+            (self.kernels.below)(lowering, layouts, def, i).map(|below| (old, new, below))
+        });
+        trails.max_by_key(|(old, new, below)| old.bytes + new.bytes - together(old.bytes, new.bytes, *below))
     }
 
     /// Bytes live in a chain of units from `first` on: what is there before and wanted then or later, what
@@ -129,7 +170,7 @@ impl<'a> Memory<'a> {
         let end = first + chain.links.len() - 1;
         let there = self
             .live
-            .iter()
+            .values()
             .filter(|l| (l.first < first || l.first == end) && l.last >= first && l.first <= end);
         self.kept(first, there.map(|l| (l.bytes, l.last)).collect()) + self.costs.windows(chain, rates)
     }
@@ -148,8 +189,23 @@ impl<'a> Memory<'a> {
         live.into_iter().map(|l| l.0).sum()
     }
 
-    /// Bytes live at each unit.
-    fn profile(&self, choices: &[Option<Choice>]) -> Vec<usize> {
+    /// Bytes live at each unit, where most is live by what is known of the kernels.
+    fn profile(&mut self, choices: &[Option<Choice>]) -> Vec<usize> {
+        loop {
+            let profile = self.known(choices);
+            let most = profile.iter().copied().max().unwrap_or(0);
+            let formed = choices.iter().enumerate().filter_map(|(i, c)| Some(i..i + c.as_ref()?.length));
+            let formed: Vec<Range<usize>> = formed.collect();
+            let bare = |u: &usize| profile[*u] == most && !formed.iter().any(|chain| chain.contains(u));
+            let full: Vec<usize> = (0..profile.len()).filter(bare).collect();
+            if full.into_iter().filter(|&unit| self.ask(unit)).count() == 0 {
+                return profile;
+            }
+        }
+    }
+
+    /// Bytes live at each unit, by what has been asked so far.
+    fn known(&self, choices: &[Option<Choice>]) -> Vec<usize> {
         let mut bytes: Vec<usize> = (0..choices.len()).map(|i| self.alone(i)).collect();
         for (first, choice) in choices.iter().enumerate() {
             let Some(Choice { length, chain, rates, .. }) = choice else { continue };
@@ -160,41 +216,59 @@ impl<'a> Memory<'a> {
 
     /// Forms chains over the units where most is live; says how much is live there then.
     pub fn lower<'b>(
-        &self,
+        mut self,
         runs: &Runs<'b>,
-        values: (&Lowering, &[Layout]),
         choices: Vec<Option<Choice<'b>>>,
     ) -> (Vec<Option<Choice<'b>>>, usize) {
-        let most = |choices: &[Option<Choice>]| self.profile(choices).into_iter().max().unwrap_or(0);
+        let most = |memory: &mut Self, choices: &[Option<Choice>]| {
+            memory.profile(choices).into_iter().max().unwrap_or(0)
+        };
         let saved = |choices: &[Option<Choice>]| choices.iter().flatten().map(|c| c.saves).sum::<f64>();
-        let (before, mut best) = (saved(&choices), (most(&choices), choices.clone()));
-        let mut now = choices;
-        for _ in 0..ROUNDS {
-            let Some(next) = self.step(runs, values, &now, before - self.loss) else {
-                break;
-            };
-            now = next;
-            let (bytes, lost) = (most(&now), (saved(&best.1) - saved(&now)).max(0.0) / self.total);
-            let gained = 1.0 - bytes as f64 / best.0.max(1) as f64;
-            if gained > 0.0 && gained >= WORTH * lost {
-                best = (bytes, now.clone());
+        let (before, mut best) = (saved(&choices), (most(&mut self, &choices), choices.clone()));
+        // What follows operands leads the search elsewhere, mostly but not always to less.
+        for shares in [false, true] {
+            let mut now = choices.clone();
+            for _ in 0..ROUNDS {
+                self.shares = shares;
+                let next = self.step(runs, &now, before - self.loss);
+                self.shares = true;
+                let Some(next) = next else { break };
+                now = next;
+                let (bytes, saves) = (most(&mut self, &now), saved(&now));
+                let lost = (saved(&best.1) - saves).max(0.0) / self.total;
+                let gained = 1.0 - bytes as f64 / best.0.max(1) as f64;
+                if gained > 0.0 && gained >= WORTH * lost || bytes == best.0 && saves > saved(&best.1) {
+                    best = (bytes, now.clone());
+                }
             }
         }
         (best.1, best.0)
     }
 
     /// The most that is live at a unit of the chains that go, where the new one does not reach.
-    fn uncovered(&self, now: &[Option<Choice>], gone: &[usize], new: Range<usize>) -> usize {
+    fn uncovered(
+        &mut self,
+        now: &[Option<Choice>],
+        gone: &[usize],
+        new: &Range<usize>,
+        most: usize,
+    ) -> usize {
         let units = gone.iter().flat_map(|&i| i..i + now[i].as_ref().map_or(0, |c| c.length));
-        units.filter(|u| !new.contains(u)).map(|u| self.alone(u)).max().unwrap_or(0)
+        let bare: Vec<usize> = units.filter(|u| !new.contains(u)).collect();
+        loop {
+            let Some(&fullest) = bare.iter().max_by_key(|&&u| self.alone(u)) else { return 0 };
+            let bytes = self.alone(fullest);
+            if bytes < most || !self.ask(fullest) {
+                return bytes;
+            }
+        }
     }
 
     /// The chains with one more over a unit where most is live: the one that leaves least there, but for
     /// what is live elsewhere, and of those the cheapest. All together must save `least` cycles.
     fn step<'b>(
-        &self,
+        &mut self,
         runs: &Runs<'b>,
-        values: (&Lowering, &[Layout]),
         now: &[Option<Choice<'b>>],
         least: f64,
     ) -> Option<Vec<Option<Choice<'b>>>> {
@@ -209,11 +283,11 @@ impl<'a> Memory<'a> {
                 let Some(Some(parts)) = runs.run(first, length) else { continue };
                 let gone = overlapping(now, first, length);
                 let lost: f64 = gone.iter().filter_map(|&i| now[i].as_ref()).map(|c| c.saves).sum();
-                let bare = self.uncovered(now, &gone, first..first + length);
+                let bare = self.uncovered(now, &gone, &(first..first + length), most);
                 if bare >= most {
                     continue;
                 }
-                for (saves, chain, rates) in candidates(&parts, self.costs, values) {
+                for (saves, chain, rates) in candidates(&parts, self.costs, self.values) {
                     let bytes = self.chained(first, &chain, &rates).max(bare);
                     let score = (bytes.max(elsewhere), lost - saves);
                     let better = best.as_ref().is_none_or(|b| score < b.0);
@@ -229,6 +303,11 @@ impl<'a> Memory<'a> {
         next[first] = Some(choice);
         Some(next)
     }
+}
+
+/// Removes bytes that are live up to a unit.
+fn take(live: &mut Vec<(usize, usize)>, one: (usize, usize)) {
+    live.iter().position(|&other| other == one).map(|at| live.swap_remove(at));
 }
 
 /// The operand that a unit writes its output over: of the same size, and read no more.

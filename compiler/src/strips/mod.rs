@@ -16,6 +16,7 @@ mod cost;
 mod emit;
 mod frame;
 mod halves;
+mod live;
 mod memory;
 mod rates;
 
@@ -23,6 +24,8 @@ use crate::definition::{Definition, Lowering, ValueId};
 use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
 use crate::target::Target;
+pub use live::{Live, Room, together};
+
 use chain::{Chain, Link, Part};
 use cost::Costs;
 use emit::Emit;
@@ -44,37 +47,45 @@ struct Choice<'a> {
     rates: Rates,
 }
 
-/// Makes chains of a lowering's stages. `outputs` are the values that must be written as a whole; `whole`
-/// says of a definition that it must not be cut.
+/// What is known of the kernels that definitions become.
+pub struct Kernels<'a> {
+    /// Whether a definition must not be cut.
+    pub whole: &'a dyn Fn(&Lowering, &[Layout], &Definition) -> bool,
+    /// How far a definition's output must begin before the operand of a number, which nothing reads later, for both to
+    /// lie in the same memory.
+    pub below: &'a dyn Fn(&Lowering, &[Layout], &Definition, usize) -> Option<usize>,
+}
+
+/// Makes chains of a lowering's stages. `outputs` are the values that must be written as a whole.
 pub fn form(
     lowering: &mut Lowering,
     layouts: &mut Vec<Layout>,
     outputs: &[ValueId],
     (target, prefer): (&Target, Prefer),
-    whole: &dyn Fn(&Lowering, &[Layout], &Definition) -> bool,
+    kernels: &Kernels,
 ) {
     let stages = std::mem::take(&mut lowering.stages);
     let values = lowering.values.len();
     let copied = halves::copies(lowering, layouts, &stages).map(units);
     let plain = units(stages);
     let costs = Costs { target, prefer };
-    let chosen = |units| choose(lowering, layouts, units, outputs, &costs, whole);
+    let chosen = |units| choose((lowering, layouts), units, outputs, &costs, kernels);
     let without = chosen(&plain);
     let with = copied.as_deref().map(|units| (units, chosen(units)));
-    let windows;
+    let (windows, live);
     match with.filter(|(_, with)| with.1 as f64 <= halves::ROOM * without.1 as f64) {
         Some((units, with)) => {
-            windows = lowering.values.len();
+            (windows, live) = (lowering.values.len(), with.1);
             emit(lowering, layouts, units, &with.0);
         }
         None => {
             lowering.values.truncate(values);
             layouts.truncate(values);
-            windows = values;
+            (windows, live) = (values, without.1);
             emit(lowering, layouts, &plain, &without.0);
         }
     }
-    halves::widen(lowering, outputs, windows);
+    halves::widen(lowering, outputs, windows, live);
 }
 
 /// The stages with the chains that were chosen.
@@ -101,14 +112,13 @@ fn emit(lowering: &mut Lowering, layouts: &mut Vec<Layout>, units: &[Unit], choi
 /// For each unit the chain that begins there: those that together save most; and the bytes that are live
 /// at most.
 fn choose<'a>(
-    lowering: &Lowering,
-    layouts: &[Layout],
+    values: (&Lowering, &[Layout]),
     units: &'a [Unit],
     outputs: &[ValueId],
     costs: &Costs,
-    whole: &dyn Fn(&Lowering, &[Layout], &Definition) -> bool,
+    kernels: &Kernels,
 ) -> (Vec<Option<Choice<'a>>>, usize) {
-    let runs = Runs::of(units, outputs, &|d| whole(lowering, layouts, d));
+    let runs = Runs::of(units, outputs, &|d| (kernels.whole)(values.0, values.1, d));
     let mut saved = vec![0.0; units.len() + 1];
     let mut choices: Vec<Option<Choice>> = Vec::new();
     for first in (0..units.len()).rev() {
@@ -117,7 +127,7 @@ fn choose<'a>(
             let Some(parts) = runs.run(first, length) else { break };
             let Some(parts) = parts else { continue };
             if let Some((saves, chain, rates)) =
-                cheapest(&parts, costs, (lowering, layouts), &|v| runs.dies(v, first + length))
+                cheapest(&parts, costs, values, &|v| runs.dies(v, first + length))
             {
                 let all = saves + saved[first + length];
                 if all > best.0 {
@@ -134,8 +144,7 @@ fn choose<'a>(
         choice.take_if(|_| i < end);
         end = choice.as_ref().map_or(end, |c| i + c.length);
     }
-    let values = (lowering, layouts);
-    Memory::of(values, units, outputs, &runs.last, costs).lower(&runs, values, choices)
+    Memory::of(values, units, outputs, &runs.last, (costs, kernels)).lower(&runs, choices)
 }
 
 /// The strips that save most, if any do and take no more memory.
