@@ -37,7 +37,7 @@ fn couples_of_some_channels_do_not_lie_in_halves() {
     let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
     let conv = Conv::of(&linear).expect("a convolution that can be filtered");
     let list = filtering(&linear, &conv, 4, 1);
-    assert_eq!(list.len(), 2);
+    assert!(list.len() > 1 && list.iter().all(|s| s.winograd.as_ref().is_some_and(|w| !w.halves)));
     for whole in list {
         let filtered = whole.winograd.as_ref().map(|w| Winograd { halves: true, ..w.clone() });
         assert!(verify(&Schedule { winograd: filtered, ..whole.clone() }, &linear).is_err());
