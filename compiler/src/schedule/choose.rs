@@ -146,6 +146,8 @@ pub fn choose_vector(linear: &Linear, target: &Target) -> Vector {
     let folded: f64 = linear.reductions().map(|v| linear.extent(v) as f64).product();
     let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
     let finish = loads(linear, linear.finish);
+    // What is made of a sum is made of a vector of them, or of each.
+    let made = finish_length(linear) as f64;
     let guards = decided(linear).unwrap_or_default();
     let cost = |var: u32| -> Option<f64> {
         if !body.iter().all(|l| follows(linear, l, var)) || !finish.iter().all(|l| follows(linear, l, var)) {
@@ -174,7 +176,7 @@ pub fn choose_vector(linear: &Linear, target: &Target) -> Vector {
         // Products of bytes are summed several at a time.
         let bytes = Bytes::of(linear, var).filter(|b| b.along(linear, target, var).is_some());
         let folded = folded / bytes.map_or(1, |b| b.neighbours(linear, target)) as f64;
-        Some((folded * inner * f64::from(linear.fold.is_some()) + outer + store) / filled)
+        Some((folded * inner * f64::from(linear.fold.is_some()) + outer + store + made) / filled)
     };
     let axes = linear.axes().filter(|&v| possible && !linear.ends(v));
     let axes = axes.filter_map(|v| Some((cost(v)?, Vector::Axis { var: v, lanes })));
@@ -183,10 +185,12 @@ pub fn choose_vector(linear: &Linear, target: &Target) -> Vector {
         let fits = body.iter().all(|l| follows(linear, l, v)) && linear.extent(v) >= 4 && lane_fold(linear);
         let filled = linear.extent(v) as f64 / linear.extent(v).div_ceil(lanes) as f64;
         let inner: f64 = body.iter().map(|l| load_cost(linear, l, v, lanes, product)).sum::<f64>() + 0.5;
-        fits.then_some((folded * inner / filled + 12.0, Vector::Reduction { var: v, lanes }))
+        fits.then_some((folded * inner / filled + 12.0 + made, Vector::Reduction { var: v, lanes }))
     });
-    let scalar =
-        folded * (body.len() as f64 + 0.5) * f64::from(linear.fold.is_some()) + finish.len() as f64 + 1.0;
+    let scalar = folded * (body.len() as f64 + 0.5) * f64::from(linear.fold.is_some())
+        + finish.len() as f64
+        + made
+        + 1.0;
     (axes.chain(reductions).chain([(scalar + 0.5, Vector::None)]))
         .min_by(|a, b| a.0.total_cmp(&b.0))
         .map_or(Vector::None, |best| best.1)
