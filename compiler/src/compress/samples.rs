@@ -2,7 +2,7 @@
 
 use super::observe::Sample;
 use crate::base::{Tensor, TensorType};
-use crate::data::{DataSet, read_tensor};
+use crate::data::{DataSet, entries, is_numbered, read_tensor};
 use crate::error::{Error, Kind, Result};
 use crate::import::{Bindings, Declared, Dim, Model};
 use std::path::{Path, PathBuf};
@@ -49,15 +49,11 @@ impl Reader<'_> {
         if !path.is_dir() {
             return Err(Error::new(Kind::Options, "is neither a folder nor a .npy or .pb file"));
         }
-        if ["pb", "npy"].iter().any(|e| path.join(format!("input_0.{e}")).is_file()) {
+        if is_numbered(path, "input") {
             samples.extend(self.set(path)?);
             return Ok(());
         }
-        let entries =
-            std::fs::read_dir(path).map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")))?;
-        let mut entries: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-        entries.sort();
-        for entry in entries {
+        for entry in entries(path)? {
             if is_tensor(&entry) || entry.is_dir() && depth < 2 {
                 self.gather(&entry, depth + 1, samples)?;
             }

@@ -47,6 +47,20 @@ pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
         .map_err(|e| Error::new(Kind::Io, format!("cannot be written: {e}")).at(&place))
 }
 
+/// Whether a folder holds `PREFIX_0` (`.pb` or `.npy`).
+pub fn is_numbered(folder: &Path, prefix: &str) -> bool {
+    ["pb", "npy"].iter().any(|end| folder.join(format!("{prefix}_0.{end}")).is_file())
+}
+
+/// What lies in a folder, by name.
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries =
+        std::fs::read_dir(folder).map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")))?;
+    let mut entries: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    entries.sort();
+    Ok(entries)
+}
+
 /// Reads `PREFIX_0`, `PREFIX_1`, ... (`.pb` or `.npy`) of a folder. A tensor belongs to the value
 /// of its name; without a name that fits, to the value of its number.
 fn read_numbered(
@@ -69,20 +83,12 @@ fn read_numbered(
 impl DataSet {
     /// The folders of test data at a place: itself, or those in it.
     pub fn folders(place: &Path) -> Result<Vec<PathBuf>> {
-        let failed = |e: std::io::Error| {
-            Error::new(Kind::Io, format!("cannot be read: {e}")).at(place.display().to_string())
-        };
-        let numbered = |folder: &Path| {
-            let file = |prefix, end| folder.join(format!("{prefix}_0.{end}")).is_file();
-            ["input", "output"].iter().any(|prefix| file(prefix, "pb") || file(prefix, "npy"))
-        };
+        let numbered = |folder: &Path| is_numbered(folder, "input") || is_numbered(folder, "output");
         if !place.is_dir() || numbered(place) {
             return Ok(vec![place.to_path_buf()]);
         }
-        let entries = std::fs::read_dir(place).map_err(failed)?;
-        let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+        let mut found = entries(place).map_err(|e| e.at(place.display().to_string()))?;
         found.retain(|folder| folder.is_dir() && numbered(folder));
-        found.sort();
         match found.is_empty() {
             true => Err(Error::options("holds no data")
                 .advise("Name a folder that holds input_0.pb, output_0.pb, ..., or such folders")

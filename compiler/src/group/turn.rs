@@ -72,10 +72,14 @@ fn sizes(copy: &Definition) -> Option<(ValueId, Vec<Affine>)> {
     copy.has_sizes().then(|| (copy.output.value, copy.vars.iter().map(dim).collect()))
 }
 
-/// Axes of a copy that runs over some variables of a definition.
-pub(super) fn axes_over(def: &Definition, order: &[u32]) -> Vec<Var> {
-    let axis = |(i, &v): (usize, &u32)| Var { name: format!("i{i}"), ..def.vars[v as usize].clone() };
-    order.iter().enumerate().map(axis).collect()
+/// What begins a copy of a shape that runs over some variables of a definition: axes with their sizes.
+pub(super) fn copy_over(def: &Definition, order: &[u32], shape: &[usize]) -> DefBuilder {
+    let axis = |(i, (&v, &extent)): (usize, (&u32, &usize))| Var {
+        name: format!("i{i}"),
+        extent,
+        size: def.vars[v as usize].size.clone(),
+    };
+    DefBuilder::with_vars(order.iter().zip(shape).enumerate().map(axis).collect(), shape.len())
 }
 
 /// The copy for a product of floats of which no factor runs over neighbours of an axis of its own.
@@ -110,7 +114,7 @@ pub(super) fn turned(values: &[LoweredValue], def: &Definition, layouts: &[Layou
     let ty = TensorType::new(factor.ty.dtype, shape.clone());
     let to = values.len() as ValueId;
     let name = format!("{}_turned", def.name);
-    let mut b = DefBuilder::with_vars(axes_over(def, &order), order.len());
+    let mut b = copy_over(def, &order, &shape);
     let place =
         |v: u32| order.iter().position(|&o| o == v).map_or(Affine::constant(0), |p| Affine::var(p as u32));
     let from = factor.index.iter().map(|form| form.map_vars(place)).collect();

@@ -7,7 +7,7 @@
 
 use super::rewrite::{Var, rebuild, same_vars, split_vars};
 use super::split::split;
-use super::turn::{Copied, Factor, WORTH, axes_over, factors, steps};
+use super::turn::{Copied, Factor, WORTH, copy_over, factors, steps};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Index, LoweredValue, ValueId};
 use crate::scalar::Scalar;
@@ -88,9 +88,7 @@ pub(super) fn padded(
     let to = values.len() as ValueId;
     let name = format!("{}_rows", def.name);
     let copy = {
-        let mut axes = axes_over(def, &order);
-        axes.iter_mut().zip(&shape).for_each(|(axis, &n)| axis.extent = n);
-        let mut b = DefBuilder::with_vars(axes, shape.len());
+        let mut b = copy_over(def, &order, &shape);
         let place = |v: u32| {
             order.iter().position(|&o| o == v).map_or(Affine::constant(0), |p| Affine::var(p as u32))
         };
@@ -138,9 +136,7 @@ pub(super) fn copied(
     let to = values.len() as ValueId;
     let name = format!("{}_words", def.name);
     let copy = {
-        let mut axes = axes_over(def, &[outer.clone(), vec![sum, lanes, sum]].concat());
-        axes.iter_mut().zip(&shape).for_each(|(axis, &n)| axis.extent = n);
-        let mut b = DefBuilder::with_vars(axes, shape.len());
+        let mut b = copy_over(def, &[outer.clone(), vec![sum, lanes, sum]].concat(), &shape);
         let last = shape.len() as u32 - 1;
         let place = |v: u32| match outer.iter().position(|&o| o == v) {
             Some(at) => Affine::var(at as u32),

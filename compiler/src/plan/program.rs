@@ -104,10 +104,12 @@ fn below(
     (def, operand): (&Definition, usize),
     (target, choose): (&Target, &Choose),
 ) -> Option<usize> {
+    if def.has_sizes() {
+        return None;
+    }
     let linear = linear(lowering, layouts, def);
     let nested = nest(&linear, &choose(&linear).ok()?, target.fma, abi::ERR_INDEX).ok()?;
-    let bytes = apart(&nested.kernel, operand, def.operands.len());
-    (!def.has_sizes()).then_some(bytes)
+    Some(apart(&nested.kernel, operand, def.operands.len()))
 }
 
 fn linear(lowering: &Lowering, layouts: &[Layout], def: &Definition) -> Linear {

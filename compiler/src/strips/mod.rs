@@ -20,12 +20,12 @@ mod live;
 mod memory;
 mod rates;
 
+pub use live::{Live, Room, together};
+
 use crate::definition::{Definition, Lowering, ValueId};
 use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
 use crate::target::Target;
-pub use live::{Live, Room, together};
-
 use chain::{Chain, Link, Part};
 use cost::Costs;
 use emit::Emit;

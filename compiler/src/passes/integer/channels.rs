@@ -7,7 +7,7 @@
 use super::super::edit::is;
 use super::linear::{Linear, of};
 use super::product::Product;
-use crate::base::Tensor;
+use crate::base::{Tensor, TensorType};
 use crate::graph::{Graph, Node, ValueId};
 
 /// Puts scales of the data's channels into those of the weights; an error where sums have several.
@@ -31,8 +31,12 @@ pub(super) fn fold_data(graph: &mut Graph, node: &Node, product: &mut Product) -
     let own = product.w.scales(graph);
     let joined = |c: usize| of(&own, c) * scales[c / (channels / groups) * inner];
     let joined: Vec<f32> = (0..channels).map(joined).collect();
-    product.x = Linear { zero, scale: number(graph, 1.0), axis: None, ..product.x.clone() };
-    product.w = Linear { scale: list(graph, &joined), axis: Some(0), ..product.w.clone() };
+    product.x = Linear { zero, scale: scale(graph, Tensor::scalar(1.0f32)), axis: None, ..product.x.clone() };
+    product.w = Linear {
+        scale: scale(graph, Tensor::new([joined.len()], &joined)),
+        axis: Some(0),
+        ..product.w.clone()
+    };
     Ok(())
 }
 
@@ -48,9 +52,13 @@ pub(super) fn fold_result(graph: &mut Graph, product: &mut Product) {
     let over = to.scales(graph);
     let joined: Vec<f32> = over.iter().enumerate().map(|(c, y)| of(&scales, c) / y).collect();
     let zero = one_zero(graph, to).unwrap_or(to.zero);
-    *to = Linear { zero, scale: number(graph, 1.0), axis: None, ..to.clone() };
-    product.x.scale = number(graph, 1.0);
-    product.w = Linear { scale: list(graph, &joined), axis: Some(0), ..product.w.clone() };
+    *to = Linear { zero, scale: scale(graph, Tensor::scalar(1.0f32)), axis: None, ..to.clone() };
+    product.x.scale = scale(graph, Tensor::scalar(1.0f32));
+    product.w = Linear {
+        scale: scale(graph, Tensor::new([joined.len()], &joined)),
+        axis: Some(0),
+        ..product.w.clone()
+    };
 }
 
 fn alike<T: PartialEq>(list: &[T]) -> bool {
@@ -61,26 +69,13 @@ fn alike<T: PartialEq>(list: &[T]) -> bool {
 fn one_zero(graph: &mut Graph, linear: &Linear) -> Option<Option<ValueId>> {
     let Some(zero) = linear.zero else { return Some(None) };
     let constant = graph.value(zero).constant.clone()?;
-    let first = constant.data.get(..constant.ty.dtype.size())?.to_vec();
-    let same = constant.data.chunks(first.len()).all(|z| z == first);
-    let dtype = constant.ty.dtype;
+    let first = constant.repeated()?.to_vec();
     let name = format!("{}.{}", graph.value(zero).name, graph.values.len());
-    same.then(|| {
-        Some(
-            graph.add_constant(
-                name,
-                Tensor { ty: crate::base::TensorType::new(dtype, []), data: first.into() },
-            ),
-        )
-    })
+    let zero = Tensor { ty: TensorType::new(constant.ty.dtype, []), data: first.into() };
+    Some(Some(graph.add_constant(name, zero)))
 }
 
-fn number(graph: &mut Graph, value: f32) -> ValueId {
+fn scale(graph: &mut Graph, tensor: Tensor) -> ValueId {
     let name = format!("scale.{}", graph.values.len());
-    graph.add_constant(name, Tensor::scalar(value))
-}
-
-fn list(graph: &mut Graph, values: &[f32]) -> ValueId {
-    let name = format!("scale.{}", graph.values.len());
-    graph.add_constant(name, Tensor::new([values.len()], values))
+    graph.add_constant(name, tensor)
 }
