@@ -81,3 +81,138 @@ fn the_best_of_what_is_found_in_each_row() {
         }
     }
 }
+
+/// What the model gives natively and on aarch64: these rows, or an error where there are none.
+fn gives(nodes: Vec<NodeProto>, shape: [usize; 2], constants: &[(&str, Tensor)], cases: &[Case]) {
+    let found = decode(&model(nodes, &shape.map(|d| d as i64), &[-1, -1], constants));
+    for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
+        let target = resolve(arch, cpu).expect("known");
+        let built = built(&found, &[], &target);
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        for (x, want) in cases {
+            let what = format!("{arch}, {x:?}");
+            let got = executor.run(&[Tensor::new(shape, x)]);
+            match want {
+                None => assert!(got.is_err(), "{what}"),
+                Some((shape, values)) => agree(
+                    &got.unwrap_or_else(|e| panic!("{what}: {e}")),
+                    &[Tensor::new(*shape, values)],
+                    &what,
+                ),
+            }
+        }
+    }
+}
+
+/// Elements, and the shape and elements of what comes of them.
+type Case = (Vec<f32>, Option<([usize; 2], Vec<f32>)>);
+
+fn list(values: &[i64]) -> Tensor {
+    Tensor::new([values.len()], values)
+}
+
+/// The first row of the input as integers, `head`.
+fn head() -> Vec<NodeProto> {
+    let mut head = node("Cast", &["first"], "head");
+    head.attribute.push(int("to", 7));
+    vec![node("Gather", &["x", "zero"], "first"), head]
+}
+
+/// `x[:, s:e:2] + x[:, s:e:2][::-1]` where the first row says s and e.
+#[test]
+fn a_slice_is_as_long_as_data_say() {
+    let mut nodes = head();
+    nodes.extend([
+        node("Slice", &["head", "0", "1"], "start"),
+        node("Slice", &["head", "1", "2"], "end"),
+        node("Slice", &["x", "start", "end", "1", "2"], "part"),
+        node("Neg", &["x"], "negative"),
+        node("Slice", &["negative", "start", "end", "1", "2"], "other"),
+        node("Slice", &["other", "last", "least", "0", "last"], "turned"),
+        node("Add", &["part", "turned"], "y"),
+    ]);
+    let constants = [
+        ("zero", Tensor::scalar(0i64)),
+        ("0", list(&[0])),
+        ("1", list(&[1])),
+        ("2", list(&[2])),
+        ("last", list(&[-1])),
+        ("least", list(&[i64::MIN])),
+    ];
+    let case = |start: i64, end: i64, places: &[usize]| -> Case {
+        let mut x = numbers(&floats(&[3, 7], 5));
+        (x[0], x[1]) = (start as f32, end as f32);
+        let row = |r: usize| places.iter().map(move |&p| (r, p));
+        let sum = |(r, p): (usize, usize)| x[r * 7 + p] - x[(2 - r) * 7 + p];
+        let want = (0..3).flat_map(row).map(sum).collect();
+        (x.clone(), Some(([3, places.len()], want)))
+    };
+    let cases = [
+        case(0, 7, &[0, 2, 4, 6]),
+        case(1, 6, &[1, 3, 5]),
+        case(-3, 100, &[4, 6]),
+        case(-100, -2, &[0, 2, 4]),
+        case(5, 2, &[]),
+    ];
+    gives(nodes, [3, 7], &constants, &cases);
+}
+
+/// The best k of each row with their places, where the corner says k; more than there are is an error.
+#[test]
+fn the_best_of_as_many_as_data_say() {
+    let mut nodes = head();
+    nodes.extend([
+        node("Slice", &["head", "0", "1"], "k"),
+        node("TopK", &["x", "k"], "best"),
+        node("Cast", &["places"], "where"),
+        node("Add", &["best", "where"], "y"),
+    ]);
+    nodes[3].output.push("places".into());
+    nodes[4].attribute.push(int("to", 1));
+    let constants = [("zero", Tensor::scalar(0i64)), ("0", list(&[0])), ("1", list(&[1]))];
+    let case = |k: i64, fits: bool| -> Case {
+        let mut x = numbers(&floats(&[4, 9], 3));
+        x[0] = k as f32;
+        let best = |row: &[f32]| -> Vec<f32> {
+            let mut order: Vec<usize> = (0..9).collect();
+            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+            order.iter().take(k.max(0) as usize).map(|&i| row[i] + i as f32).collect()
+        };
+        let want = x.chunks(9).flat_map(best).collect();
+        (x.clone(), fits.then_some(([4, k.max(0) as usize], want)))
+    };
+    gives(
+        nodes,
+        [4, 9],
+        &constants,
+        &[case(1, true), case(9, true), case(4, true), case(10, false), case(-1, false)],
+    );
+}
+
+/// The places of what is positive in each of many rows, one behind the other: as many sizes as there are rows.
+#[test]
+fn a_size_for_each_of_many_rows() {
+    const ROWS: usize = 150;
+    let name = |what: &str, row: usize| format!("{what}{row}");
+    let all = |what: &str| -> Vec<String> { (0..ROWS).map(|row| name(what, row)).collect() };
+    let mut split = node("Split", &["x"], "");
+    split.output = all("row");
+    let mut nodes = vec![split];
+    for row in 0..ROWS {
+        nodes.push(node("Greater", &[&name("row", row), "zero"], &name("above", row)));
+        nodes.push(node("NonZero", &[&name("above", row)], &name("places", row)));
+    }
+    let joined = all("places");
+    let mut join = node("Concat", &joined.iter().map(String::as_str).collect::<Vec<_>>(), "places");
+    join.attribute.push(int("axis", 1));
+    let mut cast = node("Cast", &["places"], "y");
+    cast.attribute.push(int("to", 1));
+    nodes.extend([join, cast]);
+    let x = numbers(&floats(&[ROWS, 6], 9));
+    let place = |row: &[f32]| (0..6).filter(|&i| row[i] > 0.0).map(|i| i as f32).collect::<Vec<f32>>();
+    let places: Vec<f32> = x.chunks(6).flat_map(place).collect();
+    let want = [vec![0.0; places.len()], places.clone()].concat();
+    let case = (x, Some(([2, places.len()], want)));
+    gives(nodes, [ROWS, 6], &[("zero", Tensor::scalar(0f32))], &[case]);
+}

@@ -10,19 +10,31 @@
 /// The first variable that is a size.
 pub const SIZE: u32 = 1 << 31;
 
-/// The largest bound of a size, and the number of sizes.
-pub const MAX_SIZE: usize = (1 << 24) - 1;
-/// How many sizes there may be.
-pub const MAX_SIZES: usize = 128;
+/// How many bits of such a variable's lower 30 are the bound, below the number: sizes are many, or few and large. The
+/// bit above says which.
+const BOUND_BITS: [u32; 2] = [21, 24];
 
-/// The variable of a size that lies in `0..=max`; `None` beyond [`MAX_SIZE`] or [`MAX_SIZES`].
+/// The bits of number and bound.
+const BITS: u32 = 30;
+
+/// How many sizes there may be.
+pub const MAX_SIZES: usize = 1 << (BITS - BOUND_BITS[0]);
+/// The largest bound of a size.
+pub const MAX_SIZE: usize = (1 << BOUND_BITS[1]) - 1;
+
+/// The variable of a size that lies in `0..=max`; `None` beyond [`MAX_SIZE`] or [`MAX_SIZES`], and where it is both
+/// large and one of many.
 pub fn size_var(number: usize, max: usize) -> Option<u32> {
-    (number < MAX_SIZES && max <= MAX_SIZE).then_some(SIZE | (number as u32) << 24 | max as u32)
+    let fits = |bits: u32| max >> bits == 0 && number >> (BITS - bits) == 0;
+    let form = BOUND_BITS.iter().position(|&bits| fits(bits))?;
+    Some(SIZE | (form as u32) << BITS | (number as u32) << BOUND_BITS[form] | max as u32)
 }
 
 /// Number and bound of the size that a variable is; `None` for other variables.
 pub fn as_size(var: u32) -> Option<(usize, usize)> {
-    (var >= SIZE).then_some(((var >> 24 & 0x7f) as usize, (var & 0xff_ffff) as usize))
+    let bits = BOUND_BITS[(var >> BITS & 1) as usize];
+    let (number, max) = ((var & ((1 << BITS) - 1)) >> bits, var & ((1 << bits) - 1));
+    (var >= SIZE).then_some((number as usize, max as usize))
 }
 
 /// `base + sum(coefficient * variable)`.
@@ -192,5 +204,21 @@ impl Bound {
             [one] if one.is_constant() => Some(one.base),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_SIZE, MAX_SIZES, as_size, size_var};
+
+    #[test]
+    fn sizes_are_many_or_large() {
+        let many = [(0, 0), (0, MAX_SIZE), (63, MAX_SIZE), (64, 1 << 20), (MAX_SIZES - 1, (1 << 21) - 1)];
+        for size in many {
+            assert_eq!(size_var(size.0, size.1).and_then(as_size), Some(size));
+        }
+        let none = [(0, MAX_SIZE + 1), (64, 1 << 21), (MAX_SIZES, 1)];
+        assert!(none.iter().all(|&(number, max)| size_var(number, max).is_none()));
+        assert_eq!(as_size(7), None);
     }
 }

@@ -16,7 +16,7 @@ pub const ROWS: &[Operator] = &[Operator {
     versions: &[1, 10, 11, 24],
     infer,
     lower: Lower::Define(lower),
-    note: "k must be constant",
+    note: "",
 }];
 
 /// Axis and number of elements.

@@ -177,7 +177,9 @@ impl Facts {
         let value = b.op(Op::Min, &[value, most]);
         let number = self.sizes.len();
         let Some(var) = size_var(number, max) else {
-            return Err(unlike(&format!("sizes beyond {MAX_SIZE}, or more than {MAX_SIZES} of them")));
+            let limits =
+                format!("sizes beyond {MAX_SIZE}, more than {MAX_SIZES} of them, or many large ones");
+            return Err(unlike(&limits));
         };
         let ty = TensorType::new(DType::I64, []);
         let to = low.temporary(format!("size{number}"), ty.clone());

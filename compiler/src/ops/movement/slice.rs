@@ -13,7 +13,7 @@ pub const ROWS: &[Operator] = &[row(
     &[1, 10, 11, 13],
     infer,
     lower,
-    "axes and steps must be constant; starts and ends too, or the distance between them",
+    "axes and steps must be constant; so must starts and ends where a step is negative",
 )];
 
 /// Start, step and number of elements along each dimension.

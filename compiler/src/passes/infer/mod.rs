@@ -7,6 +7,7 @@
 
 mod body;
 mod bounded;
+mod chosen;
 mod control;
 mod counted;
 mod flex;
@@ -82,6 +83,8 @@ struct Level {
     used: HashSet<String>,
     /// How many nodes have had each name. Models and unrolled loops repeat names.
     named: HashMap<String, usize>,
+    /// The flags of what lies between computed ends.
+    cuts: HashMap<chosen::Between, ValueId>,
 }
 
 impl Level {
@@ -260,12 +263,15 @@ impl Driver {
         node: &SourceNode,
         inputs: Vec<Option<ValueId>>,
     ) -> Result<Vec<Option<Binding>>> {
-        if (node.domain.as_str(), node.op.as_str()) == ("", "Slice")
-            && let Some(outputs) = self.moving_slice(node, &inputs)?
-        {
-            return Ok(outputs);
+        let chosen = match (node.domain.as_str(), node.op.as_str()) {
+            ("", "Slice") => self.moving_slice(node, &inputs)?,
+            ("", "TopK") => self.computed_top(node, &inputs)?,
+            _ => None,
+        };
+        match chosen {
+            Some(outputs) => Ok(outputs),
+            None => self.plain_node(node, inputs),
         }
-        self.plain_node(node, inputs)
     }
 
     /// A node of the operator table.

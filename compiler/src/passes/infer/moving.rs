@@ -1,9 +1,10 @@
-//! Slices that begin at a computed place and are as long as a number: `x[p:p + 4]`.
+//! Slices that begin or end at a computed place: `x[p:p + 4]`, `x[:n]`.
 //!
 //! Exporters write both ends as computed. Where their distance follows from how they were computed (constants that
 //! are added; casts, joints and reshapes on the way), the slice is a Gather along each such axis, whose indices are
-//! checked when the model runs. The length of any other slice would be known only at run time.
+//! checked when the model runs. The length of any other slice is known only when it runs: see [`super::chosen`].
 
+use super::chosen::Between;
 use super::{Binding, Driver};
 use crate::base::{DType, Tensor};
 use crate::error::Result;
@@ -15,13 +16,17 @@ use crate::ops::NodeBuilder;
 const MOST: usize = 16;
 
 /// An integer: a number, added to an element of a value where it is no constant.
-#[derive(Clone, Copy, PartialEq)]
-struct Element {
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Element {
     of: Option<(ValueId, usize)>,
     plus: i64,
 }
 
 impl Element {
+    pub(super) fn number(plus: i64) -> Element {
+        Element { of: None, plus }
+    }
+
     fn sum(a: Element, b: Element, sign: i64) -> Option<Element> {
         let of = match (a.of, b.of) {
             (of, None) => of,
@@ -32,17 +37,23 @@ impl Element {
     }
 }
 
-/// A part of a slice along one axis.
+/// A part of a slice along one axis, between places known at run time.
 struct Part {
     /// Which of the starts it is.
     number: usize,
     axis: usize,
-    /// How many elements it takes, from a place known at run time.
-    count: usize,
+    length: Length,
+}
+
+/// How many elements a part takes.
+enum Length {
+    Known(usize),
+    /// Those between the ends, which are any places.
+    Computed(Between),
 }
 
 impl Driver {
-    /// A Slice with computed starts as other nodes; `None` where it is none, or its length is not known.
+    /// A Slice with computed starts or ends as other nodes; `None` where it is none.
     pub(super) fn moving_slice(
         &mut self,
         node: &SourceNode,
@@ -54,24 +65,31 @@ impl Driver {
             return Ok(None);
         }
         let Some((parts, fixed)) = self.parts(inputs, starts, ends) else { return Ok(None) };
-        let output = self.build(&node.name, |b| {
-            let mut out = x;
-            if !fixed.is_empty() {
-                let list = |b: &mut NodeBuilder, i: usize| -> ValueId {
-                    let numbers: Vec<i64> = fixed.iter().map(|f| f[i]).collect();
-                    b.constant(Tensor::new([numbers.len()], &numbers))
-                };
-                let [starts, ends, axes, steps] = [0, 1, 2, 3].map(|i| list(b, i));
-                out = b.one("Slice", &[out, starts, ends, axes, steps], Attrs::default())?;
-            }
-            for part in &parts {
-                let indices = places(b, starts, part, out)?;
-                let axis = Attrs::default().with("axis", Attr::Int(part.axis as i64));
-                out = b.one("Gather", &[out, indices], axis)?;
-            }
-            Ok(out)
-        })?;
-        Ok(Some(vec![Some(Binding::Value(output))]))
+        let mut out = x;
+        if !fixed.is_empty() {
+            out = self.build(&node.name, |b| fixed_slice(b, x, &fixed))?;
+        }
+        for part in &parts {
+            let axis = Attrs::default().with("axis", Attr::Int(part.axis as i64));
+            out = match &part.length {
+                Length::Known(count) => self.build(&node.name, |b| {
+                    let steps: Vec<i64> = (0..*count as i64).collect();
+                    let steps = b.constant(Tensor::new([*count], &steps));
+                    let start = place(b, starts, part.number, extent(b, out, part.axis))?;
+                    let indices = b.binary("Add", start, steps)?;
+                    b.one("Gather", &[out, indices], axis)
+                })?,
+                Length::Computed(between) => {
+                    let number = part.number;
+                    let flags = self.flags(*between, &node.name, |b| {
+                        let end = |b: &mut _, list| place(b, list, number, between.extent as i64);
+                        Ok((end(b, starts)?, end(b, ends)?))
+                    })?;
+                    self.build(&node.name, |b| b.one("Compress", &[out, flags], axis))?
+                }
+            };
+        }
+        Ok(Some(vec![Some(Binding::Value(out))]))
     }
 
     /// What moves, and start, end, axis and step of what does not.
@@ -102,7 +120,11 @@ impl Driver {
                     if count == 0 || count > shape[axis] {
                         return None;
                     }
-                    parts.push(Part { number, axis, count });
+                    parts.push(Part { number, axis, length: Length::Known(count) });
+                }
+                _ if steps[number] > 0 => {
+                    let between = Between { start, end, step: steps[number], extent: shape[axis] };
+                    parts.push(Part { number, axis, length: Length::Computed(between) });
                 }
                 _ => return None,
             }
@@ -111,14 +133,14 @@ impl Driver {
     }
 
     /// The elements of a short list of integers.
-    fn elements(&self, value: ValueId) -> Option<Vec<Element>> {
+    pub(super) fn elements(&self, value: ValueId) -> Option<Vec<Element>> {
         let ty = &self.graph().value(value).ty;
         let count = ty.elems();
         if count > MOST || !matches!(ty.dtype, DType::I32 | DType::I64) {
             return None;
         }
         if let Some(constant) = self.constant(value) {
-            return Some(constant.to_i64s()?.into_iter().map(|plus| Element { of: None, plus }).collect());
+            return Some(constant.to_i64s()?.into_iter().map(Element::number).collect());
         }
         let at = self.frames.last().map_or(0, |f| f.level);
         let writer = self.levels[at].nodes.iter().rev().find(|n| n.outputs.first() == Some(&Some(value)));
@@ -150,18 +172,27 @@ impl Driver {
     }
 }
 
-/// The indices of a part, counted from the front: those of a start that counts from the end stay below the extent,
-/// or are an error.
-fn places(b: &mut NodeBuilder, starts: ValueId, part: &Part, x: ValueId) -> Result<ValueId> {
-    let extent = b.ty(x).shape[part.axis] as i64;
-    let number = b.constant(Tensor::new([1], &[part.number as i64]));
-    let start = b.binary("Gather", starts, number)?;
-    let start = b.one("Cast", &[start], Attrs::default().with("to", Attr::Int(DType::I64 as i64)))?;
+fn extent(b: &NodeBuilder, x: ValueId, axis: usize) -> i64 {
+    b.ty(x).shape[axis] as i64
+}
+
+/// The slice along the axes whose start, end, axis and step are these numbers.
+fn fixed_slice(b: &mut NodeBuilder, x: ValueId, fixed: &[[i64; 4]]) -> Result<ValueId> {
+    let [starts, ends, axes, steps] = [0, 1, 2, 3].map(|i| {
+        let numbers: Vec<i64> = fixed.iter().map(|f| f[i]).collect();
+        b.constant(Tensor::new([numbers.len()], &numbers))
+    });
+    b.one("Slice", &[x, starts, ends, axes, steps], Attrs::default())
+}
+
+/// One of the listed places along an axis: those that count from the end are counted from the front, and are below 0
+/// where the axis is shorter.
+fn place(b: &mut NodeBuilder, list: ValueId, number: usize, extent: i64) -> Result<ValueId> {
+    let number = b.constant(Tensor::new([1], &[number as i64]));
+    let place = b.binary("Gather", list, number)?;
+    let place = b.one("Cast", &[place], Attrs::default().with("to", Attr::Int(DType::I64 as i64)))?;
     let (zero, extent) = (b.constant(Tensor::scalar(0i64)), b.constant(Tensor::scalar(extent)));
-    let negative = b.binary("Less", start, zero)?;
-    let moved = b.binary("Add", start, extent)?;
-    let start = b.one("Where", &[negative, moved, start], Attrs::default())?;
-    let steps: Vec<i64> = (0..part.count as i64).collect();
-    let steps = b.constant(Tensor::new([part.count], &steps));
-    b.binary("Add", start, steps)
+    let negative = b.binary("Less", place, zero)?;
+    let moved = b.binary("Add", place, extent)?;
+    b.one("Where", &[negative, moved, place], Attrs::default())
 }
