@@ -30,8 +30,8 @@ use crate::ops::decides_size;
 use crate::package;
 use crate::plan::{Choose, Program};
 pub use crate::schedule::Prefer;
-use crate::schedule::choose::choose;
-use crate::schedule::{Linear, Schedule, Schedules};
+use crate::schedule::choose::{choose, choose_small};
+use crate::schedule::{Linear, Schedules};
 use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
@@ -303,10 +303,7 @@ impl Build {
         let schedules = self.read_schedules(&target)?;
         let choose = |linear: &Linear| match schedules.get(linear)? {
             Some(schedule) => Ok(schedule),
-            None if self.prefer == Prefer::Size => {
-                let linear = Linear { chains: None, ..linear.clone() };
-                Ok(Schedule { winograd: None, ..choose(&linear, &target) })
-            }
+            None if self.prefer == Prefer::Size => Ok(choose_small(linear, &target)),
             None => Ok(choose(linear, &target)),
         };
         let (mut program, mut notes) = self.plan_model(&model, &target, name, &choose, observer, &clock)?;

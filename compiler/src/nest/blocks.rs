@@ -38,7 +38,12 @@ impl Blocks {
         };
         let product = linear.reachable(body);
         let sized = schedule.reduce.iter().any(|s| linear.vars[s.var as usize].size.is_some());
-        if rows || sized || schedule.dot > 1 || !product.iter().all(|&e| plain(&linear.nodes[e as usize])) {
+        if rows
+            || schedule.restored
+            || sized
+            || schedule.dot > 1
+            || !product.iter().all(|&e| plain(&linear.nodes[e as usize]))
+        {
             return None;
         }
         let Node::Op(Op::Mul, outer) = &linear.nodes[body as usize] else { return None };

@@ -35,6 +35,7 @@ mod panel;
 mod range;
 mod reduce;
 mod requantize;
+mod restored;
 mod segments;
 mod sized;
 mod sizes;
@@ -61,6 +62,7 @@ use emit::{Emitter, param};
 use expr::{Exprs, Guards, PackedAt, Point, memory_store};
 use pack::Packing;
 use panel::Panel;
+use restored::Floats;
 use segments::{Segment, segments};
 
 /// A kernel and how its constant operands are packed.
@@ -125,6 +127,8 @@ struct Nest<'a> {
     started: Option<Started>,
     /// The broadcast factor of a tile as couples or words.
     panel: Option<Panel>,
+    /// Floats that are made of narrower constants once for all rows.
+    floats: Option<Floats>,
     /// The constants whose words are multiplied in chains.
     chains: Option<chains::Packing>,
     /// Couples are woven from two rows.
@@ -170,7 +174,9 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         false => 0,
     };
     let panel = Panel::of(linear, schedule, apart);
-    let between = panel.as_ref().map_or(apart, Panel::end);
+    let floats = Floats::of(linear, schedule, apart);
+    let ends = [panel.as_ref().map(Panel::end), floats.as_ref().map(Floats::end)];
+    let between = ends.into_iter().flatten().fold(apart, usize::max);
     if between > 0 {
         let dtype = linear.fold.map_or(DType::F32, |f| f.1);
         params.push(param("between", dtype, between, Access::ReadWrite));
@@ -187,6 +193,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         decided,
         started: Started::of(linear, schedule),
         panel,
+        floats,
         chains,
         weaves: woven::weaves(linear, schedule),
     };
@@ -208,6 +215,10 @@ impl Nest<'_> {
     fn axes(&mut self, e: &mut Emitter, depth: usize, index_error: i32) {
         if let Some(panel) = self.panel.as_ref().filter(|p| p.depth == depth) {
             panel.fill(self, e);
+        }
+        if let Some(floats) = self.floats.take_if(|f| f.depth == depth) {
+            floats.fill(self, e, index_error);
+            self.floats = Some(floats);
         }
         let Some(&var) = self.schedule.order.get(depth) else {
             return self.tile(e, index_error);
@@ -321,6 +332,14 @@ impl Nest<'_> {
         let packed = |operand: u32, point: &Point| self.packed_address(operand, point);
         let started = self.started.map(|s| s.sum);
         Exprs { linear: self.linear, packed: &packed, index_error, started }.eval(e, id, point)
+    }
+
+    /// Evaluates a factor of a product.
+    fn factor(&self, e: &mut Emitter, id: u32, point: &Point, index_error: i32) -> Reg {
+        match self.floats.as_ref().filter(|f| f.factor == id) {
+            Some(floats) => floats.at(self, e, point.place, (point.chunk, point.lanes)),
+            None => self.eval(e, id, point, index_error),
+        }
     }
 
     /// Four neighbours of a factor of bytes, `left` of them inside the reduction axis `along`.

@@ -461,7 +461,7 @@ pub(super) fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, 
         _ => None,
     };
     if let Some(factors) = r.factors.or(product) {
-        let [a, b] = factors.map(|f| nest.eval(e, f, point, r.index_error));
+        let [a, b] = factors.map(|f| nest.factor(e, f, point, r.index_error));
         return e.assign(acc, Value::Mla(acc, a, b));
     }
     let value = nest.eval(e, r.body, point, r.index_error);

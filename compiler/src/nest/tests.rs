@@ -12,6 +12,7 @@ mod chains;
 mod filtering;
 mod halves;
 mod margins;
+mod restored;
 mod squares;
 mod woven;
 

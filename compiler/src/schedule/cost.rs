@@ -22,6 +22,8 @@ const LATE: f64 = 6.5;
 const CHAINS: f64 = 40.0;
 /// Cycles that the loop around a chain takes at least.
 const CHAIN: f64 = 4.0;
+/// The part of the second-level cache that floats made of narrower constants may fill.
+const RESTORED: usize = 4;
 /// Bytes of a line of the caches.
 pub(super) const LINE: usize = 64;
 
@@ -58,6 +60,10 @@ pub struct Operands {
     pub element: usize,
     /// Vectors do not begin where lines of the caches do.
     pub astride: bool,
+    /// Operations that make a vector's floats of narrower constants.
+    pub operations: usize,
+    /// They are made once, for so many tiles' rows; none: in each tile.
+    pub restored: Option<f64>,
     /// Bytes from what one row reads of its factor to what the next row reads.
     pub row_bytes: usize,
 }
@@ -117,6 +123,7 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
                 code += core.code_of((rows * vectors * model.parts) as f64, model.depth);
                 bodies += 1;
             }
+            total += model.restored(width, v);
             // Every size of tile is a body of its own: prefer few, and small ones where they run rarely.
             let cost =
                 total * (1.0 + 0.01 * f64::from(bodies)) + core.code.fetch * code.bytes(&core.code) / others;
@@ -181,6 +188,10 @@ impl<'a> Model<'a> {
         let late = if operands.neighbours == 1 { core.late * (LATE - multiplied).max(0.0) } else { 0.0 };
         let issue = multiplied.max(self.apart(m_f, v_f) / per).max(loads).max(latency);
         let issue = issue + late + core.unhidden * multiplied.min(loads);
+        let made = match operands.restored {
+            None => (operands.operations as f64 - core.beside).max(0.0) * v_f * core.restores,
+            Some(_) => 0.0,
+        };
         let slots = core.slot * (row_loads + vector_loads / 2.0);
         // Sums of integers take one cycle each: one tile begins while the last one ends.
         let ends = match operands.neighbours {
@@ -189,7 +200,15 @@ impl<'a> Model<'a> {
             8 => 2.0 * m_f * v_f + self.sums(m, v) + 12.0,
             _ => 2.0 * m_f * v_f + 12.0,
         };
-        self.depth * (issue + slots + lost) + ends
+        self.depth * (issue + made + slots + lost) + ends
+    }
+
+    /// Cycles in which tiles of `v` vectors have their floats made, for one run of all rows.
+    fn restored(&self, width: usize, v: usize) -> f64 {
+        let Some(again) = self.operands.restored else { return 0.0 };
+        let vectors = (width.div_ceil(v * self.operands.lanes) * v * self.parts) as f64;
+        let operations = self.operands.operations as f64 + 1.0;
+        self.depth * vectors * operations * self.core.restores / again
     }
 
     /// Cycles of a tile of `m` rows and a vector of channels whose words are multiplied in chains.
@@ -256,6 +275,10 @@ impl<'a> Model<'a> {
             // the factors of its columns, a column and the bytes that it is put together from.
             let sums = m.min(extent.div_ceil(step));
             return (sums + words + 1) * v * parts + 3 * v < target.vector_regs;
+        }
+        let kept = |depth: f64| depth * (v * operands.lanes * size_of::<f32>()) as f64;
+        if operands.restored.is_some() && kept(self.depth) > (target.l2 / RESTORED) as f64 {
+            return false;
         }
         if let (2, Some(words)) = (operands.neighbours, operands.woven) {
             // Two rows of the filter and of the window beside the sums, a couple and a product on their way.

@@ -175,6 +175,8 @@ fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         row_bytes: inner * 4,
         derived: 0,
         beside: 0,
+        operations: 0,
+        restored: None,
     };
     products.vars[3].extent = inner * if apart { 2 } else { 1 };
     best_tile(&products, target, Some(1), CHANNELS, &operands).cycles

@@ -20,6 +20,7 @@ mod margins;
 mod neighbours;
 mod nodes;
 mod reduction;
+pub mod restored;
 mod starts;
 mod text;
 mod tiled;
@@ -49,8 +50,8 @@ pub enum Prefer {
     /// Time; but where that exceeds a budget, what fits.
     #[default]
     Speed,
-    /// Bytes: convolutions are not filtered (Winograd), since that multiplies their constants, and strips may
-    /// cost time.
+    /// Bytes: convolutions are not filtered (Winograd), since that multiplies their constants, weights that are
+    /// kept narrow have no copies in floats, and strips may cost time.
     Size,
 }
 
@@ -119,6 +120,8 @@ pub struct Schedule {
     /// Tiles whose windows reach outside of a padded tensor run by the code of the others: where a window is
     /// unrolled, what lies outside is tested point by point. Otherwise they have code of their own.
     pub tested: bool,
+    /// Weights that are kept narrow become floats in memory first, once for all rows ([`restored`]).
+    pub restored: bool,
     /// The points of a tile are finished together, operation by operation: for a long finish, of which
     /// a core would not see the next point while it waits for this one.
     pub woven: bool,
@@ -146,6 +149,7 @@ impl Schedule {
             dense: false,
             begun: false,
             tested: false,
+            restored: false,
             woven: false,
             apart: 0,
             winograd: None,

@@ -43,6 +43,7 @@ pub fn neighbours(schedule: &Schedule, linear: &Linear, target: &Target) -> Vec<
         found.push(Schedule { pack, ..schedule.clone() });
     }
     found.push(Schedule { lane_loads: 5 - schedule.lane_loads, ..schedule.clone() });
+    found.push(Schedule { restored: !schedule.restored, ..schedule.clone() });
     valid(found, linear, target)
 }
 

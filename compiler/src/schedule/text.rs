@@ -25,6 +25,7 @@ pub(super) enum Subject {
     Dot,
     Begun,
     Tested,
+    Restored,
     Woven,
     Apart,
     Winograd,
@@ -76,6 +77,9 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     }
     if schedule.tested {
         line(Subject::Tested, "tested".to_string());
+    }
+    if schedule.restored {
+        line(Subject::Restored, "restored".to_string());
     }
     if schedule.woven {
         line(Subject::Woven, "woven".to_string());
@@ -166,6 +170,7 @@ impl Reader<'_> {
         schedule.dense = schedule.dot == 4 && self.cursor.eat("dense");
         schedule.begun = self.cursor.eat("begun");
         schedule.tested = self.cursor.eat("tested");
+        schedule.restored = self.cursor.eat("restored");
         schedule.woven = self.cursor.eat("woven");
         if self.cursor.eat("apart") {
             schedule.apart = self.cursor.int()?;

@@ -12,7 +12,8 @@ use super::filtering::filtered;
 use super::guards::decidable_guards;
 use super::linear::{Guard, Linear, Node};
 use super::reduction::reduction_steps;
-use super::{ReduceStep, Schedule, Vector};
+use super::restored::Restored;
+use super::{Prefer, ReduceStep, Schedule, Vector};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::target::{Arch, Feature, Target};
@@ -40,20 +41,30 @@ struct Contraction<'a> {
     neighbours: usize,
     /// The chains of words that are multiplied in 16 bits.
     chains: Option<Chains>,
+    /// The factor that is made of narrower constants.
+    narrow: Option<Restored>,
+    /// It is made once for all rows.
+    restored: bool,
 }
 
 /// The schedule of a fold whose lanes are filled along `var`.
-pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule {
+pub(super) fn tiled(
+    linear: &Linear,
+    target: &Target,
+    (vector, var): (Vector, u32),
+    prefer: Prefer,
+) -> Schedule {
     let lanes = match vector {
         Vector::Axis { lanes, .. } => lanes,
         _ => target.lanes(),
     };
-    let (of, operands, Tile { rows: m, vectors: v, cycles, .. }) = best(linear, target, var, lanes);
+    let (of, operands, Tile { rows: m, vectors: v, cycles, .. }) = best(linear, target, (var, lanes), prefer);
     let mut tile = vec![(var, v)];
     tile.extend(of.rows.map(|r| (r, m)));
     let ahead = of.neighbours == 2 && !of.woven() || of.chains.is_some();
     let order = match of.bytes.as_ref().filter(|_| ahead) {
         Some(bytes) => widened_order(linear, bytes, of.rows, var),
+        None if of.restored => of.restored_order(),
         None => loop_order(linear, target, of.product, of.rows, (var, v * lanes), m),
     };
     let pack = of.packed();
@@ -83,6 +94,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
         dense: of.woven() && of.neighbours == 4 && packs_densely(target),
         begun,
         tested,
+        restored: of.restored && winograd.is_none(),
         woven: false,
         apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
         winograd,
@@ -94,7 +106,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
 pub fn tile_code(linear: &Linear, target: &Target) -> Option<(Unrolled, &'static Code)> {
     let Vector::Axis { var, lanes } = choose_vector(linear, target) else { return None };
     linear.fold?;
-    let (.., tile) = best(linear, target, var, lanes);
+    let (.., tile) = best(linear, target, (var, lanes), Prefer::Speed);
     Some((tile.code, &core(target).code))
 }
 
@@ -102,8 +114,8 @@ pub fn tile_code(linear: &Linear, target: &Target) -> Option<(Unrolled, &'static
 fn best<'a>(
     linear: &'a Linear,
     target: &'a Target,
-    var: u32,
-    lanes: usize,
+    (var, lanes): (u32, usize),
+    prefer: Prefer,
 ) -> (Contraction<'a>, Operands, Tile) {
     let with_tile = |of: Contraction<'a>| {
         let operands = of.operands();
@@ -111,7 +123,8 @@ fn best<'a>(
         (of, operands, tile)
     };
     let plain = Contraction::new(linear, target, var, lanes);
-    let other = plain.in_squares().or_else(|| plain.in_chains()).map(with_tile);
+    let restored = || plain.restored().filter(|_| prefer == Prefer::Speed);
+    let other = plain.in_squares().or_else(|| plain.in_chains()).or_else(restored).map(with_tile);
     let plain = with_tile(plain);
     match other {
         Some(other) if other.2.cycles < plain.2.cycles => other,
@@ -147,7 +160,15 @@ impl<'a> Contraction<'a> {
             dot,
             neighbours,
             chains: None,
+            narrow: Restored::of(linear, var),
+            restored: false,
         }
+    }
+
+    /// The same with floats that are made once for all rows.
+    fn restored(&self) -> Option<Contraction<'a>> {
+        let possible = self.narrow.is_some() && self.rows.is_some() && self.shared;
+        possible.then_some(Contraction { restored: true, ..self.clone() })
     }
 
     /// The same with words that are multiplied in 16 bits, where the constants allow it.
@@ -215,11 +236,31 @@ impl<'a> Contraction<'a> {
             long: self.is_long(),
             split: self.widens() && !self.in_halves(),
             lanes: self.lanes,
-            beside: product.map_or(0, |(a, b)| beside(linear, if walks(a, var) { a } else { b })),
-            element: factor(true).map_or(4, |f| size(f.0)),
+            beside: match product {
+                Some((a, b)) if !self.restored => beside(linear, if walks(a, var) { a } else { b }),
+                _ => 0,
+            },
+            element: factor(true).filter(|_| !self.restored).map_or(4, |f| size(f.0)),
+            operations: self.narrow.map_or(0, |n| n.operations),
+            restored: self.restored.then(|| self.shared_rows()),
             astride: factor(true).is_some_and(|(o, addr)| astride(linear, target, (o, addr), var)),
             row_bytes: factor(false).map_or(0, apart),
         }
+    }
+
+    /// Runs of all rows that share their vectors.
+    fn shared_rows(&self) -> f64 {
+        let follows = |v: u32| self.narrow.is_some_and(|n| self.linear.depends(n.factor, v));
+        let others = self.linear.axes().filter(|&v| v != self.var && Some(v) != self.rows && !follows(v));
+        others.map(|v| self.linear.extent(v) as f64).product()
+    }
+
+    /// The axes that the narrow factor follows outside of the others: its floats serve all of those.
+    fn restored_order(&self) -> Vec<u32> {
+        let follows = |v: u32| self.narrow.is_some_and(|n| self.linear.depends(n.factor, v));
+        let mut order: Vec<u32> = self.linear.axes().collect();
+        order.sort_by_key(|&v| (v != self.var && !follows(v), v == self.var, Some(v) == self.rows));
+        order
     }
 
     /// Whether words of the rows' factor are put together from bytes.

@@ -18,7 +18,9 @@
 //! 7. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `tested`
 //!    needs a padded load whose window the schedule can decide. `apart` needs a fold of f32 in the lanes of
 //!    an axis.
-//! 8. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
+//! 8. `restored` needs a sum of products of f32 of which one factor follows the vector axis and is made of
+//!    narrower constants, and the other one is the same in all lanes.
+//! 9. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
 //!    schedule of the products is one.
 //!
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
@@ -29,6 +31,7 @@ use super::choose::{follows, lanes_possible, loads};
 use super::factors::{added_first, factors, walks};
 use super::guards::decidable_guards;
 use super::linear::{Linear, Node};
+use super::restored::Restored;
 use super::text::{Subject, fault, lines};
 use super::winograd::{Conv, HALVES, product};
 use super::{Schedule, Vector};
@@ -77,6 +80,7 @@ fn check(schedule: &Schedule, linear: &Linear) -> Vec<(Subject, String)> {
         (Subject::Dot, checker.dot()),
         (Subject::Begun, checker.begun()),
         (Subject::Tested, checker.tested()),
+        (Subject::Restored, checker.restored()),
         (Subject::Woven, checker.woven()),
         (Subject::Apart, checker.apart()),
         (Subject::Winograd, checker.winograd()),
@@ -192,6 +196,16 @@ impl Checker<'_> {
     fn tested(&self) -> Check {
         require(!self.schedule.tested || !decidable_guards(self.linear).is_empty(), || {
             "nothing is padded that could be tested".to_string()
+        })
+    }
+
+    fn restored(&self) -> Check {
+        let possible = match self.schedule.vector {
+            Vector::Axis { var, .. } => Restored::of(self.linear, var).is_some(),
+            _ => false,
+        };
+        require(!self.schedule.restored || possible && self.schedule.winograd.is_none(), || {
+            "no factor in lanes is made of narrower constants".to_string()
         })
     }
 
