@@ -109,7 +109,7 @@ pub fn signs(nest: &Nest, rows: u32, columns: u32) -> Option<Signs> {
 }
 
 /// Whether a factor is a constant of signed bytes without -128.
-fn symmetric(nest: &Nest, factor: u32) -> bool {
+pub fn symmetric(nest: &Nest, factor: u32) -> bool {
     match &nest.linear.nodes[strip(nest, factor) as usize] {
         Node::Load { operand, .. } => nest.linear.buffers[*operand as usize].symmetric,
         _ => false,

@@ -11,13 +11,16 @@
 //! ```
 //! The bytes of a word whose products are summed are those two apart. Where another order of the sum makes them fit,
 //! [`crate::group::order_channels`] has found it.
+//!
+//! Filters of single channels have no words: there each lane adds products of bytes of its own ([`Dot::Bytes`]), of
+//! which the encoder adds each two in 16 bits.
 
 use super::Nest;
 use super::dot::{halves, in_halves};
 use super::emit::Emitter;
 use super::expr::{Group, Point};
 use super::reduce::{Reduction, accumulate};
-use crate::base::Affine;
+use crate::base::{Affine, DType};
 use crate::schedule::choose::choose_vector;
 use crate::schedule::linear::Node;
 use crate::schedule::{Bytes, FOUR_WEIGHTS, Linear, Vector, couple_halves};
@@ -32,6 +35,25 @@ const POINTS: usize = 4 * WORDS;
 /// Whether products of two words fit 16 bits, by all of a definition's constants. `data` gives their bytes.
 pub fn long<'a>(linear: &Linear, target: &Target, data: impl Fn(u32) -> Option<&'a [u8]>) -> bool {
     couple_halves(target) && known(linear, target, data).unwrap_or(false)
+}
+
+/// Whether a sum's products are those of bytes and a filter of single channels, two of which fit 16 bits: no weight is
+/// -128.
+pub fn bytes(linear: &Linear, target: &Target) -> bool {
+    let Vector::Axis { var, .. } = choose_vector(linear, target) else { return false };
+    let signed = |n: &Node| match n {
+        Node::Load { operand, addr, .. } => {
+            linear.buffers[*operand as usize].dtype == DType::I8 && addr.coefficient(var) != 0
+        }
+        _ => false,
+    };
+    let symmetric = |n: &Node| match n {
+        Node::Load { operand, .. } => linear.buffers[*operand as usize].symmetric,
+        _ => false,
+    };
+    couple_halves(target)
+        && Bytes::of(linear, var)
+            .is_some_and(|b| b.woven && symmetric(b.vectors) && signed(b.vectors) && signed(b.rows))
 }
 
 fn known<'a>(linear: &Linear, target: &Target, data: impl Fn(u32) -> Option<&'a [u8]>) -> Option<bool> {

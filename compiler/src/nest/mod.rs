@@ -48,7 +48,7 @@ pub use bounds::{BOUND, bounded};
 pub use expr::lane_of;
 pub use fixed::fix;
 pub use formed::{Formed, chains};
-pub use long::long;
+pub use long::{bytes, long};
 pub use pairs::pair;
 pub use sizes::bind as bind_sizes;
 

@@ -7,7 +7,7 @@
 use super::accumulate::Accumulator;
 use super::blocks::{Blocks, block};
 use super::border::{cut_along, cut_steps, parted};
-use super::dot::{dot, word_steps};
+use super::dot::{dot, symmetric, word_steps};
 use super::emit::Emitter;
 use super::expr::{Group, Guards, Point};
 use super::panel::run;
@@ -20,7 +20,7 @@ use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{ReduceStep, Vector, decidable_guards, reached};
-use crate::tile::{Lane, Reg, RegType, Value};
+use crate::tile::{Dot, Lane, Reg, RegType, Value};
 
 /// Sums of couples of a whole run up to which it is no loop.
 const WHOLE: i64 = 96;
@@ -462,7 +462,14 @@ pub(super) fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, 
     };
     if let Some(factors) = r.factors.or(product) {
         let [a, b] = factors.map(|f| nest.factor(e, f, point, r.index_error));
-        return e.assign(acc, Value::Mla(acc, a, b));
+        let bytes =
+            product.filter(|_| nest.linear.bytes && r.factors.is_none() && point.guards != Guards::Outside);
+        let product = match bytes {
+            Some([_, second]) if symmetric(nest, second) => Value::Dot(Dot::Bytes, acc, a, b),
+            Some(_) => Value::Dot(Dot::Bytes, acc, b, a),
+            None => Value::Mla(acc, a, b),
+        };
+        return e.assign(acc, product);
     }
     let value = nest.eval(e, r.body, point, r.index_error);
     e.assign(acc, r.kind.with(acc, value));

@@ -14,7 +14,7 @@ use crate::definition::{
     DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Size, Stage, Strips, ValueId,
 };
 use crate::error::{Error, Result};
-use crate::nest::{bounded, chains, fix, long, pair};
+use crate::nest::{bounded, bytes, chains, fix, long, pair};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Known, Layout, Linear, Node};
 use crate::schedule::requantizes_fixed;
@@ -198,6 +198,7 @@ impl Planner<'_> {
             fixed.into_iter().chain(paired.into_iter().flatten()).collect();
         let mut formed = chains(&linear, self.request.target, |operand| data(operand as usize));
         linear.chains = formed.as_ref().map(|f| f.chains);
+        linear.bytes = bytes(&linear, self.request.target);
         linear.long = long(&linear, self.request.target, |operand| data(operand as usize));
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();

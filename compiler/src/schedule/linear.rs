@@ -239,6 +239,9 @@ pub struct Linear {
     pub chains: Option<Chains>,
     /// Sums of products of two words of constants fit 16 bits, see [`crate::nest::long`].
     pub long: bool,
+    /// A sum's products are those of bytes in lanes of their own, two of which are added in 16 bits, see
+    /// [`crate::nest::bytes`].
+    pub bytes: bool,
 }
 
 /// What is known of a definition beside types and layouts.
@@ -304,6 +307,7 @@ impl Linear {
             pair: None,
             chains: None,
             long: false,
+            bytes: false,
         };
         linear.exact |= linear.checks();
         linear.drop_unit_vars();

@@ -282,6 +282,9 @@ impl fmt::Display for Linear {
         if self.long {
             writeln!(f, "  long")?;
         }
+        if self.bytes {
+            writeln!(f, "  bytes")?;
+        }
         writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)
     }
 }

@@ -324,6 +324,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         pair: None,
         chains: None,
         long: false,
+        bytes: false,
         finish: 3,
     }
 }

@@ -216,6 +216,7 @@ pub fn dot(kind: Dot) -> TriFn {
         }
         Dot::Uu => |c, a, b| sum(c, a, b, i32::from, i32::from),
         Dot::Squares(signs) => dot(signs.of_words()),
+        Dot::Bytes => |c, a, b| int32((c as i32).wrapping_add((a as i32).wrapping_mul(b as i32))),
         Dot::Couples | Dot::CoupleHalves => |c, a, b| {
             let product = |shift: u32| i32::from((a >> shift) as i16) * i32::from((b >> shift) as i16);
             int32((c as i32).wrapping_add(product(0)).wrapping_add(product(16)))

@@ -271,6 +271,9 @@ pub enum Dot {
     HalfPairs,
     /// As [`Dot::Couples`], of words whose halves lie apart as those of [`Dot::Halves`].
     CoupleHalves,
+    /// One product of two signed bytes, each extended to its lane, of which the second is not -128: two such
+    /// products fit 16 bits.
+    Bytes,
     /// In each four lanes, two rows by two columns: lane `2i + j` gets eight products of bytes, those of
     /// the first operand's lanes `2i` and `2i + 1` by the second's `2j` and `2j + 1` (`smmla`).
     Squares(Signs),

@@ -95,6 +95,7 @@ pub(super) const DOTS: &[(Dot, &str)] = &[
     (Dot::Halves, "dot_halves"),
     (Dot::HalfPairs, "dot_half_pairs"),
     (Dot::CoupleHalves, "dot_couple_halves"),
+    (Dot::Bytes, "dot_bytes"),
     (Dot::Squares(Signs::Us), "squares_us"),
     (Dot::Squares(Signs::Ss), "squares_ss"),
     (Dot::Squares(Signs::Uu), "squares_uu"),

@@ -157,6 +157,38 @@ fn products_of_two_words_in_halves() {
     }
 }
 
+/// Filters of single channels: two taps' products are added in 16 bits, and widened as they are added to the sums. Of
+/// two points of the output, each goes with the other that has the same weights; the fifth tap is left alone.
+#[test]
+fn products_of_bytes_in_lanes_of_their_own() {
+    let mut text = String::from("kernel taps { read x: i8[176] read w: i8[160] write y: i32[32] vars k\n");
+    (0..2).for_each(|sum| text += &format!("%{sum}: i32x16 = const 0\n"));
+    text += "for k in 0..160 step 80 {\n";
+    for tap in 0..5 {
+        text += &format!("%{}: i32x16 = load w[k + {}]\n", 2 + tap, 16 * tap);
+        for sum in 0..2 {
+            let (x, w) = (7 + 2 * tap + sum, 2 + tap);
+            text += &format!("%{x}: i32x16 = load x[k + {}]\n", 16 * (tap + sum));
+            text += &format!("%{sum}: i32x16 = dot_bytes %{sum}, %{x}, %{w}\n");
+        }
+    }
+    text += "}\n";
+    (0..2).for_each(|sum| text += &format!("store y[{}] = %{sum}\n", 16 * sum));
+    let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+    let mut case = case(kernel, 1);
+    let extreme = |i: usize, b: &mut u8| *b = [0x80, 0x7f, *b][i % 3];
+    case.inputs[0].iter_mut().enumerate().for_each(|(i, b)| extreme(i / 16, b));
+    case.inputs[1].iter_mut().for_each(|b| *b = if *b < 0x80 { 0x7f } else { 0x81 });
+    let a53 = resolve("aarch64", "cortex-a53").expect("known");
+    let text = self::text("neon_taps", &case.kernel, &a53);
+    // Two points, two taps of each pair, two halves of the vector; four lanes at a time for the last tap.
+    let counts = ["smull", "smlal", "saddw"].map(|word| count(&text, word));
+    assert_eq!(counts, [8, 8 + 8, 16], "{text}");
+    for target in targets() {
+        assert_eq!(check_supported("neon_taps_run", std::slice::from_ref(&case), &target), 1);
+    }
+}
+
 /// Words that overlap: a load and a permutation of bytes for each four.
 #[test]
 fn words_that_overlap() {

@@ -4,7 +4,7 @@ use super::address::Pointers;
 use super::shape::Shape;
 use crate::error::{Error, Result};
 use crate::target::Target;
-use crate::tile::{Kernel, LoopVar, Reg, Stmt, Value as TileValue};
+use crate::tile::{Dot, Kernel, LoopVar, Reg, Stmt, Value as TileValue};
 use cranelift_codegen::ir::{Block, ConstantData, InstBuilder, Type, Value, types};
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, Variable};
@@ -90,7 +90,7 @@ impl<'a> Body<'a> {
             TileValue::Lookup(addr, a) => self.lookup(shape, addr, *a)?,
             TileValue::Un(op, a) => self.unary(*op, *a)?,
             TileValue::Bin(op, a, b) => self.binary(*op, *a, *b)?,
-            TileValue::Mla(acc, a, b) => self.mla(*acc, *a, *b)?,
+            TileValue::Mla(acc, a, b) | TileValue::Dot(Dot::Bytes, acc, a, b) => self.mla(*acc, *a, *b)?,
             TileValue::Dot(kind, acc, a, b) => self.dot(*kind, *acc, *a, *b)?,
             TileValue::Cmp(op, a, b) => self.compare(*op, *a, *b)?,
             TileValue::Select(mask, a, b) => self.select(*mask, *a, *b)?,

@@ -255,9 +255,13 @@ impl Body<'_> {
         let (x_signed, y_signed) = match kind {
             Dot::Us => (false, true),
             Dot::Ss | Dot::Sn | Dot::Halves => (true, true),
-            Dot::Uu | Dot::Couples | Dot::CoupleHalves | Dot::Pairs | Dot::HalfPairs | Dot::Squares(_) => {
-                (false, false)
-            }
+            Dot::Uu
+            | Dot::Bytes
+            | Dot::Couples
+            | Dot::CoupleHalves
+            | Dot::Pairs
+            | Dot::HalfPairs
+            | Dot::Squares(_) => (false, false),
         };
         let xs = self.widen(x, x_signed, 2);
         let ys = self.widen(y, y_signed, 2);

@@ -16,13 +16,14 @@ use std::hash::Hash;
 /// Two sums of products that are computed as one: the register, and the factors of each.
 pub type Couple = (Reg, [(Reg, Reg); 2]);
 
-/// Couples with the same second factors at the start of a list of statements.
-pub fn couples(body: &[Stmt]) -> Vec<Couple> {
+/// Couples with the same second factors at the start of a list of statements: of words ([`Dot::Sn`]), or of bytes in
+/// lanes of their own ([`Dot::Bytes`]).
+pub fn couples(body: &[Stmt], kind: Dot) -> Vec<Couple> {
     let mut found: Vec<Couple> = Vec::new();
     for pair in body.chunks_exact(2) {
         let [first, second] = pair else { break };
-        let Some((r, a)) = short_sum(first) else { break };
-        let Some((s, b)) = short_sum(second) else { break };
+        let Some((r, a)) = short_sum(first, kind) else { break };
+        let Some((s, b)) = short_sum(second, kind) else { break };
         let own = |c: &Couple| c.0 != r && c.1.map(|f| f.1) == [a.1, b.1];
         if r != s || !found.iter().all(own) {
             break;
@@ -32,10 +33,12 @@ pub fn couples(body: &[Stmt]) -> Vec<Couple> {
     found
 }
 
-/// A sum of products in its own register whose pairs fit 16 bits.
-fn short_sum(stmt: &Stmt) -> Option<(Reg, (Reg, Reg))> {
+/// A sum of products in its own register of which two fit 16 bits.
+fn short_sum(stmt: &Stmt, of: Dot) -> Option<(Reg, (Reg, Reg))> {
     match stmt {
-        Stmt::Let(r, Value::Dot(Dot::Sn, acc, a, b)) if r == acc && a != r && b != r => Some((*r, (*a, *b))),
+        Stmt::Let(r, Value::Dot(kind, acc, a, b)) if *kind == of && r == acc && a != r && b != r => {
+            Some((*r, (*a, *b)))
+        }
         _ => None,
     }
 }
@@ -66,7 +69,7 @@ pub fn couple(body: &mut Vec<Stmt>) {
 
 /// Whether any products of a kernel are added in 16 bits: of two sums computed as one, or of two halves.
 pub fn has_chains(body: &[Stmt]) -> bool {
-    any(body, &|rest| is_of_halves(&rest[0]) || !couples(rest).is_empty())
+    any(body, &|rest| is_of_halves(&rest[0]) || !couples(rest, Dot::Sn).is_empty())
 }
 
 /// Whether words whose halves lie apart are multiplied.
@@ -89,15 +92,17 @@ fn any(body: &[Stmt], holds: &dyn Fn(&[Stmt]) -> bool) -> bool {
 }
 
 fn coupled(mut run: Vec<Vec<Stmt>>) -> impl Iterator<Item = Stmt> {
-    gather(&mut run, |unit| match unit {
-        [one] => short_sum(one).map(|sum| sum.0),
-        _ => None,
-    });
-    run.retain(|unit| !unit.is_empty());
-    gather(&mut run, |unit| match couples(unit)[..] {
-        [(_, [a, b]), ..] => Some((a.1, b.1)),
-        [] => None,
-    });
+    for kind in [Dot::Sn, Dot::Bytes] {
+        gather(&mut run, |unit| match unit {
+            [one] => short_sum(one, kind).map(|sum| sum.0),
+            _ => None,
+        });
+        run.retain(|unit| !unit.is_empty());
+        gather(&mut run, |unit| match couples(unit, kind)[..] {
+            [(_, [a, b]), ..] => Some((a.1, b.1)),
+            [] => None,
+        });
+    }
     run.into_iter().flatten()
 }
 
@@ -153,7 +158,7 @@ mod tests {
         let mut apart = sums([(0, 0), (1, 0), (0, 1), (1, 1)], "");
         couple(&mut apart.body);
         assert_eq!(apart, sums([(0, 0), (0, 1), (1, 0), (1, 1)], ""));
-        assert_eq!(couples(&apart.body[6..]).len(), 2);
+        assert_eq!(couples(&apart.body[6..], Dot::Sn).len(), 2);
     }
 
     #[test]
@@ -163,7 +168,7 @@ mod tests {
             let mut apart = sums(order, between);
             let before = apart.clone();
             couple(&mut apart.body);
-            let first = |k: &Kernel| k.body.iter().position(|s| short_sum(s).is_some());
+            let first = |k: &Kernel| k.body.iter().position(|s| short_sum(s, Dot::Sn).is_some());
             assert_eq!(first(&apart), first(&before), "{apart}");
         }
     }

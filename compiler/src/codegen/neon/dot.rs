@@ -10,7 +10,7 @@ use super::Result;
 use super::couple::Couple;
 use super::flip::ONES;
 use super::inst::{Kind, VReg, read, update};
-use super::select::{Derived, Select};
+use super::select::{Derived, Form, Select};
 use super::words;
 use crate::tile::{Dot, EACH, Reg, Signs};
 
@@ -195,6 +195,7 @@ impl Select<'_> {
             Dot::Ss
             | Dot::Sn
             | Dot::Uu
+            | Dot::Bytes
             | Dot::Couples
             | Dot::Pairs
             | Dot::Halves
@@ -273,9 +274,44 @@ impl Select<'_> {
         Ok(())
     }
 
-    /// Sums of two products each that fit 16 bits, all with the same second factors. Some are made side by
+    /// Sums of two products of bytes in lanes of their own, made in 16 bits and widened as they are added: how many of
+    /// the couples, none where the factors were not loaded as bytes.
+    pub(super) fn coupled_bytes(&mut self, couples: &[Couple]) -> Result<usize> {
+        let mut some = Vec::new();
+        for &(r, factors) in couples.iter().take(SIDE_BY_SIDE / 2) {
+            let raw = factors.map(|(a, b)| Some((self.bytes_of(a)?, self.bytes_of(b)?)));
+            let [Some(first), Some(second)] = raw else { break };
+            some.push((self.target(r), first, second));
+        }
+        let mut sums = Vec::new();
+        for (to, (xs, ys), second) in &some {
+            for (half, to) in to.chunks(2).enumerate() {
+                let products = self.new2(words::mull(1, true, half % 2 == 1), xs[half / 2], ys[half / 2]);
+                sums.push((products, half, second, to));
+            }
+        }
+        for &(products, half, (xs, ys), _) in &sums {
+            self.op3(words::mlal(1, true, half % 2 == 1), products, xs[half / 2], ys[half / 2]);
+        }
+        for (products, _, _, to) in sums {
+            for (i, &to) in to.iter().enumerate() {
+                self.op2(words::add_wide(i == 1), to, to, products);
+            }
+        }
+        Ok(some.len())
+    }
+
+    /// A register's signed bytes as they were loaded.
+    fn bytes_of(&self, r: Reg) -> Option<Vec<VReg>> {
+        match self.form(r) {
+            Some(Form::Narrow { raw, bytes: 1, signed: true }) => Some(raw.clone()),
+            _ => None,
+        }
+    }
+
+    /// Sums of two products each that fit 16 bits, all with the same second factors; how many. Some are made side by
     /// side, since each step waits for the one before.
-    pub(super) fn coupled_dots(&mut self, couples: &[Couple]) -> Result<()> {
+    pub(super) fn coupled_dots(&mut self, couples: &[Couple]) -> Result<usize> {
         // Registers with a factor in common have as many lanes.
         for part in 0..couples.first().map_or(0, |c| self.count(c.0)) {
             for some in couples.chunks(SIDE_BY_SIDE / 2) {
@@ -301,7 +337,7 @@ impl Select<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(couples.len())
     }
 
     /// The vectors of a sum as those of an accumulator that is `split`.

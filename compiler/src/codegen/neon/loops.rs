@@ -7,25 +7,29 @@ use super::inst::{Class, Kind, VReg, read, write};
 use super::select::Select;
 use super::words;
 use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
-use crate::tile::{Stmt, Value};
+use crate::tile::{Dot, Stmt, Value};
 
 impl Select<'_> {
     fn statements(&mut self, body: &[Stmt]) -> Result<()> {
         let mut rest = body;
         while let [stmt, after @ ..] = rest {
-            let couples = if self.isa.dot { Vec::new() } else { couple::couples(rest) };
-            rest = match couples.iter().all(|c| self.split[c.0 as usize]) {
-                true if !couples.is_empty() => {
-                    self.coupled_dots(&couples)?;
-                    couples.iter().for_each(|c| self.assigned(c.0));
-                    &rest[2 * couples.len()..]
+            let couples = |kind| if self.isa.dot { Vec::new() } else { couple::couples(rest, kind) };
+            let (words, bytes) = (couples(Dot::Sn), couples(Dot::Bytes));
+            let coupled = match (&words[..], &bytes[..]) {
+                ([_, ..], _) if words.iter().all(|c| self.split[c.0 as usize]) => {
+                    self.coupled_dots(&words)?
                 }
-                _ => {
-                    self.look_for_turns(rest);
-                    self.stmt(stmt)?;
-                    after
-                }
+                (_, [_, ..]) => self.coupled_bytes(&bytes)?,
+                _ => 0,
             };
+            if coupled > 0 {
+                words.iter().chain(&bytes).take(coupled).for_each(|c| self.assigned(c.0));
+                rest = &rest[2 * coupled..];
+                continue;
+            }
+            self.look_for_turns(rest);
+            self.stmt(stmt)?;
+            rest = after;
         }
         Ok(())
     }

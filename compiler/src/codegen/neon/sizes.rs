@@ -16,7 +16,9 @@ pub fn split(kernel: &Kernel, all: &[Vec<&Value>], isa: Isa) -> Vec<bool> {
             Value::Load(addr, _) => kernel.params[addr.param as usize].dtype.size() == 4,
             Value::Copy(a) => *a != r as Reg,
             Value::Bin(Bin::Add, acc, _) => *acc == r as Reg,
-            Value::Dot(Dot::Halves | Dot::HalfPairs | Dot::Couples | Dot::CoupleHalves, ..) => false,
+            Value::Dot(Dot::Halves | Dot::HalfPairs | Dot::Bytes | Dot::Couples | Dot::CoupleHalves, ..) => {
+                false
+            }
             Value::Dot(_, acc, a, b) => *acc == r as Reg && *a != *acc && *b != *acc && !ones(*b),
             _ => false,
         };

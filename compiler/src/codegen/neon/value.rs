@@ -9,7 +9,7 @@ use super::words;
 use crate::base::Affine;
 use crate::codegen::loops::Loops;
 use crate::scalar::Fold;
-use crate::tile::{Bin, Cmp, Convert, Lane, Reg, Un, Value};
+use crate::tile::{Bin, Cmp, Convert, Dot, Lane, Reg, Un, Value};
 
 impl Select<'_> {
     /// Translates one assignment.
@@ -31,7 +31,9 @@ impl Select<'_> {
                 self.each1(word, r, *a)?;
             }
             Value::Bin(op, a, b) => self.binary(r, *op, *a, *b)?,
-            Value::Mla(acc, a, b) => self.multiply_add(r, *acc, *a, *b)?,
+            Value::Mla(acc, a, b) | Value::Dot(Dot::Bytes, acc, a, b) => {
+                self.multiply_add(r, *acc, *a, *b)?
+            }
             Value::Dot(kind, acc, a, b) => self.dot(r, *kind, *acc, *a, *b)?,
             Value::Cmp(op, a, b) => self.compare(r, *op, *a, *b)?,
             Value::Select(mask, a, b) => self.select(r, *mask, *a, *b)?,

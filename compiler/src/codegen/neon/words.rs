@@ -328,6 +328,11 @@ pub fn mlal(bytes: usize, signed: bool, high: bool) -> u32 {
     0x0e20_8000 | u32::from(!signed) << 29 | u32::from(high) << 30 | bytes.trailing_zeros() << 22
 }
 
+/// `saddw vd.4s, vn.4s, vm.4h` or `saddw2`: adds the lower (`high`: upper) elements.
+pub fn add_wide(high: bool) -> u32 {
+    0x0e60_1000 | u32::from(high) << 30
+}
+
 /// `saddlp vd.T, vn.U` or `uaddlp`: the sums of neighbours of so many bytes, in lanes twice as wide.
 pub fn addlp(bytes: usize, signed: bool) -> u32 {
     0x4e20_2800 | u32::from(!signed) << 29 | bytes.trailing_zeros() << 22

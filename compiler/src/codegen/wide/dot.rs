@@ -71,7 +71,8 @@ impl Select<'_> {
                 let sum = self.new_us(acc, a, lowered, width);
                 self.op(Op::Paddd, width, &[dst.into(), sum.into(), missing.into()]);
             }
-            Dot::Couples
+            Dot::Bytes
+            | Dot::Couples
             | Dot::Pairs
             | Dot::Halves
             | Dot::HalfPairs

@@ -46,7 +46,9 @@ impl Select<'_> {
             Value::Lookup(table, index) => self.lookup(r, table, *index)?,
             Value::Un(un, a) => self.unary(r, *un, *a)?,
             Value::Bin(bin, a, b) => self.binary(r, *bin, *a, *b)?,
-            Value::Mla(acc, a, b) => self.multiply_add(r, *acc, *a, *b)?,
+            Value::Mla(acc, a, b) | Value::Dot(Dot::Bytes, acc, a, b) => {
+                self.multiply_add(r, *acc, *a, *b)?
+            }
             Value::Dot(Dot::Halves | Dot::HalfPairs | Dot::CoupleHalves, ..) => {
                 return Err("words whose halves lie apart".into());
             }

@@ -3,7 +3,7 @@
 use super::run;
 use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, Definition};
-use crate::nest::nest;
+use crate::nest::{bytes, nest};
 use crate::scalar::{Fold, Op};
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
@@ -93,4 +93,27 @@ fn other_filters_are_not_woven() {
     assert_eq!(dot((3, 3), "x86-64"), 1);
     assert_eq!(dot((3, 3), "x86-64-v4"), 1);
     assert_eq!(dot((3, 3), "icelake-server"), 4);
+}
+
+/// Products of bytes in lanes of their own, on a target without dot products: of signed bytes, and of weights that are
+/// no -128.
+#[test]
+fn products_in_lanes_of_their_own_agree_with_the_naive_loops() {
+    let target = |cpu: &str| resolve("aarch64", cpu).expect("the target is known");
+    for (kernel, c, out, stride) in
+        [((3, 3), 16, 9, 1), ((5, 5), 35, 4, 2), ((1, 3), 8, 17, 1), ((3, 3), 20, 3, 3)]
+    {
+        for (data, symmetric) in [(DType::I8, true), (DType::I8, false), (DType::U8, true)] {
+            let mut linear = linear(&filters(c, out, kernel, stride, (data, DType::I8)));
+            linear.buffers[1].symmetric = symmetric;
+            assert!(!bytes(&linear, &target("neoverse-n1")));
+            linear.bytes = bytes(&linear, &target("cortex-a53"));
+            assert_eq!(linear.bytes, data == DType::I8 && symmetric);
+            let schedule = choose(&linear, &target("cortex-a53"));
+            let text = nest(&linear, &schedule, true, 1).expect("a kernel").kernel.to_string();
+            assert_eq!(text.contains("dot_bytes"), linear.bytes, "{text}");
+            let expected = run(&linear, &Schedule::naive(&linear), &[false, false]);
+            assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
+        }
+    }
 }
