@@ -11,20 +11,20 @@ use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
 
 /// What is done per channel: both are of shape `[channels]`.
-struct Affine {
-    scale: Option<ValueId>,
-    shift: Option<ValueId>,
+pub(super) struct Affine {
+    pub(super) scale: Option<ValueId>,
+    pub(super) shift: Option<ValueId>,
 }
 
 /// The axis of the channels in the results of the nodes that have weights.
 const CHANNELS: usize = 1;
 
-fn constant(graph: &Graph, node: &Node, i: usize) -> Option<ValueId> {
+pub(super) fn constant(graph: &Graph, node: &Node, i: usize) -> Option<ValueId> {
     let id = node.inputs.get(i).copied().flatten()?;
     graph.value(id).constant.is_some().then_some(id)
 }
 
-fn reshape(b: &mut NodeBuilder, x: ValueId, shape: &[usize]) -> Result<ValueId> {
+pub(super) fn reshape(b: &mut NodeBuilder, x: ValueId, shape: &[usize]) -> Result<ValueId> {
     let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
     let dims = b.constant(Tensor::new([dims.len()], &dims));
     b.binary("Reshape", x, dims)
@@ -75,7 +75,7 @@ fn affine(graph: &mut Graph, node: &Node, source: ValueId) -> Result<Option<Affi
     Ok(made)
 }
 
-fn batch_norm(graph: &mut Graph, node: &Node) -> Result<Option<Affine>> {
+pub(super) fn batch_norm(graph: &mut Graph, node: &Node) -> Result<Option<Affine>> {
     let parameters: Option<Vec<ValueId>> = (1..5).map(|i| constant(graph, node, i)).collect();
     let Some([gamma, beta, mean, variance]) = parameters.and_then(|p| <[ValueId; 4]>::try_from(p).ok())
     else {

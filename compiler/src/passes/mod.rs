@@ -4,6 +4,7 @@
 //! [`PASSES`] is the order; the runner verifies the graph after each. Goldens:
 //! `tests/golden/passes`, a folder per pass.
 
+mod branch;
 mod channels;
 mod cheaper;
 mod drop_channels;
@@ -14,11 +15,13 @@ mod fold_affine;
 mod infer;
 mod integer;
 mod late_broadcast;
+mod merge_branches;
 mod merge_equal;
 mod merge_pad;
 mod merge_transposes;
 mod unfold;
 
+pub use branch::Window;
 pub use infer::{Inferred, infer, infer_sample, is_supported};
 pub use unfold::unfold;
 
@@ -59,6 +62,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "cheaper", run: |g, _| cheaper::cheaper(g) },
     Pass { name: "merge-pad", run: |g, _| merge_pad::merge_pad(g) },
     Pass { name: "fold-affine", run: |g, _| fold_affine::fold_affine(g) },
+    Pass { name: "merge-branches", run: |g, _| merge_branches::merge_branches(g) },
     Pass { name: "drop-channels", run: |g, around| drop_channels::drop_channels(g, &mut around.notes) },
     Pass { name: "integer", run: integer::integer },
     Pass {

@@ -1,0 +1,51 @@
+//! Windows of convolutions that read one value, and which of them stands inside of which.
+
+/// How a convolution reads its operand, with one entry per spatial dimension.
+pub struct Window {
+    /// Groups of channels.
+    pub group: i64,
+    /// Distances of neighbouring windows.
+    pub strides: Vec<i64>,
+    /// Distances of a window's points.
+    pub dilations: Vec<i64>,
+    /// Its points.
+    pub kernel: Vec<i64>,
+    /// Padding before; what lies behind follows from the size of the result.
+    pub before: Vec<i64>,
+}
+
+impl Window {
+    /// A point that reads its own channel, beside this window.
+    pub fn point(&self) -> Option<Window> {
+        let count = self.kernel.len();
+        let same = self.strides.iter().all(|&s| s == 1);
+        same.then(|| Window {
+            group: self.group,
+            strides: vec![1; count],
+            dilations: vec![1; count],
+            kernel: vec![1; count],
+            before: vec![0; count],
+        })
+    }
+
+    /// Points before and after this window within a larger one of as many results, per dimension; `None` where it
+    /// is not inside.
+    pub fn inside(&self, large: &Window) -> Option<(Vec<i64>, Vec<i64>)> {
+        let rank = large.kernel.len();
+        if (self.group, &self.strides, self.kernel.len()) != (large.group, &large.strides, rank) {
+            return None;
+        }
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        for d in 0..rank {
+            let (step, before) = (large.dilations[d].max(1), large.before[d] - self.before[d]);
+            let even = self.kernel[d] == 1 || self.dilations[d] == step;
+            let left = large.kernel[d] - self.kernel[d] - before / step;
+            if !even || before < 0 || before % step != 0 || left < 0 {
+                return None;
+            }
+            first.push(before / step);
+            last.push(left);
+        }
+        Some((first, last))
+    }
+}
