@@ -1,6 +1,7 @@
 //! Brings a model into the form that is quantized: weights are constants, batch normalization is part
-//! of the layer before it.
+//! of the layer before it, branches that are added are one layer.
 
+use super::branches;
 use super::observe::{Facts, Sample, facts};
 use super::onnx::{Node, Onnx};
 use crate::base::{DType, Tensor};
@@ -40,10 +41,10 @@ pub fn prepare(onnx: &Onnx, sample: &Sample) -> Result<Onnx> {
     Ok(onnx)
 }
 
-/// [`tidy`], and batch normalization becomes part of the layers before it.
+/// [`tidy`], batch normalization becomes part of the layers before it, and layers whose results are added one.
 pub fn simplify(onnx: &mut Onnx, known: &Facts) {
     tidy(onnx, known);
-    while fold_normalization(onnx) {}
+    while fold_normalization(onnx) || branches::merge(onnx, known) {}
 }
 
 /// Removes what only renames, and makes initializers of what is computed from initializers alone.
@@ -183,6 +184,22 @@ fn channel_axis(node: &Node) -> Option<usize> {
     }
 }
 
+/// What a BatchNormalization multiplies each channel with, and what it then adds.
+pub fn factors(onnx: &Onnx, node: &Node, channels: usize) -> Option<(Vec<f64>, Vec<f64>)> {
+    let single = node.outputs.iter().filter(|o| !o.is_empty()).count() == 1;
+    if !single || node.int("training_mode", 0) != 0 {
+        return None;
+    }
+    let list = |name: &str| Some(onnx.floats(name)?.1).filter(|l| l.len() == channels);
+    let [scale, shift, mean, variance] =
+        [list(node.input(1)?)?, list(node.input(2)?)?, list(node.input(3)?)?, list(node.input(4)?)?];
+    let epsilon = f64::from(node.float("epsilon", 1e-5));
+    let factor = |c: usize| f64::from(scale[c]) / (f64::from(variance[c]) + epsilon).sqrt();
+    let factors: Vec<f64> = (0..channels).map(factor).collect();
+    let shifts = (0..channels).map(|c| f64::from(shift[c]) - f64::from(mean[c]) * factors[c]).collect();
+    Some((factors, shifts))
+}
+
 /// The layer before a BatchNormalization, if it can take that.
 fn foldable(
     onnx: &Onnx,
@@ -191,8 +208,7 @@ fn foldable(
     writers: &HashMap<String, usize>,
 ) -> Option<Foldable> {
     let node = &onnx.nodes[at];
-    let single = node.outputs.iter().filter(|o| !o.is_empty()).count() == 1;
-    if node.op() != "BatchNormalization" || !single || node.int("training_mode", 0) != 0 {
+    if node.op() != "BatchNormalization" {
         return None;
     }
     let input = node.input(0)?;
@@ -203,17 +219,12 @@ fn foldable(
         return None;
     }
     let channels = *onnx.floats(before.input(1)?)?.0.get(axis)?;
-    let list = |name: &str| Some(onnx.floats(name)?.1).filter(|l| l.len() == channels);
-    let [scale, shift, mean, variance] =
-        [list(node.input(1)?)?, list(node.input(2)?)?, list(node.input(3)?)?, list(node.input(4)?)?];
+    let (factors, shifts) = factors(onnx, node, channels)?;
     let old = match before.input(2) {
-        Some(name) => list(name)?,
+        Some(name) => Some(onnx.floats(name)?.1).filter(|l| l.len() == channels)?,
         None => vec![0.0; channels],
     };
-    let epsilon = f64::from(node.float("epsilon", 1e-5));
-    let factor = |c: usize| f64::from(scale[c]) / (f64::from(variance[c]) + epsilon).sqrt();
-    let factors: Vec<f64> = (0..channels).map(factor).collect();
-    let bias = |c: usize| f64::from(shift[c]) + (f64::from(old[c]) - f64::from(mean[c])) * factors[c];
+    let bias = |c: usize| shifts[c] + f64::from(old[c]) * factors[c];
     Some(Foldable {
         layer,
         axis,

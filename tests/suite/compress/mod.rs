@@ -2,6 +2,7 @@
 
 mod activations;
 mod bodies;
+mod branches;
 mod commands;
 mod prune;
 
