@@ -1,7 +1,7 @@
 //! Every layer by itself: its quantized form computed on the float model's values.
 
 use super::emit::{self, Recipe};
-use super::stats::{channel_sums, floats};
+use super::stats::{Relative, channel_sums, floats};
 use super::{Candidate, Work};
 use crate::base::Tensor;
 use crate::compress::observe::Observed;
@@ -23,8 +23,7 @@ pub(super) struct Own {
 /// Sums over the samples.
 #[derive(Clone, Default)]
 struct Sums {
-    error: f64,
-    norm: f64,
+    error: Relative,
     shift: Vec<f64>,
     count: f64,
     outside: f64,
@@ -36,10 +35,7 @@ impl Sums {
     fn add_result(&mut self, axis: usize, want: &Tensor, own: &Tensor) {
         let (want, own, shape) = (floats(want), floats(own), &want.ty.shape);
         let off: Vec<f32> = want.iter().zip(&own).map(|(x, y)| x - y).collect();
-        for (&x, &off) in want.iter().zip(&off).filter(|(_, off)| off.is_finite()) {
-            self.error += f64::from(off).powi(2);
-            self.norm += f64::from(x).powi(2);
-        }
+        self.error.add(&want, &own);
         channel_sums(shape, axis, &off, &mut self.shift);
         self.count += want.len() as f64 / self.shift.len().max(1) as f64;
     }
@@ -83,7 +79,7 @@ impl Work<'_> {
         }
         let own = |(layer, sum): (&super::plan::Layer, Sums)| Own {
             node: layer.node,
-            error: if sum.norm > 0.0 { (sum.error / sum.norm).sqrt() } else { 0.0 },
+            error: sum.error.error(),
             shift: sum.shift.iter().map(|s| s / sum.count.max(1.0)).collect(),
             saturation: sum.outside / sum.data.max(1.0),
         };

@@ -1,7 +1,7 @@
 //! What a quantization did: as a whole, and layer by layer.
 
 use super::plan::Plan;
-use super::stats::floats;
+use super::stats::{Relative, floats};
 use super::stored::{Stored, stored};
 use super::{Candidate, Work};
 use crate::base::DType;
@@ -133,18 +133,15 @@ impl Work<'_> {
             all.layers.iter().map(|l| self.onnx.nodes[l.node].output().to_string()).collect();
         let (mut float, mut quantized) =
             (Observed::new(&self.onnx, &names)?, Observed::new(&best.onnx, &names)?);
-        let mut sums: HashMap<String, (f64, f64)> = HashMap::new();
+        let mut sums: HashMap<String, Relative> = HashMap::new();
         for (i, sample) in self.samples.iter().enumerate() {
             self.observer.progress("reporting", i, self.samples.len());
             let (wanted, found) = (float.run(sample)?, quantized.run(sample)?);
             for (name, want) in &wanted {
                 let Some(is) = found.get(name) else { continue };
-                let sum = sums.entry(name.clone()).or_default();
-                for (&x, &y) in floats(want).iter().zip(&floats(is)).filter(|(x, _)| x.is_finite()) {
-                    *sum = (sum.0 + f64::from(x - y).powi(2), sum.1 + f64::from(x).powi(2));
-                }
+                sums.entry(name.clone()).or_default().add(&floats(want), &floats(is));
             }
         }
-        Ok(sums.into_iter().map(|(n, (e, s))| (n, if s > 0.0 { (e / s).sqrt() } else { 0.0 })).collect())
+        Ok(sums.into_iter().map(|(name, sum)| (name, sum.error())).collect())
     }
 }

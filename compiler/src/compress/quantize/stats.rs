@@ -7,9 +7,32 @@ use crate::compress::observe::{Observed, Sample};
 use crate::error::Result;
 use std::collections::BTreeMap;
 
-/// The finite elements of a tensor of floats.
+/// The elements of a tensor of floats; none of others.
 pub fn floats(tensor: &Tensor) -> Vec<f32> {
     if tensor.ty.dtype == DType::F32 { tensor.to_vec::<f32>().unwrap_or_default() } else { Vec::new() }
+}
+
+/// How far results are from those wanted, in relation to these. What is wanted to be no finite number does not
+/// count; what comes out as none in place of a finite one makes the whole none.
+#[derive(Clone, Copy, Default)]
+pub struct Relative {
+    error: f64,
+    norm: f64,
+}
+
+impl Relative {
+    /// Adds some elements.
+    pub fn add(&mut self, wanted: &[f32], found: &[f32]) {
+        for (&x, &y) in wanted.iter().zip(found).filter(|(x, _)| x.is_finite()) {
+            self.error += (f64::from(x) - f64::from(y)).powi(2);
+            self.norm += f64::from(x).powi(2);
+        }
+    }
+
+    /// Norm of the error over the norm of what is wanted.
+    pub fn error(self) -> f64 {
+        if self.norm > 0.0 { (self.error / self.norm).sqrt() } else { 0.0 }
+    }
 }
 
 /// Histograms of the values that `wanted` names. Values that no sample computes have none.
@@ -57,6 +80,17 @@ pub fn channel_sums(shape: &[usize], axis: usize, elements: &[f32], sums: &mut V
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_relative() {
+        let mut sum = Relative::default();
+        assert_eq!(sum.error(), 0.0);
+        sum.add(&[3.0, f32::INFINITY, f32::NAN], &[3.5, 1.0, 2.0]);
+        sum.add(&[4.0], &[4.0]);
+        assert_eq!(sum.error(), 0.1);
+        sum.add(&[1.0], &[f32::NAN]);
+        assert!(sum.error().is_nan());
+    }
 
     #[test]
     fn channels_are_summed() {
