@@ -359,6 +359,9 @@ impl Nest<'_> {
         let ty = RegType { lane: Lane::I32, lanes: point.lanes as u8 };
         let words = self.vector_axis().and_then(|var| word_axis(self.linear, load, var));
         let value = match (self.packed_address(*operand, point), words) {
+            (Some(at), _) if self.schedule.wide => {
+                Value::Load(emit::addr(*operand, panel::halved(&at.index)), 1)
+            }
             (Some(at), _) => Value::LoadCouples(emit::addr(*operand, at.index)),
             _ if self.weaves => return woven::couple(self, e, load, point, left),
             (_, Some(half)) => Value::LoadCouples(emit::addr(*operand, self.couple_place(addr, half, point))),

@@ -36,6 +36,8 @@ pub struct Packing {
     halves: usize,
     /// Two of them in a byte.
     pairs: bool,
+    /// Couples as two numbers of 16 bits.
+    wide: bool,
     /// Elements of the packed buffer.
     elems: usize,
 }
@@ -83,6 +85,7 @@ impl Packing {
             false if pairs => 2,
             _ => 1,
         };
+        let wide = schedule.wide && group > 1;
         let halves = if schedule.halves && group > 1 { lanes } else { 0 };
         let along = reduce.last().map_or(0, |r| r.1);
         let last = if schedule.dense { along % group } else { 0 };
@@ -117,6 +120,7 @@ impl Packing {
             last,
             halves,
             pairs,
+            wide,
             elems,
         })
     }
@@ -124,6 +128,7 @@ impl Packing {
     /// Element type and number of elements as they lie in memory.
     pub fn memory(&self, dtype: DType) -> (DType, usize) {
         match (self.pairs, dtype) {
+            (false, _) if self.wide => (DType::I32, self.elems / 2),
             (false, _) => (dtype, self.elems),
             (true, DType::I4) => (DType::I8, self.elems / 2),
             (true, _) => (DType::U8, self.elems / 2),
@@ -232,6 +237,7 @@ impl Packing {
         });
         match self.pairs {
             true => packed.chunks_exact(2).map(|pair| pair[0] & 15 | pair[1] << 4).collect(),
+            false if self.wide => widened(&packed, linear.buffers[self.operand as usize].dtype),
             false => packed,
         }
     }
@@ -245,6 +251,12 @@ fn in_pairs(linear: &Linear, step: &ReduceStep) -> bool {
     };
     let whole = step.unroll.is_multiple_of(2) || step.unroll >= linear.extent(step.var);
     whole && linear.vars[step.var as usize].size.is_none() && !linear.nodes.iter().any(guarded)
+}
+
+/// Bytes as numbers of 16 bits.
+fn widened(bytes: &[u8], dtype: DType) -> Vec<u8> {
+    let sign = |&b: &u8| if dtype.is_signed_int() && b > 0x7f { 0xff } else { 0 };
+    bytes.iter().flat_map(|b| [*b, sign(b)]).collect()
 }
 
 /// Points of the reduction axes, the innermost rounded up to whole groups.

@@ -264,6 +264,10 @@ fn check(def: &Definition, constant: &[bool], channels_last: bool) {
             _ => got == expected,
         };
         assert!(same, "{cpu}: {}", schedule.display(&linear));
+        if schedule.wide {
+            let compact = choose(&Linear { compact: true, ..linear.clone() }, &target);
+            assert!(!compact.wide && run(&linear, &compact, constant) == expected, "{cpu}");
+        }
     }
 }
 

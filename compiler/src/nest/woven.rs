@@ -6,13 +6,13 @@
 //! sum[x] += couples(rows 0 and 1, column x + k) * couples(filter rows 0 and 1, column k)
 //! ```
 //! The rows of an odd one are a couple with what its byte is extended by, which the packed filter multiplies by zero.
-//! Each pair of rows is finished for all points of the tile, one after the other: so a few columns are kept in
-//! registers, and many sums.
+//! Each pair of rows is finished for all points of the tile, column by column of the data: so registers hold one
+//! column, and many sums.
 
-use super::Nest;
 use super::emit::{Emitter, addr};
 use super::expr::Point;
 use super::reduce::{Reduction, body};
+use super::{Nest, TilePoint};
 use crate::base::Affine;
 use crate::schedule::linear::Node;
 use crate::schedule::{Bytes, Linear, Schedule, Vector};
@@ -29,15 +29,31 @@ pub(super) fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: 
     let Some((&along, across)) = nest.schedule.reduce[depth..].split_last() else { return };
     let (rows, across) = (nest.linear.extent(along.var), across.first().map(|s| s.var));
     let columns = across.map_or(1, |v| nest.linear.extent(v)) as i64;
+    let apart = across.map_or(0, |v| data(nest).map_or(0, |form| form.coefficient(v)));
+    let from = |point: &TilePoint| {
+        let place = nest.place_of(point);
+        data(nest).map_or(0, |form| form.map_vars(|v| place[v as usize].clone()).base)
+    };
+    let starts: Vec<i64> = r.points.iter().map(from).collect();
+    let steps = (0..r.points.len()).flat_map(|point| (0..columns).map(move |column| (point, column)));
+    let mut steps: Vec<(usize, i64)> = steps.collect();
+    steps.sort_by_key(|&(point, column)| starts[point] + column * apart);
     for row in (0..rows).step_by(2) {
         nest.place[along.var as usize] = Affine::constant(row as i64);
         r.words = 2.min(rows - row);
-        for point in 0..r.points.len() {
-            for column in 0..columns {
-                across.into_iter().for_each(|v| nest.place[v as usize] = Affine::constant(column));
-                body(nest, e, r, point, None);
-            }
+        for &(point, column) in &steps {
+            across.into_iter().for_each(|v| nest.place[v as usize] = Affine::constant(column));
+            body(nest, e, r, point, None);
         }
+    }
+}
+
+/// Where the data lies.
+fn data<'a>(nest: &Nest<'a>) -> Option<&'a Affine> {
+    let Vector::Axis { var, .. } = nest.schedule.vector else { return None };
+    match Bytes::of(nest.linear, var)?.rows {
+        Node::Load { addr, .. } => Some(addr),
+        _ => None,
     }
 }
 

@@ -10,7 +10,7 @@ use super::factors::{drop_squares, factor_loads, factors};
 use super::guards::{decided, safe_range};
 use super::linear::{Guard, Linear, Node};
 use super::tiled::tiled;
-use super::{Prefer, ReduceStep, Schedule, Vector};
+use super::{ReduceStep, Schedule, Vector};
 use crate::base::{Affine, DType};
 use crate::scalar::Op;
 use crate::scalar::math::primitives;
@@ -32,15 +32,8 @@ pub fn choose(linear: &Linear, target: &Target) -> Schedule {
 
 /// The same where bytes count before time: nothing is filtered, and no copy of weights is made.
 pub fn choose_small(linear: &Linear, target: &Target) -> Schedule {
-    let linear = &Linear { chains: None, ..linear.clone() };
-    let schedule = choose(linear, target);
-    let schedule = match schedule.vector {
-        vector @ Vector::Axis { var, .. } if schedule.restored => {
-            tiled(linear, target, (vector, var), Prefer::Size)
-        }
-        _ => schedule,
-    };
-    Schedule { winograd: None, ..schedule }
+    let linear = &Linear { chains: None, compact: true, ..linear.clone() };
+    Schedule { winograd: None, ..choose(linear, target) }
 }
 
 /// The schedule of a definition where what fills the lanes is given.
@@ -48,9 +41,7 @@ pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> S
     match vector {
         Vector::None => alone(linear),
         vector @ Vector::Reduction { var, lanes } => over_lanes(linear, vector, var, lanes),
-        vector @ Vector::Axis { var, .. } if linear.fold.is_some() => {
-            tiled(linear, target, (vector, var), Prefer::Speed)
-        }
+        vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
         Vector::Axis { var, lanes } => pointwise(linear, target, var, lanes),
     }
 }

@@ -12,6 +12,9 @@ pub const UNROLLED_WORDS: usize = 192;
 /// Cycles that a load beside sums of couples takes (measured on Zen 4: tiles of one vector are 4 % slower
 /// than those of two with as many sums).
 const BESIDE: f64 = 0.06;
+/// Instructions beside couples that the loads of two rows are worth from which they are woven (measured on Zen 4: 1.4
+/// such loads less a vector are .32 cycles).
+const WOVEN: f64 = 1.4;
 /// Registers for vectors of channels on their way to products of two rows by two channels.
 const SQUARES: usize = 4;
 /// Registers for copies of a word's halves and for products of 16 bits, of two words on their way.
@@ -48,6 +51,8 @@ pub struct Operands {
     /// Words of the rows' factor are put together from bytes, of each column of the window once: how many
     /// words a point's sum takes.
     pub woven: Option<usize>,
+    /// Couples of the vectors lie in memory as 16 bits.
+    pub wide: bool,
     /// Words lie in halves.
     pub halves: bool,
     /// ... and two of them are multiplied at a time.
@@ -149,6 +154,11 @@ struct Model<'a> {
     depth: f64,
 }
 
+/// Stores of neighbouring vectors that are packed to bytes: a power of two of them at once.
+fn stores(vectors: usize) -> f64 {
+    (vectors / 4) as f64 + f64::from((vectors % 4).count_ones())
+}
+
 impl<'a> Model<'a> {
     fn new(linear: &Linear, target: &'a Target, operands: &'a Operands) -> Model<'a> {
         let word = if operands.neighbours >= 4 { operands.neighbours } else { 1 };
@@ -174,7 +184,17 @@ impl<'a> Model<'a> {
         // Couples are counted in points: half of each.
         let (multiplied, per, latency) = match operands.neighbours {
             2 => {
-                let operations = (2.0 * m_f + 1.0) * v_f / core.couples;
+                let widened = if operands.wide { 0.0 } else { 1.0 };
+                // Columns of two rows take two instructions, and loads that neighbouring vectors share; rows of an
+                // odd one are multiplied as two.
+                let (columns, more) = match operands.woven {
+                    Some(words) => {
+                        let shared = v.div_ceil(2) as f64 / v as f64;
+                        ((2.0 + WOVEN * shared) * row_loads, 2.0 * words as f64 / self.depth)
+                    }
+                    None => (0.0, 1.0),
+                };
+                let operations = ((2.0 * m_f * more + widened) * v_f + columns) / core.couples;
                 ((operations + BESIDE * (row_loads + vector_loads)) / 2.0, 2.0, 0.5)
             }
             8 => (self.sums(m, v) / core.fma, 1.0, core.latency),
@@ -195,7 +215,7 @@ impl<'a> Model<'a> {
         let slots = core.slot * (row_loads + vector_loads / 2.0);
         // Sums of integers take one cycle each: one tile begins while the last one ends.
         let ends = match operands.neighbours {
-            2 => m_f * v_f + 6.0,
+            2 => m_f * (core.ends.vector * v_f + core.ends.store * stores(v * self.parts)) + core.ends.tile,
             // Pairs of sums become rows.
             8 => 2.0 * m_f * v_f + self.sums(m, v) + 12.0,
             _ => 2.0 * m_f * v_f + 12.0,
@@ -281,9 +301,10 @@ impl<'a> Model<'a> {
             return false;
         }
         if let (2, Some(words)) = (operands.neighbours, operands.woven) {
-            // Two rows of the filter and of the window beside the sums, a couple and a product on their way.
-            let columns = operands.window.map_or(1, |w| w.1);
-            return v * parts * (m + 2 * columns) + 2 < target.vector_regs
+            // A column of the window beside the sums, and two rows of the filter where they are no operands in memory;
+            // a couple and a product on their way.
+            let filter = if operands.wide { 0 } else { operands.window.map_or(1, |w| w.1) };
+            return v * parts * (m + 1 + filter) + 2 < target.vector_regs
                 && m * v * parts * words <= UNROLLED_WORDS;
         }
         if operands.neighbours == 8 {

@@ -167,6 +167,7 @@ fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         by_lane: core(target).by_lane && !conv.couples && inner >= 4,
         window: None,
         woven: None,
+        wide: false,
         halves: false,
         long: false,
         split: false,

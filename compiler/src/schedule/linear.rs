@@ -242,6 +242,8 @@ pub struct Linear {
     /// A sum's products are those of bytes in lanes of their own, two of which are added in 16 bits, see
     /// [`crate::nest::bytes`].
     pub bytes: bool,
+    /// Bytes count before time: constants stay as narrow as they are, and no copy of weights is made.
+    pub compact: bool,
 }
 
 /// What is known of a definition beside types and layouts.
@@ -308,6 +310,7 @@ impl Linear {
             chains: None,
             long: false,
             bytes: false,
+            compact: false,
         };
         linear.exact |= linear.checks();
         linear.drop_unit_vars();

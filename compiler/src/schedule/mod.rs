@@ -108,6 +108,8 @@ pub struct Schedule {
     /// Words of four neighbours are multiplied in 16 bits, in the chains that the constants allow
     /// ([`Linear::chains`]).
     pub chains: bool,
+    /// The constants' couples are packed as 16 bits, not widened each time they are loaded.
+    pub wide: bool,
     /// The constants' words lie in halves, for targets that multiply them so (see [`crate::tile::Dot::Halves`]).
     pub halves: bool,
     /// Products of two such words are added in 16 bits, which the constants allow ([`Linear::long`]).
@@ -144,6 +146,7 @@ impl Schedule {
             lane_loads: 1,
             dot: 1,
             chains: false,
+            wide: false,
             halves: false,
             long: false,
             dense: false,

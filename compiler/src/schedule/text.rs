@@ -64,6 +64,7 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     }
     match schedule.dot {
         1 => {}
+        2 if schedule.wide => line(Subject::Dot, "couples wide".to_string()),
         2 => line(Subject::Dot, "couples".to_string()),
         8 => line(Subject::Dot, "squares".to_string()),
         _ if schedule.long => line(Subject::Dot, "dot halves long".to_string()),
@@ -164,6 +165,7 @@ impl Reader<'_> {
             _ if self.cursor.eat("squares") => 8,
             _ => 1,
         };
+        schedule.wide = schedule.dot == 2 && self.cursor.eat("wide");
         schedule.halves = schedule.dot == 4 && self.cursor.eat("halves");
         schedule.long = schedule.halves && self.cursor.eat("long");
         schedule.chains = schedule.dot == 4 && self.cursor.eat("chains");

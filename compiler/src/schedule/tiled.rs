@@ -13,7 +13,7 @@ use super::guards::decidable_guards;
 use super::linear::{Guard, Linear, Node};
 use super::reduction::reduction_steps;
 use super::restored::Restored;
-use super::{Prefer, ReduceStep, Schedule, Vector};
+use super::{ReduceStep, Schedule, Vector};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::target::{Arch, Feature, Target};
@@ -48,17 +48,12 @@ struct Contraction<'a> {
 }
 
 /// The schedule of a fold whose lanes are filled along `var`.
-pub(super) fn tiled(
-    linear: &Linear,
-    target: &Target,
-    (vector, var): (Vector, u32),
-    prefer: Prefer,
-) -> Schedule {
+pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule {
     let lanes = match vector {
         Vector::Axis { lanes, .. } => lanes,
         _ => target.lanes(),
     };
-    let (of, operands, Tile { rows: m, vectors: v, cycles, .. }) = best(linear, target, (var, lanes), prefer);
+    let (of, operands, Tile { rows: m, vectors: v, cycles, .. }) = best(linear, target, var, lanes);
     let mut tile = vec![(var, v)];
     tile.extend(of.rows.map(|r| (r, m)));
     let ahead = of.neighbours == 2 && !of.woven() || of.chains.is_some();
@@ -89,6 +84,7 @@ pub(super) fn tiled(
         lane_loads: if operands.by_lane { 4 } else { 1 },
         dot: of.neighbours,
         chains: of.chains.is_some(),
+        wide: of.is_wide(),
         halves: of.in_halves(),
         long: of.is_long(),
         dense: of.woven() && of.neighbours == 4 && packs_densely(target),
@@ -106,7 +102,7 @@ pub(super) fn tiled(
 pub fn tile_code(linear: &Linear, target: &Target) -> Option<(Unrolled, &'static Code)> {
     let Vector::Axis { var, lanes } = choose_vector(linear, target) else { return None };
     linear.fold?;
-    let (.., tile) = best(linear, target, (var, lanes), Prefer::Speed);
+    let (.., tile) = best(linear, target, var, lanes);
     Some((tile.code, &core(target).code))
 }
 
@@ -114,8 +110,8 @@ pub fn tile_code(linear: &Linear, target: &Target) -> Option<(Unrolled, &'static
 fn best<'a>(
     linear: &'a Linear,
     target: &'a Target,
-    (var, lanes): (u32, usize),
-    prefer: Prefer,
+    var: u32,
+    lanes: usize,
 ) -> (Contraction<'a>, Operands, Tile) {
     let with_tile = |of: Contraction<'a>| {
         let operands = of.operands();
@@ -123,7 +119,7 @@ fn best<'a>(
         (of, operands, tile)
     };
     let plain = Contraction::new(linear, target, var, lanes);
-    let restored = || plain.restored().filter(|_| prefer == Prefer::Speed);
+    let restored = || plain.restored().filter(|_| !linear.compact);
     let other = plain.in_squares().or_else(|| plain.in_chains()).or_else(restored).map(with_tile);
     let plain = with_tile(plain);
     match other {
@@ -201,6 +197,16 @@ impl<'a> Contraction<'a> {
         self.in_halves() && self.linear.long
     }
 
+    /// Whether the couples of the constants are packed as 16 bits: where the first-level cache keeps them beside
+    /// all else.
+    fn is_wide(&self) -> bool {
+        let packed = self.bytes.as_ref().filter(|b| b.in_place.is_none() && self.neighbours == 2);
+        let Some(Node::Load { operand, .. }) = packed.map(|b| b.vectors) else { return false };
+        core(self.target).wide
+            && !self.linear.compact
+            && 2 * self.linear.buffers[*operand as usize].elems <= self.target.l1 / 2
+    }
+
     /// How a tile reads its operands.
     fn operands(&self) -> Operands {
         let Contraction { linear, target, var, product, .. } = *self;
@@ -232,6 +238,7 @@ impl<'a> Contraction<'a> {
             window: sliding(linear, self.rows, var),
             derived: self.bytes.as_ref().map_or(0, |b| b.derived(linear, target)),
             woven: woven.map(|along| words(linear, (along, self.neighbours))),
+            wide: self.is_wide(),
             halves: self.in_halves(),
             long: self.is_long(),
             split: self.widens() && !self.in_halves(),

@@ -287,6 +287,9 @@ impl Checker<'_> {
         require(neighbours != 8 || bytes.in_squares(self.linear, var, along), || {
             "two rows are not multiplied by two channels".to_string()
         })?;
+        require(!self.schedule.wide || neighbours == 2 && bytes.in_place.is_none(), || {
+            format!("in{v} has no couples that can lie widened")
+        })?;
         require(!self.schedule.halves || neighbours == 4 && bytes.in_halves(self.linear), || {
             format!("in{v} has no signed words that can lie in halves")
         })?;

@@ -325,6 +325,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         chains: None,
         long: false,
         bytes: false,
+        compact: linear.compact,
         finish: 3,
     }
 }

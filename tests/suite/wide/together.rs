@@ -144,6 +144,55 @@ fn bytes_of_two_rows_are_woven() {
     }
 }
 
+/// Neighbouring couples of two rows, so many bytes apart, with or without a store between them.
+fn neighbouring_couples(apart: usize, between: bool) -> Kernel {
+    let couple = |first: usize, at: usize| {
+        let names: Vec<String> = (first..first + 6).map(|r| format!("%{r}: i32x8")).collect();
+        format!(
+            "{} = load x[{at}]\n{} = load x[{}]\n{} = zext_low 16, %{first}\n{} = const 16\n{} = shl %{}, %{}\n{} = or %{}, %{}\n",
+            names[0],
+            names[1],
+            32 + at,
+            names[2],
+            names[3],
+            names[4],
+            first + 1,
+            first + 3,
+            names[5],
+            first + 2,
+            first + 4
+        )
+    };
+    let (first, second) = ("store y[0] = %5\n", "store y[8] = %11\n");
+    let (between, behind) =
+        if between { (first, second) } else { ("", "store y[0] = %5\nstore y[8] = %11\n") };
+    let text = format!(
+        "kernel couples {{ read x: i8[64] write y: i32[16]\n{}{between}{}{behind}}}",
+        couple(0, 0),
+        couple(6, apart)
+    );
+    parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+/// Sixteen bytes of two rows are loaded at once, for both couples that they are woven to.
+#[test]
+fn neighbouring_couples_share_their_loads() {
+    for target in targets() {
+        for (apart, between) in [(8, false), (8, true), (4, false), (16, false)] {
+            let kernel = neighbouring_couples(apart, between);
+            check(&kernel, &target);
+            let text = disassembly(&kernel, &target);
+            let shared = apart == 8 && !between;
+            assert_eq!(text.contains("vpunpckhbw"), shared, "{text}");
+            assert_eq!(
+                text.matches("vmovq").count() + text.matches("vmovsd").count(),
+                if shared { 0 } else { 4 },
+                "{text}"
+            );
+        }
+    }
+}
+
 /// Bytes of so many rows in the places of words; those of signed ones are `cut` to 8 bits first.
 fn words_of_rows(ty: &str, lanes: usize, rows: usize, cut: bool) -> Kernel {
     let mut text = format!(

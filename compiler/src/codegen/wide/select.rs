@@ -9,6 +9,7 @@ use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
 use super::together::Waiting;
 use super::turned::Turned;
+use super::weave::Eights;
 use super::{Isa, Result};
 use crate::base::DType;
 use crate::codegen::loops::{Loops, Walk};
@@ -37,6 +38,8 @@ pub struct Select<'a> {
     pub(super) turned: HashMap<*const Stmt, Turned>,
     /// Stores that wait for others, of one buffer.
     pub(super) waiting: Vec<Waiting>,
+    /// What was woven last.
+    pub(super) eights: Option<Eights>,
     /// The loop of loops around, innermost last, see `control`.
     pub(super) exits: Vec<Exit>,
     /// Labels that return an error code.
@@ -85,6 +88,7 @@ impl<'a> Select<'a> {
             ahead: super::ahead::places(kernel),
             turned: super::turned::blocks(kernel),
             waiting: Vec::new(),
+            eights: None,
             exits: Vec::new(),
             failures: Vec::new(),
             constants: HashMap::new(),

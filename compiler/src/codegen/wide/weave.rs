@@ -5,14 +5,26 @@
 //! of them: `vpermb` of four rows of 16 bytes (of three in four instructions for seven).
 
 use super::Result;
-use super::inst::Arg;
+use super::inst::{Arg, Inst, Mem, VReg};
 use super::rows::Op;
 use super::select::Select;
 use crate::base::DType;
+use crate::codegen::live::Instruction;
 use crate::tile::{Access, Addr, Bin, Convert, Reg, Value};
 
 /// Bytes of a row that is woven to words.
 const ROW: usize = 16;
+
+/// Bytes of a row that are woven to couples.
+const EIGHT: i64 = 8;
+
+/// Eight bytes of two rows that have been woven.
+pub(super) struct Eights {
+    rows: [Mem; 2],
+    /// What they are loaded into, by two instructions from here on.
+    loaded: [VReg; 2],
+    at: usize,
+}
 
 /// Where the bytes lie that stand in each place of the words of a register.
 type Rows<'a> = [Option<&'a Addr>; 4];
@@ -47,14 +59,38 @@ impl<'a> Select<'a> {
         if !(bytes && self.constant_reg(*by) == Some(16) && 4 * lanes == width && matches!(lanes, 4 | 8)) {
             return Ok(false);
         }
-        let load = if lanes == 8 { Op::Load64 } else { Op::Load32 };
         let extend = if read(first) == Some(DType::I8) { Op::Pmovsxbw } else { Op::Pmovzxbw };
-        let [first, second] =
-            [self.mem(first)?, self.mem(second)?].map(|mem| self.def(load, 16, &[mem.into()]));
-        let woven = self.def(Op::Punpcklbw, 16, &[first.into(), second.into()]);
+        let rows = [self.mem(first)?, self.mem(second)?];
+        let woven = match self.neighbours(rows) {
+            Some(loaded) => self.def(Op::Punpckhbw, 16, &loaded.map(Arg::Reg)),
+            None => {
+                let at = self.f.insts.len();
+                let load = if lanes == 8 { Op::Load64 } else { Op::Load32 };
+                let loaded = rows.map(|row| self.def(load, 16, &[row.into()]));
+                self.eights = (lanes == 8).then_some(Eights { rows, loaded, at });
+                self.def(Op::Punpcklbw, 16, &loaded.map(Arg::Reg))
+            }
+        };
         let dst = self.target(r);
         self.op(extend, width, &[dst.into(), woven.into()]);
         Ok(true)
+    }
+
+    /// Where the last couples were woven from the eight bytes before these of each row: registers of both, which
+    /// are loaded together then.
+    fn neighbours(&mut self, rows: [Mem; 2]) -> Option<[VReg; 2]> {
+        let last = self.eights.take().filter(|last| last.rows.map(|row| row.offset(EIGHT)) == rows)?;
+        let stays = |inst: &Inst| {
+            let mut moved = inst.is_control() || inst.stores();
+            inst.visit(|r, _, written| {
+                moved |= written && rows.iter().any(|row| row.regs().any(|of| of == r));
+            });
+            !moved
+        };
+        let since = self.f.insts.get_mut(last.at..).filter(|since| since.iter().all(stays))?;
+        let [first, second, ..] = since else { return None };
+        (first.op, second.op) = (Op::Load, Op::Load);
+        Some(last.loaded)
     }
 
     /// Words of 16 lanes.

@@ -45,16 +45,34 @@ fn woven_couples_agree_with_the_naive_loops() {
     for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
         for kernel in [(3, 3), (5, 5), (4, 2), (3, 1), (1, 3), (7, 3)] {
             for (c, out, stride) in [(16, 9, 1), (35, 4, 2), (8, 17, 1), (20, 3, 3)] {
-                let linear = linear(&filters(c, out, kernel, stride, types));
-                let schedule = choose(&linear, &target);
-                let text = schedule.display(&linear);
-                assert_eq!(schedule.dot, 2, "{text}");
-                verify(&schedule, &linear).unwrap();
-                assert_eq!(parse(&text, &linear).unwrap(), schedule);
+                let mut linear = linear(&filters(c, out, kernel, stride, types));
                 let expected = run(&linear, &Schedule::naive(&linear), &[false, false]);
-                assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
+                for compact in [false, true] {
+                    linear.compact = compact;
+                    let schedule = choose(&linear, &target);
+                    let text = schedule.display(&linear);
+                    assert_eq!((schedule.dot, schedule.wide), (2, !compact), "{text}");
+                    verify(&schedule, &linear).unwrap();
+                    assert_eq!(parse(&text, &linear).unwrap(), schedule);
+                    assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
+                }
             }
         }
+    }
+}
+
+/// Filters that the first-level cache does not keep beside all else stay bytes.
+#[test]
+fn few_couples_are_packed_as_16_bits() {
+    let target = resolve("x86_64", "x86-64-v3").expect("the target is known");
+    for (channels, wide) in [(640, true), (1024, false)] {
+        let linear = linear(&filters(channels, 9, (3, 3), 1, (DType::I8, DType::I8)));
+        let schedule = choose(&linear, &target);
+        assert_eq!(schedule.wide, wide, "{}", schedule.display(&linear));
+        let weights = nest(&linear, &schedule, true, 1).unwrap().kernel.params[1].clone();
+        let couples = 6 * channels;
+        let memory = if wide { (DType::I32, couples) } else { (DType::I8, 2 * couples) };
+        assert_eq!((weights.dtype, weights.elems), memory);
     }
 }
 
