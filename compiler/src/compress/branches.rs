@@ -54,8 +54,9 @@ fn merge_at(onnx: &mut Onnx, known: &Facts, at: usize) -> Option<()> {
             _ => conv(onnx, second),
         };
         let Some(small) = small else { continue };
-        let Some((first, _)) = small.window.inside(&large.window) else { continue };
-        let weights = embedded(&large, &small, &first);
+        let Some(first) = small.window.inside(&large.window) else { continue };
+        let mut weights = large.weights.clone();
+        small.window.add_to(&large.window, &first, &mut weights, |i| small.weights[i]);
         let bias: Vec<f32> = large.bias.iter().zip(&small.bias).map(|(a, b)| a + b).collect();
         return change(onnx, layer, &[at, small.node], (Some(weights), bias), small.read);
     }
@@ -151,21 +152,4 @@ fn normalization(onnx: &Onnx, node: usize, beside: &Branch) -> Option<Branch> {
         node,
         read: proto.inputs[1..].to_vec(),
     })
-}
-
-/// The weights of a convolution with those of a smaller window, which begins so many points further.
-fn embedded(large: &Branch, small: &Branch, first: &[i64]) -> Vec<f32> {
-    let [points, others] = [large, small].map(|b| b.window.kernel.iter().product::<i64>().max(1) as usize);
-    let mut sums = large.weights.clone();
-    for (i, w) in small.weights.iter().enumerate() {
-        let (filter, mut rest, mut place, mut stride) = (i / others, i % others, 0, 1);
-        for d in (0..first.len()).rev() {
-            let [extent, whole] = [small, large].map(|b| b.window.kernel[d] as usize);
-            place += (rest % extent + first[d] as usize) * stride;
-            rest /= extent;
-            stride *= whole;
-        }
-        sums[filter * points + place] += w;
-    }
-    sums
 }

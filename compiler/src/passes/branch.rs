@@ -28,14 +28,14 @@ impl Window {
         })
     }
 
-    /// Points before and after this window within a larger one of as many results, per dimension; `None` where it
-    /// is not inside.
-    pub fn inside(&self, large: &Window) -> Option<(Vec<i64>, Vec<i64>)> {
+    /// Points before this window within a larger one of as many results, per dimension; `None` where it is not
+    /// inside.
+    pub fn inside(&self, large: &Window) -> Option<Vec<i64>> {
         let rank = large.kernel.len();
         if (self.group, &self.strides, self.kernel.len()) != (large.group, &large.strides, rank) {
             return None;
         }
-        let (mut first, mut last) = (Vec::new(), Vec::new());
+        let mut first = Vec::new();
         for d in 0..rank {
             let (step, before) = (large.dilations[d].max(1), large.before[d] - self.before[d]);
             let even = self.kernel[d] == 1 || self.dilations[d] == step;
@@ -44,8 +44,23 @@ impl Window {
                 return None;
             }
             first.push(before / step);
-            last.push(left);
         }
-        Some((first, last))
+        Some(first)
+    }
+
+    /// Adds weights of this window, filter by filter, to those of a larger one, in which it begins so many points
+    /// further.
+    pub fn add_to(&self, large: &Window, first: &[i64], sums: &mut [f32], weight: impl Fn(usize) -> f32) {
+        let [others, points] = [self, large].map(|w| w.kernel.iter().product::<i64>().max(1) as usize);
+        for i in 0..sums.len() / points * others {
+            let (filter, mut rest, mut place, mut stride) = (i / others, i % others, 0, 1);
+            for d in (0..first.len()).rev() {
+                let [extent, whole] = [self, large].map(|w| w.kernel[d].max(1) as usize);
+                place += (rest % extent + first[d] as usize) * stride;
+                rest /= extent;
+                stride *= whole;
+            }
+            sums[filter * points + place] += weight(i);
+        }
     }
 }

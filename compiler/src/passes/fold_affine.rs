@@ -24,7 +24,7 @@ pub(super) fn constant(graph: &Graph, node: &Node, i: usize) -> Option<ValueId> 
     graph.value(id).constant.is_some().then_some(id)
 }
 
-pub(super) fn reshape(b: &mut NodeBuilder, x: ValueId, shape: &[usize]) -> Result<ValueId> {
+fn reshape(b: &mut NodeBuilder, x: ValueId, shape: &[usize]) -> Result<ValueId> {
     let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
     let dims = b.constant(Tensor::new([dims.len()], &dims));
     b.binary("Reshape", x, dims)

@@ -1,18 +1,17 @@
 //! Convolutions of one value whose results are added become one.
 //!
 //! Nets are trained with several branches that compute the same kind of sum: windows of several sizes,
-//! a scale per channel beside them (RepVGG, MobileOne). `a * v + a * w` is `a * (v + w)`, where a smaller window
+//! a scale per channel or the value itself beside them (RepVGG, MobileOne, RepViT, FastViT). `a * v + a * w` is `a * (v + w)`, where a smaller window
 //! stands inside of a larger one, and a normalization is a window of one point that reads its own channel.
 //! Rounding differs as it does where a normalization goes into weights. Only `f32` is merged: narrower
 //! weights would be rounded once more.
 
 use super::branch::Window;
 use super::edit::{constants, is, read_counts, remove, writers};
-use super::fold_affine::{Affine, batch_norm, constant, fold_affine, reshape};
+use super::fold_affine::{Affine, batch_norm, constant, fold_affine};
 use crate::base::{DType, Tensor};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
-use crate::ops::NodeBuilder;
 
 /// The window of a convolution with constant weights and bias.
 fn window(graph: &Graph, node: &Node) -> Result<Option<Window>> {
@@ -37,68 +36,81 @@ fn window(graph: &Graph, node: &Node) -> Result<Option<Window>> {
 
 /// Weights and bias of a branch.
 struct Weights {
-    weights: ValueId,
-    bias: Option<ValueId>,
+    weights: Vec<f32>,
+    bias: Option<Vec<f32>>,
 }
 
-/// The weights of a scale and shift per channel as those of a convolution of single points.
-fn diagonal(graph: &mut Graph, by: &Affine, of: ValueId, group: usize) -> Result<Option<Weights>> {
-    let Affine { scale: Some(scale), shift: bias } = *by else { return Ok(None) };
-    let mut shape = graph.value(of).ty.shape.clone();
-    shape[2..].fill(1);
-    let (channels, inner) = (shape[0], shape[1]);
-    if group * inner != channels || graph.value(scale).ty.elems() != channels {
-        return Ok(None);
-    }
-    let ones: Vec<f32> =
-        (0..channels * inner).map(|i| f32::from(u8::from(i / inner % inner == i % inner))).collect();
-    let built = constants(graph, "diagonal", |b| {
-        let ones = b.constant(Tensor::new(shape.clone(), &ones));
-        let mut factors = vec![1; shape.len()];
-        factors[0] = channels;
-        let scale = reshape(b, scale, &factors)?;
-        Ok(vec![b.binary("Mul", ones, scale)?])
-    })?;
-    Ok(built.map(|b| Weights { weights: b[0], bias }))
+fn elements(graph: &Graph, id: ValueId) -> Option<Vec<f32>> {
+    graph.value(id).constant.as_ref()?.to_vec::<f32>()
 }
 
-/// The sums of two branches' weights and biases, the second one's window inside of the first one's.
-fn summed(
-    b: &mut NodeBuilder,
-    (large, small): (Weights, Weights),
-    (first, last): (Vec<i64>, Vec<i64>),
-) -> Result<Vec<ValueId>> {
-    let pads = [&[0, 0][..], &first, &[0, 0], &last].concat();
-    let pads = b.constant(Tensor::new([pads.len()], &pads));
-    let padded = b.binary("Pad", small.weights, pads)?;
-    let weights = b.binary("Add", large.weights, padded)?;
-    let bias = match (large.bias, small.bias) {
-        (Some(x), Some(y)) => Some(b.binary("Add", x, y)?),
-        (x, y) => x.or(y),
+/// The weights and the bias of a convolution, which are constants.
+fn own(graph: &Graph, node: &Node) -> Option<Weights> {
+    let bias = match constant(graph, node, 2) {
+        Some(id) => Some(elements(graph, id)?),
+        None => None,
     };
-    Ok([Some(weights), bias].into_iter().flatten().collect())
+    Some(Weights { weights: elements(graph, constant(graph, node, 1)?)?, bias })
+}
+
+/// The weights of a scale and shift per channel as those of a convolution of single points, of so many channels in
+/// groups of so many.
+fn diagonal(graph: &Graph, by: &Affine, (channels, inner): (usize, usize), group: usize) -> Option<Weights> {
+    let list = |id: Option<ValueId>| id.map(|id| elements(graph, id).filter(|l| l.len() == channels));
+    let (scale, bias) = match (list(by.scale), list(by.shift)) {
+        (Some(None), _) | (_, Some(None)) => return None,
+        (scale, bias) => (scale.flatten(), bias.flatten()),
+    };
+    let factor = |channel: usize| scale.as_ref().map_or(1.0, |s| s[channel]);
+    let own = |i: usize| if i / inner % inner == i % inner { factor(i / inner) } else { 0.0 };
+    (group * inner == channels).then(|| Weights { weights: (0..channels * inner).map(own).collect(), bias })
+}
+
+/// What is added to a convolution, or it to.
+struct Term<'a> {
+    /// The node that computes it; none: the convolution's operand itself.
+    node: Option<&'a Node>,
+    /// It is taken off.
+    negative: bool,
 }
 
 /// Weights, and the bias if there is one, of the convolution `keep` with what `other` adds to it.
-fn joined(graph: &mut Graph, keep: &Node, other: &Node) -> Result<Option<Vec<ValueId>>> {
-    let Some(large) = window(graph, keep)? else { return Ok(None) };
-    let own = |graph: &Graph, node: &Node| -> Option<Weights> {
-        Some(Weights { weights: constant(graph, node, 1)?, bias: constant(graph, node, 2) })
+fn joined(graph: &mut Graph, keep: &Term, other: &Term) -> Result<Option<Vec<ValueId>>> {
+    let Some(keeper) = keep.node else { return Ok(None) };
+    let (Some(large), Some(weights)) = (window(graph, keeper)?, constant(graph, keeper, 1)) else {
+        return Ok(None);
     };
-    let Some(kept) = own(graph, keep) else { return Ok(None) };
-    let (small, weights) = match is(other, "BatchNormalization") {
-        true => {
-            let Some(by) = batch_norm(graph, other)? else { return Ok(None) };
-            (large.point(), diagonal(graph, &by, kept.weights, large.group.max(1) as usize)?)
+    let shape = graph.value(weights).ty.shape.clone();
+    let point = |graph: &Graph, by: &Affine| {
+        Some((large.point()?, diagonal(graph, by, (shape[0], shape[1]), large.group.max(1) as usize)?))
+    };
+    let small = match other.node {
+        // Where sums are long, adding the operand is a small part of it, and it stays exact.
+        None => point(graph, &Affine { scale: None, shift: None }).filter(|_| shape[1] == 1),
+        Some(node) if is(node, "BatchNormalization") => {
+            batch_norm(graph, node)?.and_then(|by| point(graph, &by))
         }
-        false => (window(graph, other)?, own(graph, other)),
+        Some(node) => window(graph, node)?.zip(own(graph, node)),
     };
-    let (Some(small), Some(weights)) = (small, weights) else { return Ok(None) };
-    let Some(places) = small.inside(&large) else { return Ok(None) };
-    constants(graph, &keep.name, |b| summed(b, (kept, weights), places))
+    let (Some((small, added)), Some(kept)) = (small, own(graph, keeper)) else { return Ok(None) };
+    let Some(first) = small.inside(&large) else { return Ok(None) };
+    let [own, more] = [keep, other].map(|t| if t.negative { -1.0 } else { 1.0 });
+    let mut sums: Vec<f32> = kept.weights.iter().map(|w| own * w).collect();
+    small.add_to(&large, &first, &mut sums, |i| more * added.weights[i]);
+    let scaled =
+        |list: Option<Vec<f32>>, by: f32| list.map(|l| l.iter().map(|v| by * v).collect::<Vec<f32>>());
+    let bias = match (scaled(kept.bias, own), scaled(added.bias, more)) {
+        (Some(x), Some(y)) => Some(x.iter().zip(&y).map(|(x, y)| x + y).collect()),
+        (x, y) => x.or(y),
+    };
+    constants(graph, &keeper.name, |b| {
+        let weights = b.constant(Tensor::new(shape, &sums));
+        let bias: Option<ValueId> = bias.map(|bias: Vec<f32>| b.constant(Tensor::new([bias.len()], &bias)));
+        Ok([Some(weights), bias].into_iter().flatten().collect())
+    })
 }
 
-/// Merges what each addition adds, from the front, so that sums of many branches become one.
+/// Merges what each addition or subtraction joins, from the front, so that sums of many branches become one.
 fn merge(graph: &mut Graph) -> Result<bool> {
     let mut dead = vec![false; graph.nodes.len()];
     let (reads, mut writers) = (read_counts(graph), writers(graph));
@@ -107,29 +119,34 @@ fn merge(graph: &mut Graph) -> Result<bool> {
         let (&[Some(a), Some(b)], Some(Some(to))) = (&node.inputs[..], node.outputs.first().copied()) else {
             continue;
         };
-        let ty = &graph.value(to).ty;
-        let plain = is(node, "Add") && ty.dtype == DType::F32;
-        let once = |v: ValueId| reads[v as usize] == 1 && graph.value(v).ty == *ty;
-        let (true, Some(first), Some(second)) =
-            (plain && once(a) && once(b), writers[a as usize], writers[b as usize])
-        else {
-            continue;
-        };
-        let pair = [first, second].map(|at| graph.nodes[at].clone());
-        if pair[0].inputs.first() != pair[1].inputs.first() {
+        let ty = graph.value(to).ty.clone();
+        let subtracts = is(node, "Sub");
+        if !(is(node, "Add") || subtracts) || ty.dtype != DType::F32 || graph.value(a).ty != graph.value(b).ty
+        {
             continue;
         }
-        let found = match joined(graph, &pair[0], &pair[1])? {
-            Some(found) => Some((first, second, found)),
-            None => joined(graph, &pair[1], &pair[0])?.map(|found| (second, first, found)),
-        };
-        let Some((keep, gone, found)) = found else { continue };
-        let changed = &mut graph.nodes[keep];
-        changed.inputs.truncate(1);
-        changed.inputs.extend(found.into_iter().map(Some));
-        changed.outputs = vec![Some(to)];
-        writers[to as usize] = Some(keep);
-        (dead[i], dead[gone]) = (true, true);
+        for (keep, other) in [(a, b), (b, a)] {
+            let once = |v: ValueId| writers[v as usize].filter(|_| reads[v as usize] == 1);
+            let Some(kept) = once(keep) else { continue };
+            let keeper = graph.nodes[kept].clone();
+            let source = keeper.inputs.first().copied().flatten();
+            let gone = once(other).filter(|&o| o != kept && graph.nodes[o].inputs.first() == Some(&source));
+            let branch = gone.map(|o| graph.nodes[o].clone());
+            if branch.is_none() && source != Some(other) {
+                continue;
+            }
+            let first = Term { node: Some(&keeper), negative: subtracts && keep == b };
+            let second = Term { node: branch.as_ref(), negative: subtracts && other == b };
+            let Some(found) = joined(graph, &first, &second)? else { continue };
+            let changed = &mut graph.nodes[kept];
+            changed.inputs.truncate(1);
+            changed.inputs.extend(found.into_iter().map(Some));
+            changed.outputs = vec![Some(to)];
+            writers[to as usize] = Some(kept);
+            dead[i] = true;
+            gone.iter().for_each(|&o| dead[o] = true);
+            break;
+        }
     }
     let changed = dead.contains(&true);
     remove(graph, &dead);
