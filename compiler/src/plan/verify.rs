@@ -15,7 +15,7 @@
 use super::text::argument;
 use super::{Arg, Base, Program, Step};
 use crate::error::{Error, Result};
-use crate::tile::{Access, Kernel, Param, Piece, hull, pieces};
+use crate::tile::{Access, Kernel, Param, Piece, hull, interleaved, pieces};
 use std::ops::Range;
 
 type Check = std::result::Result<(), String>;
@@ -94,10 +94,13 @@ impl Checker<'_> {
             self.argument(arg, param, in_place).map_err(|reason| about(arg, reason))?;
         }
         for &(arg, param) in pairs.iter().filter(|p| p.1.access != Access::Read) {
-            let number = |of: &Arg| args.iter().position(|a| std::ptr::eq(a, of)).unwrap_or_default();
+            let place =
+                |of: &Arg| (args.iter().position(|a| std::ptr::eq(a, of)).unwrap_or_default(), of.offset);
             let clash = pairs.iter().find(|(other, p)| {
                 let meets = !std::ptr::eq(*other, arg) && meet((arg, param), (other, p));
-                meets && !trails(kernel, (number(arg), arg.offset), (number(other), other.offset))
+                meets
+                    && !trails(kernel, place(arg), place(other))
+                    && !interleaved(kernel, place(arg), place(other))
             });
             require(clash.is_none(), || about(arg, "overlaps another argument".to_string()))?;
         }

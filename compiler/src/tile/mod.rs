@@ -20,6 +20,7 @@ pub mod random;
 mod range;
 mod reach;
 mod text;
+mod turns;
 mod verify;
 mod visit;
 
@@ -27,6 +28,7 @@ pub use backwards::backwards;
 pub use interpret::{interpret, interpret_in};
 pub use parse::{parse, read};
 pub use reach::{Piece, hull, pieces};
+pub use turns::interleaved;
 pub use verify::{explain, verify};
 pub use visit::{assignments, mentioned, moved};
 

@@ -18,15 +18,13 @@ pub type Piece = Vec<Range<i64>>;
 
 /// The pieces in the order of execution. Those that run only sometimes are among them.
 pub fn pieces(kernel: &Kernel) -> Vec<Piece> {
-    let none = vec![0..0; kernel.params.len()];
-    let vars = vec![(0, 0); kernel.vars.len()];
-    let mut walk = Walk { kernel, vars, pieces: Vec::new(), open: none.clone(), none };
+    let mut walk = Walk::new(kernel);
     walk.list(&kernel.body, MOST);
     walk.end();
     walk.pieces
 }
 
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     kernel: &'a Kernel,
     /// The smallest and the largest value of each variable.
     vars: Vec<(i64, i64)>,
@@ -37,7 +35,13 @@ struct Walk<'a> {
     none: Piece,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    pub(super) fn new(kernel: &'a Kernel) -> Walk<'a> {
+        let none = vec![0..0; kernel.params.len()];
+        let vars = vec![(0, 0); kernel.vars.len()];
+        Walk { kernel, vars, pieces: Vec::new(), open: none.clone(), none }
+    }
+
     /// The pieces of statements, in which each loop may have so many iterations.
     fn list(&mut self, body: &[Stmt], most: i64) {
         for stmt in body {
@@ -80,7 +84,8 @@ impl Walk<'_> {
                 }
             }
             Stmt::Size { var, from, max, body } => {
-                self.size(*var, from, *max);
+                self.access(from, 0, 1);
+                self.vars[*var as usize] = (0, *max);
                 self.list(body, most);
             }
             Stmt::If { then, otherwise, .. } => {
@@ -94,53 +99,37 @@ impl Walk<'_> {
         }
     }
 
-    fn size(&mut self, var: u32, from: &Addr, max: i64) {
-        self.access(from, 0, 1);
-        self.vars[var as usize] = (0, max);
-    }
-
     /// Adds what statements reach to the piece.
     fn reach(&mut self, body: &[Stmt]) {
+        self.each(body, &mut |walk, addr, along, span| walk.access(addr, along, span));
+    }
+
+    /// Every access of statements, with the variables' ranges there: [`accessed`].
+    pub(super) fn each(&mut self, body: &[Stmt], f: &mut impl FnMut(&mut Self, &Addr, i64, i64)) {
         for stmt in body {
+            if let Some((addr, along, span)) = accessed(self.kernel, stmt) {
+                f(self, addr, along, span);
+            }
             match stmt {
-                Stmt::Let(reg, value) => {
-                    let lanes = i64::from(self.kernel.regs[*reg as usize].lanes);
-                    match value {
-                        Value::Load(addr, stride) => self.access(addr, stride * (lanes - 1), 1),
-                        Value::LoadWords(addr, stride) => {
-                            self.access(addr, stride * (lanes - 1), words_span(lanes as usize, *stride));
-                        }
-                        Value::LoadCouples(addr) => self.access(addr, 2 * (lanes - 1), 2),
-                        Value::Lookup(addr, _) => self.access(addr, 0, TABLE as i64),
-                        Value::Const(_) | Value::Index(..) | Value::Copy(_) | Value::Splat(_) => {}
-                        Value::Un(..) | Value::Bin(..) | Value::Cmp(..) | Value::Convert(..) => {}
-                        Value::Mla(..) | Value::Dot(..) | Value::Select(..) => {}
-                        Value::Broadcast(..) | Value::Pairs(_) | Value::Reduce(..) => {}
-                    }
-                }
-                Stmt::Store { addr, stride, src } => {
-                    let lanes = i64::from(self.kernel.regs[*src as usize].lanes);
-                    self.access(addr, stride * (lanes - 1), 1);
-                }
                 Stmt::For { var, lo, hi, step, body } => {
                     let (lo, hi) = (self.bound(lo, true), self.bound(hi, false));
                     let exact = if lo.0 == lo.1 { *step } else { 1 };
                     let last = lo.0 + (hi.1 - 1 - lo.0).div_euclid(exact) * exact;
                     if last >= lo.0 {
                         self.vars[*var as usize] = (lo.0, last);
-                        self.reach(body);
+                        self.each(body, f);
                     }
                 }
-                Stmt::Size { var, from, max, body } => {
-                    self.size(*var, from, *max);
-                    self.reach(body);
+                Stmt::Size { var, max, body, .. } => {
+                    self.vars[*var as usize] = (0, *max);
+                    self.each(body, f);
                 }
                 Stmt::If { then, otherwise, .. } => {
-                    self.reach(then);
-                    self.reach(otherwise);
+                    self.each(then, f);
+                    self.each(otherwise, f);
                 }
-                Stmt::Loop { body } => self.reach(body),
-                Stmt::Break { .. } | Stmt::Fail { .. } => {}
+                Stmt::Loop { body } => self.each(body, f),
+                Stmt::Let(..) | Stmt::Store { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {}
             }
         }
     }
@@ -160,7 +149,8 @@ impl Walk<'_> {
         *range = hull(range, &by);
     }
 
-    fn range(&self, form: &Affine) -> (i64, i64) {
+    /// The smallest and the largest value of a form.
+    pub(super) fn range(&self, form: &Affine) -> (i64, i64) {
         form.terms.iter().fold((form.base, form.base), |(lo, hi), &(var, c)| {
             let (a, b) = self.vars[var as usize];
             (lo + (c * a).min(c * b), hi + (c * a).max(c * b))
@@ -174,6 +164,29 @@ impl Walk<'_> {
             false => (a.0.min(b.0), a.1.min(b.1)),
         };
         ranges.reduce(join).unwrap_or((0, 0))
+    }
+}
+
+/// What a statement itself reaches: from an address on so many elements, and a span at the last of them.
+fn accessed<'a>(kernel: &Kernel, stmt: &'a Stmt) -> Option<(&'a Addr, i64, i64)> {
+    let lanes = |reg: u32| i64::from(kernel.regs[reg as usize].lanes);
+    match stmt {
+        Stmt::Let(reg, Value::Load(addr, stride)) => Some((addr, stride * (lanes(*reg) - 1), 1)),
+        Stmt::Let(reg, Value::LoadWords(addr, stride)) => {
+            let lanes = lanes(*reg);
+            Some((addr, stride * (lanes - 1), words_span(lanes as usize, *stride)))
+        }
+        Stmt::Let(reg, Value::LoadCouples(addr)) => Some((addr, 2 * (lanes(*reg) - 1), 2)),
+        Stmt::Let(_, Value::Lookup(addr, _)) => Some((addr, 0, TABLE as i64)),
+        Stmt::Let(_, Value::Const(_) | Value::Index(..) | Value::Copy(_) | Value::Splat(_)) => None,
+        Stmt::Let(_, Value::Un(..) | Value::Bin(..) | Value::Cmp(..) | Value::Convert(..)) => None,
+        Stmt::Let(_, Value::Mla(..) | Value::Dot(..) | Value::Select(..)) => None,
+        Stmt::Let(_, Value::Broadcast(..) | Value::Pairs(_) | Value::Reduce(..)) => None,
+        Stmt::Store { addr, stride, src } => Some((addr, stride * (lanes(*src) - 1), 1)),
+        Stmt::Size { from, .. } => Some((from, 0, 1)),
+        Stmt::For { .. } | Stmt::If { .. } | Stmt::Loop { .. } | Stmt::Break { .. } | Stmt::Fail { .. } => {
+            None
+        }
     }
 }
 
