@@ -95,6 +95,12 @@ pub fn picks(copy: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
     !index[if last { index.len() - 1 } else { 0 }..].iter().any(along)
 }
 
+/// Whether a copy picks single elements of a value.
+pub fn picks_from(copy: &Definition, value: ValueId, constant: &dyn Fn(ValueId) -> bool) -> bool {
+    let picked = copied_load(copy).map(|(operand, ..)| copy.operands[operand as usize].value);
+    picked == Some(value) && picks(copy, constant)
+}
+
 /// Products of which an element is a factor from which on it is worth gathering it first.
 const OFTEN: usize = 16;
 

@@ -229,6 +229,10 @@ impl Grouping<'_> {
         if computes && inline::picks(p, &constant) || inline::gathers_factor(p, r) {
             return None;
         }
+        // Computed before it is picked from, in vectors; no longer a copy, it would be fused into anything.
+        if rewrite::copied_load(p).is_none() && inline::picks_from(r, p.output.value, &constant) {
+            return None;
+        }
         inline::inline(r, p, &constant, only_reader)
             .or_else(|| inline::inline_merging(r, p, &constant))
             .or_else(|| digits::inline_digits(r, p, only_reader))
