@@ -26,6 +26,9 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
     for def in definitions(lowering) {
         vote(lowering, def, &mut votes);
     }
+    for def in definitions(lowering) {
+        grow(lowering, def, &free, &mut votes);
+    }
     spread(lowering, &mut votes);
     let frames = frames(&lowering.stages);
     let layout = |v: usize| {
@@ -153,6 +156,24 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
             }
         }
         _ => {}
+    }
+}
+
+/// What grows into a value of fixed order, as the last axis of a resized image does, is read in that order: it is
+/// smaller to turn around than the result.
+fn grow(lowering: &Lowering, def: &Definition, free: &[bool], votes: &mut [Vec<u64>]) {
+    if free[def.output.value as usize] || def.fold.is_some() {
+        return;
+    }
+    let last = def.store.last().and_then(nearest);
+    for expr in &def.exprs {
+        let Expr::Load { operand, index, .. } = expr else { continue };
+        let value = def.operands[*operand as usize].value as usize;
+        let small = 2 * lowering.values[value].ty.elems() as u64 <= def.volume();
+        let inner = index.len().checked_sub(1).filter(|&d| last.is_some_and(|v| uses(&index[d], v)));
+        if let Some(inner) = inner.filter(|_| small && free[value] && votes[value].iter().all(|&v| v == 0)) {
+            votes[value][inner] += 1;
+        }
     }
 }
 

@@ -47,13 +47,14 @@ impl Item {
     }
 }
 
-/// The graph's values followed by those of all bodies, and its nodes. Only the values of the result
-/// are filled in.
+/// The graph with its values followed by those of all bodies, and what is lowered of it.
 pub(super) fn flatten(graph: &Graph) -> Result<(Graph, Vec<Item>)> {
     let mut flat = Graph {
         values: graph.values.clone(),
         sample: graph.sample,
         shapes: graph.shapes.clone(),
+        nodes: graph.nodes.clone(),
+        outputs: graph.outputs.clone(),
         ..Graph::default()
     };
     let identity = |id: ValueId| id;

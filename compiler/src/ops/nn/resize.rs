@@ -8,9 +8,11 @@ use super::resize_moving::{Moving, Taps};
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, ExprId, Index, Lowering};
 use crate::error::{Error, Result};
+use crate::graph::{Graph, Node, ValueId};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, numbers, require};
 use crate::ops::{Ctx, Lower, Operator};
 use crate::scalar::{Fold, Op, Scalar};
+use std::cmp::Reverse;
 
 /// The rows.
 pub const ROWS: &[Operator] = &[
@@ -207,6 +209,12 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     }
     // The axis that shrinks most goes first: the others have less to do.
     axes.sort_by(|a, b| a.1.growth().total_cmp(&b.1.growth()));
+    let grows = axes.iter().all(|(_, a)| a.growth() >= 1.0);
+    if grows && ctx.node.outputs[0].is_some_and(|v| leaves(ctx.graph, v)) {
+        // Neighbours along the innermost axis of an output lie side by side, and take elements from computed places:
+        // that fills no vectors, so that the axes around it grow afterwards.
+        axes.sort_by_key(|a| Reverse(a.0));
+    }
     let float = compute_type(if x.dtype().is_float() { x.dtype() } else { DType::F32 });
     let mut current = x;
     for (i, (d, axis)) in axes.iter().enumerate() {
@@ -218,6 +226,19 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         current = next;
     }
     Ok(())
+}
+
+/// Operators that make an element of each one.
+const ELEMENTWISE: [&str; 7] =
+    ["Cast", "Clip", "DequantizeLinear", "QuantizeLinear", "Relu", "Sigmoid", "Tanh"];
+
+/// Whether a value, or what is made of each of its elements, is an output of the model.
+fn leaves(graph: &Graph, value: ValueId) -> bool {
+    let passes = |node: &Node| {
+        let reads = node.inputs.first() == Some(&Some(value)) && ELEMENTWISE.contains(&node.op.name);
+        reads && node.outputs.iter().flatten().any(|&out| leaves(graph, out))
+    };
+    graph.outputs.contains(&value) || graph.nodes.iter().any(passes)
 }
 
 /// The axes that are resized, where the lengths of one of them differ between the samples of a model with
