@@ -178,24 +178,34 @@ fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
     buffers.swap_remove(linear.buffers.len())
 }
 
-/// A convolution of 3x3 points with a bias, channels last: images, channels in and out, extents, and
+/// A convolution of 3x3 points with a bias, channels last: its elements, images, channels in and out, extents, and
 /// the padding before and after.
-fn convolution(n: usize, c: usize, o: usize, (h, w): (usize, usize), pad: (i64, i64)) -> Linear {
+fn convolution(
+    dtype: DType,
+    n: usize,
+    c: usize,
+    o: usize,
+    (h, w): (usize, usize),
+    pad: (i64, i64),
+) -> Linear {
     let (oh, ow) = (h + (pad.0 + pad.1) as usize - 2, w + (pad.0 + pad.1) as usize - 2);
-    let tensor = |shape: &[usize]| TensorType::new(DType::F32, shape);
+    let tensor = |shape: &[usize]| TensorType::new(dtype, shape);
     let (x, weights, y) = (tensor(&[n, c, h, w]), tensor(&[o, c, 3, 3]), tensor(&[n, o, oh, ow]));
     let mut b = DefBuilder::new(&y.shape);
     let (ic, kh, kw) = (b.reduce("c", c), b.reduce("kh", 3), b.reduce("kw", 3));
     let (down, across) = (b.var(2).plus(&kh).offset(-pad.0), b.var(3).plus(&kw).offset(-pad.0));
     let index = vec![b.var(0), ic.clone(), down, across];
-    let data = b.load_padded(0, &x, index, Scalar::from_f64(DType::F32, 0.0));
+    let data = b.load_padded(0, &x, index, Scalar::from_f64(dtype, 0.0));
     let index = vec![b.var(1), ic, kh, kw];
     let weight = b.load(1, &weights, index);
+    let [data, weight] = [data, weight].map(|e| b.cast(DType::F32, e));
     let product = b.op(Op::Mul, &[data, weight]);
     let acc = b.fold(Fold::Sum, product);
     let channel = vec![b.var(1)];
     let bias = b.load(2, &tensor(&[o]), channel);
+    let bias = b.cast(DType::F32, bias);
     let result = b.op(Op::Add, &[acc, bias]);
+    let result = b.cast(dtype, result);
     let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
     let layouts = [last(&x), Layout::dense(&weights.shape), Layout::dense(&[o])];
     Linear::new(&b.finish("conv", 3, &y, result), &layouts, &[false, true, true], &last(&y))
@@ -210,8 +220,9 @@ fn minimal_filtering_agrees_with_the_naive_loops() {
         (1, 3, 17, (6, 5), (2, 1)),
         (3, 2, 2, (4, 4), (0, 1)),
     ];
-    for (n, c, o, size, pad) in cases {
-        let linear = convolution(n, c, o, size, pad);
+    let halves = cases.map(|case| (DType::F16, case));
+    for (dtype, (n, c, o, size, pad)) in cases.map(|case| (DType::F32, case)).into_iter().chain(halves) {
+        let linear = convolution(dtype, n, c, o, size, pad);
         let conv = Conv::of(&linear).expect("a convolution that can be filtered");
         let constant = [false, true, true];
         let expected = run(&linear, &Schedule::naive(&linear), &[false; 3]);
@@ -236,10 +247,12 @@ fn minimal_filtering_agrees_with_the_naive_loops() {
                 };
                 verify(&schedule, &linear).expect("a valid schedule");
                 let got = run(&linear, &schedule, &constant);
-                let floats = |bytes: &[u8]| -> Vec<f32> {
-                    bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().expect("four"))).collect()
+                let floats = |bytes: &[u8]| -> Vec<f64> {
+                    bytes.chunks(dtype.size()).map(|b| Scalar::from_le(dtype, b).to_f64()).collect()
                 };
-                let near = |(a, b): (&f32, &f32)| (a - b).abs() < 2e-3;
+                // A sum of halves may be rounded to the next one.
+                let last = if dtype == DType::F16 { 1e-3 } else { 0.0 };
+                let near = |(a, b): (&f64, &f64)| (a - b).abs() < 2e-3 + last * b.abs();
                 let all = floats(&got).iter().zip(&floats(&expected)).all(near);
                 assert!(all, "{}:\n{linear}{}", target.cpu, schedule.display(&linear));
             }

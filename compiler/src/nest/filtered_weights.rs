@@ -3,7 +3,7 @@
 use super::Nested;
 use super::filter::filter;
 use super::filtered_constants::Constants;
-use crate::base::DType;
+use crate::scalar::Scalar;
 use crate::schedule::Linear;
 use crate::schedule::winograd::{Conv, HALVES, WINDOW};
 
@@ -71,6 +71,7 @@ impl Weights {
         let (conv, matrix) = (&self.conv, filter(self.outputs, self.conv.couples).weights);
         let (channels, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
         let dtype = linear.buffers[conv.weights as usize].dtype;
+        let size = dtype.size();
         let [down, across] = conv.slides.map(|s| s.window);
         let at = |o: usize, c: usize, k: usize, l: usize| {
             let place = conv.weight.eval(|v| match v {
@@ -80,13 +81,7 @@ impl Weights {
                 _ if v == across => l as i64,
                 _ => 0,
             }) as usize;
-            match dtype {
-                DType::I8 => f64::from(data[place] as i8),
-                DType::U8 => f64::from(data[place]),
-                _ => f64::from(f32::from_le_bytes(
-                    data[4 * place..4 * place + 4].try_into().unwrap_or_default(),
-                )),
-            }
+            Scalar::from_le(dtype, &data[size * place..size * (place + 1)]).to_f64()
         };
         let n = matrix.len();
         let mut made = vec![0f64; n * n * channels * outer];

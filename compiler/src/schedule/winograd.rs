@@ -98,11 +98,12 @@ impl Conv {
         let known = linear.buffers[*weights as usize].constant && !linear.buffers[*data as usize].constant;
         let dtype = |operand: u32| linear.buffers[operand as usize].dtype;
         let byte = |operand: u32| matches!(dtype(operand), DType::I8 | DType::U8);
-        // Bytes that are dequantized by a scale per channel out are filtered as the floats that they are.
+        // Half floats become those of registers as they are loaded. Bytes that are dequantized by a scale per channel
+        // out are filtered as the floats that they are.
+        let half = |operand: u32| dtype(operand).is_float() && dtype(operand).size() == 2;
         let floats = sums == DType::F32
-            && dtype(*data) == DType::F32
-            && !converted
-            && (dtype(*weights) == DType::F32 || byte(*weights));
+            && (dtype(*data) == DType::F32 && !converted || half(*data))
+            && (dtype(*weights) == DType::F32 || half(*weights) || byte(*weights));
         let couples = sums == DType::I32 && byte(*data) && byte(*weights) && guards.is_empty();
         if !(plain && zero && known && (floats || couples)) {
             return None;
