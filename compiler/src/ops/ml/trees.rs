@@ -3,7 +3,7 @@
 
 use super::linear::rows;
 use super::score::{Pair, Transform, choose, choose_of_two, labels};
-use super::tree_tables::{Tables, Votes, read_regressor, read_v5};
+use super::tree_tables::{Node, Tables, Votes, read_regressor, read_v5};
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{Carry, DefBuilder, ExprId, Index, Lowering, Repeat};
 use crate::error::Result;
@@ -47,7 +47,79 @@ struct Walk {
     split: Val,
     yes: Val,
     no: Val,
-    when: [Val; 4],
+    when: When,
+}
+
+/// Where a node's condition holds.
+enum When {
+    /// All nodes compare alike; what holds for missing features says each where that is not what the comparison says.
+    Is(Op, Option<Val>),
+    /// For less, equal, greater and missing features, by node.
+    Each([Val; 4]),
+}
+
+/// What comparisons say of less, equal, greater and missing numbers.
+const COMPARISONS: [([bool; 4], Op); 6] = [
+    ([true, true, false, false], Op::Le),
+    ([true, false, false, false], Op::Lt),
+    ([false, true, true, false], Op::Ge),
+    ([false, false, true, false], Op::Gt),
+    ([false, true, false, false], Op::Eq),
+    ([true, false, true, true], Op::Ne),
+];
+
+impl When {
+    fn new(e: &mut Emit, nodes: &[Node]) -> When {
+        let mut flags = |what: &str, i: usize| {
+            let bytes: Vec<u8> = nodes.iter().map(|n| u8::from(n.when[i])).collect();
+            let ty = TensorType::new(DType::Bool, [bytes.len()]);
+            e.constant(what, Tensor { ty, data: bytes.into() })
+        };
+        let says = |says: &[bool; 4]| nodes.iter().all(|n| n.when[..3] == says[..3]);
+        match COMPARISONS.iter().find(|c| says(&c.0)) {
+            Some((says, op)) => {
+                let known = nodes.iter().all(|n| n.when[3] == says[3]);
+                When::Is(*op, (!known).then(|| flags("missing", 3)))
+            }
+            None => {
+                When::Each([flags("less", 0), flags("equal", 1), flags("greater", 2), flags("missing", 3)])
+            }
+        }
+    }
+
+    /// Whether the condition of the node at a place holds.
+    fn holds(&self, b: &mut DefBuilder, [value, split, place]: [ExprId; 3]) -> ExprId {
+        let at = |b: &mut DefBuilder, flag| b.elem_at(flag, vec![Index::Dynamic(place)], DType::Bool);
+        match self {
+            When::Is(op, missing) => {
+                let holds = b.op(*op, &[value, split]);
+                let Some(missing) = missing else { return holds };
+                let (number, missing) = (b.op(Op::Eq, &[value, value]), at(b, missing));
+                b.op(Op::Select, &[number, holds, missing])
+            }
+            When::Each(flags) => {
+                let [less, equal, greater, missing] = flags.each_ref().map(|flag| at(b, flag));
+                let (below, same) = (b.op(Op::Lt, &[value, split]), b.op(Op::Eq, &[value, split]));
+                let above = b.op(Op::Gt, &[value, split]);
+                let holds = b.op(Op::Select, &[above, greater, missing]);
+                let holds = b.op(Op::Select, &[same, equal, holds]);
+                b.op(Op::Select, &[below, less, holds])
+            }
+        }
+    }
+}
+
+/// A table of numbers, none negative, in the smallest type that holds them.
+fn numbers(e: &mut Emit, what: &str, values: impl Iterator<Item = usize> + Clone) -> Val {
+    let dtype = match values.clone().max() {
+        None | Some(0..=0xff) => DType::U8,
+        Some(0x100..=0xffff) => DType::U16,
+        Some(_) => DType::I64,
+    };
+    let bytes: Vec<u8> =
+        values.flat_map(|v| (v as u64).to_le_bytes().into_iter().take(dtype.size())).collect();
+    let ty = TensorType::new(dtype, [bytes.len() / dtype.size()]);
+    e.constant(what, Tensor { ty, data: bytes.into() })
 }
 
 /// Defines the leaf that each row reaches in each tree, `[rows, trees]`.
@@ -65,22 +137,13 @@ fn leaves(e: &mut Emit, tables: &Tables) -> Result<Val> {
     if tables.depth == 0 || tables.nodes.is_empty() {
         return Ok(first);
     }
-    let ints = |e: &mut Emit, what: &str, f: &dyn Fn(usize) -> i64| {
-        let values: Vec<i64> = (0..tables.nodes.len()).map(f).collect();
-        e.constant(what, Tensor::new([values.len()], &values))
-    };
-    let flags = |e: &mut Emit, what: &str, i: usize| {
-        let bytes: Vec<u8> = tables.nodes.iter().map(|t| u8::from(t.when[i])).collect();
-        let ty = TensorType::new(DType::Bool, [bytes.len()]);
-        e.constant(what, Tensor { ty, data: bytes.into() })
-    };
     let splits: Vec<f64> = tables.nodes.iter().map(|t| t.split).collect();
     let walk = Walk {
-        feature: ints(e, "feature", &|i| tables.nodes[i].feature as i64),
+        feature: numbers(e, "feature", tables.nodes.iter().map(|n| n.feature)),
         split: e.table("split", float, &[splits.len()], &splits),
-        yes: ints(e, "yes", &|i| tables.nodes[i].yes),
-        no: ints(e, "no", &|i| tables.nodes[i].no),
-        when: [flags(e, "less", 0), flags(e, "equal", 1), flags(e, "greater", 2), flags(e, "missing", 3)],
+        yes: numbers(e, "yes", tables.nodes.iter().map(|n| n.yes as usize)),
+        no: numbers(e, "no", tables.nodes.iter().map(|n| n.no as usize)),
+        when: When::new(e, &tables.nodes),
     };
     let state = e.temp("node", DType::I64, [n, trees]);
     let last = e.temp("leaf", DType::I64, [n, trees]);
@@ -110,12 +173,7 @@ fn step(b: &mut DefBuilder, walk: &Walk, x: &Val, state: &Val, float: DType) -> 
     let feature = at(b, &walk.feature, DType::I64);
     let value = b.elem_at(x, vec![Index::Affine(b.var(0)), Index::Dynamic(feature)], float);
     let split = at(b, &walk.split, float);
-    let [less, equal, greater, missing] = [0, 1, 2, 3].map(|i| at(b, &walk.when[i], DType::Bool));
-    let (below, same) = (b.op(Op::Lt, &[value, split]), b.op(Op::Eq, &[value, split]));
-    let above = b.op(Op::Gt, &[value, split]);
-    let holds = b.op(Op::Select, &[above, greater, missing]);
-    let holds = b.op(Op::Select, &[same, equal, holds]);
-    let holds = b.op(Op::Select, &[below, less, holds]);
+    let holds = walk.when.holds(b, [value, split, place]);
     let (yes, no) = (at(b, &walk.yes, DType::I64), at(b, &walk.no, DType::I64));
     let child = b.op(Op::Select, &[holds, yes, no]);
     b.op(Op::Select, &[is_node, child, node])
