@@ -11,7 +11,8 @@
 use super::Nest;
 use super::TilePoint;
 use super::emit::{Emitter, addr};
-use super::formed::{Chain, Formed};
+use super::formed::{Chain, Formed, Word};
+use super::panel::Panel;
 use crate::base::{Affine, Bound};
 use crate::schedule::chains::{Chains, LENGTHS, Words};
 use crate::schedule::linear::Node;
@@ -23,14 +24,20 @@ pub struct Packing {
     /// Which operand.
     pub operand: u32,
     chains: Chains,
+    /// Where each of a row's words is in what a tile reads, as it is, and words from one way to the next.
+    places: Vec<usize>,
+    way: usize,
 }
 
 impl Packing {
     /// The packing that a schedule asks for.
     pub fn of(linear: &Linear, schedule: &Schedule) -> Option<Packing> {
         let chains = linear.chains.filter(|_| schedule.chains)?;
-        let Node::Load { operand, .. } = Words::of(linear, chains.var)?.vectors else { return None };
-        Some(Packing { operand: *operand, chains })
+        let words = Words::of(linear, chains.var)?;
+        let Node::Load { operand, .. } = words.vectors else { return None };
+        let panel = Panel::of(linear, schedule, 0)?;
+        let places = (0..words.count(linear)).map(|word| panel.word(word)).collect();
+        Some(Packing { operand: *operand, chains, places, way: panel.way() })
     }
 
     /// Where the words of a panel begin, behind what sums begin with, the kinds' ends and the places.
@@ -69,7 +76,11 @@ impl Packing {
                 Some(*end)
             });
             let words = || kinds.iter().flatten().flat_map(|chain| &chain.words);
-            let numbers = begins.into_iter().chain(ends).chain(words().map(|word| word.place as i32));
+            let place = |word: &Word| {
+                let count = self.places.len();
+                (word.place / count * self.way + self.places[word.place % count]) as i32
+            };
+            let numbers = begins.into_iter().chain(ends).chain(words().map(place));
             let end = packed.len() + 4 * self.panel();
             let head = packed.len() + 4 * self.head();
             packed.extend(numbers.flat_map(i32::to_le_bytes));

@@ -58,12 +58,14 @@ impl Weights {
         packed
     }
 
-    /// The transformed weights, neighbouring channels in the halves of 32 bits.
+    /// The transformed weights, neighbouring channels in the halves of 32 bits, and zero behind an odd one.
     fn coupled(&self, linear: &Linear, made: &[f64]) -> Vec<u8> {
-        let outer = linear.extent(self.conv.outer);
+        let (inner, outer) = (linear.extent(self.conv.inner), linear.extent(self.conv.outer));
         let whole = |v: f64| (v as i16).to_le_bytes();
-        let couples = made.chunks_exact(2 * outer);
-        couples.flat_map(|c| (0..outer).flat_map(|o| [c[o], c[outer + o]]).flat_map(whole)).collect()
+        let points = made.chunks_exact(inner * outer);
+        let couples = points.flat_map(|point| point.chunks(2 * outer));
+        let second = |c: &[f64], o: usize| c.get(outer + o).copied().unwrap_or(0.0);
+        couples.flat_map(|c| (0..outer).flat_map(move |o| [c[o], second(c, o)]).flat_map(whole)).collect()
     }
 
     /// The transformed weights: of each point, channel in, channel out.

@@ -5,7 +5,8 @@
 //! a tile's rows read of it is copied as couples first, and all vectors of the tile's rows read the copy.
 //! It is laid out `[rows][reduction axes][couples]`, whatever the windows are that the rows read. What is
 //! multiplied in chains of words is copied as it is, once for each way in which its bytes are turned:
-//! `[rows][ways][reduction axes][words]`.
+//! `[rows][ways][reduction axes][words]`. Where windows of neighbouring rows overlap by whole couples or words, what
+//! all rows read is one run, of which each row begins some further.
 
 use super::Nest;
 use super::emit::{Emitter, addr};
@@ -53,6 +54,8 @@ pub struct Panel {
     start: usize,
     /// Axes of the tile that the factor follows, with couples or words from one row to the next.
     rows: Vec<(u32, usize)>,
+    /// The one of them along which runs overlap, and bytes from one to the next.
+    sliding: Option<(u32, usize)>,
     /// Reduction axes that the factor follows around a run, outermost first, with couples from one point to
     /// the next.
     reduce: Vec<(u32, usize)>,
@@ -62,8 +65,10 @@ pub struct Panel {
     unit: usize,
     /// Words are copied once in each of these orders of their bytes, with the bits flipped.
     turned: Vec<(usize, u32)>,
-    /// Words of a row, in each of those ways.
+    /// Words of all rows in one of those ways; of rows that do not overlap, of one.
     words: usize,
+    /// Those behind the first row's last one.
+    beyond: usize,
     end: usize,
 }
 
@@ -79,7 +84,15 @@ impl Panel {
         let length: usize = run.iter().map(|&v| linear.extent(v)).product();
         let chains = linear.chains.filter(|_| schedule.chains);
         let unit = if chains.is_some() { WORD } else { 2 };
-        let mut stride = length.div_ceil(unit);
+        let points = |v: u32| schedule.points(v).min(linear.extent(v));
+        let mut moving: Vec<u32> = schedule.order.clone();
+        moving.retain(|&v| v != var && follows(v) && points(v) > 1);
+        let sliding = match moving[..] {
+            [v] => slides(source.coefficient(v), length, unit).map(|step| (v, step)),
+            _ => None,
+        };
+        let beyond = sliding.map_or(0, |(v, step)| (points(v) - 1) * step / unit);
+        let mut stride = length.div_ceil(unit) + beyond;
         let mut reduce: Vec<(u32, usize)> = Vec::new();
         let around: Vec<u32> = match chains {
             Some(_) => Words::of(linear, var)?.around,
@@ -98,11 +111,13 @@ impl Panel {
         stride = (stride.div_ceil(LINE) | 1) * LINE;
         let start = before.next_multiple_of(LINE);
         let mut rows: Vec<(u32, usize)> = Vec::new();
-        for &v in schedule.order.iter().filter(|&&v| v != var && follows(v)) {
-            let points = schedule.points(v).min(linear.extent(v));
-            if points > 1 {
-                rows.push((v, stride));
-                stride *= points;
+        for v in moving {
+            match sliding {
+                Some((_, step)) => rows.push((v, step / unit)),
+                None => {
+                    rows.push((v, stride));
+                    stride *= points(v);
+                }
             }
         }
         let depth = schedule.order.iter().take_while(|&&v| follows(v)).count();
@@ -112,11 +127,13 @@ impl Panel {
             source: source.clone(),
             start,
             rows,
+            sliding,
             reduce,
             run,
             unit,
             turned,
             words,
+            beyond,
             end: start + stride,
         })
     }
@@ -126,9 +143,20 @@ impl Panel {
         self.end
     }
 
-    /// Words of a row, in all ways.
+    /// Words up to a row's last one, in all ways.
     pub fn words(&self) -> usize {
-        self.words * self.turned.len()
+        self.words * self.turned.len() - self.beyond
+    }
+
+    /// Words of a way.
+    pub fn way(&self) -> usize {
+        self.words
+    }
+
+    /// Where a word of a row is: they are counted along its runs.
+    pub fn word(&self, word: usize) -> usize {
+        let run = self.run.1 / self.unit;
+        word / run * self.reduce.last().map_or(0, |r| r.1) + word % run
     }
 
     /// Where what a row reads begins: `tile` are the places of the variables at the tile's start.
@@ -157,9 +185,9 @@ impl Panel {
         };
         // Axes of the copy, outermost first: elements of the source and couples from point to point.
         let mut loops: Vec<Loop> = Vec::new();
-        for &(v, stride) in &self.rows {
-            let points = nest.current[v as usize].map_or(1, |s| s.points);
-            loops.push(Loop::new(linear, v, self.source.coefficient(v), stride, points));
+        let points = |v: u32| nest.current[v as usize].map_or(1, |s| s.points);
+        for &(v, stride) in self.rows.iter().filter(|_| self.sliding.is_none()) {
+            loops.push(Loop::new(linear, v, self.source.coefficient(v), stride, points(v)));
         }
         for &(v, stride) in &self.reduce {
             loops.push(Loop::new(linear, v, self.source.coefficient(v), stride, linear.extent(v)));
@@ -167,7 +195,8 @@ impl Panel {
         let elems = linear.buffers[self.operand as usize].elems as i64;
         let last = self.source.range(|v| linear.extent(v)).1;
         // The packed factor has a zero for what lies behind.
-        let bytes = if last + 1 < elems { self.run.1.next_multiple_of(self.unit) } else { self.run.1 };
+        let bytes = self.run.1 + self.sliding.map_or(0, |(v, step)| (points(v) - 1) * step);
+        let bytes = if last + 1 < elems { bytes.next_multiple_of(self.unit) } else { bytes };
         let place = |v: u32| match linear.vars[v as usize].reduce {
             true => Affine::constant(0),
             false => nest.place[v as usize].clone(),
@@ -177,6 +206,12 @@ impl Panel {
         let source = self.source.map_vars(place);
         repeat(e, &loops, (source, Affine::constant(self.start as i64)), &run);
     }
+}
+
+/// The bytes from a row's run to the next one's, where they overlap by whole units.
+fn slides(step: i64, length: usize, unit: usize) -> Option<usize> {
+    let step = usize::try_from(step).ok()?;
+    (step < length && step.is_multiple_of(unit)).then_some(step)
 }
 
 /// Half of a form whose terms are even.

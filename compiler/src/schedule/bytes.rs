@@ -203,6 +203,16 @@ pub fn dots(target: &Target) -> bool {
     target.has(Feature::Avx512Vnni) || target.has(Feature::AvxVnni)
 }
 
+/// What a point's sum reads of the broadcast factor: runs, and bytes of each.
+pub(super) fn runs(linear: &Linear, bytes: &Bytes) -> (usize, usize) {
+    let Node::Load { addr, .. } = bytes.rows else { return (0, 0) };
+    let (mut around, mut length): (Vec<u32>, usize) = (linear.reductions().collect(), 1);
+    while let Some(at) = around.iter().position(|&v| addr.coefficient(v) == length as i64) {
+        length *= linear.extent(around.remove(at));
+    }
+    (around.iter().map(|&v| linear.extent(v)).product(), length)
+}
+
 /// Words of so many neighbours along an axis that a point's sum takes.
 pub(super) fn words(linear: &Linear, (along, neighbours): (u32, usize)) -> usize {
     let others = linear.reductions().filter(|&r| r != along).map(|r| linear.extent(r));

@@ -34,6 +34,8 @@ pub(super) const LINE: usize = 64;
 pub struct Operands {
     /// Neighbours of the innermost reduction axis whose products are summed at a time.
     pub neighbours: usize,
+    /// Products of a sum, with those that fill up groups of neighbours.
+    pub products: usize,
     /// The chains of words that are multiplied in 16 bits.
     pub chains: Option<Chains>,
     /// The vectors are the same for all rows.
@@ -115,7 +117,7 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
     // How often the tiles of both axes run.
     let others = |v: &u32| *v != var && Some(*v) != rows;
     let others: f64 = linear.axes().filter(others).map(|v| linear.extent(v) as f64).product();
-    let model = Model::new(linear, target, operands);
+    let model = Model::new(target, operands);
     let core = model.core;
     let mut best =
         (f64::INFINITY, Tile { rows: 1, vectors: 1, cycles: f64::INFINITY, code: Unrolled::default() });
@@ -160,9 +162,9 @@ fn stores(vectors: usize) -> f64 {
 }
 
 impl<'a> Model<'a> {
-    fn new(linear: &Linear, target: &'a Target, operands: &'a Operands) -> Model<'a> {
+    fn new(target: &'a Target, operands: &'a Operands) -> Model<'a> {
         let word = if operands.neighbours >= 4 { operands.neighbours } else { 1 };
-        let depth = linear.reductions().map(|r| linear.extent(r) as f64).product::<f64>() / word as f64;
+        let depth = operands.products as f64 / word as f64;
         let parts = operands.lanes.div_ceil(target.lanes());
         Model { core: core(target), target, operands, parts, word, depth }
     }

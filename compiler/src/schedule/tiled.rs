@@ -1,6 +1,6 @@
 //! Contractions: a register tile along the axis that fills the lanes and one more.
 
-use super::bytes::{Bytes, innermost, unroll_around, words};
+use super::bytes::{Bytes, innermost, runs, unroll_around, words};
 use super::chains::Chains;
 use super::choose::{FINISHED, choose_vector, finish_length, loads, overlap, woven_points};
 use super::cores::{Code, Unrolled, core, packs_densely};
@@ -68,8 +68,11 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
     let tested = !core(target).relists && of.edged(&reduce, m);
     // Filtering is measured against couples (where the model has chains of words as fast, ResNet-8 takes 1.1 times
     // as long with them).
-    let couples = of.chains.map(|_| Operands { neighbours: 2, chains: None, ..of.operands() });
-    let direct = couples.map_or(cycles, |couples| best_tile(linear, target, of.rows, var, &couples).cycles);
+    let direct = match of.chains {
+        Some(_) => best_tile(linear, target, of.rows, var, &of.in_couples().operands()).cycles,
+        None => cycles,
+    };
+    let direct = direct + of.in_couples().widening();
     let winograd = filtered(linear, target, vector, direct, of.rows);
     let begun = core(target).begins
         && winograd.is_none()
@@ -174,6 +177,12 @@ impl<'a> Contraction<'a> {
         (self.neighbours == 2).then_some(Contraction { neighbours: 4, chains: Some(chains), ..self.clone() })
     }
 
+    /// The same with couples in place of chains.
+    fn in_couples(&self) -> Contraction<'a> {
+        let neighbours = if self.chains.is_some() { 2 } else { self.neighbours };
+        Contraction { neighbours, chains: None, ..self.clone() }
+    }
+
     /// The same with products of two rows by two channels at a time, where they are possible.
     fn in_squares(&self) -> Option<Contraction<'a>> {
         let along = self.dot.filter(|_| self.target.has(Feature::I8mm) && self.rows.is_some())?;
@@ -231,6 +240,7 @@ impl<'a> Contraction<'a> {
         let woven = self.dot.filter(|_| self.woven());
         Operands {
             neighbours: self.neighbours,
+            products: self.products(),
             chains: self.chains,
             shared: self.shared,
             broadcast,
@@ -268,6 +278,27 @@ impl<'a> Contraction<'a> {
         let mut order: Vec<u32> = self.linear.axes().collect();
         order.sort_by_key(|&v| (v != self.var && !follows(v), v == self.var, Some(v) == self.rows));
         order
+    }
+
+    /// Products of a sum, with those that fill up couples.
+    fn products(&self) -> usize {
+        let points = self.linear.reductions().map(|r| self.linear.extent(r)).product();
+        self.couples().map_or(points, |(runs, couples)| 2 * runs * couples)
+    }
+
+    /// The runs of what a sum reads that is widened ahead, and couples of each.
+    fn couples(&self) -> Option<(usize, usize)> {
+        let bytes = self.bytes.as_ref().filter(|b| self.neighbours == 2 && !b.woven)?;
+        let (runs, length) = runs(self.linear, bytes);
+        Some((runs, length.div_ceil(2)))
+    }
+
+    /// Cycles in which that is done for all rows, by the model: a store for each vector, and for halves of one.
+    fn widening(&self) -> f64 {
+        let Some((runs, couples)) = self.couples() else { return 0.0 };
+        let pieces = couples / self.lanes + (couples % self.lanes).count_ones() as usize;
+        let rows = self.rows.map_or(1, |r| self.linear.extent(r));
+        (rows * runs * pieces) as f64 / core(self.target).stores
     }
 
     /// Whether words of the rows' factor are put together from bytes.

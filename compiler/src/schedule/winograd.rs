@@ -121,8 +121,10 @@ impl Conv {
         let reads = |n: &&Node| matches!(n, Node::Load { operand, .. } if operand == weights);
         let finish = linear.nodes.iter().filter(reads).count() == 1;
         let channels = linear.extent(inner);
-        let fits =
-            !couples || channels.is_multiple_of(2) && most(linear, (*data, *weights), channels) < SUMS_OF_TWO;
+        // What stands behind an odd channel is multiplied by zero, and has to be memory.
+        let last = addr.range(|v| linear.extent(v)).1;
+        let whole = channels.is_multiple_of(2) || last + 1 < linear.buffers[*data as usize].elems as i64;
+        let fits = !couples || whole && most(linear, (*data, *weights), channels) < SUMS_OF_TWO;
         // Axes around may end at sizes known only at run time, those of the convolution not.
         let own = [outer, inner, slides[0].axis, slides[1].axis];
         let sized = own.iter().any(|&v| linear.vars[v as usize].size.is_some())
@@ -161,7 +163,7 @@ impl Conv {
 
     /// Numbers of 32 bits that the channels in are.
     pub fn channels(&self, linear: &Linear) -> usize {
-        linear.extent(self.inner) / if self.couples { 2 } else { 1 }
+        linear.extent(self.inner).div_ceil(if self.couples { 2 } else { 1 })
     }
 
     /// Whether so many tiles can be finished before others are multiplied: they are in one row, and whole.

@@ -98,6 +98,20 @@ fn chains_agree_with_the_naive_loops() {
     assert!(taken > 20, "{taken}");
 }
 
+/// Of windows that overlap, what a tile reads is copied once: one run of each of their rows.
+#[test]
+fn windows_that_overlap_are_one_run() {
+    let def = byte_windows((8, 40), (6, 3), 2, (DType::U8, DType::I8));
+    let constants = vec![1; linear(&def).buffers[1].elems];
+    let (linear, schedule) = chained(&def, &constants, "x86-64-v3");
+    let turns = linear.chains.expect("small weights form chains").turns;
+    assert!(schedule.chains && schedule.tile.iter().any(|t| t.1 == 6), "{}", schedule.display(&linear));
+    let nested = nest(&linear, &schedule, true, 1).expect("the kernel is built");
+    // Five windows are two columns of eight bytes from the one before, the last one is three wide.
+    let words = 3 * (5 * 2 + 3) * 8 / 4 * turns;
+    assert_eq!(nested.between, (words.div_ceil(16) | 1) * 16);
+}
+
 #[test]
 fn other_products_form_no_chains() {
     let form = |types: (DType, DType), cpu: &str, rows: usize| {

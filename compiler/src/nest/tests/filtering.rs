@@ -69,6 +69,30 @@ fn filtered_bytes_are_exact() {
     }
 }
 
+/// Behind an odd channel of the data is anything, which is multiplied by zero; where there is nothing, such a
+/// convolution is not filtered.
+#[test]
+fn an_odd_channel_is_half_a_couple() {
+    let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
+    let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
+    for (c, o, out, chosen) in [(3, 16, 32, true), (3, 8, 5, false), (5, 8, 4, true)] {
+        let def = byte_windows((c, o), (out, 3), 1, (DType::I8, DType::I8));
+        let layouts = [last(&def.operands[0].ty), Layout::dense(&def.operands[1].ty.shape)];
+        let mut linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
+        assert!(Conv::of(&linear).is_none());
+        linear.buffers[0].elems += 1;
+        let conv = Conv::of(&linear).expect("a convolution that can be filtered");
+        assert_eq!(choose(&linear, &target).winograd.is_some(), chosen, "{c} channels");
+        let expected = run(&linear, &Schedule::naive(&linear), &[false; 2]);
+        for &outputs in conv.outputs(&linear) {
+            for schedule in filtering(&linear, &conv, outputs, 1) {
+                let got = run(&linear, &schedule, &[false, true]);
+                assert_eq!(got, expected, "{linear}{}", schedule.display(&linear));
+            }
+        }
+    }
+}
+
 /// The largest sums that tiles of four outputs take: bytes of one sign throughout, the most channels.
 #[test]
 fn filtered_bytes_do_not_overflow() {
