@@ -1,5 +1,7 @@
 //! Operators without cases among ONNX's own tests, on small data against plain loops.
 
+mod learners;
+
 use crate::base::{DType, Tensor, TensorType};
 use crate::definition::{Env, LoweredValue, Lowering, interpret};
 use crate::graph::{Attr, Attrs, Graph, Node};
@@ -325,83 +327,6 @@ fn softmax_of_quantized_scores() {
     let sum: f32 = exp.iter().sum();
     let want = exp.map(|v| ((v / sum * 256.0).round_ties_even() - 128.0).clamp(-128.0, 127.0) as i8);
     assert_eq!(got[0].to_vec::<i8>(), Some(want.to_vec()));
-}
-
-/// A tree of two levels, and a tree that is one leaf, vote for two targets; NaN goes the false way.
-#[test]
-fn tree_ensemble_regressor() {
-    let ints = |v: &[i64]| Attr::Ints(v.to_vec());
-    let modes = ["BRANCH_LEQ", "LEAF", "BRANCH_GT", "LEAF", "LEAF", "LEAF"].map(String::from);
-    let attrs = [
-        ("nodes_treeids", ints(&[0, 0, 0, 0, 0, 1])),
-        ("nodes_nodeids", ints(&[0, 1, 2, 3, 4, 0])),
-        ("nodes_featureids", ints(&[0, 0, 1, 0, 0, 0])),
-        ("nodes_modes", Attr::Strs(modes.to_vec())),
-        ("nodes_values", Attr::Floats(vec![0.5, 0.0, 2.0, 0.0, 0.0, 0.0])),
-        ("nodes_truenodeids", ints(&[1, 0, 3, 0, 0, 0])),
-        ("nodes_falsenodeids", ints(&[2, 0, 4, 0, 0, 0])),
-        ("target_treeids", ints(&[0, 0, 0, 1])),
-        ("target_nodeids", ints(&[1, 3, 4, 0])),
-        ("target_ids", ints(&[0, 1, 0, 1])),
-        ("target_weights", Attr::Floats(vec![1.0, 2.0, 4.0, 8.0])),
-        ("n_targets", Attr::Int(2)),
-    ];
-    let x = Tensor::new([4, 2], &[0.5f32, 9.0, 0.6, 3.0, 0.6, 2.0, f32::NAN, 3.0]);
-    let got = run("ai.onnx.ml", "TreeEnsembleRegressor", &attrs, &[Some(x)], 1);
-    assert_eq!(floats(&got[0]), [1.0, 8.0, 0.0, 10.0, 4.0, 8.0, 0.0, 10.0]);
-}
-
-/// All nodes compare alike: every comparison, with missing features on either side.
-#[test]
-fn trees_of_one_comparison() {
-    let ints = |v: &[i64]| Attr::Ints(v.to_vec());
-    let less_equal_greater = [
-        ("BRANCH_LEQ", [1, 1, 0]),
-        ("BRANCH_LT", [1, 0, 0]),
-        ("BRANCH_GTE", [0, 1, 1]),
-        ("BRANCH_GT", [0, 0, 1]),
-        ("BRANCH_EQ", [0, 1, 0]),
-        ("BRANCH_NEQ", [1, 0, 1]),
-    ];
-    for ((mode, holds), missing) in less_equal_greater.into_iter().flat_map(|m| [(m, 0), (m, 1)]) {
-        let attrs = [
-            ("nodes_treeids", ints(&[0, 0, 0])),
-            ("nodes_nodeids", ints(&[0, 1, 2])),
-            ("nodes_featureids", ints(&[1, 0, 0])),
-            ("nodes_modes", Attr::Strs([mode, "LEAF", "LEAF"].map(String::from).to_vec())),
-            ("nodes_values", Attr::Floats(vec![0.5, 0.0, 0.0])),
-            ("nodes_truenodeids", ints(&[1, 0, 0])),
-            ("nodes_falsenodeids", ints(&[2, 0, 0])),
-            ("nodes_missing_value_tracks_true", ints(&[missing, 0, 0])),
-            ("target_treeids", ints(&[0, 0])),
-            ("target_nodeids", ints(&[1, 2])),
-            ("target_ids", ints(&[0, 0])),
-            ("target_weights", Attr::Floats(vec![1.0, 0.0])),
-            ("n_targets", Attr::Int(1)),
-        ];
-        let x = Tensor::new([4, 2], &[9.0f32, 0.25, 9.0, 0.5, 9.0, 0.75, 9.0, f32::NAN]);
-        let got = run("ai.onnx.ml", "TreeEnsembleRegressor", &attrs, &[Some(x)], 1);
-        // A missing feature is unequal to any.
-        let missing = f32::from(u8::from(missing == 1 || mode == "BRANCH_NEQ"));
-        let [less, equal, greater] = holds.map(|h| h as f32);
-        assert_eq!(floats(&got[0]), [less, equal, greater, missing], "{mode}");
-    }
-}
-
-/// Two classes of which the coefficients give the score of one.
-#[test]
-fn linear_classifier_of_two_classes() {
-    let attrs = [
-        ("coefficients", Attr::Floats(vec![1.0, -2.0])),
-        ("intercepts", Attr::Floats(vec![0.5])),
-        ("classlabels_ints", Attr::Ints(vec![7, 9])),
-        ("post_transform", Attr::Str("LOGISTIC".into())),
-    ];
-    let x = Tensor::new([2, 2], &[1.0f32, 0.0, 0.0, 1.0]);
-    let got = run("ai.onnx.ml", "LinearClassifier", &attrs, &[Some(x)], 2);
-    assert_eq!(got[0].to_vec::<i64>(), Some(vec![9, 7]));
-    let sigmoid = |v: f32| 1.0 / (1.0 + (-v).exp());
-    close(&floats(&got[1]), &[sigmoid(-1.5), sigmoid(1.5), sigmoid(1.5), sigmoid(-1.5)]);
 }
 
 /// One projection gives queries, keys and values; earlier keys and values come in one tensor, and
