@@ -1,5 +1,6 @@
 //! Sizes that data decide on, and what operators make of them: limits, sums, constants as long.
 
+use crate::lengths::body;
 use crate::sizes::{agree, built, decode, floats};
 use crate::support::onnx::{int, ints, model, node};
 use lmc::base::Tensor;
@@ -215,4 +216,35 @@ fn a_size_for_each_of_many_rows() {
     let want = [vec![0.0; places.len()], places.clone()].concat();
     let case = (x, Some(([2, places.len()], want)));
     gives(nodes, [ROWS, 6], &[("zero", Tensor::scalar(0f32))], &[case]);
+}
+
+/// `while y < 10: y += sum(x[0, :i + 1])`: the size is another one in each iteration.
+#[test]
+fn a_slice_within_a_loop_is_as_long_as_its_iteration_says() {
+    let mut repeated = node("Loop", &["most", "", "nothing"], "y");
+    let inner = vec![
+        node("Reshape", &["i", "1"], "number"),
+        node("Add", &["number", "1"], "end"),
+        node("Slice", &["x", "0", "end", "1"], "part"),
+        node("ReduceSum", &["part"], "sum"),
+        node("Add", &["s", "sum"], "next"),
+        node("Reshape", &["next", "scalar"], "size"),
+        node("Less", &["size", "limit"], "on"),
+    ];
+    body(&mut repeated, inner, (&[("i", 7), ("go", 9), ("s", 1)], &[("on", 9), ("next", 1)]));
+    let constants = [
+        ("0", list(&[0])),
+        ("1", list(&[1])),
+        ("scalar", list(&[])),
+        ("most", Tensor::scalar(5i64)),
+        ("nothing", Tensor::new([1, 1], &[0f32])),
+        ("limit", Tensor::scalar(10f32)),
+    ];
+    let case = |x: [f32; 5], y: f32| (x.to_vec(), Some(([1, 1], vec![y])));
+    let cases = [
+        case([1.0, 2.0, 3.0, 4.0, 5.0], 10.0),
+        case([12.0, 1.0, 1.0, 1.0, 1.0], 12.0),
+        case([1.0, 0.0, 0.0, -1.0, -1.0], 2.0),
+    ];
+    gives(vec![repeated], [1, 5], &constants, &cases);
 }

@@ -26,7 +26,7 @@ use crate::emit::Emitted;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
 use crate::import::{Bindings, Model};
-use crate::ops::decides_size;
+use crate::ops::data_decide_sizes;
 use crate::package;
 use crate::plan::{Choose, Program};
 pub use crate::schedule::Prefer;
@@ -336,7 +336,7 @@ impl Build {
         let mut sized = !bindings.bounds.is_empty();
         if !sized {
             let (mut graph, more) = typed_graph(model, &types, 0, observer, clock)?;
-            sized = graph.nodes.iter().any(|n| decides_size(n.op));
+            sized = data_decide_sizes(&graph);
             if !sized {
                 let rewritten = rewrite(&mut graph, target, observer, clock)?;
                 observer.progress("planning", 0, 1);

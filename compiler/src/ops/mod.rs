@@ -32,7 +32,7 @@ pub use builder::{Pending, is_computed};
 pub use elementwise::is_elementwise;
 pub use nn::flex_attention;
 pub use nn::matmul::broadcast;
-pub use sized::decides_size;
+pub use sized::{data_decide_sizes, decides_size};
 pub use table::{find, rows};
 
 use crate::base::{DType, Tensor, TensorType};

@@ -7,6 +7,7 @@ use super::{Ctx, Operator};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
 use crate::error::Result;
+use crate::graph::{Attr, Graph};
 use crate::tile::{Access, Bin, Cmp, Convert, Lane, Reg, Value};
 
 /// The rows. The attribute `key` says which size a result has (see [`Ctx::chosen`]).
@@ -25,6 +26,12 @@ pub fn decides_size(op: &Operator) -> bool {
 /// Which size a result has.
 pub(super) fn key<'a>(ctx: &Ctx<'a>) -> Result<&'a str> {
     Ok(ctx.attrs().get_str("key")?.unwrap_or(""))
+}
+
+/// Whether data decide the size of a result in a graph, or in the bodies of its control flow.
+pub fn data_decide_sizes(graph: &Graph) -> bool {
+    let inside = |attr: &Attr| matches!(attr, Attr::Graph(body) if data_decide_sizes(body));
+    graph.nodes.iter().any(|n| decides_size(n.op) || n.attrs.0.values().any(inside))
 }
 
 fn list(extent: usize) -> TensorType {
