@@ -1,14 +1,15 @@
 //! Convolutions of one value whose results are added become one.
 //!
-//! Nets are trained with several branches that compute the same kind of sum: windows of several sizes,
-//! a scale per channel or the value itself beside them (RepVGG, MobileOne, RepViT, FastViT). `a * v + a * w` is `a * (v + w)`, where a smaller window
-//! stands inside of a larger one, and a normalization is a window of one point that reads its own channel.
+//! Nets are trained with several branches that compute the same kind of sum: windows of several sizes, a scale per
+//! channel or the value itself beside them (RepVGG, MobileOne, RepViT, FastViT). `a * v + a * w` is `a * (v + w)`,
+//! where a smaller window stands inside of a larger one, and a normalization is a window of one point that reads its
+//! own channel.
 //! Rounding differs as it does where a normalization goes into weights. Only `f32` is merged: narrower
 //! weights would be rounded once more.
 
-use super::branch::Window;
 use super::edit::{constants, is, read_counts, remove, writers};
 use super::fold_affine::{Affine, batch_norm, constant, fold_affine};
+use super::window::Window;
 use crate::base::{DType, Tensor};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};

@@ -4,7 +4,6 @@
 //! [`PASSES`] is the order; the runner verifies the graph after each. Goldens:
 //! `tests/golden/passes`, a folder per pass.
 
-mod branch;
 mod channels;
 mod cheaper;
 mod drop_channels;
@@ -20,10 +19,11 @@ mod merge_equal;
 mod merge_pad;
 mod merge_transposes;
 mod unfold;
+mod window;
 
-pub use branch::Window;
 pub use infer::{Inferred, infer, infer_sample, is_supported};
 pub use unfold::unfold;
+pub use window::Window;
 
 use crate::error::Result;
 use crate::graph::{Attr, Graph, verify};

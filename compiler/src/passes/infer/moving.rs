@@ -70,19 +70,19 @@ impl Driver {
             out = self.build(&node.name, |b| fixed_slice(b, x, &fixed))?;
         }
         for part in &parts {
+            let extent = self.graph().value(x).ty.shape[part.axis] as i64;
             let axis = Attrs::default().with("axis", Attr::Int(part.axis as i64));
             out = match &part.length {
                 Length::Known(count) => self.build(&node.name, |b| {
                     let steps: Vec<i64> = (0..*count as i64).collect();
                     let steps = b.constant(Tensor::new([*count], &steps));
-                    let start = place(b, starts, part.number, extent(b, out, part.axis))?;
+                    let start = place(b, starts, part.number, extent)?;
                     let indices = b.binary("Add", start, steps)?;
                     b.one("Gather", &[out, indices], axis)
                 })?,
                 Length::Computed(between) => {
-                    let number = part.number;
                     let flags = self.flags(*between, &node.name, |b| {
-                        let end = |b: &mut _, list| place(b, list, number, between.extent as i64);
+                        let end = |b: &mut _, list| place(b, list, part.number, extent);
                         Ok((end(b, starts)?, end(b, ends)?))
                     })?;
                     self.build(&node.name, |b| b.one("Compress", &[out, flags], axis))?
@@ -170,10 +170,6 @@ impl Driver {
         };
         (elements.len() == count).then_some(elements)
     }
-}
-
-fn extent(b: &NodeBuilder, x: ValueId, axis: usize) -> i64 {
-    b.ty(x).shape[axis] as i64
 }
 
 /// The slice along the axes whose start, end, axis and step are these numbers.
