@@ -56,7 +56,11 @@ pub(super) fn reduction_steps(
         })
     };
     let mut order: Vec<u32> = linear.reductions().collect();
-    order.sort_by_key(|&r| (!moving(r), !guarded(r), -stride(r)));
+    // The window along the rows is innermost, so that what they share of it is loaded once.
+    let along = |r: u32| {
+        slides(r) && rows.is_some_and(|rows| linear.nodes.iter().any(|n| shares(linear, n, rows, r)))
+    };
+    order.sort_by_key(|&r| (!moving(r), along(r), !guarded(r), -stride(r)));
     // A body that is more than a multiply-add counts for as many.
     let operations = linear.nodes.iter().filter(|n| matches!(n, Node::Op(..))).count();
     let mut unrolled = tile * if product.is_none() { (operations / 4).max(1) } else { 1 };
@@ -90,4 +94,15 @@ pub(super) fn reduction_steps(
 /// their own; `most` where there are no such.
 pub(super) fn whole_steps(most: usize, extent: usize) -> usize {
     (most / 2 + 1..=most).rev().find(|&steps| extent.is_multiple_of(steps)).unwrap_or(most)
+}
+
+/// Whether neighbouring rows load some of the same along a reduction axis.
+fn shares(linear: &Linear, load: &Node, rows: u32, r: u32) -> bool {
+    match load {
+        Node::Load { addr, .. } => {
+            let (step, one) = (addr.coefficient(rows), addr.coefficient(r));
+            step > 0 && one > 0 && step % one == 0 && ((step / one) as usize) < linear.extent(r)
+        }
+        _ => false,
+    }
 }
