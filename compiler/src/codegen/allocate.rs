@@ -37,6 +37,10 @@ pub trait Registers {
     fn tuples(&self) -> Vec<Tuple> {
         Vec::new()
     }
+    /// Registers that an instruction takes from the lower half of their file only.
+    fn lower(&self) -> Vec<VReg> {
+        Vec::new()
+    }
     /// The numbers of a file, in the order of use.
     fn file(&self, class: Class) -> Vec<u8>;
     /// What keeping each register's value in memory costs, each place ten times per loop around.
@@ -48,6 +52,9 @@ pub trait Registers {
     /// Keeps a register's value in memory.
     fn spill(&mut self, reg: VReg);
 }
+
+/// The first number of the upper half of a file.
+const UPPER: u8 = 16;
 
 /// How often an instruction is executed, as far as its loops tell.
 pub fn often(inst: &impl Instruction) -> f64 {
@@ -98,11 +105,18 @@ struct Files<'a> {
     ranges: &'a [Ranges],
     busy: BTreeMap<(Class, u8), Busy>,
     numbers: Vec<u8>,
+    /// Registers that only numbers of the lower half fit.
+    lower: Vec<bool>,
 }
 
 impl Files<'_> {
+    fn fits(&self, number: u8, r: VReg) -> bool {
+        !self.lower[r as usize] || number < UPPER
+    }
+
     fn is_free(&self, class: Class, number: u8, r: VReg) -> bool {
-        self.busy.get(&(class, number)).is_none_or(|b| b.free(&self.ranges[r as usize]))
+        self.fits(number, r)
+            && self.busy.get(&(class, number)).is_none_or(|b| b.free(&self.ranges[r as usize]))
     }
 
     fn take(&mut self, class: Class, number: u8, r: VReg) {
@@ -147,8 +161,14 @@ fn assign(f: &impl Registers, ranges: &[Ranges], limit: usize) -> Result<Vec<u8>
     order.sort_by_key(|&r| ranges[r as usize][0].0);
     let partners = partners(f);
     let argument = f.argument();
-    let file = [Class::Vector, Class::Mask, Class::General].map(|class| f.file(class));
-    let mut files = Files { ranges, busy: BTreeMap::new(), numbers: vec![u8::MAX; f.count()] };
+    let mut file = [Class::Vector, Class::Mask, Class::General].map(|class| f.file(class));
+    let mut lower = vec![false; f.count()];
+    f.lower().into_iter().for_each(|r| lower[r as usize] = true);
+    if lower.contains(&true) {
+        // The lower half is left to those that need it.
+        file[Class::Vector as usize].sort_by_key(|&number| number < UPPER);
+    }
+    let mut files = Files { ranges, busy: BTreeMap::new(), numbers: vec![u8::MAX; f.count()], lower };
     let mut victims = Vec::new();
     let mut prices = None;
     let tuples = f.tuples();
@@ -181,7 +201,7 @@ fn assign(f: &impl Registers, ranges: &[Ranges], limit: usize) -> Result<Vec<u8>
                 continue;
             }
             let prices = prices.get_or_insert_with(|| self::prices(f, ranges));
-            let Some(victim) = victim(f, ranges, prices, r, &victims) else {
+            let Some(victim) = victim(f, &files, prices, r, &victims) else {
                 let reason = format!("more {class:?} registers are needed at once than the target has");
                 return Err(Err(reason));
             };
@@ -206,11 +226,13 @@ fn partners(f: &impl Registers) -> Vec<Vec<VReg>> {
 }
 
 /// The cheapest value to keep in memory among those alive where `r` begins; not one of `gone`.
-fn victim(f: &impl Registers, ranges: &[Ranges], prices: &[f64], r: VReg, gone: &[VReg]) -> Option<VReg> {
+fn victim(f: &impl Registers, files: &Files, prices: &[f64], r: VReg, gone: &[VReg]) -> Option<VReg> {
+    let ranges = files.ranges;
     let begin = ranges[r as usize][0].0;
     let alive = |&v: &VReg| {
         let here = v == r || ranges[v as usize].iter().any(|x| x.0 <= begin && begin < x.1);
-        f.class(v) == f.class(r) && !f.is_short(v) && here && !gone.contains(&v)
+        let of_use = v == r || files.fits(files.numbers[v as usize], r);
+        f.class(v) == f.class(r) && of_use && !f.is_short(v) && here && !gone.contains(&v)
     };
     let length = |v: VReg| length(&ranges[v as usize]);
     (0..f.count() as VReg)

@@ -345,10 +345,11 @@ impl Machine<'_> {
         let lanes = self.lanes(dst);
         let first = self.locate(addr, lanes, stride, 1, Access::Read)?;
         let dtype = self.kernel.params[addr.param as usize].dtype;
-        if Lane::of(dtype) != self.lane(dst) {
+        let lane = self.lane(dst);
+        if !lane.holds(dtype) {
             return Err(bug(format!("%{dst} cannot hold {dtype}")));
         }
-        let read = reader(dtype);
+        let read = reader(in_memory(dtype, lane));
         let size = dtype.size() as i64;
         let buffer = from_place(self.memory, self.places[addr.param as usize]);
         let place = self.place[dst as usize];
@@ -406,13 +407,14 @@ impl Machine<'_> {
         let lanes = self.lanes(src);
         let first = self.locate(addr, lanes, stride, 1, Access::Write)?;
         let dtype = self.kernel.params[addr.param as usize].dtype;
-        if Lane::of(dtype) != self.lane(src) {
+        let lane = self.lane(src);
+        if !lane.holds(dtype) {
             return Err(bug(format!("%{src} cannot be stored as {dtype}")));
         }
         let size = dtype.size();
         for i in 0..lanes {
             let at = size * (first + stride * i as i64) as usize;
-            let element = narrow(dtype, self.get(src, i)).to_le_bytes();
+            let element = narrow(in_memory(dtype, lane), self.get(src, i)).to_le_bytes();
             let (number, start) = self.places[addr.param as usize];
             self.memory[number][start + at..start + at + size].copy_from_slice(&element[..size]);
         }
@@ -429,6 +431,11 @@ fn bytes<const N: usize>(memory: &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&memory[..N]);
     bytes
+}
+
+/// The type by which an element becomes a lane: half floats in lanes of their own stay the bits they are.
+fn in_memory(dtype: DType, lane: Lane) -> DType {
+    if lane == Lane::F16 { DType::U16 } else { dtype }
 }
 
 /// Reads one element at the beginning of `memory` into the bits of its lane.

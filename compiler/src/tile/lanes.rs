@@ -22,6 +22,15 @@ fn f64_of(bits: u64) -> f64 {
     f64::from_bits(bits)
 }
 
+fn f16_of(bits: u64) -> f64 {
+    half::f16::from_bits(bits as u16).to_f64()
+}
+
+/// Of a result in `f64`, which has more than twice the bits: rounded once.
+fn b16(value: f64) -> u64 {
+    u64::from(half::f16::from_f64(value).to_bits())
+}
+
 fn b32(value: f32) -> u64 {
     u64::from(value.to_bits())
 }
@@ -67,6 +76,7 @@ macro_rules! int_un {
 /// An operation on one lane.
 pub fn un(op: Un, lane: Lane) -> Option<UnFn> {
     Some(match lane {
+        Lane::F16 => float_un!(op, f16_of, b16),
         Lane::F32 => float_un!(op, f32_of, b32),
         Lane::F64 => float_un!(op, f64_of, b64),
         Lane::I32 => int_un!(op, i32, int32),
@@ -148,6 +158,7 @@ pub fn bin(op: Bin, lane: Lane) -> Option<BinFn> {
         _ => {}
     }
     Some(match lane {
+        Lane::F16 => float_bin!(op, f16_of, b16),
         Lane::F32 => float_bin!(op, f32_of, b32),
         Lane::F64 => float_bin!(op, f64_of, b64),
         Lane::I32 => int_bin!(op, i32, u32, int32),
@@ -184,21 +195,37 @@ pub fn cmp(op: Cmp, lane: Lane) -> Option<BinFn> {
         Lane::F64 => compare!(op, f64_of, false),
         Lane::I32 => compare!(op, |x| x as i32, true),
         Lane::I64 => compare!(op, |x| x as i64, true),
-        Lane::M32 | Lane::M64 => return None,
+        Lane::F16 | Lane::M32 | Lane::M64 => return None,
     })
 }
 
 /// `(acc, a, b)` to `acc + a * b`, for floats rounded once or twice.
 pub fn mla(lane: Lane, fused: bool) -> Option<TriFn> {
     Some(match (lane, fused) {
+        (Lane::F16, true) => |c, a, b| fused_f16(f16_of(c), f16_of(a), f16_of(b)),
         (Lane::F32, true) => |c, a, b| b32(f32_of(a).mul_add(f32_of(b), f32_of(c))),
         (Lane::F32, false) => |c, a, b| b32(f32_of(c) + f32_of(a) * f32_of(b)),
         (Lane::F64, true) => |c, a, b| b64(f64_of(a).mul_add(f64_of(b), f64_of(c))),
         (Lane::F64, false) => |c, a, b| b64(f64_of(c) + f64_of(a) * f64_of(b)),
         (Lane::I32, _) => |c, a, b| int32((c as i32).wrapping_add((a as i32).wrapping_mul(b as i32))),
         (Lane::I64, _) => |c, a, b| int64((c as i64).wrapping_add((a as i64).wrapping_mul(b as i64))),
-        (Lane::M32 | Lane::M64, _) => return None,
+        (Lane::F16, false) | (Lane::M32 | Lane::M64, _) => return None,
     })
+}
+
+/// `c + a * b` of half floats, rounded once: the product is exact, and a sum that is not keeps what was lost in
+/// its last bit, which a half float does not reach.
+fn fused_f16(c: f64, a: f64, b: f64) -> u64 {
+    let product = a * b;
+    let sum = product + c;
+    let other = sum - product;
+    let lost = (product - (sum - other)) + (c - other);
+    let odd = match sum.to_bits() {
+        bits if lost == 0.0 || lost.is_nan() || bits & 1 == 1 => bits,
+        bits if (lost > 0.0) == (sum > 0.0) => bits + 1,
+        bits => bits - 1,
+    };
+    b16(f64::from_bits(odd))
 }
 
 /// `(acc, a, b)` to `acc` plus the sum of products, wrapping; of squares, those of one word of each operand;
@@ -260,6 +287,7 @@ pub fn convert(kind: Convert, from: Lane, to: Lane, a: u64) -> Option<u64> {
         (Convert::IntToFloat, I64, F64) => b64(a as i64 as f64),
         (Convert::UintToFloat, I32 | I64, F32) => b32(a as f32),
         (Convert::UintToFloat, I32 | I64, F64) => b64(a as f64),
+        (Convert::Float, F16, F32) => b32(f16_of(a) as f32),
         (Convert::Float, F32, F64) => b64(f64::from(f32_of(a))),
         (Convert::Float, F64, F32) => b32(f64_of(a) as f32),
         (Convert::RoundF16, F32, F32) => b32(half::f16::from_f32(f32_of(a)).to_f32()),
@@ -309,6 +337,17 @@ mod tests {
         assert_eq!(apply(Bin::Min, Lane::F32, f(f32::NAN), f(1.0)), f(1.0));
         assert_eq!(apply(Bin::MaxNan, Lane::F32, f(f32::NAN), f(1.0)), f(f32::NAN));
         assert_eq!(apply(Bin::MinNan, Lane::F32, f(1.0), f(f32::NAN)), f(f32::NAN));
+        let half = |v: f64| u64::from(half::f16::from_f64(v).to_bits());
+        let fused = mla(Lane::F16, true).expect("an operation");
+        assert_eq!(fused(half(1.0), half(1.0), half(2f64.powi(-11))), half(1.0));
+        // Twice rounded it would be even.
+        assert_eq!(
+            fused(half(1.0 + 2f64.powi(-9)), half(2f64.powi(-6)), half(0.0625 / 2.0)),
+            half(1.0 + 2f64.powi(-9))
+        );
+        assert_eq!(fused(half(2048.0), half(1.0 + 2f64.powi(-10)), half(1.0)), half(2050.0));
+        assert_eq!(fused(half(65504.0), half(65504.0), half(-1.0)), half(0.0));
+        assert_eq!(convert(Convert::Float, Lane::F16, Lane::F32, half(-1.5)), Some(f(-1.5)));
         assert!(bin(Bin::Div, Lane::I32).is_none());
         assert_eq!(convert(Convert::FloatToInt, Lane::F32, Lane::I32, f(3e9)), Some(int32(i32::MAX)));
         assert_eq!(convert(Convert::FloatToUint, Lane::F32, Lane::I32, f(3e9)), Some(3_000_000_000));

@@ -5,9 +5,9 @@
 //! grammar in `docs/ir.md`. The encoders of code generation translate it, an interpreter is
 //! its meaning and their oracle.
 //!
-//! Registers hold only 32- and 64-bit lanes. Narrow types live in memory: loads extend (`i8`,
+//! Registers hold 32- and 64-bit lanes, and half floats where a target computes in them. Narrow types live in memory: loads extend (`i8`,
 //! `i16`, `i4`, `i2` by sign, `u8`, `u16`, `u4`, `u2`, `bool` by zero, to `i32`; `f16`, `bf16` to
-//! `f32`; the 8-bit floats give their byte as `i32`) and stores truncate (integers wrap, floats
+//! `f32`, or stay as they are in lanes of their own; the 8-bit floats give their byte as `i32`) and stores truncate (integers wrap, floats
 //! round to nearest even; types under one byte fill a byte). `u32`/`u64` are held as `i32`/`i64`.
 //! Which NaN an operation gives is not specified.
 //! A register may be assigned many times (accumulators); it has one type.
@@ -45,6 +45,8 @@ pub type LoopVar = u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Lane {
+    /// A half float as such, for targets that compute in them: arithmetic, no comparisons.
+    F16,
     F32,
     F64,
     I32,
@@ -66,9 +68,15 @@ impl Lane {
         }
     }
 
+    /// Whether a register of this lane holds elements of a type as memory operations bring them.
+    pub fn holds(self, dtype: DType) -> bool {
+        self == Lane::of(dtype) || (self, dtype) == (Lane::F16, DType::F16)
+    }
+
     /// The element type of a number lane; `None` for truth values.
     pub fn dtype(self) -> Option<DType> {
         match self {
+            Lane::F16 => Some(DType::F16),
             Lane::F32 => Some(DType::F32),
             Lane::F64 => Some(DType::F64),
             Lane::I32 => Some(DType::I32),
@@ -77,10 +85,10 @@ impl Lane {
         }
     }
 
-    /// The truth value beside lanes of this width.
+    /// The truth value beside lanes of this width (half floats are not compared).
     pub fn mask(self) -> Lane {
         match self {
-            Lane::F32 | Lane::I32 | Lane::M32 => Lane::M32,
+            Lane::F16 | Lane::F32 | Lane::I32 | Lane::M32 => Lane::M32,
             Lane::F64 | Lane::I64 | Lane::M64 => Lane::M64,
         }
     }
@@ -230,7 +238,7 @@ pub enum Convert {
     IntToFloat,
     /// Unsigned integer to float, to nearest even.
     UintToFloat,
-    /// Between f32 and f64.
+    /// Between f32 and f64; from f16 to f32.
     Float,
     /// f32 to the nearest (even) that an f16 holds, as f32.
     RoundF16,

@@ -6,9 +6,11 @@
 use super::{Access, Addr, Bin, Cmp, Convert, Dot, Kernel, Lane, Reg, RegType, Signs, Stmt, Un, Value};
 use crate::base::lex::write_name;
 use crate::base::{Affine, Bound};
+use half::f16;
 use std::fmt;
 
 pub(super) const LANES: &[(Lane, &str)] = &[
+    (Lane::F16, "f16"),
     (Lane::F32, "f32"),
     (Lane::F64, "f64"),
     (Lane::I32, "i32"),
@@ -275,6 +277,7 @@ impl<'a> Printer<'a> {
 /// A constant lane: a number that reads back as the same bits, else the bits.
 fn constant(lane: Option<Lane>, bits: u64) -> String {
     let text = match lane {
+        Some(Lane::F16) => format!("{:?}", f16::from_bits(bits as u16).to_f32()),
         Some(Lane::F32) => format!("{:?}", f32::from_bits(bits as u32)),
         Some(Lane::F64) => format!("{:?}", f64::from_bits(bits)),
         Some(Lane::I32) => (bits as i32).to_string(),
@@ -294,6 +297,9 @@ pub(super) fn constant_bits(lane: Lane, text: &str) -> Option<u64> {
         return u64::from_str_radix(hex, 16).ok();
     }
     match lane {
+        Lane::F16 => {
+            text.parse::<f32>().ok().filter(|v| !v.is_nan()).map(|v| f16::from_f32(v).to_bits().into())
+        }
         Lane::F32 => text.parse::<f32>().ok().filter(|v| !v.is_nan()).map(|v| u64::from(v.to_bits())),
         Lane::F64 => text.parse::<f64>().ok().filter(|v| !v.is_nan()).map(f64::to_bits),
         Lane::I32 => text.parse::<i32>().ok().map(|v| u64::from(v as u32)),

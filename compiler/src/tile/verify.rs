@@ -261,6 +261,7 @@ impl<'a> Verifier<'a> {
         match value {
             Value::Const(bits) => {
                 let fits = match dst.lane {
+                    Lane::F16 => *bits <= u64::from(u16::MAX),
                     Lane::F32 | Lane::I32 => *bits <= u64::from(u32::MAX),
                     Lane::M32 | Lane::M64 => *bits <= 1,
                     Lane::F64 | Lane::I64 => true,
@@ -330,6 +331,7 @@ impl<'a> Verifier<'a> {
                 needs(RegType { lane: ty.lane.mask(), ..ty })
             }
             Value::Select(mask, a, b) => {
+                exists(dst.lane != Lane::F16, dst.lane)?;
                 same(&[mask], RegType { lane: dst.lane.mask(), ..dst })?;
                 same(&[a, b], dst)
             }
@@ -370,7 +372,11 @@ impl<'a> Verifier<'a> {
     fn element_fits(&self, addr: &Addr, ty: RegType) -> std::result::Result<(), String> {
         let dtype = self.kernel.params[addr.param as usize].dtype;
         let lane = RegType { lane: Lane::of(dtype), ..ty };
-        if lane == ty { Ok(()) } else { Err(format!("elements {dtype} are held in {lane}, not {ty}")) }
+        if ty.lane.holds(dtype) {
+            Ok(())
+        } else {
+            Err(format!("elements {dtype} are held in {lane}, not {ty}"))
+        }
     }
 
     /// All lanes of an access, `span` elements each and `step` apart, lie inside the parameter.

@@ -35,7 +35,7 @@ fn case(kernel: Kernel, seed: u64) -> Case {
 fn taken(target: &Target, ty: RegType, value: &Value) -> bool {
     use lmc::scalar::Fold;
     use lmc::tile::Bin::*;
-    let float = ty.lane == Lane::F32;
+    let float = matches!(ty.lane, Lane::F16 | Lane::F32);
     !match value {
         Value::Bin(DivS | DivU | RemS | RemU, ..) => true,
         Value::Dot(Dot::Couples | Dot::Pairs, ..) => true,
@@ -52,7 +52,8 @@ fn random_kernels() {
     for target in targets() {
         for lanes in [4, 16] {
             let accept = |ty, value: &Value| taken(&target, ty, value);
-            let words = Vocabulary { accept: &accept, ..Vocabulary::vectors(lanes) };
+            let half_lanes = target.has(Feature::Fp16) && lanes == 16;
+            let words = Vocabulary { accept: &accept, half_lanes, ..Vocabulary::vectors(lanes) };
             let cases: Vec<Case> = (0..count).map(|seed| case(random::kernel(seed, &words), seed)).collect();
             let run = check_supported(&format!("neon_random_{lanes}"), &cases, &target);
             assert!(run * 10 >= cases.len() * 9, "only {run} of {} are taken", cases.len());

@@ -19,6 +19,7 @@ mod isa;
 mod lanes;
 mod memory;
 mod shape;
+mod sums;
 
 pub(super) use isa::{finish, isa};
 
@@ -44,7 +45,9 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
         return Err(Error::bug("it needs fused multiply-add, which the target lacks"));
     }
     let isa = isa(target)?;
-    translate(&flatten::flatten(kernel), target, &*isa)
+    let mut flat = flatten::flatten(kernel);
+    sums::in_floats(&mut flat);
+    translate(&flat, target, &*isa)
 }
 
 /// The kernel as it stands, to machine code.

@@ -33,6 +33,7 @@ impl Shape {
     /// The machine type of a scalar.
     pub fn scalar(self) -> Type {
         match self.lane {
+            Lane::F16 => types::F16,
             Lane::F32 => types::F32,
             Lane::F64 => types::F64,
             Lane::I32 => types::I32,
@@ -44,6 +45,7 @@ impl Shape {
     /// The machine type of a vector.
     pub fn vector(self) -> Type {
         match self.lane {
+            Lane::F16 => types::F16X8,
             Lane::F32 => types::F32X4,
             Lane::F64 => types::F64X2,
             Lane::I32 | Lane::M32 => types::I32X4,

@@ -2,6 +2,7 @@
 
 use super::inst::{Again, Class, Function, Inst, Kind, VReg};
 use super::spill;
+use super::words;
 use crate::codegen::allocate::{Registers, Tuple, length, often};
 use crate::codegen::live::{Instruction, Ranges};
 
@@ -58,6 +59,11 @@ impl Registers for Function {
             Some(Tuple { regs, required })
         };
         self.insts.iter().filter_map(tuple).collect()
+    }
+
+    fn lower(&self) -> Vec<VReg> {
+        let last = |inst: &Inst| inst.fields.iter().find(|field| field.at == 16).map(|field| field.reg);
+        self.insts.iter().filter(|inst| words::takes_lower(inst.word)).filter_map(last).collect()
     }
 
     fn file(&self, class: Class) -> Vec<u8> {

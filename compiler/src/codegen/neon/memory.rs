@@ -26,7 +26,7 @@ fn pieces(bytes: usize) -> impl Iterator<Item = (usize, usize)> {
 fn element(dtype: DType, lane: Lane) -> Result<Element> {
     use DType::*;
     Ok(match (dtype, lane) {
-        (F32, Lane::F32) | (I32 | U32, Lane::I32) => Element::Word,
+        (F32, Lane::F32) | (I32 | U32, Lane::I32) | (F16, Lane::F16) => Element::Whole,
         (F16, Lane::F32) => Element::Half,
         (BF16, Lane::F32) => Element::Brain,
         (I8 | I4 | I2 | I16, Lane::I32) => Element::Int { signed: true },
@@ -37,8 +37,8 @@ fn element(dtype: DType, lane: Lane) -> Result<Element> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Element {
-    /// 32 bits.
-    Word,
+    /// As in memory.
+    Whole,
     /// A float of 16 bits.
     Half,
     /// The upper half of a float.
@@ -61,7 +61,7 @@ impl Select<'_> {
     pub(super) fn load_words(&mut self, r: Reg, addr: &Addr, stride: i64) -> Result<()> {
         let (mem, lanes) = (self.mem(addr)?, i64::from(self.ty(r).lanes));
         if !(1..4).contains(&stride) || lanes == 1 {
-            return self.load_elements(r, Element::Word, 4, mem, stride.min(1));
+            return self.load_elements(r, Element::Whole, 4, mem, stride.min(1));
         }
         // Words that overlap.
         let place = |i: usize| (i / 4 * stride as usize + i % 4) as u8;
@@ -108,7 +108,7 @@ impl Select<'_> {
             }
         };
         let form = match element {
-            Element::Word => Form::Words(raw),
+            Element::Whole => Form::Words(raw),
             Element::Int { signed } => Form::Narrow { raw, bytes: size, signed },
             _ => Form::Words(self.extended(element, size, &raw, lanes)),
         };
@@ -119,7 +119,7 @@ impl Select<'_> {
     fn extended(&mut self, element: Element, size: usize, raw: &[VReg], lanes: usize) -> Vec<VReg> {
         let vectors = 0..lanes.div_ceil(4);
         match element {
-            Element::Word => raw.to_vec(),
+            Element::Whole => raw.to_vec(),
             Element::Half => {
                 vectors.map(|i| self.new1(words::FCVTL | (i as u32 % 2) << 30, raw[i / 2])).collect()
             }
@@ -174,7 +174,7 @@ impl Select<'_> {
         let (ty, size) = (self.ty(src), dtype.size());
         let lanes = usize::from(ty.lanes);
         let packed = match element(dtype, ty.lane)? {
-            Element::Word => self.words(src)?,
+            Element::Whole => self.words(src)?,
             Element::Half => {
                 let words = self.words(src)?;
                 self.narrowed(&words, |high| words::FCVTN | u32::from(high) << 30)

@@ -6,18 +6,20 @@
 //! why: 64-bit lanes, branches, computed indices), Cranelift does.
 //!
 //! A kernel is listed anew for machines that execute in order (`order`, `demand`, `unroll`, `starts`, by
-//! `sizes`), becomes instructions on virtual registers (`select`, `loops`, `address`, `value`, `memory`,
-//! `dot`, `couple`, `flip`, `weave`, `turns`, `table`), of which loads are joined (`tuples`, `along`), gets registers (`allocate`,
+//! `sizes`), becomes instructions on virtual registers (`select`, `loops`, `address`, `value`, `convert`, `memory`,
+//! `half`, `dot`, `couple`, `flip`, `weave`, `turns`, `table`), of which loads are joined (`tuples`, `along`), gets registers (`allocate`,
 //! `spill`), is encoded (`emit`, `words`), and what neighbouring loads and stores are left are joined (`pairs`).
 
 mod address;
 mod allocate;
 mod along;
+mod convert;
 mod couple;
 mod demand;
 mod dot;
 mod emit;
 mod flip;
+mod half;
 mod inst;
 mod lives;
 mod loops;
@@ -47,9 +49,9 @@ type Result<T> = std::result::Result<T, String>;
 fn isa(target: &Target) -> Result<select::Isa> {
     match target.arch {
         Arch::Aarch64 => {
-            let [dot, mixed, brain] =
-                [Feature::DotProd, Feature::I8mm, Feature::Bf16].map(|feature| target.has(feature));
-            Ok(select::Isa { dot, mixed, brain })
+            let [dot, mixed, half, brain] =
+                [Feature::DotProd, Feature::I8mm, Feature::Fp16, Feature::Bf16].map(|f| target.has(f));
+            Ok(select::Isa { dot, mixed, half, brain })
         }
         Arch::X86_64 => Err("the target is another architecture".into()),
     }

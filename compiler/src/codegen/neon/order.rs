@@ -13,7 +13,7 @@ use super::demand::by_results;
 use super::lives::{Lives, reads, writes};
 use super::unroll::second;
 use crate::base::Affine;
-use crate::tile::{Kernel, Reg, Stmt, Value};
+use crate::tile::{Kernel, Lane, Reg, Stmt, Value};
 use list::List;
 use std::collections::HashMap;
 
@@ -368,8 +368,9 @@ fn spot(kernel: &Kernel, stmt: &Stmt) -> Option<Spot> {
     };
     let size = kernel.params[addr.param as usize].dtype.size() as i64;
     // A lane of words holds four bytes.
-    let (lanes, lane) = (i64::from(kernel.regs[reg as usize].lanes), if words { 4 } else { size });
+    let (ty, lane) = (kernel.regs[reg as usize], if words { 4 } else { size });
+    let lanes = i64::from(ty.lanes);
     let Affine { base, terms } = &addr.index;
-    (lanes * lane == 16 && lane >= 4 && addr.dynamic.is_none())
+    (lanes * lane == 16 && (lane >= 4 || ty.lane == Lane::F16) && addr.dynamic.is_none())
         .then(|| (addr.param, load, terms.clone(), base * size))
 }

@@ -1,6 +1,6 @@
 //! A kernel to instructions on virtual registers: the state, and the forms that values have.
 //!
-//! A register of the language is one or more vectors of four lanes. A value is brought to that form
+//! A register of the language is one or more vectors of four lanes, or of eight half floats. A value is brought to that form
 //! only where it is needed so: an element that fills all lanes stays a lane of what was loaded, for
 //! instructions by element, and bytes stay bytes for instructions that widen.
 
@@ -19,7 +19,7 @@ const REACH: i64 = 32760;
 /// The form a value has.
 #[derive(Clone, Debug)]
 pub enum Form {
-    /// Vectors of four lanes.
+    /// Vectors of whole lanes.
     Words(Vec<VReg>),
     /// A lane of a vector, for all lanes.
     Lane(VReg, usize),
@@ -59,6 +59,8 @@ pub struct Isa {
     pub dot: bool,
     /// `usdot`, `sudot`, `smmla` and their like.
     pub mixed: bool,
+    /// `fmla` of half floats.
+    pub half: bool,
     /// `bfcvtn`.
     pub brain: bool,
 }
@@ -182,7 +184,17 @@ impl<'a> Select<'a> {
 
     /// The vectors a register of the kernel takes.
     pub(super) fn count(&self, r: Reg) -> usize {
-        usize::from(self.ty(r).lanes).div_ceil(4)
+        usize::from(self.ty(r).lanes).div_ceil(self.per_vector(r))
+    }
+
+    /// Lanes of a vector of a register.
+    pub(super) fn per_vector(&self, r: Reg) -> usize {
+        16 / self.lane_bytes(r)
+    }
+
+    /// Bytes of a lane of a register.
+    pub(super) fn lane_bytes(&self, r: Reg) -> usize {
+        if self.ty(r).lane == Lane::F16 { 2 } else { 4 }
     }
 
     /// The value of a register, where it has only one.
@@ -203,6 +215,7 @@ impl<'a> Select<'a> {
         match self.ty(r).lane {
             Lane::M32 if bits & 1 != 0 => u32::MAX,
             Lane::M32 => 0,
+            Lane::F16 => (bits as u32 & 0xffff) * 0x1_0001,
             _ => bits as u32,
         }
     }
@@ -232,7 +245,7 @@ impl<'a> Select<'a> {
             self.forms.insert(r, form);
             return Ok(());
         }
-        let mut parts = self.in_words(&form, self.count(r));
+        let mut parts = self.in_words(&form, self.count(r), self.lane_bytes(r));
         if self.split[r as usize] {
             parts = self.apart(&parts);
         }
@@ -275,17 +288,17 @@ impl<'a> Select<'a> {
             return Ok(known.clone());
         }
         let form = self.forms.get(&r).ok_or_else(|| format!("%{r} is read before it is assigned"))?.clone();
-        let words = self.in_words(&form, self.count(r));
+        let words = self.in_words(&form, self.count(r), self.lane_bytes(r));
         if !matches!(form, Form::Words(_)) {
             self.derived.insert(Derived::Words(r), words.clone());
         }
         Ok(words)
     }
 
-    fn in_words(&mut self, form: &Form, count: usize) -> Vec<VReg> {
+    fn in_words(&mut self, form: &Form, count: usize, bytes: usize) -> Vec<VReg> {
         match form {
             Form::Words(parts) => parts.clone(),
-            Form::Lane(v, lane) => vec![self.copies(*v, 4, *lane); count],
+            Form::Lane(v, lane) => vec![self.copies(*v, bytes, *lane); count],
             Form::Narrow { raw, bytes, signed } => {
                 let halves = self.in_halves(raw, *bytes, *signed, 4 * count);
                 (0..count).map(|i| self.new1(words::widen(2, *signed, i % 2 == 1), halves[i / 2])).collect()

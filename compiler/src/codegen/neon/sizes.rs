@@ -4,7 +4,7 @@
 use super::flip::ONES;
 use super::lives::operands;
 use super::select::Isa;
-use crate::tile::{Bin, Convert, Dot, EACH, Kernel, Reg, Value, assignments};
+use crate::tile::{Bin, Convert, Dot, EACH, Kernel, Lane, Reg, Value, assignments};
 
 /// Registers that are sums of products of bytes and what these begin with, where they are kept as
 /// sums of pairs.
@@ -66,6 +66,7 @@ pub fn sizes(kernel: &Kernel, isa: Isa) -> Vec<usize> {
         match list[..] {
             [Value::Const(_)] if numbers[r] => 0,
             [Value::Load(_, 0) | Value::LoadWords(_, 0) | Value::Const(_)] => 1,
+            _ if kernel.regs[r].lane == Lane::F16 => lanes.div_ceil(8),
             [Value::Load(addr, _)] if !kernel.params[addr.param as usize].dtype.is_float() => {
                 (lanes * kernel.params[addr.param as usize].dtype.size()).div_ceil(16)
             }

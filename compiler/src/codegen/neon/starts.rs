@@ -4,7 +4,7 @@
 //! accumulator. Loads in pairs are half as many.
 
 use super::lives::{reads, writes};
-use crate::tile::{Access, Kernel, Reg, Stmt, Value};
+use crate::tile::{Access, Kernel, Lane, Reg, Stmt, Value};
 use std::collections::HashMap;
 
 /// Changes copies of what is only loaded and copied into loads, but not those into registers that
@@ -14,8 +14,11 @@ pub fn load_each(kernel: &mut Kernel, but: &dyn Fn(Reg) -> bool) {
     uses.count(&kernel.body);
     let fits = |r: Reg, value: &Value| match value {
         Value::Load(addr, 1) => {
-            let read_only = kernel.params[addr.param as usize].access == Access::Read;
-            read_only
+            let param = &kernel.params[addr.param as usize];
+            // What a load converts is copied sooner.
+            let converts = param.dtype.size() < 4 && kernel.regs[r as usize].lane != Lane::F16;
+            param.access == Access::Read
+                && !converts
                 && addr.dynamic.is_none()
                 && uses.assigned[r as usize] == 1
                 && uses.kept[r as usize] == 0

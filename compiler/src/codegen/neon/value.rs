@@ -9,19 +9,19 @@ use super::words;
 use crate::base::Affine;
 use crate::codegen::loops::Loops;
 use crate::scalar::Fold;
-use crate::tile::{Bin, Cmp, Convert, Dot, Lane, Reg, Un, Value};
+use crate::tile::{Bin, Cmp, Dot, Lane, Reg, Un, Value};
 
 impl Select<'_> {
     /// Translates one assignment.
     pub(super) fn value(&mut self, r: Reg, value: &Value) -> Result<()> {
         let lane = self.ty(r).lane;
-        if !matches!(lane, Lane::F32 | Lane::I32 | Lane::M32) {
+        if !matches!(lane, Lane::F16 | Lane::F32 | Lane::I32 | Lane::M32) {
             return Err(format!("{lane:?} lanes"));
         }
         match value {
             Value::Const(bits) => self.set_constant(r, *bits),
             Value::Index(form, step) => self.index(r, form, *step)?,
-            Value::Copy(a) => self.repeat(r, *a)?,
+            Value::Copy(a) => self.same(r, *a)?,
             Value::Load(addr, stride) => self.load(r, addr, *stride)?,
             Value::LoadWords(addr, stride) => self.load_words(r, addr, *stride)?,
             Value::LoadCouples(addr) => self.load_couples(r, addr)?,
@@ -31,6 +31,7 @@ impl Select<'_> {
                 self.each1(word, r, *a)?;
             }
             Value::Bin(op, a, b) => self.binary(r, *op, *a, *b)?,
+            Value::Mla(acc, a, b) if lane == Lane::F16 => self.multiply_halves(r, *acc, *a, *b)?,
             Value::Mla(acc, a, b) | Value::Dot(Dot::Bytes, acc, a, b) => {
                 self.multiply_add(r, *acc, *a, *b)?
             }
@@ -46,7 +47,7 @@ impl Select<'_> {
         Ok(())
     }
 
-    fn each1(&mut self, word: u32, r: Reg, a: Reg) -> Result<()> {
+    pub(super) fn each1(&mut self, word: u32, r: Reg, a: Reg) -> Result<()> {
         // What is the same in all lanes is computed once.
         if let Some((v, lane)) = self.lane(a) {
             let once = self.new1(word, v);
@@ -59,7 +60,7 @@ impl Select<'_> {
     }
 
     /// As [`Select::each1`], by several instructions.
-    fn each(&mut self, r: Reg, a: Reg, f: impl Fn(&mut Self, VReg) -> VReg) -> Result<()> {
+    pub(super) fn each(&mut self, r: Reg, a: Reg, f: impl Fn(&mut Self, VReg) -> VReg) -> Result<()> {
         let form = match self.lane(a) {
             Some((v, lane)) => Form::Lane(f(self, v), lane),
             None => {
@@ -80,7 +81,7 @@ impl Select<'_> {
     }
 
     /// The same value, or the same bits.
-    fn repeat(&mut self, r: Reg, a: Reg) -> Result<()> {
+    pub(super) fn same(&mut self, r: Reg, a: Reg) -> Result<()> {
         let from = self.words(a)?;
         if self.split[r as usize] {
             return self.define(r, Form::Words(from));
@@ -160,7 +161,7 @@ impl Select<'_> {
             return self.define(r, Form::Words(shifted));
         };
         match op {
-            _ if count == 0 => self.repeat(r, a),
+            _ if count == 0 => self.same(r, a),
             Bin::ShrS => self.each1(words::shr(true, count.min(32)), r, a),
             Bin::ShrRound => self.each1(words::srshr(count.min(32)), r, a),
             _ if count > 31 => {
@@ -218,7 +219,7 @@ impl Select<'_> {
             let sum = self.words(acc)?;
             return Ok(sum.into_iter().map(|from| self.copied(from)).collect());
         }
-        self.repeat(r, acc)?;
+        self.same(r, acc)?;
         self.words(r)
     }
 
@@ -335,75 +336,17 @@ impl Select<'_> {
         Ok(())
     }
 
-    fn convert(&mut self, r: Reg, kind: Convert, a: Reg) -> Result<()> {
-        let (to, from) = (self.ty(r).lane, self.ty(a).lane);
-        let word = match (kind, from, to) {
-            (Convert::Bits, _, Lane::F32 | Lane::I32) | (Convert::Int, Lane::M32, Lane::M32) => {
-                return self.repeat(r, a);
-            }
-            (Convert::FloatToInt, Lane::F32, Lane::I32) => match self.single(a) {
-                // Rounds, then converts: one instruction.
-                Some(Value::Un(Un::Round, inner)) if self.single(*inner).is_some() => {
-                    return self.each1(words::FCVTNS, r, *inner);
-                }
-                _ => words::FCVTZS,
-            },
-            (Convert::Nearest | Convert::NearestSmall, Lane::F32, Lane::I32) => words::FCVTNS,
-            (Convert::FloatToUint, Lane::F32, Lane::I32) => words::FCVTZU,
-            (Convert::IntToFloat, Lane::I32, Lane::F32) => words::SCVTF,
-            (Convert::UintToFloat, Lane::I32, Lane::F32) => words::UCVTF,
-            (Convert::RoundF16, Lane::F32, Lane::F32) => {
-                return self.each(r, a, |s, v| {
-                    let half = s.new1(words::FCVTN, v);
-                    s.new1(words::FCVTL, half)
-                });
-            }
-            (Convert::RoundBf16, Lane::F32, Lane::F32) => {
-                return self.each(r, a, |s, v| match s.isa.brain {
-                    true => {
-                        let half = s.new1(words::BFCVTN, v);
-                        s.new1(words::shll16(false), half)
-                    }
-                    false => {
-                        let rounded = s.rounded_brain(v);
-                        let upper = s.splat(0xffff_0000);
-                        s.new2(words::AND, rounded, upper)
-                    }
-                });
-            }
-            (Convert::SextLow(bits) | Convert::ZextLow(bits), Lane::I32, Lane::I32) => {
-                let signed = matches!(kind, Convert::SextLow(_));
-                if let (8, Some(Form::Narrow { raw, bytes: 1, .. })) = (bits, self.form(a)) {
-                    let raw = raw.clone();
-                    return self.define(r, Form::Narrow { raw, bytes: 1, signed });
-                }
-                let dropped = 32 - u32::from(bits.min(32));
-                if dropped == 0 {
-                    return self.repeat(r, a);
-                }
-                let from = self.words(a)?;
-                let to = self.target(r);
-                for (&to, from) in to.iter().zip(from) {
-                    let high = self.new1(words::shl(dropped), from);
-                    self.op1(words::shr(signed, dropped), to, high);
-                }
-                return Ok(());
-            }
-            _ => return Err(format!("{kind:?} from {from:?} to {to:?} lanes")),
-        };
-        self.each1(word, r, a)
-    }
-
     /// One lane of a register in every lane of another.
     fn broadcast(&mut self, r: Reg, a: Reg, lane: usize) -> Result<()> {
         let once = self.single(a).is_some();
         let form = match self.form(a) {
             Some(Form::Lane(v, lane)) if once => Form::Lane(*v, *lane),
             _ => {
-                let from = self.words(a)?[lane / 4];
+                let (size, per) = (self.lane_bytes(a), self.per_vector(a));
+                let from = self.words(a)?[lane / per];
                 match once {
-                    true => Form::Lane(from, lane % 4),
-                    false => Form::Words(vec![self.new1(words::dup(4, lane % 4), from); self.count(r)]),
+                    true => Form::Lane(from, lane % per),
+                    false => Form::Words(vec![self.new1(words::dup(size, lane % per), from); self.count(r)]),
                 }
             }
         };
@@ -420,35 +363,35 @@ impl Select<'_> {
         let op = Bin::of(fold);
         let word = binary(op, ty.lane).ok_or_else(|| format!("{op:?} of {:?}", ty.lane))?;
         let mut parts = self.words(a)?;
-        let lanes = usize::from(ty.lanes);
+        let (lanes, size, per) = (usize::from(ty.lanes), self.lane_bytes(a), self.per_vector(a));
         let whole = lanes.next_power_of_two();
         let identity = match ty.lane.dtype() {
-            Some(dtype) => fold.identity(dtype).bits as u32,
+            Some(dtype) => self.lane_bits(a, fold.identity(dtype).bits),
             None if fold == Fold::And => u32::MAX,
             None => 0,
         };
         if lanes < whole {
             let neutral = self.splat(identity);
-            if lanes % 4 != 0 {
+            if lanes % per != 0 {
                 let last = parts.len() - 1;
                 let filled = self.vector();
                 self.copy(filled, parts[last]);
-                for lane in lanes % 4..whole.min(4) {
+                for lane in lanes % per..whole.min(per) {
                     let fields = vec![update(filled, 0), read(neutral, 5)];
-                    self.push(words::ins(4, lane, 0), fields, Kind::Plain);
+                    self.push(words::ins(size, lane, 0), fields, Kind::Plain);
                 }
                 parts[last] = filled;
             }
-            parts.resize(whole.div_ceil(4), neutral);
+            parts.resize(whole.div_ceil(per), neutral);
         }
         while parts.len() > 1 {
             let upper = parts.split_off(parts.len() / 2);
             parts = parts.iter().zip(upper).map(|(&x, y)| self.new2(word, x, y)).collect();
         }
-        let (mut sum, mut left) = (parts[0], whole.min(4));
+        let (mut sum, mut left) = (parts[0], whole.min(per));
         while left > 1 {
             left /= 2;
-            let moved = self.new2(words::ext(4 * left), sum, sum);
+            let moved = self.new2(words::ext(size * left), sum, sum);
             sum = self.new2(word, sum, moved);
         }
         let to = self.target(r);
@@ -458,6 +401,9 @@ impl Select<'_> {
 }
 
 fn unary(op: Un, lane: Lane) -> Option<u32> {
+    if lane == Lane::F16 {
+        return unary(op, Lane::F32).map(words::of_half_floats);
+    }
     Some(match (op, lane) {
         (Un::Neg, Lane::F32) => words::FNEG,
         (Un::Abs, Lane::F32) => words::FABS,
@@ -474,6 +420,9 @@ fn unary(op: Un, lane: Lane) -> Option<u32> {
 }
 
 fn binary(op: Bin, lane: Lane) -> Option<u32> {
+    if lane == Lane::F16 {
+        return binary(op, Lane::F32).map(words::of_pairs_of_half_floats);
+    }
     Some(match (op, lane) {
         (Bin::Add, Lane::F32) => words::FADD,
         (Bin::Sub, Lane::F32) => words::FSUB,

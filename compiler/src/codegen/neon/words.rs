@@ -380,6 +380,27 @@ pub fn fmla_lane(lane: usize) -> u32 {
     0x4f80_1000 | lane4(lane)
 }
 
+/// `fmla vd.8h, vn.8h, vm.h[lane]`; the last register is one of the first sixteen.
+pub fn fmla_half_lane(lane: usize) -> u32 {
+    let lane = lane as u32;
+    0x4f00_1000 | (lane & 1) << 20 | (lane >> 1 & 1) << 21 | (lane >> 2) << 11
+}
+
+/// An operation on two vectors of floats as that on half floats, of processors with FP16.
+pub fn of_pairs_of_half_floats(word: u32) -> u32 {
+    word & !0x0020_c000 | 0x0040_0000
+}
+
+/// Likewise, on one vector.
+pub fn of_half_floats(word: u32) -> u32 {
+    word | 0x0058_0000
+}
+
+/// Whether an instruction's register at bit 16 must be one of the first sixteen.
+pub fn takes_lower(word: u32) -> bool {
+    word & 0xffc0_f400 == 0x4f00_1000
+}
+
 /// `fmul vd.4s, vn.4s, vm.s[lane]`.
 pub fn fmul_lane(lane: usize) -> u32 {
     0x4f80_9000 | lane4(lane)

@@ -89,6 +89,7 @@ impl Select<'_> {
         }
         let size = lane_size(lane);
         let bits = match lane {
+            Lane::F16 => fold.identity(DType::F16).bits,
             Lane::F32 => fold.identity(DType::F32).bits,
             Lane::F64 => fold.identity(DType::F64).bits,
             Lane::I32 => fold.identity(DType::I32).bits,

@@ -52,6 +52,7 @@ pub struct Select<'a> {
 /// Lanes' bytes.
 pub fn lane_size(lane: Lane) -> usize {
     match lane {
+        Lane::F16 => 2,
         Lane::F32 | Lane::I32 | Lane::M32 => 4,
         Lane::F64 | Lane::I64 | Lane::M64 => 8,
     }
@@ -71,6 +72,9 @@ fn small_lanes(bytes: &[u8]) -> Option<Vec<u8>> {
 impl<'a> Select<'a> {
     /// Translates a kernel; `alike`: so that kernels that differ in numbers alone have the same instructions.
     pub fn run(kernel: &'a Kernel, isa: Isa, alike: bool) -> Result<Function> {
+        if kernel.regs.iter().any(|ty| ty.lane == Lane::F16) {
+            return Err("lanes of half floats".into());
+        }
         let mut f = Function::default();
         let args = f.reg(Class::General);
         let mut select = Select {
@@ -251,6 +255,7 @@ impl<'a> Select<'a> {
         match self.kernel.regs[r as usize].lane {
             Lane::M32 => (if bits & 1 != 0 { 0xffff_ffff } else { 0 }, 4),
             Lane::M64 => (if bits & 1 != 0 { u64::MAX } else { 0 }, 8),
+            Lane::F16 => (bits & 0xffff, 2),
             Lane::F32 | Lane::I32 => (bits & 0xffff_ffff, 4),
             Lane::F64 | Lane::I64 => (bits, 8),
         }

@@ -13,7 +13,7 @@ use crate::tile::{Bin, Cmp, Dot, Lane, Reg, RegType, Un, Value};
 /// By lane type: f32, f64, i32, i64.
 fn by_lane(lane: Lane, ops: [Op; 4]) -> Op {
     match lane {
-        Lane::F32 => ops[0],
+        Lane::F16 | Lane::F32 => ops[0],
         Lane::F64 => ops[1],
         Lane::I32 | Lane::M32 => ops[2],
         Lane::I64 | Lane::M64 => ops[3],

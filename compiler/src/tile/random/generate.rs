@@ -18,7 +18,7 @@ pub fn kernel(seed: u64, words: &Vocabulary) -> Kernel {
         params: Vec::new(),
         vars: Vec::new(),
         regs: Vec::new(),
-        fused: rng.chance(50),
+        fused: words.half_lanes || rng.chance(50),
         body: Vec::new(),
     };
     let mut g = Generator { words, rng, kernel, pool: Vec::new(), loops: Vec::new(), in_loop: false };
@@ -108,10 +108,9 @@ const FOLDS: [Fold; 6] = [Fold::Sum, Fold::Prod, Fold::Max, Fold::Min, Fold::And
 impl Generator<'_> {
     /// One parameter to read and one to write for each kind of lane, and some more.
     fn params(&mut self) {
-        for lane in [Lane::F32, Lane::I32, Lane::F64, Lane::I64] {
-            let fits: Vec<DType> =
-                self.words.dtypes.iter().copied().filter(|d| Lane::of(*d) == lane).collect();
-            if fits.is_empty() {
+        for lane in [Lane::F32, Lane::I32, Lane::F64, Lane::I64, Lane::F16] {
+            let fits: Vec<DType> = self.words.dtypes.iter().copied().filter(|d| lane.holds(*d)).collect();
+            if fits.is_empty() || lane == Lane::F16 && !self.words.half_lanes {
                 continue;
             }
             for (letter, access) in [("x", Access::Read), ("y", Access::Write), ("z", Access::ReadWrite)] {
@@ -127,6 +126,9 @@ impl Generator<'_> {
     fn lane(&mut self) -> Lane {
         if self.words.wide_lanes && self.rng.chance(50) {
             return self.rng.pick(&[Lane::F64, Lane::I64]);
+        }
+        if self.words.half_lanes && self.rng.chance(30) {
+            return Lane::F16;
         }
         self.rng.pick(&[Lane::F32, Lane::I32])
     }
@@ -234,7 +236,7 @@ impl Generator<'_> {
     }
 
     fn condition(&mut self, body: &mut Vec<Stmt>) -> Reg {
-        let lane = self.lane();
+        let lane = Some(self.lane()).filter(|&lane| lane != Lane::F16).unwrap_or(Lane::F32);
         self.mask(body, RegType { lane, lanes: 1 })
     }
 
@@ -279,7 +281,7 @@ impl Generator<'_> {
 
     fn operation(&mut self, body: &mut Vec<Stmt>) {
         let ty = self.ty();
-        let float = matches!(ty.lane, Lane::F32 | Lane::F64);
+        let float = matches!(ty.lane, Lane::F16 | Lane::F32 | Lane::F64);
         match self.rng.below(10) {
             0 if ty.lane == Lane::I32 && self.rng.chance(50) => self.lookup(body, ty),
             0 => {
@@ -312,6 +314,7 @@ impl Generator<'_> {
                 let kind = self.rng.pick(&kinds.chain(squares).chain(halves).collect::<Vec<_>>());
                 self.assign(body, ty, Value::Dot(kind, c, a, b), false, false);
             }
+            6 | 7 if ty.lane == Lane::F16 => {}
             6 | 7 => {
                 let mask = self.mask(body, ty);
                 let (a, b) = (self.operand(body, ty), self.operand(body, ty));

@@ -30,6 +30,8 @@ pub struct Vocabulary<'a> {
     pub lanes: u8,
     /// Whether there are registers with 64-bit lanes.
     pub wide_lanes: bool,
+    /// Whether there are registers of half floats, of a target that fuses their multiply-add.
+    pub half_lanes: bool,
     /// Whether there are `If`, `Loop`, `Break`, `Fail` and computed indices.
     pub control: bool,
     /// Element types of the parameters.
@@ -43,14 +45,28 @@ impl Vocabulary<'_> {
     pub fn vectors(lanes: u8) -> Self {
         use DType::*;
         let dtypes = &[F32, F32, I32, U8, I8, I16, U16, F16, BF16];
-        Vocabulary { lanes, wide_lanes: false, control: false, dtypes, accept: &|_, _| true }
+        Vocabulary {
+            lanes,
+            wide_lanes: false,
+            half_lanes: false,
+            control: false,
+            dtypes,
+            accept: &|_, _| true,
+        }
     }
 
     /// Everything, in registers of few lanes: 64-bit lanes, branches, loops, computed indices.
     pub fn scalars() -> Self {
         use DType::*;
         let dtypes = &[F32, F64, I64, I32, Bool, U8, I8, I16, U16, U32, U64, F16, BF16];
-        Vocabulary { lanes: 2, wide_lanes: true, control: true, dtypes, accept: &|_, _| true }
+        Vocabulary {
+            lanes: 2,
+            wide_lanes: true,
+            half_lanes: false,
+            control: true,
+            dtypes,
+            accept: &|_, _| true,
+        }
     }
 }
 

@@ -31,7 +31,7 @@ impl Generator<'_> {
 
     pub(super) fn small_operand(&mut self, body: &mut Vec<Stmt>, ty: RegType) -> Held {
         let held = self.operand(body, ty);
-        if held.small || !matches!(ty.lane, Lane::F32 | Lane::F64) {
+        if held.small || !matches!(ty.lane, Lane::F16 | Lane::F32 | Lane::F64) {
             return held;
         }
         self.fresh_operand(body, ty)
@@ -52,6 +52,7 @@ impl Generator<'_> {
     pub(super) fn constant(&mut self, lane: Lane) -> Value {
         let small = self.rng.between(-5, 40);
         Value::Const(match lane {
+            Lane::F16 => u64::from(half::f16::from_f64(small as f64 / 8.0).to_bits()),
             Lane::F32 => u64::from((small as f32 / 8.0).to_bits()),
             Lane::F64 => (small as f64 / 8.0).to_bits(),
             Lane::I32 => u64::from(small as u32),
@@ -113,7 +114,7 @@ impl Generator<'_> {
 
     /// A parameter with the given accesses whose elements are held in a lane.
     pub(super) fn param(&mut self, lane: Lane, accesses: [Access; 2]) -> Option<usize> {
-        let fits = |p: &Param| Lane::of(p.dtype) == lane && accesses.contains(&p.access);
+        let fits = |p: &Param| lane.holds(p.dtype) && accesses.contains(&p.access);
         let params: Vec<usize> =
             (0..self.kernel.params.len()).filter(|&i| fits(&self.kernel.params[i])).collect();
         (!params.is_empty()).then(|| self.rng.pick(&params))
