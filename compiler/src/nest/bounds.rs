@@ -107,10 +107,8 @@ fn weights<'a>(
     constant: &impl Fn(u32) -> Option<Constant<'a>>,
 ) -> Option<(Constant<'a>, (f64, f64))> {
     let Node::Op(Op::Mul, args) = &linear.nodes[linear.fold?.2 as usize] else { return None };
-    let factor = |mut id: u32| {
-        while let Node::Cast { arg, .. } = linear.nodes[id as usize] {
-            id = arg;
-        }
+    let factor = |id: u32| {
+        let id = linear.without_casts(id);
         let bytes = match linear.types[id as usize] {
             DType::I8 => (-128.0, 127.0),
             DType::U8 => (0.0, 255.0),

@@ -110,7 +110,7 @@ pub fn signs(nest: &Nest, rows: u32, columns: u32) -> Option<Signs> {
 
 /// Whether a factor is a constant of signed bytes without -128.
 pub fn symmetric(nest: &Nest, factor: u32) -> bool {
-    match &nest.linear.nodes[strip(nest, factor) as usize] {
+    match &nest.linear.nodes[nest.linear.without_casts(factor) as usize] {
         Node::Load { operand, .. } => nest.linear.buffers[*operand as usize].symmetric,
         _ => false,
     }
@@ -118,13 +118,5 @@ pub fn symmetric(nest: &Nest, factor: u32) -> bool {
 
 /// The element type a factor is loaded as.
 fn byte_type(nest: &Nest, factor: u32) -> DType {
-    nest.linear.types[strip(nest, factor) as usize]
-}
-
-/// What a factor is before it is converted.
-pub fn strip(nest: &Nest, mut factor: u32) -> u32 {
-    while let Node::Cast { arg, .. } = &nest.linear.nodes[factor as usize] {
-        factor = *arg;
-    }
-    factor
+    nest.linear.types[nest.linear.without_casts(factor) as usize]
 }

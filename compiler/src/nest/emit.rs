@@ -4,7 +4,7 @@
 //! as they are emitted keeps one of each, so that a register tile loads every operand once.
 
 use crate::base::{Affine, Bound};
-use crate::tile::{Access, Addr, Kernel, Lane, LoopVar, Param, Reg, RegType, Stmt, Value, mentioned};
+use crate::tile::{Access, Addr, Kernel, LoopVar, Param, Reg, RegType, Stmt, Value, mentioned};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// A list of statements and the values known in it.
@@ -262,12 +262,4 @@ pub fn addr(param: u32, index: Affine) -> Addr {
 /// A parameter.
 pub fn param(name: &str, dtype: crate::base::DType, elems: usize, access: Access) -> Param {
     Param { name: name.to_string(), dtype, elems, access }
-}
-
-/// The mask lane beside a lane.
-pub fn mask_lane(lane: Lane) -> Lane {
-    match lane {
-        Lane::F32 | Lane::I32 | Lane::M32 => Lane::M32,
-        Lane::F64 | Lane::I64 | Lane::M64 => Lane::M64,
-    }
 }

@@ -1,6 +1,6 @@
 //! Expressions to registers: lane types, narrow integers, conversions.
 
-use super::emit::{Emitter, addr, mask_lane};
+use super::emit::{Emitter, addr};
 use super::half;
 use super::range::{Range, range};
 use super::requantize::{Requantized, less_zero};
@@ -147,7 +147,7 @@ impl Exprs<'_> {
                     integers.emit(self, e, point, memo)
                 } else {
                     let value = self.eval_memo(e, *arg, point, memo);
-                    match half::holds(self.linear, *arg, *to) {
+                    match half::holds(self.linear, *arg, *to) || half::later(self.linear, id) {
                         true => value,
                         false => super::ops::cast(e, value, from, self.cast_to(*arg, *to), *saturate),
                     }
@@ -200,7 +200,7 @@ impl Exprs<'_> {
         is_number(number).then(|| e.value(e.ty(regs[0]), Value::Bin(bin, regs[number], regs[other])))
     }
 
-    fn place(&self, form: &Affine, point: &Point) -> Affine {
+    pub(super) fn place(&self, form: &Affine, point: &Point) -> Affine {
         form.map_vars(|v| point.place[v as usize].clone())
     }
 
@@ -222,7 +222,8 @@ impl Exprs<'_> {
         }
         if let (0, true, Some(group)) = (stride, dynamic.is_empty() && guards.is_empty(), &point.group) {
             if form.coefficient(group.var) == 1 && dtype == DType::F32 && point.lanes > 1 {
-                return self.lane_load(e, operand, form, group, point);
+                let ty = RegType { lane: Lane::F32, lanes: point.lanes as u8 };
+                return self.lane_load(e, (operand, form), group, ty, point);
             }
         }
         let index = self.place(form, point);
@@ -235,10 +236,7 @@ impl Exprs<'_> {
     /// Four bytes along the innermost reduction axis as the word of each lane: `left` of them, at
     /// the axis' end, are put together one by one.
     pub fn words(&self, e: &mut Emitter, id: u32, point: &Point, left: usize, along: u32) -> Option<Reg> {
-        let mut id = id;
-        while let Node::Cast { arg, .. } = &self.linear.nodes[id as usize] {
-            id = *arg;
-        }
+        let id = self.linear.without_casts(id);
         let Node::Load { operand, addr: form, guards, fill, .. } = &self.linear.nodes[id as usize] else {
             return None;
         };
@@ -319,11 +317,19 @@ impl Exprs<'_> {
         word
     }
 
-    fn lane_load(&self, e: &mut Emitter, operand: u32, form: &Affine, group: &Group, point: &Point) -> Reg {
+    /// An element that is loaded beside its neighbours, in all lanes.
+    pub(super) fn lane_load(
+        &self,
+        e: &mut Emitter,
+        (operand, form): (u32, &Affine),
+        group: &Group,
+        ty: RegType,
+        point: &Point,
+    ) -> Reg {
         let start = point.start_of(group, form);
-        let together = RegType { lane: Lane::F32, lanes: group.lanes };
+        let together = RegType { lanes: group.lanes, ..ty };
         let loaded = e.value(together, Value::Load(addr(operand, start), 1));
-        e.value(RegType { lane: Lane::F32, lanes: point.lanes as u8 }, Value::Broadcast(loaded, group.lane))
+        e.value(ty, Value::Broadcast(loaded, group.lane))
     }
 
     /// A load whose index may lie outside: compared, then clamped and replaced by the fill, or
@@ -422,7 +428,7 @@ fn both(e: &mut Emitter, before: Option<Reg>, index: Reg, extent: usize, size: O
 /// `mask ? a : b`, the mask brought to the operands' lanes and width.
 pub fn select(e: &mut Emitter, cond: Reg, a: Reg, b: Reg) -> Reg {
     let ty = e.ty(a);
-    let (wanted, have) = (mask_lane(ty.lane), e.ty(cond));
+    let (wanted, have) = (ty.lane.mask(), e.ty(cond));
     let mut cond = cond;
     if have.lane != wanted {
         cond = e.value(RegType { lane: wanted, lanes: have.lanes }, Value::Convert(Convert::Int, cond));

@@ -1,5 +1,5 @@
 //! Where the rounding to a half float can be left out: half floats are kept in `f32` registers, and
-//! many values are halves already.
+//! many values are halves already, or become them when they are stored.
 
 use crate::base::DType;
 use crate::scalar::{Op, cast};
@@ -34,6 +34,30 @@ fn holds_within(linear: &Linear, id: u32, dtype: DType, steps: u32) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a rounding to a half float is left to the store: what is between the two gives the same for what is not
+/// rounded yet.
+pub fn later(linear: &Linear, id: u32) -> bool {
+    let stored = stored(linear);
+    let same = linear.types[id as usize] == linear.output.dtype;
+    stored != linear.finish && same && leads(linear, stored, id)
+}
+
+/// Whether an expression is that of the rounded value, each step on the way to it used once.
+fn leads(linear: &Linear, e: u32, id: u32) -> bool {
+    let uses = |e: u32| {
+        let args = linear.reachable(linear.finish).into_iter().flat_map(|n| linear.nodes[n as usize].args());
+        args.filter(|&a| a == e).count()
+    };
+    uses(e) == 1
+        && match &linear.nodes[e as usize] {
+            Node::Op(Op::Max | Op::Min | Op::Neg | Op::Abs, args) => {
+                args.iter().any(|&a| leads(linear, a, id))
+            }
+            Node::Cast { to: DType::F32, arg, .. } => *arg == id && uses(id) == 1,
+            _ => false,
+        }
 }
 
 /// The expression to compute for the output: a store rounds by itself.

@@ -27,6 +27,8 @@ mod filtered_weights;
 mod fixed;
 mod formed;
 mod half;
+mod half_lanes;
+mod half_sums;
 mod long;
 mod ops;
 mod pack;
@@ -334,6 +336,13 @@ impl Nest<'_> {
         Exprs { linear: self.linear, packed: &packed, index_error, started }.eval(e, id, point)
     }
 
+    /// Evaluates an expression at a point as half floats.
+    fn half(&self, e: &mut Emitter, id: u32, point: &Point) -> Reg {
+        let packed = |operand: u32, point: &Point| self.packed_address(operand, point);
+        let started = self.started.map(|s| s.sum);
+        Exprs { linear: self.linear, packed: &packed, index_error: 0, started }.half(e, id, point)
+    }
+
     /// Evaluates a factor of a product.
     fn factor(&self, e: &mut Emitter, id: u32, point: &Point, index_error: i32) -> Reg {
         match self.floats.as_ref().filter(|f| f.factor == id) {
@@ -350,11 +359,8 @@ impl Nest<'_> {
     }
 
     /// Two neighbours of a factor as the halves of words, `left` of them inside the reduction axis.
-    fn couple(&self, e: &mut Emitter, mut id: u32, point: &Point, left: usize) -> Option<Reg> {
-        while let Node::Cast { arg, .. } = &self.linear.nodes[id as usize] {
-            id = *arg;
-        }
-        let load = &self.linear.nodes[id as usize];
+    fn couple(&self, e: &mut Emitter, id: u32, point: &Point, left: usize) -> Option<Reg> {
+        let load = &self.linear.nodes[self.linear.without_casts(id) as usize];
         let Node::Load { operand, addr, .. } = load else { return None };
         let ty = RegType { lane: Lane::I32, lanes: point.lanes as u8 };
         let words = self.vector_axis().and_then(|var| word_axis(self.linear, load, var));
@@ -414,7 +420,10 @@ impl Nest<'_> {
     ) {
         let vector = self.vector_axis();
         let point = self.point(place, tile_point, acc);
-        let value = self.eval(e, half::stored(self.linear), &point, index_error);
+        let value = match self.schedule.half_finish {
+            true => self.half(e, self.linear.finish, &point),
+            false => self.eval(e, half::stored(self.linear), &point, index_error),
+        };
         let out = self.linear.buffers.len() as u32;
         let index = self.linear.store.map_vars(|v| place[v as usize].clone());
         let stride = vector.map_or(1, |v| self.linear.store.coefficient(v));

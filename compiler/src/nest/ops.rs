@@ -4,7 +4,7 @@
 //! their range; truth values are masks beside 32-bit lanes; transcendental functions are the
 //! expansions of [`crate::scalar::math`].
 
-use super::emit::{Emitter, mask_lane};
+use super::emit::Emitter;
 use super::expr::{lane_of, select};
 use crate::base::DType;
 use crate::scalar::math::{self, Emit};
@@ -152,7 +152,7 @@ fn comparison(e: &mut Emitter, op: Op, from: DType, args: &[Reg]) -> Reg {
             other => other,
         };
     }
-    let wide = RegType { lane: mask_lane(ty.lane), ..ty };
+    let wide = RegType { lane: ty.lane.mask(), ..ty };
     let result = e.value(wide, Value::Cmp(cmp, a, b));
     match wide.lane {
         Lane::M64 => e.value(RegType { lane: Lane::M32, ..ty }, Value::Convert(Convert::Int, result)),

@@ -10,6 +10,7 @@ use super::border::{cut_along, cut_steps, parted};
 use super::dot::{dot, symmetric, word_steps};
 use super::emit::Emitter;
 use super::expr::{Group, Guards, Point};
+use super::half_sums::{self, HalfSums};
 use super::panel::run;
 use super::segments::{Edge, Segment, constant_of, inside, outside_is_neutral, reduction_of};
 use super::sized::{sized_lanes, sized_steps};
@@ -39,6 +40,8 @@ pub(super) struct Reduction<'a> {
     pub(super) factors: Option<[u32; 2]>,
     /// Blocks with scales of their own, outside of one.
     pub(super) blocks: Option<Blocks>,
+    /// Short sums of half floats, outside of one.
+    pub(super) half_sums: Option<HalfSums>,
     pub(super) index_error: i32,
     /// Accumulators: `[chain][point]`.
     pub(super) chains: Vec<Vec<Reg>>,
@@ -72,6 +75,7 @@ pub fn reduction(
         body,
         factors: None,
         blocks: Blocks::of(nest.linear, nest.schedule),
+        half_sums: HalfSums::of(nest.linear, nest.schedule),
         index_error,
         chains: Vec::new(),
         rest: None,
@@ -101,8 +105,10 @@ pub fn reduction(
         (Some(lanes), Some(step)) => (nest.linear.extent(step.var) / lanes).clamp(1, step.unroll),
         _ => 1,
     };
+    let whole = r.half_sums.take_if(|sums| sums.is_whole(nest)).is_some();
     for _ in 0..chains {
         let accumulators = points.iter().map(|p| match nest.started {
+            _ if whole => half_sums::begun(nest, e, p),
             Some(started) => started.begun(nest, e, p, index_error),
             None => r.kind.start(e, lanes.unwrap_or(p.lanes)),
         });
@@ -119,6 +125,10 @@ pub fn reduction(
     }
     parted(nest, e, &mut r);
     e.forget();
+    if whole {
+        let finished = |(p, &sum)| Some(half_sums::finished(nest, e, p, sum));
+        return points.iter().zip(&r.chains[0]).map(finished).collect();
+    }
     (0..points.len()).map(|p| Some(join(e, &r, p, lanes.is_some()))).collect()
 }
 
@@ -143,7 +153,7 @@ fn join(e: &mut Emitter, r: &Reduction, point: usize, over_lanes: bool) -> Reg {
 
 /// The reduction axes from `depth` on.
 pub(super) fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, group: Option<Group>) {
-    if block(nest, e, r, depth, &group) {
+    if block(nest, e, r, depth, &group) || half_sums::summed(nest, e, r, depth) {
         return;
     }
     let Some(&ReduceStep { var, unroll }) = nest.schedule.reduce.get(depth) else {
@@ -220,6 +230,7 @@ pub(super) fn range_steps(
         true => extent,
         false => unroll as i64,
     };
+    let lanes = nest.schedule.lane_loads as i64;
     if unroll >= extent {
         for k in lo..hi {
             nest.place[var as usize] = Affine::constant(k);
@@ -227,7 +238,7 @@ pub(super) fn range_steps(
                 tested_steps(nest, e, r, depth, axis);
                 continue;
             }
-            let group = lane_group(nest, r, depth, Affine::constant(k - k % 4), k % 4, extent);
+            let group = lane_group(nest, r, depth, Affine::constant(k - k % lanes), k % lanes, extent);
             steps(nest, e, r, depth + 1, group);
         }
         return;
@@ -236,8 +247,8 @@ pub(super) fn range_steps(
     e.repeat(&name, lo, full, unroll, |e, at| {
         for u in 0..unroll {
             nest.place[var as usize] = at.offset(u);
-            let group = match lo % 4 == 0 && unroll % 4 == 0 {
-                true => lane_group(nest, r, depth, at.offset(u - u % 4), u % 4, extent),
+            let group = match lo % lanes == 0 && unroll % lanes == 0 {
+                true => lane_group(nest, r, depth, at.offset(u - u % lanes), u % lanes, extent),
                 false => None,
             };
             steps(nest, e, r, depth + 1, group);
@@ -259,12 +270,13 @@ pub(super) fn lane_group(
     extent: i64,
 ) -> Option<Group> {
     let innermost = depth + 1 == nest.schedule.reduce.len();
-    let inside = !start.is_constant() || start.base + 4 <= extent;
-    let wanted = nest.schedule.lane_loads == 4 && innermost && inside && r.kind.dtype == DType::F32;
+    let lanes = nest.schedule.lane_loads as i64;
+    let inside = !start.is_constant() || start.base + lanes <= extent;
+    let wanted = lanes > 1 && innermost && inside && r.kind.dtype == DType::F32;
     let var = nest.schedule.reduce[depth].var;
     // A window that reaches over the border is loaded point by point.
     let padded = r.guards.iter().any(|g| g.form.coefficient(var) != 0);
-    (wanted && !padded).then_some(Group { var, start, lanes: 4, lane: lane as u8 })
+    (wanted && !padded).then_some(Group { var, start, lanes: lanes as u8, lane: lane as u8 })
 }
 
 /// Whether a guard ties `var` to an axis whose tile reaches over the border: then each point is
@@ -444,10 +456,13 @@ fn outside(nest: &Nest, r: &Reduction, place: &[Affine]) -> bool {
 
 pub(super) fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
     let ty = e.ty(acc);
-    if nest.schedule.dot > 1 {
-        if let Some(value) = dot(nest, e, (r.body, r.words), acc, point) {
-            return e.assign(acc, value);
-        }
+    let together = match (ty.lane, nest.schedule.dot) {
+        (Lane::F16, _) => half_sums::product(nest, e, r.body, acc, point),
+        (_, 2..) => dot(nest, e, (r.body, r.words), acc, point),
+        _ => None,
+    };
+    if let Some(value) = together {
+        return e.assign(acc, value);
     }
     let product = match &nest.linear.nodes[r.body as usize] {
         // What lies outside is the same product in all points.

@@ -4,7 +4,7 @@
 //! that multiplies matrices. The constant factor is packed so that eight bytes of a channel lie behind
 //! those of the one before; the sums are put in the order of rows after the last product.
 
-use super::dot::{signs, strip};
+use super::dot::signs;
 use super::emit::{Emitter, addr};
 use super::expr::{Group, Guards, Point};
 use super::reduce::Reduction;
@@ -124,7 +124,7 @@ fn eight(nest: &Nest, e: &mut Emitter, rows: u32, point: &Point, left: usize) ->
 
 /// The load that a factor is.
 fn load<'a>(nest: &'a Nest, factor: u32) -> Option<(u32, &'a Affine)> {
-    match &nest.linear.nodes[strip(nest, factor) as usize] {
+    match &nest.linear.nodes[nest.linear.without_casts(factor) as usize] {
         Node::Load { operand, addr, .. } => Some((*operand, addr)),
         _ => None,
     }

@@ -10,6 +10,7 @@ use crate::tile::interpret;
 
 mod chains;
 mod filtering;
+mod half_sums;
 mod halves;
 mod margins;
 mod restored;
@@ -227,6 +228,10 @@ fn run_on(
                 (0..buffer.elems).map(|j| (number(j) as u8 + 5).wrapping_sub(first)).collect()
             }
             1 => (0..buffer.elems).map(|j| number(j) as u8 * 23).collect(),
+            _ if buffer.dtype == DType::F16 => {
+                let half = |j: usize| half::f16::from_f32(number(j) as f32 - 5.0);
+                (0..buffer.elems).flat_map(|j| half(j).to_le_bytes()).collect()
+            }
             _ => {
                 let float = |j: usize| if zero(i, j) { 0.0 } else { number(j) as f32 - 5.0 };
                 (0..buffer.elems).flat_map(|j| float(j).to_le_bytes()).collect()

@@ -25,6 +25,8 @@ const LATE: f64 = 6.5;
 const CHAINS: f64 = 40.0;
 /// Cycles that the loop around a chain takes at least.
 const CHAIN: f64 = 4.0;
+/// Instructions in which a vector of short sums is added to two of sums in `f32`.
+const WIDENED: f64 = 4.0;
 /// The part of the second-level cache that floats made of narrower constants may fill.
 const RESTORED: usize = 4;
 /// Bytes of a line of the caches.
@@ -42,8 +44,10 @@ pub struct Operands {
     pub shared: bool,
     /// The rows' factor is one element for all lanes.
     pub broadcast: bool,
-    /// ... and is loaded four reduction points at a time.
-    pub by_lane: bool,
+    /// ... and is loaded so many reduction points at a time.
+    pub by_lane: usize,
+    /// Products are summed in half floats, so many at most; 0: they are not.
+    pub half_sums: usize,
     /// Registers for what is derived from bytes, beside those of all kernels.
     pub derived: usize,
     /// Registers for each vector beside itself.
@@ -149,6 +153,8 @@ struct Model<'a> {
     operands: &'a Operands,
     /// Registers of a vector.
     parts: usize,
+    /// Short sums of half floats in a sum.
+    short: f64,
     /// Points of an element of the reduction: products of bytes are counted in words or pairs of them, those
     /// of couples in points.
     word: usize,
@@ -165,8 +171,12 @@ impl<'a> Model<'a> {
     fn new(target: &'a Target, operands: &'a Operands) -> Model<'a> {
         let word = if operands.neighbours >= 4 { operands.neighbours } else { 1 };
         let depth = operands.products as f64 / word as f64;
-        let parts = operands.lanes.div_ceil(target.lanes());
-        Model { core: core(target), target, operands, parts, word, depth }
+        let (lanes, short) = match operands.half_sums {
+            0 => (target.lanes(), 0.0),
+            most => (2 * target.lanes(), operands.products.div_ceil(most) as f64),
+        };
+        let parts = operands.lanes.div_ceil(lanes);
+        Model { core: core(target), target, operands, parts, short, word, depth }
     }
 
     /// Cycles of one tile.
@@ -220,7 +230,7 @@ impl<'a> Model<'a> {
             2 => m_f * (core.ends.vector * v_f + core.ends.store * stores(v * self.parts)) + core.ends.tile,
             // Pairs of sums become rows.
             8 => 2.0 * m_f * v_f + self.sums(m, v) + 12.0,
-            _ => 2.0 * m_f * v_f + 12.0,
+            _ => (2.0 + WIDENED * self.short) * m_f * v_f + 12.0,
         };
         self.depth * (issue + made + slots + lost) + ends
     }
@@ -249,12 +259,11 @@ impl<'a> Model<'a> {
         let (m_f, v_f) = (m as f64, (v * self.parts) as f64);
         if operands.neighbours == 8 {
             // What two rows have loaded is put side by side.
-            let row_loads = if operands.by_lane { m_f / 2.0 } else { m_f };
+            let row_loads = if operands.by_lane > 1 { m_f / 2.0 } else { m_f };
             return (row_loads + m.div_ceil(2) as f64, 2.0 * v_f);
         }
         let row_loads = match (operands.broadcast, operands.by_lane) {
-            (true, true) => m_f / 4.0,
-            (true, false) => m_f,
+            (true, together) => m_f / together as f64,
             _ => match operands.window {
                 Some((step, extent)) => v_f * (m.saturating_sub(1) * step + extent) as f64 / extent as f64,
                 None => m_f * v_f,
@@ -282,7 +291,7 @@ impl<'a> Model<'a> {
             return v * parts == 1 && m + words + 3 <= target.vector_regs && (kept || m <= ROWS);
         }
         let held = match (operands.by_lane, operands.window) {
-            (true, _) => m,
+            (2.., _) => m,
             // A column of the window, the next, and the factor of each of its columns.
             (_, Some((_, extent))) if core.relists && *parts == 1 => v * (extent + 2),
             // What later rows load again stays in registers.
@@ -315,6 +324,11 @@ impl<'a> Model<'a> {
         if operands.halves {
             let words = if operands.long { 2 } else { 1 };
             return (m + words) * v * parts + HALVES < target.vector_regs;
+        }
+        if self.short > 0.0 {
+            // Sums in `f32` beside the short ones, where these are several.
+            let sums = if self.short > 1.0 { 3 } else { 1 };
+            return (sums * m + 1) * v * parts + held < target.vector_regs;
         }
         match operands.split {
             // Two steps at a time: their factors, copies of what each row has loaded, products.

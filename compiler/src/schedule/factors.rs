@@ -15,12 +15,7 @@ pub(super) fn drop_squares(pack: &mut Vec<u32>) {
 /// The two factors of a sum of products.
 pub(super) fn factors(linear: &Linear) -> Option<(&Node, &Node)> {
     let (fold, _, body) = linear.fold?;
-    let strip = |mut e: u32| {
-        while let Node::Cast { arg, .. } = &linear.nodes[e as usize] {
-            e = *arg;
-        }
-        &linear.nodes[e as usize]
-    };
+    let strip = |e: u32| &linear.nodes[linear.without_casts(e) as usize];
     match &linear.nodes[body as usize] {
         Node::Op(Op::Mul, args) if fold == Fold::Sum => Some((strip(args[0]), strip(args[1]))),
         _ => None,
@@ -84,20 +79,21 @@ pub(super) fn walks(node: &Node, var: u32) -> bool {
     matches!(node, Node::Load { addr, .. } if addr.coefficient(var) != 0)
 }
 
-/// Whether the broadcast factor walks some reduction axis by 1, at least four long.
-pub(super) fn lane_factor(linear: &Linear, product: Option<(&Node, &Node)>, var: u32) -> bool {
+/// Whether the broadcast factor walks some reduction axis by 1, at least so long.
+pub(super) fn lane_factor(linear: &Linear, product: Option<(&Node, &Node)>, var: u32, least: usize) -> bool {
     let Some((a, b)) = product else { return false };
     let unit = |n: &Node| match n {
         Node::Load { addr, guards, .. } => linear.reductions().any(|r| {
             let padded = guards.iter().any(|g| g.form.coefficient(r) != 0);
-            addr.coefficient(r) == 1 && linear.extent(r) >= 4 && !padded
+            addr.coefficient(r) == 1 && linear.extent(r) >= least && !padded
         }),
         _ => false,
     };
     [a, b].iter().any(|f| !walks(f, var) && unit(f))
 }
 
-/// Where the folded value of a sum is used once, in a sum with a plain load (a bias): that sum and the load.
+/// Where the folded value of a sum is used once, in a sum with a plain load (a bias), converted or not: that sum and
+/// the load.
 pub fn added_first(linear: &Linear) -> Option<(u32, u32)> {
     if linear.fold?.0 != Fold::Sum {
         return None;
@@ -111,7 +107,7 @@ pub fn added_first(linear: &Linear) -> Option<(u32, u32)> {
     let (sum, None) = (users.next()?, users.next()) else { return None };
     let Node::Op(Op::Add, args) = &linear.nodes[sum as usize] else { return None };
     let addend = if is_acc(args[0]) { args[1] } else { args[0] };
-    match &linear.nodes[addend as usize] {
+    match &linear.nodes[linear.without_casts(addend) as usize] {
         Node::Load { dynamic, guards, .. } if dynamic.is_empty() && guards.is_empty() => Some((sum, addend)),
         _ => None,
     }

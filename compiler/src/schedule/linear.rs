@@ -355,6 +355,14 @@ impl Linear {
         (i32::try_from(lo).is_ok() && i32::try_from(hi).is_ok()).then_some(form)
     }
 
+    /// What an expression is before it is converted.
+    pub fn without_casts(&self, mut e: ExprId) -> ExprId {
+        while let Node::Cast { arg, .. } = &self.nodes[e as usize] {
+            e = *arg;
+        }
+        e
+    }
+
     /// The value that is stored, or that tables map to what is stored.
     pub fn before_tables(&self) -> ExprId {
         let mut e = self.finish;

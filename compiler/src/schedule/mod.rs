@@ -3,7 +3,7 @@
 //! A schedule names the axis that fills vector lanes, how many points of which axes are held in
 //! registers at once (the register tile), the order of the loops around the tile, and how the
 //! reduction runs inside it. It never changes what is computed; where it sums floats in another
-//! order than the definition says, [`Schedule::reorders`] tells.
+//! order than the definition says, or sums half floats as such, [`Schedule::reorders`] tells.
 
 mod bytes;
 pub mod chains;
@@ -13,6 +13,7 @@ mod cost;
 mod factors;
 mod filtering;
 mod guards;
+mod halves;
 mod elementwise;
 mod file;
 pub mod linear;
@@ -32,6 +33,7 @@ pub use cores::{Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed,
 pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use guards::{decidable_guards, decided, safe_range};
+pub use halves::half_finish;
 pub use linear::Linear;
 pub use margins::reached;
 pub use neighbours::{neighbours, openings};
@@ -99,7 +101,7 @@ pub struct Schedule {
     /// Constant operands packed in the order in which the tile reads them.
     pub pack: Vec<u32>,
     /// Elements along the innermost reduction axis that are loaded as one vector and broadcast by
-    /// lane, for targets that multiply by a lane; 1: each is broadcast from memory.
+    /// lane, for targets that multiply by a lane: four, or eight half floats; 1: each is broadcast from memory.
     pub lane_loads: usize,
     /// Neighbours of the innermost reduction axis whose products are summed at a time. Eight: products of
     /// bytes, of two rows by two channels at once. Four: products of bytes. Two: of 16 bits, to which a tile's part of the broadcast factor is widened ahead of its
@@ -116,6 +118,12 @@ pub struct Schedule {
     pub long: bool,
     /// Words of filters of single channels are packed without the zeros behind their axis.
     pub dense: bool,
+    /// Products of half floats are summed in half floats, so many at most, and these sums in `f32`: for targets that
+    /// multiply half floats. 0: all are summed in `f32`.
+    pub half_sums: usize,
+    /// What is stored is computed in half floats, which gives the same: no float is summed, or products of half
+    /// floats in one short sum.
+    pub half_finish: bool,
     /// Accumulators of floats begin with what the finish adds to their sum first, a bias: those of integers
     /// always do.
     pub begun: bool,
@@ -150,6 +158,8 @@ impl Schedule {
             halves: false,
             long: false,
             dense: false,
+            half_sums: 0,
+            half_finish: false,
             begun: false,
             tested: false,
             restored: false,
@@ -176,7 +186,7 @@ impl Schedule {
     pub fn reorders(&self, linear: &Linear) -> bool {
         let in_order = self.reduce.windows(2).all(|w| w[0].var < w[1].var);
         let lanes = matches!(self.vector, Vector::Reduction { .. });
-        let other = lanes || !in_order || self.begun || self.winograd.is_some();
+        let other = lanes || !in_order || self.begun || self.half_sums > 0 || self.winograd.is_some();
         let rounds =
             |(fold, dtype, _): (Fold, DType, u32)| dtype.is_float() && matches!(fold, Fold::Sum | Fold::Prod);
         other && linear.fold.is_some_and(rounds)

@@ -15,13 +15,14 @@ const LONG: usize = 48;
 const SMALL_TILE: usize = 12;
 
 /// The reduction axes inside the tile: windows outside, the axis the operands walk by 1 inside.
+/// `by_lane`: elements of it that are loaded together.
 pub(super) fn reduction_steps(
     linear: &Linear,
     product: Option<(&Node, &Node)>,
     var: u32,
     rows: Option<u32>,
     tile: usize,
-    (by_lane, most): (bool, usize),
+    (by_lane, most): (usize, usize),
 ) -> Vec<ReduceStep> {
     let guards: Vec<&Guard> = (linear.nodes.iter())
         .flat_map(|n| match n {
@@ -74,10 +75,10 @@ pub(super) fn reduction_steps(
             extent
         } else if depth > 0 {
             1
-        } else if by_lane && extent >= LONG && extent.is_multiple_of(8) && tile <= SMALL_TILE {
+        } else if by_lane > 1 && extent >= LONG && extent.is_multiple_of(8) && tile <= SMALL_TILE {
             8
-        } else if by_lane && extent >= 4 {
-            4
+        } else if by_lane > 1 && extent >= by_lane {
+            by_lane
         } else {
             whole_steps((most / 2 / unrolled).clamp(1, extent).min(8), extent)
         };

@@ -23,6 +23,8 @@ pub(super) enum Subject {
     Pack,
     Broadcast,
     Dot,
+    HalfSums,
+    HalfFinish,
     Begun,
     Tested,
     Restored,
@@ -72,6 +74,12 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         _ if schedule.chains => line(Subject::Dot, "dot chains".to_string()),
         _ if schedule.dense => line(Subject::Dot, "dot dense".to_string()),
         _ => line(Subject::Dot, "dot".to_string()),
+    }
+    if schedule.half_sums > 0 {
+        line(Subject::HalfSums, format!("half sums {}", schedule.half_sums));
+    }
+    if schedule.half_finish {
+        line(Subject::HalfFinish, "half finish".to_string());
     }
     if schedule.begun {
         line(Subject::Begun, "begun".to_string());
@@ -170,6 +178,15 @@ impl Reader<'_> {
         schedule.long = schedule.halves && self.cursor.eat("long");
         schedule.chains = schedule.dot == 4 && self.cursor.eat("chains");
         schedule.dense = schedule.dot == 4 && self.cursor.eat("dense");
+        while self.cursor.eat("half") {
+            match self.cursor.eat("finish") {
+                true => schedule.half_finish = true,
+                false => {
+                    self.cursor.expect("sums")?;
+                    schedule.half_sums = self.cursor.int()?;
+                }
+            }
+        }
         schedule.begun = self.cursor.eat("begun");
         schedule.tested = self.cursor.eat("tested");
         schedule.restored = self.cursor.eat("restored");

@@ -10,6 +10,7 @@ use super::factors::{
 };
 use super::filtering::filtered;
 use super::guards::decidable_guards;
+use super::halves::{HALF_SUMS, half_factors, half_finish};
 use super::linear::{Guard, Linear, Node};
 use super::reduction::reduction_steps;
 use super::restored::Restored;
@@ -45,6 +46,8 @@ struct Contraction<'a> {
     narrow: Option<Restored>,
     /// It is made once for all rows.
     restored: bool,
+    /// Products of half floats are summed in half floats.
+    half_sums: bool,
 }
 
 /// The schedule of a fold whose lanes are filled along `var`.
@@ -63,7 +66,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
         None => loop_order(linear, target, of.product, of.rows, (var, v * lanes), m),
     };
     let pack = of.packed();
-    let sums = m * v * lanes.div_ceil(target.lanes());
+    let sums = m * v * lanes.div_ceil(if of.half_sums { 2 * target.lanes() } else { target.lanes() });
     let reduce = of.reduction(&pack, m, sums, operands.by_lane);
     let tested = !core(target).relists && of.edged(&reduce, m);
     // Filtering is measured against couples (where the model has chains of words as fast, ResNet-8 takes 1.1 times
@@ -84,18 +87,24 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
         order,
         reduce,
         pack,
-        lane_loads: if operands.by_lane { 4 } else { 1 },
+        lane_loads: if winograd.is_none() { operands.by_lane } else { operands.by_lane.min(4) },
         dot: of.neighbours,
         chains: of.chains.is_some(),
         wide: of.is_wide(),
         halves: of.in_halves(),
         long: of.is_long(),
         dense: of.woven() && of.neighbours == 4 && packs_densely(target),
+        half_sums: if of.half_sums && winograd.is_none() { HALF_SUMS } else { 0 },
+        half_finish: winograd.is_none() && of.half_finish(),
         begun,
         tested,
         restored: of.restored && winograd.is_none(),
         woven: false,
-        apart: if finish_length(linear) * m * v > FINISHED { woven_points(linear, target) } else { 0 },
+        apart: if finish_length(linear) * m * v > FINISHED && !of.half_finish() {
+            woven_points(linear, target)
+        } else {
+            0
+        },
         winograd,
     }
 }
@@ -123,12 +132,13 @@ fn best<'a>(
     };
     let plain = Contraction::new(linear, target, var, lanes);
     let restored = || plain.restored().filter(|_| !linear.compact);
-    let other = plain.in_squares().or_else(|| plain.in_chains()).or_else(restored).map(with_tile);
-    let plain = with_tile(plain);
-    match other {
-        Some(other) if other.2.cycles < plain.2.cycles => other,
-        _ => plain,
-    }
+    let others = [plain.in_squares(), plain.in_chains(), restored(), plain.in_half_sums()];
+    let others = others.into_iter().flatten().map(with_tile).collect::<Vec<_>>();
+    let faster = |one, other: (Contraction<'a>, Operands, Tile)| match one {
+        (_, _, Tile { cycles, .. }) if cycles <= other.2.cycles => one,
+        _ => other,
+    };
+    others.into_iter().fold(with_tile(plain), faster)
 }
 
 impl<'a> Contraction<'a> {
@@ -161,6 +171,7 @@ impl<'a> Contraction<'a> {
             chains: None,
             narrow: Restored::of(linear, var),
             restored: false,
+            half_sums: false,
         }
     }
 
@@ -175,6 +186,17 @@ impl<'a> Contraction<'a> {
         let fits = |c: &Chains| c.var == self.var && c.lanes == self.lanes;
         let chains = self.linear.chains.filter(fits)?;
         (self.neighbours == 2).then_some(Contraction { neighbours: 4, chains: Some(chains), ..self.clone() })
+    }
+
+    /// The same with products that are summed in half floats, where the target multiplies them.
+    fn in_half_sums(&self) -> Option<Contraction<'a>> {
+        let possible = self.target.has(Feature::Fp16) && half_factors(self.linear);
+        possible.then_some(Contraction { half_sums: true, narrow: None, ..self.clone() })
+    }
+
+    /// Whether what is stored is computed in half floats.
+    fn half_finish(&self) -> bool {
+        self.half_sums && self.products() <= HALF_SUMS && half_finish(self.linear)
     }
 
     /// The same with couples in place of chains.
@@ -220,11 +242,15 @@ impl<'a> Contraction<'a> {
     fn operands(&self) -> Operands {
         let Contraction { linear, target, var, product, .. } = *self;
         let broadcast = product.is_some_and(|(a, b)| !walks(a, var) || !walks(b, var));
+        let together = if self.half_sums { 8 } else { 4 };
         let by_lane = core(target).by_lane
             && broadcast
             && match self.dot {
                 Some(along) => linear.extent(along) >= 16,
-                None => linear.fold.is_some_and(|f| f.1 == DType::F32) && lane_factor(linear, product, var),
+                None => {
+                    linear.fold.is_some_and(|f| f.1 == DType::F32)
+                        && lane_factor(linear, product, var, together)
+                }
             };
         let size = |operand: u32| linear.buffers[operand as usize].dtype.size();
         let factor = |vectors: bool| {
@@ -244,7 +270,8 @@ impl<'a> Contraction<'a> {
             chains: self.chains,
             shared: self.shared,
             broadcast,
-            by_lane,
+            by_lane: if by_lane { together } else { 1 },
+            half_sums: if self.half_sums { HALF_SUMS } else { 0 },
             window: sliding(linear, self.rows, var),
             derived: self.bytes.as_ref().map_or(0, |b| b.derived(linear, target)),
             woven: woven.map(|along| words(linear, (along, self.neighbours))),
@@ -329,7 +356,7 @@ impl<'a> Contraction<'a> {
     }
 
     /// How the reduction runs in a tile of `m` rows and so many sums.
-    fn reduction(&self, pack: &[u32], m: usize, sums: usize, by_lane: bool) -> Vec<ReduceStep> {
+    fn reduction(&self, pack: &[u32], m: usize, sums: usize, by_lane: usize) -> Vec<ReduceStep> {
         let Contraction { linear, target, var, .. } = *self;
         let limits = (by_lane, core(target).unrolled);
         let rows = self.rows.filter(|_| m > 1);
@@ -342,7 +369,7 @@ impl<'a> Contraction<'a> {
                 .for_each(|r| r.unroll = whole_pairs(r.unroll, linear.extent(r.var)));
         }
         if let Some(along) = self.dot {
-            let how = (by_lane, self.woven());
+            let how = (by_lane > 1, self.woven());
             innermost(linear, target, &mut reduce, (along, self.neighbours), sums, how);
             if self.bytes.as_ref().is_some_and(|b| b.in_place.is_some()) {
                 unroll_around(linear, &mut reduce, sums);

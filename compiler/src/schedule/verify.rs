@@ -7,7 +7,7 @@
 //!    in 32-bit lanes, every load can run along the variable. Over a reduction nothing is padded, and
 //!    the variable is the innermost.
 //! 4. Packed operands exist, are constant, and are named once.
-//! 5. Elements are broadcast 1 or 4 at a time; 4 along an axis in lanes only.
+//! 5. Elements are broadcast 1 or 4 at a time, or 8 half floats; several along an axis in lanes only.
 //! 6. `dot` needs an `i32` sum of products of two bytes along the vector axis. The innermost reduction
 //!    axis is contiguous in the broadcast factor and not padded; the other factor is packed and follows
 //!    both. A factor that is not broadcast is contiguous along the vector axis and not padded at all. For
@@ -15,13 +15,15 @@
 //!    outside of the others; as for chains, which need constants that are known to form them, a vector of them in
 //!    a tile. For eight the other one is packed, channels are in pairs, and signed rows are
 //!    multiplied by signed channels.
-//! 7. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `tested`
+//! 7. `half sums` needs a sum of products of two half floats, plain loads, in the lanes of an axis. What lies
+//!    outside of a padded tensor is zero, and decided by the schedule. `half finish` needs operations on half floats, of a short sum where there is one.
+//! 8. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `tested`
 //!    needs a padded load whose window the schedule can decide. `apart` needs a fold of f32 in the lanes of
 //!    an axis.
-//! 8. `restored` needs a sum of products of f32 of which one factor follows the vector axis and is made of
+//! 9. `restored` needs a sum of products of f32 of which one factor follows the vector axis and is made of
 //!    narrower constants, and the other one is the same in all lanes.
-//! 9. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
-//!    schedule of the products is one.
+//! 10. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
+//!     schedule of the products is one.
 //!
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
 
@@ -30,6 +32,7 @@ use super::chains::{Chains, Words};
 use super::choose::{follows, lanes_possible, loads};
 use super::factors::{added_first, factors, walks};
 use super::guards::decidable_guards;
+use super::halves::{half_factors, half_finish};
 use super::linear::{Linear, Node};
 use super::restored::Restored;
 use super::text::{Subject, fault, lines};
@@ -78,6 +81,8 @@ fn check(schedule: &Schedule, linear: &Linear) -> Vec<(Subject, String)> {
         (Subject::Pack, checker.pack()),
         (Subject::Broadcast, checker.broadcast()),
         (Subject::Dot, checker.dot()),
+        (Subject::HalfSums, checker.half_sums()),
+        (Subject::HalfFinish, checker.half_finish()),
         (Subject::Begun, checker.begun()),
         (Subject::Tested, checker.tested()),
         (Subject::Restored, checker.restored()),
@@ -185,6 +190,25 @@ impl Checker<'_> {
         Ok(())
     }
 
+    fn half_sums(&self) -> Check {
+        let possible = match self.schedule.vector {
+            Vector::Axis { .. } => half_factors(self.linear),
+            _ => false,
+        };
+        require(self.schedule.half_sums == 0 || possible && self.schedule.winograd.is_none(), || {
+            "what is summed are no products of half floats along an axis".to_string()
+        })
+    }
+
+    fn half_finish(&self) -> Check {
+        let products = self.linear.reductions().map(|r| self.linear.extent(r)).product::<usize>();
+        let short = self.linear.fold.is_none() || products <= self.schedule.half_sums;
+        let axis = matches!(self.schedule.vector, Vector::Axis { .. }) && self.schedule.apart == 0;
+        require(!self.schedule.half_finish || short && axis && half_finish(self.linear), || {
+            "what is stored is not computed of half floats in the lanes of an axis".to_string()
+        })
+    }
+
     fn begun(&self) -> Check {
         let lanes = !matches!(self.schedule.vector, Vector::Reduction { .. });
         let floats = self.linear.fold.is_some_and(|f| f.1 == DType::F32);
@@ -251,6 +275,7 @@ impl Checker<'_> {
         match self.schedule.lane_loads {
             1 => Ok(()),
             4 => require(along, || "nothing is folded in the lanes of an axis".to_string()),
+            8 => require(self.schedule.half_sums > 0, || "8 elements are not half floats".to_string()),
             n => Err(format!("{n} elements are not loaded together")),
         }
     }

@@ -3,7 +3,8 @@
 //! Registers hold half floats as `f32`: each load converts. What fills lanes costs one conversion more per
 //! vector, what all lanes share three instructions for each tile that reads it. Before strips are formed
 //! such factors get a copy in `f32` ([`copies`]), of which strips keep a few rows; afterwards the windows,
-//! and whole values where there is room, hold what halves hold, as `f32` ([`widen`]).
+//! and whole values where there is room, hold what halves hold, as `f32` ([`widen`]). What a target multiplies as
+//! half floats stays as it is.
 
 use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, Lowering, Stage, ValueId};
@@ -27,13 +28,18 @@ fn wide(ty: &TensorType) -> TensorType {
 }
 
 /// The stages with copies in `f32` of what lanes share; `None` where nothing is. The copies are values
-/// behind those that were there.
-pub fn copies(lowering: &mut Lowering, layouts: &mut Vec<Layout>, stages: &[Stage]) -> Option<Vec<Stage>> {
+/// behind those that were there. `multiplied`: the target multiplies half floats.
+pub fn copies(
+    lowering: &mut Lowering,
+    layouts: &mut Vec<Layout>,
+    stages: &[Stage],
+    multiplied: bool,
+) -> Option<Vec<Stage>> {
     let mut made: HashMap<ValueId, ValueId> = HashMap::new();
     let mut all = Vec::new();
     for stage in stages {
         let shared = match stage {
-            Stage::Define(def) => shared(lowering, layouts, def),
+            Stage::Define(def) if !(multiplied && multiplies(def)) => shared(lowering, layouts, def),
             _ => Vec::new(),
         };
         for &value in shared.iter() {
@@ -93,6 +99,15 @@ fn factors(def: &Definition) -> Option<Vec<ExprId>> {
     Some(args.iter().filter_map(half).collect())
 }
 
+/// Whether both factors of a product are half floats of 16 bits that a target may multiply as such.
+fn multiplies(def: &Definition) -> bool {
+    let half = |e: &ExprId| match &def.exprs[*e as usize] {
+        Expr::Load { operand, .. } => def.operands[*operand as usize].ty.dtype == DType::F16,
+        _ => false,
+    };
+    factors(def).is_some_and(|factors| factors.len() == 2 && factors.iter().all(half))
+}
+
 /// Whether a definition converts to `f32` whatever it loads of a value.
 fn converts(def: &Definition, value: ValueId) -> bool {
     let loads = |e: ExprId| match &def.exprs[e as usize] {
@@ -122,9 +137,10 @@ fn reading(def: &Definition, to: &dyn Fn(ValueId) -> Option<ValueId>) -> Option<
 }
 
 /// Makes values of half floats hold the same numbers as `f32`: those from number `windows` on, of which a
-/// few rows exist at a time, and others where there is room beside the bytes that are `live` at most.
-pub fn widen(lowering: &mut Lowering, outputs: &[ValueId], windows: usize, live: usize) {
-    let mut families = Families::of(lowering, outputs);
+/// few rows exist at a time, and others where there is room beside the bytes that are `live` at most. `multiplied`:
+/// the target multiplies half floats.
+pub fn widen(lowering: &mut Lowering, outputs: &[ValueId], windows: usize, live: usize, multiplied: bool) {
+    let mut families = Families { multiplied, ..Families::of(lowering, outputs) };
     families.look(&lowering.stages);
     let chosen = families.chosen(lowering, windows, live);
     if chosen.is_empty() {
@@ -143,6 +159,8 @@ struct Families {
     fixed: BTreeSet<ValueId>,
     /// Products that read each root.
     gain: BTreeMap<ValueId, u64>,
+    /// The target multiplies half floats.
+    multiplied: bool,
 }
 
 impl Families {
@@ -157,7 +175,7 @@ impl Families {
         let other = lowering.stages.iter().filter(|s| !matches!(s, Stage::Define(_) | Stage::Strips(_)));
         other.for_each(|s| fixed.extend(s.reads().into_iter().chain(s.writes())));
         let fixed = fixed.into_iter().map(|v| root[v as usize]).collect();
-        Families { root, fixed, gain: BTreeMap::new() }
+        Families { root, fixed, gain: BTreeMap::new(), multiplied: false }
     }
 
     fn root(&self, value: ValueId) -> ValueId {
@@ -188,6 +206,9 @@ impl Families {
         for load in factors(def).unwrap_or_default() {
             if let Expr::Load { operand, .. } = &def.exprs[load as usize] {
                 let root = self.root(def.operands[*operand as usize].value);
+                if self.multiplied && multiplies(def) {
+                    self.fixed.insert(root);
+                }
                 *self.gain.entry(root).or_default() += def.volume();
             }
         }

@@ -25,7 +25,7 @@ pub use live::{Live, Room, together};
 use crate::definition::{Definition, Lowering, ValueId};
 use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
-use crate::target::Target;
+use crate::target::{Feature, Target};
 use chain::{Chain, Link, Part};
 use cost::Costs;
 use emit::Emit;
@@ -66,7 +66,8 @@ pub fn form(
 ) {
     let stages = std::mem::take(&mut lowering.stages);
     let values = lowering.values.len();
-    let copied = halves::copies(lowering, layouts, &stages).map(units);
+    let multiplied = target.has(Feature::Fp16);
+    let copied = halves::copies(lowering, layouts, &stages, multiplied).map(units);
     let plain = units(stages);
     let costs = Costs { target, prefer };
     let chosen = |units| choose((lowering, layouts), units, outputs, &costs, kernels);
@@ -85,7 +86,7 @@ pub fn form(
             emit(lowering, layouts, &plain, &without.0);
         }
     }
-    halves::widen(lowering, outputs, windows, live);
+    halves::widen(lowering, outputs, windows, live, multiplied);
 }
 
 /// The stages with the chains that were chosen.

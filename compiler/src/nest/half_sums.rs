@@ -1,0 +1,154 @@
+//! Products of half floats that are summed in half floats, a few at a time, for targets that multiply them so:
+//! twice as many in a vector as of `f32`.
+//!
+//! A half float keeps eleven bits, so a long sum of them would lose as much as it adds. Sums of at most
+//! [`Schedule::half_sums`] products are added to sums in `f32`:
+//! ```text
+//! for block in blocks:  short = 0;  for k in block: short += a[k] * b[k];  sum += f32(short)
+//! ```
+//! XNNPACK's kernels for half floats sum all products so; theirs have no sum beside it.
+
+use super::emit::Emitter;
+use super::expr::Point;
+use super::reduce::{Reduction, lane_group, steps};
+use super::{Nest, TilePoint};
+use crate::base::Affine;
+use crate::scalar::Op;
+use crate::schedule::linear::Node;
+use crate::schedule::{Linear, Schedule};
+use crate::tile::{Bin, Convert, Lane, Reg, RegType, Value};
+
+/// Where the short sums of a reduction begin and end.
+#[derive(Clone, Copy)]
+pub(super) struct HalfSums {
+    /// The reduction step whose loop is one short sum, or several.
+    depth: usize,
+    /// Its points in a short sum.
+    block: usize,
+}
+
+impl HalfSums {
+    /// The short sums that a schedule asks for.
+    pub(super) fn of(linear: &Linear, schedule: &Schedule) -> Option<HalfSums> {
+        let most = Some(schedule.half_sums).filter(|&most| most > 0)?;
+        let extents: Vec<usize> = schedule.reduce.iter().map(|s| linear.extent(s.var)).collect();
+        let last = schedule.reduce.len().checked_sub(1)?;
+        let depth = (0..last).find(|&depth| extents[depth..].iter().product::<usize>() <= most);
+        let depth = depth.unwrap_or(last);
+        // Blocks of about one length.
+        let (extent, unroll) = (extents[depth], schedule.reduce[depth].unroll);
+        let block = match extents[depth..].iter().product::<usize>() > most {
+            true => extent.div_ceil(extent.div_ceil(most)).next_multiple_of(unroll).min(extent),
+            false => extent,
+        };
+        Some(HalfSums { depth, block })
+    }
+
+    /// Whether all products are one short sum.
+    pub(super) fn is_whole(self, nest: &Nest) -> bool {
+        self.depth == 0 && self.block == nest.linear.extent(nest.schedule.reduce[0].var)
+    }
+}
+
+/// A short sum that is empty yet.
+fn start(e: &mut Emitter, point: &TilePoint) -> Reg {
+    let reg = e.fresh(RegType { lane: Lane::F16, lanes: point.lanes as u8 });
+    e.assign(reg, Value::Const(0));
+    reg
+}
+
+/// A short sum of all products of a point; what is finished in half floats begins with what is added first.
+pub(super) fn begun(nest: &Nest, e: &mut Emitter, point: &TilePoint) -> Reg {
+    let Some(started) = nest.started.filter(|_| nest.schedule.half_finish) else { return start(e, point) };
+    let place = nest.place_of(point);
+    let addend = nest.half(e, started.addend, &nest.point(&place, point, None));
+    let sum = e.fresh(e.ty(addend));
+    e.assign(sum, Value::Copy(addend));
+    sum
+}
+
+/// A short sum as `f32`.
+fn widened(e: &mut Emitter, short: Reg) -> Reg {
+    let ty = RegType { lane: Lane::F32, ..e.ty(short) };
+    e.value(ty, Value::Convert(Convert::Float, short))
+}
+
+/// The reduction steps from `depth` on where short sums begin there. Whether they do.
+pub(super) fn summed(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize) -> bool {
+    let Some(sums) = r.half_sums.filter(|s| s.depth == depth) else { return false };
+    let step = nest.schedule.reduce[depth];
+    let extent = nest.linear.extent(step.var);
+    if sums.block == extent {
+        short(nest, e, r, |nest, e, r| steps(nest, e, r, depth, None));
+        return true;
+    }
+    let name = nest.linear.vars[step.var as usize].name.clone();
+    let (block, full) = (sums.block as i64, (extent / sums.block * sums.block) as i64);
+    e.repeat(&name, 0, full, block, |e, at| {
+        short(nest, e, r, |nest, e, r| points(nest, e, r, depth, (at, block)));
+    });
+    if full < extent as i64 {
+        let rest = (Affine::constant(full), extent as i64 - full);
+        short(nest, e, r, |nest, e, r| points(nest, e, r, depth, rest));
+    }
+    true
+}
+
+/// One short sum of each point of the tile, added to what the point has.
+fn short(
+    nest: &mut Nest,
+    e: &mut Emitter,
+    r: &mut Reduction,
+    products: impl FnOnce(&mut Nest, &mut Emitter, &mut Reduction),
+) {
+    let sums = r.points.iter().map(|p| start(e, p)).collect();
+    let whole = std::mem::replace(&mut r.chains[0], sums);
+    let half_sums = r.half_sums.take();
+    products(nest, e, r);
+    r.half_sums = half_sums;
+    let sums = std::mem::replace(&mut r.chains[0], whole);
+    for (&sum, short) in r.chains[0].iter().zip(sums) {
+        let short = widened(e, short);
+        e.assign(sum, Value::Bin(Bin::Add, sum, short));
+    }
+}
+
+/// The folded value of a point whose products are one short sum.
+pub(super) fn finished(nest: &Nest, e: &mut Emitter, point: &TilePoint, short: Reg) -> Reg {
+    if nest.schedule.half_finish {
+        return short;
+    }
+    let sum = widened(e, short);
+    let Some(started) = nest.started else { return sum };
+    let addend = started.addend(nest, e, point, 0);
+    e.value(e.ty(sum), Value::Bin(Bin::Add, addend, sum))
+}
+
+/// The sum with one more product at a point; `None` where the body is no product of plain loads.
+pub(super) fn product(nest: &Nest, e: &mut Emitter, body: u32, sum: Reg, point: &Point) -> Option<Value> {
+    let Node::Op(Op::Mul, args) = &nest.linear.nodes[body as usize] else { return None };
+    let [a, b] = [args[0], args[1]].map(|factor| nest.half(e, factor, point));
+    Some(Value::Mla(sum, a, b))
+}
+
+/// So many points of an innermost reduction axis from one on.
+fn points(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, (start, count): (Affine, i64)) {
+    let step = nest.schedule.reduce[depth];
+    let (name, unroll) = (nest.linear.vars[step.var as usize].name.clone(), step.unroll as i64);
+    let full = count / unroll * unroll;
+    let extent = nest.linear.extent(step.var) as i64;
+    let lanes = nest.schedule.lane_loads as i64;
+    e.repeat(&name, 0, full, unroll, |e, at| {
+        let first = start.plus(&at);
+        for u in 0..unroll {
+            nest.place[step.var as usize] = first.offset(u);
+            let group = (unroll % lanes == 0)
+                .then(|| lane_group(nest, r, depth, first.offset(u - u % lanes), u % lanes, extent));
+            steps(nest, e, r, depth + 1, group.flatten());
+        }
+    });
+    for k in full..count {
+        nest.place[step.var as usize] = start.offset(k);
+        steps(nest, e, r, depth + 1, None);
+    }
+}
