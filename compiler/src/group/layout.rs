@@ -26,9 +26,7 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
     for def in definitions(lowering) {
         vote(lowering, def, &mut votes);
     }
-    for def in definitions(lowering) {
-        grow(lowering, def, &free, &mut votes);
-    }
+    grow(lowering, &free, &mut votes);
     spread(lowering, &mut votes);
     let frames = frames(&lowering.stages);
     let layout = |v: usize| {
@@ -159,20 +157,35 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
     }
 }
 
-/// What grows into a value of fixed order, as the last axis of a resized image does, is read in that order: it is
-/// smaller to turn around than the result.
-fn grow(lowering: &Lowering, def: &Definition, free: &[bool], votes: &mut [Vec<u64>]) {
-    if free[def.output.value as usize] || def.fold.is_some() {
-        return;
+/// Which values are made of smaller ones, element by element: resized images.
+fn grown(lowering: &Lowering) -> Vec<bool> {
+    let mut grown = vec![false; lowering.values.len()];
+    for def in definitions(lowering) {
+        let from = def.operands.iter().map(|o| o.value as usize);
+        let mut from = from.filter(|&v| lowering.values[v].constant.is_none()).peekable();
+        let larger = |v: usize| grown[v] || 2 * lowering.values[v].ty.elems() as u64 <= def.volume();
+        grown[def.output.value as usize] = def.fold.is_none() && from.peek().is_some() && from.all(larger);
     }
-    let last = def.store.last().and_then(nearest);
-    for expr in &def.exprs {
-        let Expr::Load { operand, index, .. } = expr else { continue };
-        let value = def.operands[*operand as usize].value as usize;
-        let small = 2 * lowering.values[value].ty.elems() as u64 <= def.volume();
-        let inner = index.len().checked_sub(1).filter(|&d| last.is_some_and(|v| uses(&index[d], v)));
-        if let Some(inner) = inner.filter(|_| small && free[value] && votes[value].iter().all(|&v| v == 0)) {
-            votes[value][inner] += 1;
+    grown
+}
+
+/// What grows into a value of fixed order, as the last axis of a resized image does, is read in that order: it is
+/// smaller to turn around than the result. What has grown before it is folded along another axis lies in that order, too.
+fn grow(lowering: &Lowering, free: &[bool], votes: &mut [Vec<u64>]) {
+    let grown = grown(lowering);
+    let mut ordered: Vec<bool> = free.iter().map(|free| !free).collect();
+    for def in definitions(lowering).into_iter().rev() {
+        let last = def.store.last().and_then(nearest).filter(|_| ordered[def.output.value as usize]);
+        for expr in &def.exprs {
+            let Expr::Load { operand, index, .. } = expr else { continue };
+            let value = def.operands[*operand as usize].value as usize;
+            let small = def.fold.is_none() && 2 * lowering.values[value].ty.elems() as u64 <= def.volume();
+            let inner = index.len().checked_sub(1).filter(|&d| last.is_some_and(|v| uses(&index[d], v)));
+            let voted = votes[value].iter().any(|&v| v > 0);
+            if let Some(inner) = inner.filter(|_| (small || grown[value]) && free[value] && !voted) {
+                votes[value][inner] += 1;
+                ordered[value] = !small;
+            }
         }
     }
 }

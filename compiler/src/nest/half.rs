@@ -39,7 +39,7 @@ fn holds_within(linear: &Linear, id: u32, dtype: DType, steps: u32) -> bool {
 /// Whether a rounding to a half float is left to the store: what is between the two gives the same for what is not
 /// rounded yet.
 pub fn later(linear: &Linear, id: u32) -> bool {
-    let stored = stored(linear);
+    let stored = linear.stored();
     let same = linear.types[id as usize] == linear.output.dtype;
     stored != linear.finish && same && leads(linear, stored, id)
 }
@@ -58,14 +58,4 @@ fn leads(linear: &Linear, e: u32, id: u32) -> bool {
             Node::Cast { to: DType::F32, arg, .. } => *arg == id && uses(id) == 1,
             _ => false,
         }
-}
-
-/// The expression to compute for the output: a store rounds by itself.
-pub fn stored(linear: &Linear) -> u32 {
-    match &linear.nodes[linear.finish as usize] {
-        Node::Cast { to: DType::F16 | DType::BF16, arg, .. } if linear.types[*arg as usize] == DType::F32 => {
-            *arg
-        }
-        _ => linear.finish,
-    }
 }

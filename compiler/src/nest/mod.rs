@@ -422,7 +422,7 @@ impl Nest<'_> {
         let point = self.point(place, tile_point, acc);
         let value = match self.schedule.half_finish {
             true => self.half(e, self.linear.finish, &point),
-            false => self.eval(e, half::stored(self.linear), &point, index_error),
+            false => self.eval(e, self.linear.stored(), &point, index_error),
         };
         let out = self.linear.buffers.len() as u32;
         let index = self.linear.store.map_vars(|v| place[v as usize].clone());

@@ -91,7 +91,7 @@ fn roots(linear: &Linear) -> impl Iterator<Item = u32> {
 /// Whether every value can be held in 32-bit lanes, and every operation done on vectors. What follows a
 /// reduction over lanes is done on single numbers.
 pub(super) fn lanes_possible(linear: &Linear, over_lanes: bool) -> bool {
-    let finish = (!over_lanes).then_some(linear.finish);
+    let finish = (!over_lanes).then_some(linear.stored());
     let roots = linear.fold.map(|f| f.2).into_iter().chain(finish);
     roots.flat_map(|r| value_nodes(linear, r)).all(|e| {
         let dtype = linear.types[e as usize];

@@ -70,7 +70,7 @@ pub fn elementwise_vector(linear: &Linear, lanes: usize) -> Vector {
         let store = match linear.store.coefficient(var) {
             1 => 1.0,
             _ if interleaved(linear, var, lanes).is_some() => WOVEN,
-            _ => apart.store * lanes as f64,
+            _ => apart.store * linear.extent(var).min(lanes) as f64,
         };
         let loads: f64 = loads.iter().map(|n| load(n, var)).sum();
         ((loads + store + work) / filled, Vector::Axis { var, lanes })

@@ -363,6 +363,18 @@ impl Linear {
         e
     }
 
+    /// The expression to compute for the output: a store rounds floats to halves and extends integers by itself.
+    pub fn stored(&self) -> ExprId {
+        let Node::Cast { to, arg, .. } = &self.nodes[self.finish as usize] else { return self.finish };
+        let from = self.types[*arg as usize];
+        let stores = match to {
+            DType::F16 | DType::BF16 => from == DType::F32,
+            DType::I64 => from.is_int() && matches!(from.bits(), 8 | 16) || from == DType::I32,
+            _ => false,
+        };
+        if stores { *arg } else { self.finish }
+    }
+
     /// The value that is stored, or that tables map to what is stored.
     pub fn before_tables(&self) -> ExprId {
         let mut e = self.finish;

@@ -3,7 +3,7 @@
 //! Written for being right: nothing is shared with code generation, every access is checked against
 //! the parameter and the buffer, computed indices against their declared limit.
 
-use super::{Access, Addr, Dot, Kernel, Lane, Reg, Stmt, TABLE, Value, lanes, words_span};
+use super::{Access, Addr, Dot, Kernel, Lane, Reg, Stmt, TABLE, Value, extends, lanes, words_span};
 use crate::base::{Affine, Bound, DType};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -408,13 +408,19 @@ impl Machine<'_> {
         let first = self.locate(addr, lanes, stride, 1, Access::Write)?;
         let dtype = self.kernel.params[addr.param as usize].dtype;
         let lane = self.lane(src);
-        if !lane.holds(dtype) {
+        let wider = extends(dtype, lane);
+        if !lane.holds(dtype) && !wider {
             return Err(bug(format!("%{src} cannot be stored as {dtype}")));
         }
         let size = dtype.size();
         for i in 0..lanes {
             let at = size * (first + stride * i as i64) as usize;
-            let element = narrow(in_memory(dtype, lane), self.get(src, i)).to_le_bytes();
+            let bits = self.get(src, i);
+            let element = match wider {
+                true => i64::from(bits as i32) as u64,
+                false => narrow(in_memory(dtype, lane), bits),
+            };
+            let element = element.to_le_bytes();
             let (number, start) = self.places[addr.param as usize];
             self.memory[number][start + at..start + at + size].copy_from_slice(&element[..size]);
         }

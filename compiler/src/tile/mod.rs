@@ -7,8 +7,9 @@
 //!
 //! Registers hold 32- and 64-bit lanes, and half floats where a target computes in them. Narrow types live in memory: loads extend (`i8`,
 //! `i16`, `i4`, `i2` by sign, `u8`, `u16`, `u4`, `u2`, `bool` by zero, to `i32`; `f16`, `bf16` to
-//! `f32`, or stay as they are in lanes of their own; the 8-bit floats give their byte as `i32`) and stores truncate (integers wrap, floats
-//! round to nearest even; types under one byte fill a byte). `u32`/`u64` are held as `i32`/`i64`.
+//! `f32`, or stay as they are in lanes of their own; the 8-bit floats give their byte as `i32`) and stores truncate
+//! (integers wrap, floats round to nearest even; types under one byte fill a byte), and those of `i32` to `i64` extend
+//! by sign. `u32`/`u64` are held as `i32`/`i64`.
 //! Which NaN an operation gives is not specified.
 //! A register may be assigned many times (accumulators); it has one type.
 
@@ -309,6 +310,11 @@ impl Signs {
             Signs::Uu => Dot::Uu,
         }
     }
+}
+
+/// Whether a store of lanes extends them by sign to the elements of a type in memory.
+pub fn extends(dtype: DType, lane: Lane) -> bool {
+    (dtype, lane) == (DType::I64, Lane::I32)
 }
 
 /// Entries of a table that maps bytes.

@@ -3,7 +3,7 @@
 //! 1. Names of parameters and of loop variables are unique; every number refers to something.
 //! 2. Types: each operation exists for the lane type of its operands, results have the type that
 //!    the operation gives (`Cmp`: the mask beside the operands; `Reduce`: a scalar), constants fit
-//!    their lane, loads and stores use the lane of the parameter's element type ([`Lane::of`]),
+//!    their lane, loads and stores use the lane of the parameter's element type ([`Lane::of`]; stores also those that they extend, [`extends`]),
 //!    `LoadWords`, `LoadCouples` and `Lookup` a parameter of bytes; conditions are scalar masks; `Fail` has a code other than 0.
 //! 3. A register is assigned before it is used, on every path.
 //! 4. A `for` has a positive step, bounds of at least one form in variables of loops around it, and
@@ -16,7 +16,7 @@
 
 use super::range::{Loop, is_empty, range};
 use super::text::Printer;
-use super::{Access, Addr, Dot, Kernel, Lane, Reg, RegType, Stmt, TABLE, Value, lanes, words_span};
+use super::{Access, Addr, Dot, Kernel, Lane, Reg, RegType, Stmt, TABLE, Value, extends, lanes, words_span};
 use crate::base::annotate::{annotate, defect};
 use crate::base::{Affine, Bound, DType};
 use crate::error::Result;
@@ -130,7 +130,7 @@ impl<'a> Verifier<'a> {
             Stmt::Store { addr, stride, src } => {
                 let fits = self.used(*src, assigned).and_then(|ty| {
                     self.address(addr, ty, *stride, 1, Access::Write, assigned)?;
-                    self.element_fits(addr, ty)
+                    self.stored_fits(addr, ty)
                 });
                 if let Err(reason) = fits {
                     self.fault(reason);
@@ -377,6 +377,11 @@ impl<'a> Verifier<'a> {
         } else {
             Err(format!("elements {dtype} are held in {lane}, not {ty}"))
         }
+    }
+
+    fn stored_fits(&self, addr: &Addr, ty: RegType) -> std::result::Result<(), String> {
+        let dtype = self.kernel.params[addr.param as usize].dtype;
+        if extends(dtype, ty.lane) { Ok(()) } else { self.element_fits(addr, ty) }
     }
 
     /// All lanes of an access, `span` elements each and `step` apart, lie inside the parameter.

@@ -6,7 +6,7 @@ use super::shape::Shape;
 use crate::base::DType;
 use crate::error::Result;
 use crate::target::Arch;
-use crate::tile::{Addr, Lane, Reg};
+use crate::tile::{Addr, Lane, Reg, extends};
 use cranelift_codegen::ir::{Endianness, InstBuilder, MemFlagsData, Type, Value, types};
 
 /// Reinterpretation of vectors: lane order as in memory.
@@ -245,6 +245,13 @@ impl Body<'_> {
                 parts = vec![self.b.ins().extractlane(parts[0], 0)];
             }
             shape.lane = Lane::I32;
+        }
+        if extends(dtype, shape.lane) {
+            parts = match shape.is_scalar() {
+                true => vec![self.b.ins().sextend(types::I64, parts[0])],
+                false => parts.into_iter().flat_map(|v| self.widen(v, true, 2)).collect(),
+            };
+            shape.lane = Lane::I64;
         }
         match (contiguous, size) {
             _ if shape.is_scalar() => self.store_element(place, parts[0], size),

@@ -7,7 +7,7 @@ use super::inst::{Kind, VReg, read, update};
 use super::select::{Form, Select};
 use super::words;
 use crate::base::DType;
-use crate::tile::{Addr, Bin, Convert, Lane, Reg, Un, Value};
+use crate::tile::{Addr, Bin, Convert, Lane, Reg, Un, Value, extends};
 
 /// 1.5 * 2^23: floats near it are integers, with that integer in the low 16 bits.
 const INTEGERS: f32 = 12_582_912.0;
@@ -173,14 +173,17 @@ impl Select<'_> {
         let dtype = self.kernel.params[addr.param as usize].dtype;
         let (ty, size) = (self.ty(src), dtype.size());
         let lanes = usize::from(ty.lanes);
-        let packed = match element(dtype, ty.lane)? {
-            Element::Whole => self.words(src)?,
-            Element::Half => {
-                let words = self.words(src)?;
-                self.narrowed(&words, |high| words::FCVTN | u32::from(high) << 30)
-            }
-            Element::Brain => self.brain(src)?,
-            Element::Int { signed } => self.narrow(src, size, signed)?,
+        let packed = match element(dtype, ty.lane) {
+            Err(_) if extends(dtype, ty.lane) => self.extended_words(src)?,
+            element => match element? {
+                Element::Whole => self.words(src)?,
+                Element::Half => {
+                    let words = self.words(src)?;
+                    self.narrowed(&words, |high| words::FCVTN | u32::from(high) << 30)
+                }
+                Element::Brain => self.brain(src)?,
+                Element::Int { signed } => self.narrow(src, size, signed)?,
+            },
         };
         let mem = self.mem(addr)?;
         if self.take_turn(&packed, size, mem) {
@@ -197,6 +200,13 @@ impl Select<'_> {
             self.store_piece(packed[at / 16], mem.offset(at as i64), piece, at % 16 / piece);
         }
         Ok(())
+    }
+
+    /// 32-bit lanes as numbers of 64 bits.
+    fn extended_words(&mut self, src: Reg) -> Result<Vec<VReg>> {
+        let (words, lanes) = (self.words(src)?, usize::from(self.ty(src).lanes));
+        let pairs = 0..lanes.div_ceil(2);
+        Ok(pairs.map(|i| self.new1(words::widen(4, true, i % 2 == 1), words[i / 2])).collect())
     }
 
     /// Packed bf16.

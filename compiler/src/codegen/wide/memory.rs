@@ -9,7 +9,7 @@ use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
 use super::select::{Select, lane_size, vector_bytes};
 use crate::base::DType;
-use crate::tile::{Addr, Lane, Reg};
+use crate::tile::{Addr, Lane, Reg, extends};
 
 /// How packed elements become lanes.
 fn extension(dtype: DType, lane: Lane) -> Result<Option<Op>> {
@@ -267,6 +267,9 @@ impl Select<'_> {
     pub(super) fn store(&mut self, addr: &Addr, stride: i64, src: Reg) -> Result<()> {
         let dtype = self.kernel.params[addr.param as usize].dtype;
         let ty = self.ty(src);
+        if extends(dtype, ty.lane) {
+            return self.store_extended(addr, stride, src);
+        }
         extension(dtype, ty.lane)?;
         let (size, lanes) = (dtype.size(), ty.lanes as usize);
         let width = self.width(src);
@@ -304,6 +307,26 @@ impl Select<'_> {
                 _ => Op::StoreQuads,
             };
             self.masked(op, vector_bytes(bytes), &[mem.into(), packed.into()], Some(mask), false);
+        }
+        Ok(())
+    }
+
+    /// Translates a store of 32-bit lanes as numbers of 64 bits, four at a time.
+    fn store_extended(&mut self, addr: &Addr, stride: i64, src: Reg) -> Result<()> {
+        const SIZE: usize = 8;
+        const TOGETHER: usize = 4;
+        self.store_waiting_for(addr.param);
+        let (mem, lanes) = (self.mem(addr)?, usize::from(self.ty(src).lanes));
+        let source = self.source(src);
+        for first in (0..lanes).step_by(TOGETHER) {
+            let count = TOGETHER.min(lanes - first);
+            let quarter = self.quarter(source, first / TOGETHER, 4 * lanes);
+            let extended = self.def(Op::Pmovsxdq, vector_bytes(SIZE * count), &[quarter.into()]);
+            let to = mem.offset(first as i64 * stride * SIZE as i64);
+            match stride {
+                1 => self.store_pieces(extended, to, SIZE * count),
+                _ => self.scatter(extended, to, SIZE, stride * SIZE as i64, count),
+            }
         }
         Ok(())
     }

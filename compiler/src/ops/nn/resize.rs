@@ -232,10 +232,17 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 const ELEMENTWISE: [&str; 7] =
     ["Cast", "Clip", "DequantizeLinear", "QuantizeLinear", "Relu", "Sigmoid", "Tanh"];
 
-/// Whether a value, or what is made of each of its elements, is an output of the model.
+/// Operators that make an element of all along an axis.
+const POSITIONS: [&str; 2] = ["ArgMax", "ArgMin"];
+
+/// Whether a value, or what is made of each of its elements or of all along another axis than the innermost one, is
+/// an output of the model.
 fn leaves(graph: &Graph, value: ValueId) -> bool {
+    let rank = graph.value(value).ty.rank() as i64;
     let passes = |node: &Node| {
-        let reads = node.inputs.first() == Some(&Some(value)) && ELEMENTWISE.contains(&node.op.name);
+        let across = || node.attrs.int("axis", 0).is_ok_and(|axis| axis.rem_euclid(rank) + 1 < rank);
+        let keeps = ELEMENTWISE.contains(&node.op.name) || POSITIONS.contains(&node.op.name) && across();
+        let reads = node.inputs.first() == Some(&Some(value)) && keeps;
         reads && node.outputs.iter().flatten().any(|&out| leaves(graph, out))
     };
     graph.outputs.contains(&value) || graph.nodes.iter().any(passes)
@@ -307,35 +314,38 @@ fn lower_moving(
     Ok(())
 }
 
-/// An expression for the first input of the window at the output variable of dimension `d`.
+/// An expression for the inputs of the window at the output variable of dimension `d`: from the first one on, or
+/// tables of each of the first ones, which are known to lie inside.
 enum Start {
     Affine(Affine),
-    Table(Val),
+    Tables(Vec<Val>),
 }
 
 impl Start {
     fn new(e: &mut Emit, d: usize, axis: &Axis) -> Start {
-        match axis.affine_start() {
-            Some((stride, first)) => Start::Affine(Affine::var(d as u32).scaled(stride).offset(first)),
-            None => {
-                let starts: Vec<i64> = axis.starts.iter().map(|&s| s as i64).collect();
-                Start::Table(e.constant("start", Tensor::new([starts.len()], &starts)))
-            }
+        if let Some((stride, first)) = axis.affine_start() {
+            return Start::Affine(Affine::var(d as u32).scaled(stride).offset(first));
         }
+        let table = |tap: usize| {
+            let places: Vec<i64> = axis.starts.iter().map(|&s| (s + tap) as i64).collect();
+            e.constant("start", Tensor::new([places.len()], &places))
+        };
+        Start::Tables((0..if axis.taps <= UNROLLED { axis.taps } else { 1 }).map(table).collect())
     }
 
     fn index(&self, b: &mut DefBuilder, d: usize, tap: &Affine) -> Index {
-        match self {
-            Start::Affine(form) => Index::Affine(form.plus(tap)),
-            Start::Table(table) => {
-                let start = b.elem(table, &[b.var(d)], DType::I64);
-                if *tap == Affine::constant(0) {
-                    return Index::Dynamic(start);
-                }
-                let tap = b.index(tap.clone());
-                Index::Dynamic(b.plus(start, tap))
-            }
+        let tables = match self {
+            Start::Affine(form) => return Index::Affine(form.plus(tap)),
+            Start::Tables(tables) => tables,
+        };
+        let known = tap.is_constant().then_some(tap.base).and_then(|tap| tables.get(tap as usize));
+        let Some(table) = known.or(tables.first()) else { return Index::Affine(tap.clone()) };
+        let place = b.elem(table, &[b.var(d)], DType::I64);
+        if known.is_some() {
+            return Index::Dynamic(place);
         }
+        let tap = b.index(tap.clone());
+        Index::Dynamic(b.plus(place, tap))
     }
 }
 

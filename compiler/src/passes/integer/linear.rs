@@ -107,6 +107,14 @@ impl Linear {
         constant.and_then(|t| t.to_i64s()).unwrap_or_else(|| vec![0])
     }
 
+    /// Whether greater integers stand for greater numbers: none of few bits times a normal scale is rounded to its
+    /// neighbour, or to infinity.
+    pub fn keeps_order(&self, graph: &Graph) -> bool {
+        let (scales, dtype) = (self.scales(graph), self.dtype(graph));
+        let normal = |s: &f32| s.is_normal() && (s * (1u32 << dtype.bits()) as f32).is_finite();
+        self.axis.is_none() && dtype.is_int() && dtype.bits() <= 16 && scales.iter().all(normal)
+    }
+
     /// Whether the same integers stand for the same numbers.
     pub fn equals(&self, other: &Linear, graph: &Graph) -> bool {
         let same = self.dtype(graph) == other.dtype(graph) && self.axis == other.axis;

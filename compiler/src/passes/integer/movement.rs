@@ -2,7 +2,8 @@
 //!
 //! `Q(move(x))` is `move(Q(x))` and `move(DQ(q))` is `DQ(move(q))`, so that moved tensors are narrow
 //! and pairs `Q(DQ(q))` of equal parameters meet and vanish. Quantization is monotonic: a clamp
-//! before it is a clamp of integers after it, or nothing where the type's range clamps already.
+//! before it is a clamp of integers after it, or nothing where the type's range clamps already. Where the greatest
+//! number stands is where the greatest integer does.
 
 use super::super::edit::{is, like, put, read_counts, remove, replace, writers};
 use super::linear::{Linear, dequantize, of, quantize};
@@ -34,6 +35,9 @@ const MOVES: &[&str] = &[
 /// The same, but with fewer elements out than in: quantization stays after them.
 const PICKS: &[&str] = &["Slice", "Gather", "GatherND", "GatherElements"];
 
+/// Operators that give positions, which are those among the integers where greater ones stand for greater numbers.
+const POSITIONS: &[&str] = &["ArgMax", "ArgMin"];
+
 /// Moves quantization up and dequantization down until nothing changes.
 pub fn movement(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;
@@ -64,6 +68,13 @@ fn step(graph: &mut Graph) -> Result<bool> {
         }
         if parts::lower(graph, i, &writers) {
             return Ok(true);
+        }
+        if POSITIONS.iter().any(|n| is(&graph.nodes[i], n)) {
+            let from = dequantize(graph, &graph.nodes[writer]);
+            if let Some(from) = from.filter(|l| l.keeps_order(graph)) {
+                graph.nodes[i].inputs[0] = Some(from.value);
+                return Ok(true);
+            }
         }
         if moves(graph, &graph.nodes[i], PICKS) {
             if let Some(from) = dequantize(graph, &graph.nodes[writer]) {

@@ -44,7 +44,7 @@ impl Vocabulary<'_> {
     /// Loops over vectors and partial vectors of 32-bit lanes.
     pub fn vectors(lanes: u8) -> Self {
         use DType::*;
-        let dtypes = &[F32, F32, I32, U8, I8, I16, U16, F16, BF16];
+        let dtypes = &[F32, F32, I32, U8, I8, I16, U16, F16, BF16, I64];
         Vocabulary {
             lanes,
             wide_lanes: false,

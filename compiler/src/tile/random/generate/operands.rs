@@ -3,7 +3,7 @@
 use super::{Generator, Held};
 use crate::base::Affine;
 use crate::tile::range::{self, range};
-use crate::tile::{Access, Addr, Bin, Lane, Param, Reg, RegType, Stmt, Value, words_span};
+use crate::tile::{Access, Addr, Bin, Lane, Param, Reg, RegType, Stmt, Value, extends, words_span};
 
 impl Generator<'_> {
     /// An assigned register of a type; loaded or a constant where the pool has none.
@@ -140,7 +140,14 @@ impl Generator<'_> {
     }
 
     pub(super) fn store(&mut self, body: &mut Vec<Stmt>, held: Held) {
-        let Some(param) = self.param(held.ty.lane, [Access::Write, Access::ReadWrite]) else {
+        let params = 0..self.kernel.params.len();
+        let extended = |&i: &usize| {
+            let param = &self.kernel.params[i];
+            extends(param.dtype, held.ty.lane) && param.access != Access::Read
+        };
+        let extended = params.into_iter().find(extended).filter(|_| self.rng.chance(20));
+        let Some(param) = extended.or_else(|| self.param(held.ty.lane, [Access::Write, Access::ReadWrite]))
+        else {
             return;
         };
         let stride = if self.rng.chance(80) { 1 } else { self.rng.between(2, 4) };
