@@ -22,6 +22,9 @@ const SLID_TILE: f64 = 0.1;
 const GATHERED: f64 = 2.0;
 /// What a vector of every other element costs, in loads.
 const EVERY_OTHER: f64 = 2.5;
+/// Sums over lanes have so many chains at most, and so many points share a factor.
+const CHAINS: usize = 4;
+const SHARING: usize = 4;
 /// Operations on vectors in the finish of a tile from which on it is a loop.
 pub(super) const FINISHED: usize = 250;
 
@@ -40,7 +43,7 @@ pub fn choose_small(linear: &Linear, target: &Target) -> Schedule {
 pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> Schedule {
     match vector {
         Vector::None => alone(linear),
-        vector @ Vector::Reduction { var, lanes } => over_lanes(linear, vector, var, lanes),
+        vector @ Vector::Reduction { var, lanes } => over_lanes(linear, target, vector, var, lanes),
         vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
         Vector::Axis { var, lanes } => pointwise(linear, target, var, lanes),
     }
@@ -209,9 +212,9 @@ fn lane_fold(linear: &Linear) -> bool {
         .is_some_and(|(_, dtype, _)| matches!(dtype, DType::F32 | DType::I32 | DType::F16 | DType::BF16))
 }
 
-/// A fold over lanes: one point at a time, several chains.
-fn over_lanes(linear: &Linear, vector: Vector, var: u32, lanes: usize) -> Schedule {
-    let chains = (linear.extent(var) / lanes).clamp(1, 4);
+/// A fold over lanes: several chains, and several points that share a factor.
+fn over_lanes(linear: &Linear, target: &Target, vector: Vector, var: u32, lanes: usize) -> Schedule {
+    let chains = (linear.extent(var) / lanes).clamp(1, CHAINS);
     let mut reduce: Vec<ReduceStep> =
         linear.reductions().filter(|&v| v != var).map(|var| ReduceStep { var, unroll: 1 }).collect();
     reduce.push(ReduceStep { var, unroll: chains });
@@ -222,7 +225,14 @@ fn over_lanes(linear: &Linear, vector: Vector, var: u32, lanes: usize) -> Schedu
     let factors = factors(linear).map(|(a, b)| [scattered(a), scattered(b)]).into_iter().flatten().flatten();
     let mut pack: Vec<u32> = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
     drop_squares(&mut pack);
-    Schedule { vector, reduce, pack, ..Schedule::naive(linear) }
+    let naive = Schedule::naive(linear);
+    let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
+    let shared =
+        |v: u32| body.iter().any(|l| matches!(l, Node::Load { addr, .. } if addr.coefficient(v) == 0));
+    let along = naive.order.last().copied().filter(|&v| !linear.compact && !linear.ends(v) && shared(v));
+    let points = |v: u32| (v, linear.extent(v).min(target.vector_regs / 2 / chains).min(SHARING));
+    let tile = along.map(points).filter(|t| t.1 > 1).into_iter().collect();
+    Schedule { vector, tile, reduce, pack, ..naive }
 }
 
 /// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5
