@@ -4,8 +4,9 @@
 //! FMA and for AVX-512, as position-independent bytes with their constants behind them. What it
 //! does not take ([`supports`] says why), Cranelift does.
 //!
-//! The order of statements is the kernel's. What is added: running pointers and counters (`loops`),
-//! loads as memory operands (`fold`), registers (`allocate`, `spill`), encodings (`emit`).
+//! The order of statements is the kernel's, but for what waits for products (`late`). What is added: running
+//! pointers and counters (`loops`), loads as memory operands (`fold`), registers (`allocate`, `spill`), encodings
+//! (`emit`).
 
 mod ahead;
 mod alike;
@@ -16,6 +17,7 @@ mod dot;
 mod emit;
 mod fold;
 mod inst;
+mod late;
 mod loops;
 mod memory;
 mod narrow;
@@ -106,9 +108,18 @@ pub fn encode(kernel: &Kernel, target: &Target) -> std::result::Result<Code, Str
     finish(select(&flatten::flatten(kernel), isa, false)?, isa)
 }
 
-fn finish(mut function: inst::Function, isa: Isa) -> Result<Code> {
-    let numbers = allocate(&mut Allocation { f: &mut function, isa })?;
-    emit::emit(&function, &numbers, isa)
+fn finish(function: inst::Function, isa: Isa) -> Result<Code> {
+    let allocated = |mut f: inst::Function| {
+        let numbers = allocate(&mut Allocation { f: &mut f, isa })?;
+        Ok::<_, String>((f, numbers))
+    };
+    let later = if isa.masks { None } else { late::listed(&function) };
+    let plain = allocated(function)?;
+    let later = later.map(allocated).transpose()?;
+    // Where registers do not hold what waits, the order stays.
+    let later = later.filter(|(f, _)| late::accesses(f) <= late::accesses(&plain.0));
+    let (f, numbers) = later.unwrap_or(plain);
+    emit::emit(&f, &numbers, isa)
 }
 
 /// Functions that take the place of several kernels' own code, `own`.
