@@ -95,11 +95,13 @@ pub fn place(buffers: &[Live], trails: &[Trail]) -> Arena {
     let steps = buffers.iter().map(|b| b.last + 1).max().unwrap_or(0);
     let bound = bound(buffers, trails);
     let neighbours = neighbours(buffers, trails);
-    let keys: [&dyn Fn(&Live) -> (usize, usize); 4] = [
+    // What trails lies lower than what it follows: the latest first.
+    let keys: [&dyn Fn(&Live) -> (usize, usize); 5] = [
         &|b| (size(b), b.last - b.first),
         &|b| (b.last - b.first, size(b)),
         &|b| ((b.last - b.first + 1) * size(b), 0),
         &|b| (steps - b.first, size(b)),
+        &|b| (b.first, size(b)),
     ];
     let mut best: Option<(Vec<usize>, Placed)> = None;
     for key in keys {

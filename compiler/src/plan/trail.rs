@@ -6,7 +6,7 @@
 //! found by following both through all pieces of the step's kernels ([`crate::tile::pieces`]), so that whatever the
 //! new one's pieces reach lies before everything that pieces of the old one reach then or later. Since encoders
 //! may mix neighbouring pieces, the one before counts as later. Strips are followed through all their
-//! iterations. A kernel that runs backwards does the same upwards: where steps take turns, a chain of values of one
+//! iterations, and from the steps at one edge to those at the other. A kernel that runs backwards does the same upwards: where steps take turns, a chain of values of one
 //! size takes little more than one of them.
 
 use super::arena::{ALIGN, Trail};
@@ -17,8 +17,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// Pieces of one step that are followed at most.
+/// Pieces of one pair of buffers that are followed at most.
 const MOST: usize = 1 << 18;
+/// Steps, strips and their edges, over which a pair of buffers is followed at most.
+const FAR: usize = 64;
 
 /// The pairs of buffers of which one may lie behind the other. `buffer` gives the number of the buffer, among
 /// `live`, that an argument lies in.
@@ -29,34 +31,55 @@ pub(super) fn trails(
     buffer: &dyn Fn(usize) -> Option<usize>,
 ) -> Vec<Trail> {
     let mut walks = Walks { kernels, forwards: HashMap::new(), backwards: HashMap::new() };
-    let mut trails = Vec::new();
-    let mut start = 0;
-    for draft in drafts {
-        let steps = start..start + draft.count();
-        start = steps.end;
-        let ends = |b: &Live| b.first < steps.start && steps.contains(&b.last);
-        let begins = |b: &Live| steps.contains(&b.first) && b.last >= steps.end;
-        let numbers = |which: &dyn Fn(&Live) -> bool| {
-            (0..live.len()).filter(|&i| live[i].bytes > ALIGN && which(&live[i])).collect()
-        };
-        let (olds, news): (Vec<usize>, Vec<usize>) = (numbers(&ends), numbers(&begins));
-        let mut found = Vec::new();
-        for (&old, &new) in olds.iter().flat_map(|old| news.iter().map(move |new| (old, new))) {
-            let mut follow = Follow { walks: &mut walks, buffer, pair: (old, new), path: Vec::new() };
-            let below = follow.draft(draft, &mut Vec::new()).map(|()| behind(&follow.path));
-            let trail = |below| Trail { old, new, below, above: usize::MAX };
-            found.extend(below.filter(|&b| b < live[new].bytes).map(trail));
-        }
-        if let ([trail], Draft::Call { kernel, args }) = (found.as_mut_slice(), draft) {
-            let pair = (trail.old, trail.new);
-            let mut follow = Follow { walks: &mut walks, buffer, pair, path: Vec::new() };
-            let pieces = follow.walks.backwards(*kernel);
-            pieces.iter().for_each(|pieces| follow.call(pieces, args, &[]));
-            trail.above = pieces.map_or(usize::MAX, |_| behind(&mirrored(&follow.path)));
-        }
-        trails.append(&mut found);
+    let mut found: Vec<(Trail, Range<usize>)> = Vec::new();
+    for (pair, range) in pairs(drafts, live) {
+        let mut follow = Follow { walks: &mut walks, buffer, pair, path: Vec::new() };
+        let followed = drafts[range.clone()].iter().try_for_each(|d| follow.draft(d, &mut Vec::new()));
+        let below = followed.map(|()| behind(&follow.path)).filter(|&b| b < live[pair.1].bytes);
+        let trail = |below| Trail { old: pair.0, new: pair.1, below, above: usize::MAX };
+        found.extend(below.map(|below| (trail(below), range)));
     }
-    trails
+    let alone = |range: &Range<usize>| {
+        found.iter().filter(|(_, other)| other.start < range.end && range.start < other.end).count() == 1
+    };
+    let turned = |(trail, range): &(Trail, Range<usize>)| {
+        let ([Draft::Call { kernel, args }], true) = (&drafts[range.clone()], alone(range)) else {
+            return *trail;
+        };
+        let mut follow = Follow { walks: &mut walks, buffer, pair: (trail.old, trail.new), path: Vec::new() };
+        let pieces = follow.walks.backwards(*kernel);
+        pieces.iter().for_each(|pieces| follow.call(pieces, args, &[]));
+        Trail { above: pieces.map_or(usize::MAX, |_| behind(&mirrored(&follow.path))), ..*trail }
+    };
+    found.iter().map(turned).collect()
+}
+
+/// Pairs of a buffer that is read for the last time, and one that begins before that, after it, and lives on; with
+/// the steps from where the one begins to where the other ends. Strips have steps of their own at the edges.
+fn pairs(drafts: &[Draft], live: &[Live]) -> Vec<((usize, usize), Range<usize>)> {
+    let mut start = 0;
+    let steps: Vec<Range<usize>> = (drafts.iter())
+        .map(|draft| {
+            let from = start;
+            start += draft.count();
+            from..start
+        })
+        .collect();
+    let at = |step: usize| steps.partition_point(|s| s.end <= step);
+    let large: Vec<usize> = (0..live.len()).filter(|&i| live[i].bytes > ALIGN).collect();
+    let mut begins: HashMap<usize, Vec<usize>> = HashMap::new();
+    large.iter().for_each(|&i| begins.entry(at(live[i].first)).or_default().push(i));
+    let mut pairs = Vec::new();
+    for &old in &large {
+        let end = at(live[old].last);
+        let first = (end + 1).saturating_sub(FAR).max(at(live[old].first) + 1);
+        for begin in first..=end {
+            let news = begins.get(&begin).into_iter().flatten();
+            let on = news.filter(|&&new| live[new].last >= steps[end].end);
+            pairs.extend(on.map(|&new| ((old, new), begin..end + 1)));
+        }
+    }
+    pairs
 }
 
 /// Of the steps in which buffers share bytes with others, whether each has to run backwards.
@@ -66,7 +89,8 @@ pub(super) fn directions(live: &[Live], trails: &[Trail], offsets: &[usize]) -> 
         old.0 < new.1 && new.0 < old.1
     };
     let upwards = |t: &Trail| offsets[t.new] + t.below > offsets[t.old];
-    trails.iter().filter(shares).map(|t| (live[t.old].last, upwards(t))).collect()
+    let steps = |t: &Trail| live[t.new].first..=live[t.old].last;
+    trails.iter().filter(shares).flat_map(|t| steps(t).map(move |step| (step, upwards(t)))).collect()
 }
 
 /// How far what a kernel writes to one parameter must begin before what it reads of another one for the last time.
@@ -140,6 +164,7 @@ impl Follow<'_, '_> {
         (self.path.len() <= MOST).then_some(())
     }
 
+    /// Follows both through a call, behind which nothing is mixed with it: as a whole where it reaches one of both.
     fn call(&mut self, pieces: &[Piece], args: &[Place], iterations: &[i64]) {
         let which = |place: &Place| {
             let buffer = (self.buffer)(place.buffer)?;
@@ -149,13 +174,76 @@ impl Follow<'_, '_> {
         let parts: Vec<(usize, usize, i64)> = (args.iter().enumerate())
             .filter_map(|(param, place)| Some((param, which(place)?, place.offset as i64 + moved(place))))
             .collect();
-        for piece in pieces.iter().filter(|_| !parts.is_empty()) {
+        if parts.is_empty() {
+            return;
+        }
+        let reached = |piece: &Piece| {
             let mut both = [0..0, 0..0];
             for &(param, which, from) in &parts {
                 let Range { start, end } = piece[param];
                 both[which] = hull(&both[which], &(start + from..end + from));
             }
-            self.path.push(both);
+            both
+        };
+        if (0..2).all(|which| parts.iter().any(|p| p.1 == which)) {
+            self.path.extend(pieces.iter().map(reached));
+        } else {
+            let all = pieces.iter().map(reached);
+            self.path.extend(all.reduce(|a, b| [hull(&a[0], &b[0]), hull(&a[1], &b[1])]));
         }
+        self.path.push([0..0, 0..0]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tile::parse;
+
+    /// Strips that read rows of a buffer and write rows of another one, by way of a window; the last one has steps of
+    /// its own, which read the row at `last`.
+    fn strips(last: usize) -> Vec<Trail> {
+        let copy = "kernel copy { read x: u8[64] write y: u8[64] vars i \
+                    for i in 0..64 { %0: i32 = load x[i] store y[i] = %0 } }";
+        let kernels = [parse(copy).expect("a kernel")];
+        let (old, new, window) = (0, 1, 2);
+        let place = |buffer, offset, stride: Option<i64>| Place {
+            buffer,
+            offset,
+            strides: stride.into_iter().collect(),
+        };
+        let call = |from, to| Draft::Call { kernel: 0, args: vec![from, to] };
+        let body = vec![
+            call(place(old, 0, Some(64)), place(window, 0, None)),
+            call(place(window, 0, None), place(new, 0, Some(64))),
+        ];
+        let drafts = [
+            call(place(window, 0, None), place(old, 0, None)),
+            Draft::Repeat { count: 3, trip: None, cond: None, body },
+            call(place(old, last, None), place(window, 0, None)),
+            call(place(window, 0, None), place(new, 192, None)),
+            call(place(new, 0, None), place(window, 0, None)),
+        ];
+        let live = |bytes, first, last| Live { bytes, first, last };
+        let live = [live(256, 0, 3), live(256, 2, 5), live(64, 0, 5)];
+        trails(&drafts, &kernels, &live, &|buffer| Some(buffer))
+    }
+
+    #[test]
+    fn all_steps_between_are_bound_to_run_forwards() {
+        let live = |bytes, first, last| Live { bytes, first, last };
+        let live = [live(256, 0, 3), live(256, 2, 5)];
+        let bound = directions(&live, &strips(192), &[0, 0]);
+        assert_eq!(bound, HashMap::from([(2, false), (3, false)]));
+        assert!(directions(&live, &strips(192), &[0, 256]).is_empty());
+    }
+
+    #[test]
+    fn strips_are_followed_to_their_edges() {
+        let trail = |below| vec![Trail { old: 0, new: 1, below, above: usize::MAX }];
+        assert_eq!(strips(192), trail(0));
+        // What is read again must not be written before.
+        assert_eq!(strips(64), trail(128));
+        assert_eq!(strips(0), trail(192));
     }
 }
