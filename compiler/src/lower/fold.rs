@@ -4,6 +4,7 @@
 //! computed here too: a table of positions that is broadcast, then indexed, a small network over
 //! constants.
 
+use super::lift::lift;
 use crate::definition::{Env, LoweredValue, Lowering, Stage, ValueId, interpret};
 
 /// Results of at most this many bytes are always worth keeping.
@@ -11,8 +12,9 @@ const SMALL: usize = 4096;
 /// Points of a definition that are computed here at most: more would only lengthen compilation.
 const WORK: u64 = 1 << 28;
 
-/// Replaces stages over constants by constants; those that write `outputs` stay.
+/// Replaces stages over constants by constants, those within loops too; those that write `outputs` stay.
 pub fn fold(lowering: &mut Lowering, outputs: &[ValueId]) {
+    lift(lowering);
     let plan = foldable(lowering, outputs);
     if plan.iter().all(|&p| p == Plan::Stays) {
         return;
@@ -97,7 +99,7 @@ fn size(value: &LoweredValue) -> usize {
 }
 
 /// What a definition or reshape reads and writes; `None` for other stages.
-fn simple(stage: &Stage) -> Option<(Vec<ValueId>, ValueId)> {
+pub(super) fn simple(stage: &Stage) -> Option<(Vec<ValueId>, ValueId)> {
     match stage {
         Stage::Define(d) if !d.has_sizes() && d.volume() <= WORK => {
             Some((d.operands.iter().map(|o| o.value).collect(), d.output.value))

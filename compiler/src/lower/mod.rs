@@ -4,6 +4,7 @@
 mod control;
 mod flat;
 mod fold;
+mod lift;
 
 pub use fold::fold;
 

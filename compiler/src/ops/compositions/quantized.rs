@@ -250,31 +250,39 @@ fn infer_lstm(ctx: &Ctx) -> Result<Vec<TensorType>> {
     Ok(vec![all, last.clone(), last])
 }
 
-/// The LSTM of weights that are dequantized, and of data that are rounded as integers would be: the inputs by one
-/// scale for all steps.
+/// The LSTM of integers: products of the inputs, which are quantized by one scale for all steps, and a loop that
+/// quantizes the hidden state by one of each.
 fn lstm(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let mut inputs: Vec<Option<ValueId>> =
         (0..8).map(|i| ctx.node.inputs.get(i).copied().flatten()).collect();
-    for (i, scale) in [(1, 8), (2, 10)] {
-        let directions = ctx.shape(i)?[0] as i64;
-        let (scale, zero) = (input(ctx, scale)?, input(ctx, scale + 1)?);
-        let [scale, zero] = [scale, zero].map(|v| {
-            let per_column = b.ty(v).rank() == 2;
-            let shape = ints(b, &[directions, if per_column { -1 } else { 1 }, 1]);
-            b.binary("Reshape", v, shape)
-        });
-        let order = Attrs::default().with("perm", Attr::Ints(vec![0, 2, 1]));
-        let weights = b.one("Transpose", &[input(ctx, i)?], order)?;
-        let weights = cast(b, weights, DType::I32)?;
-        let zero = cast(b, zero?, DType::I32)?;
-        let centred = b.binary("Sub", weights, zero)?;
-        let centred = cast(b, centred, DType::F32)?;
-        inputs[i] = Some(b.binary("Mul", centred, scale?)?);
+    let directions = ctx.shape(2)?[0];
+    let rows = ints(b, &[directions as i64, -1]);
+    let mut numbers = [0; 4];
+    for (i, number) in numbers.iter_mut().enumerate() {
+        *number = b.binary("Reshape", input(ctx, 8 + i)?, rows)?;
     }
-    let rounded = b.node_in("", "DynamicQuantizeLinear", &inputs[..1], Attrs::default(), 3)?;
-    let [steps, zero] = [rounded[0], rounded[2]].map(|v| cast(b, v, DType::F32));
-    let centred = b.binary("Sub", steps?, zero?)?;
-    inputs[0] = Some(b.binary("Mul", centred, rounded[1])?);
+    let [scale, zero, recurrent_scale, recurrent_zero] = numbers;
+    let bytes = b.node_in("", "DynamicQuantizeLinear", &inputs[..1], Attrs::default(), 3)?;
+    let first = ints(b, &[0]);
+    let mut projected = Vec::new();
+    for direction in 0..directions {
+        let place = ints(b, &[direction as i64]);
+        let part = |b: &mut NodeBuilder, v| -> Result<ValueId> {
+            let part = b.one("Gather", &[v, place], axis_attr(0))?;
+            b.binary("Squeeze", part, first)
+        };
+        let (weights, zero, scale) = (part(b, input(ctx, 1)?)?, part(b, zero)?, part(b, scale)?);
+        let sum = b.one("MatMulInteger", &[bytes[0], weights, bytes[2], zero], Attrs::default())?;
+        let (sum, factor) = (cast(b, sum, DType::F32)?, b.binary("Mul", bytes[1], scale)?);
+        let sum = b.binary("Mul", sum, factor)?;
+        projected.push(b.binary("Unsqueeze", sum, first)?);
+    }
+    inputs[0] = Some(match projected[..] {
+        [one] => one,
+        _ => b.one("Concat", &projected, axis_attr(0))?,
+    });
+    inputs[1] = Some(recurrent_scale);
+    inputs.push(Some(recurrent_zero));
     b.node_in("lmc", "RoundedLSTM", &inputs, ctx.attrs().clone(), 3)
 }
 
@@ -362,6 +370,55 @@ mod tests {
             &[0.124_192_42, -0.194_696_35, 0.157_185_54, 0.074_207_35, 0.106_605_64, 0.062_255_96],
             &[0.106_605_64, 0.062_255_96],
             &[0.143_834_9, 0.912_412_76],
+        ];
+        for (got, want) in got.iter().zip(want) {
+            let got = got.to_vec::<f32>().expect("floats");
+            assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{got:?} {want:?}");
+        }
+    }
+
+    /// Both directions, a scale per column, a bias, and states of their own scale each: ONNX Runtime's results.
+    #[test]
+    fn quantized_recurrences_of_both_directions() {
+        let bytes = |by: i32, of: i32| -> Vec<i8> { (0..32).map(|i| (i * by % of - of / 2) as i8).collect() };
+        let scales =
+            |f: fn(f32) -> f32| Tensor::new([2, 8], &(0..16u8).map(|i| f(f32::from(i))).collect::<Vec<_>>());
+        let bias: Vec<f32> = (0..32u8).map(|i| 0.1 * f32::from(i % 5) - 0.2).collect();
+        let zero = Tensor::new([2, 8], &[0i8; 16]);
+        let state = Tensor::new([2, 1, 2], &[0f32; 4]);
+        let inputs = [
+            Tensor::new([3, 1, 2], &[0.5f32, -1.0, 0.25, 0.75, -0.3, 1.2]),
+            Tensor::new([2, 2, 8], &bytes(37, 101)),
+            Tensor::new([2, 2, 8], &bytes(53, 97)),
+            Tensor::new([2, 16], &bias),
+            Tensor::new([1], &[3i32]),
+            state.clone(),
+            state,
+            Tensor::new([2, 6], &[0f32; 12]),
+            scales(|i| 0.01 + 0.001 * i),
+            zero.clone(),
+            scales(|i| 0.03 - 0.001 * i),
+            zero,
+        ];
+        let attrs = [("hidden_size", Attr::Int(2)), ("direction", Attr::Str("bidirectional".into()))];
+        let got = fold("com.microsoft.DynamicQuantizeLSTM", 1, &attrs, &inputs, 3).expect("a recurrence");
+        let want: [&[f32]; 3] = [
+            &[
+                0.057_236_82,
+                -0.045_919_195,
+                -0.141_319_19,
+                0.015_059_654,
+                -0.083_911_06,
+                -0.034_488_38,
+                0.225_910_47,
+                -0.110_067_36,
+                -0.179_574_89,
+                -0.062_260_04,
+                0.262_674_33,
+                -0.076_281_264,
+            ],
+            &[-0.179_574_89, -0.062_260_04, -0.141_319_19, 0.015_059_654],
+            &[-0.365_460_8, -0.173_363_36, -0.256_800_7, 0.034_341_23],
         ];
         for (got, want) in got.iter().zip(want) {
             let got = got.to_vec::<f32>().expect("floats");

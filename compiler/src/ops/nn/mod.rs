@@ -8,6 +8,7 @@ mod exact_conv;
 mod heads;
 mod integer;
 mod resample;
+mod rounded;
 mod sample;
 mod scaled_attention;
 mod window;

@@ -2,7 +2,7 @@
 //! is a loop over time with the hidden (and cell) state carried.
 
 use super::cell::{self, Step};
-use super::quantize::{Quantized, dynamically_quantized};
+use super::rounded::{self, Rounded};
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{Carry, DefBuilder, ExprId, Lowering, Repeat, Slice};
 use crate::error::{Error, Result};
@@ -19,8 +19,8 @@ pub const ROWS: &[Operator] = &[
     row("RNN", &[1, 7, 14, 22], |c, l| lower(c, l, &cell::RNN)),
     row("GRU", &[1, 3, 7, 14, 22], |c, l| lower(c, l, &cell::GRU)),
     row("LSTM", &[1, 7, 14, 22], |c, l| lower(c, l, &cell::LSTM)),
-    // An LSTM whose hidden state is rounded to 8 bits, by a scale of each step, before the weights multiply it.
-    Operator::internal("RoundedLSTM", infer, |c, l| lower(c, l, &cell::LSTM)),
+    Operator::internal(rounded::NAMES[0], infer, |c, l| lower(c, l, &cell::LSTM)),
+    Operator::internal(rounded::NAMES[1], infer, |c, l| lower(c, l, &cell::LSTM)),
 ];
 
 /// Sizes of a recurrent node.
@@ -43,26 +43,38 @@ pub struct Sizes {
 /// How many rows of weights each unit of the hidden state has.
 fn gates(name: &str) -> usize {
     match name {
-        "LSTM" | "RoundedLSTM" => 4,
         "GRU" => 3,
-        _ => 1,
+        "RNN" => 1,
+        _ => 4,
     }
 }
 
-fn sizes(ctx: &Ctx) -> Result<Sizes> {
+/// How many directions the attributes say.
+pub fn directions(ctx: &Ctx) -> Result<usize> {
+    match ctx.attrs().str("direction", "forward")? {
+        "forward" | "reverse" => Ok(1),
+        "bidirectional" => Ok(2),
+        other => Err(Error::model(format!("direction '{other}' is not known"))),
+    }
+}
+
+/// Sizes of a node whose weights are floats.
+fn plain(ctx: &Ctx) -> Result<Sizes> {
     let (x, w, r) = (ctx.ty(0)?, ctx.ty(1)?, ctx.ty(2)?);
     let no = || format!("a recurrence over {x} with weights {w} and {r} is not defined");
     require(x.rank() == 3 && w.rank() == 3 && r.rank() == 3 && x.dtype.is_float(), no)?;
     let batch_first = ctx.attrs().flag("layout", false)?;
     let (time, batch) = if batch_first { (x.shape[1], x.shape[0]) } else { (x.shape[0], x.shape[1]) };
-    let directions = match ctx.attrs().str("direction", "forward")? {
-        "forward" | "reverse" => 1,
-        "bidirectional" => 2,
-        other => return Err(Error::model(format!("direction '{other}' is not known"))),
-    };
-    let hidden = r.shape[2];
+    let (directions, hidden) = (directions(ctx)?, r.shape[2]);
     let rows = gates(ctx.node.op.name) * hidden;
     require(w.shape == [directions, rows, x.shape[2]] && r.shape == [directions, rows, hidden], no)?;
+    Ok(Sizes { time, batch, input: x.shape[2], hidden, directions, batch_first })
+}
+
+fn sizes(ctx: &Ctx) -> Result<Sizes> {
+    let sizes = if rounded::is(ctx) { rounded::sizes(ctx)? } else { plain(ctx)? };
+    let Sizes { batch, hidden, directions, batch_first, .. } = sizes;
+    let rows = gates(ctx.node.op.name) * hidden;
     require(ctx.attrs().int("hidden_size", hidden as i64)? == hidden as i64, || {
         format!("hidden_size differs from that of the weights, {hidden}")
     })?;
@@ -81,7 +93,7 @@ fn sizes(ctx: &Ctx) -> Result<Sizes> {
             })?;
         }
     }
-    Ok(Sizes { time, batch, input: x.shape[2], hidden, directions, batch_first })
+    Ok(sizes)
 }
 
 fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
@@ -102,8 +114,9 @@ fn lower(ctx: &Ctx, low: &mut Lowering, cell: &cell::Cell) -> Result<()> {
     let reverse = ctx.attrs().str("direction", "forward")? == "reverse";
     for direction in 0..sizes.directions {
         let functions = cell::functions(ctx, cell, direction)?;
-        let (float, rounds) = (compute_type(ctx.dtype(0)?), ctx.node.op.name == "RoundedLSTM");
-        let weights = Weights { direction, sizes, gates: cell.gates, float, rounds };
+        let float = compute_type(ctx.dtype(0)?);
+        let rounded = rounded::is(ctx).then(|| Rounded::new(&mut e, direction)).transpose()?;
+        let weights = Weights { direction, sizes, gates: cell.gates, float, rounded };
         one_direction(&mut e, cell, &functions, &weights, mask.as_ref(), reverse || direction == 1)?;
     }
     Ok(())
@@ -133,8 +146,8 @@ pub struct Weights {
     pub gates: usize,
     /// The type of the arithmetic.
     pub float: DType,
-    /// Whether the hidden state is rounded before the weights multiply it.
-    rounds: bool,
+    /// What multiplies the hidden state where that is rounded to bytes.
+    rounded: Option<Rounded>,
 }
 
 impl Weights {
@@ -145,7 +158,7 @@ impl Weights {
     /// `W x_t + bias` of all time steps, `[time, batch, gates * hidden]`. The biases of the last
     /// `apart` rows of the recurrence are left out.
     fn projection(&self, e: &mut Emit, apart: usize) -> Result<Val> {
-        let (x, w, bias) = (e.input(0)?, e.input(1)?, e.optional(3));
+        let (x, bias) = (e.input(0)?, e.optional(3));
         let s = self.sizes;
         let rows = self.gates * s.hidden;
         let bias = bias.map(|bias| {
@@ -166,6 +179,16 @@ impl Weights {
             }
             sum
         });
+        if self.rounded.is_some() {
+            return Ok(e.map("projection", self.float, [s.time, s.batch, rows], |b| {
+                let index = self.at(&[b.var(0), b.var(1), b.var(2)]);
+                let sum = b.elem(&x, &index, self.float);
+                let Some(bias) = &bias else { return sum };
+                let bias = b.elem(bias, &[b.var(2)], self.float);
+                b.plus(sum, bias)
+            }));
+        }
+        let w = e.input(1)?;
         Ok(e.map("projection", self.float, [s.time, s.batch, rows], |b| {
             let k = b.reduce("k", s.input);
             let (t, n, g) = (b.var(0), b.var(1), b.var(2));
@@ -198,10 +221,11 @@ impl Weights {
         count: usize,
         finish: impl FnOnce(&mut DefBuilder, ExprId, Affine) -> ExprId,
     ) -> Result<Val> {
+        if let Some(rounded) = &self.rounded {
+            return rounded.recurrent(e, h, finish);
+        }
         let r = e.input(2)?;
         let s = self.sizes;
-        let rounded = self.rounds.then(|| rounded(e, h));
-        let h = rounded.as_ref().unwrap_or(h);
         Ok(e.map("recurrence", self.float, [s.batch, count], |b| {
             let j = b.reduce("j", s.hidden);
             let g = b.var(1);
@@ -246,22 +270,6 @@ impl Weights {
         let store = if s.batch_first { vec![n, t, direction, j] } else { vec![t, direction, n, j] };
         e.define_at("all", out, &[s.time, s.batch, s.hidden], store, |b| b.broadcast(all, self.float));
     }
-}
-
-/// What is left of a value that is quantized dynamically, to one byte, and put back.
-fn rounded(e: &mut Emit, x: &Val) -> Val {
-    let to = Quantized {
-        elems: e.temp("bytes", DType::U8, x.shape()),
-        scale: e.temp("scale", DType::F32, []),
-        zero: e.temp("zero", DType::U8, []),
-    };
-    let to = dynamically_quantized(e, x, to);
-    e.map("rounded", x.dtype(), x.shape(), |b| {
-        let (steps, zero) = (b.broadcast(&to.elems, DType::F32), b.elem(&to.zero, &[], DType::F32));
-        let centred = b.minus(steps, zero);
-        let scale = b.elem(&to.scale, &[], DType::F32);
-        b.times(centred, scale)
-    })
 }
 
 fn one_direction(

@@ -19,9 +19,19 @@ pub fn dynamic_signs(graph: &mut Graph, target: &Target) -> Result<bool> {
     }
     let signed = find("lmc", "SignedDynamicQuantizeLinear");
     let signed = signed.ok_or_else(|| Error::bug("no row for dynamic quantization to signed bytes"))?;
+    let recurrence = find("lmc", "SignedRoundedLSTM");
+    let recurrence = recurrence.ok_or_else(|| Error::bug("no row for recurrences of signed bytes"))?;
     let mut changed = false;
     for i in 0..graph.nodes.len() {
         let node = &graph.nodes[i];
+        let constant = |i: usize| {
+            node.inputs.get(i).copied().flatten().is_some_and(|v| graph.value(v).constant.is_some())
+        };
+        if node.op.name == "RoundedLSTM" && constant(2) {
+            graph.nodes[i].op = recurrence;
+            changed = true;
+            continue;
+        }
         let &[Some(elems), _, Some(zero)] = &node.outputs[..] else { continue };
         if !is(node, "DynamicQuantizeLinear") || !only_multiplied(graph, elems, zero) {
             continue;
