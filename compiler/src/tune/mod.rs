@@ -46,10 +46,17 @@ struct Search<'a> {
     end: Instant,
 }
 
-/// Searches for about the given time. An error where the target's code does not run here, or the
-/// definition refuses the data that are tried.
+/// Searches for about the given time. An error where the target's code does not run here, where the definition
+/// refuses the data that are tried, or where its time depends on its constants.
 pub fn tune(linear: &Linear, target: &Target, budget: Duration) -> Result<Found> {
     let end = Instant::now() + budget;
+    let schedule = choose(linear, target);
+    if in_chains(&schedule) {
+        return Err(Error::options(
+            "words in chains are not tuned, since their constants say how many there are",
+        )
+        .at(linear.name.clone()));
+    }
     let (data, naive) = reference(linear, target)?;
     let mut search = Search {
         linear,
@@ -62,7 +69,6 @@ pub fn tune(linear: &Linear, target: &Target, budget: Duration) -> Result<Found>
         wrong: Vec::new(),
         end,
     };
-    let schedule = choose(linear, target);
     let Some(mut chosen) = search.trial(&schedule)? else {
         return Err(Error::bug("the chosen schedule computes something else than the naive loops")
             .at(linear.name.clone()));
@@ -86,6 +92,11 @@ pub fn tune(linear: &Linear, target: &Target, budget: Duration) -> Result<Found>
         None => (schedule.clone(), chosen.best),
     };
     Ok(Found { chosen: (schedule, chosen.best), best, tried: search.tried, wrong: search.wrong })
+}
+
+/// Whether words are multiplied in chains, which are formed of the model's own constants.
+fn in_chains(schedule: &Schedule) -> bool {
+    schedule.chains && schedule.winograd.is_none()
 }
 
 /// Data that the definition takes, and the result of its naive loops on them.
@@ -124,7 +135,7 @@ impl Search<'_> {
             if Instant::now() > self.end {
                 break;
             }
-            if !self.seen.contains(&schedule) {
+            if !in_chains(&schedule) && !self.seen.contains(&schedule) {
                 let trial = self.trial(&schedule)?;
                 found.extend(trial.map(|t| (schedule, t)));
             }
@@ -180,5 +191,26 @@ mod tests {
         let found = tune(&linear, &target, Duration::from_secs(60)).expect("a search");
         assert!(found.wrong.is_empty(), "{}", found.wrong[0].display(&linear));
         assert!(found.best.1 <= found.chosen.1 && found.tried > 1);
+    }
+
+    #[test]
+    fn words_in_chains_are_refused() {
+        let ty = |dtype, shape: [usize; 2]| TensorType::new(dtype, shape);
+        let (a, b, c) = (ty(DType::I8, [16, 64]), ty(DType::I8, [64, 32]), ty(DType::I32, [16, 32]));
+        let mut d = DefBuilder::new(&c.shape);
+        let (row, column, over) = (d.var(0), d.var(1), d.reduce("k", 64));
+        let (x, y) = (d.load(0, &a, vec![row, over.clone()]), d.load(1, &b, vec![over, column]));
+        let (x, y) = (d.cast(DType::I32, x), d.cast(DType::I32, y));
+        let product = d.op(Op::Mul, &[x, y]);
+        let sum = d.fold(Fold::Sum, product);
+        let def = d.finish("product", 2, &c, sum);
+        let layouts = [Layout::dense(&a.shape), Layout::dense(&b.shape)];
+        let mut linear = Linear::new(&def, &layouts, &[false, true], &Layout::dense(&c.shape));
+        let target = resolve("x86_64", "x86-64-v3").unwrap();
+        let weights: Vec<u8> = (0..64 * 32).map(|i| (i * 7 % 61) as u8).collect();
+        let formed = crate::nest::chains(&linear, &target, |i| (i == 1).then_some(weights.as_slice()));
+        linear.chains = formed.map(|f| f.chains);
+        assert!(choose(&linear, &target).chains);
+        assert!(tune(&linear, &target, Duration::ZERO).is_err());
     }
 }
