@@ -410,3 +410,38 @@ fn a_slice_begins_where_data_say() {
         }
     }
 }
+
+/// `range(p, p + 5, 2)` and `range(p, p - 3, -1)` with `p = x[0]`: three numbers each.
+#[test]
+fn a_range_begins_where_data_say() {
+    let cast = |from: &str, to: &str, dtype| {
+        let mut cast = node("Cast", &[from], to);
+        cast.attribute.push(int("to", dtype));
+        cast
+    };
+    let nodes = vec![
+        node("Squeeze", &["x"], "scalar"),
+        cast("scalar", "place", 7),
+        node("Add", &["place", "five"], "end"),
+        node("Sub", &["place", "three"], "before"),
+        node("Range", &["place", "end", "two"], "up"),
+        node("Range", &["place", "before", "back"], "down"),
+        node("Add", &["up", "down"], "sums"),
+        node("Mul", &["sums", "up"], "products"),
+        cast("products", "y", 1),
+    ];
+    let number = |value: i64| Tensor::scalar(value);
+    let constants = [("five", number(5)), ("three", number(3)), ("two", number(2)), ("back", number(-1))];
+    let model = decode(&model(nodes, &[1], &[3], &constants));
+    for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
+        let target = resolve(arch, cpu).expect("known");
+        let built = built(&model, &[], &target);
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        for p in [0f32, 3.0, -7.0] {
+            let got = executor.run(&[Tensor::new([1], &[p])]).expect("a result");
+            let want = [0f32, 1.0, 2.0].map(|i| (2.0 * p + i) * (p + 2.0 * i));
+            agree(&got, &[Tensor::new([3], &want)], arch);
+        }
+    }
+}

@@ -265,6 +265,7 @@ impl Driver {
     ) -> Result<Vec<Option<Binding>>> {
         let chosen = match (node.domain.as_str(), node.op.as_str()) {
             ("", "Slice") => self.moving_slice(node, &inputs)?,
+            ("", "Range") => self.moving_range(node, &inputs)?,
             ("", "TopK") => self.computed_top(node, &inputs)?,
             _ => None,
         };

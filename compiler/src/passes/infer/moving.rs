@@ -1,8 +1,8 @@
-//! Slices that begin or end at a computed place: `x[p:p + 4]`, `x[:n]`.
+//! Slices that begin or end at a computed place: `x[p:p + 4]`, `x[:n]`; ranges that begin at one.
 //!
 //! Exporters write both ends as computed. Where their distance follows from how they were computed (constants that
 //! are added; casts, joints and reshapes on the way), the slice is a Gather along each such axis, whose indices are
-//! checked when the model runs. The length of any other slice is known only when it runs: see [`super::chosen`].
+//! checked when the model runs; so is a Range a sum. The length of any other slice is known only when it runs: see [`super::chosen`].
 
 use super::chosen::Between;
 use super::{Binding, Driver};
@@ -14,6 +14,8 @@ use crate::ops::NodeBuilder;
 
 /// Longer lists of integers are no ends of a slice.
 const MOST: usize = 16;
+/// Numbers of a range that begins at a computed one, at most.
+const FARTHEST: u64 = 1 << 16;
 
 /// An integer: a number, added to an element of a value where it is no constant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +91,41 @@ impl Driver {
                 }
             };
         }
+        Ok(Some(vec![Some(Binding::Value(out))]))
+    }
+
+    /// A Range that begins at a computed number, its length following from how its ends were computed: a sum;
+    /// `None` where it is none.
+    pub(super) fn moving_range(
+        &mut self,
+        node: &SourceNode,
+        inputs: &[Option<ValueId>],
+    ) -> Result<Option<Vec<Option<Binding>>>> {
+        let &[Some(start), Some(limit), Some(delta)] = inputs else { return Ok(None) };
+        let single = |value| Some(self.elements(value)?).filter(|list| list.len() == 1).map(|list| list[0]);
+        let (Some(from), Some(to), Some(step)) = (single(start), single(limit), single(delta)) else {
+            return Ok(None);
+        };
+        let steps = match (from.of, step.of, to.plus.checked_sub(from.plus)) {
+            (Some(_), None, Some(distance)) if from.of == to.of && step.plus != 0 => {
+                let forward = distance != 0 && (distance > 0) == (step.plus > 0);
+                let count = distance.unsigned_abs().div_ceil(step.plus.unsigned_abs());
+                (forward && count <= FARTHEST).then(|| (0..count as i64).map(|i| i.checked_mul(step.plus)))
+            }
+            _ => None,
+        };
+        let Some(steps) = steps.and_then(|steps| steps.collect::<Option<Vec<i64>>>()) else {
+            return Ok(None);
+        };
+        let narrow = self.graph().value(start).ty.dtype == DType::I32;
+        let out = self.build(&node.name, |b| {
+            let steps = match narrow {
+                true => Tensor::new([steps.len()], &steps.iter().map(|&s| s as i32).collect::<Vec<i32>>()),
+                false => Tensor::new([steps.len()], &steps),
+            };
+            let steps = b.constant(steps);
+            b.binary("Add", start, steps)
+        })?;
         Ok(Some(vec![Some(Binding::Value(out))]))
     }
 
