@@ -229,6 +229,24 @@ fn stored() -> pb::ModelProto {
     model(nodes, &[3, 40], &[3, 16], &constants)
 }
 
+/// A scale per column where other runtimes take one: of matrices.
+#[test]
+fn products_by_several_matrices_have_one_scale() {
+    let scales = |shape: &[usize]| {
+        let w = Tensor::new(shape, &floats(shape.iter().product(), 5));
+        let proto = model(vec![node("MatMul", &["x", "w"], "y")], &[2, 3, 8], &[2, 3, 6], &[("w", w)]);
+        let onnx = decode(&proto);
+        let samples = [vec![Tensor::new([2, 3, 8], &floats(48, 7))]];
+        let made = quantize(&onnx, &samples, &fixed(Method::MinMax), &Silent).expect("quantized").onnx;
+        let weights =
+            made.nodes.iter().find(|n| n.op() == "DequantizeLinear" && n.inputs[0].starts_with('w'));
+        let scale = weights.expect("quantized weights").inputs[1].clone();
+        assert!(agreement(&onnx, &made, &samples) > 0.999);
+        made.floats(&scale).expect("scales").1.len()
+    };
+    assert_eq!((scales(&[8, 6]), scales(&[2, 8, 6])), (6, 1));
+}
+
 fn known(onnx: &Onnx) -> lmc::compress::observe::Facts {
     let model = import::decode(&onnx.encode().expect("bytes"), None).expect("a model");
     let (types, _) = Bindings::default().resolve(&model.body).expect("fixed shapes");

@@ -159,8 +159,8 @@ impl Facts<'_> {
             }
             "MatMul" if self.is_data(a) && self.is_data(b) => (vec![0, 1], None),
             "MatMul" if self.is_data(a) && self.is_float_constant(b) => {
-                let rank = self.rank(b);
-                (vec![0], weights(1, b, axis(rank.saturating_sub(1)).filter(|_| rank >= 2)))
+                // ONNX Runtime's products of integers take scales by column of matrices only.
+                (vec![0], weights(1, b, axis(1).filter(|_| self.rank(b) == 2)))
             }
             "MatMul" if self.is_float_constant(a) && self.is_data(b) => (vec![1], weights(0, a, None)),
             _ => return None,
