@@ -37,7 +37,8 @@ impl Coordinates {
             Coordinates::HalfPixel => (x + 0.5) / scale - 0.5,
             Coordinates::HalfPixelForNearest => (x + 0.5) / scale,
             Coordinates::Asymmetric => x / scale,
-            Coordinates::PytorchHalfPixel if width == 1.0 => -0.5,
+            // By the elements there are, not by a fractional length: as Resize says, and ONNX Runtime does.
+            Coordinates::PytorchHalfPixel if output == 1 => 0.0,
             Coordinates::PytorchHalfPixel => (x + 0.5) / scale - 0.5,
             Coordinates::AlignCorners if width == 1.0 => 0.0,
             Coordinates::AlignCorners => x * (input - 1.0) / (width - 1.0),
@@ -269,6 +270,14 @@ mod tests {
         let axis = Axis::new(4, 2, f64::from(0.6f32), (0.0, 1.0), Coordinates::AlignCorners, linear);
         assert_eq!(axis.starts, [0, 2]);
         assert!((axis.weights[3] - 0.142857).abs() < 1e-5, "{:?}", axis.weights);
+    }
+
+    /// One element is the first one, whatever fraction of another one the scale gives.
+    #[test]
+    fn a_single_element_of_pytorch_s_half_pixels() {
+        let linear = Filter::Linear { antialias: false, exclude_outside: false };
+        let axis = Axis::new(3, 1, 0.5, (0.0, 1.0), Coordinates::PytorchHalfPixel, linear);
+        assert_eq!((axis.starts.as_slice(), axis.weights[0]), (&[0][..], 1.0));
     }
 
     /// As PyTorch exports it: 2/3 of the size with antialiasing, nothing of which lies outside.

@@ -90,9 +90,9 @@ impl Moving {
             let middle = b.over(middle, scale);
             b.plus_number(middle, -0.5)
         };
-        let unless_one = |b: &mut DefBuilder, width: ExprId, otherwise: f64, x: ExprId| {
+        let unless_one = |b: &mut DefBuilder, length: ExprId, otherwise: f64, x: ExprId| {
             let (one, otherwise) = (b.number(F, 1.0), b.number(F, otherwise));
-            let single = b.op(Op::Eq, &[width, one]);
+            let single = b.op(Op::Eq, &[length, one]);
             b.op(Op::Select, &[single, otherwise, x])
         };
         let width = b.times(scale, input);
@@ -100,7 +100,7 @@ impl Moving {
             Coordinates::HalfPixel | Coordinates::CropAndResize => half_pixel(b),
             Coordinates::PytorchHalfPixel => {
                 let x = half_pixel(b);
-                unless_one(b, width, -0.5, x)
+                unless_one(b, output, 0.0, x)
             }
             Coordinates::HalfPixelForNearest => {
                 let middle = b.plus_number(o, 0.5);
