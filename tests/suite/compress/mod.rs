@@ -7,6 +7,7 @@ mod commands;
 mod prune;
 
 use crate::golden::check_text;
+use crate::sizes::built_as;
 use crate::support::onnx::{int, ints, model, node};
 use crate::support::{models, repository};
 use lmc::base::{DType, Tensor, TensorType};
@@ -19,6 +20,9 @@ use lmc::compress::quantize::{Method, Options, Reference, dynamic, quantize, wei
 use lmc::compress::samples;
 use lmc::import::{self, Bindings};
 use lmc::passes::infer;
+use lmc::run::compare::{Tolerance, compare};
+use lmc::run::executor::Executor;
+use lmc::target::resolve;
 use prost::Message;
 use std::fmt::Write;
 use tract_onnx::pb;
@@ -285,6 +289,32 @@ fn floats_are_halved() {
     let made = half(&onnx, &known(&onnx)).expect("converted");
     check_text("compress/half.txt", &graph(&made));
     assert!(agreement(&onnx, &made, &inputs(2)) > 0.99999);
+}
+
+/// A real model in half precision: products in `f32`, and in half floats where a processor multiplies them.
+#[test]
+fn halved_models_run_on_all_processors() {
+    let entry = models::named("kws_dscnn");
+    let onnx = Onnx::read(&entry.folder.join("model.onnx")).expect("a model");
+    let model = import::read(&entry.folder.join("model.onnx")).expect("a model");
+    let bindings = entry.bindings(0);
+    let (types, _) = bindings.resolve(&model.body).expect("shapes");
+    let facts = lmc::compress::observe::facts_for(&model, &types).expect("types");
+    let halved = half(&onnx, &facts).expect("converted").encode().expect("bytes");
+    let halved = import::decode(&halved, None).expect("a model");
+    let (inputs, want) = entry.data(0);
+    let any = Tolerance { rtol: 0.0, atol: 0.0 };
+    let mut code = Vec::new();
+    for (arch, cpu) in [("native", "native"), ("aarch64", "cortex-a53"), ("aarch64", "neoverse-n1")] {
+        let target = resolve(arch, cpu).expect("known");
+        let built = built_as(&halved, &bindings, &target);
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        let found = compare(&executor.run(&inputs).expect("a result")[0], &want[0], any);
+        assert!(found.cosine > 0.9999, "{arch} {cpu}: {found:?}");
+        code.push(built.object.bytes.len());
+    }
+    assert!(code[2] < code[1], "half as many instructions are less code: {code:?}");
 }
 
 /// Nodes of old opsets mean the same after their opset is raised.

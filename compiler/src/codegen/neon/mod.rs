@@ -7,7 +7,7 @@
 //!
 //! A kernel is listed anew for machines that execute in order (`order`, `demand`, `unroll`, `starts`, by
 //! `sizes`), becomes instructions on virtual registers (`select`, `loops`, `address`, `value`, `convert`, `memory`,
-//! `half`, `dot`, `couple`, `flip`, `weave`, `turns`, `table`), of which loads are joined (`tuples`, `along`), gets registers (`allocate`,
+//! `dot`, `couple`, `flip`, `weave`, `turns`, `table`), of which loads are joined (`tuples`, `along`), gets registers (`allocate`,
 //! `spill`), is encoded (`emit`, `words`), and what neighbouring loads and stores are left are joined (`pairs`).
 
 mod address;
@@ -19,7 +19,6 @@ mod demand;
 mod dot;
 mod emit;
 mod flip;
-mod half;
 mod inst;
 mod lives;
 mod loops;

@@ -59,7 +59,7 @@ pub struct Isa {
     pub dot: bool,
     /// `usdot`, `sudot`, `smmla` and their like.
     pub mixed: bool,
-    /// `fmla` of half floats.
+    /// Arithmetic on half floats.
     pub half: bool,
     /// `bfcvtn`.
     pub brain: bool,

@@ -15,7 +15,8 @@ impl Select<'_> {
     /// Translates one assignment.
     pub(super) fn value(&mut self, r: Reg, value: &Value) -> Result<()> {
         let lane = self.ty(r).lane;
-        if !matches!(lane, Lane::F16 | Lane::F32 | Lane::I32 | Lane::M32) {
+        let known = matches!(lane, Lane::F32 | Lane::I32 | Lane::M32) || lane == Lane::F16 && self.isa.half;
+        if !known {
             return Err(format!("{lane:?} lanes"));
         }
         match value {
@@ -31,7 +32,6 @@ impl Select<'_> {
                 self.each1(word, r, *a)?;
             }
             Value::Bin(op, a, b) => self.binary(r, *op, *a, *b)?,
-            Value::Mla(acc, a, b) if lane == Lane::F16 => self.multiply_halves(r, *acc, *a, *b)?,
             Value::Mla(acc, a, b) | Value::Dot(Dot::Bytes, acc, a, b) => {
                 self.multiply_add(r, *acc, *a, *b)?
             }
@@ -176,6 +176,9 @@ impl Select<'_> {
     /// `acc + a * b`.
     fn multiply_add(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) -> Result<()> {
         let lane = self.ty(r).lane;
+        if lane == Lane::F16 && !self.kernel.fused {
+            return Err("products of half floats that are rounded".into());
+        }
         if lane == Lane::F32 && !self.kernel.fused {
             let (acc, a, b) = (self.words(acc)?, self.words(a)?, self.words(b)?);
             let to = self.target(r);
@@ -189,17 +192,22 @@ impl Select<'_> {
             return Ok(());
         }
         let by_lane = [(a, b), (b, a)].into_iter().find_map(|(x, y)| Some((x, self.lane(y)?)));
-        match by_lane.filter(|_| lane == Lane::F32) {
-            Some((x, (v, lane))) => {
+        match by_lane.filter(|_| lane != Lane::I32) {
+            Some((x, (v, at))) => {
                 let xs = self.words(x)?;
                 let to = self.accumulator(r, acc, &[a, b])?;
-                to.iter().zip(xs).for_each(|(&to, x)| self.op3(words::fmla_lane(lane), to, x, v));
+                let word = if lane == Lane::F16 { words::fmla_half_lane(at) } else { words::fmla_lane(at) };
+                to.iter().zip(xs).for_each(|(&to, x)| self.op3(word, to, x, v));
                 self.accumulated(r, &to);
             }
             None => {
                 let (xs, ys) = (self.words(a)?, self.words(b)?);
                 let to = self.accumulator(r, acc, &[a, b])?;
-                let word = if lane == Lane::F32 { words::FMLA } else { words::MLA_V };
+                let word = match lane {
+                    Lane::F16 => words::of_pairs_of_half_floats(words::FMLA),
+                    Lane::F32 => words::FMLA,
+                    _ => words::MLA_V,
+                };
                 for ((&to, x), y) in to.iter().zip(xs).zip(ys) {
                     self.op3(word, to, x, y);
                 }
