@@ -15,7 +15,7 @@ use crate::scalar::{Fold, Op, cast};
 pub const HALF_SUMS: usize = 64;
 
 /// Whether a fold sums products of two half floats, plain loads. What lies outside of a padded tensor is zero,
-/// and decided before a kernel is built.
+/// and decided before a kernel is built. The sum is a half float itself, so that what overflows does so in the model.
 pub(super) fn half_factors(linear: &Linear) -> bool {
     let Some((Fold::Sum, DType::F32, body)) = linear.fold else { return false };
     let Node::Op(Op::Mul, args) = &linear.nodes[body as usize] else { return false };
@@ -26,7 +26,20 @@ pub(super) fn half_factors(linear: &Linear) -> bool {
         linear.types[*arg as usize] == DType::F16 && dynamic.is_empty() && zero
     };
     let sized = linear.reductions().any(|r| linear.vars[r as usize].size.is_some());
-    args.iter().all(half) && !sized && decided(linear).is_some()
+    args.iter().all(half) && !sized && rounds_first(linear) && decided(linear).is_some()
+}
+
+/// Whether a folded value, or its sum with what is added first, is rounded to a half float before all else.
+fn rounds_first(linear: &Linear) -> bool {
+    let finish = linear.reachable(linear.finish);
+    let users =
+        |e: u32| finish.iter().copied().filter(move |&n| linear.nodes[n as usize].args().contains(&e));
+    let rounds = |e: u32| e != linear.finish && users(e).all(|n| linear.types[n as usize] == DType::F16);
+    let is_acc = |&e: &u32| matches!(linear.nodes[e as usize], Node::Acc);
+    finish.iter().copied().filter(is_acc).all(|acc| {
+        let adds = |n: u32| matches!(linear.nodes[n as usize], Node::Op(Op::Add, _)) && rounds(n);
+        acc != linear.finish && users(acc).all(|n| linear.types[n as usize] == DType::F16 || adds(n))
+    })
 }
 
 /// Whether what a definition stores is computed in half floats: operations each of which rounds to one, of loads

@@ -3,7 +3,7 @@
 use super::{conv, depthwise, f32s, matmul, run};
 use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId};
-use crate::scalar::{Op, cast};
+use crate::scalar::{Fold, Op, cast};
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
 use crate::schedule::{Schedule, parse, verify};
@@ -132,6 +132,16 @@ fn others_have_no_half_sums() {
     let target = resolve("aarch64", "neoverse-n1").expect("the target is known");
     let schedule = Schedule { half_sums: 64, ..choose(&linear(&def, &constant), &target) };
     assert!(verify(&schedule, &linear(&def, &constant)).is_err(), "products of f32");
+    // A mean of products that add up to more than a half float holds.
+    let mut b = DefBuilder::new(&[8, 16]);
+    let k = b.reduce("k", 32);
+    let (left, right) = (vec![b.var(0), k.clone()], vec![k, b.var(1)]);
+    let (left, right) = (b.load(0, &f32s(&[8, 32]), left), b.load(1, &f32s(&[32, 16]), right));
+    let product = b.op(Op::Mul, &[left, right]);
+    let (sum, part) = (b.fold(Fold::Sum, product), b.number(DType::F32, 1.0 / 32.0));
+    let mean = b.op(Op::Mul, &[sum, part]);
+    let mean = linear(&halved(&b.finish("mean", 2, &f32s(&[8, 16]), mean)), &constant[..2]);
+    assert_eq!(choose(&mean, &target).half_sums, 0);
     let long = linear(&halved(&conv((96, 24), (7, 9), 1, 1, 1)), &constant);
     let schedule = Schedule { half_finish: true, ..choose(&long, &target) };
     assert!(verify(&schedule, &long).is_err(), "sums of several short sums");
