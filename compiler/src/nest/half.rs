@@ -39,9 +39,9 @@ fn holds_within(linear: &Linear, id: u32, dtype: DType, steps: u32) -> bool {
 /// Whether a rounding to a half float is left to the store: what is between the two gives the same for what is not
 /// rounded yet.
 pub fn later(linear: &Linear, id: u32) -> bool {
-    let stored = linear.stored();
-    let same = linear.types[id as usize] == linear.output.dtype;
-    stored != linear.finish && same && leads(linear, stored, id)
+    let (stored, to) = (linear.stored(), linear.output.dtype);
+    let rounds = matches!(to, DType::F16 | DType::BF16) && stored != linear.finish;
+    rounds && linear.types[id as usize] == to && leads(linear, stored, id)
 }
 
 /// Whether an expression is that of the rounded value, each step on the way to it used once.

@@ -262,11 +262,12 @@ pub(super) fn finish_length(linear: &Linear) -> usize {
 
 /// The step and the extent of a window that slides along an axis, where the first is the shorter one.
 pub(super) fn overlap(linear: &Linear, addr: &Affine, axis: u32) -> Option<(usize, usize)> {
-    let step = addr.coefficient(axis);
-    let along = |r: u32| {
-        let one = addr.coefficient(r);
-        let fits = one > 0 && step % one == 0 && ((step / one) as usize) < linear.extent(r);
-        fits.then(|| ((step / one) as usize, linear.extent(r)))
-    };
-    (step > 0).then(|| linear.reductions().find_map(along)).flatten()
+    linear.reductions().find_map(|r| overlap_along(linear, addr, axis, r))
+}
+
+/// The same of the window along one reduction axis.
+pub(super) fn overlap_along(linear: &Linear, addr: &Affine, axis: u32, r: u32) -> Option<(usize, usize)> {
+    let (step, one) = (addr.coefficient(axis), addr.coefficient(r));
+    let fits = step > 0 && one > 0 && step % one == 0 && ((step / one) as usize) < linear.extent(r);
+    fits.then(|| ((step / one) as usize, linear.extent(r)))
 }

@@ -44,7 +44,7 @@ fn rounds_first(linear: &Linear) -> bool {
 
 /// Whether what a definition stores is computed in half floats: operations each of which rounds to one, of loads
 /// and constants, and of the folded value where that is a short sum.
-pub fn half_finish(linear: &Linear) -> bool {
+pub(super) fn half_finish(linear: &Linear) -> bool {
     let folds = matches!(linear.nodes[linear.finish as usize], Node::Load { .. });
     !folds && linear.output.dtype == DType::F16 && is_half(linear, linear.finish)
 }

@@ -33,7 +33,6 @@ pub use cores::{Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed,
 pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use guards::{decidable_guards, decided, safe_range};
-pub use halves::half_finish;
 pub use linear::Linear;
 pub use margins::reached;
 pub use neighbours::{neighbours, openings};

@@ -1,6 +1,7 @@
 //! The loops of a tile's reduction: their order, and how much of them is unrolled.
 
 use super::ReduceStep;
+use super::choose::overlap_along;
 use super::factors::walks;
 use super::linear::{Guard, Linear, Node};
 use crate::base::affine::SIZE;
@@ -58,9 +59,14 @@ pub(super) fn reduction_steps(
     };
     let mut order: Vec<u32> = linear.reductions().collect();
     // The window along the rows is innermost, so that what they share of it is loaded once.
-    let along = |r: u32| {
-        slides(r) && rows.is_some_and(|rows| linear.nodes.iter().any(|n| shares(linear, n, rows, r)))
+    let shares = |rows: u32, r: u32| {
+        let window = |n: &Node| match n {
+            Node::Load { addr, .. } => overlap_along(linear, addr, rows, r).is_some(),
+            _ => false,
+        };
+        linear.nodes.iter().any(window)
     };
+    let along = |r: u32| slides(r) && rows.is_some_and(|rows| shares(rows, r));
     order.sort_by_key(|&r| (!moving(r), along(r), !guarded(r), -stride(r)));
     // A body that is more than a multiply-add counts for as many.
     let operations = linear.nodes.iter().filter(|n| matches!(n, Node::Op(..))).count();
@@ -95,15 +101,4 @@ pub(super) fn reduction_steps(
 /// their own; `most` where there are no such.
 pub(super) fn whole_steps(most: usize, extent: usize) -> usize {
     (most / 2 + 1..=most).rev().find(|&steps| extent.is_multiple_of(steps)).unwrap_or(most)
-}
-
-/// Whether neighbouring rows load some of the same along a reduction axis.
-fn shares(linear: &Linear, load: &Node, rows: u32, r: u32) -> bool {
-    match load {
-        Node::Load { addr, .. } => {
-            let (step, one) = (addr.coefficient(rows), addr.coefficient(r));
-            step > 0 && one > 0 && step % one == 0 && ((step / one) as usize) < linear.extent(r)
-        }
-        _ => false,
-    }
 }

@@ -16,7 +16,8 @@
 //!    a tile. For eight the other one is packed, channels are in pairs, and signed rows are
 //!    multiplied by signed channels.
 //! 7. `half sums` needs a sum of products of two half floats, plain loads, in the lanes of an axis. What lies
-//!    outside of a padded tensor is zero, and decided by the schedule. `half finish` needs operations on half floats, of a short sum where there is one.
+//!    outside of a padded tensor is zero, and decided by the schedule. `half finish` needs operations on half
+//!    floats, of a short sum where there is one.
 //! 8. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `tested`
 //!    needs a padded load whose window the schedule can decide. `apart` needs a fold of f32 in the lanes of
 //!    an axis.

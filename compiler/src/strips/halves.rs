@@ -140,7 +140,7 @@ fn reading(def: &Definition, to: &dyn Fn(ValueId) -> Option<ValueId>) -> Option<
 /// few rows exist at a time, and others where there is room beside the bytes that are `live` at most. `multiplied`:
 /// the target multiplies half floats.
 pub fn widen(lowering: &mut Lowering, outputs: &[ValueId], windows: usize, live: usize, multiplied: bool) {
-    let mut families = Families { multiplied, ..Families::of(lowering, outputs) };
+    let mut families = Families::of(lowering, outputs, multiplied);
     families.look(&lowering.stages);
     let chosen = families.chosen(lowering, windows, live);
     if chosen.is_empty() {
@@ -164,7 +164,7 @@ struct Families {
 }
 
 impl Families {
-    fn of(lowering: &Lowering, outputs: &[ValueId]) -> Families {
+    fn of(lowering: &Lowering, outputs: &[ValueId], multiplied: bool) -> Families {
         let mut root: Vec<ValueId> = (0..lowering.values.len() as ValueId).collect();
         roots(&lowering.stages, &mut root);
         let mut fixed: Vec<ValueId> = outputs.to_vec();
@@ -175,7 +175,7 @@ impl Families {
         let other = lowering.stages.iter().filter(|s| !matches!(s, Stage::Define(_) | Stage::Strips(_)));
         other.for_each(|s| fixed.extend(s.reads().into_iter().chain(s.writes())));
         let fixed = fixed.into_iter().map(|v| root[v as usize]).collect();
-        Families { root, fixed, gain: BTreeMap::new(), multiplied: false }
+        Families { root, fixed, gain: BTreeMap::new(), multiplied }
     }
 
     fn root(&self, value: ValueId) -> ValueId {
