@@ -2,6 +2,7 @@
 //!
 //! `cargo test -p lmc --test suite MODULE` runs one module.
 
+mod assigned;
 mod cranelift;
 mod classifiers;
 mod cli;

@@ -88,6 +88,13 @@ pub enum Dim {
     Free(Option<String>),
 }
 
+impl Declared {
+    /// A tensor of which nothing is declared.
+    pub fn plain(name: &str) -> Declared {
+        Declared { name: name.into(), dtype: None, dims: None, is_tensor: true, words: false }
+    }
+}
+
 /// A node as the file has it.
 #[derive(Clone, Debug)]
 pub struct SourceNode {
@@ -110,6 +117,20 @@ pub struct SourceNode {
 }
 
 impl SourceNode {
+    /// A node of ai.onnx without attributes, named as its output.
+    pub fn plain(op: &str, opset: i64, inputs: &[&str], output: &str) -> SourceNode {
+        SourceNode {
+            domain: String::new(),
+            op: op.into(),
+            opset,
+            name: output.into(),
+            attrs: Attrs::default(),
+            bodies: BTreeMap::new(),
+            inputs: inputs.iter().map(|&i| i.into()).collect(),
+            outputs: vec![output.into()],
+        }
+    }
+
     /// How errors name the node.
     pub fn place(&self) -> String {
         format!("node '{}' ({})", self.name, self.op)

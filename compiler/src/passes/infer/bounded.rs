@@ -1,9 +1,8 @@
 //! Loops that data end, at the latest by a count: `while unfinished and n < 20`, as greedy decoders are
 //! written. What decides is a conjunction; a part of it that depends on counters alone bounds the iterations.
 
-use super::counted::MAX_COUNTED;
+use super::counters::MAX_COUNTED;
 use super::{Binding, Driver};
-use crate::graph::Attrs;
 use crate::import::{Body, SourceNode};
 
 /// A condition has at most so many parts.
@@ -42,6 +41,12 @@ impl Driver {
             let node = place.map(|i| whole.nodes[i].clone()).filter(|n| n.domain.is_empty());
             match (node.as_ref().map(|n| (n.op.as_str(), n.inputs.as_slice())), negated) {
                 (Some(("Identity" | "Cast", [from])), _) => open.push((from.clone(), negated)),
+                (Some(("Squeeze" | "Unsqueeze" | "Reshape", [from, ..])), _) => {
+                    open.push((from.clone(), negated));
+                }
+                (Some(("Add", [from, zero])), _) if self.is_false(&whole, zero) => {
+                    open.push((from.clone(), negated));
+                }
                 (Some(("Not", [from])), _) => open.push((from.clone(), !negated)),
                 (Some(("And", both)), false) | (Some(("Or", both)), true) => {
                     open.extend(both.iter().map(|b| (b.clone(), negated)));
@@ -49,7 +54,7 @@ impl Driver {
                 (Some(("If", [condition])), false) => {
                     let (condition, branches) = (condition.clone(), node.as_ref().map(|n| &n.bodies)?);
                     let (then, otherwise) = (branches.get("then_branch")?, branches.get("else_branch")?);
-                    let (taken, is_otherwise) = match (self.is_false(then), self.is_false(otherwise)) {
+                    let (taken, is_otherwise) = match (self.gives_false(then), self.gives_false(otherwise)) {
                         (_, true) => (then, false),
                         (true, _) => (otherwise, true),
                         _ => continue,
@@ -63,7 +68,7 @@ impl Driver {
                 (_, false) => parts.push(name),
                 (_, true) => {
                     let opposite = format!("{name}/not");
-                    whole.nodes.push(not(&name, &opposite));
+                    whole.nodes.push(SourceNode::plain("Not", 1, &[&name], &opposite));
                     parts.push(opposite);
                 }
             }
@@ -72,32 +77,12 @@ impl Driver {
     }
 
     /// Whether what a branch gives is the constant false.
-    fn is_false(&mut self, branch: &Body) -> bool {
-        let Some(mut name) = branch.outputs.first().map(|o| &o.name) else { return false };
-        while let Some(node) = branch.nodes.iter().find(|n| n.outputs.contains(name)) {
-            match (node.domain.as_str(), node.op.as_str(), node.inputs.as_slice()) {
-                ("", "Identity" | "Cast", [from]) => name = from,
-                _ => return false,
-            }
-        }
-        let inside = branch.constants.iter().find(|c| c.0 == *name).map(|c| c.1.clone());
-        let constant = inside.or_else(|| match self.lookup(name)? {
-            Binding::Value(id) => self.constant(id).cloned(),
-            _ => None,
-        });
-        constant.and_then(|c| c.to_i64s()).is_some_and(|v| v == [0])
+    fn gives_false(&mut self, branch: &Body) -> bool {
+        branch.outputs.first().is_some_and(|o| self.is_false(branch, &o.name))
     }
-}
 
-fn not(from: &str, to: &str) -> SourceNode {
-    SourceNode {
-        domain: String::new(),
-        op: "Not".into(),
-        opset: 1,
-        name: to.to_string(),
-        attrs: Attrs::default(),
-        bodies: Default::default(),
-        inputs: vec![from.to_string()],
-        outputs: vec![to.to_string()],
+    /// Whether a name of a body is the constant false, or zero.
+    fn is_false(&mut self, body: &Body, name: &str) -> bool {
+        self.constant_in(body, name).and_then(|c| c.to_i64s()).is_some_and(|v| v == [0])
     }
 }

@@ -70,7 +70,10 @@ impl Driver {
             return Err(Error::model("the condition must be one boolean"));
         }
         match (self.typed_body(then, Vec::new()), self.typed_body(otherwise, Vec::new())) {
-            (Ok(a), Ok(b)) => self.keep(node, inputs, vec![("then_branch", a), ("else_branch", b)]),
+            (Ok(a), Ok(b)) => {
+                let [a, b] = self.typed_branches([then, otherwise], [a, b])?;
+                self.keep(node, inputs, vec![("then_branch", a), ("else_branch", b)])
+            }
             (Err(error), Err(_)) => Err(error),
             (Ok(_), Err(error)) => self.only_branch(node, inputs, then, true, error),
             (Err(error), Ok(_)) => self.only_branch(node, inputs, otherwise, false, error),
@@ -133,11 +136,14 @@ impl Driver {
                 inputs[0] = Some(Binding::Value(most));
             }
         }
+        let spanned = self.spans(body, count.or(trips), &inputs[2..]);
+        let body = spanned.as_ref().unwrap_or(body);
+        let runs = condition.is_some_and(|go| go != 0) && trips.is_none_or(|t| t > 0);
         let short = count.or(trips).is_none_or(|t| (t.max(0) as usize).saturating_mul(size(body)) <= most);
         let marks = (self.errors.len(), self.mark());
         // How often it runs may depend on a size that is known only at run time.
         if self.graph().sample > 0 && count.or(trips).is_some() && !sequences {
-            match self.typed_loop(node, body, inputs.clone(), count) {
+            match self.typed_loop(node, body, inputs.clone(), count, runs) {
                 Ok(outputs) => return Ok(outputs),
                 Err(_) => {
                     self.errors.truncate(marks.0);
@@ -155,18 +161,20 @@ impl Driver {
                 }
             }
         }
-        self.typed_loop(node, body, inputs, count)
+        self.typed_loop(node, body, inputs, count, runs)
     }
 
-    /// The loop as a node with a typed body. `count`: its iterations, where they are known.
+    /// The loop as a node with a typed body. `count`: its iterations, where they are known; `runs`: whether there is
+    /// one at least.
     fn typed_loop(
         &mut self,
         node: &SourceNode,
         body: &Body,
         inputs: Bindings,
         count: Option<i64>,
+        runs: bool,
     ) -> Result<Bindings> {
-        let inputs = values(&inputs).map_err(|e| {
+        let mut inputs = values(&inputs).map_err(|e| {
             e.advise("Loops over sequences are supported where their trip count is a small constant")
         })?;
         if let Some(count) = count.filter(|&n| n > 0) {
@@ -175,13 +183,7 @@ impl Driver {
                 inputs[2..].iter().map(|v| v.ok_or_else(missing)).collect::<Result<Vec<ValueId>>>()?;
             return self.counted_loop(node, body, &carried, count);
         }
-        let scalar = |dtype| Parameter { ty: TensorType::new(dtype, []), constant: None };
-        let mut parameters = vec![scalar(DType::I64), scalar(DType::Bool)];
-        for carried in &inputs[2..] {
-            let value = carried.ok_or_else(|| Error::model("a carried value is missing"))?;
-            parameters.push(self.parameter(value));
-        }
-        let graph = self.typed_body(body, parameters)?;
+        let graph = self.typed_iteration(body, &mut inputs, runs)?;
         self.keep(node, inputs, vec![("body", graph)])
     }
 

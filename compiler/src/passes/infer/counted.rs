@@ -7,42 +7,13 @@
 
 use super::body::Parameter;
 use super::control::{Bindings, bool_tensor};
+use super::counters::{needed, part};
 use super::{Binding, Driver};
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
-use crate::import::{Body, Declared, SourceNode, reads};
+use crate::import::{Body, Declared, SourceNode};
 use std::collections::{HashMap, HashSet};
-
-/// A condition is followed through at most so many iterations.
-pub(super) const MAX_COUNTED: i64 = 1 << 16;
-
-/// The nodes of a body that the names need, in their order, and all names that these read.
-fn needed(body: &Body, names: impl IntoIterator<Item = String>) -> (Vec<&SourceNode>, HashSet<String>) {
-    let mut names: HashSet<String> = names.into_iter().collect();
-    let mut nodes: Vec<&SourceNode> = Vec::new();
-    for node in body.nodes.iter().rev() {
-        if node.outputs.iter().any(|o| !o.is_empty() && names.contains(o)) {
-            names.extend(reads(node).into_iter().map(String::from));
-            nodes.push(node);
-        }
-    }
-    nodes.reverse();
-    (nodes, names)
-}
-
-/// A body with these outputs, and only what they need.
-fn part(body: &Body, outputs: Vec<Declared>) -> Body {
-    let (nodes, names) = needed(body, outputs.iter().map(|o| o.name.clone()));
-    Body {
-        name: body.name.clone(),
-        inputs: body.inputs.clone(),
-        outputs,
-        constants: body.constants.iter().filter(|c| names.contains(&c.0)).cloned().collect(),
-        nodes: nodes.into_iter().cloned().collect(),
-        ..Body::default()
-    }
-}
 
 /// The names of a body that stand for one value: Identity, and casts of one integer type to another.
 struct Aliases<'a> {
@@ -79,79 +50,6 @@ struct Roles<'a> {
 }
 
 impl Driver {
-    /// How many iterations a loop runs, where its condition depends on counters alone.
-    pub(super) fn iterations(
-        &mut self,
-        body: &Body,
-        trips: Option<i64>,
-        mut go: bool,
-        carried: &[Option<Binding>],
-    ) -> Option<i64> {
-        let limit = trips.unwrap_or(i64::MAX);
-        let condition = body.outputs.first()?;
-        let mut wanted: Vec<usize> = Vec::new();
-        let (control, counts) = loop {
-            let outputs = std::iter::once(condition).chain(wanted.iter().map(|&i| &body.outputs[i + 1]));
-            let control = part(body, outputs.cloned().collect());
-            let (_, mut names) = needed(&control, control.outputs.iter().map(|o| o.name.clone()));
-            names.extend(control.outputs.iter().map(|o| o.name.clone()));
-            let reads = |i: &usize| body.inputs.get(i + 2).is_some_and(|p| names.contains(&p.name));
-            let more: Vec<usize> = (0..carried.len().min(body.outputs.len() - 1)).filter(reads).collect();
-            if more == wanted {
-                break (control, names.contains(&body.inputs.first()?.name));
-            }
-            wanted = more;
-        };
-        let constant = |driver: &Driver, binding: &Option<Binding>| match binding {
-            Some(Binding::Value(id)) => driver.constant(*id).cloned(),
-            _ => None,
-        };
-        let mut state = wanted.iter().map(|&i| constant(self, &carried[i])).collect::<Option<Vec<_>>>()?;
-        let mut trip = 0;
-        while go && trip < limit {
-            if trip == MAX_COUNTED {
-                return None;
-            }
-            let outputs = self.control(&control, trip, &wanted, state)?;
-            let (first, rest) = outputs.split_first()?;
-            go = *first.to_i64s()?.first()? != 0;
-            state = rest.to_vec();
-            trip += 1;
-            if !counts && wanted.is_empty() {
-                // The condition is the same in every iteration.
-                return if go { trips } else { Some(trip) };
-            }
-        }
-        Some(trip)
-    }
-
-    /// One iteration of what decides on the next: its outputs, where all are constants.
-    fn control(
-        &mut self,
-        control: &Body,
-        trip: i64,
-        wanted: &[usize],
-        state: Vec<Tensor>,
-    ) -> Option<Vec<Tensor>> {
-        let mark = (self.errors.len(), self.notes.len(), self.mark());
-        let mut inputs = vec![Binding::Failed; control.inputs.len()];
-        let truth = bool_tensor(true).ok()?;
-        let known = wanted.iter().map(|i| i + 2).zip(state);
-        for (i, tensor) in [(0, Tensor::scalar(trip)), (1, truth)].into_iter().chain(known) {
-            *inputs.get_mut(i)? = Binding::Value(self.add_constant("count", tensor));
-        }
-        let outputs = self.inline(control, inputs).unwrap_or_default();
-        let constant = |binding: &Binding| match binding {
-            Binding::Value(id) => self.constant(*id).cloned(),
-            _ => None,
-        };
-        let outputs: Option<Vec<Tensor>> = outputs.iter().map(constant).collect();
-        self.errors.truncate(mark.0);
-        self.notes.truncate(mark.1);
-        self.reset(mark.2);
-        outputs
-    }
-
     fn roles<'a>(&mut self, body: &'a Body, carried: &[ValueId]) -> Roles<'a> {
         let aliases = Aliases::new(body);
         let mut counters = HashMap::from([(body.inputs[0].name.as_str(), 0)]);
@@ -177,11 +75,7 @@ impl Driver {
             ("", "Add", [a, b]) if b == name => a,
             _ => return false,
         };
-        let inside = body.constants.iter().find(|c| c.0 == *other).map(|c| c.1.clone());
-        let known = inside.or_else(|| match self.lookup(other)? {
-            Binding::Value(id) => self.constant(id).cloned(),
-            _ => None,
-        });
+        let known = self.constant_in(body, other);
         known.is_some_and(|t| t.ty.rank() == 0 && t.to_i64s().as_deref() == Some(&[1]))
     }
 
@@ -281,7 +175,7 @@ impl Driver {
             let zero = self.add_constant("number", Tensor::scalar(0i64));
             form.input(number.clone(), zero, self.parameter(zero));
             form.results.insert(kept.len(), None);
-            count_on(&mut inner, &node.name, number, kept.len());
+            count_on(&mut inner, number, kept.len());
         }
         for (name, value) in &rows {
             let mut ty = self.graph().value(*value).ty.clone();
@@ -315,11 +209,11 @@ impl Driver {
         form.inputs.extend([Some(trips), None]);
         let unread = format!("{}/unread", body.inputs[1].name);
         for (name, dtype) in [(body.inputs[0].name.clone(), DType::I64), (unread, DType::Bool)] {
-            form.declared.push(plain(name));
+            form.declared.push(Declared::plain(&name));
             form.parameters.push(Parameter { ty: TensorType::new(dtype, []), constant: None });
         }
         let go = format!("{}/true", body.outputs[0].name);
-        inner.outputs.insert(0, plain(go.clone()));
+        inner.outputs.insert(0, Declared::plain(&go));
         inner.constants.push((go, bool_tensor(true)?));
         Ok(())
     }
@@ -341,28 +235,14 @@ impl Form {
     fn input(&mut self, name: String, value: ValueId, parameter: Parameter) {
         self.inputs.push(Some(value));
         self.parameters.push(parameter);
-        self.declared.push(plain(name));
+        self.declared.push(Declared::plain(&name));
     }
 }
 
-/// A tensor of which nothing is declared.
-fn plain(name: String) -> Declared {
-    Declared { name, dtype: None, dims: None, is_tensor: true, words: false }
-}
-
 /// Makes the number of the iteration a state, whose next value is the output `at`.
-fn count_on(inner: &mut Body, name: &str, number: &str, at: usize) {
+fn count_on(inner: &mut Body, number: &str, at: usize) {
     let [one, next] = ["one", "next"].map(|what| format!("{number}/{what}"));
     inner.constants.push((one.clone(), Tensor::scalar(1i64)));
-    inner.outputs.insert(at, plain(next.clone()));
-    inner.nodes.push(SourceNode {
-        domain: String::new(),
-        op: "Add".into(),
-        opset: 14,
-        name: format!("{name}/number"),
-        attrs: Attrs::default(),
-        bodies: Default::default(),
-        inputs: vec![number.to_string(), one],
-        outputs: vec![next],
-    });
+    inner.outputs.insert(at, Declared::plain(&next));
+    inner.nodes.push(SourceNode::plain("Add", 14, &[number, &one], &next));
 }

@@ -10,11 +10,14 @@ mod bounded;
 mod chosen;
 mod control;
 mod counted;
+mod counters;
 mod flex;
 mod maps;
 mod moving;
+mod ranks;
 mod scan;
 mod sequence;
+mod spans;
 mod words;
 
 use crate::base::{Tensor, TensorType};
