@@ -81,6 +81,20 @@ fn strips_take_less_memory_where_size_is_preferred() {
     assert!(4 * small < 3 * fast, "{small} and {fast} bytes");
 }
 
+/// The search for strips is no complete one: what may lose more time can end with more memory (attention of bytes).
+#[test]
+fn size_takes_no_more_memory_than_speed() {
+    for entry in all().0.iter().filter(|e| e.dtype.starts_with("int8")) {
+        let arena = |prefer| {
+            let build = Build::new(entry.folder.join("model.onnx")).bindings(entry.bindings(0));
+            let build = build.target("x86_64").cpu("icelake-server").prefer(prefer);
+            build.build(&Silent).expect("a build").program.arena_bytes
+        };
+        let (fast, small) = (arena(Prefer::Speed), arena(Prefer::Size));
+        assert!(small <= fast, "{}: {small} and {fast} bytes", entry.name);
+    }
+}
+
 /// Strips are formed where most is live when results follow what they are computed from: a depthwise filter's take
 /// hardly more than its operand, and the layers behind it would then take most.
 #[test]

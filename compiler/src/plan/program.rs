@@ -16,6 +16,7 @@ use crate::target::Target;
 use crate::tile;
 
 /// A model as stages, with its interface.
+#[derive(Clone)]
 pub struct Lowered {
     /// Values and stages.
     pub lowering: Lowering,
@@ -70,11 +71,34 @@ pub fn plan(
     group::copy_factors(&mut lowering, &mut layouts, word(target));
     dump("group", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after group"))?;
+    let grouped = Lowered { lowering, inputs, outputs, visible };
+    let request = |prefer| (name, target, choose, prefer);
+    if prefer == Prefer::Speed {
+        return formed(grouped, layouts, &wanted, request(prefer), dump);
+    }
+    // Strips that may lose more time mostly leave less memory, but the search for them is no complete one.
+    let bytes = |prefer| {
+        let program = formed(grouped.clone(), layouts.clone(), &wanted, request(prefer), &|_, _| {});
+        program.map_or(usize::MAX, |p| p.arena_bytes)
+    };
+    let smaller = if bytes(Prefer::Speed) < bytes(Prefer::Size) { Prefer::Speed } else { Prefer::Size };
+    formed(grouped, layouts, &wanted, request(smaller), dump)
+}
+
+/// From strips on.
+fn formed(
+    lowered: Lowered,
+    mut layouts: Vec<Layout>,
+    wanted: &[ValueId],
+    (name, target, choose, prefer): (&str, &Target, &Choose, Prefer),
+    dump: &Dump,
+) -> Result<Program> {
+    let Lowered { mut lowering, inputs, outputs, visible } = lowered;
     let kernels = Kernels {
         whole: &|low, at, def| filtered(low, at, def, choose),
         below: &|low, at, def, operand| below(low, at, (def, operand), (target, choose)),
     };
-    strips::form(&mut lowering, &mut layouts, &wanted, (target, prefer), &kernels);
+    strips::form(&mut lowering, &mut layouts, wanted, (target, prefer), &kernels);
     dump("strips", &|| lowering.to_string());
     definition::verify(&lowering).map_err(|e| e.at("after strips"))?;
     let (lowering, layouts) = (&lowering, &layouts);
