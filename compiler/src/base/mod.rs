@@ -8,10 +8,12 @@ pub mod elements;
 mod gcd;
 pub mod lex;
 mod near;
+mod parallel;
 mod tensor;
 
 pub use affine::{Affine, Bound};
 pub use dtype::DType;
 pub use gcd::gcd;
 pub use near::nearest;
+pub use parallel::in_parallel;
 pub use tensor::{Tensor, TensorType, row_major_strides};

@@ -18,11 +18,11 @@ pub mod wide;
 
 pub use steps::Steps;
 
+use crate::base::in_parallel;
 use crate::error::{Error, Result};
 use crate::plan::Program;
 use crate::target::Target;
 use crate::tile::Kernel;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One function.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +122,7 @@ pub fn compile_shared(
     target: &Target,
     encode: &(dyn Fn(&Kernel) -> Result<Code> + Sync),
 ) -> Result<Compiled> {
-    let mut kernels = in_parallel(&program.kernels, encode)?;
+    let mut kernels = encoded(&program.kernels, encode)?;
     let mut numbers = vec![Vec::new(); kernels.len()];
     for shared in wide::share(&program.kernels, &kernels, target) {
         for (kernel, own) in shared.members {
@@ -138,9 +138,14 @@ pub fn compile_with(
     target: &Target,
     encode: &(dyn Fn(&Kernel) -> Result<Code> + Sync),
 ) -> Result<Compiled> {
-    let kernels = in_parallel(&program.kernels, encode)?;
+    let kernels = encoded(&program.kernels, encode)?;
     let numbers = vec![Vec::new(); kernels.len()];
     compiled(program, target, kernels, numbers)
+}
+
+/// The code of each kernel.
+fn encoded(kernels: &[Kernel], encode: &(dyn Fn(&Kernel) -> Result<Code> + Sync)) -> Result<Vec<Code>> {
+    in_parallel(kernels.len(), &|i| encode(&kernels[i])).into_iter().collect()
 }
 
 /// The functions of a program with the code of its kernels, and the table of numbers that each reads.
@@ -154,28 +159,4 @@ fn compiled(
     let run = driver::encode(program, &steps, target)?;
     let deepest = kernels.iter().map(|k| k.stack).max().unwrap_or(0);
     Ok(Compiled { stack_bytes: (run.stack + deepest).next_multiple_of(16), steps, run, kernels })
-}
-
-/// Encodes the kernels on all processors; the result is in their order.
-fn in_parallel(kernels: &[Kernel], encode: &(dyn Fn(&Kernel) -> Result<Code> + Sync)) -> Result<Vec<Code>> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(kernel) = kernels.get(i) else { return done };
-            done.push((i, encode(kernel)));
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(kernels.len());
-    let mut all: Vec<(usize, Result<Code>)> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut all = work();
-        for other in others {
-            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        all
-    });
-    all.sort_by_key(|(i, _)| *i);
-    all.into_iter().map(|(_, code)| code).collect()
 }

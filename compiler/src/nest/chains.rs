@@ -11,7 +11,7 @@
 use super::Nest;
 use super::TilePoint;
 use super::emit::{Emitter, addr};
-use super::formed::{Chain, Formed, Word};
+use super::formed::{Channels, Formed, Word};
 use super::panel::Panel;
 use crate::base::{Affine, Bound};
 use crate::schedule::chains::{Chains, LENGTHS, Words};
@@ -65,17 +65,16 @@ impl Packing {
     /// The packed bytes.
     pub fn pack(&self, formed: Formed) -> Vec<u8> {
         let mut packed = Vec::with_capacity(4 * self.elems());
-        for (mut kinds, begins) in formed.panels {
+        for Channels { mut kinds, begins } in formed.panels {
             // Rows' words are read from front to back, as far as can be.
-            let first = |chain: &Chain| chain.words.iter().map(|word| word.place).min();
+            let first = |chain: &Vec<Word>| chain.iter().map(|word| word.place).min();
             kinds.iter_mut().for_each(|chains| chains.sort_by_key(first));
-            let length =
-                |chains: &Vec<Chain>| chains.iter().map(|chain| chain.words.len() as i32).sum::<i32>();
+            let length = |chains: &Vec<Vec<Word>>| chains.iter().map(|chain| chain.len() as i32).sum::<i32>();
             let ends = kinds.iter().scan(0, |end, chains| {
                 *end += length(chains);
                 Some(*end)
             });
-            let words = || kinds.iter().flatten().flat_map(|chain| &chain.words);
+            let words = || kinds.iter().flatten().flatten();
             let place = |word: &Word| {
                 let count = self.places.len();
                 (word.place / count * self.way + self.places[word.place % count]) as i32

@@ -11,9 +11,9 @@
 //!
 //! Words are joined to chains where some way of each goes with the other's, those first that go with the fewest.
 
-use crate::base::{Affine, DType};
+use crate::base::{Affine, DType, in_parallel};
 use crate::schedule::Linear;
-use crate::schedule::chains::{Chains, WORD, Words, chained};
+use crate::schedule::chains::{Chains, LENGTHS, WORD, Words, chained};
 use crate::schedule::linear::Node;
 use crate::target::Target;
 use std::cmp::Reverse;
@@ -32,6 +32,8 @@ const SAMPLES: usize = 6;
 const ROW: usize = 4096;
 /// Cycles in which a vector of a row is copied in one way.
 const COPIED: f64 = 1.0;
+/// Words of a chain at most.
+const LONGEST: usize = LENGTHS[0];
 /// Lanes of a vector at most.
 const LANES: usize = 16;
 /// Ways of a word, those with the least sums, in which it is joined to others.
@@ -69,8 +71,9 @@ impl Sums {
     fn of(bytes: &[i16]) -> Sums {
         let mut parts = [0; LANES];
         for (i, pair) in bytes.chunks_exact(2).enumerate() {
-            let sum = |sign: i16| ((pair[0] * sign).max(0) + (pair[1] * sign).max(0)) as u64;
-            parts[i / 2] |= (sum(1) | sum(-1) << 16) << (32 * (i % 2));
+            let (a, b) = (i64::from(pair[0]), i64::from(pair[1]));
+            let (positive, negative) = (a.max(0) + b.max(0), (-a).max(0) + (-b).max(0));
+            parts[i / 2] |= ((positive | negative << 16) as u64) << (32 * (i % 2));
         }
         Sums { parts }
     }
@@ -81,14 +84,22 @@ impl Sums {
 
     /// The largest sum, and which it is.
     fn largest(&self) -> (usize, usize) {
-        let parts = (0..4 * LANES).map(|i| (self.part(i), i));
-        parts.max_by_key(|part| part.0).unwrap_or_default()
+        let mut largest = (0, 0);
+        for (i, part) in self.parts.iter().enumerate() {
+            for (j, place) in [0, 16, 32, 48].into_iter().enumerate() {
+                let sum = usize::from((part >> place) as u16);
+                if sum > largest.0 {
+                    largest = (sum, 4 * i + j);
+                }
+            }
+        }
+        largest
     }
 
     fn fit(&self, other: &Sums) -> bool {
         let mut bits = 0;
-        for (a, b) in self.parts.iter().zip(&other.parts) {
-            bits |= a.wrapping_add(*b).wrapping_add(ROOM);
+        for i in 0..LANES {
+            bits |= self.parts[i].wrapping_add(other.parts[i]).wrapping_add(ROOM);
         }
         bits & UPPER == 0
     }
@@ -103,7 +114,6 @@ impl Sums {
 }
 
 /// A word of each lane's weights, and where the bytes are that it is multiplied by.
-#[derive(Clone)]
 pub(super) struct Word {
     /// Its number among a row's words in all ways.
     pub place: usize,
@@ -111,11 +121,20 @@ pub(super) struct Word {
     pub weights: Vec<i8>,
 }
 
+/// A word in one of its ways, as a whole or the first or second of two.
+#[derive(Clone, Copy, Default)]
+struct Piece {
+    word: u32,
+    way: u8,
+    part: Option<u8>,
+}
+
 /// Words that are summed in 16 bits.
-#[derive(Clone)]
-pub(super) struct Chain {
-    /// The words.
-    pub words: Vec<Word>,
+#[derive(Clone, Copy)]
+struct Chain {
+    /// The words, [`Chain::length`] of them.
+    pieces: [Piece; LONGEST],
+    length: usize,
     sums: Sums,
     /// The largest of the sums, and which it is.
     most: usize,
@@ -123,9 +142,13 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    fn new(words: Vec<Word>, sums: Sums) -> Chain {
+    fn new(piece: Piece, sums: Sums) -> Chain {
         let (most, largest) = sums.largest();
-        Chain { words, sums, most, largest }
+        Chain { pieces: [piece; LONGEST], length: 1, sums, most, largest }
+    }
+
+    fn pieces(&self) -> &[Piece] {
+        &self.pieces[..self.length]
     }
 
     /// Whether the sums of both fit 16 bits.
@@ -135,39 +158,59 @@ impl Chain {
     }
 
     fn with(&self, other: &Chain) -> Chain {
-        Chain::new([self.words.clone(), other.words.clone()].concat(), self.sums.with(&other.sums))
+        let sums = self.sums.with(&other.sums);
+        let (most, largest) = sums.largest();
+        let mut both = Chain { sums, most, largest, ..*self };
+        both.pieces[self.length..][..other.length].copy_from_slice(other.pieces());
+        both.length += other.length;
+        both
     }
 }
 
 /// The chains of a vector of channels: of four words, of two, of one.
-pub(super) type Kinds = [Vec<Chain>; 3];
+type Kinds<T> = [Vec<T>; 3];
 
 /// Two chains in one where that fits, and those that are left. Of each there are forms, those with the least sums
 /// first.
 fn joined(mut chains: Vec<Vec<Chain>>) -> [Vec<Chain>; 2] {
     chains.sort_by_key(|forms| Reverse(forms[0].most));
-    let mut partners = vec![Vec::new(); chains.len()];
+    // Another chain, and a form of each.
+    let mut partners: Vec<Vec<(u32, [u8; 2])>> = vec![Vec::new(); chains.len()];
     for (i, forms) in chains.iter().enumerate() {
         let room = (MOST + APART).saturating_sub(forms[0].most);
         let first = chains.partition_point(|other| other[0].most > room).max(i + 1);
         for (j, others) in chains.iter().enumerate().skip(first).take(TRIED) {
             if let Some([a, b]) = together(forms, others) {
-                partners[i].push((j, [a, b]));
-                partners[j].push((i, [b, a]));
+                partners[i].push((j as u32, [a, b]));
+                partners[j].push((i as u32, [b, a]));
             }
         }
     }
     let mut free: Vec<Option<usize>> = partners.iter().map(|p| Some(p.len())).collect();
     let mut pairs = Vec::new();
-    let next =
-        |free: &[Option<usize>]| (0..free.len()).filter(|&i| free[i] > Some(0)).min_by_key(|&i| free[i]);
-    while let Some(i) = next(&free) {
-        let left = partners[i].iter().filter(|(j, _)| free[*j].is_some());
-        let Some(&(j, [a, b])) = left.min_by_key(|(j, _)| free[*j]) else { break };
-        pairs.push(chains[i][a].with(&chains[j][b]));
+    // By how many it is free with; what has become free with fewer is there once more.
+    let mut queue = vec![Vec::new(); chains.len()];
+    (0..chains.len()).rev().for_each(|i| queue[partners[i].len()].push(i));
+    let mut count = 1;
+    while count < queue.len() {
+        let Some(i) = queue[count].pop() else {
+            count += 1;
+            continue;
+        };
+        if free[i] != Some(count) {
+            continue;
+        }
+        let left = partners[i].iter().filter(|(j, _)| free[*j as usize].is_some());
+        let Some(&(j, [a, b])) = left.min_by_key(|(j, _)| free[*j as usize]) else { break };
+        let j = j as usize;
+        pairs.push(chains[i][usize::from(a)].with(&chains[j][usize::from(b)]));
         (free[i], free[j]) = (None, None);
-        for (other, _) in partners[i].iter().chain(&partners[j]) {
-            free[*other] = free[*other].map(|count| count - 1);
+        for &(other, _) in partners[i].iter().chain(&partners[j]) {
+            if let Some(with) = &mut free[other as usize] {
+                *with -= 1;
+                queue[*with].push(other as usize);
+                count = count.min((*with).max(1));
+            }
         }
     }
     let alone = chains.into_iter().zip(free).filter(|(_, free)| free.is_some());
@@ -175,17 +218,17 @@ fn joined(mut chains: Vec<Vec<Chain>>) -> [Vec<Chain>; 2] {
 }
 
 /// The first forms of two chains that fit each other.
-fn together(forms: &[Chain], others: &[Chain]) -> Option<[usize; 2]> {
+fn together(forms: &[Chain], others: &[Chain]) -> Option<[u8; 2]> {
     forms.iter().enumerate().find_map(|(a, form)| {
         let room = (MOST + APART).saturating_sub(form.most);
         let near = others.iter().take_while(|other| other.most <= room);
-        near.enumerate().find(|(_, other)| form.fits(other)).map(|(b, _)| [a, b])
+        near.enumerate().find(|(_, other)| form.fits(other)).map(|(b, _)| [a as u8, b as u8])
     })
 }
 
 /// A word as one that fits, or as two: what exceeds the most is left to the second.
 fn parts(weights: &[i16]) -> [Vec<i16>; 2] {
-    let mut parts = [Vec::new(), Vec::new()];
+    let mut parts = [(); 2].map(|_| Vec::with_capacity(weights.len()));
     let byte = |w: i16| w.clamp(i16::from(i8::MIN), i16::from(i8::MAX));
     for pair in weights.chunks_exact(2) {
         let first = byte(pair[0]);
@@ -195,6 +238,19 @@ fn parts(weights: &[i16]) -> [Vec<i16>; 2] {
         parts[1].extend([pair[0] - first, pair[1] - second]);
     }
     parts
+}
+
+/// A word's weights in one of its ways.
+fn in_way(word: &[i16], way: usize) -> [i16; LANES * WORD] {
+    let (order, turned) = (ORDERS[way / TURNED.len()], turned(way));
+    let signs: [i16; WORD] = std::array::from_fn(|i| if turned >> (8 * i) & 1 == 1 { -1 } else { 1 });
+    let mut weights = [0; LANES * WORD];
+    for (from, to) in word.chunks_exact(WORD).zip(weights.chunks_exact_mut(WORD)) {
+        for i in 0..WORD {
+            to[i] = from[order[i]] * signs[i];
+        }
+    }
+    weights
 }
 
 /// The constants that a product's words are made of.
@@ -228,75 +284,82 @@ impl<'a> Weights<'a> {
     /// The bytes of one word of each lane, from a channel on; what lies behind the last channel is zero.
     fn word(&self, channel: usize, word: usize) -> Vec<i16> {
         let step = self.addr.coefficient(self.var);
-        let weight = |channel: usize, at: i64| {
-            let place = self.addr.base + channel as i64 * step + at;
-            let inside = channel < self.channels();
-            let byte = usize::try_from(place).ok().filter(|_| inside).and_then(|p| self.data.get(p));
-            byte.map_or(0, |&b| i16::from(b as i8))
-        };
-        let steps = &self.steps[word * WORD..][..WORD];
-        (channel..channel + self.lanes).flat_map(|c| steps.iter().map(move |&at| weight(c, at))).collect()
-    }
-
-    /// The words of the vector of channels that begins with one, each in its forms.
-    fn panel(&self, channel: usize, turns: usize) -> Vec<Vec<Chain>> {
-        let count = self.words.count(self.linear);
-        let mut chains = Vec::new();
-        for word in 0..count {
-            let weights = self.word(channel, word);
-            let in_way = |way: usize| -> Vec<i16> {
-                let order = ORDERS[way / TURNED.len()];
-                let signs: [i16; WORD] =
-                    std::array::from_fn(|i| if turned(way) >> (8 * i) & 1 == 1 { -1 } else { 1 });
-                let word = |word: &[i16]| std::array::from_fn::<i16, WORD, _>(|i| word[order[i]] * signs[i]);
-                weights.chunks_exact(WORD).flat_map(word).collect()
-            };
-            let chain = |way: usize, weights: &[i16], sums: Sums| {
-                let place = way * count + word;
-                Chain::new(vec![Word { place, weights: weights.iter().map(|&w| w as i8).collect() }], sums)
-            };
-            let ways = (0..turns).map(in_way).enumerate();
-            let mut ways: Vec<(usize, usize, Vec<i16>, Sums)> = ways
-                .map(|(way, weights)| {
-                    let sums = Sums::of(&weights);
-                    (sums.largest().0, way, weights, sums)
-                })
-                .collect();
-            ways.sort_by_key(|&(most, way, ..)| (most, way));
-            let fits = |(most, _, weights, _): &&(usize, usize, Vec<i16>, Sums)| {
-                *most <= MOST && weights.iter().all(|&w| w <= i16::from(i8::MAX))
-            };
-            let fitting = ways.iter().filter(fits).take(FORMS);
-            let forms: Vec<Chain> =
-                fitting.map(|(_, way, weights, sums)| chain(*way, weights, *sums)).collect();
-            match (forms.first(), ways.first()) {
-                (Some(least), _) if least.most == 0 => {}
-                (Some(_), _) => chains.push(forms),
-                (None, Some((_, way, weights, _))) => {
-                    let parts = parts(weights).map(|part| vec![chain(*way, &part, Sums::of(&part))]);
-                    chains.extend(parts.into_iter().filter(|part| part[0].most > 0));
-                }
-                (None, None) => {}
+        let mut bytes = vec![0; self.lanes * WORD];
+        let inside = self.lanes.min(self.channels().saturating_sub(channel));
+        for (lane, bytes) in bytes.chunks_exact_mut(WORD).enumerate().take(inside) {
+            let first = self.addr.base + (channel + lane) as i64 * step;
+            for (byte, at) in bytes.iter_mut().zip(&self.steps[word * WORD..]) {
+                let weight = usize::try_from(first + at).ok().and_then(|place| self.data.get(place));
+                *byte = weight.map_or(0, |&b| i16::from(b as i8));
             }
         }
-        chains
+        bytes
+    }
+
+    /// A word in its forms: the ways in which it fits, or two words of which each has one.
+    fn forms(&self, channel: usize, word: usize, turns: usize) -> Vec<Vec<Chain>> {
+        let bytes = self.word(channel, word);
+        let piece = |way: usize, part: Option<u8>| Piece { word: word as u32, way: way as u8, part };
+        let mut ways: Vec<(Chain, bool, usize)> = (0..turns)
+            .map(|way| {
+                let weights = in_way(&bytes, way);
+                let bytes = weights.iter().all(|&w| w <= i16::from(i8::MAX));
+                (Chain::new(piece(way, None), Sums::of(&weights)), bytes, way)
+            })
+            .collect();
+        ways.sort_by_key(|&(chain, _, way)| (chain.most, way));
+        let fitting = ways.iter().filter(|(chain, bytes, _)| chain.most <= MOST && *bytes);
+        let forms: Vec<Chain> = fitting.take(FORMS).map(|way| way.0).collect();
+        match (forms.first(), ways.first()) {
+            (Some(least), _) if least.most == 0 => Vec::new(),
+            (Some(_), _) => vec![forms],
+            (None, Some(&(.., way))) => {
+                let parts = parts(&in_way(&bytes, way)).map(|part| Sums::of(&part)).into_iter().zip([0, 1]);
+                let parts = parts.map(|(sums, part)| Chain::new(piece(way, Some(part)), sums));
+                parts.filter(|part| part.most > 0).map(|part| vec![part]).collect()
+            }
+            (None, None) => Vec::new(),
+        }
     }
 
     /// The chains of the vector of channels that begins with one.
-    fn kinds(&self, channel: usize, turns: usize) -> Kinds {
-        let [twos, ones] = joined(self.panel(channel, turns));
+    fn kinds(&self, channel: usize, turns: usize) -> Kinds<Chain> {
+        let words = 0..self.words.count(self.linear);
+        let [twos, ones] = joined(words.flat_map(|word| self.forms(channel, word, turns)).collect());
         let [fours, twos] = joined(twos.into_iter().map(|chain| vec![chain]).collect());
         [fours, twos, ones]
     }
 
+    /// The words of a chain of the vector of channels that begins with one.
+    fn written(&self, channel: usize, chain: &Chain) -> Vec<Word> {
+        let word = |piece: &Piece| {
+            let (word, way) = (piece.word as usize, usize::from(piece.way));
+            let weights = in_way(&self.word(channel, word), way);
+            let parts = piece.part.map(|part| (parts(&weights), usize::from(part)));
+            let weights = parts.as_ref().map_or(weights.as_slice(), |(parts, part)| &parts[*part]);
+            let weights = weights[..self.lanes * WORD].iter().map(|&w| w as i8).collect();
+            let place = way * self.words.count(self.linear) + word;
+            Word { place, weights }
+        };
+        chain.pieces().iter().map(word).collect()
+    }
+
+    /// The vector of channels that begins with one.
+    fn panel(&self, channel: usize, turns: usize) -> Channels {
+        let kinds = self.kinds(channel, turns);
+        let kinds = kinds.map(|chains| chains.iter().map(|chain| self.written(channel, chain)).collect());
+        let begins = (0..self.lanes).map(|lane| self.begins(&kinds, lane)).collect();
+        Channels { kinds, begins }
+    }
+
     /// What a channel's sum begins with: what turned bytes, and signed ones that became unsigned, add to it.
-    fn begins(&self, kinds: &Kinds, lane: usize) -> i32 {
+    fn begins(&self, kinds: &Kinds<Vec<Word>>, lane: usize) -> i32 {
         let count = self.words.count(self.linear);
         let signed = match self.words.rows {
             Node::Load { operand, .. } => self.linear.buffers[*operand as usize].dtype == DType::I8,
             _ => false,
         };
-        let words = kinds.iter().flatten().flat_map(|chain| &chain.words);
+        let words = kinds.iter().flatten().flatten();
         words.fold(0, |sum: i32, word| {
             let bits = turned(word.place / count);
             (0..WORD).fold(sum, |sum, i| {
@@ -311,12 +374,20 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// A vector of channels.
+pub(super) struct Channels {
+    /// The words of its chains.
+    pub kinds: Kinds<Vec<Word>>,
+    /// What its sums begin with.
+    pub begins: Vec<i32>,
+}
+
 /// The chains that a definition's constants form.
 pub struct Formed {
     /// How many.
     pub chains: Chains,
-    /// Those of each vector of channels, and what its sums begin with.
-    pub(super) panels: Vec<(Kinds, Vec<i32>)>,
+    /// Those of each vector of channels.
+    pub(super) panels: Vec<Channels>,
 }
 
 /// The chains that a definition's constants form on a target that multiplies words in 16 bits.
@@ -330,32 +401,29 @@ pub fn chains<'a>(
     let weights = Weights::of(linear, (var, lanes), data(*operand)?)?;
     let words = weights.words.count(linear);
     let channels: Vec<usize> = (0..weights.channels()).step_by(lanes).collect();
-    let counted = |panels: &[Kinds], turns: usize| {
-        let length = |[fours, twos, ones]: &Kinds| 4 * fours.len() + 2 * twos.len() + ones.len();
+    let counted = |panels: &[[usize; 3]], turns: usize| {
+        let length = |counts: &[usize; 3]| counts.iter().zip(LENGTHS).map(|(n, l)| n * l).sum();
         Chains {
             var,
             lanes,
-            counts: std::array::from_fn(|kind| panels.iter().map(|kinds| kinds[kind].len()).sum()),
+            counts: std::array::from_fn(|kind| panels.iter().map(|counts| counts[kind]).sum()),
             vectors: panels.len(),
             words: panels.iter().map(length).max().unwrap_or(0),
             turns,
         }
     };
+    let samples: Vec<usize> = channels.iter().copied().step_by(channels.len().div_ceil(SAMPLES)).collect();
     let cost = |turns: usize| {
-        let step = channels.len().div_ceil(SAMPLES);
-        let panels: Vec<Kinds> = channels.iter().step_by(step).map(|&c| weights.kinds(c, turns)).collect();
+        let sample = |i: usize| weights.kinds(samples[i], turns).map(|chains| chains.len());
+        let panels = in_parallel(samples.len(), &sample);
         let copied = (turns * words) as f64 / lanes as f64 * COPIED;
         counted(&panels, turns).cycles(target) * channels.len() as f64 + copied
     };
     let ways = WAYS.into_iter().filter(|&turns| turns == 1 || turns * words * WORD <= ROW);
     let turns = ways.map(|turns| (cost(turns), turns)).min_by(|a, b| a.0.total_cmp(&b.0))?.1;
-    let panels: Vec<Kinds> = channels.iter().map(|&channel| weights.kinds(channel, turns)).collect();
-    let chains = counted(&panels, turns);
-    let begun = |kinds: Kinds| {
-        let begins = (0..lanes).map(|lane| weights.begins(&kinds, lane)).collect();
-        (kinds, begins)
-    };
-    Some(Formed { chains, panels: panels.into_iter().map(begun).collect() })
+    let panels = in_parallel(channels.len(), &|i| weights.panel(channels[i], turns));
+    let counts: Vec<[usize; 3]> = panels.iter().map(|p| std::array::from_fn(|i| p.kinds[i].len())).collect();
+    Some(Formed { chains: counted(&counts, turns), panels })
 }
 
 #[cfg(test)]
@@ -392,10 +460,7 @@ mod tests {
 
     #[test]
     fn chains_are_joined_where_none_of_their_sums_could_saturate() {
-        let chain = |w: &[i16; 4]| {
-            let word = Word { place: 0, weights: w.iter().map(|&w| w as i8).collect() };
-            Chain::new(vec![word], Sums::of(w))
-        };
+        let chain = |w: &[i16; 4]| Chain::new(Piece::default(), Sums::of(w));
         let joined = |words: &[&[[i16; 4]]]| {
             let forms = words.iter().map(|forms| forms.iter().map(chain).collect());
             joined(forms.collect()).map(|chains| chains.len())
