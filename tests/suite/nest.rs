@@ -288,6 +288,39 @@ fn schedules_of_random_definitions_agree_with_the_naive_loops() {
     }
 }
 
+/// A padded convolution of `c` channels of bytes to one.
+pub fn to_one_channel(c: usize, types: [DType; 2]) -> Linear {
+    let (x, weights) = (TensorType::new(types[0], [7, 9, c]), TensorType::new(types[1], [c, 3, 3]));
+    let y = TensorType::new(DType::I32, [5, 9]);
+    let mut b = DefBuilder::new(&y.shape);
+    let (ic, kh, kw) = (b.reduce("c", c), b.reduce("kh", 3), b.reduce("kw", 3));
+    let index = vec![b.var(0).plus(&kh), b.var(1).plus(&kw).offset(-1), ic.clone()];
+    let data = b.load_padded(0, &x, index, Scalar::from_f64(types[0], 5.0));
+    let weight = b.load(1, &weights, vec![ic, kh, kw]);
+    let [data, weight] = [data, weight].map(|e| b.cast(DType::I32, e));
+    let product = b.op(Op::Mul, &[data, weight]);
+    let acc = b.fold(Fold::Sum, product);
+    let layouts = [Layout::dense(&x.shape), Layout::dense(&weights.shape)];
+    Linear::new(&b.finish("conv", 2, &y, acc), &layouts, &[false, true], &Layout::dense(&y.shape))
+}
+
+#[test]
+fn words_over_lanes_agree_with_the_naive_loops() {
+    let types = [DType::U8, DType::I8].into_iter().flat_map(|a| [[a, DType::U8], [a, DType::I8]]);
+    for (c, types) in types.flat_map(|types| [8, 12, 20, 32, 72, 140].map(|c| (c, types))) {
+        let linear = to_one_channel(c, types);
+        let expected = run(&linear, &Schedule::naive(&linear), &[false; 2]);
+        for target in targets() {
+            let schedule = choose(&linear, &target);
+            verify(&schedule, &linear).expect("a valid schedule");
+            let over_lanes = matches!(schedule.vector, Vector::Reduction { .. });
+            assert_eq!((over_lanes, schedule.dot), (true, 4), "{}", schedule.display(&linear));
+            let got = run(&linear, &schedule, &[false, true]);
+            assert!(got == expected, "{}:\n{linear}{}", target.cpu, schedule.display(&linear));
+        }
+    }
+}
+
 /// Sums and products rounded to half floats in the middle of one definition.
 const ROUNDED: &str = "lowering {
   v0 x: f16[203]

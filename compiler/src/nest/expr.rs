@@ -257,6 +257,10 @@ impl Exprs<'_> {
             ));
         }
         let index = self.place(form, point);
+        if point.vector == Some(along) {
+            // Lanes are words of the sum.
+            return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 4)));
+        }
         if (form.coefficient(along), point.vector.map(|v| form.coefficient(v)), left) == (1, Some(4), 4) {
             return Some(e.value(ints(point.lanes), Value::LoadWords(addr(*operand, index), 4)));
         }

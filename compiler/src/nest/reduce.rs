@@ -102,7 +102,9 @@ pub fn reduction(
     };
     r.lanes = lanes.unwrap_or(1);
     let chains = match (lanes, nest.schedule.reduce.last()) {
-        (Some(lanes), Some(step)) => (nest.linear.extent(step.var) / lanes).clamp(1, step.unroll),
+        (Some(lanes), Some(step)) => {
+            (nest.linear.extent(step.var) / width(nest, lanes)).clamp(1, step.unroll)
+        }
         _ => 1,
     };
     let whole = r.half_sums.take_if(|sums| sums.is_whole(nest)).is_some();
@@ -117,7 +119,7 @@ pub fn reduction(
     if let (Some(lanes), Some(step)) = (lanes, nest.schedule.reduce.last()) {
         let rest = match nest.linear.vars[step.var as usize].size {
             Some(_) => 1,
-            None => nest.linear.extent(step.var) % lanes,
+            None => nest.linear.extent(step.var) / nest.schedule.dot % lanes,
         };
         if rest > 0 {
             r.rest = Some((rest, points.iter().map(|_| r.kind.start(e, rest)).collect()));
@@ -352,6 +354,11 @@ fn unroll_of(nest: &Nest, var: u32) -> usize {
     nest.schedule.reduce.iter().find(|s| s.var == var).map_or(1, |s| s.unroll)
 }
 
+/// Points of the reduction axis that fill so many lanes: words have several.
+fn width(nest: &Nest, lanes: usize) -> usize {
+    lanes * nest.schedule.dot
+}
+
 /// The reduction axis that fills lanes: full vectors in chains, then the rest.
 fn lane_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, lanes: usize) {
     let var = nest.schedule.reduce[nest.schedule.reduce.len() - 1].var;
@@ -361,22 +368,23 @@ fn lane_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, lanes: usize)
     if let Some(size) = nest.linear.vars[var as usize].size.clone() {
         return sized_lanes(nest, e, r, &size, (lanes, chains));
     }
-    let (vectors, step) = (extent / lanes, lanes * chains);
+    let width = width(nest, lanes as usize) as i64;
+    let (vectors, step) = (extent / width, width * chains);
     let full = vectors / chains * step;
     e.repeat(&name, 0, full, step, |e, at| {
         for c in 0..chains {
-            nest.place[var as usize] = at.offset(c * lanes);
+            nest.place[var as usize] = at.offset(c * width);
             (r.chain, r.lanes) = (c as usize, lanes as usize);
             bodies(nest, e, r, None);
         }
     });
-    for v in full / lanes..vectors {
-        nest.place[var as usize] = Affine::constant(v * lanes);
+    for v in full / width..vectors {
+        nest.place[var as usize] = Affine::constant(v * width);
         (r.chain, r.lanes) = ((v % chains) as usize, lanes as usize);
         bodies(nest, e, r, None);
     }
     if let Some((rest, _)) = r.rest {
-        nest.place[var as usize] = Affine::constant(vectors * lanes);
+        nest.place[var as usize] = Affine::constant(vectors * width);
         r.lanes = rest;
         bodies(nest, e, r, None);
     }

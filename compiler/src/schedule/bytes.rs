@@ -11,7 +11,7 @@ use crate::target::{Arch, Feature, Target};
 
 /// Products of groups of neighbours unrolled in a loop at most (measured on Zen 4: with 24 EfficientNet-Lite0 is
 /// 1 % slower, with 48 no faster).
-const UNROLLED: usize = 36;
+pub(super) const UNROLLED: usize = 36;
 
 /// Couples of a filter that are woven, at most: they are unrolled.
 const WOVEN: usize = 16;

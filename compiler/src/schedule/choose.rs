@@ -6,11 +6,12 @@
 
 use super::bytes::{Bytes, word_axis};
 use super::elementwise::{POINTWISE_VECTORS, alone, apart, elementwise_vector, pointwise};
-use super::factors::{drop_squares, factor_loads, factors};
+use super::factors::factor_loads;
 use super::guards::{decided, safe_range};
 use super::linear::{Guard, Linear, Node};
+use super::over_lanes::{lane_fold, over_lanes, words};
 use super::tiled::tiled;
-use super::{ReduceStep, Schedule, Vector};
+use super::{Schedule, Vector};
 use crate::base::{Affine, DType};
 use crate::scalar::Op;
 use crate::scalar::math::primitives;
@@ -22,9 +23,6 @@ const SLID_TILE: f64 = 0.1;
 const GATHERED: f64 = 2.0;
 /// What a vector of every other element costs, in loads.
 const EVERY_OTHER: f64 = 2.5;
-/// Sums over lanes have so many chains at most, and so many points share a factor.
-const CHAINS: usize = 4;
-const SHARING: usize = 4;
 /// Operations on vectors in the finish of a tile from which on it is a loop.
 pub(super) const FINISHED: usize = 250;
 
@@ -43,7 +41,7 @@ pub fn choose_small(linear: &Linear, target: &Target) -> Schedule {
 pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> Schedule {
     match vector {
         Vector::None => alone(linear),
-        vector @ Vector::Reduction { var, lanes } => over_lanes(linear, target, vector, var, lanes),
+        Vector::Reduction { var, lanes } => over_lanes(linear, target, var, lanes),
         vector @ Vector::Axis { var, .. } if linear.fold.is_some() => tiled(linear, target, vector, var),
         Vector::Axis { var, lanes } => pointwise(linear, target, var, lanes),
     }
@@ -192,7 +190,11 @@ pub fn choose_vector(linear: &Linear, target: &Target) -> Vector {
     let product = factor_loads(linear).is_some();
     let reductions = linear.reductions().filter_map(|v| {
         let fits = body.iter().all(|l| follows(linear, l, v)) && linear.extent(v) >= 4 && lane_fold(linear);
-        let filled = linear.extent(v) as f64 / linear.extent(v).div_ceil(lanes) as f64;
+        let vectors = match words(linear, target, v) {
+            Some(words) => words.count.div_ceil(words.lanes) * words.cost,
+            None => linear.extent(v).div_ceil(lanes),
+        };
+        let filled = linear.extent(v) as f64 / vectors as f64;
         let inner: f64 = body.iter().map(|l| load_cost(linear, l, v, lanes, product)).sum::<f64>() + 0.5;
         fits.then_some((folded * inner / filled + 12.0 + made, Vector::Reduction { var: v, lanes }))
     });
@@ -203,36 +205,6 @@ pub fn choose_vector(linear: &Linear, target: &Target) -> Vector {
     (axes.chain(reductions).chain([(scalar + 0.5, Vector::None)]))
         .min_by(|a, b| a.0.total_cmp(&b.0))
         .map_or(Vector::None, |best| best.1)
-}
-
-/// Folds over truth values and narrow types are not done over lanes.
-fn lane_fold(linear: &Linear) -> bool {
-    linear
-        .fold
-        .is_some_and(|(_, dtype, _)| matches!(dtype, DType::F32 | DType::I32 | DType::F16 | DType::BF16))
-}
-
-/// A fold over lanes: several chains, and several points that share a factor.
-fn over_lanes(linear: &Linear, target: &Target, vector: Vector, var: u32, lanes: usize) -> Schedule {
-    let chains = (linear.extent(var) / lanes).clamp(1, CHAINS);
-    let mut reduce: Vec<ReduceStep> =
-        linear.reductions().filter(|&v| v != var).map(|var| ReduceStep { var, unroll: 1 }).collect();
-    reduce.push(ReduceStep { var, unroll: chains });
-    let scattered = |n: &Node| match n {
-        Node::Load { operand, addr, .. } if addr.coefficient(var) > 1 => Some(*operand),
-        _ => None,
-    };
-    let factors = factors(linear).map(|(a, b)| [scattered(a), scattered(b)]).into_iter().flatten().flatten();
-    let mut pack: Vec<u32> = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
-    drop_squares(&mut pack);
-    let naive = Schedule::naive(linear);
-    let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
-    let shared =
-        |v: u32| body.iter().any(|l| matches!(l, Node::Load { addr, .. } if addr.coefficient(v) == 0));
-    let along = naive.order.last().copied().filter(|&v| !linear.compact && !linear.ends(v) && shared(v));
-    let points = |v: u32| (v, linear.extent(v).min(target.vector_regs / 2 / chains).min(SHARING));
-    let tile = along.map(points).filter(|t| t.1 > 1).into_iter().collect();
-    Schedule { vector, tile, reduce, pack, ..naive }
 }
 
 /// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5

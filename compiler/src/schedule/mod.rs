@@ -20,6 +20,7 @@ pub mod linear;
 mod margins;
 mod neighbours;
 mod nodes;
+mod over_lanes;
 mod reduction;
 pub mod restored;
 mod starts;

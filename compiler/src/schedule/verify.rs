@@ -35,6 +35,7 @@ use super::factors::{added_first, factors, walks};
 use super::guards::decidable_guards;
 use super::halves::{half_factors, half_finish};
 use super::linear::{Linear, Node};
+use super::over_lanes::lie_along;
 use super::restored::Restored;
 use super::text::{Subject, fault, lines};
 use super::winograd::{Conv, HALVES, product};
@@ -281,6 +282,15 @@ impl Checker<'_> {
         }
     }
 
+    fn words_over_lanes(&self, var: u32) -> Check {
+        let packed = lie_along(self.linear, var)
+            .ok_or_else(|| format!("the factors have no words along {}", self.name(var)))?;
+        let missing = packed.iter().find(|o| !self.schedule.pack.contains(o));
+        require(missing.is_none(), || format!("in{} is not packed", missing.copied().unwrap_or_default()))?;
+        let Schedule { dot, wide, halves, chains, dense, .. } = *self.schedule;
+        require(dot == 4 && !(wide || halves || chains || dense), || "words over lanes are plain ones".into())
+    }
+
     fn dot(&self) -> Check {
         let neighbours = self.schedule.dot;
         if neighbours == 1 {
@@ -291,8 +301,10 @@ impl Checker<'_> {
         })?;
         let sums = self.linear.fold.is_some_and(|f| f.1 == DType::I32);
         factors(self.linear).filter(|_| sums).ok_or("no i32 sum of products")?;
-        let Vector::Axis { var, .. } = self.schedule.vector else {
-            return Err("no axis fills the lanes".to_string());
+        let var = match self.schedule.vector {
+            Vector::Axis { var, .. } => var,
+            Vector::Reduction { var, .. } => return self.words_over_lanes(var),
+            Vector::None => return Err("nothing fills the lanes".to_string()),
         };
         let bytes = Bytes::of(self.linear, var);
         let bytes = bytes.ok_or("the factors are no bytes in memory, one of them constant or in words")?;

@@ -1,6 +1,10 @@
 //! Products of bytes on aarch64: the instructions that each arrangement of words takes.
 
 use super::*;
+use crate::nest::to_one_channel;
+use lmc::base::DType;
+use lmc::nest::nest;
+use lmc::schedule::choose::choose;
 
 /// Four rows by 16 columns of bytes: 64 products of four bytes in 16 instructions, by element, and
 /// no widening of what is stored.
@@ -207,5 +211,18 @@ fn words_that_overlap() {
                 assert_eq!(check_supported("neon_overlap_run", &[case(kernel.clone(), 1)], target), 1);
             }
         }
+    }
+}
+
+/// Words along the channels of a convolution to one: no byte is multiplied in a lane of 32 bits.
+#[test]
+fn words_over_lanes() {
+    for (target, types) in targets().iter().flat_map(|t| [(t, DType::U8), (t, DType::I8)]) {
+        let linear = to_one_channel(36, [types, DType::I8]);
+        let kernel = nest(&linear, &choose(&linear, target), target.fma, 1).expect("a kernel").kernel;
+        let text = text("neon_words", &kernel, target);
+        let dots = ["sdot", "usdot", "sadalp"].map(|word| count(&text, word)).iter().sum::<usize>();
+        assert!(dots > 0 && count(&text, "\tmla\t") == 0, "{text}");
+        assert_eq!(check_supported("neon_words_run", &[case(kernel, 1)], target), 1);
     }
 }

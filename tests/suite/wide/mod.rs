@@ -8,10 +8,14 @@ mod together;
 
 use crate::golden::check_folder;
 use crate::machine::{Case, quantization};
+use crate::nest::to_one_channel;
 use execute::Side;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter, Mnemonic};
+use lmc::base::DType;
 use lmc::codegen::wide::{encode, share, supports};
 use lmc::error::Error;
+use lmc::nest::nest;
+use lmc::schedule::choose::choose;
 use lmc::target::{Target, resolve};
 use lmc::tile::random::{self, Vocabulary, differences, shrink};
 use lmc::tile::{Bin, Dot, Kernel, RegType, Stmt, Value, interpret, parse, verify};
@@ -204,6 +208,15 @@ fn tiles_of_couples() {
 
 /// A vector of bytes or words is one or two instructions after its conversion, but for the sign of those
 /// that AVX-512 narrows by unsigned saturation.
+#[test]
+fn words_over_lanes() {
+    for (target, types) in targets().iter().flat_map(|t| [(t, DType::U8), (t, DType::I8)]) {
+        let linear = to_one_channel(36, [types, DType::I8]);
+        let kernel = nest(&linear, &choose(&linear, target), target.fma, 1).expect("a kernel").kernel;
+        check(&kernel, target);
+    }
+}
+
 #[test]
 fn quantization_narrows_and_clamps_at_once() {
     for target in targets() {
