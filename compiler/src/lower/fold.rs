@@ -1,14 +1,17 @@
 //! Computes at compile time what depends on constants alone: factors of normalizations, sums of
 //! weights, bias tables. Results much larger than what they are made of stay computed at run time
-//! (weights that are dequantized, tensors that are broadcast), unless nothing reads them but what is
-//! computed here too: a table of positions that is broadcast, then indexed, a small network over
-//! constants.
+//! (weights that are dequantized, tensors that are broadcast), unless they take longer to compute than
+//! to read (filters made of sines), or nothing reads them but what is computed here too: a table of
+//! positions that is broadcast, then indexed, a small network over constants.
 
 use super::lift::lift;
-use crate::definition::{Env, LoweredValue, Lowering, Stage, ValueId, interpret};
+use crate::definition::{Env, Expr, LoweredValue, Lowering, Stage, ValueId, interpret};
+use crate::scalar::math::primitives;
 
 /// Results of at most this many bytes are always worth keeping.
 const SMALL: usize = 4096;
+/// Operations per byte of a result from which on it takes longer to compute than to read.
+const COSTLY: u64 = 8;
 /// Points of a definition that are computed here at most: more would only lengthen compilation.
 const WORK: u64 = 1 << 28;
 
@@ -85,12 +88,41 @@ fn foldable(lowering: &Lowering, outputs: &[ValueId]) -> Vec<Plan> {
         let read = |plans: &[Plan]| readers[to as usize].iter().any(|&r| plans.contains(&plan[r]));
         plan[i] = match (read(&[Plan::Stays, Plan::Both]), read(&[Plan::Kept, Plan::Passed, Plan::Both])) {
             (true, _) if size(&lowering.values[to as usize]) <= SMALL.max(2 * from) => Plan::Kept,
+            (true, _) if costly(lowering, &writers, to) => Plan::Kept,
             (true, true) => Plan::Both,
             (true, false) => Plan::Stays,
             (false, _) => Plan::Passed,
         };
     }
     plan
+}
+
+/// Whether a value over constants takes longer to compute than to read. What it is made of counts where that has as
+/// many elements: of a table that is broadcast the table is kept.
+fn costly(lowering: &Lowering, writers: &[Vec<usize>], to: ValueId) -> bool {
+    let (mut open, mut seen, mut work) = (vec![to], vec![false; lowering.values.len()], 0u64);
+    let elems = |v: ValueId| lowering.values[v as usize].ty.elems();
+    while let Some(value) = open.pop() {
+        if std::mem::replace(&mut seen[value as usize], true) || elems(value) < elems(to) {
+            continue;
+        }
+        for &writer in &writers[value as usize] {
+            work = work.saturating_add(operations(&lowering.stages[writer]));
+            open.extend(lowering.stages[writer].reads());
+        }
+    }
+    work >= COSTLY.saturating_mul(size(&lowering.values[to as usize]) as u64)
+}
+
+/// Primitive operations of a stage.
+fn operations(stage: &Stage) -> u64 {
+    let Stage::Define(def) = stage else { return 0 };
+    let types = def.expr_types();
+    let each = |e: &Expr| match e {
+        Expr::Op(op, args) => primitives(*op, types[args[args.len() - 1] as usize]) as u64,
+        _ => 0,
+    };
+    def.volume().saturating_mul(def.exprs.iter().map(each).sum())
 }
 
 /// Bytes of a value; elements of four bits are packed in pairs.
@@ -185,5 +217,38 @@ mod tests {
     fn large_values_that_are_read_stay() {
         let low = broadcast_and_summed(true);
         assert!(low.stages.iter().flat_map(Stage::writes).all(|v| low.values[v as usize].name != "sum"));
+    }
+
+    /// Which values are constants where rows times columns, `op` and another sum with a row meet an input.
+    fn constants_behind(op: Op) -> Vec<bool> {
+        let (mut low, wide) = (Lowering::default(), TensorType::new(DType::F32, [2048, 8]));
+        let column = TensorType::new(DType::F32, [2048, 1]);
+        let row = TensorType::new(DType::F32, [8]);
+        let c = low.constant("c", Tensor::new([8], &[1f32; 8]));
+        let d = low.constant("d", Tensor::new([2048, 1], &[0.5f32; 2048]));
+        let [x, product, made, many, out] =
+            [("x", &wide), ("product", &wide), ("made", &wide), ("many", &wide), ("out", &wide)]
+                .map(|(name, ty)| low.temporary(name, ty.clone()));
+        let parts = [(Op::Mul, (c, &row), Some((d, &column)), product), (op, (product, &wide), None, made)];
+        let sums = [
+            (Op::Add, (made, &wide), Some((c, &row)), many),
+            (Op::Add, (many, &wide), Some((x, &wide)), out),
+        ];
+        for (op, (left, ty), right, to) in parts.into_iter().chain(sums) {
+            let mut b = DefBuilder::new(&wide.shape);
+            let mut args = vec![b.load_broadcast(left, ty)];
+            args.extend(right.map(|(value, ty)| b.load_broadcast(value, ty)));
+            let e = b.op(op, &args);
+            low.define(b.finish("d", to, &wide, e));
+        }
+        fold(&mut low, &[out]);
+        [product, made, many].map(|v| low.values[v as usize].constant.is_some()).to_vec()
+    }
+
+    /// A large result of sines is kept, one of absolute values is not.
+    #[test]
+    fn what_takes_long_to_compute_is_kept() {
+        assert_eq!(constants_behind(Op::Sin), [false, false, true]);
+        assert_eq!(constants_behind(Op::Abs), [false, false, false]);
     }
 }
