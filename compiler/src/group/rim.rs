@@ -17,6 +17,10 @@ use crate::scalar::{Fold, Scalar};
 const WIDE: usize = 13;
 /// The copy is made where the fold has so many points for each of its elements.
 const WORTH: usize = 32;
+/// The same where nothing but the window itself can fill vectors: windows of a single channel that are
+/// further apart than every other element.
+const WORTH_ALONE: usize = 4;
+const APART: i64 = 2;
 
 /// A load that reads through a rim: what is loaded and the range of each index.
 struct Rim {
@@ -88,7 +92,10 @@ impl Rim {
             let outermost = index.iter().position(|form| form.terms.len() > 1).unwrap_or(shape.len() - 1);
             shape[outermost] += 1;
         }
-        let pays = bytes || known && wide && elems.saturating_mul(WORTH) <= points;
+        let apart = |v: &u32| index.iter().any(|form| form.coefficient(*v) > APART);
+        let mut axes = (0..def.axes as u32).filter(|&v| def.vars[v as usize].extent > 1);
+        let worth = if axes.all(|v| apart(&v)) { WORTH_ALONE } else { WORTH };
+        let pays = bytes || known && wide && elems.saturating_mul(worth) <= points;
         let same = padded.next().is_none() && shape != operand.ty.shape;
         (pays && same).then(|| Rim {
             value: operand.value,
@@ -130,17 +137,23 @@ mod tests {
 
     /// `y[o, c, p] = sum(k) x[c, 2 p + k - 9 or 0] * w[o, k]`, `points` points `k`.
     fn windows(points: usize) -> Lowering {
+        filtered([8, 3], points, 2)
+    }
+
+    /// `y[o, c, p] = sum(k) x[c, step * p + k - 9 or 0] * w[o, k]`, 20 windows.
+    fn filtered([outputs, rows]: [usize; 2], points: usize, step: i64) -> Lowering {
         let numbers = |n: usize| (0..n).map(|i| (i * 7 % 11) as f32 - 5.0).collect::<Vec<f32>>();
-        let x = Tensor::new([3, 40], &numbers(120));
-        let w = Tensor::new([8, points], &numbers(8 * points));
-        let y = TensorType::new(DType::F32, [8, 3, 20]);
+        let length = 20 * step as usize;
+        let x = Tensor::new([rows, length], &numbers(rows * length));
+        let w = Tensor::new([outputs, points], &numbers(outputs * points));
+        let y = TensorType::new(DType::F32, [outputs, rows, 20]);
         let mut low = Lowering::default();
         let from = low.constant("x", x.clone());
         let weights = low.constant("w", w.clone());
         let to = low.temporary("y", y.clone());
         let mut b = DefBuilder::new(&y.shape);
         let k = b.reduce("k", points);
-        let at = vec![b.var(1), b.var(2).scaled(2).plus(&k).offset(-9)];
+        let at = vec![b.var(1), b.var(2).scaled(step).plus(&k).offset(-9)];
         let v = b.load_padded(from, &x.ty, at, Scalar::from_f64(DType::F32, 0.0));
         let of = vec![b.var(0), k];
         let f = b.load(weights, &w.ty, of);
@@ -160,6 +173,18 @@ mod tests {
         assert_eq!(before, result(&low));
         let padded = |d: &Definition| d.exprs.iter().any(|e| matches!(e, Expr::Load { fill: Some(_), .. }));
         assert!(matches!(&low.stages[1], Stage::Define(d) if !padded(d)));
+    }
+
+    /// A resampler: where windows move by more than two elements, only they themselves fill vectors.
+    #[test]
+    fn windows_of_one_channel_read_a_copy_where_nothing_else_fills_vectors() {
+        for (shape, step, copied) in [([1, 1], 3, true), ([1, 1], 2, false), ([4, 1], 3, false)] {
+            let mut low = filtered(shape, 20, step);
+            let before = result(&low);
+            materialize(&mut low.values, &mut low.stages);
+            assert_eq!(low.stages.len() == 2, copied, "{shape:?} {step}");
+            assert_eq!(before, result(&low));
+        }
     }
 
     /// A sum over `channels` of bytes in `[n, h, w, c]`, in windows of `kernel` points padded by `pad`.
