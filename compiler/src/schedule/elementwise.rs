@@ -11,8 +11,8 @@ use crate::target::{Arch, Feature, Target};
 
 /// Operations from which on several vectors are computed in turn.
 const LONG_FINISH: usize = 12;
-/// Operations on vectors that are turned, at most: a block does each of them 16 to 64 times, and its code weighs
-/// more than what the turn saves.
+/// Operations on vectors that are turned in tiles of several blocks, at most: such a tile does each of them 16 to 64
+/// times, and its code weighs more than what the turn saves.
 const SHORT_FINISH: usize = 4;
 /// Vectors of one pointwise step, and of one that only copies.
 pub(super) const POINTWISE_VECTORS: usize = 4;
@@ -103,10 +103,16 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
     let woven = finish_length(linear) >= LONG_FINISH;
     let along = along_lines(linear, target, var);
     let short = finish_length(linear) <= SHORT_FINISH;
-    let turned = turned(linear, target, var).filter(|&v| short && along.is_none_or(|a| a == v));
+    let fits = |v: u32| match along {
+        Some(along) => short && along == v,
+        None => short || woven && woven_points(linear, target) >= BLOCK,
+    };
+    let turned = turned(linear, target, var).filter(|&v| fits(v));
     // Blocks use a quarter of a line: where it would be pushed out, a tile uses all of it.
     let columns = if along.is_some() { LINE / WORD } else { BLOCK };
     let most = match along.or(turned) {
+        // Of a long finish one block is computed at a time.
+        Some(_) if !short && along.is_none() => 1,
         Some(_) => (LINE / linear.output.dtype.size() / lanes).max(1),
         None => (vectors_held(linear, target, var, woven) * target.lanes() / lanes).max(1),
     };
