@@ -39,6 +39,7 @@ mod readme;
 mod strips;
 mod tables;
 mod tile;
+mod trees;
 mod tune;
 mod weights;
 mod wide;

@@ -118,7 +118,17 @@ impl Code {
 
     /// `mask ? a : b`.
     pub fn select(&mut self, mask: Reg, a: Reg, b: Reg) -> Reg {
+        let mask = self.beside(mask, a);
         self.let_(self.lane_of(a), Value::Select(mask, a, b))
+    }
+
+    /// A mask as wide as a register.
+    pub fn beside(&mut self, mask: Reg, a: Reg) -> Reg {
+        let wide = self.lane_of(a).mask();
+        match self.lane_of(mask) {
+            same if same == wide => mask,
+            _ => self.let_(wide, Value::Convert(Convert::Int, mask)),
+        }
     }
 
     /// An integer in 64 bits.

@@ -23,7 +23,7 @@ mod reach;
 mod text;
 mod turns;
 mod verify;
-mod visit;
+pub mod visit;
 
 pub use backwards::backwards;
 pub use interpret::{interpret, interpret_in};
@@ -134,7 +134,7 @@ pub struct Addr {
     /// Affine in the loop variables.
     pub index: Affine,
     /// An `i64` scalar register added to it, for computed indices; its value lies in
-    /// `0..=limit`, which a `Fail` or a clamp before has established.
+    /// `0..=limit`, which a `Fail` or a clamp before has established, or the constants it comes from.
     pub dynamic: Option<(Reg, usize)>,
 }
 

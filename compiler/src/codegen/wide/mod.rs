@@ -37,8 +37,11 @@ pub use alike::Shared;
 
 use super::{Code, flatten};
 use crate::target::{Arch, Feature, Target};
-use crate::tile::Kernel;
+use crate::tile::{Addr, Kernel, Value, visit};
 use allocate::Allocation;
+
+/// Bytes of a vector that Cranelift has as well.
+const SHORT: usize = 16;
 
 /// The result of a step, or why the encoder does not take the kernel.
 type Result<T> = std::result::Result<T, String>;
@@ -91,10 +94,43 @@ fn select(kernel: &Kernel, isa: Isa, alike: bool) -> Result<inst::Function> {
     if !kernel.regs.iter().all(fits) {
         return Err("a register is wider than the target's".into());
     }
+    if walks(kernel) {
+        return Err(
+            "where it reads follows from what it has read, step by step, through vector registers".into()
+        );
+    }
     let mut function = select::Select::run(kernel, isa, alike)?;
     fold::drop_unused(&mut function);
     fold::fold(&mut function, isa.masks);
     Ok(function)
+}
+
+/// Whether numbers alone, or short vectors, are read at places that are computed from numbers read at computed places.
+fn walks(kernel: &Kernel) -> bool {
+    if kernel.regs.iter().any(|t| select::lane_size(t.lane) * t.lanes as usize > SHORT) {
+        return false;
+    }
+    let index = |value: &Value| match value {
+        Value::Load(Addr { dynamic: Some((at, _)), .. }, _) => Some(*at),
+        _ => None,
+    };
+    let mut follows = vec![false; kernel.regs.len()];
+    let (mut changed, mut found) = (true, false);
+    while changed {
+        changed = false;
+        visit::each_let(&kernel.body, &mut |reg, value| {
+            let mut from = index(value).is_some();
+            found |= index(value).is_some_and(|at| follows[at as usize]);
+            // What is only compared says which way, not where.
+            if !matches!(value, Value::Cmp(..)) {
+                visit::read(value, &mut |reg| from |= follows[reg as usize]);
+            }
+            let known = &mut follows[reg as usize];
+            changed |= from && !*known;
+            *known |= from;
+        });
+    }
+    found
 }
 
 /// Whether the encoder takes a kernel for a target; the reason where it does not.

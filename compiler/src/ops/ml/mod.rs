@@ -3,6 +3,10 @@
 mod probability;
 mod score;
 mod tree_tables;
+mod tree_questions;
+mod tree_votes;
+mod tree_walk;
+mod tree_words;
 
 pub mod features;
 pub mod linear;

@@ -63,6 +63,43 @@ fn trees_of_one_comparison() {
     }
 }
 
+/// A tree of so many nodes that words of 64 bits hold them: the leaf says how many numbers are below the features,
+/// which are all the same.
+#[test]
+fn a_tree_of_many_nodes() {
+    const NODES: i64 = (1 << 17) - 1;
+    const FEATURES: i64 = 100;
+    let all: Vec<i64> = (0..2 * NODES + 1).collect();
+    let inner =
+        |f: fn(i64) -> i64| Attr::Ints(all.iter().map(|&i| if i < NODES { f(i) } else { 0 }).collect());
+    // Node `i` of a level, which has `level` nodes, is compared with the middle of its part.
+    let split = |i: i64| {
+        let level = 1i64 << (i + 1).ilog2();
+        ((2 * (i + 1 - level) + 1) * ((NODES + 1) / (2 * level))) as f32 - 0.5
+    };
+    let modes = all.iter().map(|&i| if i < NODES { "BRANCH_LEQ" } else { "LEAF" }.to_string());
+    let leaves: Vec<i64> = (NODES..2 * NODES + 1).collect();
+    let attrs = [
+        ("nodes_treeids", inner(|_| 0)),
+        ("nodes_nodeids", Attr::Ints(all.clone())),
+        ("nodes_featureids", inner(|i| i % FEATURES)),
+        ("nodes_modes", Attr::Strs(modes.collect())),
+        ("nodes_values", Attr::Floats(all.iter().map(|&i| if i < NODES { split(i) } else { 0.0 }).collect())),
+        ("nodes_truenodeids", inner(|i| 2 * i + 1)),
+        ("nodes_falsenodeids", inner(|i| 2 * i + 2)),
+        ("target_treeids", Attr::Ints(vec![0; leaves.len()])),
+        ("target_nodeids", Attr::Ints(leaves.clone())),
+        ("target_ids", Attr::Ints(vec![0; leaves.len()])),
+        ("target_weights", Attr::Floats((0..=NODES).map(|i| i as f32).collect())),
+        ("n_targets", Attr::Int(1)),
+    ];
+    let of = [0f32, 1.0, 77.0, 65535.0, 65536.0, 100000.0, 131070.0, 131071.0];
+    let x: Vec<f32> = of.iter().flat_map(|&v| [v; FEATURES as usize]).collect();
+    let x = Tensor::new([of.len(), FEATURES as usize], &x);
+    let got = run("ai.onnx.ml", "TreeEnsembleRegressor", &attrs, &[Some(x)], 1);
+    assert_eq!(floats(&got[0]), of);
+}
+
 /// Two classes of which the coefficients give the score of one.
 #[test]
 fn linear_classifier_of_two_classes() {
