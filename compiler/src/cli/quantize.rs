@@ -62,6 +62,9 @@ pub(super) struct QuantizeArgs {
     /// Leave biases as they are.
     #[arg(long)]
     no_bias_correction: bool,
+    /// Round each weight to its nearest integer, whatever the data.
+    #[arg(long)]
+    no_compensation: bool,
     /// Leave the most sensitive layers in float until all outputs have this cosine with the float model.
     #[arg(long, value_name = "COSINE")]
     min_cosine: Option<f64>,
@@ -120,6 +123,7 @@ impl QuantizeArgs {
             },
             per_channel: !self.per_tensor,
             balance: !self.no_balancing,
+            compensate: !self.no_compensation,
             correct: !self.no_bias_correction,
             tables: !self.float_activations,
             min_cosine: self.min_cosine,

@@ -4,10 +4,11 @@
 //! corrections do not depend on each other. They are kept where the outputs get better.
 
 use super::plan::{Layer, Plan};
-use super::{Candidate, Shifts, Work};
+use super::{Candidate, Changes, Work};
 use crate::base::Tensor;
 use crate::compress::onnx::Onnx;
 use crate::error::Result;
+use std::collections::BTreeMap;
 
 /// Where the bias of a layer is.
 enum Bias {
@@ -22,13 +23,17 @@ impl Work<'_> {
     pub(super) fn corrected(&self, candidate: Candidate) -> Result<Candidate> {
         let own = self.own_errors("correcting", &candidate)?;
         let shifts = own.into_iter().map(|own| (own.node, own.shift)).collect();
-        let found = self.candidate(&candidate.plan, candidate.method, &shifts)?;
+        let found = self.candidate(
+            &candidate.plan,
+            candidate.method,
+            &Changes { shifts, ..candidate.changes.clone() },
+        )?;
         Ok(if found.cosine > candidate.cosine { found } else { candidate })
     }
 
     /// The float model with the biases of the plan's layers shifted; layers of the plan without a bias
     /// get one.
-    pub(super) fn biased(&self, plan: &mut Plan, shifts: &Shifts) -> Onnx {
+    pub(super) fn biased(&self, plan: &mut Plan, shifts: &BTreeMap<usize, Vec<f64>>) -> Onnx {
         let mut float = self.onnx.clone();
         for layer in plan.layers.iter_mut() {
             let Some(shift) = shifts.get(&layer.node) else { continue };

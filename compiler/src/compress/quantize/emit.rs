@@ -3,6 +3,7 @@
 //! The form is that of ONNX's own tools (QDQ): weights are integers with a DequantizeLinear, biases
 //! `i32` in units of the product of both scales, and each quantized value has a pair of its own.
 
+use super::compensate::Rounded;
 use super::grid::{Grid, integer};
 use super::plan::{Layer, Plan};
 use super::stored::{store_all, stored};
@@ -19,6 +20,8 @@ pub struct Recipe<'a> {
     pub plan: &'a Plan,
     /// Grids by group.
     pub grids: &'a BTreeMap<String, Grid>,
+    /// Weights that are integers already.
+    pub rounded: &'a Rounded,
 }
 
 /// The graph under construction.
@@ -157,7 +160,7 @@ impl<'a> Writer<'a> {
         let Some(weights) = &layer.weights else { return Ok(()) };
         let (_, data) = self.grid(&node.inputs[layer.data[0]])?;
         let bias = layer.bias.as_ref().and_then(|b| Some((b, self.onnx.floats(b)?.1)));
-        let share = weights.axis.map_or(Share::Tensor, Share::Axis);
+        let share = Share::of_axis(weights.axis);
         let floor = bias.as_ref().map(|(_, b)| floor(b, data.scale, share));
         let key = match &bias {
             Some((name, _)) => format!("{} {:?} {name} {}", weights.name, weights.axis, data.scale),
@@ -187,7 +190,10 @@ impl<'a> Writer<'a> {
     ) -> Result<(String, Vec<f32>)> {
         let missing = || Error::bug(format!("the weights '{name}' are no constant of f32"));
         let (shape, weights) = self.onnx.floats(name).ok_or_else(missing)?;
-        let made = quantize(&shape, &weights, share, DType::I8, floor, false);
+        let plain = || quantize(&shape, &weights, share, DType::I8, floor, false);
+        let above = |scales: &[f32]| floor.is_none_or(|f| scales.iter().zip(f).all(|(s, f)| s >= f));
+        let rounded = self.recipe.rounded.get(name).filter(|r| above(&r.scales));
+        let made = rounded.cloned().unwrap_or_else(plain);
         let integers = self.onnx.add_constant(&format!("{name}_quantized"), &made.values);
         let scale = Tensor::new(made.scale_shape.clone(), &made.scales);
         let scale = self.onnx.add_constant(&format!("{name}_scale"), &scale);

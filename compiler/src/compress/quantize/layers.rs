@@ -47,7 +47,7 @@ impl Work<'_> {
     pub(super) fn own_errors(&self, step: &str, candidate: &Candidate) -> Result<Vec<Own>> {
         let plan = &candidate.plan;
         let grids = &candidate.grids;
-        let recipe = Recipe { plan, grids };
+        let recipe = Recipe { plan, grids, rounded: &candidate.changes.rounded };
         let probe = emit::probe(&self.onnx, &candidate.float, &recipe)?;
         let mut wanted: Vec<String> = plan.values.keys().cloned().collect();
         for layer in &plan.layers {

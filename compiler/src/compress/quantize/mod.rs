@@ -3,6 +3,7 @@
 mod activations;
 mod balance;
 mod calibrate;
+mod compensate;
 mod correct;
 mod dynamic;
 mod emit;
@@ -10,6 +11,7 @@ mod grid;
 mod histogram;
 mod layers;
 mod measure;
+mod patches;
 mod plan;
 mod report;
 mod sensitive;
@@ -30,6 +32,7 @@ use super::{opset, prepare};
 use crate::base::DType;
 use crate::build::Observer;
 use crate::error::{Error, Result};
+use compensate::Rounded;
 use emit::Recipe;
 use grid::Grid;
 use histogram::Histogram;
@@ -49,6 +52,8 @@ pub struct Options {
     pub balance: bool,
     /// Whether biases are corrected for the mean error, where that makes the outputs better.
     pub correct: bool,
+    /// Whether weights are rounded against the samples, where that makes the outputs better.
+    pub compensate: bool,
     /// Whether what costly activations read is quantized, so that they become tables.
     pub tables: bool,
     /// Layers are left in float until the least cosine of an output is this.
@@ -65,6 +70,7 @@ impl Default for Options {
             per_channel: true,
             balance: true,
             correct: true,
+            compensate: true,
             tables: true,
             min_cosine: None,
             exclude: Vec::new(),
@@ -93,8 +99,14 @@ struct Work<'a> {
     histograms: BTreeMap<String, Histogram>,
 }
 
-/// What is added to the bias of each layer, by node and channel.
-type Shifts = BTreeMap<usize, Vec<f64>>;
+/// How what is written differs from the plain integers of the float model.
+#[derive(Clone, Default)]
+struct Changes {
+    /// Weights that are not at their nearest integers.
+    rounded: Rounded,
+    /// What is added to the bias of each layer, by node and channel.
+    shifts: BTreeMap<usize, Vec<f64>>,
+}
 
 /// A choice of what is quantized and how, and how well it does.
 #[derive(Clone)]
@@ -102,7 +114,7 @@ struct Candidate {
     plan: Plan,
     method: Method,
     grids: BTreeMap<String, Grid>,
-    shifts: Shifts,
+    changes: Changes,
     /// The float model with the biases that are written.
     float: Onnx,
     onnx: Onnx,
@@ -144,8 +156,12 @@ pub fn quantize(
     if options.balance {
         best = work.balance(&plan, best)?;
     }
+    let plain = best.clone();
     if options.correct {
         best = work.corrected(best)?;
+    }
+    if options.compensate {
+        best = work.compensated(plain, best)?;
     }
     if let Some(least) = options.min_cosine.filter(|&l| best.cosine < l) {
         best = work.relax(best, &excluded, least)?;
@@ -208,13 +224,26 @@ impl Work<'_> {
     }
 
     /// The quantized form with corrected biases, measured.
-    fn candidate(&self, plan: &Plan, method: Method, shifts: &Shifts) -> Result<Candidate> {
+    fn candidate(&self, plan: &Plan, method: Method, changes: &Changes) -> Result<Candidate> {
         let (mut plan, grids) = (plan.clone(), self.grids(plan, method));
-        let float = self.biased(&mut plan, shifts);
-        let onnx = emit::qdq(&float, &Recipe { plan: &plan, grids: &grids })?;
+        let float = self.biased(&mut plan, &changes.shifts);
+        let onnx = emit::qdq(&float, &Recipe { plan: &plan, grids: &grids, rounded: &changes.rounded })?;
         let cosines = self.reference.cosines(&onnx, self.samples)?;
         let cosine = cosines.iter().copied().fold(1.0, f64::min);
-        Ok(Candidate { plan, method, grids, shifts: shifts.clone(), float, onnx, cosines, cosine })
+        Ok(Candidate { plan, method, grids, changes: changes.clone(), float, onnx, cosines, cosine })
+    }
+
+    /// The plain candidate with weights rounded against the samples, its biases corrected as those of the best
+    /// were, where that is better than the best.
+    fn compensated(&self, plain: Candidate, best: Candidate) -> Result<Candidate> {
+        let items = plain.plan.layers.iter().filter_map(compensate::Item::of_layer).collect::<Vec<_>>();
+        let rounded = compensate::rounded(&self.onnx, &items, self.samples, self.observer)?;
+        let changes = Changes { rounded, ..Changes::default() };
+        let mut found = self.candidate(&plain.plan, plain.method, &changes)?;
+        if self.options.correct {
+            found = self.corrected(found)?;
+        }
+        Ok(if found.cosine > best.cosine { found } else { best })
     }
 
     /// The candidate by the method whose outputs are best.
@@ -224,7 +253,7 @@ impl Work<'_> {
         let mut best: Option<Candidate> = None;
         for (i, &method) in methods.iter().enumerate() {
             self.observer.progress("comparing", i, methods.len());
-            let found = self.candidate(plan, method, &Shifts::new())?;
+            let found = self.candidate(plan, method, &Changes::default())?;
             if best.as_ref().is_none_or(|b| found.cosine > b.cosine) {
                 best = Some(found);
             }

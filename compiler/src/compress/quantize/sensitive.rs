@@ -74,6 +74,6 @@ impl Work<'_> {
 
     /// The candidate with nodes, and all activations, in float.
     fn with_float(&self, from: &Candidate, float: &BTreeSet<usize>) -> Result<Candidate> {
-        self.candidate(&self.plan(float, false), from.method, &from.shifts)
+        self.candidate(&self.plan(float, false), from.method, &from.changes)
     }
 }

@@ -31,6 +31,11 @@ pub enum Share {
 }
 
 impl Share {
+    /// One scale for each index of an axis; one for all without one.
+    pub(super) fn of_axis(axis: Option<usize>) -> Share {
+        axis.map_or(Share::Tensor, Share::Axis)
+    }
+
     /// The shape of the scales for weights of a shape.
     fn shape(self, shape: &[usize]) -> Vec<usize> {
         match self {
@@ -45,7 +50,7 @@ impl Share {
     }
 
     /// For each element, in order, which scale is its own.
-    fn owners(self, shape: &[usize]) -> Vec<usize> {
+    pub(super) fn owners(self, shape: &[usize]) -> Vec<usize> {
         let count = shape.iter().product();
         let inner = |axis: usize| shape[axis + 1..].iter().product::<usize>().max(1);
         match self {
@@ -120,6 +125,17 @@ pub fn quantize(
 }
 
 impl Quantized {
+    /// The least and the largest integer: those of 8 bits are symmetric.
+    pub(super) fn limits(&self) -> (f64, f64) {
+        let (least, most) = integer_range(self.values.ty.dtype);
+        if self.values.ty.dtype == DType::I4 { (least, most) } else { (-most, most) }
+    }
+
+    /// Other integers with the same scales.
+    pub(super) fn set_integers(&mut self, integers: &[i64]) {
+        self.values = integer(self.values.ty.dtype, &self.values.ty.shape, integers);
+    }
+
     /// The weights that the integers stand for.
     pub fn dequantized(&self, share: Share) -> Vec<f32> {
         let owners = share.owners(&self.values.ty.shape);
