@@ -1,6 +1,6 @@
 //! How far a quantized model's outputs are from those of the float model.
 
-use crate::base::Tensor;
+use crate::base::{Tensor, TensorType};
 use crate::compress::observe::{Observed, Sample};
 use crate::compress::onnx::Onnx;
 use crate::error::Result;
@@ -29,24 +29,53 @@ impl Reference {
         &self.names
     }
 
-    /// The least cosine of each output over the samples.
+    /// The least cosine of each output over the samples; of outputs of one element, which has no direction, that
+    /// of all samples together.
     pub fn cosines(&self, onnx: &Onnx, samples: &[Sample]) -> Result<Vec<f64>> {
-        let any = Tolerance { rtol: 0.0, atol: f64::INFINITY };
         let mut observed = Observed::new(onnx, &[])?;
-        let mut least = vec![1.0f64; self.names.len()];
-        for (sample, wanted) in samples.iter().zip(&self.outputs) {
-            for (i, (found, want)) in observed.outputs(sample)?.iter().zip(wanted).enumerate() {
-                let cosine = compare(found, want, any).cosine;
-                least[i] = if cosine.is_nan() { -1.0 } else { least[i].min(cosine) };
-            }
+        let mut found = Vec::new();
+        for sample in samples {
+            found.push(observed.outputs(sample)?);
         }
-        Ok(least)
+        let pairs = |output: usize| {
+            let pair =
+                |(f, w): (&Vec<Tensor>, &Vec<Tensor>)| Some((f.get(output)?.clone(), w.get(output)?.clone()));
+            found.iter().zip(&self.outputs).filter_map(pair).collect::<Vec<_>>()
+        };
+        Ok((0..self.names.len()).map(|output| least(&pairs(output))).collect())
     }
 
     /// The least cosine of all outputs.
     pub fn cosine(&self, onnx: &Onnx, samples: &[Sample]) -> Result<f64> {
         Ok(self.cosines(onnx, samples)?.into_iter().fold(1.0, f64::min))
     }
+}
+
+/// The least cosine of pairs of what is found and wanted; that of the whole where each has one element.
+fn least(pairs: &[(Tensor, Tensor)]) -> f64 {
+    let any = Tolerance { rtol: 0.0, atol: f64::INFINITY };
+    let cosine = |(found, wanted): &(Tensor, Tensor)| match compare(found, wanted, any).cosine {
+        none if none.is_nan() => -1.0,
+        cosine => cosine,
+    };
+    if pairs.len() > 1
+        && pairs.iter().all(|(f, w)| f.ty == w.ty && w.ty == pairs[0].1.ty && w.ty.elems() == 1)
+    {
+        return cosine(&(together(pairs.iter().map(|p| &p.0)), together(pairs.iter().map(|p| &p.1))));
+    }
+    pairs.iter().map(cosine).fold(1.0, f64::min)
+}
+
+/// Tensors of one type as one of a row each.
+fn together<'t>(mut tensors: impl Iterator<Item = &'t Tensor>) -> Tensor {
+    let Some(first) = tensors.next() else { return Tensor::new([0], &[0.0f32; 0]) };
+    let (mut data, mut count) = (first.data.to_vec(), 1);
+    for tensor in tensors {
+        data.extend_from_slice(&tensor.data);
+        count += 1;
+    }
+    let shape: Vec<usize> = [vec![count], first.ty.shape.to_vec()].concat();
+    Tensor { ty: TensorType::new(first.ty.dtype, shape), data: data.into() }
 }
 
 /// The least cosine of each output of two models over the samples, by name; empty without samples.
@@ -57,4 +86,23 @@ pub fn compared(onnx: &Onnx, other: &Onnx, samples: &[Sample]) -> Result<Vec<(St
     let reference = Reference::new(onnx, samples)?;
     let cosines = reference.cosines(other, samples)?;
     Ok(reference.names.iter().cloned().zip(cosines).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_elements_are_compared_over_all_samples() {
+        let pair = |found: &[f32], wanted: &[f32]| {
+            (Tensor::new([found.len()], found), Tensor::new([wanted.len()], wanted))
+        };
+        // A score that is near zero in one of the samples, and one that is wrong in one.
+        let close = [pair(&[-1e-4], &[1e-4]), pair(&[0.9], &[0.91])];
+        assert!(least(&close) > 0.999_999);
+        let wrong = [pair(&[0.1], &[0.9]), pair(&[0.9], &[0.91])];
+        assert!(least(&wrong) < 0.8);
+        assert_eq!(least(&[pair(&[1.0, 0.0], &[0.0, 1.0]), pair(&[1.0, 0.0], &[1.0, 0.0])]), 0.0);
+        assert_eq!(least(&[pair(&[f32::NAN], &[1.0])]), -1.0);
+    }
 }
