@@ -26,6 +26,7 @@ const WIDE: &[&str] = &[
     "Resize",
     "Upsample",
     "QuantizeLinear",
+    "DynamicQuantizeLinear",
     "DFT",
     "STFT",
 ];
@@ -68,7 +69,10 @@ pub fn half(onnx: &Onnx, known: &Facts) -> Result<Onnx> {
     for node in &onnx.nodes {
         let mut node = node.clone();
         convert_attributes(&mut node)?;
-        let wide = WIDE.contains(&node.op()) || node.has_bodies();
+        // Others scatter halves, but do not reduce them.
+        let reduces =
+            node.op().starts_with("Scatter") && !matches!(node.text("reduction", "none"), "none" | "");
+        let wide = WIDE.contains(&node.op()) || reduces || node.is_classical() || node.has_bodies();
         let mut after = Vec::new();
         for name in node.inputs.iter_mut().filter(|n| is_float(n)) {
             let half = narrow(name);

@@ -164,6 +164,11 @@ impl Node {
         self.proto.attribute.retain(|a| a.name != name);
     }
 
+    /// Whether it is an operator of ai.onnx.ml (trees, linear models, scalers).
+    pub fn is_classical(&self) -> bool {
+        self.proto.domain == "ai.onnx.ml"
+    }
+
     /// Makes it another operator of the same domain.
     pub fn set_op(&mut self, op: &str) {
         self.raw = None;
