@@ -20,6 +20,7 @@ const MAX_DEPTH: usize = 1 << 16;
 /// Rewrites products; notes what stays in float.
 pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
     let (mut changed, mut i) = (false, 0);
+    let mut floats: Vec<(String, Vec<String>)> = Vec::new();
     while i < graph.nodes.len() {
         let node = graph.nodes[i].clone();
         let products = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
@@ -32,16 +33,28 @@ pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
                     continue;
                 }
                 Err(reason) => {
-                    notes.push(format!(
-                        "node '{}' ({}) is computed in float: {reason}",
-                        node.name, node.op.name
-                    ));
+                    let place = format!("node '{}' ({})", node.name, node.op.name);
+                    match floats.iter_mut().find(|f| f.0 == reason) {
+                        Some(found) => found.1.push(place),
+                        None => floats.push((reason, vec![place])),
+                    }
                 }
             }
         }
         i += 1;
     }
+    notes.extend(floats.iter().map(|(reason, places)| in_float(reason, places)));
     Ok(changed)
+}
+
+/// What is said of products that stay in float for one reason: one line, however many they are.
+fn in_float(reason: &str, places: &[String]) -> String {
+    match places {
+        [place] => format!("{place} is computed in float: {reason}"),
+        [place, second] => format!("{place} and {second} are computed in float: {reason}"),
+        [place, rest @ ..] => format!("{place} and {} others are computed in float: {reason}", rest.len()),
+        [] => String::new(),
+    }
 }
 
 type Outcome<T> = std::result::Result<T, String>;
