@@ -12,6 +12,7 @@ mod frames;
 mod hoist;
 mod inline;
 mod layout;
+mod picked;
 mod reshape;
 mod rewrite;
 mod rim;
@@ -225,6 +226,9 @@ impl Grouping<'_> {
     fn fused(&self, producer: usize, reader: usize, only_reader: bool) -> Option<Definition> {
         let (p, r) = (self.definition(producer)?, self.definition(reader)?);
         let constant = |v: ValueId| self.values[v as usize].constant.is_some();
+        if let Some(picked) = picked::picked(self.values, r, p) {
+            return Some(picked);
+        }
         let computes = rewrite::copied_load(r).is_none();
         if computes && inline::picks(p, &constant) || inline::gathers_factor(p, r) {
             return None;
