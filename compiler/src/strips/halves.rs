@@ -63,8 +63,12 @@ pub fn copies(
             }
             other => other.clone(),
         });
+        // What is joined is written part by part: a copy has the parts that were there.
+        for value in stage.writes() {
+            made.remove(&value);
+        }
     }
-    (!made.is_empty()).then_some(all)
+    (all.len() > stages.len()).then_some(all)
 }
 
 /// The half floats that all lanes of a product share.
