@@ -60,33 +60,51 @@ fn merge_constants(graph: &mut Graph) -> bool {
     changed
 }
 
-/// What makes two nodes equal; `None` for a node that must not be merged: random numbers, bodies.
-fn key(node: &Node) -> Option<String> {
+/// Whether a node may be one with another: none that draws random numbers, or has a body.
+fn may_be_merged(node: &Node) -> bool {
     let random = ["RandomNormal", "RandomUniform", "Bernoulli", "Multinomial", "Dropout"];
-    if random.iter().any(|r| node.op.name.starts_with(r)) {
-        return None;
+    let body = node.attrs.0.values().any(|a| matches!(a, Attr::Graph(_)));
+    !body && !random.iter().any(|r| node.op.name.starts_with(r))
+}
+
+/// Whether two attributes are the same to the bit.
+fn same_attribute(a: &Attr, b: &Attr) -> bool {
+    let bits = |a: &f32, b: &f32| a.to_bits() == b.to_bits();
+    match (a, b) {
+        (Attr::Float(a), Attr::Float(b)) => bits(a, b),
+        (Attr::Floats(a), Attr::Floats(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| bits(a, b)),
+        (Attr::Tensor(a), Attr::Tensor(b)) => a.ty == b.ty && a.data == b.data,
+        (Attr::Int(a), Attr::Int(b)) => a == b,
+        (Attr::Ints(a), Attr::Ints(b)) => a == b,
+        (Attr::Str(a), Attr::Str(b)) => a == b,
+        (Attr::Strs(a), Attr::Strs(b)) => a == b,
+        _ => false,
     }
-    let mut text = format!("{}.{}@{} {:?}", node.op.domain, node.op.name, node.opset, node.inputs);
-    for (name, attr) in &node.attrs.0 {
-        match attr {
-            Attr::Graph(_) => return None,
-            Attr::Tensor(t) => text.push_str(&format!(" {name}={}{:?}", t.ty, t.data)),
-            attr => text.push_str(&format!(" {name}={attr:?}")),
-        }
-    }
-    Some(text)
+}
+
+fn same_attributes(a: &Node, b: &Node) -> bool {
+    let (a, b) = (&a.attrs.0, &b.attrs.0);
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && same_attribute(a.1, b.1))
 }
 
 fn merge_nodes(graph: &mut Graph) -> bool {
-    let mut first: HashMap<String, usize> = HashMap::new();
+    // Nodes of one operator with the same inputs, each with attributes of its own.
+    let mut first: HashMap<_, Vec<usize>> = HashMap::new();
     let mut dead = vec![false; graph.nodes.len()];
     for (i, dead) in dead.iter_mut().enumerate() {
-        let Some(key) = key(&graph.nodes[i]) else { continue };
-        let known = *first.entry(key).or_insert(i);
+        let node = &graph.nodes[i];
+        if !may_be_merged(node) {
+            continue;
+        }
+        let alike = first.entry((node.op.domain, node.op.name, node.opset, node.inputs.clone())).or_default();
+        let Some(&known) = alike.iter().find(|&&k| same_attributes(&graph.nodes[k], node)) else {
+            alike.push(i);
+            continue;
+        };
         let (a, b) = (&graph.nodes[known].outputs, &graph.nodes[i].outputs);
         let pairs: Option<Vec<(ValueId, ValueId)>> =
             b.iter().zip(a).filter(|(b, _)| b.is_some()).map(|(b, a)| Some(((*b)?, (*a)?))).collect();
-        let Some(pairs) = pairs.filter(|p| known != i && !p.is_empty() && b.len() <= a.len()) else {
+        let Some(pairs) = pairs.filter(|p| !p.is_empty() && b.len() <= a.len()) else {
             continue;
         };
         if pairs.iter().any(|(b, _)| graph.outputs.contains(b)) {
