@@ -29,6 +29,7 @@ mod formed;
 mod half;
 mod half_lanes;
 mod half_sums;
+mod joined;
 mod long;
 mod ops;
 mod pack;
