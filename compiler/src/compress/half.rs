@@ -31,6 +31,12 @@ const WIDE: &[&str] = &[
     "STFT",
 ];
 
+/// Whether a node computes in `f32`. Other runtimes scatter halves, but do not reduce them.
+fn stays_wide(node: &Node) -> bool {
+    let reduces = node.op().starts_with("Scatter") && !matches!(node.text("reduction", "none"), "none" | "");
+    WIDE.contains(&node.op()) || reduces || node.is_classical() || node.has_bodies()
+}
+
 /// Converts a model; `known` has the types of its values.
 pub fn half(onnx: &Onnx, known: &Facts) -> Result<Onnx> {
     let is_float = |name: &str| known.get(name).is_some_and(|v| v.0.dtype == DType::F32);
@@ -69,10 +75,7 @@ pub fn half(onnx: &Onnx, known: &Facts) -> Result<Onnx> {
     for node in &onnx.nodes {
         let mut node = node.clone();
         convert_attributes(&mut node)?;
-        // Others scatter halves, but do not reduce them.
-        let reduces =
-            node.op().starts_with("Scatter") && !matches!(node.text("reduction", "none"), "none" | "");
-        let wide = WIDE.contains(&node.op()) || reduces || node.is_classical() || node.has_bodies();
+        let wide = stays_wide(&node);
         let mut after = Vec::new();
         for name in node.inputs.iter_mut().filter(|n| is_float(n)) {
             let half = narrow(name);
@@ -170,5 +173,22 @@ mod tests {
         let found = rounded(&Tensor::new([5], &[1.0f32, -1e30, 1e-12, -1e-12, 0.0]));
         let bits: Vec<u16> = found.data.chunks(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
         assert_eq!(bits, [0x3c00, 0xfbff, 1, 0x8001, 0]);
+    }
+
+    #[test]
+    fn what_others_have_in_floats_only_stays() {
+        let node = |op: &str| Node::new(op, "node", &["x"], &["y"]);
+        assert!(stays_wide(&node("DynamicQuantizeLinear")));
+        assert!(!stays_wide(&node("LSTM")));
+        let mut scatter = node("ScatterElements");
+        assert!(!stays_wide(&scatter));
+        let (s, kind) = (b"add".to_vec(), pb::attribute_proto::AttributeType::String as i32);
+        scatter.set_attr(pb::AttributeProto {
+            name: "reduction".into(),
+            s,
+            r#type: kind,
+            ..Default::default()
+        });
+        assert!(stays_wide(&scatter));
     }
 }
