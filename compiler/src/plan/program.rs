@@ -14,6 +14,7 @@ use crate::schedule::{Prefer, couple_halves, lookups, word};
 use crate::strips::{self, Kernels};
 use crate::target::Target;
 use crate::tile;
+use std::cell::RefCell;
 
 /// A model as stages, with its interface.
 #[derive(Clone)]
@@ -77,12 +78,16 @@ pub fn plan(
         return formed(grouped, layouts, &wanted, request(prefer), dump);
     }
     // Strips that may lose more time mostly leave less memory, but the search for them is no complete one.
-    let bytes = |prefer| {
-        let program = formed(grouped.clone(), layouts.clone(), &wanted, request(prefer), &|_, _| {});
-        program.map_or(usize::MAX, |p| p.arena_bytes)
+    let planned = |prefer| -> Result<_> {
+        let texts = RefCell::new(Vec::new());
+        let keep: &Dump = &|stage, text| texts.borrow_mut().push((stage.to_string(), text()));
+        let program = formed(grouped.clone(), layouts.clone(), &wanted, request(prefer), keep)?;
+        Ok((program, texts.into_inner()))
     };
-    let smaller = if bytes(Prefer::Speed) < bytes(Prefer::Size) { Prefer::Speed } else { Prefer::Size };
-    formed(grouped, layouts, &wanted, request(smaller), dump)
+    let (small, fast) = (planned(Prefer::Size)?, planned(Prefer::Speed)?);
+    let (program, texts) = if fast.0.arena_bytes < small.0.arena_bytes { fast } else { small };
+    texts.into_iter().for_each(|(stage, text)| dump(&stage, &|| text.clone()));
+    Ok(program)
 }
 
 /// From strips on.
