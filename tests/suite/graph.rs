@@ -5,12 +5,12 @@ use lmc::graph::{explain, parse, verify};
 
 /// The text of a graph as printed, with what the verifier finds under the guilty lines.
 fn read_and_verify(text: &str) -> String {
-    let graph = match parse(text) {
+    let graph = match parse(text, lmc::ops::find) {
         Ok(graph) => graph,
         Err(error) => return format!("{error}\n"),
     };
     let full = format!("{graph:#}");
-    let again = parse(&full).expect("printed text is read back");
+    let again = parse(&full, lmc::ops::find).expect("printed text is read back");
     assert_eq!(format!("{again:#}"), full);
     let verdict = match verify(&graph) {
         Ok(()) => "valid",

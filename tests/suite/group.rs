@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 /// The fused stages, and the layouts that are not row-major.
 fn fused(text: &str) -> String {
-    let graph = graph::parse(text).expect("a graph");
+    let graph = graph::parse(text, lmc::ops::find).expect("a graph");
     graph::verify(&graph).expect("a valid graph");
     let mut lowering = lower(&graph).expect("a graph that can be lowered");
     let before = run(&graph, &lowering);

@@ -11,11 +11,18 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The modules of the table's first column, in order, row by row.
-fn layers() -> Vec<Vec<String>> {
+/// The modules of the table's first column, in order.
+fn layers() -> Vec<String> {
     let text = fs::read_to_string(repository().join("docs/architecture.md")).expect("the table of modules");
-    let cells = text.lines().filter_map(|l| l.strip_prefix("| `")).filter_map(|l| l.split(" |").next());
-    cells.map(|c| c.split(", ").map(|n| n.trim_matches('`').to_string()).collect()).collect()
+    let cells = text.lines().filter_map(|l| l.strip_prefix("| `")).filter_map(|l| l.split("` |").next());
+    cells.map(str::to_string).collect()
+}
+
+#[test]
+fn the_crate_lists_its_modules_in_this_order() {
+    let text = fs::read_to_string(repository().join("compiler/src/lib.rs")).expect("the crate's root");
+    let listed = text.lines().filter_map(|l| l.strip_prefix("pub mod ")).map(|l| l.trim_end_matches(';'));
+    assert_eq!(listed.collect::<Vec<_>>(), layers());
 }
 
 fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -45,7 +52,7 @@ fn used_modules(line: &str) -> Vec<String> {
 #[test]
 fn modules_use_only_modules_above_them() {
     let layers = layers();
-    let level = |module: &str| layers.iter().position(|row| row.iter().any(|m| m == module));
+    let level = |module: &str| layers.iter().position(|m| m == module);
     let source = repository().join("compiler/src");
     let mut files = Vec::new();
     source_files(&source, &mut files);

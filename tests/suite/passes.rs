@@ -37,7 +37,7 @@ pub fn outputs_of(graph: &Graph, lowering: &Lowering, input: &dyn Fn(u32) -> Ten
 
 /// The graph that the pass makes, after comparing its results with those before.
 fn rewrite(pass: &Pass, text: &str) -> String {
-    let mut graph = parse(text).expect("a graph");
+    let mut graph = parse(text, lmc::ops::find).expect("a graph");
     verify(&graph).expect("a valid graph");
     let before = outputs(&graph);
     let target = lmc::target::resolve("x86_64", "generic").expect("a known target");

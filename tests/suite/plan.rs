@@ -23,7 +23,7 @@ fn answer(text: &str) -> String {
             Err(error) => format!("{error}\n"),
         };
     }
-    let graph = graph::parse(text).expect("a graph");
+    let graph = graph::parse(text, lmc::ops::find).expect("a graph");
     graph::verify(&graph).expect("a valid graph");
     let target = resolve("x86_64", "x86-64-v3").expect("a known processor");
     let program = program(&graph, "g", &target).expect("a program");

@@ -12,7 +12,7 @@ use lmc::target::resolve;
 
 /// The stages, with strips.
 fn formed(text: &str) -> String {
-    let graph = graph::parse(text).expect("a graph");
+    let graph = graph::parse(text, lmc::ops::find).expect("a graph");
     graph::verify(&graph).expect("a valid graph");
     let target = resolve("x86_64", "generic").expect("a known processor");
     let mut lowering = lower(&graph).expect("a graph that can be lowered");

@@ -5,18 +5,23 @@
 //! into definitions.
 
 mod attr;
+mod context;
 mod limits;
+mod operator;
 mod parse;
+mod samples;
 mod text;
 mod verify;
 
 pub use attr::{Attr, Attrs};
+pub use context::Ctx;
 pub use limits::{MAX_TENSOR_BYTES, check_size};
+pub use operator::{DefineFn, ExpandFn, InferFn, Lower, NodeBuilder, Operator};
 pub use parse::parse;
+pub use samples::sample_near;
 pub use verify::{explain, verify};
 
 use crate::base::{Tensor, TensorType};
-use crate::ops::Operator;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

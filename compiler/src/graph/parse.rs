@@ -1,18 +1,19 @@
 //! Reads the text form of graphs (grammar in `docs/ir.md`): the inverse of [`super::text`].
 
-use super::{Attr, Attrs, Graph, Node, Symbol, Value, ValueId};
+use super::{Attr, Attrs, Graph, Node, Operator, Symbol, Value, ValueId};
 use crate::base::lex::Cursor;
 use crate::base::{DType, TensorType, elements};
 use crate::error::Result;
-use crate::ops::{Operator, find};
 use std::collections::HashMap;
 
-/// Reads one graph. Errors name the line. What the grammar allows need not be a valid graph: that
-/// is for [`super::verify`].
-pub fn parse(text: &str) -> Result<Graph> {
+/// Finds an operator's row by domain and name.
+type Find = fn(&str, &str) -> Option<&'static Operator>;
+
+/// Reads one graph of the operators that `find` knows. Errors name the line. What the grammar allows
+/// need not be a valid graph: that is for [`super::verify`].
+pub fn parse(text: &str, find: Find) -> Result<Graph> {
     let mut cursor = Cursor::new(text)?;
-    let mut scopes = Vec::new();
-    let graph = graph(&mut cursor, &mut scopes, 0)?;
+    let graph = graph(&mut cursor, &mut Around { find, graphs: Vec::new() })?;
     cursor.end()?;
     Ok(graph)
 }
@@ -22,8 +23,14 @@ const MAX_DEPTH: usize = 24;
 
 type Names = HashMap<String, ValueId>;
 
-fn graph(cursor: &mut Cursor, scopes: &mut Vec<Names>, depth: usize) -> Result<Graph> {
-    if depth > MAX_DEPTH {
+/// What a graph's text may refer to: operators, and the values of the graphs around it.
+struct Around {
+    find: Find,
+    graphs: Vec<Names>,
+}
+
+fn graph(cursor: &mut Cursor, around: &mut Around) -> Result<Graph> {
+    if around.graphs.len() > MAX_DEPTH {
         return Err(cursor.error("graphs are nested too deep"));
     }
     cursor.expect("graph")?;
@@ -42,7 +49,7 @@ fn graph(cursor: &mut Cursor, scopes: &mut Vec<Names>, depth: usize) -> Result<G
             let id = typed(cursor, &mut graph, &mut names)?;
             cursor.expect("=")?;
             let from = cursor.name("a value")?;
-            let outer = scopes.last().and_then(|s| s.get(&from)).copied();
+            let outer = around.graphs.last().and_then(|s| s.get(&from)).copied();
             let outer =
                 outer.ok_or_else(|| cursor.error(format!("no value '{from}' in the graph around")))?;
             graph.captures.push((outer, id));
@@ -61,7 +68,7 @@ fn graph(cursor: &mut Cursor, scopes: &mut Vec<Names>, depth: usize) -> Result<G
                 }
             }
         } else {
-            node(cursor, &mut graph, &mut names, scopes, depth)?;
+            node(cursor, &mut graph, &mut names, around)?;
         }
     }
     Ok(graph)
@@ -110,19 +117,13 @@ fn tensor_type(cursor: &mut Cursor, graph: &Graph) -> Result<(TensorType, Vec<Op
     Ok((TensorType::new(dtype, shape), symbolic))
 }
 
-fn operator(cursor: &mut Cursor) -> Result<&'static Operator> {
+fn operator(cursor: &mut Cursor, find: Find) -> Result<&'static Operator> {
     let name = cursor.name("an operator")?;
     let (domain, plain) = name.rsplit_once('.').unwrap_or(("", &name));
     find(domain, plain).ok_or_else(|| cursor.error(format!("no operator '{name}'")))
 }
 
-fn node(
-    cursor: &mut Cursor,
-    graph: &mut Graph,
-    names: &mut Names,
-    scopes: &mut Vec<Names>,
-    depth: usize,
-) -> Result<()> {
+fn node(cursor: &mut Cursor, graph: &mut Graph, names: &mut Names, around: &mut Around) -> Result<()> {
     let mut outputs = Vec::new();
     loop {
         outputs.push(if cursor.eat("_") { None } else { Some(typed(cursor, graph, names)?) });
@@ -131,7 +132,7 @@ fn node(
         }
     }
     cursor.expect("=")?;
-    let op = operator(cursor)?;
+    let op = operator(cursor, around.find)?;
     let opset = if cursor.eat("@") { cursor.int()? } else { i64::MAX };
     let mut inputs = Vec::new();
     cursor.expect("(")?;
@@ -155,9 +156,9 @@ fn node(
         }
     }
     while let Some(key) = cursor.before("=", "graph") {
-        scopes.push(names.clone());
-        let body = self::graph(cursor, scopes, depth + 1);
-        scopes.pop();
+        around.graphs.push(names.clone());
+        let body = self::graph(cursor, around);
+        around.graphs.pop();
         attrs.set(&key, Attr::Graph(Box::new(body?)));
     }
     graph.nodes.push(Node { op, opset, name, attrs, inputs, outputs });

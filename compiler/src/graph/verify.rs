@@ -10,9 +10,8 @@
 //!
 //! Goldens: `tests/golden/graph`, those named `bad_*` must fail.
 
-use super::{Attr, Graph, Node, ValueId, text};
+use super::{Attr, Ctx, Graph, Node, ValueId, text};
 use crate::error::{Error, Result};
-use crate::ops::Ctx;
 use std::collections::HashSet;
 
 /// A violation: the node it concerns, if one, and what is wrong.

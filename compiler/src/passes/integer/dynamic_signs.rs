@@ -83,7 +83,7 @@ mod tests {
 ";
 
     fn changed((arch, cpu): (&str, &str), graph: &str) -> (bool, String) {
-        let mut graph = parse(graph).unwrap();
+        let mut graph = parse(graph, crate::ops::find).unwrap();
         let changed = dynamic_signs(&mut graph, &resolve(arch, cpu).unwrap()).unwrap();
         verify(&graph).unwrap();
         (changed, graph.to_string())

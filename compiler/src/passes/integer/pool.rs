@@ -86,7 +86,7 @@ mod tests {
   output y
 }
 ";
-        let mut graph = parse(graph).unwrap();
+        let mut graph = parse(graph, crate::ops::find).unwrap();
         assert!(pools(&mut graph).unwrap());
         verify(&graph).unwrap();
         let text = graph.to_string();

@@ -184,7 +184,7 @@ mod tests {
 ";
 
     fn changed(cpu: &str) -> (bool, String) {
-        let mut graph = parse(GRAPH).unwrap();
+        let mut graph = parse(GRAPH, crate::ops::find).unwrap();
         let changed = signs(&mut graph, &resolve("x86_64", cpu).unwrap()).unwrap();
         verify(&graph).unwrap();
         (changed, graph.to_string())
@@ -210,7 +210,7 @@ mod tests {
             ("neoverse-n1", unsigned.as_str(), "i8", -3),
             ("neoverse-n2", GRAPH, "u8", 125),
         ] {
-            let mut graph = parse(graph).unwrap();
+            let mut graph = parse(graph, crate::ops::find).unwrap();
             assert!(signs(&mut graph, &resolve("aarch64", cpu).unwrap()).unwrap());
             verify(&graph).unwrap();
             let text = graph.to_string();
@@ -234,7 +234,7 @@ mod tests {
 }
 ";
         let unsigned = |graph: &str| {
-            let mut graph = parse(graph).unwrap();
+            let mut graph = parse(graph, crate::ops::find).unwrap();
             let changed = signs(&mut graph, &resolve("x86_64", "icelake-server").unwrap()).unwrap();
             verify(&graph).unwrap();
             (changed, graph.to_string().matches(": u8[").count())
@@ -260,7 +260,7 @@ mod tests {
   output d
 }
 ";
-        let mut graph = parse(graph).unwrap();
+        let mut graph = parse(graph, crate::ops::find).unwrap();
         assert!(signs(&mut graph, &resolve("x86_64", "icelake-server").unwrap()).unwrap());
         verify(&graph).unwrap();
         let text = graph.to_string();
@@ -283,7 +283,7 @@ mod tests {
   output c
 }
 ";
-        let mut graph = parse(graph).unwrap();
+        let mut graph = parse(graph, crate::ops::find).unwrap();
         assert!(signs(&mut graph, &resolve("aarch64", "cortex-a53").unwrap()).unwrap());
         verify(&graph).unwrap();
         let text = graph.to_string();
