@@ -12,12 +12,14 @@ import subprocess
 
 import numpy as np
 
+import aarch64_peers
 import mca
 import models
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = models.ROOT + "/target/bench/cache"
-EMULATED = {"generic": "cortex-a53", "neoverse-n1": "neoverse-n1", "neoverse-n2": "max"}
+PLUGIN = models.ROOT + "/target/bench/roi.so"
+EMULATED = {"generic": "cortex-a53", "neoverse-n1": "neoverse-n1", "neoverse-n2": "max,sme=off,sve-max-vq=1"}
 
 
 def link(out):
@@ -31,7 +33,7 @@ def count(staged, out, emulated, dump):
     inputs = np.load(staged + "/inputs.npz")
     for i, name in enumerate(inputs):
         inputs[name].tofile(f"{out}/input_{i}.bin")
-    plugin = models.ROOT + "/target/bench/roi.so" + (f",dump={dump}" if dump else "")
+    plugin = PLUGIN + (f",dump={dump}" if dump else "")
     command = ["qemu-aarch64", "-cpu", emulated, "-plugin", plugin, out + "/driver", out, "1", "count"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode or not done.stdout.startswith("0\n"):
@@ -51,12 +53,16 @@ def main():
     parser.add_argument("--emulated", help="the emulator's processor")
     parser.add_argument("--dtype", help="only models whose dtype begins so")
     parser.add_argument("--cycles", action="store_true", help=f"model cycles with llvm-mca ({', '.join(mca.CPUS)})")
+    parser.add_argument("--peers", action="store_true", help="count onnxruntime, openvino and litert as well (some minutes a model)")
     options = parser.parse_args()
     emulated = options.emulated or EMULATED.get(options.cpu, options.cpu)
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", HERE + "/roi.c", "-o", models.ROOT + "/target/bench/roi.so"], check=True)
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", HERE + "/roi.c", "-o", PLUGIN], check=True)
+    if options.peers:
+        aarch64_peers.install()
     print(f"million instructions per inference, lmc for --cpu {options.cpu}, emulated {emulated}\n")
-    cycles = "".join(f"{cpu:>13}" for cpu in mca.CPUS) if options.cycles else ""
-    print(f"{'model':28}{'all':>10}{'fmla':>10}{'dot':>10}{'mmla':>10}{'load/store':>12}{'MACs/4':>10}{'x floor':>9}{'code KB':>9}{cycles}")
+    columns = "".join(f"{cpu:>13}" for cpu in mca.CPUS) if options.cycles else ""
+    columns += "".join(f"{peer:>13}" for peer in aarch64_peers.PEERS) + f"{'fewest / lmc':>14}" if options.peers else ""
+    print(f"{'model':28}{'all':>10}{'fmla':>10}{'dot':>10}{'mmla':>10}{'load/store':>12}{'MACs/4':>10}{'x floor':>9}{'code KB':>9}{columns}")
     notes = []
     for source, entry in models.find(options.models):
         if options.dtype and not entry["dtype"].startswith(options.dtype):
@@ -78,6 +84,11 @@ def main():
         line += f"{manifest['code_bytes'] / 1024:9.1f}"
         if dump:
             line += "".join(f"{c / 1e6:13.3f}" for c in mca.cycles(dump))
+        if options.peers:
+            counted, failed = aarch64_peers.counts(entry, staged, emulated, PLUGIN)
+            line += "".join(f"{counted[p] / 1e6:13.3f}" if p in counted else f"{'-':>13}" for p in aarch64_peers.PEERS)
+            line += f"{min(counted.values()) / counts['instructions']:14.2f}" if counted else f"{'-':>14}"
+            notes += [f"{entry['name']}: no {peer}: {why}" for peer, why in failed.items()]
         print(line, flush=True)
     if options.cycles:
         print("\nlast columns: million cycles modelled by llvm-mca; no cache misses, no mispredictions: ranks, not times")

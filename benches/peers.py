@@ -211,8 +211,12 @@ def main():
     peer.load()
     np.save(f"{folder}/{name}.npy", np.asarray(peer.first()))
     print("ready", file=answers)
+    mark = C.CDLL(None).prctl if "BENCH_COUNT" in os.environ else lambda *_: None  # for roi.c
     for line in sys.stdin:
-        print(json.dumps(peer.loop(int(line))), file=answers)
+        mark(0x524F4931, 1, 0, 0, 0)
+        nanoseconds = peer.loop(int(line))
+        mark(0x524F4931, 2, 0, 0, 0)
+        print(json.dumps(nanoseconds), file=answers)
     answers.flush()
     os._exit(0)  # some runtimes do not end cleanly
 

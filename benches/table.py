@@ -76,17 +76,29 @@ def build_ours(folder, cpu):
     return manifest
 
 
+def prepare(name, folder, env):
+    """Converts a model for a peer, where it needs that, once; RuntimeError where it cannot."""
+    verdict = f"{folder}/{name}.cannot"
+    if os.path.exists(verdict):
+        raise RuntimeError(open(verdict).read() + f" (remembered in {os.path.relpath(verdict, models.ROOT)})")
+    command = [sys.executable, HERE + "/peers.py", "prepare", name, folder]
+    log = f"{folder}/{name}.prepare.log"
+    if subprocess.run(command, stdout=open(log, "w"), stderr=subprocess.STDOUT, env=env).returncode:
+        open(verdict, "w").write(last_line(log))
+        raise RuntimeError(last_line(log))
+
+
+def check(folder, name):
+    """RuntimeError where a runtime's first result is not the reference."""
+    agreement = models.cosine(np.load(f"{folder}/{name}.npy"), np.load(folder + "/reference.npy"))
+    if not agreement > 0.95:
+        raise RuntimeError(f"its result is wrong (cosine {agreement:.4f})")
+
+
 def start(name, folder, env, failed):
-    """Prepares (once) and loads a peer; None, and the reason in `failed`, where it cannot."""
+    """Prepares and loads a peer; None, and the reason in `failed`, where it cannot."""
     try:
-        verdict = f"{folder}/{name}.cannot"
-        if os.path.exists(verdict):
-            raise RuntimeError(open(verdict).read() + f" (remembered in {os.path.relpath(verdict, models.ROOT)})")
-        prepare = [sys.executable, HERE + "/peers.py", "prepare", name, folder]
-        log = f"{folder}/{name}.prepare.log"
-        if subprocess.run(prepare, stdout=open(log, "w"), stderr=subprocess.STDOUT, env=env).returncode:
-            open(verdict, "w").write(last_line(log))
-            raise RuntimeError(last_line(log))
+        prepare(name, folder, env)
         return Served(name, folder, env)
     except RuntimeError as error:
         failed[name] = str(error)
@@ -114,9 +126,7 @@ def measure(runtimes, options, env):
             served.append(started)
     for s in list(served):
         try:
-            agreement = models.cosine(np.load(f"{s.folder}/{s.name}.npy"), np.load(s.folder + "/reference.npy"))
-            if not agreement > 0.95:
-                raise RuntimeError(f"its result is wrong (cosine {agreement:.4f})")
+            check(s.folder, s.name)
             s.calibrate(options.round_ms)
         except RuntimeError as error:
             failed[s.name] = str(error)

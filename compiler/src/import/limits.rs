@@ -19,6 +19,13 @@ pub(super) const MAX_NODES: usize = 1 << 18;
 /// Deepest nesting of subgraphs and functions.
 pub(super) const MAX_DEPTH: usize = 24;
 
+pub(super) fn shape(dims: &[i64]) -> Result<Vec<usize>> {
+    let positive = |&d: &i64| {
+        usize::try_from(d).map_err(|_| Error::model(format!("a tensor has the negative dimension {d}")))
+    };
+    dims.iter().map(positive).collect()
+}
+
 /// The domain under its short name: `ai.onnx` is `""`.
 pub(super) fn canonical_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }

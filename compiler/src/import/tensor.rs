@@ -1,6 +1,7 @@
 //! `TensorProto` to [`Tensor`] and back: raw and typed fields, packed 4- and 2-bit types, sparse.
 
 use super::external::Folder;
+use super::limits::shape;
 use super::words::{STRING, Words};
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
@@ -58,13 +59,6 @@ pub(super) fn dtype(number: i32) -> Result<DType> {
         };
         Error::model(format!("{what} are not supported")).advise("Tensors must hold numbers or booleans")
     })
-}
-
-pub(super) fn shape(dims: &[i64]) -> Result<Vec<usize>> {
-    let positive = |&d: &i64| {
-        usize::try_from(d).map_err(|_| Error::model(format!("a tensor has the negative dimension {d}")))
-    };
-    dims.iter().map(positive).collect()
 }
 
 /// Decodes a tensor.

@@ -5,7 +5,7 @@
 //! out is the number of a word. What reads strings is decided in `passes/infer/words.rs`; goldens of the
 //! words in headers are in `tests/golden/package`.
 
-use super::tensor::shape;
+use super::limits::shape;
 use crate::base::{Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::check_size;

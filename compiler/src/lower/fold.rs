@@ -4,7 +4,7 @@
 //! to read (filters made of sines), or nothing reads them but what is computed here too: a table of
 //! positions that is broadcast, then indexed, a small network over constants.
 
-use super::lift::lift;
+use super::lift::{lift, simple};
 use crate::definition::{Env, Expr, LoweredValue, Lowering, Stage, ValueId, interpret};
 use crate::scalar::math::primitives;
 
@@ -12,8 +12,6 @@ use crate::scalar::math::primitives;
 const SMALL: usize = 4096;
 /// Operations per byte of a result from which on it takes longer to compute than to read.
 const COSTLY: u64 = 8;
-/// Points of a definition that are computed here at most: more would only lengthen compilation.
-const WORK: u64 = 1 << 28;
 
 /// Replaces stages over constants by constants, those within loops too; those that write `outputs` stay.
 pub fn fold(lowering: &mut Lowering, outputs: &[ValueId]) {
@@ -128,17 +126,6 @@ fn operations(stage: &Stage) -> u64 {
 /// Bytes of a value; elements of four bits are packed in pairs.
 fn size(value: &LoweredValue) -> usize {
     value.ty.elems().saturating_mul(value.ty.dtype.bits() as usize).div_ceil(8)
-}
-
-/// What a definition or reshape reads and writes; `None` for other stages.
-pub(super) fn simple(stage: &Stage) -> Option<(Vec<ValueId>, ValueId)> {
-    match stage {
-        Stage::Define(d) if !d.has_sizes() && d.volume() <= WORK => {
-            Some((d.operands.iter().map(|o| o.value).collect(), d.output.value))
-        }
-        Stage::Reshape { from, to } => Some((vec![*from], *to)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! What a loop would compute anew each time from constants alone is computed before it: sums of the weights of
 //! quantized products, bias tables.
 
-use super::fold::simple;
 use crate::definition::{LoweredValue, Lowering, Repeat, Stage, ValueId};
 use std::collections::HashSet;
+
+/// Points of a definition that are computed ahead at most: more would only lengthen compilation.
+const WORK: u64 = 1 << 28;
 
 /// Moves such stages in front of their loops.
 pub fn lift(lowering: &mut Lowering) {
@@ -47,6 +49,17 @@ fn constant_stages(repeat: &mut Repeat, values: &[LoweredValue]) -> Vec<Stage> {
     }
     repeat.body = kept;
     out
+}
+
+/// What a definition or reshape reads and writes; `None` for other stages.
+pub(super) fn simple(stage: &Stage) -> Option<(Vec<ValueId>, ValueId)> {
+    match stage {
+        Stage::Define(d) if !d.has_sizes() && d.volume() <= WORK => {
+            Some((d.operands.iter().map(|o| o.value).collect(), d.output.value))
+        }
+        Stage::Reshape { from, to } => Some((vec![*from], *to)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Binds the sizes of a kernel: each becomes a parameter, and a variable around the whole body.
 
-use super::emit::addr;
 use crate::base::affine::{SIZE, as_size};
 use crate::base::{Affine, Bound, DType};
 use crate::tile::{Access, Addr, Kernel, Param, Stmt, Value};
@@ -35,7 +34,12 @@ pub fn bind(kernel: &mut Kernel) -> Vec<usize> {
         let name = format!("n{number}");
         kernel.params.push(Param { name, dtype: DType::I64, elems: 1, access: Access::Read });
         numbers.push(number);
-        body = vec![Stmt::Size { var, from: addr(param, Affine::constant(0)), max: max as i64, body }];
+        body = vec![Stmt::Size {
+            var,
+            from: Addr { param, index: Affine::constant(0), dynamic: None },
+            max: max as i64,
+            body,
+        }];
     }
     kernel.body = body;
     numbers

@@ -2,6 +2,7 @@
 //! place of each in the arena and the steps that say so.
 
 use super::arena::{self, ALIGN, Arena};
+use super::draft::{Draft, Place};
 use super::lent::lend;
 use super::trail::{directions, trails};
 use super::{Arg, Base, Constant, Step};
@@ -22,49 +23,6 @@ struct Buffer {
     loops: Vec<usize>,
     /// Replaced by another buffer.
     merged: Option<usize>,
-}
-
-/// Where a value is.
-#[derive(Clone)]
-pub(super) struct Place {
-    /// Number of the buffer.
-    pub buffer: usize,
-    /// Bytes from the buffer's start; loops move it by `strides` per iteration, outermost first.
-    pub offset: usize,
-    pub strides: Vec<i64>,
-}
-
-impl Place {
-    /// The start of a buffer.
-    pub fn start(buffer: usize) -> Place {
-        Place { buffer, offset: 0, strides: Vec::new() }
-    }
-
-    /// The place some bytes further.
-    pub fn moved(self, bytes: usize) -> Place {
-        Place { offset: self.offset + bytes, ..self }
-    }
-
-    /// Whether it is the whole buffer in every iteration.
-    pub fn is_start(&self) -> bool {
-        self.offset == 0 && self.strides.is_empty()
-    }
-}
-
-/// A call before buffers have offsets.
-pub(super) enum Draft {
-    Call { kernel: u32, args: Vec<Place> },
-    Repeat { count: u64, trip: Option<Place>, cond: Option<Place>, body: Vec<Draft> },
-}
-
-impl Draft {
-    /// The steps in it.
-    pub fn count(&self) -> usize {
-        match self {
-            Draft::Call { .. } => 1,
-            Draft::Repeat { body, .. } => body.iter().map(Draft::count).sum(),
-        }
-    }
 }
 
 /// Where all buffers are.

@@ -1,7 +1,8 @@
 //! Stages to a program: a kernel per definition, a place per value, steps in order.
 
 use super::arena::ALIGN;
-use super::buffers::{Buffers, Draft, Place};
+use super::buffers::Buffers;
+use super::draft::{Draft, Place};
 use super::kernels::Kernels;
 use super::known::know;
 use super::margins::margins;

@@ -1,7 +1,7 @@
 //! The kernels of a program: one per distinct definition, found again by what it computes.
 
 use super::Request;
-use super::buffers::Draft;
+use super::draft::Draft;
 use crate::base::abi;
 use crate::error::{Error, Result};
 use crate::nest::{Nested, nest};

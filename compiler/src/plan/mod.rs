@@ -4,6 +4,7 @@ mod arena;
 mod buffers;
 mod build;
 mod constants;
+mod draft;
 mod interpret;
 mod kernels;
 mod known;

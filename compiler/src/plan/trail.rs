@@ -10,7 +10,7 @@
 //! size takes little more than one of them.
 
 use super::arena::{ALIGN, Trail};
-use super::buffers::{Draft, Place};
+use super::draft::{Draft, Place};
 use crate::strips::Live;
 use crate::tile::{Kernel, Piece, backwards, hull, pieces};
 use std::collections::HashMap;

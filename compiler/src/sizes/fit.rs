@@ -4,7 +4,7 @@
 //! two sizes, the smaller of a size and a number) become a size of their own, computed at run time. How the
 //! functions are found: [`super::rules`].
 
-use super::rules::Derived;
+use super::derived::Derived;
 use super::unlike;
 use crate::base::affine::{MAX_SIZE, MAX_SIZES, size_var};
 use crate::base::{Affine, DType, TensorType, gcd};

@@ -13,6 +13,7 @@
 mod border;
 mod constants;
 mod definitions;
+mod derived;
 mod fit;
 mod parts;
 mod places;

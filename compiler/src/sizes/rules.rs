@@ -3,6 +3,7 @@
 //! Affine functions of one size or two; quotients, products and limits. Where two quotients hold in all samples
 //! but differ elsewhere, the sizes at which they do are noted, so that those become samples too.
 
+use super::derived::Derived;
 use super::fit::Facts;
 use crate::base::Affine;
 use crate::scalar::Op;
@@ -15,31 +16,6 @@ const MIN_SHOWN: usize = 5;
 
 /// Values of a size up to which rules are compared.
 const MAX_COMPARED: i64 = 1 << 14;
-
-/// A function that is not affine.
-#[derive(Clone, Copy)]
-pub(super) enum Derived {
-    /// `floor((factor * size + offset) / divisor)`.
-    Divided { size: usize, factor: i64, offset: i64, divisor: i64 },
-    /// `(factor * a + offset) * b`.
-    Product { a: usize, b: usize, factor: i64, offset: i64 },
-    /// The smaller or larger of `size + offset` and a number.
-    Limited { size: usize, offset: i64, limit: i64, op: Op },
-}
-
-impl Derived {
-    /// The number, where sizes have the given values.
-    fn of(self, at: impl Fn(usize) -> i64) -> i64 {
-        match self {
-            Derived::Divided { size, factor, offset, divisor } => {
-                (factor * at(size) + offset).div_euclid(divisor)
-            }
-            Derived::Product { a, b, factor, offset } => (factor * at(a) + offset) * at(b),
-            Derived::Limited { size, offset, limit, op: Op::Min } => (at(size) + offset).min(limit),
-            Derived::Limited { size, offset, limit, .. } => (at(size) + offset).max(limit),
-        }
-    }
-}
 
 impl Facts {
     pub(super) fn line_or_same(&self, numbers: &[i64]) -> Option<Affine> {

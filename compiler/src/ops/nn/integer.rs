@@ -8,8 +8,7 @@ use super::matmul::Product;
 use super::quantize::integer_range;
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, ExprId};
-use crate::error::{Error, Result};
-use crate::ops::Ctx;
+use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, require};
 use crate::scalar::{Fold, Scalar};
 
@@ -41,22 +40,6 @@ impl Zero {
 /// An input that must be an 8-bit (or narrower) integer tensor.
 pub fn check_quantized(ty: &TensorType) -> Result<()> {
     require(ty.dtype.is_int() && ty.dtype.size() <= 2, || format!("{ty} is not a quantized tensor"))
-}
-
-/// An error where one of these inputs is a scale that is known and not finite: what it stands for, zero times
-/// infinity, is no number, and no integer either.
-pub fn check_scales(ctx: &Ctx, inputs: &[usize]) -> Result<()> {
-    for &i in inputs {
-        let Some(tensor) = ctx.optional(i).and_then(|v| v.constant.as_ref()) else { continue };
-        let dtype = tensor.ty.dtype;
-        let mut numbers = tensor.data.chunks_exact(dtype.size()).map(|e| Scalar::from_le(dtype, e).to_f64());
-        if let Some(scale) = numbers.find(|s| dtype.is_float() && !s.is_finite()) {
-            return Err(Error::model(format!("the scale of input {i} is {scale}")).advise(
-                "Calibrate with finite numbers (a mask of -10000 in place of -inf), or leave this node in float",
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// The constant elements of a value.

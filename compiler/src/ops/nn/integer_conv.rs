@@ -2,7 +2,8 @@
 
 use super::conv::Shape;
 use super::exact_conv::{Operands, define_conv};
-use super::integer::{Zero, check_quantized, check_scales};
+use super::integer::{Zero, check_quantized};
+use super::quantize::check_scales;
 use super::quantize::{is_zero, requantized};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;

@@ -1,9 +1,10 @@
 //! Matrix products of quantized tensors, with integer, quantized or float results.
 
-use super::integer::{Factors, Zero, check_quantized, check_scales, define_product};
+use super::integer::{Factors, Zero, check_quantized, define_product};
 use super::integer_conv::single_zero;
 use super::matmul::Product;
 use super::normalize::check_broadcast;
+use super::quantize::check_scales;
 use super::quantize::{Quantized, dynamically_quantized, requantized};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};

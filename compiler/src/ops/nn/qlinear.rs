@@ -1,8 +1,9 @@
 //! Operators of com.microsoft on quantized tensors that are neither products nor of single elements: sums are
 //! taken to floats, and the float result is quantized.
 
-use super::integer::{check_quantized, check_scales};
+use super::integer::check_quantized;
 use super::pool::Divisor;
+use super::quantize::check_scales;
 use super::quantize::requantized;
 use super::window::{positive, windows};
 use crate::base::{Affine, DType, TensorType};

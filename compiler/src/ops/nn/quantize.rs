@@ -1,12 +1,11 @@
 //! QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear: per tensor, per channel, by blocks.
 
-use super::integer::check_scales;
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Lowering};
 use crate::error::{Error, Result};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Operator};
-use crate::scalar::{Fold, Op};
+use crate::scalar::{Fold, Op, Scalar};
 
 const VERSIONS: &[i64] = &[10, 13, 19, 21, 23, 24, 25];
 
@@ -303,5 +302,21 @@ fn dynamic(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         zero: e.output(2).unwrap_or_else(|| e.temp("zero", dtype, [])),
     };
     dynamically_quantized(&mut e, &x, to);
+    Ok(())
+}
+
+/// An error where one of these inputs is a scale that is known and not finite: what it stands for, zero times
+/// infinity, is no number, and no integer either.
+pub fn check_scales(ctx: &Ctx, inputs: &[usize]) -> Result<()> {
+    for &i in inputs {
+        let Some(tensor) = ctx.optional(i).and_then(|v| v.constant.as_ref()) else { continue };
+        let dtype = tensor.ty.dtype;
+        let mut numbers = tensor.data.chunks_exact(dtype.size()).map(|e| Scalar::from_le(dtype, e).to_f64());
+        if let Some(scale) = numbers.find(|s| dtype.is_float() && !s.is_finite()) {
+            return Err(Error::model(format!("the scale of input {i} is {scale}")).advise(
+                "Calibrate with finite numbers (a mask of -10000 in place of -inf), or leave this node in float",
+            ));
+        }
+    }
     Ok(())
 }

@@ -4,13 +4,34 @@
 //! compressed by it (see [`crate::ops`]' Compress); equal ends make equal lists, so that tensors cut alike are known
 //! to be equally long.
 
-use super::moving::Element;
 use super::{Binding, Driver};
 use crate::base::Tensor;
 use crate::error::Result;
 use crate::graph::{Attr, Attrs, ValueId};
 use crate::import::SourceNode;
 use crate::ops::NodeBuilder;
+
+/// An integer: a number, added to an element of a value where it is no constant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Element {
+    pub of: Option<(ValueId, usize)>,
+    pub plus: i64,
+}
+
+impl Element {
+    pub(super) fn number(plus: i64) -> Element {
+        Element { of: None, plus }
+    }
+
+    pub(super) fn sum(a: Element, b: Element, sign: i64) -> Option<Element> {
+        let of = match (a.of, b.of) {
+            (of, None) => of,
+            (None, of) if sign > 0 => of,
+            _ => return None,
+        };
+        Some(Element { of, plus: a.plus.checked_add(b.plus.checked_mul(sign)?)? })
+    }
+}
 
 /// The places of an axis from `start` on that come before `end`, each `step` from the last.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

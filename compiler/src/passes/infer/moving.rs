@@ -4,7 +4,7 @@
 //! are added; casts, joints and reshapes on the way), the slice is a Gather along each such axis, whose indices are
 //! checked when the model runs; so is a Range a sum. The length of any other slice is known only when it runs: see [`super::chosen`].
 
-use super::chosen::Between;
+use super::chosen::{Between, Element};
 use super::{Binding, Driver};
 use crate::base::{DType, Tensor};
 use crate::error::Result;
@@ -16,28 +16,6 @@ use crate::ops::NodeBuilder;
 const MOST: usize = 16;
 /// Numbers of a range that begins at a computed one, at most.
 const FARTHEST: u64 = 1 << 16;
-
-/// An integer: a number, added to an element of a value where it is no constant.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Element {
-    of: Option<(ValueId, usize)>,
-    plus: i64,
-}
-
-impl Element {
-    pub(super) fn number(plus: i64) -> Element {
-        Element { of: None, plus }
-    }
-
-    fn sum(a: Element, b: Element, sign: i64) -> Option<Element> {
-        let of = match (a.of, b.of) {
-            (of, None) => of,
-            (None, of) if sign > 0 => of,
-            _ => return None,
-        };
-        Some(Element { of, plus: a.plus.checked_add(b.plus.checked_mul(sign)?)? })
-    }
-}
 
 /// A part of a slice along one axis, between places known at run time.
 struct Part {

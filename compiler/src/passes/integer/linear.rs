@@ -2,7 +2,8 @@
 
 use super::super::edit::{read_counts, writers};
 use crate::base::{DType, Tensor, TensorType};
-use crate::graph::{Graph, Node, ValueId};
+use crate::error::Result;
+use crate::graph::{Attr, Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
 
 /// How integers stand for real numbers: `(q - zero) * scale`. Scale and zero point are constants.
@@ -147,4 +148,20 @@ impl Linear {
         };
         Some(Linear { value, zero, ..self.clone() })
     }
+}
+
+/// A node like the quantization or dequantization `node`, on another input.
+pub(super) fn again(b: &mut NodeBuilder, node: &Node, x: ValueId) -> Result<ValueId> {
+    along(b, node, x, None)
+}
+
+/// The same with its scales along this axis, if they lie along one.
+pub(super) fn along(b: &mut NodeBuilder, node: &Node, x: ValueId, axis: Option<usize>) -> Result<ValueId> {
+    let mut inputs = node.inputs.clone();
+    inputs[0] = Some(x);
+    let attrs = match axis {
+        None => node.attrs.clone(),
+        Some(axis) => node.attrs.clone().with("axis", Attr::Int(axis as i64)),
+    };
+    Ok(b.node_in(node.op.domain, node.op.name, &inputs, attrs, 1)?[0])
 }

@@ -6,11 +6,11 @@
 //! number stands is where the greatest integer does.
 
 use super::super::edit::{is, like, put, read_counts, remove, replace, writers};
-use super::linear::{Linear, dequantize, of, quantize};
+use super::linear::{Linear, again, along, dequantize, of, quantize};
 use super::parts;
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
-use crate::graph::{Attr, Graph, Node, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
 use crate::scalar::Scalar;
 
@@ -132,22 +132,6 @@ fn moved(b: &mut NodeBuilder, node: &Node, x: ValueId, linear: &Linear) -> Resul
         inputs[2] = Some(zero);
     }
     like(b, node, inputs)
-}
-
-/// A node like the quantization or dequantization `node`, on another input.
-pub(super) fn again(b: &mut NodeBuilder, node: &Node, x: ValueId) -> Result<ValueId> {
-    along(b, node, x, None)
-}
-
-/// The same with its scales along this axis, if they lie along one.
-fn along(b: &mut NodeBuilder, node: &Node, x: ValueId, axis: Option<usize>) -> Result<ValueId> {
-    let mut inputs = node.inputs.clone();
-    inputs[0] = Some(x);
-    let attrs = match axis {
-        None => node.attrs.clone(),
-        Some(axis) => node.attrs.clone().with("axis", Attr::Int(axis as i64)),
-    };
-    Ok(b.node_in(node.op.domain, node.op.name, &inputs, attrs, 1)?[0])
 }
 
 /// Where an axis of a node's first input is in its result, if its indices stand there for the same elements.

@@ -5,8 +5,7 @@
 //! leave the whole as it is.
 
 use super::super::edit::{is, put};
-use super::linear::{dequantize, only_quantize};
-use super::movement::again;
+use super::linear::{again, dequantize, only_quantize};
 use crate::base::TensorType;
 use crate::graph::{Graph, Node};
 
