@@ -53,7 +53,7 @@ def main():
     parser.add_argument("--emulated", help="the emulator's processor")
     parser.add_argument("--dtype", help="only models whose dtype begins so")
     parser.add_argument("--cycles", action="store_true", help=f"model cycles with llvm-mca ({', '.join(mca.CPUS)})")
-    parser.add_argument("--peers", action="store_true", help="count onnxruntime, openvino and litert as well (some minutes a model)")
+    parser.add_argument("--peers", action="store_true", help="count onnxruntime, openvino and litert as well (a minute or more a model)")
     options = parser.parse_args()
     emulated = options.emulated or EMULATED.get(options.cpu, options.cpu)
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", HERE + "/roi.c", "-o", PLUGIN], check=True)

@@ -1,9 +1,10 @@
 """Peers on an emulated aarch64: a Python of that architecture with their packages, in the versions of
 requirements.txt, whose instructions are counted as lmc's are.
 
-Started by `benches/run aarch64 --peers`. Everything is unpacked below target/bench/aarch64; nothing is
-installed. The peers read the processor's number from /proc and /sys, which the emulator does not
-answer for: it looks into the unpacked tree first, and finds what is written there.
+Started by `benches/run aarch64 --peers`. Packages of Debian 12 and of the peers are unpacked below
+target/bench/aarch64; nothing is installed. The peers read the processor's number from /proc and /sys,
+which the emulator does not answer for: it looks into the unpacked tree first, and finds what is written
+there.
 """
 import glob
 import os
