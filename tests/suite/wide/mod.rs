@@ -3,6 +3,7 @@
 
 mod ahead;
 mod execute;
+mod longs;
 mod table;
 mod together;
 

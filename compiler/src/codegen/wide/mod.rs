@@ -18,6 +18,7 @@ mod emit;
 mod fold;
 mod inst;
 mod late;
+mod longs;
 mod loops;
 mod memory;
 mod narrow;

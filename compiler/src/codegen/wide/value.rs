@@ -3,7 +3,7 @@
 //! Only the last instruction of a sequence writes the destination, which may be a source too.
 
 use super::Result;
-use super::inst::{Arg, Base, Mem, VReg};
+use super::inst::{Arg, Base, Class, Mem, VReg};
 use super::rows::Op;
 use super::select::{Select, lane_size};
 use crate::base::{Affine, DType};
@@ -122,6 +122,7 @@ impl Select<'_> {
             }
             Un::Abs if size == 4 => self.op(Op::Pabsd, width, &[dst.into(), src.into()]),
             Un::Abs if self.isa.masks => self.op(Op::Pabsq, width, &[dst.into(), src.into()]),
+            Un::Abs => self.magnitude_longs(dst, src, width),
             Un::Sqrt if float => {
                 let op = if size == 4 { Op::Sqrtps } else { Op::Sqrtpd };
                 self.op(op, width, &[dst.into(), src.into()]);
@@ -154,7 +155,16 @@ impl Select<'_> {
         if bin == Bin::Or && self.weave_bytes(r, (a, b))? {
             return Ok(());
         }
+        if (bin, lane) == (Bin::Mul, Lane::I64) {
+            self.multiply_longs(dst, a, b, width);
+            return Ok(());
+        }
         let (x, y) = (self.source(a), self.source(b));
+        if matches!(bin, Bin::Min | Bin::Max | Bin::MinU | Bin::MaxU) && lane == Lane::I64 && !self.isa.masks
+        {
+            self.extreme_long(bin, (dst, x, y), width);
+            return Ok(());
+        }
         let float = matches!(lane, Lane::F32 | Lane::F64);
         let op = match bin {
             Bin::And | Bin::Or | Bin::Xor if self.in_mask(r) => match bin {
@@ -233,24 +243,33 @@ impl Select<'_> {
             Bin::ShrU => (by_lane(lane, [Op::Psrld, Op::Psrlq, Op::Psrld, Op::Psrlq]), bits),
             _ => (by_lane(lane, [Op::Psrad, Op::Psraq, Op::Psrad, Op::Psraq]), bits - 1),
         };
+        let count = count.min(most) as i64;
+        if op == Op::Psraq && !self.isa.masks {
+            self.shift_longs(dst, src, count, width);
+            return Ok(());
+        }
         self.has(op)?;
-        self.op(op, width, &[dst.into(), src.into(), Arg::Imm(count.min(most) as i64)]);
+        self.op(op, width, &[dst.into(), src.into(), Arg::Imm(count)]);
         Ok(())
     }
 
     fn multiply_add(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) -> Result<()> {
         let (dst, width, lane) = (self.target(r), self.width(r), self.ty(r).lane);
-        let (acc, a, b) = (self.source(acc), self.source(a), self.source(b));
+        let (acc, x, y) = (self.source(acc), self.source(a), self.source(b));
         let float = matches!(lane, Lane::F32 | Lane::F64);
         if float && self.kernel.fused {
             let op = if lane == Lane::F32 { Op::Fma32 } else { Op::Fma64 };
-            self.op(op, width, &[dst.into(), acc.into(), a.into(), b.into()]);
+            self.op(op, width, &[dst.into(), acc.into(), x.into(), y.into()]);
             return Ok(());
         }
-        let mul = by_lane(lane, [Op::Mulps, Op::Mulpd, Op::Pmulld, Op::Pmullq]);
+        let product = self.f.reg(Class::Vector);
+        if lane == Lane::I64 {
+            self.multiply_longs(product, a, b, width);
+        } else {
+            let mul = by_lane(lane, [Op::Mulps, Op::Mulpd, Op::Pmulld, Op::Pmullq]);
+            self.op(mul, width, &[product.into(), x.into(), y.into()]);
+        }
         let add = by_lane(lane, [Op::Addps, Op::Addpd, Op::Paddd, Op::Paddq]);
-        self.has(mul)?;
-        let product = self.def(mul, width, &[a.into(), b.into()]);
         self.op(add, width, &[dst.into(), acc.into(), product.into()]);
         Ok(())
     }
