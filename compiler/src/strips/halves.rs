@@ -1,4 +1,4 @@
-//! Half floats that products read are kept as `f32`, where that takes hardly more memory.
+//! Half floats that products read are kept as `f32`, where that takes little more memory.
 //!
 //! Registers hold half floats as `f32`: each load converts. What fills lanes costs one conversion more per
 //! vector, what all lanes share three instructions for each tile that reads it. Before strips are formed
@@ -10,13 +10,21 @@ use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, Lowering, Stage, ValueId};
 use crate::group::replace_loads;
 use crate::scalar::{Fold, Op, cast};
+use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Products of which each copied element must be a factor.
 const WORTH: usize = 32;
-/// The memory that may be taken, beside what is live at most without.
-pub const ROOM: f64 = 1.05;
+/// The share of memory that may be taken more, and the bytes where speed is preferred: as many as the caches nearest to
+/// the core hold.
+const MORE: (f64, usize) = (0.05, 64 * 1024);
+
+/// The memory that may be taken, where `live` bytes are live at most without.
+pub fn room(live: usize, prefer: Prefer) -> usize {
+    let share = (live as f64 * MORE.0) as usize;
+    live + if prefer == Prefer::Speed { share.max(MORE.1) } else { share }
+}
 
 /// Whether elements are half floats.
 pub fn is_half(ty: &TensorType) -> bool {
@@ -141,12 +149,18 @@ fn reading(def: &Definition, to: &dyn Fn(ValueId) -> Option<ValueId>) -> Option<
 }
 
 /// Makes values of half floats hold the same numbers as `f32`: those from number `windows` on, of which a
-/// few rows exist at a time, and others where there is room beside the bytes that are `live` at most. `multiplied`:
+/// few rows exist at a time, and others where there is [`room`] beside the bytes that are `live` at most. `multiplied`:
 /// the target multiplies half floats.
-pub fn widen(lowering: &mut Lowering, outputs: &[ValueId], windows: usize, live: usize, multiplied: bool) {
+pub fn widen(
+    lowering: &mut Lowering,
+    outputs: &[ValueId],
+    windows: usize,
+    (live, prefer): (usize, Prefer),
+    multiplied: bool,
+) {
     let mut families = Families::of(lowering, outputs, multiplied);
     families.look(&lowering.stages);
-    let chosen = families.chosen(lowering, windows, live);
+    let chosen = families.chosen(lowering, windows, &|highest| room(highest.min(live), prefer));
     if chosen.is_empty() {
         return;
     }
@@ -218,15 +232,21 @@ impl Families {
         }
     }
 
-    /// The values to be widened: windows, then most products for a byte first, as long as there is room.
-    fn chosen(&self, lowering: &Lowering, windows: usize, most: usize) -> BTreeSet<ValueId> {
+    /// The values to be widened: windows, then most products for a byte first, as long as there is the room for what
+    /// is live at most.
+    fn chosen(
+        &self,
+        lowering: &Lowering,
+        windows: usize,
+        room: &dyn Fn(usize) -> usize,
+    ) -> BTreeSet<ValueId> {
         let spans = Spans::of(&lowering.stages);
         let bytes = |v: ValueId| lowering.values[v as usize].ty.bytes();
         let mut live = vec![0usize; lowering.stages.len()];
         for (&value, &(first, last)) in &spans.0 {
             live[first..=last].iter_mut().for_each(|l| *l += bytes(value));
         }
-        let mut most = (live.iter().copied().max().unwrap_or(0).min(most) as f64 * ROOM) as usize;
+        let mut most = room(live.iter().copied().max().unwrap_or(0));
         let mut list: Vec<(ValueId, u64)> = self.gain.iter().map(|(&v, &g)| (v, g)).collect();
         list.retain(|(v, _)| !self.fixed.contains(v) && is_half(&lowering.values[*v as usize].ty));
         let is_window = |v: ValueId| v as usize >= windows;

@@ -74,7 +74,7 @@ pub fn form(
     let without = chosen(&plain);
     let with = copied.as_deref().map(|units| (units, chosen(units)));
     let (windows, live);
-    match with.filter(|(_, with)| with.1 as f64 <= halves::ROOM * without.1 as f64) {
+    match with.filter(|(_, with)| with.1 <= halves::room(without.1, prefer)) {
         Some((units, with)) => {
             (windows, live) = (lowering.values.len(), with.1);
             emit(lowering, layouts, units, &with.0);
@@ -86,7 +86,7 @@ pub fn form(
             emit(lowering, layouts, &plain, &without.0);
         }
     }
-    halves::widen(lowering, outputs, windows, live, multiplied);
+    halves::widen(lowering, outputs, windows, (live, prefer), multiplied);
 }
 
 /// The stages with the chains that were chosen.
