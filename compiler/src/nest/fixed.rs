@@ -27,7 +27,9 @@ pub fn fix<'a>(linear: &mut Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> O
     let found = Requantized::of(linear, arg, to).filter(|_| to.bits() == 8)?;
     let (sum, loads) = scales(linear, found.value)?;
     let known = range(linear, sum);
-    if known.nan || known.lo < -MOST || known.hi > MOST {
+    // A byte's product costs as much as floats.
+    let byte = known.hi - known.lo < NARROW as f64;
+    if known.nan || known.lo < -MOST || known.hi > MOST || byte {
         return None;
     }
     let floats = |&(_, operand): &(u32, u32)| -> Option<Vec<f32>> {

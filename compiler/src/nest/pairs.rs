@@ -7,15 +7,12 @@
 
 use super::emit::Emitter;
 use super::expr::{Exprs, Point};
+use super::grid::{BYTES, Cone, known, least, replaceable, users_are};
 use super::requantize::Requantized;
-use crate::base::DType;
-use crate::scalar::Op;
 use crate::schedule::Linear;
 use crate::schedule::linear::{Node, Pair};
 use crate::tile::{Convert, Lane, Reg, RegType, Value};
 
-/// Bytes that there are.
-const BYTES: usize = 256;
 /// Sums this near to a half may be rounded otherwise.
 const DOUBTFUL: f64 = 1.0 / 1024.0;
 /// How many units in the last place factors are moved, and steps of [`NUDGE`] the offset.
@@ -27,43 +24,33 @@ const NUDGE: f64 = 1.0 / (1 << 18) as f64;
 /// they give the same: the operands that hold the factors then, and their new elements. `data` gives the bytes of
 /// constant operands.
 pub fn pair<'a>(linear: &mut Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> Option<[(u32, Vec<u8>); 3]> {
-    let Node::Cast { to, arg, .. } = linear.nodes[linear.before_tables() as usize] else { return None };
-    let found = Requantized::of(linear, arg, to).filter(|_| to.bits() == 8)?;
-    let known = |id: u32| known(linear, id, &data);
-    let sum = Sum::of(linear, found.value, &known)?;
-    let loads = sum.scales(linear)?;
-    let steps = found.steps(linear, &data)?;
-    let (rounded, exact) = (sum.grid(linear, &known, true)?, sum.grid(linear, &known, false)?);
-    let [x, y] = sum.bytes.map(|id| numbers(linear, id, &data));
-    let bytes = [x?, y?];
-    let nearest = |v: f64| (v.round_ties_even() as i64).clamp(steps.start, steps.end);
-    let points =
-        Points { bytes: &bytes, wanted: rounded.iter().map(|&v| nearest(v)).collect(), nearest: &nearest };
-    let [a, b, c] = points.factors(&exact)?;
-    linear.pair = Some(Pair {
-        value: found.value,
-        bytes: sum.bytes,
-        factors: [loads[0].0, loads[1].0],
-        offset: loads[2].0,
-    });
-    let new = |load: (u32, u32), factor: f32| (load.1, factor.to_le_bytes().to_vec());
-    Some([new(loads[0], a), new(loads[1], b), new(loads[2], c)])
+    let (pair, new) = (0..linear.nodes.len() as u32).rev().find_map(|id| of_conversion(linear, id, &data))?;
+    linear.pair = Some(pair);
+    Some(new)
 }
 
-/// The number that a constant of one element is.
-fn known<'a>(linear: &Linear, id: u32, data: &impl Fn(u32) -> Option<&'a [u8]>) -> Option<f64> {
-    match &linear.nodes[id as usize] {
-        Node::Const(s) => Some(s.to_f64()),
-        Node::Load { operand, .. } if linear.buffers[*operand as usize].elems == 1 => {
-            match (linear.types[id as usize], data(*operand)?) {
-                (DType::F32, &[a, b, c, d]) => Some(f64::from(f32::from_le_bytes([a, b, c, d]))),
-                (DType::I8, &[byte]) => Some(f64::from(byte as i8)),
-                (DType::U8, &[byte]) => Some(f64::from(byte)),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
+/// The multiply-adds of what is converted to bytes, and the operands that hold their factors.
+fn of_conversion<'a>(
+    linear: &Linear,
+    id: u32,
+    data: &impl Fn(u32) -> Option<&'a [u8]>,
+) -> Option<(Pair, [(u32, Vec<u8>); 3])> {
+    let Node::Cast { to, arg, .. } = linear.nodes[id as usize] else { return None };
+    let found = Requantized::of(linear, arg, to).filter(|_| to.bits() == 8)?;
+    let known = |id: u32| known(linear, id, data);
+    let cone = Cone::of(linear, found.value, &known);
+    let bytes: [u32; 2] = cone.bytes.clone().try_into().ok()?;
+    let loads = scales(linear, &cone.nodes)?;
+    let steps = found.steps(linear, data)?;
+    let (rounded, exact) = (sums(linear, &cone, &known, true)?, sums(linear, &cone, &known, false)?);
+    let [x, y] = bytes.map(|id| numbers(linear, id, data));
+    let nearest = |v: f64| (v.round_ties_even() as i64).clamp(steps.start, steps.end);
+    let wanted = rounded.iter().map(|&v| nearest(v)).collect();
+    let [a, b, c] = Points { bytes: &[x?, y?], wanted, nearest: &nearest }.factors(&exact)?;
+    let factors = [loads[0].0, loads[1].0];
+    let pair = Pair { value: found.value, bytes, factors, offset: loads[2].0 };
+    let new = |load: (u32, u32), factor: f32| (load.1, factor.to_le_bytes().to_vec());
+    Some((pair, [new(loads[0], a), new(loads[1], b), new(loads[2], c)]))
 }
 
 /// The numbers that a byte stands for where it is read: less its zero point, where that costs nothing.
@@ -72,117 +59,26 @@ fn numbers<'a>(linear: &Linear, id: u32, data: &impl Fn(u32) -> Option<&'a [u8]>
     Some((0..BYTES).map(|i| least(linear, id) + i as f64 - zero as f64).collect())
 }
 
-fn least(linear: &Linear, id: u32) -> f64 {
-    if linear.types[id as usize] == DType::I8 { -128.0 } else { 0.0 }
-}
-
 /// The conversion that a byte is.
 fn integers(linear: &Linear, id: u32) -> Option<Requantized> {
     let Node::Cast { to, arg, .. } = linear.nodes[id as usize] else { return None };
     Requantized::of(linear, arg, to)
 }
 
-/// What is computed from two bytes and numbers.
-struct Sum {
-    bytes: [u32; 2],
-    /// Its expressions, arguments first.
-    nodes: Vec<u32>,
+/// The loads of three numbers, and their operands, that nothing else reads: they make room for the factors.
+fn scales(linear: &Linear, nodes: &[u32]) -> Option<[(u32, u32); 3]> {
+    let one = |operand: u32| linear.buffers[operand as usize].elems == 1;
+    let load = |&id: &u32| {
+        let operand = replaceable(linear, id).filter(|&operand| one(operand) && users_are(linear, id, nodes));
+        operand.map(|operand| (id, operand))
+    };
+    nodes.iter().filter_map(load).take(3).collect::<Vec<_>>().try_into().ok()
 }
 
-impl Sum {
-    fn of(linear: &Linear, value: u32, known: &dyn Fn(u32) -> Option<f64>) -> Option<Sum> {
-        let byte =
-            |id: u32| matches!(linear.types[id as usize], DType::I8 | DType::U8) && known(id).is_none();
-        let mut inside = vec![false; value as usize + 1];
-        inside[value as usize] = true;
-        for id in (0..=value).rev().filter(|&id| !byte(id)) {
-            if inside[id as usize] {
-                linear.nodes[id as usize].args().iter().for_each(|&arg| inside[arg as usize] = true);
-            }
-        }
-        let nodes: Vec<u32> = (0..=value).filter(|&id| inside[id as usize]).collect();
-        let bytes: Vec<u32> = nodes.iter().copied().filter(|&id| byte(id)).collect();
-        Some(Sum { bytes: bytes.try_into().ok()?, nodes })
-    }
-
-    /// The loads of three numbers, and their operands, that nothing else reads: they make room for the factors.
-    fn scales(&self, linear: &Linear) -> Option<[(u32, u32); 3]> {
-        let once = |operand: u32| {
-            let reads = |n: &&Node| matches!(n, Node::Load { operand: o, .. } if *o == operand);
-            linear.nodes.iter().filter(reads).count() == 1
-        };
-        let own = |id: u32| {
-            let mut users = (0u32..).zip(&linear.nodes).filter(|(_, n)| n.args().contains(&id));
-            users.all(|(user, _)| self.nodes.contains(&user))
-        };
-        let load = |&id: &u32| match &linear.nodes[id as usize] {
-            Node::Load { operand, dynamic, guards, .. } => {
-                let buffer = &linear.buffers[*operand as usize];
-                let plain = dynamic.is_empty()
-                    && guards.is_empty()
-                    && (buffer.dtype, buffer.elems) == (DType::F32, 1);
-                (plain && once(*operand) && own(id)).then_some((id, *operand))
-            }
-            _ => None,
-        };
-        self.nodes.iter().filter_map(load).take(3).collect::<Vec<_>>().try_into().ok()
-    }
-
-    /// The sum of each pair of bytes, rounded as floats are or not at all, in the order of the first.
-    fn grid(&self, linear: &Linear, known: &dyn Fn(u32) -> Option<f64>, rounded: bool) -> Option<Vec<f64>> {
-        let mut grids: Vec<Option<Grid>> = vec![None; linear.nodes.len()];
-        for &id in &self.nodes {
-            let dtype = linear.types[id as usize];
-            let round = |v: f64| if rounded && dtype == DType::F32 { f64::from(v as f32) } else { v };
-            let of = |arg: &u32| grids[*arg as usize].as_ref();
-            let grid = match &linear.nodes[id as usize] {
-                _ if self.bytes.contains(&id) => Grid::bytes(least(linear, id), self.bytes[1] == id),
-                _ if known(id).is_some() => Grid { numbers: vec![known(id)?], steps: [0, 0] },
-                Node::Cast { to: DType::F32 | DType::I32, arg, .. }
-                    if linear.types[*arg as usize].is_int() =>
-                {
-                    of(arg)?.clone()
-                }
-                Node::Op(op, args) => {
-                    let both: fn(f64, f64) -> f64 = match op {
-                        Op::Add => |a, b| a + b,
-                        Op::Sub => |a, b| a - b,
-                        Op::Mul => |a, b| a * b,
-                        Op::Div if dtype == DType::F32 => |a, b| a / b,
-                        _ => return None,
-                    };
-                    Grid::of(of(&args[0])?, of(&args[1])?, &|a, b| round(both(a, b)))
-                }
-                _ => return None,
-            };
-            grids[id as usize] = Some(grid);
-        }
-        let last = grids[*self.nodes.last()? as usize].take()?;
-        (last.steps == [BYTES, 1]).then_some(last.numbers)
-    }
-}
-
-/// A number for each pair of bytes, or for each of one byte, or one.
-#[derive(Clone)]
-struct Grid {
-    numbers: Vec<f64>,
-    steps: [usize; 2],
-}
-
-impl Grid {
-    fn bytes(least: f64, second: bool) -> Grid {
-        let steps = if second { [0, 1] } else { [1, 0] };
-        Grid { numbers: (0..BYTES).map(|i| least + i as f64).collect(), steps }
-    }
-
-    fn of(a: &Grid, b: &Grid, both: &dyn Fn(f64, f64) -> f64) -> Grid {
-        let follows = [0, 1].map(|d| a.steps[d] + b.steps[d] > 0);
-        let [outer, inner] = follows.map(|f| if f { BYTES } else { 1 });
-        let steps = [if follows[0] { inner } else { 0 }, usize::from(follows[1])];
-        let at = |g: &Grid, i: usize, j: usize| g.numbers[i * g.steps[0] + j * g.steps[1]];
-        let row = |i: usize| (0..inner).map(move |j| both(at(a, i, j), at(b, i, j)));
-        Grid { numbers: (0..outer).flat_map(row).collect(), steps }
-    }
+/// The sum of each pair of bytes, rounded as floats are or not at all, in the order of the first.
+fn sums(linear: &Linear, cone: &Cone, known: &dyn Fn(u32) -> Option<f64>, rounded: bool) -> Option<Vec<f64>> {
+    let last = cone.grids(linear, known, rounded)?[*cone.nodes.last()? as usize].take()?;
+    (last.steps == [BYTES, 1]).then_some(last.numbers)
 }
 
 /// What factors have to give.
@@ -274,10 +170,10 @@ pub(super) fn emit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::TensorType;
+    use crate::base::{DType, TensorType};
     use crate::definition::{DefBuilder, Definition, ExprId};
     use crate::nest::nest;
-    use crate::scalar::Fold;
+    use crate::scalar::{Fold, Op};
     use crate::schedule::choose::choose;
     use crate::schedule::linear::{Layout, Magnitude};
     use crate::target::resolve;

@@ -4,7 +4,7 @@ use super::arena::ALIGN;
 use super::buffers::Buffers;
 use super::draft::{Draft, Place};
 use super::kernels::Kernels;
-use super::known::know;
+use super::known::{know, measure};
 use super::margins::margins;
 use super::symbols::{check, symbols};
 use super::uses::{Uses, count_writers};
@@ -15,7 +15,7 @@ use crate::definition::{
     DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Size, Stage, Strips, ValueId,
 };
 use crate::error::{Error, Result};
-use crate::nest::{bounded, bytes, chains, fix, long, pair};
+use crate::nest::{bounded, bytes, chains, fix, long, pair, scaled};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Known, Layout, Linear, Node};
 use crate::schedule::requantizes_fixed;
@@ -186,10 +186,14 @@ impl Planner<'_> {
         let known: Vec<bool> = def.operands.iter().map(|o| self.is_written(o)).collect();
         let starts = linear.take_starts(&own, &known);
         let begin = |i: usize| starts.operands[i] * def.operands[i].ty.dtype.size();
-        let data = |i: usize| {
+        let given = |i: usize| {
             let constant = values[def.operands[i].value as usize].constant.as_ref();
             constant.map(|t| &t.data[begin(i)..])
         };
+        let remade: HashMap<u32, Vec<u8>> =
+            scaled(&mut linear, |operand| given(operand as usize)).into_iter().collect();
+        remade.iter().for_each(|(&operand, bytes)| measure(&mut linear, operand, bytes));
+        let data = |i: usize| remade.get(&(i as u32)).map(Vec::as_slice).or_else(|| given(i));
         linear.bounded = bounded(&linear, |operand| data(operand as usize));
         let fixes = requantizes_fixed(self.request.target);
         let fixed = fixes.then(|| fix(&mut linear, |operand| data(operand as usize))).flatten();
@@ -204,7 +208,7 @@ impl Planner<'_> {
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {
-            let other = other.remove(&(i as u32));
+            let other = other.remove(&(i as u32)).or_else(|| remade.get(&(i as u32)).cloned());
             let chained = nested.packed_chains(i as u32, &mut formed);
             let elements = other.as_deref().or(data(i));
             let packed = chained.or_else(|| elements.and_then(|d| nested.packed(&linear, i as u32, d)));

@@ -65,6 +65,16 @@ fn magnitude(constant: &Tensor) -> Option<Magnitude> {
         DType::I32 => constant.to_i64s()?.into_iter().map(|v| v as f64).collect(),
         _ => return None,
     };
+    measured(&numbers)
+}
+
+/// Says how large the new elements of an operand are.
+pub(super) fn measure(linear: &mut Linear, operand: u32, bytes: &[u8]) {
+    let numbers = bytes.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b)));
+    linear.buffers[operand as usize].magnitude = measured(&numbers.collect::<Vec<f64>>());
+}
+
+fn measured(numbers: &[f64]) -> Option<Magnitude> {
     let least = numbers.iter().fold(f64::INFINITY, |least, v| least.min(v.abs()));
     let most = numbers.iter().fold(0f64, |most, v| most.max(v.abs()));
     let power = |v: f64| v.log2().floor() as i32;
