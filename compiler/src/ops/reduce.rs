@@ -228,7 +228,8 @@ fn position_axis(ctx: &Ctx) -> Result<usize> {
     ctx.axis(ctx.attrs().int("axis", 0)?, ctx.shape(0)?.len())
 }
 
-/// The extreme first, then the first or last index at which it stands.
+/// The extreme first, then the first or last index at which nothing less extreme stands: a NaN is not less, so that
+/// there always is one.
 fn lower_position(ctx: &Ctx, low: &mut Lowering, fold: Fold) -> Result<()> {
     let axis = position_axis(ctx)?;
     let last = ctx.attrs().flag("select_last_index", false)?;
@@ -246,9 +247,10 @@ fn lower_position(ctx: &Ctx, low: &mut Lowering, fold: Fold) -> Result<()> {
         let value = b.elem(&x, &index, dtype);
         index[axis] = Affine::constant(0);
         let most = b.elem(&extreme, &index, dtype);
-        let here = b.op(Op::Eq, &[value, most]);
+        let less = if fold == Fold::Max { [value, most] } else { [most, value] };
+        let less = b.op(Op::Lt, &less);
         let none = b.constant(Scalar::from_i64(DType::I32, none));
-        let candidate = b.op(Op::Select, &[here, at, none]);
+        let candidate = b.op(Op::Select, &[less, none, at]);
         b.fold(join, candidate)
     });
     store(&mut e, &position, &out);

@@ -138,3 +138,27 @@ fn variances_of_padded_rows() {
     m.one("InstanceNormalization", &[wide, scale, bias], &[]).expect("a node");
     agrees("random_padded_variance", m);
 }
+
+/// Found by a damaged weight: of a row of NaNs some position is chosen, not one outside of it.
+#[test]
+fn positions_of_extremes_of_what_is_no_number() {
+    let nan = f32::NAN;
+    let rows = [[nan; 5], [nan, 1.0, 2.0, 3.0, nan], [4.0, 1.0, 4.0, 1.0, 2.0]];
+    for (op, last, nans, numbers) in
+        [("ArgMax", 0, 0, 0), ("ArgMax", 1, 4, 2), ("ArgMin", 0, 0, 1), ("ArgMin", 1, 4, 3)]
+    {
+        for (axis, transposed) in [(1, false), (0, true)] {
+            let mut m = Maker::new(1, 13);
+            let at = |i: usize| if transposed { rows[i % 3][i / 3] } else { rows[i / 5][i % 5] };
+            let data: Vec<f32> = (0..15).map(at).collect();
+            let x = m.input(Tensor::new(if transposed { [5, 3] } else { [3, 5] }, &data));
+            let attrs = [("axis", axis), ("keepdims", 0), ("select_last_index", last)];
+            m.one(op, &[x], &attrs.map(|(name, i)| (name, Attr::Int(i)))).expect("a node");
+            let case = case(&scratch("random_positions"), 1, m);
+            for cpu in ["generic", "native"] {
+                let got = here(&case, cpu).expect("compiled")[0].to_i64s().expect("integers");
+                assert_eq!(got, [nans, nans, numbers], "{op} {last} along {axis}, {cpu}");
+            }
+        }
+    }
+}
