@@ -60,7 +60,7 @@ pub(super) fn run(args: &PruneArgs, report: &Report) -> Result<ExitCode> {
     made.notes.iter().for_each(|n| report.note(n));
     let what = if args.structured { "channels removed" } else { "weights zero" };
     let (samples, layers) = (samples.len(), made.layers);
-    let found = quantize::Report { calibration: what, samples, compared, cosine, layers };
+    let found = quantize::Report { calibration: what, samples, compared, cosine, layers, kept: Vec::new() };
     let results =
         Results { reason: "pruned", source: &args.model.model, out: &args.out, json: args.report.as_deref() };
     results.write(&made.onnx, &found, report)?;

@@ -4,15 +4,16 @@ use super::options::ModelArgs;
 use super::report::{Report, table, thousands};
 use crate::base::{DType, TensorType};
 use crate::build::Observer;
-use crate::compress::half::half;
+use crate::compress::half::{Halved, half};
 use crate::compress::observe::{self, Facts, Sample};
 use crate::compress::onnx::Onnx;
-use crate::compress::quantize::{self, Compared, Method, Options, Quantized};
+use crate::compress::quantize::{self, Compared, Data, Made, Method, Options, Quantized};
 use crate::compress::samples;
 use crate::error::{Error, Kind, Result};
 use crate::import::{self, Model};
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -91,6 +92,9 @@ enum Activations {
     I8,
     I16,
 }
+
+/// So many nodes that stay in `f32` for one reason are named in the text.
+const NAMED: usize = 3;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Stored {
@@ -175,14 +179,40 @@ impl QuantizeArgs {
             return Ok(made);
         }
         let known = self.facts(model, &samples)?;
-        let (name, (made, layers)) = match self.weights_only {
-            _ if self.fp16 => ("fp16", (half(&onnx, &known)?, Vec::new())),
-            None => ("dynamic", quantize::dynamic(&onnx, &known)?),
-            Some(Stored::Int8) => ("int8 weights", quantize::weights_only(&onnx, DType::I8, &known)?),
-            Some(Stored::Int4) => ("int4 weights", quantize::weights_only(&onnx, DType::I4, &known)?),
+        if self.fp16 {
+            return self.half(model, &onnx, &known, &samples, observer);
+        }
+        let data = Data { samples: if self.no_compensation { &[] } else { &samples }, observer };
+        let (name, Made { onnx: made, layers }) = match self.weights_only {
+            None => ("dynamic", quantize::dynamic(&onnx, &known, &data)?),
+            Some(Stored::Int8) => ("int8 weights", quantize::weights_only(&onnx, DType::I8, &known, &data)?),
+            Some(Stored::Int4) => ("int4 weights", quantize::weights_only(&onnx, DType::I4, &known, &data)?),
         };
         let (compared, cosine) = compared(&self.model, model, [&onnx, &made], &samples)?;
-        let report = quantize::Report { calibration: name, samples: samples.len(), compared, cosine, layers };
+        let (samples, kept) = (samples.len(), Vec::new());
+        let report = quantize::Report { calibration: name, samples, compared, cosine, layers, kept };
+        Ok(Quantized { onnx: made, report })
+    }
+
+    /// Half precision; without samples, seeded ones show what it cannot hold, where the model runs on them.
+    fn half(
+        &self,
+        model: &Model,
+        onnx: &Onnx,
+        known: &Facts,
+        samples: &[Sample],
+        observer: &dyn Observer,
+    ) -> Result<Quantized> {
+        let seeded = types(&self.model, model, samples).map(|types| samples::random(&types, 1));
+        let Halved { onnx: made, kept } = match (samples, seeded) {
+            ([], Ok(seeded)) => {
+                half(onnx, known, &seeded, observer).or_else(|_| half(onnx, known, &[], observer))?
+            }
+            _ => half(onnx, known, samples, observer)?,
+        };
+        let (compared, cosine) = compared(&self.model, model, [onnx, &made], samples)?;
+        let (calibration, samples, layers) = ("fp16", samples.len(), Vec::new());
+        let report = quantize::Report { calibration, samples, compared, cosine, layers, kept };
         Ok(Quantized { onnx: made, report })
     }
 }
@@ -267,13 +297,17 @@ impl Results<'_> {
             found.calibration,
             found.samples
         );
-        report.result(self.reason, &format!("{head}\n{}{}", layers(found), outputs(found)), json);
+        let text = format!("{head}\n{}{}{}", layers(found), kept(found), outputs(found));
+        report.result(self.reason, &text, json);
         Ok(())
     }
 }
 
 /// The layers as a table.
 fn layers(found: &quantize::Report) -> String {
+    if found.layers.is_empty() {
+        return String::new();
+    }
     let titles = ["layer", "operator", "weights", "error", "of all", "data", "saturated"];
     let mut rows = vec![titles.map(str::to_string).to_vec()];
     for layer in &found.layers {
@@ -289,6 +323,19 @@ fn layers(found: &quantize::Report) -> String {
         ]);
     }
     table(&rows)
+}
+
+/// The nodes that stay in `f32`, those of one reason together.
+fn kept(found: &quantize::Report) -> String {
+    let mut reasons: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    found.kept.iter().for_each(|k| reasons.entry((&k.op, &k.why)).or_default().push(&k.name));
+    let row = |((op, why), names): ((&str, &str), Vec<&str>)| {
+        let more = names.len().saturating_sub(NAMED);
+        let listed = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        vec!["in f32".to_string(), op.to_string(), format!("{listed}{more}"), why.to_string()]
+    };
+    table(&reasons.into_iter().map(row).collect::<Vec<_>>())
 }
 
 fn outputs(found: &quantize::Report) -> String {

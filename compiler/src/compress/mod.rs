@@ -1,5 +1,6 @@
 //! Making models smaller before they are compiled: quantization and pruning of ONNX files.
 
+mod bodies;
 mod branches;
 pub mod half;
 pub mod observe;

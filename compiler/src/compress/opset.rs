@@ -1,12 +1,13 @@
 //! Raising the operator set of a model: rewriting the nodes whose form changed in between.
 //!
 //! A scale per channel needs opset 13, 16-bit and blocked integers need 21. Nodes are rewritten to mean
-//! the same. What changed its meaning and is not known here, or lies in a subgraph, is refused.
+//! the same, those in bodies among them. What changed its meaning and is not known here is refused.
 
 use super::observe::Facts;
 use super::onnx::{Node, Onnx};
 use crate::base::Tensor;
 use crate::error::{Error, Result};
+use tract_onnx::pb;
 
 /// Opsets below this are not raised: broadcasting was an attribute there.
 const FIRST: i64 = 7;
@@ -71,33 +72,45 @@ pub fn raise(onnx: &mut Onnx, version: i64, known: &Facts) -> Result<()> {
     }
     let rows = ROWS.iter().filter(|r| from < r.1 && r.1 <= version);
     let rows: Vec<_> = rows.collect();
-    for node in &onnx.nodes {
-        if let Some(op) = node.inner_operators().into_iter().find(|op| rows.iter().any(|r| r.0 == *op)) {
-            return Err(Error::model(format!(
-                "its subgraph has {op}, which changed between opset {from} and {version}"
-            ))
-            .advise("Convert the model with onnx.version_converter first")
-            .at(node.place()));
-        }
-    }
     onnx.reserve_names();
     for (op, _, rewrite) in rows {
         let nodes = std::mem::take(&mut onnx.nodes);
-        let mut made = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            if node.op() == *op {
-                let place = node.place();
-                made.extend(rewrite(&mut Around { onnx, known }, node).map_err(|e| e.at(place))?);
-            } else {
-                made.push(node);
-            }
-        }
-        onnx.nodes = made;
+        onnx.nodes = rewritten(&mut Around { onnx, known }, nodes, op, *rewrite)?;
     }
     onnx.opsets.insert(String::new(), version);
     let format = FORMATS.iter().filter(|f| f.0 <= version).map(|f| f.1).max().unwrap_or(0);
     onnx.ir_version = onnx.ir_version.max(format);
     Ok(())
+}
+
+/// Nodes of a graph and, in its bodies, those of an operator rewritten. Bodies read the constants that this takes
+/// from the model.
+fn rewritten(around: &mut Around, nodes: Vec<Node>, op: &str, rewrite: Rewrite) -> Result<Vec<Node>> {
+    let mut made = Vec::with_capacity(nodes.len());
+    for mut node in nodes {
+        if node.bodies().any(|body| has(body, op)) {
+            for body in node.bodies_mut() {
+                let inner = std::mem::take(&mut body.node).iter().map(Node::of).collect();
+                let inner = rewritten(around, inner, op, rewrite)?;
+                body.node = inner.into_iter().map(Node::into_proto).collect();
+            }
+        }
+        if node.op() == op {
+            let place = node.place();
+            made.extend(rewrite(around, node).map_err(|e| e.at(place))?);
+        } else {
+            made.push(node);
+        }
+    }
+    Ok(made)
+}
+
+/// Whether a body, or one in it, has an operator.
+fn has(body: &pb::GraphProto, op: &str) -> bool {
+    let inner = |n: &pb::NodeProto| {
+        n.op_type == op || n.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).any(|g| has(g, op))
+    };
+    body.node.iter().any(inner)
 }
 
 fn refuse() -> Result<Vec<Node>> {

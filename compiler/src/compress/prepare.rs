@@ -1,9 +1,9 @@
 //! Brings a model into the form that is quantized: weights are constants, batch normalization is part
 //! of the layer before it, branches that are added are one layer.
 
-use super::branches;
 use super::observe::{Facts, Sample, facts};
 use super::onnx::{Node, Onnx};
+use super::{bodies, branches};
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -47,8 +47,10 @@ pub fn simplify(onnx: &mut Onnx, known: &Facts) {
     while fold_normalization(onnx) || branches::merge(onnx, known) {}
 }
 
-/// Removes what only renames, and makes initializers of what is computed from initializers alone.
+/// Removes what only renames, makes initializers of what is computed from initializers alone, and constants of the
+/// model of weights in bodies.
 pub fn tidy(onnx: &mut Onnx, known: &Facts) {
+    bodies::hoist(onnx);
     drop_identities(onnx);
     constants(onnx, known);
 }

@@ -1,11 +1,12 @@
 //! Models with operators that loop: recurrent ones, and control flow.
 
-use super::{agreement, decode, fixed, floats, known};
-use crate::support::onnx::{body, int, model, node, value};
+use super::{NONE, agreement, decode, fixed, floats, graph, known};
+use crate::support::onnx::{body, int, ints, model, node, value};
 use lmc::base::{DType, Tensor};
 use lmc::build::Silent;
 use lmc::compress::half::half;
 use lmc::compress::observe::Sample;
+use lmc::compress::prune;
 use lmc::compress::quantize::{Method, Options, dynamic, quantize, weights_only};
 use tract_onnx::pb;
 
@@ -15,7 +16,7 @@ fn tensor(shape: &[usize], seed: u32) -> Tensor {
 }
 
 /// An LSTM, and a product of its results.
-fn recurrent() -> pb::ModelProto {
+pub(super) fn recurrent() -> pb::ModelProto {
     let mut lstm = node("LSTM", &["x", "w", "r", "b"], "h");
     lstm.attribute.push(int("hidden_size", 16));
     let nodes = vec![lstm, node("MatMul", &["h", "w2"], "y")];
@@ -38,10 +39,11 @@ fn recurrent_weights_are_stored_as_integers() {
     let made = quantize(&onnx, &samples, &fixed, &Silent).expect("quantized");
     let operators: Vec<(&str, bool)> = made.report.layers.iter().map(|l| (l.op.as_str(), l.float)).collect();
     assert_eq!(operators, [("MatMul", false), ("LSTM", false), ("LSTM", false)]);
-    let (stored, _) = weights_only(&onnx, DType::I8, &known(&onnx)).expect("quantized");
-    let (dynamic, layers) = dynamic(&onnx, &known(&onnx)).expect("quantized");
-    assert_eq!(layers.len(), 3);
-    for (made, how) in [(&made.onnx, "static"), (&stored, "stored"), (&dynamic, "dynamic")] {
+    let stored = weights_only(&onnx, DType::I8, &known(&onnx), &NONE).expect("quantized");
+    let dynamic = dynamic(&onnx, &known(&onnx), &NONE).expect("quantized");
+    assert_eq!(dynamic.layers.len(), 3);
+    assert!(graph(&dynamic.onnx).contains("RoundedLSTM"));
+    for (made, how) in [(&made.onnx, "static"), (&stored.onnx, "stored"), (&dynamic.onnx, "dynamic")] {
         let dtypes: Vec<DType> =
             made.initializers.iter().filter_map(|i| Some(made.constant(&i.proto.name)?.ty.dtype)).collect();
         assert!(dtypes.iter().filter(|d| **d == DType::I8).count() >= 3, "{how}: {dtypes:?}");
@@ -85,11 +87,62 @@ fn control_flow_is_left_in_float() {
     let graph = proto.graph.as_mut().expect("a graph");
     graph.node[1].attribute.push(int("keepdims", 0));
     let onnx = decode(&proto);
-    let made = half(&onnx, &known(&onnx)).expect("converted");
+    let made = half(&onnx, &known(&onnx), &[], &Silent).expect("converted").onnx;
     let floats = made.initializers.iter().filter(|i| i.proto.data_type == DType::F32 as i32).count();
     assert_eq!(floats, 0);
     let samples: Vec<Sample> = (0..4).map(|i| vec![tensor(&[1, 16], 20 + i)]).collect();
     assert!(agreement(&onnx, &made, &samples) > 0.99999);
+}
+
+/// A branch with weights of its own, and an operator whose form changed with opset 18.
+fn holding(name: &str, seed: u32) -> pb::GraphProto {
+    let [product, mean, weights] = ["product", "mean", "weights"].map(|what| format!("{name}_{what}"));
+    let mut sum = node("ReduceMean", &[&product], &mean);
+    sum.attribute = vec![ints("axes", &[1]), int("keepdims", 1)];
+    pb::GraphProto {
+        name: name.to_string(),
+        node: vec![node("MatMul", &["x", &weights], &product), sum, node("Sub", &[&product, &mean], name)],
+        initializer: vec![lmc::import::to_tensor_proto(&weights, &tensor(&[16, 32], seed))],
+        output: vec![value(name, 1, &[1, 32])],
+        ..Default::default()
+    }
+}
+
+/// Weights that lie in bodies are stored like others, and pruned; bodies are raised with the opset.
+#[test]
+fn weights_in_bodies_are_stored() {
+    let mut choose = node("If", &["positive"], "y");
+    choose.attribute = vec![body("then_branch", holding("t", 1)), body("else_branch", holding("e", 2))];
+    let mut sum = node("ReduceSum", &["x", "axes"], "s");
+    sum.attribute.push(int("keepdims", 0));
+    let nodes = vec![sum, node("Greater", &["s", "limit"], "positive"), choose];
+    let constants = [("limit", Tensor::scalar(0.0f32)), ("axes", Tensor::new([2], &[0i64, 1]))];
+    let onnx = decode(&model(nodes, &[1, 16], &[1, 32], &constants));
+    let samples: Vec<Sample> = (0..4).map(|i| vec![tensor(&[1, 16], 20 + i)]).collect();
+    let types = known(&onnx);
+    let stored = |dtype| weights_only(&onnx, dtype, &types, &NONE).expect("stored");
+    let (eight, four) = (stored(DType::I8), stored(DType::I4));
+    let rest = dynamic(&onnx, &types, &NONE).expect("dynamic");
+    let fixed = quantize(&onnx, &samples, &fixed(Method::MinMax), &Silent).expect("static");
+    assert_eq!([&eight.layers, &four.layers, &rest.layers, &fixed.report.layers].map(Vec::len), [2; 4]);
+    let half = half(&onnx, &types, &samples, &Silent).expect("halves");
+    let before = onnx.encode().expect("bytes").len();
+    for (made, how) in [
+        (&eight.onnx, "8 bits"),
+        (&four.onnx, "4 bits"),
+        (&rest.onnx, "dynamic"),
+        (&fixed.onnx, "static"),
+        (&half.onnx, "half"),
+    ] {
+        assert!(agreement(&onnx, made, &samples) > 0.9999, "{how}");
+        let size = made.encode().expect("bytes").len();
+        assert!(size * 4 < before * 3, "{how}: {size} of {before} bytes");
+    }
+    assert_eq!(four.onnx.opset(), 21);
+    let options = prune::Options { sparsity: 0.5, structured: false, global: false };
+    let pruned = prune::prune(&onnx, &options, &types).expect("pruned");
+    let left: Vec<usize> = pruned.layers.iter().map(|l| l.weights).collect();
+    assert!(left.len() == 2 && left.iter().all(|&l| l <= 256), "{left:?}");
 }
 
 /// What a loop that is unrolled gives is quantized like any other value.
@@ -115,6 +168,7 @@ fn results_of_unrolled_loops_are_quantized() {
     let onnx = decode(&model(nodes, &[1, 16], &[1, 16], &constants));
     let samples = [vec![tensor(&[1, 16], 3)]];
     let made = quantize(&onnx, &samples, &fixed(Method::MinMax), &Silent).expect("quantized");
-    assert_eq!(made.report.layers.len(), 1);
+    // The product behind the loop, and the weights of that in it.
+    assert_eq!(made.report.layers.len(), 2);
     assert!(made.report.worst() > Some(0.999), "{:?}", made.report.cosine);
 }

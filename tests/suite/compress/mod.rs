@@ -4,25 +4,22 @@ mod activations;
 mod bodies;
 mod branches;
 mod commands;
+mod halves;
 mod prune;
+mod weights;
 
 use crate::golden::check_text;
-use crate::sizes::built_as;
 use crate::support::onnx::{int, ints, model, node};
 use crate::support::{models, repository};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::build::Silent;
-use lmc::compress::half::half;
 use lmc::compress::observe::{Observed, Sample};
 use lmc::compress::onnx::Onnx;
 use lmc::compress::opset::raise;
-use lmc::compress::quantize::{Method, Options, Reference, dynamic, quantize, weights_only};
+use lmc::compress::quantize::{Data, Made, Method, Options, Reference, dynamic, quantize, weights_only};
 use lmc::compress::samples;
 use lmc::import::{self, Bindings};
 use lmc::passes::infer;
-use lmc::run::compare::{Tolerance, compare};
-use lmc::run::executor::Executor;
-use lmc::target::resolve;
 use prost::Message;
 use std::fmt::Write;
 use tract_onnx::pb;
@@ -89,6 +86,9 @@ fn graph(onnx: &Onnx) -> String {
     let (types, _) = Bindings::default().resolve(&model.body).expect("fixed shapes");
     infer(&model, &types).into_result().expect("types").0.to_string()
 }
+
+/// No samples.
+const NONE: Data = Data { samples: &[], observer: &Silent };
 
 fn fixed(method: Method) -> Options {
     Options { calibration: Some(method), balance: false, correct: false, ..Options::default() }
@@ -268,53 +268,20 @@ fn weights_are_stored_as_integers() {
     let onnx = decode(&stored());
     let samples = [vec![Tensor::new([3, 40], &floats(120, 9))]];
     for (dtype, name, least) in [(DType::I8, "int8", 0.9999), (DType::I4, "int4", 0.99)] {
-        let (made, layers) = weights_only(&onnx, dtype, &known(&onnx)).expect("quantized");
+        let Made { onnx: made, layers } =
+            weights_only(&onnx, dtype, &known(&onnx), &NONE).expect("quantized");
         check_text(&format!("compress/weights_{name}.txt"), &graph(&made));
         assert_eq!(layers.len(), 3);
         let cosine = agreement(&onnx, &made, &samples);
         assert!(cosine > least, "{name}: {cosine}");
     }
-    let (made, layers) = dynamic(&onnx, &known(&onnx)).expect("quantized");
+    let Made { onnx: made, layers } = dynamic(&onnx, &known(&onnx), &NONE).expect("quantized");
     check_text("compress/dynamic.txt", &graph(&made));
     assert_eq!(layers.len(), 3);
     assert!(agreement(&onnx, &made, &samples) > 0.9995);
     let onnx = decode(&residual());
-    let (made, _) = dynamic(&onnx, &known(&onnx)).expect("quantized");
-    assert!(agreement(&onnx, &made, &inputs(2)) > 0.999);
-}
-
-#[test]
-fn floats_are_halved() {
-    let onnx = decode(&residual());
-    let made = half(&onnx, &known(&onnx)).expect("converted");
-    check_text("compress/half.txt", &graph(&made));
-    assert!(agreement(&onnx, &made, &inputs(2)) > 0.99999);
-}
-
-/// A real model in half precision: products in `f32`, and in half floats where a processor multiplies them.
-#[test]
-fn halved_models_run_on_all_processors() {
-    let entry = models::named("kws_dscnn");
-    let onnx = Onnx::read(&entry.folder.join("model.onnx")).expect("a model");
-    let model = import::read(&entry.folder.join("model.onnx")).expect("a model");
-    let bindings = entry.bindings(0);
-    let (types, _) = bindings.resolve(&model.body).expect("shapes");
-    let facts = lmc::compress::observe::facts_for(&model, &types).expect("types");
-    let halved = half(&onnx, &facts).expect("converted").encode().expect("bytes");
-    let halved = import::decode(&halved, None).expect("a model");
-    let (inputs, want) = entry.data(0);
-    let any = Tolerance { rtol: 0.0, atol: 0.0 };
-    let mut code = Vec::new();
-    for (arch, cpu) in [("native", "native"), ("aarch64", "cortex-a53"), ("aarch64", "neoverse-n1")] {
-        let target = resolve(arch, cpu).expect("known");
-        let built = built_as(&halved, &bindings, &target);
-        let mut executor =
-            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
-        let found = compare(&executor.run(&inputs).expect("a result")[0], &want[0], any);
-        assert!(found.cosine > 0.9999, "{arch} {cpu}: {found:?}");
-        code.push(built.object.bytes.len());
-    }
-    assert!(code[2] < code[1], "half as many instructions are less code: {code:?}");
+    let made = dynamic(&onnx, &known(&onnx), &NONE).expect("quantized");
+    assert!(agreement(&onnx, &made.onnx, &inputs(2)) > 0.999);
 }
 
 /// Nodes of old opsets mean the same after their opset is raised.

@@ -4,9 +4,11 @@
 //! declared types, fields of newer versions of the format) stays encoded. Tensors in other files are
 //! read, and written into the one file.
 
+mod axes;
 mod parts;
 mod wire;
 
+pub use axes::axes;
 pub use parts::{Initializer, Node};
 
 use crate::base::Tensor;
@@ -193,6 +195,13 @@ impl Onnx {
         }
     }
 
+    /// Removes the constant of a name.
+    pub fn remove_constant(&mut self, name: &str) {
+        self.initializers.retain(|i| i.proto.name != name);
+        self.inputs.retain(|i| i.name != name);
+        self.nodes.retain(|n| n.op() != "Constant" || n.output() != name);
+    }
+
     /// Adds a constant under a new name like `base`; returns that.
     pub fn add_constant(&mut self, base: &str, tensor: &Tensor) -> String {
         let name = self.fresh(base);
@@ -221,8 +230,9 @@ impl Onnx {
 
     /// Keeps the names of all values from being issued, whatever becomes of their nodes.
     pub fn reserve_names(&mut self) {
-        let written = self.nodes.iter().flat_map(|n| n.outputs.iter().cloned());
-        self.issued.extend(written);
+        let written: Vec<String> = self.nodes.iter().flat_map(|n| n.outputs.iter().cloned()).collect();
+        let inner = self.nodes.iter().flat_map(Node::captured).map(str::to_string).collect::<Vec<_>>();
+        self.issued.extend(written.into_iter().chain(inner));
     }
 
     /// Forgets the declared types of values between nodes, which are optional.

@@ -38,6 +38,29 @@ impl Node {
         Node { inputs: texts(inputs), outputs: texts(outputs), proto, raw: None, unknown: Vec::new() }
     }
 
+    /// A node of a body.
+    pub fn of(proto: &pb::NodeProto) -> Node {
+        let mut proto = proto.clone();
+        let (inputs, outputs) = (std::mem::take(&mut proto.input), std::mem::take(&mut proto.output));
+        Node { inputs, outputs, proto, raw: None, unknown: Vec::new() }
+    }
+
+    /// As a node of a body.
+    pub fn into_proto(self) -> pb::NodeProto {
+        pb::NodeProto { input: self.inputs, output: self.outputs, ..self.proto }
+    }
+
+    /// Its bodies.
+    pub fn bodies(&self) -> impl Iterator<Item = &pb::GraphProto> {
+        self.proto.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs))
+    }
+
+    /// Its bodies; the node is encoded anew.
+    pub fn bodies_mut(&mut self) -> impl Iterator<Item = &mut pb::GraphProto> {
+        self.raw = None;
+        self.proto.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs))
+    }
+
     pub(super) fn decode(bytes: &[u8]) -> Result<Node> {
         let mut proto = pb::NodeProto::decode(bytes).map_err(malformed)?;
         Ok(Node {
@@ -169,6 +192,22 @@ impl Node {
         self.proto.domain == "ai.onnx.ml"
     }
 
+    /// Whether it is an operator of com.microsoft.
+    pub fn is_contrib(&self) -> bool {
+        self.proto.domain == "com.microsoft"
+    }
+
+    /// Makes it an operator of com.microsoft.
+    pub fn set_contrib(&mut self, op: &str) {
+        self.set_op(op);
+        self.proto.domain = "com.microsoft".into();
+    }
+
+    /// The operator, whatever its domain.
+    pub fn operator(&self) -> &str {
+        &self.proto.op_type
+    }
+
     /// Makes it another operator of the same domain.
     pub fn set_op(&mut self, op: &str) {
         self.raw = None;
@@ -182,20 +221,7 @@ impl Node {
 
     /// Whether it has subgraphs.
     pub fn has_bodies(&self) -> bool {
-        self.proto.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty())
-    }
-
-    /// The operators in its subgraphs.
-    pub fn inner_operators(&self) -> BTreeSet<&str> {
-        fn walk<'a>(attributes: &'a [pb::AttributeProto], names: &mut BTreeSet<&'a str>) {
-            for node in attributes.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).flat_map(|g| &g.node) {
-                names.insert(&node.op_type);
-                walk(&node.attribute, names);
-            }
-        }
-        let mut names = BTreeSet::new();
-        walk(&self.proto.attribute, &mut names);
-        names
+        self.bodies().next().is_some()
     }
 
     /// Names that its subgraphs may take from outside.

@@ -7,8 +7,8 @@ mod sets;
 
 use super::observe::Facts;
 use super::onnx::{Node, Onnx};
-use super::prepare;
 use super::quantize::LayerReport;
+use super::{bodies, prepare};
 use crate::base::{Tensor, row_major_strides};
 use crate::error::{Error, Result};
 use follow::{Edit, follow};
@@ -54,11 +54,14 @@ pub fn prune(onnx: &Onnx, options: &Options, known: &Facts) -> Result<Pruned> {
     if options.structured { channels(onnx, options.sparsity, known) } else { elements(onnx, options) }
 }
 
+/// Operators whose weights are pruned.
+const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
 /// The weights of a node that are pruned: their input.
 fn weights(onnx: &Onnx, node: &Node) -> Option<usize> {
     let inputs: &[usize] = match node.op() {
-        "Conv" | "ConvTranspose" | "Gemm" => &[1],
         "MatMul" => &[1, 0],
+        op if LAYERS.contains(&op) => &[1],
         _ => &[],
     };
     inputs.iter().copied().find(|&i| {
@@ -86,7 +89,9 @@ fn elements(mut onnx: Onnx, options: &Options) -> Result<Pruned> {
     let found = onnx.nodes.iter().filter_map(|n| {
         Some((n.name().to_string(), n.op().to_string(), n.inputs[weights(&onnx, n)?].clone()))
     });
-    let found: Vec<(String, String, String)> = found.collect();
+    let inner = bodies::weights(&onnx).into_iter().map(|i| (i.node, i.op, i.constant));
+    let inner = inner.filter(|(_, op, _)| LAYERS.contains(&op.as_str()));
+    let found: Vec<(String, String, String)> = found.chain(inner).collect();
     if found.is_empty() {
         return Err(nothing());
     }

@@ -1,20 +1,24 @@
 //! Dynamic quantization: weights are integers, activations become integers when they are computed.
 //!
 //! Each product takes the range of its data from DynamicQuantizeLinear, sums integers, and scales the
-//! sum back to floats. Needs no samples, and costs a pass over each tensor of data. Weights of operators that
-//! have no such form (recurrent ones, ConvTranspose) are integers in the file.
+//! sum back to floats. LSTMs do so with their state at each step. Needs no samples, but rounds weights against those
+//! that are given, and costs a pass over each tensor of data. Weights of operators that have no such form (other
+//! recurrent ones, ConvTranspose) are integers in the file.
 
+use super::compensate::{Item, Rounded};
+use super::fitted::{Data, Made, fitted};
 use super::grid::integer;
+use super::recurrent;
 use super::report::LayerReport;
-use super::stored::{SMALL, error, store_all, stored};
+use super::stored::{SMALL, error, store_all, store_inner, stored};
 use super::tables::Tables;
 use super::weights::{Share, quantize};
 use crate::base::{DType, Tensor};
 use crate::compress::observe::Facts;
 use crate::compress::onnx::{Node, Onnx};
-use crate::compress::{opset, prepare};
+use crate::compress::{bodies, opset, prepare};
 use crate::error::{Error, Result};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tract_onnx::pb;
 
 /// The zero point of unsigned weights.
@@ -28,22 +32,45 @@ struct Product {
     /// What is added to each channel.
     bias: Option<Vec<f32>>,
     convolution: bool,
+    /// The axis of the constant along which its channels lie.
+    axis: usize,
+    /// Whether the constant is `[columns, depth]`.
+    transposed: bool,
 }
 
 /// Quantizes the products with constant weights dynamically.
-pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
+pub fn dynamic(onnx: &Onnx, known: &Facts, data: &Data) -> Result<Made> {
     prepare::check_float(onnx)?;
     let mut onnx = onnx.clone();
     prepare::simplify(&mut onnx, known);
     opset::raise(&mut onnx, 13, known)?;
-    let products: HashMap<usize, Product> =
+    let products: BTreeMap<usize, Product> =
         (0..onnx.nodes.len()).filter_map(|i| Some((i, product(&onnx, i)?))).collect();
-    if products.is_empty() && stored(&onnx, false, &|_| true).is_empty() {
+    if products.is_empty() && stored(&onnx, false, &|_| true).is_empty() && bodies::weights(&onnx).is_empty()
+    {
         return Err(Error::model("there is nothing to quantize: no product with a constant of floats")
             .advise(
                 "--dynamic takes the constant weights of f32 of Conv, Gemm, MatMul, Gather and recurrent operators",
             ));
     }
+    let item = |(&node, product): (&usize, &Product)| {
+        // A scale of the whole turns the signs where it is negative.
+        let plain = onnx.nodes[node].float("alpha", 1.0) == 1.0;
+        plain.then_some(Item { node, share: Share::Axis(product.axis), dtype: DType::I8 })
+    };
+    let items: Vec<Item> = products.iter().filter_map(item).collect();
+    let lstms = recurrent::suited(&onnx, data.samples)?;
+    fitted(&onnx, &items, data, |rounded| rewritten(&onnx, &products, &lstms, rounded))
+}
+
+/// The model with all products rewritten, and some LSTMs.
+fn rewritten(
+    onnx: &Onnx,
+    products: &BTreeMap<usize, Product>,
+    lstms: &BTreeSet<usize>,
+    rounded: &Rounded,
+) -> Result<Made> {
+    let mut onnx = onnx.clone();
     let (mut reports, mut old) = (Vec::new(), BTreeSet::new());
     let mut quantized: HashMap<String, [String; 3]> = HashMap::new();
     onnx.reserve_names();
@@ -53,7 +80,7 @@ pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
     };
     let nodes = std::mem::take(&mut onnx.nodes);
     let mut made = Vec::with_capacity(nodes.len());
-    let mut tables = Tables::default();
+    let (mut tables, mut shared) = (Tables::default(), Shared::new());
     for (i, node) in nodes.into_iter().enumerate() {
         let table = node.input(0).filter(|_| node.op() == "Gather").and_then(|n| onnx.floats(n));
         if table.is_some_and(|(shape, t)| shape.len() >= 2 && t.len() >= SMALL) {
@@ -61,6 +88,13 @@ pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
             let (name, picked) = (node.name().to_string(), tables.pick(&mut onnx, node)?);
             reports.push(LayerReport::of_weights(&name, "Gather", picked.elements, picked.error));
             made.extend(picked.nodes);
+            continue;
+        }
+        let lstm = lstms.contains(&i).then(|| recurrent::rewritten(&mut onnx, &node)).flatten();
+        if let Some((lstm, layers)) = lstm {
+            old.extend(node.inputs[1..3].iter().cloned());
+            made.push(lstm);
+            reports.extend(layers);
             continue;
         }
         let Some(product) = products.get(&i) else {
@@ -76,13 +110,15 @@ pub fn dynamic(onnx: &Onnx, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
             made.push(Node::new("DynamicQuantizeLinear", "", &[&data], &outputs));
             quantized.insert(data.clone(), names);
         }
-        reports.push(rewrite(&mut onnx, &node, product, &quantized[&data], &middle, &mut made));
+        let around = Around { data: &quantized[&data], middle: &middle, rounded };
+        reports.push(rewrite(&mut onnx, &node, product, &around, &mut shared, &mut made));
     }
     onnx.nodes = made;
     onnx.drop_unread(&old);
     let rest = stored(&onnx, false, &|_| true);
-    reports.extend(store_all(&mut onnx, &rest, DType::I8));
-    Ok((onnx, reports))
+    reports.extend(store_all(&mut onnx, &rest, DType::I8, &Rounded::new()));
+    reports.extend(store_inner(&mut onnx));
+    Ok(Made { onnx, layers: reports })
 }
 
 fn product(onnx: &Onnx, index: usize) -> Option<Product> {
@@ -97,39 +133,66 @@ fn product(onnx: &Onnx, index: usize) -> Option<Product> {
         }
     };
     match node.op() {
-        "MatMul" if shape.len() >= 2 => Some(Product { shape, weights, bias: None, convolution: false }),
+        "MatMul" if shape.len() >= 2 => {
+            let axis = shape.len() - 1;
+            Some(Product { shape, weights, bias: None, convolution: false, axis, transposed: false })
+        }
         "Gemm" if node.int("transA", 0) == 0 => {
             let (alpha, bias) = (node.float("alpha", 1.0), bias(node.float("beta", 1.0))?);
-            let (shape, weights) = match node.int("transB", 0) {
-                0 => (shape, weights),
-                _ => (vec![shape[1], shape[0]], transposed(&weights, shape[0], shape[1])),
+            let transposed = node.int("transB", 0) != 0;
+            let (shape, weights) = match transposed {
+                false => (shape, weights),
+                true => (vec![shape[1], shape[0]], turned(&weights, shape[0], shape[1])),
             };
+            let axis = usize::from(!transposed);
             let weights = weights.into_iter().map(|w| w * alpha).collect();
             let fits = bias.as_ref().is_none_or(|b: &Vec<f32>| b.len() == shape[1]);
-            fits.then_some(Product { shape, weights, bias, convolution: false })
+            fits.then_some(Product { shape, weights, bias, convolution: false, axis, transposed })
         }
-        "Conv" => Some(Product { shape, weights, bias: bias(1.0)?, convolution: true }),
+        "Conv" => {
+            let bias = bias(1.0)?;
+            Some(Product { shape, weights, bias, convolution: true, axis: 0, transposed: false })
+        }
         _ => None,
     }
 }
 
-fn transposed(elements: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+/// A matrix transposed.
+pub(super) fn turned<T: Copy>(elements: &[T], rows: usize, columns: usize) -> Vec<T> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| elements[r * columns + c])).collect()
 }
 
-/// The nodes that take the place of one; `middle` is the zero point of unsigned weights.
+/// What a product is rewritten with.
+struct Around<'a> {
+    /// Its data as integers, their scale and zero point.
+    data: &'a [String; 3],
+    /// The zero point of unsigned weights.
+    middle: &'a str,
+    /// Weights that are not at their nearest integers.
+    rounded: &'a Rounded,
+}
+
+/// Names of weights and of their scales, by those of the constants and what is made of them.
+type Shared = HashMap<(String, bool, u32, DType), [String; 2]>;
+
+/// The nodes that take the place of one; layers that have the same weights share theirs.
 fn rewrite(
     onnx: &mut Onnx,
     node: &Node,
     product: &Product,
-    data: &[String; 3],
-    middle: &str,
+    around: &Around,
+    shared: &mut Shared,
     made: &mut Vec<Node>,
 ) -> LayerReport {
+    let Around { data, middle, rounded } = around;
     let shape = &product.shape;
     let axis = if product.convolution { 0 } else { shape.len() - 1 };
     let share = Share::Axis(axis);
-    let found = quantize(shape, &product.weights, share, DType::I8, None, false);
+    let mut found = quantize(shape, &product.weights, share, DType::I8, None, false);
+    if let Some(integers) = rounded.get(&node.inputs[1]).and_then(|r| r.values.to_i64s()) {
+        let turned = if product.transposed { turned(&integers, shape[1], shape[0]) } else { integers };
+        found.set_integers(&turned);
+    }
     let report = LayerReport::of_weights(
         node.name(),
         node.op(),
@@ -143,13 +206,21 @@ fn rewrite(
     let (dtype, zero) = if product.convolution { (DType::U8, MIDDLE) } else { (DType::I8, 0) };
     let integers = found.values.to_i64s().unwrap_or_default();
     let integers: Vec<i64> = integers.iter().map(|q| q + zero).collect();
-    let weights = onnx.add_constant(&name("weights"), &integer(dtype, shape, &integers));
+    let key = (node.inputs[1].clone(), product.transposed, node.float("alpha", 1.0).to_bits(), dtype);
     let spread = |count: usize| match product.convolution {
         true => [vec![count], vec![1; shape.len() - 2]].concat(),
         false => vec![count],
     };
-    let factors = Tensor::new(spread(found.scales.len()), &found.scales);
-    let factors = onnx.add_constant(&name("weights_scale"), &factors);
+    let [weights, factors] = shared
+        .entry(key)
+        .or_insert_with(|| {
+            let factors = Tensor::new(spread(found.scales.len()), &found.scales);
+            [
+                onnx.add_constant(&name("weights"), &integer(dtype, shape, &integers)),
+                onnx.add_constant(&name("weights_scale"), &factors),
+            ]
+        })
+        .clone();
     let mut multiply = match product.convolution {
         true => node.clone(),
         false => Node::new("MatMulInteger", node.name(), &[], &[]),

@@ -5,8 +5,8 @@
 
 use super::compensate::Rounded;
 use super::grid::{Grid, integer};
-use super::plan::{Layer, Plan};
-use super::stored::{store_all, stored};
+use super::plan::{Layer, Plan, Weights};
+use super::stored::{store_all, store_inner, stored};
 use super::tables::Tables;
 use super::weights::{Share, quantize};
 use crate::base::{DType, Tensor};
@@ -33,7 +33,7 @@ struct Writer<'a> {
     parameters: HashMap<String, (String, String)>,
     /// Names of values after quantization and back.
     rounded: HashMap<String, String>,
-    /// Names of dequantized weights, and their scales, by name, axis and grid of the data.
+    /// Names of dequantized weights, and their scales, by name and axis, and by bias and data where these raise them.
     weights: HashMap<String, (String, Vec<f32>)>,
     tables: Tables,
     replaced: BTreeSet<String>,
@@ -52,7 +52,8 @@ pub fn qdq(onnx: &Onnx, recipe: &Recipe) -> Result<Onnx> {
     let kept: Vec<&[String]> =
         recipe.plan.recurrent.iter().map(|&i| onnx.nodes[i].outputs.as_slice()).collect();
     let weights = stored(&made, false, &|i| kept.contains(&made.nodes[i].outputs.as_slice()));
-    store_all(&mut made, &weights, DType::I8);
+    store_all(&mut made, &weights, DType::I8, &Rounded::new());
+    store_inner(&mut made);
     Ok(made)
 }
 
@@ -162,15 +163,8 @@ impl<'a> Writer<'a> {
         let bias = layer.bias.as_ref().and_then(|b| Some((b, self.onnx.floats(b)?.1)));
         let share = Share::of_axis(weights.axis);
         let floor = bias.as_ref().map(|(_, b)| floor(b, data.scale, share));
-        let key = match &bias {
-            Some((name, _)) => format!("{} {:?} {name} {}", weights.name, weights.axis, data.scale),
-            None => format!("{} {:?}", weights.name, weights.axis),
-        };
-        if !self.weights.contains_key(&key) {
-            let made = self.dequantized_weights(&weights.name, share, floor.as_deref())?;
-            self.weights.insert(key.clone(), made);
-        }
-        let (name, scales) = self.weights[&key].clone();
+        let (name, scales) =
+            self.shared_weights(weights, data.scale, layer.bias.as_deref(), floor.as_deref())?;
         node.set_input(weights.input, name);
         self.replaced.insert(weights.name.clone());
         if let Some((name, bias)) = bias {
@@ -180,6 +174,30 @@ impl<'a> Writer<'a> {
             self.replaced.insert(name.clone());
         }
         Ok(())
+    }
+
+    /// The weights of a layer dequantized, and their scales. Layers that have the same share them, but where the bias
+    /// of one asks for larger scales.
+    fn shared_weights(
+        &mut self,
+        weights: &Weights,
+        data: f32,
+        bias: Option<&str>,
+        floor: Option<&[f32]>,
+    ) -> Result<(String, Vec<f32>)> {
+        let fits = |scales: &[f32]| floor.is_none_or(|f| scales.iter().zip(f).all(|(s, f)| s > f));
+        let plain = format!("{} {:?}", weights.name, weights.axis);
+        if let Some(made) = self.weights.get(&plain).filter(|made| fits(&made.1)) {
+            return Ok(made.clone());
+        }
+        let raised = format!("{plain} {bias:?} {data}");
+        if let Some(made) = self.weights.get(&raised) {
+            return Ok(made.clone());
+        }
+        let made = self.dequantized_weights(&weights.name, Share::of_axis(weights.axis), floor)?;
+        let key = if fits(&made.1) { plain } else { raised };
+        self.weights.insert(key, made.clone());
+        Ok(made)
     }
 
     fn dequantized_weights(

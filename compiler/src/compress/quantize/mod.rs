@@ -7,12 +7,14 @@ mod compensate;
 mod correct;
 mod dynamic;
 mod emit;
+mod fitted;
 mod grid;
 mod histogram;
 mod layers;
 mod measure;
 mod patches;
 mod plan;
+mod recurrent;
 mod report;
 mod sensitive;
 mod stats;
@@ -22,13 +24,14 @@ mod weights;
 
 pub use calibrate::Method;
 pub use dynamic::dynamic;
+pub use fitted::{Data, Made};
 pub use measure::{Reference, compared};
-pub use report::{Compared, LayerReport, Report};
+pub use report::{Compared, Kept, LayerReport, Report};
 pub use stored::weights_only;
 
 use super::observe::{self, Facts, Observed, Sample};
 use super::onnx::Onnx;
-use super::{opset, prepare};
+use super::{bodies, opset, prepare};
 use crate::base::DType;
 use crate::build::Observer;
 use crate::error::{Error, Result};
@@ -145,7 +148,8 @@ pub fn quantize(
     let mut work = Work { options, observer, samples, reference, onnx, values, histograms };
     let excluded = work.excluded()?;
     let plan = work.plan(&excluded, options.tables);
-    if plan.layers.is_empty() && plan.tables.is_empty() && plan.recurrent.is_empty() {
+    let nothing = plan.layers.is_empty() && plan.tables.is_empty() && plan.recurrent.is_empty();
+    if nothing && bodies::weights(&work.onnx).is_empty() {
         return Err(Error::model("there is nothing to quantize: no convolution or matrix product of floats")
             .advise(
                 "Static quantization takes Conv, ConvTranspose, Gemm, MatMul, Gather and recurrent operators of f32",

@@ -1,8 +1,9 @@
 //! What a quantization did: as a whole, and layer by layer.
 
+use super::compensate::Rounded;
 use super::plan::Plan;
 use super::stats::{Relative, floats};
-use super::stored::{Stored, stored};
+use super::stored::{Stored, store_inner, stored};
 use super::{Candidate, Work};
 use crate::base::DType;
 use crate::compress::observe::Observed;
@@ -63,6 +64,20 @@ pub enum Compared {
     Nothing,
 }
 
+/// A node that computes in `f32`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Kept {
+    /// Its index.
+    #[serde(skip)]
+    pub node: usize,
+    /// Its name.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// Why it does.
+    pub why: String,
+}
+
 /// The whole.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -76,6 +91,9 @@ pub struct Report {
     pub cosine: Vec<(String, f64)>,
     /// Layers.
     pub layers: Vec<LayerReport>,
+    /// Nodes that half precision leaves in `f32`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Kept>,
 }
 
 impl Report {
@@ -113,18 +131,18 @@ impl Work<'_> {
         layers.extend(self.constants(all, &best.plan));
         let cosine = self.reference.names().iter().cloned().zip(best.cosines.iter().copied()).collect();
         let (calibration, samples) = (best.method.name(), self.samples.len());
-        Ok(Report { calibration, samples, compared: Compared::Samples, cosine, layers })
+        Ok(Report { calibration, samples, compared: Compared::Samples, cosine, layers, kept: Vec::new() })
     }
 
-    /// What is stored as integers and computes in float: tables and weights of recurrent operators.
+    /// What is stored as integers and computes in float: tables, weights of recurrent operators and of bodies.
     fn constants(&self, all: &Plan, best: &Plan) -> Vec<LayerReport> {
         let among = |plan: &Plan, node| plan.tables.contains(&node) || plan.recurrent.contains(&node);
         let list = stored(&self.onnx, false, &|node| among(all, node));
         let report = |s: &Stored| {
-            let (_, report) = s.rounded(&self.onnx, DType::I8);
+            let (_, report) = s.rounded(&self.onnx, DType::I8, &Rounded::new());
             LayerReport { float: !among(best, s.node), ..report }
         };
-        list.iter().map(report).collect()
+        list.iter().map(report).chain(store_inner(&mut self.onnx.clone())).collect()
     }
 
     /// The relative error of each layer's result in the quantized model, by value.

@@ -1,16 +1,20 @@
 //! Weights of which only the stored form changes: integers in the file, floats in the arithmetic.
 //!
 //! That divides the memory that a matrix-vector product reads by four (or eight), which is what bounds
-//! language models. Needs no samples. Zero points are zero, and left out.
+//! language models. Needs no samples, but weights are rounded against those that are given. Zero points are zero,
+//! and left out.
 
+use super::compensate::{Item, Rounded};
+use super::fitted::{Data, Made, fitted};
 use super::report::LayerReport;
 use super::weights::{Quantized, Share, quantize};
 use crate::base::{DType, Tensor};
+use crate::compress::bodies::Inner;
 use crate::compress::observe::Facts;
-use crate::compress::onnx::{Node, Onnx};
-use crate::compress::{opset, prepare};
+use crate::compress::onnx::{Node, Onnx, axes};
+use crate::compress::{bodies, opset, prepare};
 use crate::error::{Error, Result};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The most neighbours that share a scale of 4-bit weights, and the fewest: fewer would take as much
 /// memory as 8 bits a weight.
@@ -32,25 +36,6 @@ pub(super) struct Stored {
     pub input: usize,
     /// Which weights share a scale.
     pub share: Share,
-}
-
-/// The axes of the constant at an input: that of the channels, and that of the sums, where there is one
-/// to divide into blocks.
-fn axes(node: &Node, input: usize, rank: usize) -> Option<(Option<usize>, Option<usize>)> {
-    match (node.op(), input) {
-        _ if rank < 2 => None,
-        ("MatMul", 1) => Some((Some(rank - 1), Some(rank - 2))),
-        ("MatMul", 0) => Some((Some(rank - 2), Some(rank - 1))),
-        ("Gemm", 1) => {
-            let transposed = usize::from(node.int("transB", 0) != 0);
-            Some((Some(1 - transposed), Some(transposed)))
-        }
-        ("Conv", 1) => Some((Some(0), None)),
-        ("ConvTranspose", 1) => Some(((node.int("group", 1) == 1).then_some(1), None)),
-        ("Gather", 0) if node.int("axis", 0) == 0 => Some((Some(rank - 1), Some(rank - 1))),
-        ("LSTM" | "GRU" | "RNN", 1 | 2) if rank == 3 => Some((Some(1), None)),
-        _ => None,
-    }
 }
 
 /// The constants that are worth it, of the nodes `among` all.
@@ -81,11 +66,26 @@ pub(super) fn is_recurrent(node: &Node) -> bool {
 }
 
 impl Stored {
+    /// The type of its integers, where others have `dtype`: of 8 bits where these are not in blocks.
+    fn dtype(&self, dtype: DType) -> DType {
+        if matches!(self.share, Share::Blocks { .. }) { dtype } else { DType::I8 }
+    }
+
+    /// What is rounded against data: weights that are a second input.
+    fn item(&self, dtype: DType) -> Option<Item> {
+        let (node, share, dtype) = (self.node, self.share, self.dtype(dtype));
+        (self.input == 1).then_some(Item { node, share, dtype })
+    }
+
     /// The weights rounded, and what is reported of that.
-    pub(super) fn rounded(&self, onnx: &Onnx, dtype: DType) -> (Quantized, LayerReport) {
-        let node = &onnx.nodes[self.node];
-        let (shape, weights) = onnx.floats(&node.inputs[self.input]).unwrap_or_default();
-        let made = quantize(&shape, &weights, self.share, dtype, None, dtype == DType::I4);
+    pub(super) fn rounded(&self, onnx: &Onnx, dtype: DType, rounded: &Rounded) -> (Quantized, LayerReport) {
+        let (node, dtype) = (&onnx.nodes[self.node], self.dtype(dtype));
+        let name = &node.inputs[self.input];
+        let (shape, weights) = onnx.floats(name).unwrap_or_default();
+        let made = match rounded.get(name).filter(|_| self.input == 1) {
+            Some(made) => made.clone(),
+            None => quantize(&shape, &weights, self.share, dtype, None, dtype == DType::I4),
+        };
         let error = error(&weights, &made, self.share);
         let report = LayerReport::of_weights(node.name(), node.op(), weights.len(), error);
         (made, report)
@@ -103,24 +103,34 @@ pub(super) fn error(weights: &[f32], made: &Quantized, share: Share) -> f64 {
 }
 
 /// Stores weights as integers of 8 or 4 bits (4 where sums can be divided into blocks, 8 elsewhere).
-pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts) -> Result<(Onnx, Vec<LayerReport>)> {
+pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts, data: &Data) -> Result<Made> {
     prepare::check_float(onnx)?;
     let mut onnx = onnx.clone();
     prepare::simplify(&mut onnx, known);
     opset::raise(&mut onnx, if dtype == DType::I4 { 21 } else { 13 }, known)?;
     let list = stored(&onnx, dtype == DType::I4, &|_| true);
-    if list.is_empty() {
+    if list.is_empty() && bodies::weights(&onnx).is_empty() {
         return Err(Error::model("there is nothing to quantize: no product with a constant of floats")
             .advise(
                 "--weights-only takes constants of 256 elements or more of Conv, Gemm, MatMul, Gather and recurrent operators",
             ));
     }
-    let reports = store_all(&mut onnx, &list, dtype);
-    Ok((onnx, reports))
+    let items: Vec<Item> = list.iter().filter_map(|s| s.item(dtype)).collect();
+    fitted(&onnx, &items, data, |rounded| {
+        let mut made = onnx.clone();
+        let mut layers = store_all(&mut made, &list, dtype, rounded);
+        layers.extend(store_inner(&mut made));
+        Ok(Made { onnx: made, layers })
+    })
 }
 
-/// Puts integers, dequantized, in the place of constants; of 8 bits where these are not in blocks.
-pub(super) fn store_all(onnx: &mut Onnx, list: &[Stored], dtype: DType) -> Vec<LayerReport> {
+/// Puts integers, dequantized, in the place of constants.
+pub(super) fn store_all(
+    onnx: &mut Onnx,
+    list: &[Stored],
+    dtype: DType,
+    rounded: &Rounded,
+) -> Vec<LayerReport> {
     let (mut reports, mut old) = (Vec::new(), BTreeSet::new());
     let mut made: HashMap<String, (String, LayerReport)> = HashMap::new();
     let mut before: HashMap<usize, Vec<Node>> = HashMap::new();
@@ -130,8 +140,7 @@ pub(super) fn store_all(onnx: &mut Onnx, list: &[Stored], dtype: DType) -> Vec<L
         let (label, op) = (node.name().to_string(), node.op().to_string());
         let key = format!("{name} {:?}", item.share);
         if !made.contains_key(&key) {
-            let dtype = if matches!(item.share, Share::Blocks { .. }) { dtype } else { DType::I8 };
-            let (integers, report) = item.rounded(onnx, dtype);
+            let (integers, report) = item.rounded(onnx, dtype, rounded);
             let dequantize = store(onnx, &name, item.share, &integers);
             made.insert(key.clone(), (dequantize.output().to_string(), report));
             before.entry(item.node).or_default().push(dequantize);
@@ -150,12 +159,40 @@ pub(super) fn store_all(onnx: &mut Onnx, list: &[Stored], dtype: DType) -> Vec<L
     reports
 }
 
+/// Puts integers of 8 bits in the place of the constants that layers in bodies multiply with. They are dequantized
+/// before all nodes, under the names that the bodies read.
+pub(super) fn store_inner(onnx: &mut Onnx) -> Vec<LayerReport> {
+    let (mut reports, mut made) = (Vec::new(), BTreeMap::new());
+    for Inner { node, op, constant, axis } in bodies::weights(onnx) {
+        let (elements, error) = *made.entry(constant.clone()).or_insert_with(|| {
+            let (shape, floats) = onnx.floats(&constant).unwrap_or_default();
+            let share = Share::of_axis(axis);
+            let found = quantize(&shape, &floats, share, DType::I8, None, false);
+            // A layer outside of the bodies may have the same weights.
+            let same = dequantized(&constant);
+            let stored = onnx.nodes.iter().find(|n| n.op() == "DequantizeLinear" && n.output() == same);
+            let mut dequantize = stored.cloned().unwrap_or_else(|| store(onnx, &constant, share, &found));
+            dequantize.outputs = vec![constant.clone()];
+            onnx.remove_constant(&constant);
+            onnx.nodes.insert(0, dequantize);
+            (floats.len(), error(&floats, &found, share))
+        });
+        reports.push(LayerReport::of_weights(&node, &op, elements, error));
+    }
+    reports
+}
+
+/// The name of a constant that is stored as integers, after them.
+fn dequantized(name: &str) -> String {
+    format!("{name}_dequantized")
+}
+
 /// Adds the integers and scales of a constant; the node that dequantizes them.
 fn store(onnx: &mut Onnx, name: &str, share: Share, made: &Quantized) -> Node {
     let integers = onnx.add_constant(&format!("{name}_quantized"), &made.values);
     let scales = Tensor::new(made.scale_shape.clone(), &made.scales);
     let scales = onnx.add_constant(&format!("{name}_scale"), &scales);
-    let out = onnx.fresh(&format!("{name}_dequantized"));
+    let out = onnx.fresh(&dequantized(name));
     let mut node = Node::new("DequantizeLinear", "", &[&integers, &scales], &[&out]);
     match share {
         Share::Axis(axis) => node.set_int("axis", axis as i64),
