@@ -4,7 +4,6 @@
 //! half precision holds.
 
 use super::range::Outside;
-use crate::base::Tensor;
 use crate::compress::onnx::{Node, Onnx};
 use crate::compress::quantize::Kept;
 use half::f16;
@@ -69,18 +68,9 @@ fn unfit(node: &Node, outside: &Outside) -> Option<String> {
     })
 }
 
-/// Whether a number is too large for half precision.
-pub(super) fn is_large(x: f32) -> bool {
-    x.is_finite() && f16::from_f32(x).is_infinite()
-}
-
-/// Whether a tensor has numbers that are too large.
-pub(super) fn exceeds(tensor: &Tensor) -> bool {
-    tensor.to_vec::<f32>().is_some_and(|list| list.iter().any(|&x| is_large(x)))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::range::is_large;
     use super::*;
     use tract_onnx::pb;
 

@@ -119,7 +119,7 @@ impl<'a> Work<'a> {
                 .constant(name)
                 .ok_or_else(|| Error::model(format!("initializer '{name}' cannot be read")))?;
             let [half, full] = self.names(name);
-            let outside = keep::exceeds(&tensor);
+            let outside = range::exceeds(&tensor);
             let narrow = self.halves.contains(name) || self.captured.contains(name);
             if !narrow && (tensor.ty.elems() <= SMALL || outside) {
                 self.made.initializers[at].proto = to_tensor_proto(&full, &tensor);

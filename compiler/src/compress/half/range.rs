@@ -3,7 +3,6 @@
 //! Constants that are too large are often masks, for which the largest half does as well. Whether it does is
 //! measured, too: the outputs of the model with these constants cut must stay what they are.
 
-use super::keep::{exceeds, is_large};
 use crate::base::{DType, Tensor};
 use crate::build::Observer;
 use crate::compress::observe::{Facts, Observed, Sample};
@@ -53,6 +52,16 @@ pub(super) fn outside(
         found.extend(most.into_iter().filter(|(_, m)| is_large(*m) || (*m > 0.0 && *m < least)));
     }
     Ok(found)
+}
+
+/// Whether a number is too large for half precision.
+pub(super) fn is_large(x: f32) -> bool {
+    x.is_finite() && f16::from_f32(x).is_infinite()
+}
+
+/// Whether a tensor has numbers that are too large.
+pub(super) fn exceeds(tensor: &Tensor) -> bool {
+    tensor.to_vec::<f32>().is_some_and(|list| list.iter().any(|&x| is_large(x)))
 }
 
 /// The largest magnitude of finite elements.

@@ -12,7 +12,7 @@ use super::recurrent;
 use super::report::LayerReport;
 use super::stored::{SMALL, error, store_all, store_inner, stored};
 use super::tables::Tables;
-use super::weights::{Share, quantize};
+use super::weights::{Share, quantize, turned};
 use crate::base::{DType, Tensor};
 use crate::compress::observe::Facts;
 use crate::compress::onnx::{Node, Onnx};
@@ -155,11 +155,6 @@ fn product(onnx: &Onnx, index: usize) -> Option<Product> {
         }
         _ => None,
     }
-}
-
-/// A matrix transposed.
-pub(super) fn turned<T: Copy>(elements: &[T], rows: usize, columns: usize) -> Vec<T> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| elements[r * columns + c])).collect()
 }
 
 /// What a product is rewritten with.

@@ -4,12 +4,11 @@
 //! column. One scale for the inputs of all steps is too coarse for some (energies of a spectrum: cosine .71): samples
 //! tell, and these LSTMs stay in float.
 
-use super::dynamic::turned;
 use super::grid::integer;
 use super::measure::Reference;
 use super::report::LayerReport;
 use super::stored::{SMALL, error};
-use super::weights::{Share, quantize};
+use super::weights::{Share, quantize, turned};
 use crate::base::{DType, Tensor};
 use crate::compress::observe::Sample;
 use crate::compress::onnx::{Node, Onnx};

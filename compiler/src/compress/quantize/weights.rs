@@ -124,6 +124,11 @@ pub fn quantize(
     Quantized { values: integer(dtype, shape, &integers), scales, scale_shape }
 }
 
+/// A matrix transposed.
+pub(super) fn turned<T: Copy>(elements: &[T], rows: usize, columns: usize) -> Vec<T> {
+    (0..columns).flat_map(|c| (0..rows).map(move |r| elements[r * columns + c])).collect()
+}
+
 impl Quantized {
     /// The least and the largest integer: those of 8 bits are symmetric.
     pub(super) fn limits(&self) -> (f64, f64) {
