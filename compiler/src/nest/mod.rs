@@ -56,6 +56,7 @@ pub use fixed::fix;
 pub use formed::{Formed, chains};
 pub use long::{bytes, long};
 pub use pairs::pair;
+pub use range::{Range, range};
 pub use scaled::scaled;
 pub use sizes::bind as bind_sizes;
 

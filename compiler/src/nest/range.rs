@@ -97,9 +97,11 @@ impl Ranges<'_> {
             _ if !(dtype == DType::F32 || dtype.is_int() && dtype.bits() <= 32) => Range::UNKNOWN,
             Node::Const(s) => Range::hull(&[s.to_f64()], false),
             Node::Acc => self.folded(dtype),
-            Node::Load { operand, dynamic, guards, .. } => {
+            // Wherever it is read, unless something else stands outside.
+            Node::Load { operand, dynamic, guards, fill, .. } => {
                 let known = self.linear.buffers[*operand as usize].magnitude;
-                match known.filter(|_| dynamic.is_empty() && guards.is_empty()) {
+                let inside = guards.is_empty() && (dynamic.is_empty() || fill.is_none());
+                match known.filter(|_| inside) {
                     Some(known) => Range::new(-2f64.powi(known.below), 2f64.powi(known.below)),
                     None => Range::of(dtype),
                 }
@@ -138,15 +140,22 @@ impl Ranges<'_> {
         }
     }
 
-    /// Sums of integers that cannot wrap.
+    /// Sums of integers that cannot wrap, and of floats in any order; the largest and the least.
     fn folded(&mut self, dtype: DType) -> Range {
-        let Some((Fold::Sum, _, body)) = self.linear.fold.filter(|_| dtype == DType::I32) else {
-            return Range::of(dtype);
-        };
+        let Some((fold, _, body)) = self.linear.fold else { return Range::of(dtype) };
         // The body's expressions may be numbered after the ones asked for.
         let term = range(self.linear, body);
         let points: f64 = self.linear.reductions().map(|v| self.linear.extent(v) as f64).product();
-        Range::new(term.lo.min(0.0) * points, term.hi.max(0.0) * points).computed(dtype)
+        match (fold, dtype) {
+            (Fold::Sum, DType::I32) => {
+                Range::new(term.lo.min(0.0) * points, term.hi.max(0.0) * points).computed(dtype)
+            }
+            (Fold::Sum, DType::F32) if !term.nan && points * ROUNDING < 1.0 => {
+                let all = 2.0 * points;
+                Range::new(term.lo.min(0.0) * all, term.hi.max(0.0) * all).computed(dtype)
+            }
+            _ => Range::of(dtype),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::draft::{Draft, Place};
 use super::kernels::Kernels;
 use super::known::{know, measure};
 use super::margins::margins;
+use super::ranges::Ranges;
 use super::symbols::{check, symbols};
 use super::uses::{Uses, count_writers};
 use super::{Base, Choose, Dump, Interface, Program, Symbol};
@@ -61,6 +62,8 @@ struct Planner<'a> {
     written: HashMap<ValueId, usize>,
     /// Values that one definition has filled.
     filled: HashSet<ValueId>,
+    /// How large values are.
+    ranges: Ranges,
     /// What strips see parts of.
     wholes: HashMap<ValueId, ValueId>,
     /// Where values with margins of zeros may be something else.
@@ -79,6 +82,7 @@ pub fn build(request: &Request) -> Result<Program> {
         writers: HashMap::new(),
         written: HashMap::new(),
         filled: HashSet::new(),
+        ranges: Ranges::new(&request.lowering.stages),
         wholes: HashMap::new(),
         nonzero: margins(&request.lowering.stages),
     };
@@ -180,6 +184,9 @@ impl Planner<'_> {
         let constant: Vec<bool> =
             def.operands.iter().map(|o| values[o.value as usize].constant.is_some()).collect();
         let mut linear = self.linear(def, &layouts, &constant);
+        let read = |operand: usize| def.operands[operand].value;
+        self.ranges.tell(&mut linear, read);
+        self.ranges.learn(def.output.value, &linear, read);
         self.macs += self.strips * multiply_adds(def);
         self.share(def, &linear, dying);
         let own: Vec<bool> = def.operands.iter().map(|o| o.value == def.output.value).collect();
@@ -297,6 +304,7 @@ impl Planner<'_> {
     /// A reshape of dense memory: the same buffer where both may share it, a copy otherwise.
     /// `own`: the value is made in the list of stages, and wanted by no one outside of it.
     fn reshape(&mut self, from: ValueId, to: ValueId, own: bool) -> Result<Option<Draft>> {
+        self.ranges.same(from, to);
         let place = self.place(from);
         let fixed = self.places.contains_key(&to);
         let constant = self.request.lowering.values[from as usize].constant.is_some();

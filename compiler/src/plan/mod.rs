@@ -12,6 +12,7 @@ mod lent;
 mod margins;
 mod parse;
 mod program;
+mod ranges;
 mod symbols;
 mod text;
 mod trail;
