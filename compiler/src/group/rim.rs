@@ -4,12 +4,12 @@
 //! an edge, and no two alike, so that each point is a loop of its own. After: `t[i] = x[i - 254 or 0]`
 //! and `y[p] = sum(k) t[4 p + k] * w[k]`, whose tiles are all alike. The copy is cut where the padding
 //! begins ([`super::split`]) and vanishes where the producer can write into its middle
-//! ([`super::forward`]). Narrow windows keep their padding: the schedule leaves out what lies outside. Bytes always get a
+//! ([`super::forward`]). Narrow windows keep their padding: the schedule leaves out what lies outside. Bytes, and numbers of 16 bits, always get a
 //! rim: their padding is a zero point, which cannot be left out, and four points of a window are
 //! multiplied at once. Where a size is known only at run time, what lies behind it is no padding yet: nothing is copied.
 
 use super::rewrite::{plain_var, replace_loads};
-use crate::base::{Affine, TensorType};
+use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Stage, ValueId};
 use crate::scalar::{Fold, Scalar};
 
@@ -82,13 +82,14 @@ impl Rim {
         let elems = shape.iter().product::<usize>();
         let known = def.vars.iter().all(|v| v.size.is_none()) && index.iter().all(|f| !f.has_size());
         let sums = def.fold.as_ref().is_some_and(|f| f.op == Fold::Sum);
-        let bytes = known && sums && operand.ty.dtype.size() == 1;
+        let narrow = operand.ty.dtype.size() == 1 || operand.ty.dtype == DType::I16;
+        let bytes = known && sums && narrow;
         // Words of four bytes along three reach over the end: into a row more.
         let short = |form: &Affine| {
             let alone = |v: u32| v as usize >= def.axes && def.vars[v as usize].extent == 3;
             plain_var(form).is_some_and(alone)
         };
-        if bytes && index.iter().any(short) {
+        if bytes && operand.ty.dtype.size() == 1 && index.iter().any(short) {
             let outermost = index.iter().position(|form| form.terms.len() > 1).unwrap_or(shape.len() - 1);
             shape[outermost] += 1;
         }

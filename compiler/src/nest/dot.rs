@@ -1,9 +1,9 @@
-//! Products of bytes: four neighbours of a reduction axis at a time, or two that are widened to 16 bits.
+//! Products of bytes: four neighbours of a reduction axis at a time, or two of 16 bits.
 
 use super::emit::Emitter;
 use super::expr::{Group, Point};
 use super::reduce::{Reduction, bodies};
-use super::{Nest, long};
+use super::{Nest, long, sixteen};
 use crate::base::{Affine, DType};
 use crate::scalar::Op;
 use crate::schedule::ReduceStep;
@@ -20,8 +20,10 @@ pub fn dot(
 ) -> Option<Value> {
     let Node::Op(Op::Mul, args) = &nest.linear.nodes[body as usize] else { return None };
     if nest.schedule.dot == 2 {
-        let [a, b] = [args[0], args[1]].map(|factor| nest.couple(e, factor, point, words));
-        return Some(Value::Dot(Dot::Couples, acc, a?, b?));
+        let [a, b] = if sixteen::is_rows(nest, args[1]) { [args[1], args[0]] } else { [args[0], args[1]] };
+        let [a, b] = [a, b].map(|factor| nest.couple(e, factor, point, words));
+        let halves = nest.schedule.halves && in_halves(point.lanes);
+        return Some(Value::Dot(if halves { Dot::CoupleHalves } else { Dot::Couples }, acc, a?, b?));
     }
     if nest.schedule.halves && in_halves(point.lanes) {
         let [rows, columns] = halves(nest, e, (body, words), point)?;
@@ -65,15 +67,17 @@ pub(super) fn word_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, st
     let points = neighbours * together;
     let unroll = step.unroll.next_multiple_of(points) as i64;
     let full = extent / unroll * unroll;
+    // Points in four words.
+    let loaded = if nest.sixteen { 8 } else { 16 };
     r.words = neighbours;
     e.repeat(&name, 0, full, unroll, |e, at| {
         for u in (0..unroll).step_by(points) {
             let group = |u: i64| {
-                (nest.schedule.lane_loads == 4 && unroll % 16 == 0).then(|| Group {
+                (nest.schedule.lane_loads == 4 && unroll % loaded == 0).then(|| Group {
                     var: step.var,
-                    start: at.offset(u - u % 16),
+                    start: at.offset(u - u % loaded),
                     lanes: 4,
-                    lane: (u % 16 / 4) as u8,
+                    lane: (4 * (u % loaded) / loaded) as u8,
                 })
             };
             if nest.schedule.long {

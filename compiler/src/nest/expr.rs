@@ -1,9 +1,9 @@
 //! Expressions to registers: lane types, narrow integers, conversions.
 
 use super::emit::{Emitter, addr};
-use super::half;
 use super::range::{Range, range};
 use super::requantize::{Requantized, less_zero};
+use super::{half, limits};
 use crate::base::{Affine, DType};
 use crate::scalar::{Op, Scalar};
 use crate::schedule::Linear;
@@ -130,6 +130,7 @@ impl Exprs<'_> {
             }
             Node::Op(op, args) => match less_zero(self.linear, *op, args).filter(|_| dtype == DType::I32) {
                 Some(integers) => integers.emit_less_zero(self, e, point, memo),
+                None if let Some(limited) = limits::emit(self, e, id, point, memo) => limited,
                 None => {
                     let from = self.linear.types[args[args.len() - 1] as usize];
                     let regs: Vec<Reg> = args.iter().map(|&a| self.eval_memo(e, a, point, memo)).collect();

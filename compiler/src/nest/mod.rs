@@ -32,6 +32,7 @@ mod half;
 mod half_lanes;
 mod half_sums;
 mod joined;
+mod limits;
 mod long;
 mod ops;
 mod pack;
@@ -44,6 +45,7 @@ mod restored;
 mod scaled;
 mod segments;
 mod sized;
+mod sixteen;
 mod sizes;
 mod squares;
 mod tested;
@@ -141,6 +143,8 @@ struct Nest<'a> {
     chains: Option<chains::Packing>,
     /// Couples are woven from two rows.
     weaves: bool,
+    /// Couples of the broadcast factor lie in memory as they are.
+    sixteen: bool,
 }
 
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
@@ -204,6 +208,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
         floats,
         chains,
         weaves: woven::weaves(linear, schedule),
+        sixteen: sixteen::multiplies(linear, schedule),
     };
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
@@ -376,6 +381,7 @@ impl Nest<'_> {
             }
             (Some(at), _) => Value::LoadCouples(emit::addr(*operand, at.index)),
             _ if self.weaves => return woven::couple(self, e, load, point, left),
+            _ if self.sixteen => return sixteen::couple(self, e, load, point, left),
             (_, Some(half)) => Value::LoadCouples(emit::addr(*operand, self.couple_place(addr, half, point))),
             _ => {
                 let index = self.panel.as_ref()?.index(&self.place, point.place);

@@ -201,6 +201,9 @@ impl Packing {
         if self.halves == 0 || !in_halves(vector(self.halves)) {
             return lane * word + neighbour;
         }
+        if self.group == 2 {
+            return lane / 8 * 16 + neighbour * 8 + lane % 8;
+        }
         // Of eight words first all lower halves, then all upper ones.
         lane / 8 * 32 + neighbour / 2 * 16 + lane % 8 * 2 + neighbour % 2
     }

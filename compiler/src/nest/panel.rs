@@ -31,7 +31,7 @@ pub fn run(linear: &Linear, schedule: &Schedule) -> Vec<u32> {
     if schedule.chains {
         return Words::of(linear, var).map_or(Vec::new(), |words| words.run);
     }
-    let bytes = Bytes::of(linear, var).filter(|b| schedule.dot == 2 && !b.woven);
+    let bytes = Bytes::of(linear, var).filter(|b| b.widened(schedule.dot));
     let Some(Node::Load { addr, .. }) = bytes.map(|b| b.rows) else { return Vec::new() };
     let (mut run, mut length) = (Vec::new(), 1);
     for step in schedule.reduce.iter().rev() {
@@ -76,8 +76,7 @@ impl Panel {
     /// The copy that a schedule asks for, behind so many elements.
     pub fn of(linear: &Linear, schedule: &Schedule, before: usize) -> Option<Panel> {
         let Vector::Axis { var, .. } = schedule.vector else { return None };
-        let widened = |b: &Bytes| schedule.dot == 2 && !b.woven || schedule.chains;
-        let bytes = Bytes::of(linear, var).filter(widened)?;
+        let bytes = Bytes::of(linear, var).filter(|b| b.widened(schedule.dot) || schedule.chains)?;
         let Node::Load { operand, addr: source, .. } = bytes.rows else { return None };
         let follows = |v: u32| source.coefficient(v) != 0;
         let run = run(linear, schedule);

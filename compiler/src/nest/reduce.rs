@@ -173,7 +173,7 @@ pub(super) fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: 
     if nest.schedule.dot == 2 && run(nest.linear, nest.schedule).first() == Some(&var) {
         return couple_steps(nest, e, r);
     }
-    if nest.schedule.dot >= 4 && depth + 1 == nest.schedule.reduce.len() {
+    if (nest.schedule.dot >= 4 || nest.sixteen) && depth + 1 == nest.schedule.reduce.len() {
         return word_steps(nest, e, r, ReduceStep { var, unroll });
     }
     let (lo, hi) = bounds(nest, r, var);

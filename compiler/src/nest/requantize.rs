@@ -11,6 +11,7 @@
 use super::bounds::BOUND;
 use super::emit::Emitter;
 use super::expr::{Exprs, Point, constant};
+use super::limits::clamped;
 use super::pairs;
 use super::range::{divisor, range};
 use crate::base::DType;
@@ -94,6 +95,29 @@ impl Requantized {
 
     /// Emits it: a register of the integers.
     pub fn emit(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
+        let sum = self.emit_whole(exprs, e, point, memo);
+        self.emit_limits(e, sum, point)
+    }
+
+    /// The integers between their limits.
+    pub(super) fn emit_limits(&self, e: &mut Emitter, sum: Reg, point: &Point) -> Reg {
+        let limits = [self.lo, self.hi].map(|n| number(e, n, point.lanes));
+        clamp(e, sum, limits)
+    }
+
+    /// Whether the limits are those of a type.
+    pub(super) fn limits(&self, to: DType) -> bool {
+        (self.lo, self.hi) == (Scalar::lowest(to).to_i64(), Scalar::highest(to).to_i64())
+    }
+
+    /// The integers before they are limited.
+    pub(super) fn emit_whole(
+        &self,
+        exprs: &Exprs,
+        e: &mut Emitter,
+        point: &Point,
+        memo: &mut Vec<Option<Reg>>,
+    ) -> Reg {
         let mut sum = self.rounded(exprs, e, point, memo);
         let zero = match self.zero {
             Zero::Known(0) => None,
@@ -103,8 +127,7 @@ impl Requantized {
         if let Some(zero) = zero {
             sum = e.value(e.ty(sum), Value::Bin(Bin::Add, sum, zero));
         }
-        let limits = [self.lo, self.hi].map(|n| number(e, n, point.lanes));
-        clamp(e, sum, limits)
+        sum
     }
 
     /// Emits it less its zero point, which is neither added nor taken off: the limits move.
@@ -230,7 +253,7 @@ pub fn taken_back(linear: &Linear, zero: u32) -> impl Iterator<Item = Requantize
 }
 
 /// An integer before it is widened to 32 bits.
-fn narrow(linear: &Linear, mut id: u32) -> u32 {
+pub(super) fn narrow(linear: &Linear, mut id: u32) -> u32 {
     while let Node::Cast { to: DType::I32, arg, .. } = linear.nodes[id as usize] {
         let from = linear.types[arg as usize];
         if !from.is_int() || from.bits() > 16 {
@@ -280,30 +303,6 @@ fn quotient(e: &mut Emitter, dividend: Reg, divisor: Reg) -> Reg {
     let near = e.value(ty, Value::Bin(Bin::Mul, dividend, reciprocal));
     let rest = e.value(ty, Value::Mla(dividend, near, negative));
     e.value(ty, Value::Mla(near, rest, reciprocal))
-}
-
-/// What is clamped, and to which integers: the type's own range at most.
-fn clamped(linear: &Linear, mut id: u32, to: DType) -> Option<(u32, i64, i64)> {
-    let (mut lo, mut hi) = (Scalar::lowest(to).to_f64(), Scalar::highest(to).to_f64());
-    while let Node::Op(op @ (Op::Min | Op::Max), args) = &linear.nodes[id as usize] {
-        let number = |e: u32| match &linear.nodes[e as usize] {
-            Node::Const(s) => Some(s.to_f64()).filter(|n| n.fract() == 0.0),
-            _ => None,
-        };
-        let (limit, inner) = match (number(args[0]), number(args[1])) {
-            (Some(limit), _) => (limit, args[1]),
-            (_, Some(limit)) => (limit, args[0]),
-            _ => return None,
-        };
-        if *op == Op::Min {
-            hi = hi.min(limit)
-        } else {
-            lo = lo.max(limit)
-        }
-        id = inner;
-    }
-    // In whatever order limits come that leave something between them.
-    (lo <= hi).then_some((id, lo as i64, hi as i64))
 }
 
 /// A zero point: a float that is an integer, small enough for sums to be exact.

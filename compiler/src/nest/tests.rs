@@ -14,6 +14,7 @@ mod half_sums;
 mod halves;
 mod margins;
 mod restored;
+mod sixteen;
 mod squares;
 mod woven;
 

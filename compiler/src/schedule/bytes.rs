@@ -1,4 +1,4 @@
-//! Sums of products of bytes, several neighbours of a reduction axis at a time.
+//! Sums of products of bytes, or of numbers of 16 bits by bytes, several neighbours of a reduction axis at a time.
 
 use super::ReduceStep;
 use super::cores::core;
@@ -34,6 +34,8 @@ pub struct Bytes<'a> {
     pub woven: bool,
     /// The reduction axis along which the first factor lies in words as it is.
     pub in_place: Option<u32>,
+    /// The other factor's elements have 16 bits: two of them are a couple in memory.
+    pub sixteen: bool,
 }
 
 impl Bytes<'_> {
@@ -56,15 +58,18 @@ impl Bytes<'_> {
         else {
             return None;
         };
-        let byte = |o: u32| matches!(linear.buffers[o as usize].dtype, DType::I8 | DType::U8);
+        let dtype = |o: u32| linear.buffers[o as usize].dtype;
+        let byte = |o: u32| matches!(dtype(o), DType::I8 | DType::U8);
+        let sixteen = dtype(*r) == DType::I16 && constant(vectors) && !woven;
         let sums = linear.fold.is_some_and(|f| f.1 == DType::I32);
         let in_place = word_axis(linear, vectors, var).filter(|&k| {
             let words = linear.extent(k) == 4 || counts_couples(linear, rows, k);
-            !constant(vectors) && !woven && words
+            !constant(vectors) && !woven && words && byte(*r)
         });
         let known = constant(vectors) || in_place.is_some();
         let plain = known && guards.is_empty() && dynamic.is_empty() && computed.is_empty();
-        (sums && plain && byte(*v) && byte(*r)).then_some(Bytes { vectors, rows, woven, in_place })
+        let multiplied = byte(*v) && (byte(*r) || sixteen);
+        (sums && plain && multiplied).then_some(Bytes { vectors, rows, woven, in_place, sixteen })
     }
 
     /// Neighbours along an axis whose products are summed at a time: four where bytes can be multiplied,
@@ -73,13 +78,21 @@ impl Bytes<'_> {
         if let Some(along) = self.in_place {
             return linear.extent(along);
         }
-        if couples(target) && (self.woven || self.can_widen(linear)) { 2 } else { 4 }
+        if self.sixteen || couples(target) && (self.woven || self.can_widen(linear)) { 2 } else { 4 }
+    }
+
+    /// Whether what a tile reads of the broadcast factor are bytes that are widened ahead, to couples.
+    pub fn widened(&self, neighbours: usize) -> bool {
+        neighbours == 2 && !self.woven && !self.sixteen
     }
 
     /// Whether what a tile reads of the broadcast factor can be copied ahead: nothing of it is padding.
     pub fn can_widen(&self, linear: &Linear) -> bool {
         let fixed = linear.reductions().all(|r| linear.vars[r as usize].size.is_none());
-        fixed && !self.woven && matches!(self.rows, Node::Load { guards, .. } if guards.is_empty())
+        fixed
+            && !self.woven
+            && !self.sixteen
+            && matches!(self.rows, Node::Load { guards, .. } if guards.is_empty())
     }
 
     /// Whether products of two rows by two channels are possible, with the rows' factor along `k`.
@@ -92,7 +105,7 @@ impl Bytes<'_> {
         // Where the axis ends within eight neighbours, one word holds what is left.
         let ends = linear.extent(k) >= 8 && matches!(linear.extent(k) % 8, 0..=4);
         let known = self.in_place.is_none() && !self.woven && linear.vars[k as usize].size.is_none();
-        signs && ends && known && linear.extent(var).is_multiple_of(2)
+        signs && ends && known && !self.sixteen && linear.extent(var).is_multiple_of(2)
     }
 
     /// Whether the first factor's words can lie in halves: products of two of its bytes fit 16 bits.
@@ -112,7 +125,7 @@ impl Bytes<'_> {
             Node::Load { operand, .. } => linear.buffers[*operand as usize].symmetric,
             _ => false,
         };
-        match (dots(target) || target.arch != Arch::X86_64 || self.woven, symmetric) {
+        match (dots(target) || target.arch != Arch::X86_64 || self.woven || self.sixteen, symmetric) {
             (true, _) => 0,
             (false, true) => 2,
             (false, false) => 4,
@@ -198,6 +211,15 @@ pub fn couple_halves(target: &Target) -> bool {
     target.arch == Arch::Aarch64 && !multiplies_words(target)
 }
 
+/// Instructions in which a target multiplies a vector of couples and adds the products to sums; none where these are
+/// apart.
+pub(super) fn adds_couples(target: &Target) -> Option<f64> {
+    match target.arch {
+        Arch::Aarch64 => Some(2.0),
+        Arch::X86_64 => dots(target).then_some(1.0),
+    }
+}
+
 /// Whether an x86 target multiplies unsigned by signed bytes.
 pub fn dots(target: &Target) -> bool {
     target.has(Feature::Avx512Vnni) || target.has(Feature::AvxVnni)
@@ -226,12 +248,19 @@ pub(super) fn innermost(
     reduce: &mut Vec<ReduceStep>,
     (along, neighbours): (u32, usize),
     tile: usize,
-    (by_lane, woven): (bool, bool),
+    (by_lane, woven, sixteen): (bool, bool, bool),
 ) {
     reduce.retain(|r| r.var != along);
     let groups = linear.extent(along).div_ceil(neighbours);
-    let unrolled = (UNROLLED / tile).clamp(1, groups).min(4);
-    let unroll = if by_lane { BY_LANE } else { unrolled * neighbours };
+    let mut unrolled = (UNROLLED / tile).clamp(1, groups).min(4);
+    if sixteen {
+        unrolled = whole_steps(unrolled, groups);
+    }
+    let unroll = match (by_lane, sixteen) {
+        (true, true) => BY_LANE / 2,
+        (true, false) => BY_LANE,
+        _ => unrolled * neighbours,
+    };
     let looped = unroll < linear.extent(along);
     let known = reduce.iter().all(|r| linear.vars[r.var as usize].size.is_none());
     // Words are woven once for all points of the tile whose windows hold them.

@@ -68,7 +68,7 @@ pub struct Words<'a> {
 impl Words<'_> {
     /// The words of a product whose lanes are filled along an axis; `None` where they do not lie in memory so.
     pub fn of(linear: &Linear, var: u32) -> Option<Words<'_>> {
-        let Bytes { vectors, rows, woven, in_place } =
+        let Bytes { vectors, rows, woven, in_place, .. } =
             Bytes::of(linear, var).filter(|b| b.can_widen(linear))?;
         let (Node::Load { operand: constant, .. }, Node::Load { addr, .. }) = (vectors, rows) else {
             return None;

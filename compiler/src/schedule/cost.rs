@@ -1,5 +1,6 @@
 //! The cost model: what a register tile takes.
 
+use super::bytes::adds_couples;
 use super::chains::{Chains, ROWS, WORD};
 use super::cores::{Core, Unrolled, core};
 use super::linear::Linear;
@@ -59,6 +60,8 @@ pub struct Operands {
     pub woven: Option<usize>,
     /// Couples of the vectors lie in memory as 16 bits.
     pub wide: bool,
+    /// So do those of the rows' factor.
+    pub sixteen: bool,
     /// Words lie in halves.
     pub halves: bool,
     /// ... and two of them are multiplied at a time.
@@ -160,6 +163,8 @@ struct Model<'a> {
     word: usize,
     /// Elements of the reduction.
     depth: f64,
+    /// Instructions that multiply a vector of couples and add the products, where couples lie in memory as they are.
+    added: Option<f64>,
 }
 
 /// Stores of neighbouring vectors that are packed to bytes: a power of two of them at once.
@@ -176,7 +181,8 @@ impl<'a> Model<'a> {
             most => (2 * target.lanes(), operands.products.div_ceil(most) as f64),
         };
         let parts = operands.lanes.div_ceil(lanes);
-        Model { core: core(target), target, operands, parts, short, word, depth }
+        let added = adds_couples(target).filter(|_| operands.sixteen);
+        Model { core: core(target), target, operands, parts, short, word, depth, added }
     }
 
     /// Cycles of one tile.
@@ -195,6 +201,9 @@ impl<'a> Model<'a> {
         };
         // Couples are counted in points: half of each.
         let (multiplied, per, latency) = match operands.neighbours {
+            2 if let Some(instructions) = self.added => {
+                (instructions * m_f * v_f / core.fma / 2.0, 2.0, core.latency / 2.0)
+            }
             2 => {
                 let widened = if operands.wide { 0.0 } else { 1.0 };
                 // Columns of two rows take two instructions, and loads that neighbouring vectors share; rows of an

@@ -177,6 +177,7 @@ fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         window: None,
         woven: None,
         wide: false,
+        sixteen: false,
         halves: false,
         long: false,
         split: false,

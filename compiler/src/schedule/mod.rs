@@ -104,15 +104,16 @@ pub struct Schedule {
     /// lane, for targets that multiply by a lane: four, or eight half floats; 1: each is broadcast from memory.
     pub lane_loads: usize,
     /// Neighbours of the innermost reduction axis whose products are summed at a time. Eight: products of
-    /// bytes, of two rows by two channels at once. Four: products of bytes. Two: of 16 bits, to which a tile's part of the broadcast factor is widened ahead of its
-    /// vectors. One: products are not summed in groups.
+    /// bytes, of two rows by two channels at once. Four: products of bytes. Two: of 16 bits, to which a tile's part of a
+    /// broadcast factor of bytes is widened ahead of its vectors. One: products are not summed in groups.
     pub dot: usize,
     /// Words of four neighbours are multiplied in 16 bits, in the chains that the constants allow
     /// ([`Linear::chains`]).
     pub chains: bool,
     /// The constants' couples are packed as 16 bits, not widened each time they are loaded.
     pub wide: bool,
-    /// The constants' words lie in halves, for targets that multiply them so (see [`crate::tile::Dot::Halves`]).
+    /// The constants' words lie in halves, for targets that multiply them so (see [`crate::tile::Dot::Halves`]
+    /// and, for couples, [`crate::tile::Dot::CoupleHalves`]).
     pub halves: bool,
     /// Products of two such words are added in 16 bits, which the constants allow ([`Linear::long`]).
     pub long: bool,

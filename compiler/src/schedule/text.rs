@@ -66,8 +66,11 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     }
     match schedule.dot {
         1 => {}
-        2 if schedule.wide => line(Subject::Dot, "couples wide".to_string()),
-        2 => line(Subject::Dot, "couples".to_string()),
+        2 => {
+            let wide = if schedule.wide { " wide" } else { "" };
+            let halves = if schedule.halves { " halves" } else { "" };
+            line(Subject::Dot, format!("couples{wide}{halves}"));
+        }
         8 => line(Subject::Dot, "squares".to_string()),
         _ if schedule.long => line(Subject::Dot, "dot halves long".to_string()),
         _ if schedule.halves => line(Subject::Dot, "dot halves".to_string()),
@@ -174,8 +177,8 @@ impl Reader<'_> {
             _ => 1,
         };
         schedule.wide = schedule.dot == 2 && self.cursor.eat("wide");
-        schedule.halves = schedule.dot == 4 && self.cursor.eat("halves");
-        schedule.long = schedule.halves && self.cursor.eat("long");
+        schedule.halves = matches!(schedule.dot, 2 | 4) && self.cursor.eat("halves");
+        schedule.long = schedule.halves && schedule.dot == 4 && self.cursor.eat("long");
         schedule.chains = schedule.dot == 4 && self.cursor.eat("chains");
         schedule.dense = schedule.dot == 4 && self.cursor.eat("dense");
         while self.cursor.eat("half") {

@@ -59,7 +59,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
     let (of, operands, Tile { rows: m, vectors: v, cycles, .. }) = best(linear, target, var, lanes);
     let mut tile = vec![(var, v)];
     tile.extend(of.rows.map(|r| (r, m)));
-    let ahead = of.neighbours == 2 && !of.woven() || of.chains.is_some();
+    let ahead = of.is_widened() || of.chains.is_some();
     let order = match of.bytes.as_ref().filter(|_| ahead) {
         Some(bytes) => widened_order(linear, bytes, of.rows, var),
         None if of.restored => of.restored_order(),
@@ -185,7 +185,7 @@ impl<'a> Contraction<'a> {
     fn in_chains(&self) -> Option<Contraction<'a>> {
         let fits = |c: &Chains| c.var == self.var && c.lanes == self.lanes;
         let chains = self.linear.chains.filter(fits)?;
-        (self.neighbours == 2).then_some(Contraction { neighbours: 4, chains: Some(chains), ..self.clone() })
+        self.is_widened().then_some(Contraction { neighbours: 4, chains: Some(chains), ..self.clone() })
     }
 
     /// The same with products that are summed in half floats, where the target multiplies them.
@@ -212,20 +212,34 @@ impl<'a> Contraction<'a> {
         possible.then_some(Contraction { neighbours: 8, ..self.clone() })
     }
 
+    /// Whether the rows' factor is widened to couples ahead.
+    fn is_widened(&self) -> bool {
+        self.bytes.as_ref().is_some_and(|b| b.widened(self.neighbours))
+    }
+
+    /// Whether couples lie in memory as they are, in that of the rows.
+    fn is_sixteen(&self) -> bool {
+        self.dot.is_some() && self.bytes.as_ref().is_some_and(|b| b.sixteen)
+    }
+
     /// Whether sums of products of bytes take several instructions.
     fn widens(&self) -> bool {
-        self.dot.is_some() && self.target.arch == Arch::Aarch64 && !self.target.has(Feature::DotProd)
+        self.dot.is_some()
+            && !self.is_sixteen()
+            && self.target.arch == Arch::Aarch64
+            && !self.target.has(Feature::DotProd)
     }
 
     /// Whether the words of the factor that fills lanes lie in halves.
     fn in_halves(&self) -> bool {
         let possible = self.bytes.as_ref().is_some_and(|b| b.in_halves(self.linear));
         self.widens() && possible && self.neighbours == 4
+            || self.is_sixteen() && self.target.arch == Arch::Aarch64
     }
 
     /// Whether products of two words in halves are added in 16 bits.
     fn is_long(&self) -> bool {
-        self.in_halves() && self.linear.long
+        self.in_halves() && self.neighbours == 4 && self.linear.long
     }
 
     /// Whether the couples of the constants are packed as 16 bits: where the first-level cache keeps them beside
@@ -233,7 +247,7 @@ impl<'a> Contraction<'a> {
     fn is_wide(&self) -> bool {
         let packed = self.bytes.as_ref().filter(|b| b.in_place.is_none() && self.neighbours == 2);
         let Some(Node::Load { operand, .. }) = packed.map(|b| b.vectors) else { return false };
-        core(self.target).wide
+        (core(self.target).wide || self.is_sixteen())
             && !self.linear.compact
             && 2 * self.linear.buffers[*operand as usize].elems <= self.target.l1 / 2
     }
@@ -276,7 +290,8 @@ impl<'a> Contraction<'a> {
             derived: self.bytes.as_ref().map_or(0, |b| b.derived(linear, target)),
             woven: woven.map(|along| words(linear, (along, self.neighbours))),
             wide: self.is_wide(),
-            halves: self.in_halves(),
+            sixteen: self.is_sixteen(),
+            halves: self.in_halves() && !self.is_sixteen(),
             long: self.is_long(),
             split: self.widens() && !self.in_halves(),
             lanes: self.lanes,
@@ -315,7 +330,7 @@ impl<'a> Contraction<'a> {
 
     /// The runs of what a sum reads that is widened ahead, and couples of each.
     fn couples(&self) -> Option<(usize, usize)> {
-        let bytes = self.bytes.as_ref().filter(|b| self.neighbours == 2 && !b.woven)?;
+        let bytes = self.bytes.as_ref().filter(|b| b.widened(self.neighbours))?;
         let (runs, length) = runs(self.linear, bytes);
         Some((runs, length.div_ceil(2)))
     }
@@ -369,7 +384,7 @@ impl<'a> Contraction<'a> {
                 .for_each(|r| r.unroll = whole_pairs(r.unroll, linear.extent(r.var)));
         }
         if let Some(along) = self.dot {
-            let how = (by_lane > 1, self.woven());
+            let how = (by_lane > 1, self.woven(), self.is_sixteen());
             innermost(linear, target, &mut reduce, (along, self.neighbours), sums, how);
             if self.bytes.as_ref().is_some_and(|b| b.in_place.is_some()) {
                 unroll_around(linear, &mut reduce, sums);

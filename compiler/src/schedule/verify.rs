@@ -319,7 +319,7 @@ impl Checker<'_> {
         require(bytes.in_place.is_none_or(|k| neighbours == self.linear.extent(k) && k == along), || {
             format!("in{v} has no words along {}", self.name(along))
         })?;
-        require(neighbours != 2 || bytes.woven || bytes.can_widen(self.linear), || {
+        require(!bytes.widened(neighbours) || bytes.can_widen(self.linear), || {
             "the broadcast factor cannot be widened ahead".to_string()
         })?;
         require(neighbours != 8 || bytes.in_squares(self.linear, var, along), || {
@@ -328,7 +328,11 @@ impl Checker<'_> {
         require(!self.schedule.wide || neighbours == 2 && bytes.in_place.is_none(), || {
             format!("in{v} has no couples that can lie widened")
         })?;
-        require(!self.schedule.halves || neighbours == 4 && bytes.in_halves(self.linear), || {
+        let in_halves = match bytes.sixteen {
+            true => neighbours == 2,
+            false => neighbours == 4 && bytes.in_halves(self.linear),
+        };
+        require(!self.schedule.halves || in_halves, || {
             format!("in{v} has no signed words that can lie in halves")
         })?;
         require(!self.schedule.long || self.schedule.halves && self.linear.long, || {
@@ -343,7 +347,7 @@ impl Checker<'_> {
             require(neighbours == 4 && formed, || format!("in{v} is not known to form chains"))?;
             require(self.schedule.points(var) == 1, || "chains of several vectors in a tile".to_string())?;
         }
-        let ahead = neighbours == 2 && !bytes.woven || self.schedule.chains;
+        let ahead = bytes.widened(neighbours) || self.schedule.chains;
         let behind = self.schedule.order.iter().skip_while(|&&v| walks(bytes.rows, v));
         let around = behind.copied().find(|&v| ahead && walks(bytes.rows, v));
         around.map_or(Ok(()), |v| Err(format!("{} is inside of where its factor is widened", self.name(v))))

@@ -3,7 +3,9 @@
 //! Written for being right: nothing is shared with code generation, every access is checked against
 //! the parameter and the buffer, computed indices against their declared limit.
 
-use super::{Access, Addr, Dot, Kernel, Lane, Reg, Stmt, TABLE, Value, extends, lanes, words_span};
+use super::{
+    Access, Addr, Dot, Kernel, Lane, Reg, Stmt, TABLE, Value, extends, has_words, lanes, words_span,
+};
 use crate::base::{Affine, Bound, DType};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -361,9 +363,11 @@ impl Machine<'_> {
 
     fn load_words(&mut self, dst: Reg, addr: &Addr, stride: i64) -> Result<()> {
         let lanes = self.lanes(dst);
-        let first = self.locate(addr, lanes, stride, words_span(lanes, stride), Access::Read)?;
         let dtype = self.kernel.params[addr.param as usize].dtype;
-        if dtype.size() != 1 || self.lane(dst) != Lane::I32 {
+        let size = dtype.size();
+        let (step, span) = words_span(lanes, stride, size);
+        let first = self.locate(addr, lanes, step, span, Access::Read)? * size as i64;
+        if !has_words(size, stride) || self.lane(dst) != Lane::I32 {
             return Err(bug(format!("words of {dtype} cannot be loaded into %{dst}")));
         }
         let place = self.place[dst as usize];

@@ -323,10 +323,17 @@ pub const TABLE: usize = 256;
 /// One in each half of a word: products of couples by it are their sums.
 pub const EACH: u32 = 0x0001_0001;
 
-/// Bytes that words a stride apart have from the last one on.
-pub fn words_span(lanes: usize, stride: i64) -> i64 {
+/// Elements of so many bytes from one word to the next, of words that lie so many bytes apart, and those from the
+/// last one on.
+pub fn words_span(lanes: usize, stride: i64, size: usize) -> (i64, i64) {
     let lanes = lanes as i64;
-    if (1..4).contains(&stride) { 4 * lanes - stride * (lanes - 1) } else { 4 }
+    let span = if (1..4).contains(&stride) { 4 * lanes - stride * (lanes - 1) } else { 4 };
+    (stride / size as i64, span / size as i64)
+}
+
+/// Whether words of elements of so many bytes can lie so many bytes apart.
+pub fn has_words(size: usize, stride: i64) -> bool {
+    matches!((size, stride), (1, 0..=4) | (2, 0 | 4))
 }
 
 /// What computes a register.
@@ -340,8 +347,9 @@ pub enum Value {
     Copy(Reg),
     /// Lane `i` from `addr + i * stride`: 1 contiguous, 0 the same for all, else strided.
     Load(Addr, i64),
-    /// Lane `i` is the four bytes at `addr + i * stride` of a byte buffer, as one `i32` (stride 0: the same four for
-    /// all). Where they overlap (strides of 1 to 3), the buffer has as many bytes from `addr` on as if they did not.
+    /// Lane `i` is the four bytes `i * stride` bytes behind `addr` of a buffer of bytes, or of numbers of 16 bits, as
+    /// one `i32` (stride 0: the same four for all). Where they overlap (strides of 1 to 3, of bytes), the buffer has as
+    /// many bytes from `addr` on as if they did not.
     LoadWords(Addr, i64),
     /// Lane `i` is the bytes at `addr + 2 * i` and behind it of a byte buffer, each extended to 16 bits
     /// as its element type says, the first in the lower half.

@@ -173,8 +173,9 @@ fn accessed<'a>(kernel: &Kernel, stmt: &'a Stmt) -> Option<(&'a Addr, i64, i64)>
     match stmt {
         Stmt::Let(reg, Value::Load(addr, stride)) => Some((addr, stride * (lanes(*reg) - 1), 1)),
         Stmt::Let(reg, Value::LoadWords(addr, stride)) => {
-            let lanes = lanes(*reg);
-            Some((addr, stride * (lanes - 1), words_span(lanes as usize, *stride)))
+            let (lanes, size) = (lanes(*reg), kernel.params[addr.param as usize].dtype.size());
+            let (step, span) = words_span(lanes as usize, *stride, size);
+            Some((addr, step * (lanes - 1), span))
         }
         Stmt::Let(reg, Value::LoadCouples(addr)) => Some((addr, 2 * (lanes(*reg) - 1), 2)),
         Stmt::Let(_, Value::Lookup(addr, _)) => Some((addr, 0, TABLE as i64)),

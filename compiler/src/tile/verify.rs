@@ -4,7 +4,7 @@
 //! 2. Types: each operation exists for the lane type of its operands, results have the type that
 //!    the operation gives (`Cmp`: the mask beside the operands; `Reduce`: a scalar), constants fit
 //!    their lane, loads and stores use the lane of the parameter's element type ([`Lane::of`]; stores also those that they extend, [`extends`]),
-//!    `LoadWords`, `LoadCouples` and `Lookup` a parameter of bytes; conditions are scalar masks; `Fail` has a code other than 0.
+//!    `LoadCouples` and `Lookup` a parameter of bytes, `LoadWords` one of bytes or of 16 bits; conditions are scalar masks; `Fail` has a code other than 0.
 //! 3. A register is assigned before it is used, on every path.
 //! 4. A `for` has a positive step, bounds of at least one form in variables of loops around it, and
 //!    a variable that no loop around it has; a `size` likewise, read from an `i64` parameter; addresses use variables of loops around them.
@@ -16,7 +16,9 @@
 
 use super::range::{Loop, is_empty, range};
 use super::text::Printer;
-use super::{Access, Addr, Dot, Kernel, Lane, Reg, RegType, Stmt, TABLE, Value, extends, lanes, words_span};
+use super::{
+    Access, Addr, Dot, Kernel, Lane, Reg, RegType, Stmt, TABLE, Value, extends, has_words, lanes, words_span,
+};
 use crate::base::annotate::{annotate, defect};
 use crate::base::{Affine, Bound, DType};
 use crate::error::Result;
@@ -278,13 +280,14 @@ impl<'a> Verifier<'a> {
                 self.element_fits(addr, dst)
             }
             Value::LoadWords(addr, stride) => {
-                let span = words_span(usize::from(dst.lanes), *stride);
-                self.address(addr, dst, *stride, span, Access::Read, assigned)?;
+                let param = self.kernel.params.get(addr.param as usize);
+                let dtype = param.ok_or_else(|| format!("there is no parameter {}", addr.param))?.dtype;
+                let (step, span) = words_span(usize::from(dst.lanes), *stride, dtype.size());
+                self.address(addr, dst, step, span, Access::Read, assigned)?;
                 needs(RegType { lane: Lane::I32, ..dst })?;
-                let dtype = self.kernel.params[addr.param as usize].dtype;
-                match (dtype.size(), stride) {
-                    (1, 0..=4) => Ok(()),
-                    (1, _) => Err(format!("words that lie {stride} bytes apart")),
+                match dtype.size() {
+                    _ if has_words(dtype.size(), *stride) => Ok(()),
+                    1 | 2 => Err(format!("words that lie {stride} bytes apart")),
                     _ => Err(format!("words of {dtype} elements")),
                 }
             }

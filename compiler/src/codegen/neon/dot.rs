@@ -30,8 +30,11 @@ impl Select<'_> {
         if kind == Dot::Couples && self.constant_reg(b) == Some(EACH) {
             return self.sum_of_pairs(r, acc, a);
         }
-        if matches!(kind, Dot::Couples | Dot::Pairs) {
-            return Err("products of 16 bits".into());
+        if kind == Dot::Couples {
+            return self.couples_dot(r, acc, a, b);
+        }
+        if kind == Dot::Pairs {
+            return Err("sums of 16 bits that saturate".into());
         }
         if kind == Dot::HalfPairs {
             return self.half_pairs_dot(r, acc, a, b);
@@ -130,9 +133,33 @@ impl Select<'_> {
         Ok(())
     }
 
+    /// Products of couples in 32 bits, whose neighbours are added.
+    fn couples_dot(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        let (xs, ys) = (self.words(a)?, self.words(b)?);
+        let to = self.accumulator(r, acc, &[a, b])?;
+        for ((&to, x), y) in to.iter().zip(xs).zip(ys) {
+            let products = [false, true].map(|high| self.new2(words::mull(2, true, high), x, y));
+            let sum = self.new2(words::ADDP, products[0], products[1]);
+            self.op2(words::ADD_V, to, to, sum);
+        }
+        self.accumulated(r, &to);
+        Ok(())
+    }
+
     /// Of eight words at a time, products of the lower halves and then of the upper ones in 32 bits.
     fn couple_halves_dot(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) -> Result<()> {
         let ys = self.words(b)?;
+        if let Some((x, lane)) = self.lane(a).filter(|_| r == acc && ![a, b].contains(&r)) {
+            let to = self.accumulator(r, acc, &[a, b])?;
+            for half in 0..2 {
+                for (i, &to) in to.iter().enumerate() {
+                    let word = words::mlal_lane(i % 2 == 1, 2 * lane + half);
+                    self.op3(word, to, ys[i / 2 * 2 + half], x);
+                }
+            }
+            self.accumulated(r, &to);
+            return Ok(());
+        }
         let xs = self.halves_of(a, ys.len())?;
         // The first products must not be added to what the second ones are made of.
         let to = match r == acc && [a, b].contains(&r) {

@@ -328,6 +328,12 @@ pub fn mlal(bytes: usize, signed: bool, high: bool) -> u32 {
     0x0e20_8000 | u32::from(!signed) << 29 | u32::from(high) << 30 | bytes.trailing_zeros() << 22
 }
 
+/// `smlal vd.4s, vn.4h, vm.h[lane]` or `smlal2`; the last register is one of the first sixteen.
+pub fn mlal_lane(high: bool, lane: usize) -> u32 {
+    let lane = lane as u32;
+    0x0f40_2000 | u32::from(high) << 30 | (lane & 1) << 20 | (lane >> 1 & 1) << 21 | (lane >> 2) << 11
+}
+
 /// `saddw vd.4s, vn.4s, vm.4h` or `saddw2`: adds the lower (`high`: upper) elements.
 pub fn add_wide(high: bool) -> u32 {
     0x0e60_1000 | u32::from(high) << 30
@@ -398,7 +404,7 @@ pub fn of_half_floats(word: u32) -> u32 {
 
 /// Whether an instruction's register at bit 16 must be one of the first sixteen.
 pub fn takes_lower(word: u32) -> bool {
-    word & 0xffc0_f400 == 0x4f00_1000
+    word & 0xffc0_f400 == 0x4f00_1000 || word & 0xbfc0_f400 == 0x0f40_2000
 }
 
 /// `fmul vd.4s, vn.4s, vm.s[lane]`.

@@ -10,11 +10,14 @@
 use super::inst::{Arg, Class, VReg};
 use super::rows::Op;
 use super::select::Select;
-use crate::tile::{Dot, Reg};
+use crate::base::DType;
+use crate::tile::{Dot, Lane, Reg, Value};
 
 /// What is derived from a register of bytes, see [`Select::derived`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Derived {
+    /// The lower half of each lane, beside zero.
+    Low,
     /// Its even bytes as 16-bit numbers, by sign or by zero.
     Even(bool),
     /// Its odd bytes, likewise.
@@ -81,6 +84,38 @@ impl Select<'_> {
         }
     }
 
+    /// Factors in lanes of their own that fit 16 bits as they were loaded, one of them of 16 bits, the other one to be
+    /// taken for all its products without what lies above.
+    pub(super) fn halves(&self, a: Reg, b: Reg) -> Option<(Reg, Reg)> {
+        let loaded = |r: Reg| match self.single(r)? {
+            Value::Load(addr, _) => Some(self.kernel.params[addr.param as usize].dtype),
+            _ => None,
+        };
+        match (loaded(a)?, loaded(b)?) {
+            _ if self.ty(a).lane != Lane::I32 => None,
+            (DType::I16, DType::I8 | DType::U8 | DType::I16) => Some((a, b)),
+            (DType::I8 | DType::U8, DType::I16) => Some((b, a)),
+            _ => None,
+        }
+    }
+
+    /// `acc + a * b` of numbers of 16 bits: couples of which the upper products are zero. Products of 32 bits take
+    /// two instructions in many cores, and sums another one.
+    pub(super) fn multiply_add_halves(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) {
+        let (dst, width) = (self.target(r), self.width(r));
+        let (a, b) = (self.source(a), self.source(b));
+        let b = self.derived(b, Derived::Low, width);
+        if !self.isa.dot && self.constant_reg(acc) == Some(0) {
+            return self.op(Op::Pmaddwd, width, &[dst.into(), a.into(), b.into()]);
+        }
+        let acc = self.source(acc);
+        if self.isa.dot {
+            return self.add_products(Op::Pdpwssd, dst, acc, (a, b), width);
+        }
+        let products = self.def(Op::Pmaddwd, width, &[a.into(), b.into()]);
+        self.op(Op::Paddd, width, &[dst.into(), acc.into(), products.into()]);
+    }
+
     /// Sums of two products in 16 bits.
     fn pairs(&mut self, r: Reg, acc: Reg, (a, b): (Reg, Reg)) {
         let (dst, width) = (self.target(r), self.width(r));
@@ -106,6 +141,10 @@ impl Select<'_> {
     fn new_derived(&mut self, src: VReg, what: Derived, width: usize) -> VReg {
         let eight = Arg::Imm(8);
         match what {
+            Derived::Low => {
+                let low = self.splat(0x0000_ffff, 4, width);
+                self.def(Op::Pand, width, &[src.into(), low.into()])
+            }
             Derived::Even(false) => {
                 let low = self.splat(0x00ff_00ff, 4, width);
                 self.def(Op::Pand, width, &[src.into(), low.into()])

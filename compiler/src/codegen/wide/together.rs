@@ -1,4 +1,4 @@
-//! Vectors narrowed to bytes together: the rows of a tile, whose stores wait for each other.
+//! Vectors narrowed together: the rows of a tile, whose stores wait for each other.
 //!
 //! Alone, a vector of 32-bit lanes takes two to four instructions to become bytes and one to be stored.
 //! Four take two instructions to words, one to bytes and one that puts each one's bytes side by side; a
@@ -7,6 +7,9 @@
 //!
 //! Vectors whose lanes take turns in memory (pixels of three channels, one channel in each vector) are
 //! woven on the way, by one shuffle more.
+//!
+//! Two vectors become numbers of 16 bits by one instruction, and one that puts them side by side; zero points are
+//! added before, since sums that saturate do so at the end.
 //!
 //! Bytes of a table are looked up last, all at once ([`super::table`]).
 //!
@@ -24,11 +27,16 @@ const MOST: usize = 4;
 /// Zero points of this magnitude leave words that saturate beyond the range of every byte.
 const MOST_ZERO: i64 = 1 << 14;
 
-/// A vector of 32-bit lanes on its way to bytes.
+/// Vectors narrowed to 16 bits together.
+const MOST_HALVES: usize = 2;
+
+/// A vector of 32-bit lanes on its way to bytes, or to numbers of 16 bits.
 #[derive(Clone, Copy)]
 pub struct Waiting {
-    /// What becomes bytes, clamped.
+    /// What is narrowed, clamped.
     src: Reg,
+    /// Bytes of an element.
+    size: usize,
     /// The same before the clamp and the zero point.
     value: Reg,
     zero: i64,
@@ -45,7 +53,7 @@ pub struct Waiting {
 impl Waiting {
     /// Whether it can be stored with others.
     fn goes_with(&self, others: &[Waiting]) -> bool {
-        let kind = |w: &Waiting| (w.param, w.width, w.signed, w.zero, w.stride, w.table);
+        let kind = |w: &Waiting| (w.param, w.width, w.signed, w.zero, w.stride, w.table, w.size);
         let Some(first) = others.first() else { return true };
         let next = self.stride == 1 || self.mem == first.mem.offset(others.len() as i64);
         kind(self) == kind(first) && next
@@ -53,12 +61,16 @@ impl Waiting {
 
     /// Vectors that are stored at once.
     fn most(&self) -> usize {
-        if self.stride == 1 { MOST } else { self.stride }
+        match (self.stride, self.size) {
+            (1, 1) => MOST,
+            (1, _) => MOST_HALVES,
+            _ => self.stride,
+        }
     }
 
     /// Bytes it is stored as.
     fn bytes(&self) -> usize {
-        self.width / 4
+        self.width / 4 * self.size
     }
 }
 
@@ -68,7 +80,10 @@ impl Select<'_> {
         let dtype = self.kernel.params[addr.param as usize].dtype;
         let width = self.width(src);
         let whole = 4 * self.ty(src).lanes as usize == width && width > 16;
-        if !(1..=MOST as i64).contains(&stride) || dtype.size() != 1 || addr.dynamic.is_some() || !whole {
+        let size = dtype.size();
+        let halves = dtype == DType::I16 && stride == 1 && !self.isa.masks;
+        let narrow = (1..=MOST as i64).contains(&stride) && size == 1 || halves;
+        if !narrow || addr.dynamic.is_some() || !whole {
             return Ok(false);
         }
         let looked = self.looked_up(src);
@@ -81,7 +96,7 @@ impl Select<'_> {
         };
         let mem = self.mem(addr)?;
         let (signed, stride) = (dtype.is_signed_int(), stride as usize);
-        let new = Waiting { src, value, zero, signed, table, mem, param: addr.param, width, stride };
+        let new = Waiting { src, size, value, zero, signed, table, mem, param: addr.param, width, stride };
         if !new.goes_with(&self.waiting) {
             self.store_waiting();
         }
@@ -98,6 +113,7 @@ impl Select<'_> {
         let read = |param: u32| self.kernel.params[param as usize].dtype;
         match self.single(src) {
             Some(Value::Load(from, _)) if read(from.param) == dtype && dtype.is_int() => Some((src, 0)),
+            _ if dtype.size() > 1 => self.clamped(src, dtype).map(|clamped| (clamped.value, 0)),
             _ => self.clamped(src, dtype).map(|clamped| self.without_zero(clamped.value)),
         }
     }
@@ -136,6 +152,14 @@ impl Select<'_> {
                     part => self.store_pieces(bytes, first.mem, part),
                 }
             }
+            [first, second] if first.size == 2 => {
+                let [low, high] = [first, second].map(|w| self.source(w.value));
+                let halves = self.def(Op::Packssdw, first.width, &[low.into(), high.into()]);
+                // Each 128 bits have four lanes of both.
+                let place = |i: usize| i % 2 + 4 * (i / 2 % 2) + 2 * (i / 4);
+                let halves = self.permute(halves, first.width, place);
+                self.store_parts(halves, &waiting);
+            }
             [first, _, ..] if first.stride == 1 => {
                 let bytes = self.bytes_of(&waiting);
                 let bytes = self.line_up(bytes, first.width);
@@ -147,7 +171,11 @@ impl Select<'_> {
 
     fn store_alone(&mut self, one: &Waiting) {
         let source = self.source(one.src);
-        let dtype = if one.signed { DType::I8 } else { DType::U8 };
+        let dtype = match (one.size, one.signed) {
+            (2, _) => DType::I16,
+            (_, true) => DType::I8,
+            (_, false) => DType::U8,
+        };
         let mut packed = self.narrow(one.src, source, dtype, one.width);
         if let Some(table) = one.table {
             packed = self.mapped(packed, table, vector_bytes(one.bytes()));

@@ -254,6 +254,10 @@ impl Select<'_> {
     }
 
     fn multiply_add(&mut self, r: Reg, acc: Reg, a: Reg, b: Reg) -> Result<()> {
+        if let Some((a, b)) = self.halves(a, b) {
+            self.multiply_add_halves(r, acc, a, b);
+            return Ok(());
+        }
         let (dst, width, lane) = (self.target(r), self.width(r), self.ty(r).lane);
         let (acc, x, y) = (self.source(acc), self.source(a), self.source(b));
         let float = matches!(lane, Lane::F32 | Lane::F64);

@@ -17,6 +17,7 @@ mod parts;
 mod pool;
 mod product;
 mod signs;
+mod sums;
 mod units;
 
 use super::Around;

@@ -1,9 +1,12 @@
 //! Means of quantized tensors: the integers are summed exactly, then scaled and requantized.
 
 use super::super::edit::{is, put, remove};
-use super::linear::{only_quantize, source};
+use super::linear::{Linear, only_quantize, source};
 use crate::error::Result;
 use crate::graph::{Attrs, Graph, Node, ValueId};
+
+/// Differences of two numbers of 16 bits whose sum always fits 32.
+const MOST: usize = 1 << 15;
 
 /// The operator of com.microsoft that averages as a node does, with its attributes.
 fn averaging(graph: &Graph, node: &Node) -> Option<(&'static str, Attrs)> {
@@ -51,8 +54,13 @@ fn pool(graph: &mut Graph, at: usize) -> Result<bool> {
     let (Some(from), Some((quantize, to))) = (source(graph, *x), only_quantize(graph, *out)) else {
         return Ok(false);
     };
-    if from.axis.is_some() || to.axis.is_some() || from.dtype(graph).size() > 1 || to.dtype(graph).size() > 1
-    {
+    let points = graph.value(*x).ty.shape.iter().skip(2).product::<usize>();
+    let fits = |linear: &Linear| match linear.dtype(graph).size() {
+        1 => true,
+        2 => points <= MOST,
+        _ => false,
+    };
+    if from.axis.is_some() || to.axis.is_some() || !fits(&from) || !fits(&to) {
         return Ok(false);
     }
     let made = put(graph, quantize, |b| {

@@ -8,6 +8,7 @@ use super::super::edit::{is, put, remove};
 use super::bias::integer_bias;
 use super::channels;
 use super::linear::{Linear, only_quantize, source};
+use super::sums::Sum;
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
@@ -67,20 +68,6 @@ const ROWS: usize = 4;
 /// reading them then.
 const FEW: usize = 1 << 18;
 
-/// More than a product of two bytes without their zero points.
-const LARGEST: i64 = 1 << 17;
-
-/// What is known of the sum of a product.
-struct Sum<'a> {
-    /// The axis of the weights that is the results' channel.
-    axis: usize,
-    /// Added to it.
-    bias: Option<&'a Tensor>,
-    /// The number that the data's scale is multiplied by before that of the result divides it; where all
-    /// scales are joined, none.
-    alpha: Option<f32>,
-}
-
 /// The operands of a product, and where its result is quantized.
 pub(super) struct Product {
     pub(super) x: Linear,
@@ -94,6 +81,7 @@ fn operand(graph: &mut Graph, node: &Node, i: usize, what: &str) -> Outcome<Line
     let linear = source(graph, id).ok_or_else(|| format!("{what} is not dequantized"))?;
     match linear.dtype(graph) {
         DType::I8 | DType::U8 => Ok(linear),
+        DType::I16 | DType::U16 if i == 0 => Ok(linear),
         small
             if small.is_int() && small.bits() < 8 && (serves_rows(graph, node) || is_few(graph, &linear)) =>
         {
@@ -101,7 +89,10 @@ fn operand(graph: &mut Graph, node: &Node, i: usize, what: &str) -> Outcome<Line
                 .widened(graph)
                 .ok_or_else(|| format!("{what} is dequantized from {small}, and no constant"))
         }
-        other => Err(format!("{what} is dequantized from {other}, not from integers of 8 bits")),
+        other => {
+            let bits = if i == 0 { "8 or 16" } else { "8" };
+            Err(format!("{what} is dequantized from {other}, not from integers of {bits} bits"))
+        }
     }
 }
 
@@ -119,7 +110,8 @@ fn is_few(graph: &Graph, linear: &Linear) -> bool {
 fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
     let (x, w) = (operand(graph, node, 0, "the data")?, operand(graph, node, 1, "the second factor")?);
     let out = node.outputs.first().copied().flatten().ok_or("its output is not read")?;
-    let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).size() == 1);
+    let most = x.dtype(graph).bits();
+    let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).bits() <= most);
     let mut product = Product { x, w, to };
     channels::fold_data(graph, node, &mut product)?;
     if product.to.as_ref().is_some_and(|(_, to)| !channels::folds_result(graph, node, to)) {
@@ -178,6 +170,10 @@ impl Product {
             return weights;
         };
         let (dtype, zero) = (to.dtype(graph), to.zeros(graph)[0]);
+        if dtype.size() > 1 {
+            // More steps than a factor of 31 bits tells apart.
+            return weights;
+        }
         let [low, high] = [Scalar::lowest(dtype), Scalar::highest(dtype)].map(|s| s.to_i64() - zero);
         let sums = self.sums(graph, sum);
         let settled = |(i, &w): (usize, &f32)| {
@@ -186,38 +182,6 @@ impl Product {
             fixed::settled(w, scales, shift, &(least..=most), low..high)
         };
         weights.iter().enumerate().map(settled).collect()
-    }
-
-    /// What the sum of each channel lies between.
-    fn sums(&self, graph: &Graph, sum: &Sum) -> Vec<(i64, i64)> {
-        let weights = graph.value(self.w.value);
-        let shape = &weights.ty.shape;
-        let (channels, inner) = (shape[sum.axis], shape[sum.axis + 1..].iter().product::<usize>().max(1));
-        let bytes = weights.constant.as_ref().map(|t| &t.data);
-        let signed = weights.ty.dtype == DType::I8;
-        let Some(bytes) = bytes else {
-            let most = (weights.ty.elems() / channels.max(1)) as i64 * LARGEST;
-            return vec![(-most, most)];
-        };
-        let dtype = self.x.dtype(graph);
-        let zero = self.x.zeros(graph)[0];
-        let [low, high] = [Scalar::lowest(dtype), Scalar::highest(dtype)].map(|s| s.to_i64() - zero);
-        let zeros = self.w.zeros(graph);
-        let mut sums = vec![(0, 0); channels];
-        for (i, &byte) in bytes.iter().enumerate() {
-            let channel = i / inner % channels;
-            let weight = if signed { i64::from(byte as i8) } else { i64::from(byte) };
-            let weight = weight - zeros[if zeros.len() == channels { channel } else { 0 }];
-            sums[channel].0 += (weight * low).min(weight * high);
-            sums[channel].1 += (weight * low).max(weight * high);
-        }
-        let bias = sum.bias.and_then(|t| t.to_i64s()).unwrap_or_default();
-        for (i, sum) in sums.iter_mut().enumerate().filter(|_| !bias.is_empty()) {
-            let of = if bias.len() == channels { &bias[i..=i] } else { &bias[..] };
-            sum.0 += of.iter().copied().min().unwrap_or(0);
-            sum.1 += of.iter().copied().max().unwrap_or(0);
-        }
-        sums
     }
 
     /// The scale of the sum: one number, or one per channel.
@@ -240,6 +204,8 @@ fn conv(graph: &mut Graph, at: usize, node: &Node, mut product: Product) -> Outc
     let bias = node.inputs.get(2).copied().flatten();
     if product.to.is_some() {
         let bias = bias.map(|id| integer_bias(graph, id, &scales, channels, 1.0)).transpose()?;
+        let sum = Sum { axis: 0, bias: bias.as_ref(), alpha: None };
+        product.check(graph, &sum)?;
         channels::fold_result(graph, &mut product);
         return put(graph, at, |b| {
             let sum = Sum { axis: 0, bias: bias.as_ref(), alpha: None };
@@ -250,6 +216,7 @@ fn conv(graph: &mut Graph, at: usize, node: &Node, mut product: Product) -> Outc
             Ok(b.node_in("", "QLinearConv", &inputs, node.attrs.clone(), 1)?[0])
         });
     }
+    product.check(graph, &Sum { axis: 0, bias: None, alpha: None })?;
     put(graph, at, |b| {
         let zeros = [product.x.zero_point(b), product.w.zero_point(b)];
         let inputs = [product.x.value, product.w.value, zeros[0], zeros[1]];
@@ -286,10 +253,12 @@ fn conv_transpose(graph: &mut Graph, at: usize, node: &Node, product: Product) -
     let float_bias = product.float_bias(graph, node);
     let bias = node.inputs.get(2).copied().flatten().filter(|_| float_bias.is_none());
     let bias = bias.map(|id| integer_bias(graph, id, &scales, channels, 1.0)).transpose()?;
+    let sum = Sum { axis: 1, bias: bias.as_ref(), alpha: None };
+    product.check(graph, &sum)?;
     put(graph, at, |b| {
-        let mut inputs = product.inputs(b, &Sum { axis: 1, bias: bias.as_ref(), alpha: None });
+        let mut inputs = product.inputs(b, &sum);
         inputs.resize(8, None);
-        inputs.extend(bias.map(|bias| Some(b.constant(bias))));
+        inputs.extend(bias.as_ref().map(|bias| Some(b.constant(bias.clone()))));
         let result = b.node_in("lmc", "QLinearConvTranspose", &inputs, node.attrs.clone(), 1)?[0];
         let Some(mut bias) = float_bias else { return Ok(result) };
         bias.ty.shape.resize(shape.len() - 1, 1);
@@ -323,11 +292,12 @@ fn gemm(graph: &mut Graph, at: usize, node: &Node, product: Product) -> Outcome<
         }
         None => None,
     };
+    let sum = Sum { axis: columns, bias: bias.as_ref(), alpha: Some(alpha) };
+    product.check(graph, &sum)?;
     put(graph, at, |b| {
-        let sum = Sum { axis: columns, bias: bias.as_ref(), alpha: Some(alpha) };
         let mut inputs = product.inputs(b, &sum);
         let result = inputs.split_off(6);
-        inputs.push(bias.map(|bias| b.constant(bias)));
+        inputs.push(bias.as_ref().map(|bias| b.constant(bias.clone())));
         inputs.extend(result);
         let attrs = Attrs::default()
             .with("alpha", Attr::Float(alpha))
@@ -348,8 +318,9 @@ fn matmul(graph: &mut Graph, at: usize, product: &Product) -> Outcome<()> {
     if shape[rank.saturating_sub(2)] > MAX_DEPTH {
         return Err("it sums too many products for 32 bits".to_string());
     }
+    let sum = Sum { axis: rank.saturating_sub(1), bias: None, alpha: Some(1.0) };
+    product.check(graph, &sum)?;
     put(graph, at, |b| {
-        let sum = Sum { axis: rank.saturating_sub(1), bias: None, alpha: Some(1.0) };
         let inputs = product.inputs(b, &sum);
         if product.to.is_some() {
             return Ok(b.node_in("lmc", "QuantizedMatMul", &inputs, Attrs::default(), 1)?[0]);

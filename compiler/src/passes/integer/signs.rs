@@ -16,7 +16,7 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::target::{Arch, Feature, Target};
 use std::collections::HashMap;
 
-/// How far the bytes move, modulo 256: up or down.
+/// How far the bytes move, modulo 256, or the highest ones of numbers of 16 bits: up or down.
 const SHIFT: u8 = 128;
 
 /// The bytes that a target multiplies by signed ones; none where it makes no difference.
@@ -31,14 +31,18 @@ pub(super) fn preferred(target: &Target) -> Option<DType> {
 /// Changes the sign of activations wherever all readers take them back to floats, or multiply them by
 /// signed bytes.
 pub fn signs(graph: &mut Graph, target: &Target) -> Result<bool> {
-    let Some(preferred) = preferred(target) else { return Ok(false) };
+    let preferred = preferred(target);
     let mut changed = false;
     let mut shifted = HashMap::new();
     for i in 0..graph.nodes.len() {
         let Some((value, zero)) = written(graph, i) else { continue };
-        let wanted = if is_second(graph, value) { DType::I8 } else { preferred };
-        let other = if wanted == DType::U8 { DType::I8 } else { DType::U8 };
-        if graph.value(value).ty.dtype != other {
+        let wanted = match (graph.value(value).ty.dtype, preferred) {
+            (DType::U16, _) => DType::I16,
+            (DType::I8 | DType::U8, Some(_)) if is_second(graph, value) => DType::I8,
+            (DType::I8 | DType::U8, Some(preferred)) => preferred,
+            _ => continue,
+        };
+        if graph.value(value).ty.dtype == wanted {
             continue;
         }
         let Some((values, zeros)) = carried(graph, value) else { continue };
@@ -150,10 +154,11 @@ fn shift_zero(
         return;
     }
     let shape = scale.map(|s| graph.value(s).ty.shape.clone()).unwrap_or_default();
-    let data: Vec<u8> = match zero.and_then(|z| graph.value(z).constant.as_ref()) {
-        Some(zero) => zero.data.iter().map(|z| z.wrapping_add(SHIFT)).collect(),
-        None => vec![SHIFT; shape.iter().product()],
+    let mut data: Vec<u8> = match zero.and_then(|z| graph.value(z).constant.as_ref()) {
+        Some(zero) => zero.data.to_vec(),
+        None => vec![0; shape.iter().product::<usize>() * to.size()],
     };
+    data.iter_mut().skip(to.size() - 1).step_by(to.size()).for_each(|b| *b = b.wrapping_add(SHIFT));
     let ty = TensorType::new(to, zero.map_or(shape, |z| graph.value(z).ty.shape.clone()));
     let name = format!("{}.zero.{}", graph.nodes[node].name, graph.values.len());
     let id = graph.add_constant(name, Tensor { ty, data: data.into() });

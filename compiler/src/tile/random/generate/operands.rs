@@ -122,13 +122,18 @@ impl Generator<'_> {
 
     pub(super) fn load(&mut self, body: &mut Vec<Stmt>, ty: RegType) -> Option<Value> {
         let param = self.param(ty.lane, [Access::Read, Access::ReadWrite])?;
+        if self.kernel.params[param].dtype.size() == 2 && ty.lane == Lane::I32 && self.rng.chance(20) {
+            let stride = self.rng.pick(&[0, 4]);
+            let (step, span) = words_span(usize::from(ty.lanes), stride, 2);
+            return Some(Value::LoadWords(self.place(body, param, ty.lanes, step, span), stride));
+        }
         if self.kernel.params[param].dtype.size() == 1 && self.rng.chance(40) {
             if self.rng.chance(25) {
                 return Some(Value::LoadCouples(self.place(body, param, ty.lanes, 2, 2)));
             }
             let stride = self.rng.pick(&[0, 1, 2, 3, 3, 4, 4, 4]);
-            let span = words_span(usize::from(ty.lanes), stride);
-            return Some(Value::LoadWords(self.place(body, param, ty.lanes, stride, span), stride));
+            let (step, span) = words_span(usize::from(ty.lanes), stride, 1);
+            return Some(Value::LoadWords(self.place(body, param, ty.lanes, step, span), stride));
         }
         let stride = match self.rng.below(10) {
             0..5 => 1,
