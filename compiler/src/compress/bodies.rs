@@ -48,10 +48,10 @@ pub fn hoist(onnx: &mut Onnx) {
 
 /// Whether a tensor may be moved: floats that lie in the file itself.
 fn is_weight(proto: &pb::TensorProto) -> bool {
-    let elements: i64 = proto.dims.iter().product();
+    let elements = proto.dims.iter().try_fold(1i64, |n, &d| n.checked_mul(d));
     proto.data_type == DType::F32 as i32
         && proto.dims.len() > 1
-        && elements >= SMALL
+        && elements.is_some_and(|n| n >= SMALL)
         && proto.external_data.is_empty()
         && from_tensor_proto(proto, None).is_ok()
 }

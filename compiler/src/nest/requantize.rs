@@ -325,7 +325,7 @@ fn integer(linear: &Linear, id: u32) -> Option<Zero> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{Nested, bounded, fix, nest};
     use super::*;
     use crate::base::TensorType;
@@ -376,7 +376,8 @@ mod tests {
         b.finish("product", 6, &y, narrow)
     }
 
-    fn quantized(b: &mut DefBuilder, nearest: ExprId, zero: f64) -> ExprId {
+    /// What was rounded, as bytes.
+    pub(in super::super) fn quantized(b: &mut DefBuilder, nearest: ExprId, zero: f64) -> ExprId {
         let zero = b.number(DType::F32, zero);
         let moved = b.op(Op::Add, &[nearest, zero]);
         let (lo, hi) = (b.number(DType::F32, -128.0), b.number(DType::F32, 127.0));

@@ -301,6 +301,7 @@ fn channels(linear: &Linear, nodes: &[u32], data: &Data) -> Option<(usize, Optio
 
 #[cfg(test)]
 mod tests {
+    use super::super::requantize;
     use super::*;
     use crate::base::TensorType;
     use crate::definition::{DefBuilder, Definition, ExprId};
@@ -334,12 +335,7 @@ mod tests {
 
     fn quantized(b: &mut DefBuilder, value: ExprId, zero: f64) -> ExprId {
         let nearest = b.op(Op::Round, &[value]);
-        let zero = b.number(DType::F32, zero);
-        let moved = b.op(Op::Add, &[nearest, zero]);
-        let (lo, hi) = (b.number(DType::F32, -128.0), b.number(DType::F32, 127.0));
-        let above = b.op(Op::Max, &[moved, lo]);
-        let inside = b.op(Op::Min, &[above, hi]);
-        b.cast(DType::I8, inside)
+        requantize::tests::quantized(b, nearest, zero)
     }
 
     fn dequantized(b: &mut DefBuilder, byte: ExprId, scale: u32) -> ExprId {
