@@ -1,6 +1,6 @@
 //! Models in `f16`: half the storage; inputs and outputs stay as they are.
 //!
-//! Every value of `f32` becomes one of `f16`, but those of the nodes that are [kept](keep): these read and write
+//! Every value of `f32` becomes one of `f16`, but those of the nodes that are kept (`keep.rs`): these read and write
 //! `f32`, and casts stand between the two, where both are wanted.
 
 mod keep;
