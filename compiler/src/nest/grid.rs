@@ -38,6 +38,16 @@ impl Cone {
         Cone { bytes: nodes.iter().copied().filter(|&id| byte(id)).collect(), nodes }
     }
 
+    /// Which expressions are computed from bytes.
+    pub fn of_bytes(&self, linear: &Linear) -> Vec<bool> {
+        let mut found = vec![false; linear.nodes.len()];
+        for &id in &self.nodes {
+            let mut args = linear.nodes[id as usize].args().into_iter();
+            found[id as usize] = self.bytes.contains(&id) || args.any(|arg| found[arg as usize]);
+        }
+        found
+    }
+
     /// The numbers of each expression, rounded as floats are or not at all.
     pub fn grids(
         &self,

@@ -110,7 +110,8 @@ impl<'a, 'd> Chain<'a, 'd> {
         if !possible || !only(linear, value, arg) {
             return None;
         }
-        let is_from = |id: &u32| is_float_of(linear, *id) && cone_has(linear, *id, &cone.bytes);
+        let of_bytes = cone.of_bytes(linear);
+        let is_from = |id: &u32| is_float_of(linear, *id) && of_bytes[*id as usize];
         let from: Vec<u32> = cone.nodes.iter().copied().filter(is_from).collect();
         let behind = *from.last()?;
         let cost = cone.nodes.iter().filter(|&&id| id > from[0]).map(|&id| cost(linear, id)).sum();
@@ -253,11 +254,6 @@ fn cost(linear: &Linear, id: u32) -> usize {
 fn is_float_of(linear: &Linear, id: u32) -> bool {
     let integer = |id: u32| linear.types[id as usize].is_int();
     matches!(linear.nodes[id as usize], Node::Cast { to: DType::F32, arg, .. } if integer(arg))
-}
-
-/// Whether an integer expression is computed from one of some bytes.
-fn cone_has(linear: &Linear, id: u32, bytes: &[u32]) -> bool {
-    bytes.contains(&id) || linear.nodes[id as usize].args().iter().any(|&arg| cone_has(linear, arg, bytes))
 }
 
 /// Whether all that a value is used for ends in the argument of a conversion.
