@@ -3,12 +3,11 @@
 //! Written for being right: nothing is shared with code generation, every access is checked against
 //! the parameter and the buffer, computed indices against their declared limit.
 
-use super::{
-    Access, Addr, Dot, Kernel, Lane, Reg, Stmt, TABLE, Value, extends, has_words, lanes, words_span,
-};
-use crate::base::{Affine, Bound, DType};
+mod memory;
+
+use super::{Dot, Kernel, Lane, Reg, Stmt, Value, lanes};
+use crate::base::{Affine, Bound};
 use crate::error::{Error, Result};
-use half::{bf16, f16};
 
 /// Runs a kernel on one buffer per parameter (at least `elems` little-endian elements each).
 /// Returns 0, or the error code of the `Fail` that ended it. An error where the kernel does what
@@ -49,6 +48,10 @@ pub fn interpret_in(kernel: &Kernel, memory: &mut [Vec<u8>], places: &[(usize, u
 
 fn bug(reason: impl Into<String>) -> Error {
     Error::bug(reason)
+}
+
+fn no_operation(lane: Lane, value: &Value) -> Error {
+    bug(format!("no such operation on {lane:?}: {value:?}"))
 }
 
 /// How a list of statements ended.
@@ -179,13 +182,11 @@ impl Machine<'_> {
     }
 
     fn assign(&mut self, dst: Reg, value: &Value) -> Result<()> {
-        let lane = self.lane(dst);
-        let missing = || bug(format!("no such operation on {lane:?}: {value:?}"));
         match value {
             Value::Const(bits) => self.fill(dst, |_, _| *bits),
             Value::Index(form, step) => {
                 let first = self.affine(form);
-                let mask = if lane == Lane::I64 { u64::MAX } else { u64::from(u32::MAX) };
+                let mask = if self.lane(dst) == Lane::I64 { u64::MAX } else { u64::from(u32::MAX) };
                 self.fill(dst, |_, i| first.wrapping_add(step.wrapping_mul(i as i64)) as u64 & mask);
             }
             Value::Copy(a) => {
@@ -199,6 +200,25 @@ impl Machine<'_> {
                 self.same_lanes(dst, &[*a], true)?;
                 self.lookup(dst, addr, *a)?;
             }
+            Value::Un(..)
+            | Value::Bin(..)
+            | Value::Cmp(..)
+            | Value::Mla(..)
+            | Value::Select(..)
+            | Value::Convert(..) => self.lane_by_lane(dst, value)?,
+            Value::Dot(kind, c, a, b) => self.dot(dst, *kind, [*c, *a, *b])?,
+            Value::Splat(_) | Value::Broadcast(..) | Value::Pairs(_) | Value::Reduce(..) => {
+                self.across(dst, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The operations of which each lane is computed from the same lane of the operands.
+    fn lane_by_lane(&mut self, dst: Reg, value: &Value) -> Result<()> {
+        let lane = self.lane(dst);
+        let missing = || no_operation(lane, value);
+        match value {
             Value::Un(op, a) => {
                 self.same_lanes(dst, &[*a], true)?;
                 let f = lanes::un(*op, lane).ok_or_else(missing)?;
@@ -215,42 +235,9 @@ impl Machine<'_> {
                 let f = lanes::cmp(*op, self.lane(*a)).ok_or_else(missing)?;
                 self.fill(dst, |m, i| f(m.get(*a, i), m.get(*b, i)));
             }
-            Value::Dot(Dot::Squares(signs), c, a, b) => {
+            Value::Mla(c, a, b) => {
                 self.same_lanes(dst, &[*c, *a, *b], true)?;
-                if lane != Lane::I32 || !self.lanes(dst).is_multiple_of(4) {
-                    return Err(missing());
-                }
-                let f = lanes::dot(signs.of_words());
-                let sums = (0..self.lanes(dst)).map(|i| {
-                    let (row, column) = (i / 2 * 2, i / 4 * 4 + i % 2 * 2);
-                    let first = f(self.get(*c, i), self.get(*a, row), self.get(*b, column));
-                    f(first, self.get(*a, row + 1), self.get(*b, column + 1))
-                });
-                let sums: Vec<u64> = sums.collect();
-                self.fill(dst, |_, i| sums[i]);
-            }
-            Value::Dot(kind @ (Dot::Halves | Dot::HalfPairs | Dot::CoupleHalves), c, a, b) => {
-                self.same_lanes(dst, &[*c, *a, *b], true)?;
-                if lane != Lane::I32 || !self.lanes(dst).is_multiple_of(8) {
-                    return Err(missing());
-                }
-                let half = |from: usize, i: usize| self.get(*b, from + i / 2) >> (16 * (i % 2)) & 0xffff;
-                let sums = (0..self.lanes(dst)).map(|i| {
-                    let first = i / 8 * 8;
-                    let word = half(first, i % 8) | half(first + 4, i % 8) << 16;
-                    lanes::dot(*kind)(self.get(*c, i), self.get(*a, i), word)
-                });
-                let sums: Vec<u64> = sums.collect();
-                self.fill(dst, |_, i| sums[i]);
-            }
-            Value::Mla(c, a, b) | Value::Dot(_, c, a, b) => {
-                self.same_lanes(dst, &[*c, *a, *b], true)?;
-                let f = match value {
-                    Value::Dot(kind, ..) if lane == Lane::I32 => Some(lanes::dot(*kind)),
-                    Value::Dot(..) => None,
-                    _ => lanes::mla(lane, self.kernel.fused),
-                };
-                let f = f.ok_or_else(missing)?;
+                let f = lanes::mla(lane, self.kernel.fused).ok_or_else(missing)?;
                 self.fill(dst, |m, i| f(m.get(*c, i), m.get(*a, i), m.get(*b, i)));
             }
             Value::Select(mask, a, b) => {
@@ -264,24 +251,44 @@ impl Machine<'_> {
                 lanes::convert(*kind, from, lane, 0).ok_or_else(missing)?;
                 self.fill(dst, |m, i| lanes::convert(*kind, from, lane, m.get(*a, i)).unwrap_or(0));
             }
-            Value::Pairs(pairs) => {
-                let lanes = |&(a, lane): &(Reg, u8)| [lane, lane + 1].map(|lane| (a, usize::from(lane)));
-                let from: Vec<(Reg, usize)> = pairs.iter().flat_map(lanes).collect();
-                let there = |&(a, i): &(Reg, usize)| i < self.lanes(a) && self.lane(a) == lane;
-                if from.len() != self.lanes(dst) || !from.iter().all(there) {
-                    return Err(bug(format!("no such lanes: {value:?}")));
-                }
-                let all: Vec<u64> = from.into_iter().map(|(a, i)| self.get(a, i)).collect();
-                self.fill(dst, |_, i| all[i]);
-            }
-            Value::Splat(_) | Value::Broadcast(..) | Value::Reduce(..) => self.across(dst, value)?,
+            _ => return Err(missing()),
         }
+        Ok(())
+    }
+
+    /// Adds products of bytes or couples to `c`.
+    fn dot(&mut self, dst: Reg, kind: Dot, [c, a, b]: [Reg; 3]) -> Result<()> {
+        self.same_lanes(dst, &[c, a, b], true)?;
+        let count = self.lanes(dst);
+        if self.lane(dst) != Lane::I32 || !count.is_multiple_of(lanes::together(kind)) {
+            return Err(no_operation(self.lane(dst), &Value::Dot(kind, c, a, b)));
+        }
+        let sum = |i: usize| match kind {
+            // Four lanes are two rows by two columns, of two words each.
+            Dot::Squares(signs) => {
+                let f = lanes::dot(signs.of_words());
+                let (row, column) = (i / 2 * 2, i / 4 * 4 + i % 2 * 2);
+                let first = f(self.get(c, i), self.get(a, row), self.get(b, column));
+                f(first, self.get(a, row + 1), self.get(b, column + 1))
+            }
+            // Eight words of `b` lie as eight lower halves and eight upper ones.
+            Dot::Halves | Dot::HalfPairs | Dot::CoupleHalves => {
+                let half = |from: usize, i: usize| self.get(b, from + i / 2) >> (16 * (i % 2)) & 0xffff;
+                let first = i / 8 * 8;
+                let word = half(first, i % 8) | half(first + 4, i % 8) << 16;
+                lanes::dot(kind)(self.get(c, i), self.get(a, i), word)
+            }
+            _ => lanes::dot(kind)(self.get(c, i), self.get(a, i), self.get(b, i)),
+        };
+        let sums: Vec<u64> = (0..count).map(sum).collect();
+        self.fill(dst, |_, i| sums[i]);
         Ok(())
     }
 
     /// The operations in which lanes meet.
     fn across(&mut self, dst: Reg, value: &Value) -> Result<()> {
         let bits = match value {
+            Value::Pairs(pairs) => return self.pairs(dst, pairs),
             Value::Splat(a) => self.scalar(*a)?,
             Value::Broadcast(a, i) if usize::from(*i) < self.lanes(*a) => self.get(*a, usize::from(*i)),
             Value::Reduce(fold, a) => {
@@ -301,172 +308,16 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// The element index of lane 0, after checking that all elements touched lie inside; the
-    /// element of lane `i` is `step * i` further, each `span` elements long.
-    fn locate(&self, addr: &Addr, lanes: usize, step: i64, span: i64, access: Access) -> Result<i64> {
-        let param = &self.kernel.params[addr.param as usize];
-        if param.access != access && param.access != Access::ReadWrite {
-            return Err(bug(format!("'{}' is not declared for this access", param.name)));
+    /// Two lanes each of several registers, side by side.
+    fn pairs(&mut self, dst: Reg, pairs: &[(Reg, u8)]) -> Result<()> {
+        let lanes = |&(a, lane): &(Reg, u8)| [lane, lane + 1].map(|lane| (a, usize::from(lane)));
+        let from: Vec<(Reg, usize)> = pairs.iter().flat_map(lanes).collect();
+        let there = |&(a, i): &(Reg, usize)| i < self.lanes(a) && self.lane(a) == self.lane(dst);
+        if from.len() != self.lanes(dst) || !from.iter().all(there) {
+            return Err(bug(format!("no such lanes: {pairs:?}")));
         }
-        let mut first = self.affine(&addr.index);
-        if let Some((reg, limit)) = addr.dynamic {
-            let value = self.scalar(reg)? as i64;
-            if value < 0 || value as u64 > limit as u64 {
-                return Err(bug(format!(
-                    "the index {value} into '{}' exceeds its limit {limit}",
-                    param.name
-                )));
-            }
-            first += value;
-        }
-        let last = first + step * (lanes as i64 - 1);
-        let (low, high) = (first.min(last), first.max(last) + span);
-        if low < 0 || high > param.elems as i64 {
-            return Err(bug(format!(
-                "access to the elements {low}..{high} of '{}', which has {}",
-                param.name, param.elems
-            )));
-        }
-        Ok(first)
-    }
-
-    /// A number in memory, as it is stored.
-    fn number(&self, from: &Addr) -> Result<i64> {
-        let first = self.locate(from, 1, 1, 1, Access::Read)?;
-        let dtype = self.kernel.params[from.param as usize].dtype;
-        let buffer =
-            &from_place(self.memory, self.places[from.param as usize])[dtype.size() * first as usize..];
-        match dtype {
-            DType::I64 => Ok(i64::from_le_bytes(bytes(buffer))),
-            DType::I32 => Ok(i32::from_le_bytes(bytes(buffer)).into()),
-            _ => Err(bug(format!("a size is no {dtype}"))),
-        }
-    }
-
-    fn load(&mut self, dst: Reg, addr: &Addr, stride: i64) -> Result<()> {
-        let lanes = self.lanes(dst);
-        let first = self.locate(addr, lanes, stride, 1, Access::Read)?;
-        let dtype = self.kernel.params[addr.param as usize].dtype;
-        let lane = self.lane(dst);
-        if !lane.holds(dtype) {
-            return Err(bug(format!("%{dst} cannot hold {dtype}")));
-        }
-        let read = reader(in_memory(dtype, lane));
-        let size = dtype.size() as i64;
-        let buffer = from_place(self.memory, self.places[addr.param as usize]);
-        let place = self.place[dst as usize];
-        for (i, bits) in self.bits[place..place + lanes].iter_mut().enumerate() {
-            *bits = read(&buffer[(size * (first + stride * i as i64)) as usize..]);
-        }
+        let all: Vec<u64> = from.into_iter().map(|(a, i)| self.get(a, i)).collect();
+        self.fill(dst, |_, i| all[i]);
         Ok(())
-    }
-
-    fn load_words(&mut self, dst: Reg, addr: &Addr, stride: i64) -> Result<()> {
-        let lanes = self.lanes(dst);
-        let dtype = self.kernel.params[addr.param as usize].dtype;
-        let size = dtype.size();
-        let (step, span) = words_span(lanes, stride, size);
-        let first = self.locate(addr, lanes, step, span, Access::Read)? * size as i64;
-        if !has_words(size, stride) || self.lane(dst) != Lane::I32 {
-            return Err(bug(format!("words of {dtype} cannot be loaded into %{dst}")));
-        }
-        let place = self.place[dst as usize];
-        let buffer = from_place(self.memory, self.places[addr.param as usize]);
-        for (i, bits) in self.bits[place..place + lanes].iter_mut().enumerate() {
-            *bits = u64::from(u32::from_le_bytes(bytes(&buffer[(first + stride * i as i64) as usize..])));
-        }
-        Ok(())
-    }
-
-    fn load_couples(&mut self, dst: Reg, addr: &Addr) -> Result<()> {
-        let lanes = self.lanes(dst);
-        let first = self.locate(addr, lanes, 2, 2, Access::Read)? as usize;
-        let dtype = self.kernel.params[addr.param as usize].dtype;
-        if dtype.size() != 1 || self.lane(dst) != Lane::I32 {
-            return Err(bug(format!("couples of {dtype} cannot be loaded into %{dst}")));
-        }
-        let read = reader(dtype);
-        let place = self.place[dst as usize];
-        let couples = from_place(self.memory, self.places[addr.param as usize])[first..].chunks_exact(2);
-        for (bits, couple) in self.bits[place..place + lanes].iter_mut().zip(couples) {
-            *bits = read(couple) & 0xffff | (read(&couple[1..]) & 0xffff) << 16;
-        }
-        Ok(())
-    }
-
-    fn lookup(&mut self, dst: Reg, addr: &Addr, a: Reg) -> Result<()> {
-        let first = self.locate(addr, 1, 0, TABLE as i64, Access::Read)? as usize;
-        let dtype = self.kernel.params[addr.param as usize].dtype;
-        if dtype.size() != 1 || self.lane(dst) != Lane::I32 {
-            return Err(bug(format!("a table of {dtype} has no entries for %{dst}")));
-        }
-        let read = reader(dtype);
-        let place = self.places[addr.param as usize];
-        let entry = |m: &Self, i| read(&from_place(m.memory, place)[first + (m.get(a, i) & 0xff) as usize..]);
-        self.fill(dst, entry);
-        Ok(())
-    }
-
-    fn store(&mut self, addr: &Addr, stride: i64, src: Reg) -> Result<()> {
-        let lanes = self.lanes(src);
-        let first = self.locate(addr, lanes, stride, 1, Access::Write)?;
-        let dtype = self.kernel.params[addr.param as usize].dtype;
-        let lane = self.lane(src);
-        let wider = extends(dtype, lane);
-        if !lane.holds(dtype) && !wider {
-            return Err(bug(format!("%{src} cannot be stored as {dtype}")));
-        }
-        let size = dtype.size();
-        for i in 0..lanes {
-            let at = size * (first + stride * i as i64) as usize;
-            let bits = self.get(src, i);
-            let element = match wider {
-                true => i64::from(bits as i32) as u64,
-                false => narrow(in_memory(dtype, lane), bits),
-            };
-            let element = element.to_le_bytes();
-            let (number, start) = self.places[addr.param as usize];
-            self.memory[number][start + at..start + at + size].copy_from_slice(&element[..size]);
-        }
-        Ok(())
-    }
-}
-
-/// The bytes of a memory from a place on.
-fn from_place(memory: &[Vec<u8>], (number, start): (usize, usize)) -> &[u8] {
-    &memory[number][start..]
-}
-
-fn bytes<const N: usize>(memory: &[u8]) -> [u8; N] {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(&memory[..N]);
-    bytes
-}
-
-/// The type by which an element becomes a lane: half floats in lanes of their own stay the bits they are.
-fn in_memory(dtype: DType, lane: Lane) -> DType {
-    if lane == Lane::F16 { DType::U16 } else { dtype }
-}
-
-/// Reads one element at the beginning of `memory` into the bits of its lane.
-fn reader(dtype: DType) -> fn(&[u8]) -> u64 {
-    match dtype {
-        DType::I8 | DType::I4 | DType::I2 => |m| u64::from(i32::from(m[0] as i8) as u32),
-        DType::I16 => |m| u64::from(i32::from(i16::from_le_bytes(bytes(m))) as u32),
-        DType::U16 => |m| u64::from(u16::from_le_bytes(bytes(m))),
-        DType::F16 => |m| u64::from(f16::from_le_bytes(bytes(m)).to_f32().to_bits()),
-        DType::BF16 => |m| u64::from(bf16::from_le_bytes(bytes(m)).to_f32().to_bits()),
-        DType::F32 | DType::I32 | DType::U32 => |m| u64::from(u32::from_le_bytes(bytes(m))),
-        DType::F64 | DType::I64 | DType::U64 => |m| u64::from_le_bytes(bytes(m)),
-        _ => |m| u64::from(m[0]),
-    }
-}
-
-/// The bits of a lane as an element in memory: the low bytes of the result.
-fn narrow(dtype: DType, bits: u64) -> u64 {
-    match dtype {
-        DType::F16 => u64::from(f16::from_f32(f32::from_bits(bits as u32)).to_bits()),
-        DType::BF16 => u64::from(bf16::from_f32(f32::from_bits(bits as u32)).to_bits()),
-        _ => bits,
     }
 }

@@ -228,6 +228,15 @@ fn fused_f16(c: f64, a: f64, b: f64) -> u64 {
     b16(f64::from_bits(odd))
 }
 
+/// How many lanes a product is made of together: its registers have a multiple of them.
+pub fn together(kind: Dot) -> usize {
+    match kind {
+        Dot::Squares(_) => 4,
+        Dot::Halves | Dot::HalfPairs | Dot::CoupleHalves => 8,
+        _ => 1,
+    }
+}
+
 /// `(acc, a, b)` to `acc` plus the sum of products, wrapping; of squares, those of one word of each operand;
 /// of halves, those of whole words.
 pub fn dot(kind: Dot) -> TriFn {

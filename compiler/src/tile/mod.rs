@@ -22,6 +22,7 @@ mod range;
 mod reach;
 mod text;
 mod turns;
+mod typing;
 mod verify;
 pub mod visit;
 

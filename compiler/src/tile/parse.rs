@@ -194,19 +194,7 @@ impl Parser<'_> {
                 let step = if self.cursor.eat("step") { self.cursor.int()? } else { 0 };
                 Ok(Value::Index(form, step))
             }
-            "load" => self.place(1).map(|(addr, stride)| Value::Load(addr, stride)),
-            "couples" => match self.place(1)? {
-                (addr, 1) => Ok(Value::LoadCouples(addr)),
-                _ => Err(self.cursor.error("couples lie side by side".to_string())),
-            },
-            "lookup" => match self.place(1)? {
-                (addr, 1) => {
-                    self.cursor.expect(",")?;
-                    Ok(Value::Lookup(addr, self.reg()?))
-                }
-                _ => Err(self.cursor.error("the entries of a table lie side by side".to_string())),
-            },
-            "words" => self.place(4).map(|(addr, stride)| Value::LoadWords(addr, stride)),
+            "load" | "words" | "couples" | "lookup" => self.loaded(&op),
             "mla" => self.regs().map(|[c, a, b]| Value::Mla(c, a, b)),
             "select" => self.regs().map(|[m, a, b]| Value::Select(m, a, b)),
             "sext_low" | "zext_low" => {
@@ -215,11 +203,32 @@ impl Parser<'_> {
                 let kind = if op == "sext_low" { Convert::SextLow(bits) } else { Convert::ZextLow(bits) };
                 Ok(Value::Convert(kind, self.reg()?))
             }
-            "splat" => self.reg().map(Value::Splat),
-            "broadcast" => {
-                let (reg, lane) = self.lane()?;
-                Ok(Value::Broadcast(reg, lane))
+            "splat" | "broadcast" | "pairs" | "reduce" => self.across(&op),
+            _ => Err(here),
+        }
+    }
+
+    /// What is read from memory.
+    fn loaded(&mut self, op: &str) -> Result<Value> {
+        let (addr, stride) = self.place(if op == "words" { 4 } else { 1 })?;
+        match op {
+            "load" => Ok(Value::Load(addr, stride)),
+            "words" => Ok(Value::LoadWords(addr, stride)),
+            "couples" if stride == 1 => Ok(Value::LoadCouples(addr)),
+            "couples" => Err(self.cursor.error("couples lie side by side".to_string())),
+            _ if stride == 1 => {
+                self.cursor.expect(",")?;
+                Ok(Value::Lookup(addr, self.reg()?))
             }
+            _ => Err(self.cursor.error("the entries of a table lie side by side".to_string())),
+        }
+    }
+
+    /// Lanes that come from other lanes.
+    fn across(&mut self, op: &str) -> Result<Value> {
+        match op {
+            "splat" => self.reg().map(Value::Splat),
+            "broadcast" => self.lane().map(|(reg, lane)| Value::Broadcast(reg, lane)),
             "pairs" => {
                 let mut pairs = vec![self.lane()?];
                 while self.cursor.eat(",") {
@@ -227,13 +236,12 @@ impl Parser<'_> {
                 }
                 Ok(Value::Pairs(pairs))
             }
-            "reduce" => {
+            _ => {
                 let name = self.cursor.name("a fold")?;
                 let fold = Fold::from_name(&name);
                 let fold = fold.ok_or_else(|| self.cursor.error(format!("no fold '{name}'")))?;
                 Ok(Value::Reduce(fold, self.reg()?))
             }
-            _ => Err(here),
         }
     }
 
