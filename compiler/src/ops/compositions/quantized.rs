@@ -65,48 +65,63 @@ fn gather_blocks(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let x = gathered(b, 0)?;
     let shape = b.ty(x).shape.clone();
     let blocks = shape[place].div_ceil(block as usize);
-    let mut split: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-    let missing = blocks as i64 * block - split[place];
-    split.splice(place..place + 1, [blocks as i64, block]);
-    let (split, beside) = (ints(b, &split), ints(b, &[place as i64 + 1]));
-    let mut x = cast(b, x, DType::F32)?;
-    if missing > 0 {
-        let mut pads = vec![0; 2 * shape.len()];
-        pads[shape.len() + place] = missing;
-        let pads = ints(b, &pads);
-        x = b.binary("Pad", x, pads)?;
-    }
-    x = b.binary("Reshape", x, split)?;
     let zero = match (ctx.has(3), data.dtype) {
         (true, _) => {
             let zero = gathered(b, 3)?;
             // Packed zero points may have a place more than there are blocks.
-            let (from, to) = (ints(b, &[0]), ints(b, &[blocks as i64]));
-            let place = ints(b, &[place as i64]);
-            let zero = b.one("Slice", &[zero, from, to, place], Attrs::default())?;
-            Some(b.binary("Unsqueeze", zero, beside)?)
+            Some(leading(b, zero, place, blocks)?)
         }
         (false, DType::U8) => Some(b.constant(Tensor::scalar(1u8 << (bits - 1)))),
         _ => None,
     };
-    if let Some(zero) = zero {
+    let scale = b.one("Gather", &[input(ctx, 2)?, input(ctx, 1)?], axis_attr(axis as i64))?;
+    let x = blocks_restored(b, x, zero, scale, (place, block as usize))?;
+    let x = cast(b, x, dtype)?;
+    Ok(vec![if b.ty(x).shape[place] == shape[place] { x } else { leading(b, x, place, shape[place])? }])
+}
+
+/// The first elements along an axis.
+fn leading(b: &mut NodeBuilder, x: ValueId, axis: usize, count: usize) -> Result<ValueId> {
+    let (from, to, axis) = (ints(b, &[0]), ints(b, &[count as i64]), ints(b, &[axis as i64]));
+    b.one("Slice", &[x, from, to, axis], Attrs::default())
+}
+
+/// `(x - zero) * scale` in f32 with a scale and a zero point for each `block` elements along an axis, of which the
+/// result has a whole number.
+fn blocks_restored(
+    b: &mut NodeBuilder,
+    x: ValueId,
+    zero: Option<ValueId>,
+    scale: ValueId,
+    (axis, block): (usize, usize),
+) -> Result<ValueId> {
+    let mut whole: Vec<i64> = b.ty(x).shape.iter().map(|&d| d as i64).collect();
+    let (rank, extent) = (whole.len(), whole[axis] as usize);
+    let blocks = extent.div_ceil(block);
+    whole[axis] = (blocks * block) as i64;
+    let mut split = whole.clone();
+    split.splice(axis..=axis, [blocks as i64, block as i64]);
+    let mut x = cast(b, x, DType::F32)?;
+    if blocks * block > extent {
+        let mut pads = vec![0; 2 * rank];
+        pads[rank + axis] = (blocks * block - extent) as i64;
+        let pads = ints(b, &pads);
+        x = b.binary("Pad", x, pads)?;
+    }
+    let (split, beside) = (ints(b, &split), ints(b, &[axis as i64 + 1]));
+    x = b.binary("Reshape", x, split)?;
+    if let Some(mut zero) = zero {
+        if !b.ty(zero).shape.is_empty() {
+            zero = b.binary("Unsqueeze", zero, beside)?;
+        }
         let zero = cast(b, zero, DType::F32)?;
         x = b.binary("Sub", x, zero)?;
     }
-    let scale = b.one("Gather", &[input(ctx, 2)?, input(ctx, 1)?], axis_attr(axis as i64))?;
     let scale = b.binary("Unsqueeze", scale, beside)?;
     let scale = cast(b, scale, DType::F32)?;
     let x = b.binary("Mul", x, scale)?;
-    let x = cast(b, x, dtype)?;
-    let mut whole: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-    whole[place] += missing;
     let whole = ints(b, &whole);
-    let x = b.binary("Reshape", x, whole)?;
-    if missing == 0 {
-        return Ok(vec![x]);
-    }
-    let (from, to, place) = (ints(b, &[0]), ints(b, &[shape[place] as i64]), ints(b, &[place as i64]));
-    Ok(vec![b.one("Slice", &[x, from, to, place], Attrs::default())?])
+    b.binary("Reshape", x, whole)
 }
 
 /// What the four bits of bitsandbytes' FP4 and NF4 stand for.

@@ -90,70 +90,109 @@ fn descend(e: &mut Emit, diagonal: &Val, beside: &Val, out: &Val) {
     let [rows, classes] = [out.shape()[0], out.shape()[1]];
     let products = e.temp("products", F, [classes]);
     let mut code = Code::new(&e.ctx.node.name);
-    let on = code.param("diagonal", diagonal, Access::Read);
-    let off = code.param("beside", beside, Access::Read);
-    let p = code.param("p", out, Access::ReadWrite);
-    let q = code.param("products", &products, Access::ReadWrite);
-    let c = classes as i64;
+    let descent = Descent {
+        diagonal: code.param("diagonal", diagonal, Access::Read),
+        beside: code.param("beside", beside, Access::Read),
+        p: code.param("p", out, Access::ReadWrite),
+        products: code.param("products", &products, Access::ReadWrite),
+        classes,
+    };
+    let c = classes as f64;
     code.repeat("row", rows, |code, row| {
-        let at = |i: &Affine| row.scaled(c).plus(i);
-        let across = |i: &Affine, j: &Affine| row.scaled(c * c).plus_scaled(i, c).plus(j);
-        let (even, least) =
-            (code.number(Lane::F32, 1.0 / c as f64), code.number(Lane::F32, 0.005 / c as f64));
-        code.repeat("i", classes, |code, i| code.store(p, at(&i), even));
+        let (even, least) = (code.number(Lane::F32, 1.0 / c), code.number(Lane::F32, 0.005 / c));
+        code.repeat("i", classes, |code, i| code.store(descent.p, descent.class(&row, &i), even));
         let (step, one, most) =
             (code.number(Lane::I64, 0.0), code.number(Lane::I64, 1.0), code.number(Lane::I64, STEPS));
         code.forever(|code| {
             let over = code.cmp(Cmp::Le, most, step);
             code.break_if(over);
             code.set(step, Value::Bin(Bin::Add, step, one));
-            let (total, worst) = (code.number(Lane::F32, 0.0), code.number(Lane::F32, 0.0));
-            code.repeat("i", classes, |code, i| {
-                let (own, weight) = (code.load(p, at(&i)), code.load(on, at(&i)));
-                let sum = code.bin(Bin::Mul, own, weight);
-                code.repeat("j", classes, |code, j| {
-                    let (x, weight) = (code.load(p, at(&j)), code.load(off, across(&i, &j)));
-                    add_product(code, sum, x, weight);
-                });
-                code.store(q, i.clone(), sum);
-                add_product(code, total, own, sum);
-            });
-            code.repeat("i", classes, |code, i| {
-                let x = code.load(q, i);
-                let difference = code.bin(Bin::Sub, x, total);
-                let size = code.let_(Lane::F32, Value::Un(Un::Abs, difference));
-                code.set(worst, Value::Bin(Bin::Max, worst, size));
-            });
+            let (total, worst) = descent.gradient(code, &row);
             let done = code.cmp(Cmp::Lt, worst, least);
             code.break_if(done);
-            code.repeat("i", classes, |code, i| {
-                let (x, weight, own) = (code.load(q, i.clone()), code.load(on, at(&i)), code.load(p, at(&i)));
-                let missing = code.bin(Bin::Sub, total, x);
-                let change = code.bin(Bin::Div, missing, weight);
-                let moved = code.bin(Bin::Add, own, change);
-                code.store(p, at(&i), moved);
-                let one = code.number(Lane::F32, 1.0);
-                let sum = code.bin(Bin::Add, one, change);
-                // total = (total + change * (change * weight + 2 x)) / sum / sum
-                let inner = code.bin(Bin::Mul, change, weight);
-                let own = code.bin(Bin::Add, x, inner);
-                let twice = code.bin(Bin::Add, own, x);
-                add_product(code, total, change, twice);
-                code.set(total, Value::Bin(Bin::Div, total, sum));
-                code.set(total, Value::Bin(Bin::Div, total, sum));
-                code.store(q, i.clone(), own);
-                code.repeat("j", classes, |code, j| {
-                    let (y, weight) = (code.load(q, j.clone()), code.load(off, across(&i, &j)));
-                    add_product(code, y, change, weight);
-                    let (y, z) = (code.bin(Bin::Div, y, sum), code.load(p, at(&j)));
-                    let z = code.bin(Bin::Div, z, sum);
-                    code.store(q, j.clone(), y);
-                    code.store(p, at(&j), z);
-                });
-            });
+            code.repeat("i", classes, |code, i| descent.improve(code, &row, &i, total));
         });
     });
     code.finish(e.low);
+}
+
+/// The parameters of a descent, in each row of which there are `classes` probabilities.
+struct Descent {
+    /// The diagonal of `Q`.
+    diagonal: u32,
+    /// What is beside it.
+    beside: u32,
+    /// The probabilities.
+    p: u32,
+    /// `Q p` of the row at hand.
+    products: u32,
+    classes: usize,
+}
+
+impl Descent {
+    fn class(&self, row: &Affine, i: &Affine) -> Affine {
+        row.scaled(self.classes as i64).plus(i)
+    }
+
+    fn pair(&self, row: &Affine, i: &Affine, j: &Affine) -> Affine {
+        let c = self.classes as i64;
+        row.scaled(c * c).plus_scaled(i, c).plus(j)
+    }
+
+    /// Writes `Q p`; gives `p Q p`, and how far an element of `Q p` is from it at most: 0 where `p` is best.
+    fn gradient(&self, code: &mut Code, row: &Affine) -> (Reg, Reg) {
+        let (total, worst) = (code.number(Lane::F32, 0.0), code.number(Lane::F32, 0.0));
+        code.repeat("i", self.classes, |code, i| {
+            let at = self.class(row, &i);
+            let (own, weight) = (code.load(self.p, at.clone()), code.load(self.diagonal, at));
+            let sum = code.bin(Bin::Mul, own, weight);
+            code.repeat("j", self.classes, |code, j| {
+                let x = code.load(self.p, self.class(row, &j));
+                let weight = code.load(self.beside, self.pair(row, &i, &j));
+                add_product(code, sum, x, weight);
+            });
+            code.store(self.products, i.clone(), sum);
+            add_product(code, total, own, sum);
+        });
+        code.repeat("i", self.classes, |code, i| {
+            let x = code.load(self.products, i);
+            let difference = code.bin(Bin::Sub, x, total);
+            let size = code.let_(Lane::F32, Value::Un(Un::Abs, difference));
+            code.set(worst, Value::Bin(Bin::Max, worst, size));
+        });
+        (total, worst)
+    }
+
+    /// Moves the probability of class `i` to where `p Q p` is least, divides all by their sum, and keeps `Q p` and
+    /// `p Q p` up to date.
+    fn improve(&self, code: &mut Code, row: &Affine, i: &Affine, total: Reg) {
+        let at = self.class(row, i);
+        let x = code.load(self.products, i.clone());
+        let (weight, own) = (code.load(self.diagonal, at.clone()), code.load(self.p, at.clone()));
+        let missing = code.bin(Bin::Sub, total, x);
+        let change = code.bin(Bin::Div, missing, weight);
+        let moved = code.bin(Bin::Add, own, change);
+        code.store(self.p, at, moved);
+        let one = code.number(Lane::F32, 1.0);
+        let sum = code.bin(Bin::Add, one, change);
+        // total = (total + change * (change * weight + 2 x)) / sum / sum
+        let inner = code.bin(Bin::Mul, change, weight);
+        let own = code.bin(Bin::Add, x, inner);
+        let twice = code.bin(Bin::Add, own, x);
+        add_product(code, total, change, twice);
+        code.set(total, Value::Bin(Bin::Div, total, sum));
+        code.set(total, Value::Bin(Bin::Div, total, sum));
+        code.store(self.products, i.clone(), own);
+        code.repeat("j", self.classes, |code, j| {
+            let y = code.load(self.products, j.clone());
+            let weight = code.load(self.beside, self.pair(row, i, &j));
+            add_product(code, y, change, weight);
+            let (y, z) = (code.bin(Bin::Div, y, sum), code.load(self.p, self.class(row, &j)));
+            let z = code.bin(Bin::Div, z, sum);
+            code.store(self.products, j.clone(), y);
+            code.store(self.p, self.class(row, &j), z);
+        });
+    }
 }
 
 /// `sum += a * b`.

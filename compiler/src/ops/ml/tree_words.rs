@@ -5,11 +5,12 @@
 //! follows. Entry 0 is always 0; a leaf asks for it, is its own child, and holds its number in place of a rank.
 //! Ranks are shifted to where they are in words, so that words are compared as they are.
 
-use super::tree_questions::{Tests, To};
+use super::tree_questions::{AtMost, Tests, To};
 use super::tree_tables::{Tables, bad};
 use super::tree_votes::Votes;
 use crate::base::DType;
 use crate::error::{Error, Result};
+use std::collections::HashMap;
 
 /// What is not numbered yet.
 const NONE: u32 = u32::MAX;
@@ -89,7 +90,82 @@ struct Layout<'a> {
     places: Vec<u32>,
 }
 
-impl Layout<'_> {
+/// The features that are compared, of so many, and for which kinds of comparison (see [`Words::kinds`]).
+fn compared(tests: &Tests, features: usize) -> Result<(Vec<Feature>, [bool; 2])> {
+    let mut numbers: Vec<Vec<f64>> = vec![Vec::new(); features];
+    let mut kinds = [false; 2];
+    for test in &tests.all {
+        let list = numbers.get_mut(test.feature as usize).ok_or_else(|| {
+            Error::model(format!("a tree asks for a feature beyond the input's {features}"))
+        })?;
+        list.push(test.most);
+        kinds[usize::from(test.missing)] = true;
+    }
+    for list in &mut numbers {
+        list.sort_unstable_by(f64::total_cmp);
+        list.dedup();
+        list.shrink_to_fit();
+    }
+    let used = numbers.into_iter().enumerate().filter(|(_, n)| !n.is_empty());
+    let mut used: Vec<Feature> = used.map(|(feature, numbers)| Feature { feature, numbers }).collect();
+    used.sort_by_key(|f| f.steps());
+    Ok((used, kinds))
+}
+
+/// Entries of each feature in the table of ranks.
+fn each(kinds: [bool; 2]) -> usize {
+    kinds.iter().filter(|&&k| k).count()
+}
+
+/// The entry in the table of ranks that each question asks for, and the rank it compares with.
+fn asks(tests: &Tests, features: &[Feature], kinds: [bool; 2]) -> Vec<(u32, u32)> {
+    let slots: HashMap<usize, usize> =
+        features.iter().enumerate().map(|(slot, f)| (f.feature, slot)).collect();
+    let ask = |test: &AtMost| {
+        let slot = slots[&(test.feature as usize)];
+        let rank = features[slot].numbers.partition_point(|&n| n < test.most);
+        let kind = if kinds[0] { usize::from(test.missing) } else { 0 };
+        ((1 + slot * each(kinds) + kind) as u32, rank as u32)
+    };
+    tests.all.iter().map(ask).collect()
+}
+
+impl<'a> Layout<'a> {
+    fn new(tests: &'a Tests, tables: &Tables, asks: Vec<(u32, u32)>) -> Layout<'a> {
+        Layout {
+            asks,
+            parts: Vec::with_capacity(tables.roots.len() + 2 * tests.all.len()),
+            leaves: Vec::with_capacity(tables.leaves),
+            pairs: vec![NONE; tests.all.len()],
+            before: vec![NONE; tests.all.len()],
+            steps: vec![0; tests.all.len()],
+            depth: 0,
+            places: vec![NONE; tables.leaves],
+            tests,
+        }
+    }
+
+    /// All trees, and such of one leaf that votes nothing until their number is a multiple of `group`: where the
+    /// root of each lies, and the first of its leaves.
+    fn trees(&mut self, tables: &Tables, group: usize) -> Result<(Vec<usize>, Vec<usize>)> {
+        let (mut roots, mut firsts) = (Vec::new(), Vec::new());
+        let count = tables.nodes.len() as u32;
+        for &root in &tables.roots {
+            roots.push(self.parts.len());
+            firsts.push(self.leaves.len());
+            let root = if root < count { To::Node(root) } else { To::Leaf(root - count) };
+            let root = self.tests.end(root)?;
+            self.tree(root)?;
+        }
+        while !roots.len().is_multiple_of(group) {
+            roots.push(self.parts.len());
+            firsts.push(self.leaves.len());
+            self.parts.push(Part { entry: 0, further: 0, top: 0 });
+            self.leaves.push(None);
+        }
+        Ok((roots, firsts))
+    }
+
     /// The questions that a tree reaches are counted: how many ways lead to each.
     fn count(&mut self, root: u32) -> Result<()> {
         let mut open = vec![root];
@@ -184,64 +260,14 @@ impl Words {
     /// leaf that votes nothing are added until their number is a multiple of `group`.
     pub fn new(tables: &Tables, float: DType, features: usize, group: usize) -> Result<Words> {
         let tests = Tests::new(tables, float);
-        let mut numbers: Vec<Vec<f64>> = vec![Vec::new(); features];
-        let mut kinds = [false; 2];
-        for test in &tests.all {
-            let list = numbers.get_mut(test.feature as usize).ok_or_else(|| {
-                Error::model(format!("a tree asks for a feature beyond the input's {features}"))
-            })?;
-            list.push(test.most);
-            kinds[usize::from(test.missing)] = true;
-        }
-        for list in &mut numbers {
-            list.sort_unstable_by(f64::total_cmp);
-            list.dedup();
-            list.shrink_to_fit();
-        }
-        let used = numbers.into_iter().enumerate().filter(|(_, n)| !n.is_empty());
-        let mut used: Vec<Feature> = used.map(|(feature, numbers)| Feature { feature, numbers }).collect();
-        used.sort_by_key(|f| f.steps());
-        let mut slots = vec![0; features];
-        used.iter().enumerate().for_each(|(slot, f)| slots[f.feature] = slot);
-        let each = kinds.iter().filter(|&&k| k).count();
-        let ask = |test: &super::tree_questions::AtMost| {
-            let slot = slots[test.feature as usize];
-            let rank = used[slot].numbers.partition_point(|&n| n < test.most);
-            let kind = if kinds[0] { usize::from(test.missing) } else { 0 };
-            ((1 + slot * each + kind) as u32, rank as u32)
-        };
-        let asks = tests.all.iter().map(ask).collect();
-        let mut layout = Layout {
-            asks,
-            parts: Vec::with_capacity(tables.roots.len() + 2 * tests.all.len()),
-            leaves: Vec::with_capacity(tables.leaves),
-            pairs: vec![NONE; tests.all.len()],
-            before: vec![NONE; tests.all.len()],
-            steps: vec![0; tests.all.len()],
-            depth: 0,
-            places: vec![NONE; tables.leaves],
-            tests: &tests,
-        };
-        let (mut roots, mut firsts) = (Vec::new(), Vec::new());
-        let count = tables.nodes.len() as u32;
-        for &root in &tables.roots {
-            roots.push(layout.parts.len());
-            firsts.push(layout.leaves.len());
-            let root = if root < count { To::Node(root) } else { To::Leaf(root - count) };
-            let root = tests.end(root)?;
-            layout.tree(root)?;
-        }
-        while roots.len() % group != 0 {
-            roots.push(layout.parts.len());
-            firsts.push(layout.leaves.len());
-            layout.parts.push(Part { entry: 0, further: 0, top: 0 });
-            layout.leaves.push(None);
-        }
+        let (features, kinds) = compared(&tests, features)?;
+        let mut layout = Layout::new(&tests, tables, asks(&tests, &features, kinds));
+        let (roots, firsts) = layout.trees(tables, group)?;
         let Layout { parts, leaves, depth, .. } = layout;
         let largest = |of: fn(&Part) -> u32| bits_of(parts.iter().map(of).max().unwrap_or(0) as usize);
-        let entry_bits = bits_of(used.len() * each);
+        let entry_bits = bits_of(features.len() * each(kinds));
         let further_bits = largest(|p| p.further);
-        let ranks = bits_of(used.iter().map(|f| f.numbers.len()).max().unwrap_or(0));
+        let ranks = bits_of(features.iter().map(|f| f.numbers.len()).max().unwrap_or(0));
         let top_bits = largest(|p| p.top).max(ranks);
         let bits = [16, 32, 64].into_iter().find(|&b| b >= entry_bits + further_bits + top_bits);
         let bits = bits.ok_or_else(|| Error::model("the trees are too large"))?;
@@ -252,23 +278,12 @@ impl Words {
         };
         let words = parts.iter().map(word).collect();
         let depth = depth as usize;
-        Ok(Words {
-            bits,
-            words,
-            features: used,
-            kinds,
-            entry_bits,
-            further_bits,
-            depth,
-            roots,
-            firsts,
-            leaves,
-        })
+        Ok(Words { bits, words, features, kinds, entry_bits, further_bits, depth, roots, firsts, leaves })
     }
 
     /// Entries of the table of ranks.
     pub fn entries(&self) -> usize {
-        1 + self.features.len() * self.kinds.iter().filter(|&&k| k).count()
+        1 + self.features.len() * each(self.kinds)
     }
 
     /// Where the rank stands in a word.

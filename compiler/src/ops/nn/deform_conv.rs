@@ -3,6 +3,7 @@
 
 use super::conv::{self, Shape};
 use super::sample::{Taps, linear_taps, weighted};
+use super::window::Slide;
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Index, Lowering};
 use crate::error::Result;
@@ -82,6 +83,40 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     Ok(())
 }
 
+/// Where each window point of each output lies along each dimension of the input, which the channels of a group share:
+/// the element at or before it, and how far behind that it is, `[N, groups, K..., O...]` each.
+fn places(
+    e: &mut Emit,
+    slides: &[Slide],
+    offset: &Val,
+    float: DType,
+    extents: Vec<usize>,
+) -> Vec<(Val, Val)> {
+    let dims = slides.len();
+    let place = |(d, slide): (usize, &Slide)| {
+        let coordinate = |b: &mut DefBuilder| {
+            let mut index = b.axes();
+            index.insert(2 + dims, Affine::constant(d as i64));
+            let shift = b.elem(offset, &index, float);
+            let plain = slide.index(&b.var(2 + dims + d), &b.var(2 + d));
+            let plain = b.index(plain);
+            let plain = b.cast(float, plain);
+            b.plus(plain, shift)
+        };
+        let start = e.map("start", DType::I64, extents.clone(), |b| {
+            let x = coordinate(b);
+            b.op(Op::Floor, &[x])
+        });
+        let fraction = e.map("fraction", float, extents.clone(), |b| {
+            let x = coordinate(b);
+            let floor = b.op(Op::Floor, &[x]);
+            b.minus(x, floor)
+        });
+        (start, fraction)
+    };
+    slides.iter().enumerate().map(place).collect()
+}
+
 /// `[N, C, K..., O...]`: what each window point of each output sees.
 fn sample(e: &mut Emit, offsets: &Offsets, float: DType) -> Result<Val> {
     let (x, offset, mask) = (e.input(0)?, e.input(2)?, e.optional(4));
@@ -94,30 +129,7 @@ fn sample(e: &mut Emit, offsets: &Offsets, float: DType) -> Result<Val> {
         |head: &[usize], per_point: &[usize]| -> Vec<usize> { [head, &kernel, per_point, &output].concat() };
     let offset = e.reshape(&offset, split(&[batch, *groups], &[dims]));
     let mask = mask.map(|m| e.reshape(&m, split(&[batch, *groups], &[])));
-    // Start and fraction of each dimension are shared by the channels of a group.
-    let places = split(&[batch, *groups], &[]);
-    let mut parts = Vec::new();
-    for (d, slide) in shape.slides.iter().enumerate() {
-        let coordinate = |b: &mut DefBuilder| {
-            let mut index = b.axes();
-            index.insert(2 + dims, Affine::constant(d as i64));
-            let shift = b.elem(&offset, &index, float);
-            let plain = slide.index(&b.var(2 + dims + d), &b.var(2 + d));
-            let plain = b.index(plain);
-            let plain = b.cast(float, plain);
-            b.plus(plain, shift)
-        };
-        let start = e.map("start", DType::I64, places.clone(), |b| {
-            let x = coordinate(b);
-            b.op(Op::Floor, &[x])
-        });
-        let fraction = e.map("fraction", float, places.clone(), |b| {
-            let x = coordinate(b);
-            let floor = b.op(Op::Floor, &[x]);
-            b.minus(x, floor)
-        });
-        parts.push((start, fraction));
-    }
+    let parts = places(e, &shape.slides, &offset, float, split(&[batch, *groups], &[]));
     let whole = e.temp("sampled", float, split(&[batch, channels], &[]));
     // The channel is two axes: its group and its place within it.
     let per_group = channels / groups;

@@ -107,54 +107,85 @@ fn eliminated(e: &mut Emit, matrix: &Val, above: bool) -> (Val, Val) {
     (last_matrix, determinant)
 }
 
-/// Clears one column below the diagonal (also `above` it), after its largest element was swapped there;
-/// gives the matrices and the products of their diagonals so far.
-fn eliminate(e: &mut Emit, state: &Val, product: &Val, column: &Val, above: bool) -> (Val, Val) {
-    let float = state.dtype();
-    let (count, size) = (state.shape()[0], state.shape()[1]);
-    let load = |b: &mut DefBuilder, row: Index, col: Index| {
+/// One iteration: the matrices before it, and the column that it clears.
+struct Column<'a> {
+    /// `[count, size, ...]`.
+    state: &'a Val,
+    /// The column's number, also that of its diagonal element.
+    number: &'a Val,
+}
+
+impl Column<'_> {
+    fn float(&self) -> DType {
+        self.state.dtype()
+    }
+
+    fn elem(&self, b: &mut DefBuilder, row: Index, col: Index) -> ExprId {
         let n = Index::Affine(b.var(0));
-        b.elem_at(state, vec![n, row, col], float)
-    };
-    let current = |b: &mut DefBuilder| b.elem(column, &[], DType::I64);
-    // The size of row `i` in the column; below zero above the diagonal.
-    let height = |b: &mut DefBuilder, i: &Affine| -> ExprId {
-        let k = current(b);
-        let elem = load(b, Index::Affine(i.clone()), Index::Dynamic(k));
+        b.elem_at(self.state, vec![n, row, col], self.float())
+    }
+
+    fn current(&self, b: &mut DefBuilder) -> ExprId {
+        b.elem(self.number, &[], DType::I64)
+    }
+
+    /// The size of row `i` in the column; below zero above the diagonal.
+    fn height(&self, b: &mut DefBuilder, i: &Affine) -> ExprId {
+        let k = self.current(b);
+        let elem = self.elem(b, Index::Affine(i.clone()), Index::Dynamic(k));
         let abs = b.op(Op::Abs, &[elem]);
         let row = b.index(i.clone());
         let below = b.op(Op::Ge, &[row, k]);
-        let none = b.number(float, -1.0);
+        let none = b.number(self.float(), -1.0);
         b.op(Op::Select, &[below, abs, none])
-    };
-    let highest = e.map("highest", float, [count], |b| {
-        let i = b.reduce("i", size);
-        let body = height(b, &i);
-        b.fold(Fold::Max, body)
-    });
-    let pivot = e.map("pivot", DType::I64, [count], |b| {
-        let i = b.reduce("i", size);
-        let (height, highest) = (height(b, &i), b.elem(&highest, &[b.var(0)], float));
-        let holds = b.op(Op::Eq, &[height, highest]);
-        let row = b.index(i);
-        let end = b.constant(Scalar::from_i64(DType::I64, size as i64 - 1));
-        let body = b.op(Op::Select, &[holds, row, end]);
-        b.fold(Fold::Min, body)
-    });
-    let swapped = e.map("swapped", float, state.shape(), |b| {
-        let (k, p, row) = (current(b), b.elem(&pivot, &[b.var(0)], DType::I64), b.index(b.var(1)));
-        let (at_k, at_p) = (b.op(Op::Eq, &[row, k]), b.op(Op::Eq, &[row, p]));
-        let source = b.op(Op::Select, &[at_p, k, row]);
-        let source = b.op(Op::Select, &[at_k, p, source]);
-        let col = Index::Affine(b.var(2));
-        load(b, Index::Dynamic(source), col)
-    });
+    }
+
+    /// The first row with the largest element at or below the diagonal, `[count]`.
+    fn pivot(&self, e: &mut Emit) -> Val {
+        let (count, size) = (self.state.shape()[0], self.state.shape()[1]);
+        let highest = e.map("highest", self.float(), [count], |b| {
+            let i = b.reduce("i", size);
+            let body = self.height(b, &i);
+            b.fold(Fold::Max, body)
+        });
+        e.map("pivot", DType::I64, [count], |b| {
+            let i = b.reduce("i", size);
+            let (height, highest) = (self.height(b, &i), b.elem(&highest, &[b.var(0)], self.float()));
+            let holds = b.op(Op::Eq, &[height, highest]);
+            let row = b.index(i);
+            let end = b.constant(Scalar::from_i64(DType::I64, size as i64 - 1));
+            let body = b.op(Op::Select, &[holds, row, end]);
+            b.fold(Fold::Min, body)
+        })
+    }
+
+    /// The matrices with the pivot's row on the diagonal.
+    fn swapped(&self, e: &mut Emit, pivot: &Val) -> Val {
+        e.map("swapped", self.float(), self.state.shape(), |b| {
+            let (k, p, row) = (self.current(b), b.elem(pivot, &[b.var(0)], DType::I64), b.index(b.var(1)));
+            let (at_k, at_p) = (b.op(Op::Eq, &[row, k]), b.op(Op::Eq, &[row, p]));
+            let source = b.op(Op::Select, &[at_p, k, row]);
+            let source = b.op(Op::Select, &[at_k, p, source]);
+            let col = Index::Affine(b.var(2));
+            self.elem(b, Index::Dynamic(source), col)
+        })
+    }
+}
+
+/// Clears one column below the diagonal (also `above` it), after its largest element was swapped there;
+/// gives the matrices and the products of their diagonals so far.
+fn eliminate(e: &mut Emit, state: &Val, product: &Val, column: &Val, above: bool) -> (Val, Val) {
+    let (float, count) = (state.dtype(), state.shape()[0]);
+    let column = Column { state, number: column };
+    let pivot = column.pivot(e);
+    let swapped = column.swapped(e, &pivot);
+    let column = Column { state: &swapped, ..column };
     let diagonal = |b: &mut DefBuilder| {
-        let k = current(b);
-        b.elem_at(&swapped, vec![Index::Affine(b.var(0)), Index::Dynamic(k), Index::Dynamic(k)], float)
+        let k = column.current(b);
+        column.elem(b, Index::Dynamic(k), Index::Dynamic(k))
     };
     let next_product = e.map("next", float, [count], |b| {
-        let (k, p) = (current(b), b.elem(&pivot, &[b.var(0)], DType::I64));
+        let (k, p) = (column.current(b), b.elem(&pivot, &[b.var(0)], DType::I64));
         let diagonal = diagonal(b);
         let old = b.broadcast(product, float);
         let new = b.times(old, diagonal);
@@ -163,12 +194,11 @@ fn eliminate(e: &mut Emit, state: &Val, product: &Val, column: &Val, above: bool
         b.op(Op::Select, &[kept, new, negative])
     });
     let next = e.map("cleared", float, state.shape(), |b| {
-        let (k, row) = (current(b), b.index(b.var(1)));
-        let (n, i, j) = (b.var(0), b.var(1), b.var(2));
+        let (k, row) = (column.current(b), b.index(b.var(1)));
+        let (i, j) = (Index::Affine(b.var(1)), Index::Affine(b.var(2)));
         let elem = b.broadcast(&swapped, float);
-        let factor =
-            b.elem_at(&swapped, vec![n.clone().into_index(), i.into_index(), Index::Dynamic(k)], float);
-        let pivot_row = b.elem_at(&swapped, vec![n.into_index(), Index::Dynamic(k), j.into_index()], float);
+        let factor = column.elem(b, i, Index::Dynamic(k));
+        let pivot_row = column.elem(b, Index::Dynamic(k), j);
         let diagonal = diagonal(b);
         let (zero, cleared) = (b.number(float, 0.0), b.op(if above { Op::Ne } else { Op::Gt }, &[row, k]));
         let singular = b.op(Op::Eq, &[diagonal, zero]);
@@ -179,16 +209,6 @@ fn eliminate(e: &mut Emit, state: &Val, product: &Val, column: &Val, above: bool
         b.op(Op::Select, &[cleared, difference, elem])
     });
     (next, next_product)
-}
-
-trait IntoIndex {
-    fn into_index(self) -> Index;
-}
-
-impl IntoIndex for Affine {
-    fn into_index(self) -> Index {
-        Index::Affine(self)
-    }
 }
 
 #[cfg(test)]

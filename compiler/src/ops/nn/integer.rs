@@ -187,15 +187,7 @@ pub fn define_product(
     let zeros = [zero_term(e, a_zero, &a, false, vector)?, zero_term(e, b_zero, &b, true, vector)?];
     let column_sums = zeros[0].is_some().then(|| {
         let sums = inner_sums(e, &b, inner, scale);
-        let mut shape = sums.ty.shape.clone();
-        if !vector && b_transposed {
-            let rank = shape.len();
-            shape.swap(rank - 1, rank - 2);
-        }
-        if a.rank() == 1 && !vector {
-            shape.remove(shape.len() - 2);
-        }
-        Term(if vector { sums } else { e.reshape(&sums, shape) })
+        if vector { Term(sums) } else { Term(beside_columns(e, &sums, b_transposed, a.rank() == 1)) }
     });
     let row_sums = zeros[1].is_some().then(|| {
         let sums = inner_sums(e, &a, a.rank() - 1, None);
@@ -206,31 +198,58 @@ pub fn define_product(
         let [at_a, at_b] = product.indices(d, a.shape(), b.shape());
         let (x, y) = (d.elem(&a, &at_a, DType::I32), d.elem(&b, &at_b, DType::I32));
         let body = d.times(x, y);
-        let mut acc = d.fold(Fold::Sum, body);
-        let [a_zero, b_zero] = zeros.map(|z| z.map(|z| d.broadcast(&z.0, DType::I32)));
-        if let (Some(zero), Some(sums)) = (a_zero, column_sums) {
-            let sums = d.broadcast(&sums.0, DType::I32);
-            acc = match scale {
-                Some(_) => d.plus(acc, sums),
-                None => {
-                    let term = d.times(zero, sums);
-                    d.minus(acc, term)
-                }
-            };
-        }
-        if let (Some(zero), Some(sums)) = (b_zero, row_sums) {
-            let mut sums = d.broadcast(&sums.0, DType::I32);
-            if let Some(a_zero) = a_zero {
-                let count = d.constant(Scalar::from_i64(DType::I32, product.inner as i64));
-                let all = d.times(a_zero, count);
-                sums = d.minus(sums, all);
-            }
-            let term = d.times(zero, sums);
-            acc = d.minus(acc, term);
-        }
-        finish(d, acc)
+        let acc = d.fold(Fold::Sum, body);
+        let count = product.inner as i64;
+        let exact = without_zeros(d, acc, zeros, [column_sums, row_sums], (scale.is_some(), count));
+        finish(d, exact)
     });
     Ok(())
+}
+
+/// Takes off a sum of `count` products what the zero points of both sides add to it: each times the sums of the
+/// other side. `joined`: the column sums have the first zero point in them, and are added.
+fn without_zeros(
+    d: &mut DefBuilder,
+    mut acc: ExprId,
+    zeros: [Option<Term>; 2],
+    [column_sums, row_sums]: [Option<Term>; 2],
+    (joined, count): (bool, i64),
+) -> ExprId {
+    let [a_zero, b_zero] = zeros.map(|z| z.map(|z| d.broadcast(&z.0, DType::I32)));
+    if let (Some(zero), Some(sums)) = (a_zero, column_sums) {
+        let sums = d.broadcast(&sums.0, DType::I32);
+        acc = if joined {
+            d.plus(acc, sums)
+        } else {
+            let term = d.times(zero, sums);
+            d.minus(acc, term)
+        };
+    }
+    if let (Some(zero), Some(sums)) = (b_zero, row_sums) {
+        let mut sums = d.broadcast(&sums.0, DType::I32);
+        if let Some(a_zero) = a_zero {
+            let count = d.constant(Scalar::from_i64(DType::I32, count));
+            let all = d.times(a_zero, count);
+            sums = d.minus(sums, all);
+        }
+        let term = d.times(zero, sums);
+        acc = d.minus(acc, term);
+    }
+    acc
+}
+
+/// Sums of columns under a shape that is broadcast to the product's axes, of which a vector as first side has one
+/// less.
+fn beside_columns(e: &mut Emit, sums: &Val, transposed: bool, vector: bool) -> Val {
+    let mut shape = sums.ty.shape.clone();
+    let rank = shape.len();
+    if transposed {
+        shape.swap(rank - 1, rank - 2);
+    }
+    if vector {
+        shape.remove(rank - 2);
+    }
+    e.reshape(sums, shape)
 }
 
 /// A zero point under a shape that is broadcast to the product's axes: one per row of the first

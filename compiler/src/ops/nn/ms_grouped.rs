@@ -148,6 +148,35 @@ fn normalized(e: &mut Emit, x: &Heads, i: usize, epsilon: &str, batch: usize) ->
     Ok(out)
 }
 
+/// Heads with rotary embeddings of their positions, which count from `first` where none are given.
+fn rotated(e: &mut Emit, heads: &Heads, first: &Val, batch: usize) -> Result<Heads> {
+    let (cos, sin) = (e.input(7)?, e.input(8)?);
+    let positions = e.optional(9).map_or(Positions::From(first.clone()), Positions::Given);
+    let size = 2 * cos.shape().last().copied().unwrap_or(0);
+    let interleaved = e.ctx.attrs().flag("rotary_interleaved", false)?;
+    let rotary = Rotary { cos, sin, positions, interleaved, size };
+    let dtype = heads.val.dtype();
+    let val = e.temp("rotated", dtype, [batch, heads.heads, heads.length, heads.size]);
+    let to = Heads { layout: Layout::HeadFirst, val, ..heads.clone() };
+    rotary.define(e, heads, &to, batch, compute_type(dtype))?;
+    Ok(to)
+}
+
+/// A score of each head that takes part in the softmax alone, `[heads]`.
+fn sink(e: &mut Emit, g: &Grouped, float: DType) -> Result<Option<Val>> {
+    let sink = match e.optional(11) {
+        Some(sink) => Some(sink),
+        None if e.ctx.attrs().flag("smooth_softmax", false)? => {
+            Some(e.table("sink", float, &[g.heads], &vec![0.0; g.heads]))
+        }
+        None => None,
+    };
+    require(sink.as_ref().is_none_or(|s| s.shape() == [g.heads]), || {
+        format!("head_sink does not hold {} numbers", g.heads)
+    })?;
+    Ok(sink)
+}
+
 fn grouped(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let g = grouped_extents(ctx)?;
     let mut e = Emit::new(ctx, low);
@@ -167,32 +196,15 @@ fn grouped(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         k = normalized(&mut e, &k, 15, "k_norm_epsilon", g.batch)?;
     }
     if ctx.attrs().flag("do_rotary", false)? {
-        let (cos, sin) = (e.input(7)?, e.input(8)?);
-        let positions = e.optional(9).map_or(Positions::From(first.clone()), Positions::Given);
-        let size = 2 * cos.shape().last().copied().unwrap_or(0);
-        let interleaved = ctx.attrs().flag("rotary_interleaved", false)?;
-        let rotary = Rotary { cos, sin, positions, interleaved, size };
         for heads in [&mut q, &mut k] {
-            let val = e.temp("rotated", x.dtype(), [g.batch, heads.heads, heads.length, heads.size]);
-            let to = Heads { layout: Layout::HeadFirst, val, ..heads.clone() };
-            rotary.define(&mut e, heads, &to, g.batch, float)?;
-            *heads = to;
+            *heads = rotated(&mut e, heads, &first, g.batch)?;
         }
     }
     let k = updated(&mut e, &k, 3, 1, &first, &g)?;
     let v = updated(&mut e, &v, 4, 2, &first, &g)?;
     let window = ctx.attrs().int("local_window_size", -1)?;
     let softcap = f64::from(ctx.attrs().float("softcap", 0.0)?);
-    let sink = match e.optional(11) {
-        Some(sink) => Some(sink),
-        None if ctx.attrs().flag("smooth_softmax", false)? => {
-            Some(e.table("sink", float, &[g.heads], &vec![0.0; g.heads]))
-        }
-        None => None,
-    };
-    require(sink.as_ref().is_none_or(|s| s.shape() == [g.heads]), || {
-        format!("head_sink does not hold {} numbers", g.heads)
-    })?;
+    let sink = sink(&mut e, &g, float)?;
     let visible = Visible {
         causal: true,
         offset: Offset::PerBatch(first, 0),

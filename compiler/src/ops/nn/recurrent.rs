@@ -272,6 +272,18 @@ impl Weights {
     }
 }
 
+/// Sequences that have ended, which `mask` says of each, keep their states.
+fn keep_outside(e: &mut Emit, mask: &Val, states: &[Val], next: &mut [Val]) {
+    for (next, state) in next.iter_mut().zip(states) {
+        let float = state.dtype();
+        *next = e.map("kept", float, state.shape(), |b| {
+            let inside = b.elem(mask, &[b.var(0)], DType::Bool);
+            let (new, old) = (b.broadcast(next, float), b.broadcast(state, float));
+            b.op(Op::Select, &[inside, new, old])
+        });
+    }
+}
+
 fn one_direction(
     e: &mut Emit,
     cell: &cell::Cell,
@@ -302,13 +314,7 @@ fn one_direction(
     let step = Step { weights, functions, prepared: &prepared, projected: &projected, states: &states };
     let mut next = (cell.step)(e, &step)?;
     if let Some(mask) = &mask {
-        for (next, state) in next.iter_mut().zip(&states) {
-            *next = e.map("kept", float, [s.batch, s.hidden], |b| {
-                let inside = b.elem(mask, &[b.var(0)], DType::Bool);
-                let (new, old) = (b.broadcast(next, float), b.broadcast(state, float));
-                b.op(Op::Select, &[inside, new, old])
-            });
-        }
+        keep_outside(e, mask, &states, &mut next);
     }
     if let Some(hidden) = &hidden {
         e.define("step", hidden, |b| {
