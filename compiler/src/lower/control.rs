@@ -252,6 +252,7 @@ fn from_front(axis: i64, rank: usize) -> usize {
     (if axis < 0 { axis + rank as i64 } else { axis }).clamp(0, rank.saturating_sub(1) as i64) as usize
 }
 
+/// A Scan: its body once for each element along an axis of what it scans, which is moved to the front.
 pub(super) fn lower_scan(graph: &Graph, nested: &Nested<Body>, lowering: &mut Lowering) -> Result<()> {
     let (node, body) = (&nested.node, &nested.bodies);
     let scans = usize::try_from(node.attrs.int("num_scan_inputs", 0)?).unwrap_or(0);
@@ -260,30 +261,15 @@ pub(super) fn lower_scan(graph: &Graph, nested: &Nested<Body>, lowering: &mut Lo
         let given = node.inputs.get(i).copied().flatten();
         given.ok_or_else(|| Error::model(format!("input {i} is missing")))
     };
+    let mut slices = Vec::new();
     let (axes, reversed) =
         (list(nested, "scan_input_axes", scans)?, list(nested, "scan_input_directions", scans)?);
-    let mut slices = Vec::new();
-    let mut count = 0;
     for i in 0..scans {
-        let mut whole = input(states + i)?;
-        let mut element = ty(lowering, whole);
-        let at = from_front(axes[i], element.rank());
-        if at > 0 {
-            let extent = element.shape.remove(at);
-            element.shape.insert(0, extent);
-            let moved =
-                lowering.temporary(format!("{}/scan{}", node.name, lowering.values.len()), element.clone());
-            move_axis(lowering, whole, moved, at, false);
-            whole = moved;
-        }
-        count = element.shape[0];
-        slices.push(Slice {
-            whole,
-            part: body.inputs[states + i],
-            reversed: reversed[i] == 1,
-            written: false,
-        });
+        let whole = axis_in_front(lowering, &node.name, input(states + i)?, axes[i]);
+        let (part, reversed) = (body.inputs[states + i], reversed[i] == 1);
+        slices.push(Slice { whole, part, reversed, written: false });
     }
+    let count = slices.last().map_or(0, |s| ty(lowering, s.whole).shape[0]);
     let (stages, (own, carries)) = apart(lowering, |low| {
         lower_items(graph, &body.items, low)?;
         let own = own_outputs(low, body, 0);
@@ -303,11 +289,13 @@ pub(super) fn lower_scan(graph: &Graph, nested: &Nested<Body>, lowering: &mut Lo
     for (i, &part) in own[states..].iter().enumerate() {
         let Some(output) = node.outputs.get(states + i).copied().flatten() else { continue };
         let at = from_front(axes[i], ty(lowering, output).rank());
-        let mut element = ty(lowering, part);
-        element.shape.insert(0, count);
         let whole = match at {
             0 => output,
-            _ => lowering.temporary(format!("{}/scan{}", node.name, lowering.values.len()), element),
+            _ => {
+                let mut element = ty(lowering, part);
+                element.shape.insert(0, count);
+                scanned(lowering, &node.name, element)
+            }
         };
         slices.push(Slice { whole, part, reversed: reversed[i] == 1, written: true });
         if at > 0 {
@@ -319,4 +307,23 @@ pub(super) fn lower_scan(graph: &Graph, nested: &Nested<Body>, lowering: &mut Lo
         move_axis(lowering, whole, output, at, true);
     }
     Ok(())
+}
+
+/// What is scanned, with that axis in front.
+fn axis_in_front(lowering: &mut Lowering, node: &str, whole: ValueId, axis: i64) -> ValueId {
+    let mut moved = ty(lowering, whole);
+    let at = from_front(axis, moved.rank());
+    if at == 0 {
+        return whole;
+    }
+    let extent = moved.shape.remove(at);
+    moved.shape.insert(0, extent);
+    let moved = scanned(lowering, node, moved);
+    move_axis(lowering, whole, moved, at, false);
+    moved
+}
+
+fn scanned(lowering: &mut Lowering, node: &str, ty: TensorType) -> ValueId {
+    let name = format!("{node}/scan{}", lowering.values.len());
+    lowering.temporary(name, ty)
 }

@@ -61,7 +61,35 @@ impl<E: Emit> Math<'_, E> {
 
     /// `(high, low)` whose sum is `log2 a` to 1.5 times the precision, for positive finite `a`.
     fn log2_parts(&mut self, a: E::Value) -> (E::Value, E::Value) {
+        let (m, n, centre) = self.near_a_centre(a);
         let (one, zero) = (self.c(1.0), self.c(0.0));
+        let in_middle = self.lt(one, centre);
+        let (p_high, p_low) = self.log_of_quotient(m, centre);
+        // 2 / (3 ln 2), whole and in two parts; log2(1.5) in two parts.
+        let scale = self.either(9.6179670095e-1, 9.617_966_939_259_756e-1);
+        let scale_high = self.either(9.6191406250e-1, 9.617_967_009_544_373e-1);
+        let scale_low = self.either(-1.1736857402e-4, -7.028_461_650_952_758e-9);
+        let middle_high = self.either(5.84960938e-1, 5.849_624_872_207_642e-1);
+        let middle_low = self.either(1.56322085e-6, 1.350_039_202_129_749e-8);
+        let (c_high, c_low) =
+            (self.select(in_middle, middle_high, zero), self.select(in_middle, middle_low, zero));
+        let z_high = self.mul(scale_high, p_high);
+        let (i, j) = (self.mul(scale_low, p_high), self.mul(p_low, scale));
+        let z_low = self.add(i, j);
+        let z_low = self.add(z_low, c_low);
+        let sum = self.add(z_high, z_low);
+        let sum = self.add(sum, c_high);
+        let sum = self.add(sum, n);
+        let high = self.high(sum);
+        let back = self.sub(high, n);
+        let back = self.sub(back, c_high);
+        let back = self.sub(back, z_high);
+        (high, self.sub(z_low, back))
+    }
+
+    /// `(m, n, centre)` with `a = m * 2^n`: `m` is near the centre, which is 1 or 1.5.
+    fn near_a_centre(&mut self, a: E::Value) -> (E::Value, E::Value, E::Value) {
+        let one = self.c(1.0);
         let least = self.f.bias << self.f.mantissa;
         let (m, n) = self.split_exponent(a, least);
         // m in 1..2; the centre is 1 below sqrt(3/2), 1.5 below sqrt(3), and 1 again, halved, above.
@@ -73,9 +101,12 @@ impl<E: Emit> Math<'_, E> {
         let n = self.select(above, next, n);
         let centre = self.c(1.5);
         let centre = self.select(upper, centre, one);
-        let centre = self.select(above, one, centre);
-        let in_middle = self.lt(one, centre);
+        (m, n, self.select(above, one, centre))
+    }
 
+    /// `(high, low)` whose sum is `3/2 ln(m / centre)`, by its series in `s = (m - centre) / (m + centre)`.
+    fn log_of_quotient(&mut self, m: E::Value, centre: E::Value) -> (E::Value, E::Value) {
+        let one = self.c(1.0);
         let (u, sum) = (self.sub(m, centre), self.add(m, centre));
         let v = self.div(one, sum);
         let s = self.mul(u, v);
@@ -108,28 +139,7 @@ impl<E: Emit> Math<'_, E> {
         let p = self.add(u, v);
         let p_high = self.high(p);
         let back = self.sub(p_high, u);
-        let p_low = self.sub(v, back);
-
-        // 2 / (3 ln 2), whole and in two parts; log2(1.5) in two parts.
-        let scale = self.either(9.6179670095e-1, 9.617_966_939_259_756e-1);
-        let scale_high = self.either(9.6191406250e-1, 9.617_967_009_544_373e-1);
-        let scale_low = self.either(-1.1736857402e-4, -7.028_461_650_952_758e-9);
-        let middle_high = self.either(5.84960938e-1, 5.849_624_872_207_642e-1);
-        let middle_low = self.either(1.56322085e-6, 1.350_039_202_129_749e-8);
-        let (c_high, c_low) =
-            (self.select(in_middle, middle_high, zero), self.select(in_middle, middle_low, zero));
-        let z_high = self.mul(scale_high, p_high);
-        let (i, j) = (self.mul(scale_low, p_high), self.mul(p_low, scale));
-        let z_low = self.add(i, j);
-        let z_low = self.add(z_low, c_low);
-        let sum = self.add(z_high, z_low);
-        let sum = self.add(sum, c_high);
-        let sum = self.add(sum, n);
-        let high = self.high(sum);
-        let back = self.sub(high, n);
-        let back = self.sub(back, c_high);
-        let back = self.sub(back, z_high);
-        (high, self.sub(z_low, back))
+        (p_high, self.sub(v, back))
     }
 
     /// `2^(y * (high + low))`: 0 and infinity past the range.
