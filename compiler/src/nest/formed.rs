@@ -14,7 +14,8 @@
 use super::joined::{Chain, LANES, MOST, Piece, Sums, joined};
 use crate::base::{Affine, DType, in_parallel};
 use crate::schedule::Linear;
-use crate::schedule::chains::{Chains, LENGTHS, WORD, Words, chained};
+use crate::schedule::chained::{Words, chained};
+use crate::schedule::chains::{Chains, LENGTHS, WORD};
 use crate::schedule::linear::Node;
 use crate::target::Target;
 

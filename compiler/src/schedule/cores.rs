@@ -1,6 +1,6 @@
 //! What a core does per cycle: the numbers of the cost model.
 
-use super::bytes::multiplies_words;
+use super::instructions::multiplies_words;
 use crate::target::{Arch, Feature, Target};
 
 /// What the cost model knows of a core: rough throughputs, from the vendors' optimization guides

@@ -1,8 +1,8 @@
 //! The cost model: what a register tile takes.
 
-use super::bytes::adds_couples;
 use super::chains::{Chains, ROWS, WORD};
 use super::cores::{Core, Unrolled, core};
+use super::instructions::adds_couples;
 use super::linear::Linear;
 use crate::base::gcd;
 use crate::target::Target;

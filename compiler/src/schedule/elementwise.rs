@@ -1,10 +1,10 @@
 //! Schedules of element-wise definitions: what fills the lanes, how many vectors are held, and in which order the
 //! others follow.
 
-use super::choose::{finish_length, follows, loads, value_nodes, woven_points};
 use super::cost::LINE;
 use super::halves::half_finish;
 use super::linear::{Linear, Node};
+use super::loads::{finish_length, follows, loads, value_nodes};
 use super::{Schedule, Vector};
 use crate::scalar::math::primitives;
 use crate::target::{Arch, Feature, Target};
@@ -15,7 +15,7 @@ const LONG_FINISH: usize = 12;
 /// times, and its code weighs more than what the turn saves.
 const SHORT_FINISH: usize = 4;
 /// Vectors of one pointwise step, and of one that only copies.
-pub(super) const POINTWISE_VECTORS: usize = 4;
+const POINTWISE_VECTORS: usize = 4;
 const COPIED_VECTORS: usize = 8;
 /// Vectors that are turned together, and the bytes of their elements.
 const BLOCK: usize = 4;
@@ -128,6 +128,16 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
     order.push(var);
     order.extend(along.filter(|_| turned.is_none()));
     Schedule { vector, tile, order, woven, ..naive }
+}
+
+/// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5
+/// to 6), and few of them fill the core.
+pub(super) fn woven_points(linear: &Linear, target: &Target) -> usize {
+    match target.vector_regs / (3 + finish_length(linear) / 20) {
+        ..2 => 1,
+        2..4 => 2,
+        _ => POINTWISE_VECTORS,
+    }
 }
 
 /// Vectors of a tile along `var`.

@@ -1,8 +1,8 @@
 //! The factors of a sum of products: which loads they are, what they are computed from, what of them is
 //! packed.
 
-use super::choose::loads;
 use super::linear::{Linear, Node};
+use super::loads::loads;
 use crate::base::DType;
 use crate::scalar::{Fold, Op};
 

@@ -1,10 +1,12 @@
 //! Whether minimal filtering pays, in tiles of how many outputs, how many rows of tiles at a time.
 
-use super::bytes::{couple_halves, couples, dots};
-use super::choose::{choose, with_vector};
 use super::cores::core;
 use super::cost::{Operands, best_tile};
+use super::direct::direct;
+use super::instructions::{couple_halves, couples, dots};
 use super::linear::Linear;
+use super::tiled::Tiling;
+use super::vector::choose_vector;
 use super::winograd::{Block, CHANNELS, Conv, HALVES, Winograd, product};
 use super::{Schedule, Vector};
 use crate::target::Target;
@@ -33,17 +35,30 @@ const MEMORY: f64 = 0.4;
 /// How much slower sums of weights that are bytes may be for a byte of constants less: bytes are there to be small.
 const CONSTANTS: f64 = 2.0 / (1 << 20) as f64;
 
-/// The minimal filtering of a convolution that takes `cycles` for all points of the axes `rows` and
-/// `vector`, each time in a register tile; `None` where that is faster.
-pub fn filtered(
+/// The schedule of a convolution by minimal filtering, made of its direct one and what that takes; `None` where that is
+/// faster.
+pub(super) fn filtered(
     linear: &Linear,
     target: &Target,
-    vector: Vector,
-    cycles: f64,
-    rows: Option<u32>,
-) -> Option<Winograd> {
+    direct: &Schedule,
+    tiling: Tiling,
+) -> Option<Schedule> {
+    let Vector::Axis { var, .. } = direct.vector else { return None };
+    let winograd = filtering(linear, target, var, tiling)?;
+    Some(Schedule {
+        lane_loads: direct.lane_loads.min(4),
+        half_sums: 0,
+        half_finish: false,
+        begun: false,
+        restored: false,
+        winograd: Some(winograd),
+        ..direct.clone()
+    })
+}
+
+/// The minimal filtering of a convolution whose lanes are filled along `var`, where it pays.
+fn filtering(linear: &Linear, target: &Target, var: u32, tiling: Tiling) -> Option<Winograd> {
     let conv = Conv::of(linear)?;
-    let Vector::Axis { var, .. } = vector else { return None };
     let halves = conv.couples && couple_halves(target);
     // What would fill half of a vector takes as long (ResNet-8's first convolution on Cortex-A53: 1.914 M
     // instructions of all, 1.939 where it is filtered).
@@ -54,9 +69,9 @@ pub fn filtered(
     {
         return None;
     }
-    let repeated = |v: &u32| *v != var && Some(*v) != rows;
+    let repeated = |v: &u32| *v != var && Some(*v) != tiling.rows;
     let times = |list: &[u32]| list.iter().map(|&v| linear.extent(v) as f64).product::<f64>();
-    let each = cycles * if halves { PAIRS } else { 1.0 };
+    let each = tiling.cycles * if halves { PAIRS } else { 1.0 };
     let direct = each * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
     let batches = times(&conv.around(linear));
     let candidates = conv.outputs(linear).iter().flat_map(|&outputs| {
@@ -69,22 +84,35 @@ pub fn filtered(
         (batches * blocks * block_cycles(&conv, linear, target, outputs, r), (outputs, r))
     });
     let (cost, (outputs, rows)) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let products = product(&conv, linear, outputs, rows);
-    (cost < GAIN * direct).then(|| {
-        let mut schedule = match halves {
-            true => with_vector(&products, target, Vector::Axis { var: CHANNELS, lanes: HALVES }),
-            false => choose(&products, target),
-        };
-        if conv.couples && !halves {
-            unroll_whole(&products, &mut schedule);
-        }
-        let block = Block::of(&conv, linear, outputs, rows);
-        let columns = columns(target, &block);
-        let each = columns < block.tiles
-            && conv.in_rows(linear, outputs, columns)
-            && weights(&conv, linear, &block) <= AGAIN * target.l1 as f64;
-        Winograd { outputs, rows, halves, columns, each, product: Box::new(schedule) }
-    })
+    if cost >= GAIN * direct {
+        return None;
+    }
+    let block = Block::of(&conv, linear, outputs, rows);
+    let columns = columns(target, &block);
+    let each = columns < block.tiles
+        && conv.in_rows(linear, outputs, columns)
+        && weights(&conv, linear, &block) <= AGAIN * target.l1 as f64;
+    let product = Box::new(products(&conv, linear, target, (outputs, rows, halves)));
+    Some(Winograd { outputs, rows, halves, columns, each, product })
+}
+
+/// The schedule of the products of each point.
+fn products(
+    conv: &Conv,
+    linear: &Linear,
+    target: &Target,
+    (outputs, rows, halves): (usize, usize, bool),
+) -> Schedule {
+    let products = product(conv, linear, outputs, rows);
+    let vector = match halves {
+        true => Vector::Axis { var: CHANNELS, lanes: HALVES },
+        false => choose_vector(&products, target),
+    };
+    let mut schedule = direct(&products, target, vector).0;
+    if conv.couples && !halves {
+        unroll_whole(&products, &mut schedule);
+    }
+    schedule
 }
 
 /// Tiles of a block whose sums of a column of points are in registers at once; 0 where those do not hold several.

@@ -3,7 +3,7 @@
 //! Points of a window that lie in the margin for all points of a tile need not be summed. Unlike padding, nothing
 //! breaks where they are: so only loops over windows end earlier, and no tile is split.
 
-use super::linear::Guard;
+use super::nodes::Guard;
 use crate::base::Affine;
 use crate::definition::{Definition, Expr, Index};
 use std::ops::Range;

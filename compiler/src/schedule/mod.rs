@@ -4,19 +4,35 @@
 //! registers at once (the register tile), the order of the loops around the tile, and how the
 //! reduction runs inside it. It never changes what is computed; where it sums floats in another
 //! order than the definition says, or sums half floats as such, [`Schedule::reorders`] tells.
+//!
+//! In the order in which they use each other:
+//!
+//! | files | what they answer |
+//! |---|---|
+//! | `nodes`, `margins`, [`linear`], `starts`, `guards` | the definition with places in memory: what is chosen for |
+//! | `instructions`, `cores`, [`chains`] | what a target does with narrow numbers, and per cycle |
+//! | `loads`, `factors`, `bytes`, `halves`, [`restored`] | what a definition reads and multiplies, seen from an axis |
+//! | `cost`, `reduction`, `elementwise`, `over_lanes` | what a register tile takes; orders of loops |
+//! | [`vector`], [`chained`] | what fills the lanes |
+//! | `tiled`, `direct`, [`winograd`], `filtering`, [`choose`] | the schedule |
+//! | `text`, `verify`, `file`, `neighbours` | schedules as text, checked, in files, and varied by a search |
 
 mod bytes;
+pub mod chained;
 pub mod chains;
 pub mod choose;
 mod cores;
 mod cost;
+mod direct;
 mod factors;
 mod filtering;
 mod guards;
 mod halves;
 mod elementwise;
 mod file;
+mod instructions;
 pub mod linear;
+mod loads;
 mod margins;
 mod neighbours;
 mod nodes;
@@ -26,14 +42,16 @@ pub mod restored;
 mod starts;
 mod text;
 mod tiled;
+pub mod vector;
 mod verify;
 pub mod winograd;
 
-pub use bytes::{Bytes, FOUR_WEIGHTS, couple_halves, word, word_axis};
+pub use bytes::{Bytes, FOUR_WEIGHTS, word_axis};
 pub use cores::{Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed, throughput};
 pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use guards::{decidable_guards, decided, safe_range};
+pub use instructions::{couple_halves, word};
 pub use linear::Linear;
 pub use margins::reached;
 pub use neighbours::{neighbours, openings};

@@ -18,7 +18,7 @@ pub fn openings(linear: &Linear, target: &Target) -> Vec<Schedule> {
     let mut found: Vec<Schedule> = Vec::new();
     for bytes in [target.vector_bytes, target.vector_bytes / 2].into_iter().filter(|&b| b >= 16) {
         let target = Target { vector_bytes: bytes, ..target.clone() };
-        let lanes = super::choose::lanes(linear, &target);
+        let lanes = super::loads::lanes(linear, &target);
         let axes = linear.axes().map(|var| Vector::Axis { var, lanes });
         let folds = linear.reductions().map(|var| Vector::Reduction { var, lanes });
         for vector in axes.chain(folds) {

@@ -1,10 +1,143 @@
-//! Expressions of a definition over places in memory: the nodes of [`super::linear`].
+//! Expressions over places in memory: layouts of values, and the nodes of [`super::linear`] that loads and other
+//! expressions of a definition become with them.
 
-use super::linear::{DynamicIndex, Guard, Layout, Node};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
-use crate::definition::{Definition, Expr, Index};
+use crate::definition::{Definition, Expr, ExprId, Index};
+use crate::scalar::{Op, Scalar};
 use crate::tile::TABLE;
+
+/// Where a value's elements are: in elements from the start of its buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// Place of the element whose indices are all 0.
+    pub offset: i64,
+    /// Elements between neighbours, per dimension.
+    pub strides: Vec<i64>,
+}
+
+impl Layout {
+    /// Dense and row-major.
+    pub fn dense(shape: &[usize]) -> Self {
+        Layout { offset: 0, strides: crate::base::row_major_strides(shape) }
+    }
+
+    /// Dense, with the dimensions in the given order of memory, outermost first.
+    pub fn permuted(shape: &[usize], order: &[usize]) -> Self {
+        let mut strides = vec![0; shape.len()];
+        let mut next = 1;
+        for &d in order.iter().rev() {
+            strides[d] = next;
+            next *= shape[d].max(1) as i64;
+        }
+        Layout { offset: 0, strides }
+    }
+
+    /// The dimensions in order of memory, outermost first.
+    pub fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.strides.len()).collect();
+        order.sort_by_key(|&d| std::cmp::Reverse(self.strides[d]));
+        order
+    }
+
+    /// Elements from the buffer's start to past the last element.
+    pub fn span(&self, shape: &[usize]) -> usize {
+        if shape.contains(&0) {
+            return 0;
+        }
+        let last: i64 = shape.iter().zip(&self.strides).map(|(&d, s)| (d as i64 - 1).max(0) * s).sum();
+        (self.offset + last + 1) as usize
+    }
+}
+
+/// A condition on a padded load: the form lies in `0..extent`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Guard {
+    /// An index, affine in the variables.
+    pub form: Affine,
+    /// The dimension's extent.
+    pub extent: usize,
+    /// The extent at run time, where only its bound is known.
+    pub size: Option<Affine>,
+}
+
+/// An index computed at run time: adds `stride * value` to the address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DynamicIndex {
+    /// An `i64` expression.
+    pub value: ExprId,
+    /// Extent of the dimension it indexes.
+    pub extent: usize,
+    /// The extent at run time, where only its bound is known.
+    pub size: Option<Affine>,
+    /// Elements between neighbours.
+    pub stride: i64,
+    /// Whether it is known to lie inside.
+    pub inside: bool,
+}
+
+/// An expression of a linear definition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Node {
+    Const(Scalar),
+    Index(Affine),
+    Acc,
+    Load {
+        operand: u32,
+        addr: Affine,
+        dynamic: Vec<DynamicIndex>,
+        guards: Vec<Guard>,
+        fill: Option<Scalar>,
+    },
+    Op(Op, Vec<ExprId>),
+    Cast {
+        to: DType,
+        saturate: bool,
+        arg: ExprId,
+    },
+    Bitcast {
+        to: DType,
+        arg: ExprId,
+    },
+    /// The entry of a byte, whatever its sign, in a buffer of 256 bytes.
+    Lookup {
+        operand: u32,
+        arg: ExprId,
+    },
+}
+
+impl Node {
+    /// The expressions it is computed from.
+    pub fn args(&self) -> Vec<ExprId> {
+        match self {
+            Node::Op(_, args) => args.clone(),
+            Node::Cast { arg, .. } | Node::Bitcast { arg, .. } | Node::Lookup { arg, .. } => vec![*arg],
+            Node::Load { dynamic, .. } => dynamic.iter().map(|d| d.value).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn forms_mut(&mut self) -> Vec<&mut Affine> {
+        match self {
+            Node::Index(form) => vec![form],
+            Node::Load { addr, guards, .. } => {
+                std::iter::once(addr).chain(guards.iter_mut().map(|g| &mut g.form)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn forms(&self) -> Vec<&Affine> {
+        match self {
+            Node::Index(form) => vec![form],
+            Node::Load { addr, guards, .. } => {
+                std::iter::once(addr).chain(guards.iter().map(|g| &g.form)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
 
 /// The place that indices have in memory of a layout.
 pub(super) fn address(layout: &Layout, index: &[Affine]) -> Affine {

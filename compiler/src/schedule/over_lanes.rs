@@ -3,11 +3,12 @@
 //! So are sums whose results stand apart in memory, or are too few to fill lanes (a convolution that makes one
 //! channel). Products of bytes are summed four neighbours at a time, as along any other axis.
 
-use super::bytes::{UNROLLED, multiplies_words};
-use super::choose::loads;
+use super::bytes::UNROLLED;
 use super::factors::{drop_squares, factors};
 use super::guards::decided;
+use super::instructions::multiplies_words;
 use super::linear::{Linear, Node};
+use super::loads::loads;
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::DType;
 use crate::target::Target;

@@ -1,9 +1,10 @@
 //! The loops of a tile's reduction: their order, and how much of them is unrolled.
 
 use super::ReduceStep;
-use super::choose::overlap_along;
 use super::factors::walks;
 use super::linear::{Guard, Linear, Node};
+use super::loads::overlap_along;
+use crate::base::Affine;
 use crate::base::affine::SIZE;
 
 /// Multiply-adds of a window that slides along a tile's rows unrolled in one block at most.
@@ -25,57 +26,17 @@ pub(super) fn reduction_steps(
     tile: usize,
     (by_lane, most): (usize, usize),
 ) -> Vec<ReduceStep> {
-    let guards: Vec<&Guard> = (linear.nodes.iter())
-        .flat_map(|n| match n {
-            Node::Load { guards, .. } => guards.as_slice(),
-            _ => &[],
-        })
-        .collect();
-    // A window that moves with a loop has bounds that move with it, and so is a loop itself; it
-    // goes outside of the windows that the tile's rows hold still.
-    let moving = |r: u32| {
-        let axis = |v: u32| v < SIZE && !linear.vars[v as usize].reduce && Some(v) != rows && v != var;
-        guards.iter().any(|g| g.form.coefficient(r) != 0 && g.form.terms.iter().any(|t| axis(t.0)))
-    };
-    let guarded = |r: u32| guards.iter().any(|g| g.form.coefficient(r) != 0);
-    let stride = |r: u32| -> i64 {
-        let walk = |n: &Node| match n {
-            Node::Load { addr, .. } if !walks(n, var) || product.is_none() => addr.coefficient(r).abs(),
-            _ => 0,
-        };
-        match product {
-            Some((a, b)) => walk(a).max(walk(b)),
-            None => linear.nodes.iter().map(walk).max().unwrap_or(0),
-        }
-    };
-    // What rows share of a window that slides along them is loaded once where the window is unrolled.
-    let slides = |r: u32| {
-        rows.is_some_and(|rows| {
-            linear.nodes.iter().any(|n| match n {
-                Node::Load { addr, .. } => [var, rows, r].iter().all(|&v| addr.coefficient(v) != 0),
-                _ => false,
-            })
-        })
-    };
+    let axes = Axes { linear, product, var, rows };
     let mut order: Vec<u32> = linear.reductions().collect();
-    // The window along the rows is innermost, so that what they share of it is loaded once.
-    let shares = |rows: u32, r: u32| {
-        let window = |n: &Node| match n {
-            Node::Load { addr, .. } => overlap_along(linear, addr, rows, r).is_some(),
-            _ => false,
-        };
-        linear.nodes.iter().any(window)
-    };
-    let along = |r: u32| slides(r) && rows.is_some_and(|rows| shares(rows, r));
-    order.sort_by_key(|&r| (!moving(r), along(r), !guarded(r), -stride(r)));
+    order.sort_by_key(|&r| (!axes.moves(r), axes.is_shared(r), !axes.is_guarded(r), -axes.stride(r)));
     // A body that is more than a multiply-add counts for as many.
     let operations = linear.nodes.iter().filter(|n| matches!(n, Node::Op(..))).count();
     let mut unrolled = tile * if product.is_none() { (operations / 4).max(1) } else { 1 };
     let mut steps: Vec<ReduceStep> = Vec::new();
     for (depth, &r) in order.iter().rev().enumerate() {
         let extent = linear.extent(r).max(1);
-        let most = if slides(r) { SLIDING } else { most };
-        let unroll = if moving(r) {
+        let most = if axes.slides(r) { SLIDING } else { most };
+        let unroll = if axes.moves(r) {
             1
         } else if extent * unrolled <= if depth == 0 && unrolled <= FEW { most / 4 } else { most } {
             extent
@@ -95,6 +56,66 @@ pub(super) fn reduction_steps(
     }
     steps.reverse();
     steps
+}
+
+/// The reduction axes of a fold, as seen from its tile: the axis that fills lanes, and that of the rows.
+struct Axes<'a> {
+    linear: &'a Linear,
+    product: Option<(&'a Node, &'a Node)>,
+    var: u32,
+    rows: Option<u32>,
+}
+
+impl Axes<'_> {
+    fn any_guard(&self, holds: impl Fn(&Guard) -> bool) -> bool {
+        let of = |n: &Node| matches!(n, Node::Load { guards, .. } if guards.iter().any(&holds));
+        self.linear.nodes.iter().any(of)
+    }
+
+    fn any_load(&self, holds: impl Fn(&Affine) -> bool) -> bool {
+        let of = |n: &Node| matches!(n, Node::Load { addr, .. } if holds(addr));
+        self.linear.nodes.iter().any(of)
+    }
+
+    /// A window that moves with a loop has bounds that move with it, and so is a loop itself; it
+    /// goes outside of the windows that the tile's rows hold still.
+    fn moves(&self, r: u32) -> bool {
+        let reduce = |v: u32| self.linear.vars[v as usize].reduce;
+        let axis = |v: u32| v < SIZE && !reduce(v) && Some(v) != self.rows && v != self.var;
+        self.any_guard(|g| g.form.coefficient(r) != 0 && g.form.terms.iter().any(|t| axis(t.0)))
+    }
+
+    fn is_guarded(&self, r: u32) -> bool {
+        self.any_guard(|g| g.form.coefficient(r) != 0)
+    }
+
+    /// Elements between neighbours along an axis, in what is not loaded as vectors.
+    fn stride(&self, r: u32) -> i64 {
+        let walk = |n: &Node| match n {
+            Node::Load { addr, .. } if !walks(n, self.var) || self.product.is_none() => {
+                addr.coefficient(r).abs()
+            }
+            _ => 0,
+        };
+        match self.product {
+            Some((a, b)) => walk(a).max(walk(b)),
+            None => self.linear.nodes.iter().map(walk).max().unwrap_or(0),
+        }
+    }
+
+    /// Whether a window slides along the rows: what they share of it is loaded once where it is unrolled.
+    fn slides(&self, r: u32) -> bool {
+        self.rows.is_some_and(|rows| {
+            self.any_load(|addr| [self.var, rows, r].iter().all(|&v| addr.coefficient(v) != 0))
+        })
+    }
+
+    /// Whether rows share points of the window along this axis, which is innermost then, so that these are loaded
+    /// once.
+    fn is_shared(&self, r: u32) -> bool {
+        let along = |rows: u32| self.any_load(|addr| overlap_along(self.linear, addr, rows, r).is_some());
+        self.slides(r) && self.rows.is_some_and(along)
+    }
 }
 
 /// The most iterations, up to `most` and more than half of them, that leave none of `extent` for a body of

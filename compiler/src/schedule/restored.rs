@@ -4,9 +4,9 @@
 //! Where there are several tiles of rows, each would do the same again: then the floats of a tile's vectors
 //! are written to memory of the kernel's own first, and all rows read those.
 
-use super::choose::{loads, value_nodes};
 use super::factors::{factors, four_bits, walks};
 use super::linear::{Linear, Node};
+use super::loads::{loads, value_nodes};
 use crate::base::DType;
 
 /// The factor of a sum of products that is made of narrower constants and fills lanes.

@@ -39,63 +39,23 @@ fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
 
 /// The lines of a schedule with what they are about.
 pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option<Subject>)> {
-    let name = |v: u32| linear.vars.get(v as usize).map_or(format!("?{v}"), |v| write_name(&v.name));
-    let of = |n: usize, v: u32| format!("{n} of {}", name(v));
     let mut lines = vec![(format!("schedule {} {{", write_name(&linear.name)), None)];
-    let vector = match schedule.vector {
-        Vector::None => "vector none".to_string(),
-        Vector::Axis { var, lanes } => format!("vector {}", of(lanes, var)),
-        Vector::Reduction { var, lanes } => format!("vector {lanes} over {}", name(var)),
-    };
     let mut line = |subject: Subject, text: String| lines.push((format!("  {text}"), Some(subject)));
-    line(Subject::Vector, vector);
-    if !schedule.tile.is_empty() {
-        line(Subject::Tile, format!("tile {}", list(&schedule.tile, |&(v, n)| of(n, v))));
-    }
-    if !schedule.order.is_empty() {
-        line(Subject::Order, format!("order {}", list(&schedule.order, |&v| name(v))));
-    }
-    if !schedule.reduce.is_empty() {
-        line(Subject::Reduce, format!("reduce {}", list(&schedule.reduce, |r| of(r.unroll, r.var))));
-    }
-    if !schedule.pack.is_empty() {
-        line(Subject::Pack, format!("pack {}", list(&schedule.pack, |p| format!("in{p}"))));
-    }
-    if schedule.lane_loads != 1 {
-        line(Subject::Broadcast, format!("broadcast {}", schedule.lane_loads));
-    }
-    match schedule.dot {
-        1 => {}
-        2 => {
-            let wide = if schedule.wide { " wide" } else { "" };
-            let halves = if schedule.halves { " halves" } else { "" };
-            line(Subject::Dot, format!("couples{wide}{halves}"));
-        }
-        8 => line(Subject::Dot, "squares".to_string()),
-        _ if schedule.long => line(Subject::Dot, "dot halves long".to_string()),
-        _ if schedule.halves => line(Subject::Dot, "dot halves".to_string()),
-        _ if schedule.chains => line(Subject::Dot, "dot chains".to_string()),
-        _ if schedule.dense => line(Subject::Dot, "dot dense".to_string()),
-        _ => line(Subject::Dot, "dot".to_string()),
+    loops(schedule, linear, &mut line);
+    if let Some(products) = products(schedule) {
+        line(Subject::Dot, products);
     }
     if schedule.half_sums > 0 {
         line(Subject::HalfSums, format!("half sums {}", schedule.half_sums));
     }
-    if schedule.half_finish {
-        line(Subject::HalfFinish, "half finish".to_string());
-    }
-    if schedule.begun {
-        line(Subject::Begun, "begun".to_string());
-    }
-    if schedule.tested {
-        line(Subject::Tested, "tested".to_string());
-    }
-    if schedule.restored {
-        line(Subject::Restored, "restored".to_string());
-    }
-    if schedule.woven {
-        line(Subject::Woven, "woven".to_string());
-    }
+    let flags = [
+        (schedule.half_finish, Subject::HalfFinish, "half finish"),
+        (schedule.begun, Subject::Begun, "begun"),
+        (schedule.tested, Subject::Tested, "tested"),
+        (schedule.restored, Subject::Restored, "restored"),
+        (schedule.woven, Subject::Woven, "woven"),
+    ];
+    flags.into_iter().filter(|f| f.0).for_each(|(_, subject, text)| line(subject, text.to_string()));
     if schedule.apart > 0 {
         line(Subject::Apart, format!("apart {}", schedule.apart));
     }
@@ -110,6 +70,49 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     }
     lines.push(("}".to_string(), None));
     lines
+}
+
+/// The loops: what fills lanes, the tile, the orders, and what is packed and broadcast for them.
+fn loops(schedule: &Schedule, linear: &Linear, line: &mut impl FnMut(Subject, String)) {
+    let name = |v: u32| linear.vars.get(v as usize).map_or(format!("?{v}"), |v| write_name(&v.name));
+    let of = |n: usize, v: u32| format!("{n} of {}", name(v));
+    let vector = match schedule.vector {
+        Vector::None => "vector none".to_string(),
+        Vector::Axis { var, lanes } => format!("vector {}", of(lanes, var)),
+        Vector::Reduction { var, lanes } => format!("vector {lanes} over {}", name(var)),
+    };
+    line(Subject::Vector, vector);
+    let lists = [
+        (Subject::Tile, "tile", list(&schedule.tile, |&(v, n)| of(n, v))),
+        (Subject::Order, "order", list(&schedule.order, |&v| name(v))),
+        (Subject::Reduce, "reduce", list(&schedule.reduce, |r| of(r.unroll, r.var))),
+        (Subject::Pack, "pack", list(&schedule.pack, |p| format!("in{p}"))),
+    ];
+    for (subject, word, items) in lists.into_iter().filter(|l| !l.2.is_empty()) {
+        line(subject, format!("{word} {items}"));
+    }
+    if schedule.lane_loads != 1 {
+        line(Subject::Broadcast, format!("broadcast {}", schedule.lane_loads));
+    }
+}
+
+/// How products of narrow numbers are summed several at a time.
+fn products(schedule: &Schedule) -> Option<String> {
+    let text = match schedule.dot {
+        1 => return None,
+        2 => {
+            let wide = if schedule.wide { " wide" } else { "" };
+            let halves = if schedule.halves { " halves" } else { "" };
+            return Some(format!("couples{wide}{halves}"));
+        }
+        8 => "squares",
+        _ if schedule.long => "dot halves long",
+        _ if schedule.halves => "dot halves",
+        _ if schedule.chains => "dot chains",
+        _ if schedule.dense => "dot dense",
+        _ => "dot",
+    };
+    Some(text.to_string())
 }
 
 impl Schedule {

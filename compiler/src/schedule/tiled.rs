@@ -2,22 +2,26 @@
 
 use super::bytes::{Bytes, innermost, runs, unroll_around, words};
 use super::chains::Chains;
-use super::choose::{FINISHED, choose_vector, finish_length, loads, overlap, woven_points};
 use super::cores::{Code, Unrolled, core, packs_densely};
 use super::cost::{Operands, Tile, best_tile};
+use super::elementwise::woven_points;
 use super::factors::{
     added_first, beside, drop_squares, factor_loads, four_bits, lane_factor, packed_for, walks,
 };
-use super::filtering::filtered;
 use super::guards::decidable_guards;
 use super::halves::{HALF_SUMS, half_factors, half_finish};
 use super::linear::{Guard, Linear, Node};
+use super::loads::{finish_length, loads, overlap};
 use super::reduction::reduction_steps;
 use super::restored::Restored;
+use super::vector::choose_vector;
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::target::{Arch, Feature, Target};
+
+/// Operations on vectors in the finish of a tile from which on it is a loop.
+const FINISHED: usize = 250;
 
 /// What a contraction multiplies, seen from the axis that fills the lanes.
 #[derive(Clone)]
@@ -50,12 +54,16 @@ struct Contraction<'a> {
     half_sums: bool,
 }
 
+/// What a fold takes in register tiles.
+pub(super) struct Tiling {
+    /// Cycles for all points of the axes `rows` and the vector's, each time, in couples where it was chains.
+    pub cycles: f64,
+    /// The tile's other axis.
+    pub rows: Option<u32>,
+}
+
 /// The schedule of a fold whose lanes are filled along `var`.
-pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) -> Schedule {
-    let lanes = match vector {
-        Vector::Axis { lanes, .. } => lanes,
-        _ => target.lanes(),
-    };
+pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) -> (Schedule, Tiling) {
     let (of, operands, Tile { rows: m, vectors: v, cycles, .. }) = best(linear, target, var, lanes);
     let mut tile = vec![(var, v)];
     tile.extend(of.rows.map(|r| (r, m)));
@@ -71,42 +79,38 @@ pub(super) fn tiled(linear: &Linear, target: &Target, vector: Vector, var: u32) 
     let tested = !core(target).relists && of.edged(&reduce, m);
     // Filtering is measured against couples (where the model has chains of words as fast, ResNet-8 takes 1.1 times
     // as long with them).
-    let direct = match of.chains {
+    let cycles = match of.chains {
         Some(_) => best_tile(linear, target, of.rows, var, &of.in_couples().operands()).cycles,
         None => cycles,
     };
-    let direct = direct + of.in_couples().widening();
-    let winograd = filtered(linear, target, vector, direct, of.rows);
+    let cycles = cycles + of.in_couples().widening();
     let begun = core(target).begins
-        && winograd.is_none()
         && linear.fold.is_some_and(|f| f.1 == DType::F32)
         && added_first(linear).is_some();
-    Schedule {
-        vector,
+    let looped = finish_length(linear) * m * v > FINISHED && !of.half_finish();
+    let schedule = Schedule {
+        vector: Vector::Axis { var, lanes },
         tile,
         order,
         reduce,
         pack,
-        lane_loads: if winograd.is_none() { operands.by_lane } else { operands.by_lane.min(4) },
+        lane_loads: operands.by_lane,
         dot: of.neighbours,
         chains: of.chains.is_some(),
         wide: of.is_wide(),
         halves: of.in_halves(),
         long: of.is_long(),
         dense: of.woven() && of.neighbours == 4 && packs_densely(target),
-        half_sums: if of.half_sums && winograd.is_none() { HALF_SUMS } else { 0 },
-        half_finish: winograd.is_none() && of.half_finish(),
+        half_sums: if of.half_sums { HALF_SUMS } else { 0 },
+        half_finish: of.half_finish(),
         begun,
         tested,
-        restored: of.restored && winograd.is_none(),
+        restored: of.restored,
         woven: false,
-        apart: if finish_length(linear) * m * v > FINISHED && !of.half_finish() {
-            woven_points(linear, target)
-        } else {
-            0
-        },
-        winograd,
-    }
+        apart: if looped { woven_points(linear, target) } else { 0 },
+        winograd: None,
+    };
+    (schedule, Tiling { cycles, rows: of.rows })
 }
 
 /// The code of the tiles that a definition would be cut into, and what is known of its size; none where no

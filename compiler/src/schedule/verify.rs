@@ -29,12 +29,13 @@
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
 
 use super::bytes::Bytes;
-use super::chains::{Chains, Words};
-use super::choose::{follows, lanes_possible, loads};
+use super::chained::Words;
+use super::chains::Chains;
 use super::factors::{added_first, factors, walks};
 use super::guards::decidable_guards;
 use super::halves::{half_factors, half_finish};
 use super::linear::{Linear, Node};
+use super::loads::{follows, lanes_possible, loads};
 use super::over_lanes::lie_along;
 use super::restored::Restored;
 use super::text::{Subject, fault, lines};
@@ -291,6 +292,37 @@ impl Checker<'_> {
         require(dot == 4 && !(wide || halves || chains || dense), || "words over lanes are plain ones".into())
     }
 
+    /// How the words of the factors lie: those of the packed operand `v`, and what is widened ahead.
+    fn arrangement(&self, bytes: &Bytes, v: u32) -> Check {
+        let neighbours = self.schedule.dot;
+        require(!bytes.widened(neighbours) || bytes.can_widen(self.linear), || {
+            "the broadcast factor cannot be widened ahead".to_string()
+        })?;
+        require(!self.schedule.wide || neighbours == 2 && bytes.in_place.is_none(), || {
+            format!("in{v} has no couples that can lie widened")
+        })?;
+        let in_halves = match bytes.sixteen {
+            true => neighbours == 2,
+            false => neighbours == 4 && bytes.in_halves(self.linear),
+        };
+        require(!self.schedule.halves || in_halves, || {
+            format!("in{v} has no signed words that can lie in halves")
+        })?;
+        require(!self.schedule.long || self.schedule.halves && self.linear.long, || {
+            format!("products of two words of in{v} are not known to fit 16 bits")
+        })?;
+        require(!self.schedule.dense || neighbours == 4 && bytes.woven, || {
+            format!("words of in{v} need the zeros behind their axis")
+        })
+    }
+
+    /// Whether constants are known to form chains, of the schedule's vectors.
+    fn forms_chains(&self, var: u32) -> bool {
+        let lanes = |c: Chains| c.var == var && self.schedule.axis_lanes(var) == c.lanes;
+        let formed = self.linear.chains.is_some_and(lanes) && Words::of(self.linear, var).is_some();
+        self.schedule.dot == 4 && formed
+    }
+
     fn dot(&self) -> Check {
         let neighbours = self.schedule.dot;
         if neighbours == 1 {
@@ -319,34 +351,16 @@ impl Checker<'_> {
         require(bytes.in_place.is_none_or(|k| neighbours == self.linear.extent(k) && k == along), || {
             format!("in{v} has no words along {}", self.name(along))
         })?;
-        require(!bytes.widened(neighbours) || bytes.can_widen(self.linear), || {
-            "the broadcast factor cannot be widened ahead".to_string()
-        })?;
+        self.arrangement(&bytes, v)?;
         require(neighbours != 8 || bytes.in_squares(self.linear, var, along), || {
             "two rows are not multiplied by two channels".to_string()
         })?;
-        require(!self.schedule.wide || neighbours == 2 && bytes.in_place.is_none(), || {
-            format!("in{v} has no couples that can lie widened")
+        require(!self.schedule.chains || self.forms_chains(var), || {
+            format!("in{v} is not known to form chains")
         })?;
-        let in_halves = match bytes.sixteen {
-            true => neighbours == 2,
-            false => neighbours == 4 && bytes.in_halves(self.linear),
-        };
-        require(!self.schedule.halves || in_halves, || {
-            format!("in{v} has no signed words that can lie in halves")
+        require(!self.schedule.chains || self.schedule.points(var) == 1, || {
+            "chains of several vectors in a tile".to_string()
         })?;
-        require(!self.schedule.long || self.schedule.halves && self.linear.long, || {
-            format!("products of two words of in{v} are not known to fit 16 bits")
-        })?;
-        require(!self.schedule.dense || neighbours == 4 && bytes.woven, || {
-            format!("words of in{v} need the zeros behind their axis")
-        })?;
-        if self.schedule.chains {
-            let lanes = |c: Chains| c.var == var && self.schedule.axis_lanes(var) == c.lanes;
-            let formed = self.linear.chains.is_some_and(lanes) && Words::of(self.linear, var).is_some();
-            require(neighbours == 4 && formed, || format!("in{v} is not known to form chains"))?;
-            require(self.schedule.points(var) == 1, || "chains of several vectors in a tile".to_string())?;
-        }
         let ahead = bytes.widened(neighbours) || self.schedule.chains;
         let behind = self.schedule.order.iter().skip_while(|&&v| walks(bytes.rows, v));
         let around = behind.copied().find(|&v| ahead && walks(bytes.rows, v));

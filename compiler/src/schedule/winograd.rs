@@ -97,13 +97,8 @@ impl Conv {
         let zero = fill.is_none_or(|f| f.bits == 0);
         let known = linear.buffers[*weights as usize].constant && !linear.buffers[*data as usize].constant;
         let dtype = |operand: u32| linear.buffers[operand as usize].dtype;
+        let floats = sums == DType::F32 && filtered_as_floats(dtype(*data), dtype(*weights), converted);
         let byte = |operand: u32| matches!(dtype(operand), DType::I8 | DType::U8);
-        // Half floats become those of registers as they are loaded. Bytes that are dequantized by a scale per channel
-        // out are filtered as the floats that they are.
-        let half = |operand: u32| dtype(operand).is_float() && dtype(operand).size() == 2;
-        let floats = sums == DType::F32
-            && (dtype(*data) == DType::F32 && !converted || half(*data))
-            && (dtype(*weights) == DType::F32 || half(*weights) || byte(*weights));
         let couples = sums == DType::I32 && byte(*data) && byte(*weights) && guards.is_empty();
         if !(plain && zero && known && (floats || couples)) {
             return None;
@@ -196,6 +191,14 @@ fn most(linear: &Linear, (data, weights): (u32, u32), channels: usize) -> usize 
         _ => 255,
     };
     channels * WINDOW * WINDOW * byte(data) * byte(weights)
+}
+
+/// Whether registers hold both factors as floats: half floats become those as they are loaded, weights that are bytes
+/// are dequantized by a scale per channel out, and so filtered as the floats that they are.
+fn filtered_as_floats(data: DType, weights: DType, converted: bool) -> bool {
+    let half = |dtype: DType| dtype.is_float() && dtype.size() == 2;
+    (data == DType::F32 && !converted || half(data))
+        && (weights == DType::F32 || half(weights) || matches!(weights, DType::I8 | DType::U8))
 }
 
 /// The items, if there are just so many.
