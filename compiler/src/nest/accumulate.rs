@@ -1,7 +1,7 @@
 //! Accumulators of a fold: what they begin with, how an element or another accumulator joins them.
 
 use super::emit::Emitter;
-use super::expr::lane_of;
+use super::registers::lane_of;
 use super::{Nest, TilePoint};
 use crate::base::DType;
 use crate::scalar::{Fold, cast};

@@ -5,6 +5,7 @@
 //! rows finishes them.
 
 use super::emit::{Emitter, addr};
+use super::expr::requantize::prepared;
 use super::{Nest, TilePoint, pairs, requantize};
 use crate::base::{Affine, DType};
 use crate::schedule::Linear;
@@ -72,7 +73,7 @@ pub(super) fn same(linear: &Linear, e: &mut Emitter, lanes: usize, eval: &dyn Fn
     for id in same {
         let value = eval(e, id);
         if requantize::divides(linear, id) && e.fused() {
-            requantize::prepared(e, value);
+            prepared(e, value);
         }
         for integers in requantize::taken_back(linear, id) {
             integers.limits_less_zero(e, Some(value), lanes);

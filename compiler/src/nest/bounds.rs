@@ -4,15 +4,13 @@
 //! the scale of its channel that is mostly little more than what the result can hold, and conversions of
 //! small numbers take less.
 
+use super::range::BOUND;
 use super::requantize::Requantized;
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::scalar::Op;
 use crate::schedule::linear::Node;
 use crate::schedule::{Linear, added_first};
-
-/// What bounded numbers are below.
-pub const BOUND: f64 = (1 << 14) as f64;
 
 /// The product of a sum and a scale that is requantized, where its magnitude is below [`BOUND`] in every
 /// channel. `data` gives the bytes of constant operands.

@@ -6,7 +6,7 @@
 //! `scalar::fixed`.
 
 use super::bounds::Sums;
-use super::range::{Range, range};
+use super::range::range;
 use super::requantize::Requantized;
 use crate::base::DType;
 use crate::scalar::Op;
@@ -76,13 +76,6 @@ fn by_scale<'a>(
     }
     let whole = |(low, high): (f64, f64)| low.max(-MOST) as i64..=high.min(MOST) as i64;
     Some(each.into_iter().map(|of| whole(of.unwrap_or((0.0, 0.0)))).collect())
-}
-
-/// What a product by fixed-point factors lies between.
-pub fn product_range(linear: &Linear, fixed: &Fixed) -> Range {
-    let sum = range(linear, fixed.sum);
-    let whole = f64::from(1 << fixed.shift);
-    Range { lo: sum.lo / whole, hi: sum.hi / whole, nan: false }
 }
 
 /// An integer that a product scales by plain loads of floats, and these in order with their operands, where

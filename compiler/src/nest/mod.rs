@@ -8,57 +8,52 @@
 //! ```
 //! Equal loads of a tile's points are made once ([`emit`]), which is what makes it a register
 //! tile. Goldens: `tests/golden/nest`.
+//!
+//! | files | what they do |
+//! |---|---|
+//! | `range`, `requantize`, `bounds`, `fixed`, `grid`, `fitted`, `scaled`, `joined`, `pairs`, `formed` | what constants tell about an expression: how large it is, in how few operations it is exact |
+//! | `segments`, `pack`, `panel`, `restored`, `chains` | the tiles of each axis; constants in the order in which they are read; what is widened ahead |
+//! | [`emit`], `registers`, `ops`, `half`, `half_lanes`, `sixteen`, `expr` | registers, and the expressions of a point in them |
+//! | `accumulate`, `reduce` | the fold inside a tile |
+//! | `apart`, this file, `sizes` | the loops around, what is made of a folded tile, sizes known only at run time |
+//! | `winograd` | the same for a convolution by minimal filtering, whose products are a nest of their own |
 
 mod accumulate;
 mod apart;
-mod blocks;
-mod border;
 mod bounds;
 mod chains;
-mod dot;
 pub mod emit;
 mod expr;
-mod filter;
-mod filtered_columns;
-mod filtered_constants;
-mod filtered_outputs;
-mod filtered_products;
-mod filtered_weights;
 mod fitted;
 mod fixed;
 mod formed;
 mod grid;
 mod half;
 mod half_lanes;
-mod half_sums;
 mod joined;
-mod limits;
-mod long;
 mod ops;
 mod pack;
 mod pairs;
 mod panel;
 mod range;
 mod reduce;
+mod registers;
 mod requantize;
 mod restored;
 mod scaled;
 mod segments;
-mod sized;
 mod sixteen;
 mod sizes;
-mod squares;
-mod tested;
 mod winograd;
-mod woven;
 
-pub use bounds::{BOUND, bounded};
-pub use expr::lane_of;
+pub use bounds::bounded;
+
 pub use fixed::fix;
 pub use formed::{Formed, chains};
-pub use long::{bytes, long};
 pub use pairs::pair;
-pub use range::{Range, range};
+pub use range::{BOUND, Range, range};
+pub use reduce::long::{bytes, long};
+pub use registers::lane_of;
 pub use scaled::scaled;
 pub use sizes::bind as bind_sizes;
 
@@ -69,9 +64,10 @@ use crate::schedule::{Linear, Schedule, Vector, decidable_guards, decided, word_
 use crate::tile::{Access, Kernel, Lane, Param, Reg, RegType, Stmt, Value};
 use accumulate::Started;
 use emit::{Emitter, param};
-use expr::{Exprs, Guards, PackedAt, Point, memory_store};
+use expr::{Exprs, Guards, PackedAt, Point};
 use pack::Packing;
 use panel::Panel;
+use registers::memory_store;
 use restored::Floats;
 use segments::{Segment, segments};
 
@@ -86,7 +82,7 @@ pub struct Nested {
     pub between: usize,
     packings: Vec<Packing>,
     chains: Option<chains::Packing>,
-    weights: Option<Box<filtered_weights::Weights>>,
+    weights: Option<Box<winograd::weights::Weights>>,
 }
 
 impl Nested {
@@ -153,68 +149,21 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     if let Some(winograd) = &schedule.winograd {
         return winograd::nest(linear, schedule, winograd, fused, index_error);
     }
-    let guards = decidable_guards(linear);
-    let decided = decided(linear).is_some();
-    let vars = || 0..linear.vars.len() as u32;
-    let tiles: Vec<Vec<Segment>> = vars().map(|v| segments(linear, schedule, &guards, v)).collect();
-    let joined = |v: u32| match decided {
-        true => border::joined(linear, schedule, &guards, v, &tiles[v as usize]),
-        false => tiles[v as usize].clone(),
-    };
-    let segments: Vec<Vec<Segment>> = vars().map(joined).collect();
-    let vector_segments = match schedule.vector {
-        Vector::Axis { var, .. } => segments[var as usize].clone(),
-        _ => Vec::new(),
-    };
-    let chains = chains::Packing::of(linear, schedule);
-    let packings: Vec<Packing> = (schedule.pack.iter())
-        .filter(|&&operand| chains.as_ref().is_none_or(|c| c.operand != operand))
-        .filter_map(|&operand| Packing::new(linear, schedule, operand, &vector_segments))
-        .collect();
-    let mut params = operands(linear);
-    for packing in &packings {
-        let param = &mut params[packing.operand as usize];
-        (param.dtype, param.elems) = packing.memory(param.dtype);
-    }
-    if let Some(chains) = &chains {
-        let param = &mut params[chains.operand as usize];
-        (param.dtype, param.elems) = (DType::I32, chains.elems());
-    }
-    params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
-    let apart = match schedule.apart > 0 {
-        true => schedule.tile.iter().map(|&(v, points)| points * schedule.axis_lanes(v)).product(),
-        false => 0,
-    };
-    let panel = Panel::of(linear, schedule, apart);
-    let floats = Floats::of(linear, schedule, apart);
-    let ends = [panel.as_ref().map(Panel::end), floats.as_ref().map(Floats::end)];
-    let between = ends.into_iter().flatten().fold(apart, usize::max);
-    if between > 0 {
-        let dtype = linear.fold.map_or(DType::F32, |f| f.1);
-        params.push(param("between", dtype, between, Access::ReadWrite));
-    }
-    let mut nest = Nest {
-        linear,
-        schedule,
-        tiles,
-        segments,
-        place: vec![Affine::constant(0); linear.vars.len()],
-        current: vec![None; linear.vars.len()],
-        packings,
-        offsets: Vec::new(),
-        decided,
-        started: Started::of(linear, schedule),
-        panel,
-        floats,
-        chains,
-        weaves: woven::weaves(linear, schedule),
-        sixteen: sixteen::multiplies(linear, schedule),
-    };
+    let mut nest = Nest::new(linear, schedule);
+    let (params, between) = nest.params();
     let mut emitter = Emitter::new(&linear.name, params, fused);
     nest.axes(&mut emitter, 0, index_error);
     let (kernel, sizes) = emitter.finish();
     let Nest { packings, chains, .. } = nest;
     Ok(Nested { kernel, sizes, between, packings, chains, weights: None })
+}
+
+/// Folded values of a tile that are kept in memory until they are finished.
+fn apart_elements(schedule: &Schedule) -> usize {
+    match schedule.apart > 0 {
+        true => schedule.tile.iter().map(|&(v, points)| points * schedule.axis_lanes(v)).product(),
+        false => 0,
+    }
 }
 
 /// A parameter per operand.
@@ -223,7 +172,69 @@ fn operands(linear: &Linear) -> Vec<Param> {
     linear.buffers.iter().enumerate().map(read).collect()
 }
 
-impl Nest<'_> {
+impl<'a> Nest<'a> {
+    fn new(linear: &'a Linear, schedule: &'a Schedule) -> Nest<'a> {
+        let guards = decidable_guards(linear);
+        let decided = decided(linear).is_some();
+        let vars = || 0..linear.vars.len() as u32;
+        let tiles: Vec<Vec<Segment>> = vars().map(|v| segments(linear, schedule, &guards, v)).collect();
+        let joined = |v: u32| match decided {
+            true => reduce::border::joined(linear, schedule, &guards, v, &tiles[v as usize]),
+            false => tiles[v as usize].clone(),
+        };
+        let segments: Vec<Vec<Segment>> = vars().map(joined).collect();
+        let vector_segments = match schedule.vector {
+            Vector::Axis { var, .. } => segments[var as usize].clone(),
+            _ => Vec::new(),
+        };
+        let chains = chains::Packing::of(linear, schedule);
+        let packings = (schedule.pack.iter())
+            .filter(|&&operand| chains.as_ref().is_none_or(|c| c.operand != operand))
+            .filter_map(|&operand| Packing::new(linear, schedule, operand, &vector_segments))
+            .collect();
+        let apart = apart_elements(schedule);
+        Nest {
+            linear,
+            schedule,
+            tiles,
+            segments,
+            place: vec![Affine::constant(0); linear.vars.len()],
+            current: vec![None; linear.vars.len()],
+            packings,
+            offsets: Vec::new(),
+            decided,
+            started: Started::of(linear, schedule),
+            panel: Panel::of(linear, schedule, apart),
+            floats: Floats::of(linear, schedule, apart),
+            chains,
+            weaves: reduce::woven::weaves(linear, schedule),
+            sixteen: sixteen::multiplies(linear, schedule),
+        }
+    }
+
+    /// The kernel's parameters: operands as they are packed, the output, and memory for what lies between, with the
+    /// elements of that.
+    fn params(&self) -> (Vec<Param>, usize) {
+        let linear = self.linear;
+        let mut params = operands(linear);
+        for packing in &self.packings {
+            let param = &mut params[packing.operand as usize];
+            (param.dtype, param.elems) = packing.memory(param.dtype);
+        }
+        if let Some(chains) = &self.chains {
+            let param = &mut params[chains.operand as usize];
+            (param.dtype, param.elems) = (DType::I32, chains.elems());
+        }
+        params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
+        let ends = [self.panel.as_ref().map(Panel::end), self.floats.as_ref().map(Floats::end)];
+        let between = ends.into_iter().flatten().fold(apart_elements(self.schedule), usize::max);
+        if between > 0 {
+            let dtype = linear.fold.map_or(DType::F32, |f| f.1);
+            params.push(param("between", dtype, between, Access::ReadWrite));
+        }
+        (params, between)
+    }
+
     /// The loops over the axes from `depth` on, and the tile inside them.
     fn axes(&mut self, e: &mut Emitter, depth: usize, index_error: i32) {
         if let Some(panel) = self.panel.as_ref().filter(|p| p.depth == depth) {
@@ -380,7 +391,7 @@ impl Nest<'_> {
                 Value::Load(emit::addr(*operand, panel::halved(&at.index)), 1)
             }
             (Some(at), _) => Value::LoadCouples(emit::addr(*operand, at.index)),
-            _ if self.weaves => return woven::couple(self, e, load, point, left),
+            _ if self.weaves => return reduce::woven::couple(self, e, load, point, left),
             _ if self.sixteen => return sixteen::couple(self, e, load, point, left),
             (_, Some(half)) => Value::LoadCouples(emit::addr(*operand, self.couple_place(addr, half, point))),
             _ => {

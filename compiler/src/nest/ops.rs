@@ -5,7 +5,7 @@
 //! expansions of [`crate::scalar::math`].
 
 use super::emit::Emitter;
-use super::expr::{lane_of, select};
+use super::registers::{constant, lane_of, select};
 use crate::base::DType;
 use crate::scalar::math::{self, Emit};
 use crate::scalar::{Op, Scalar};
@@ -29,7 +29,7 @@ impl Emit for Lanes<'_> {
     }
 
     fn constant(&mut self, s: Scalar) -> (Reg, DType) {
-        (super::expr::constant(self.emitter, s, self.lanes as usize), s.dtype)
+        (constant(self.emitter, s, self.lanes as usize), s.dtype)
     }
 
     fn cast(&mut self, to: DType, value: (Reg, DType)) -> (Reg, DType) {
@@ -203,8 +203,8 @@ pub fn cast(e: &mut Emitter, value: Reg, from: DType, to: DType, saturate: bool)
             cast(e, single, DType::F32, to, saturate)
         }
         (DType::Bool, _) => {
-            let one = super::expr::constant(e, Scalar::from_f64(to, 1.0), have.lanes as usize);
-            let zero = super::expr::constant(e, Scalar::from_f64(to, 0.0), have.lanes as usize);
+            let one = constant(e, Scalar::from_f64(to, 1.0), have.lanes as usize);
+            let zero = constant(e, Scalar::from_f64(to, 0.0), have.lanes as usize);
             select(e, value, one, zero)
         }
         (_, DType::Bool) => {
@@ -252,8 +252,8 @@ fn float_to_int(e: &mut Emitter, value: Reg, to: DType, want: RegType) -> Reg {
     if to.bits() >= 32 {
         return wide;
     }
-    let lo = super::expr::constant(e, Scalar::lowest(to), want.lanes as usize);
-    let hi = super::expr::constant(e, Scalar::highest(to), want.lanes as usize);
+    let lo = constant(e, Scalar::lowest(to), want.lanes as usize);
+    let hi = constant(e, Scalar::highest(to), want.lanes as usize);
     let above = e.value(want, Value::Bin(Bin::Max, lo, wide));
     e.value(want, Value::Bin(Bin::Min, hi, above))
 }

@@ -6,12 +6,15 @@
 //! behind the axis hold zeros there; those of filters of single channels, which are multiplied by words with zeros
 //! there, leave them out: 9 bytes of a filter of 3x3 points in place of 12.
 
-use super::dot::in_halves;
 use super::expr::PackedAt;
+use super::reduce::dot::in_halves;
 use super::segments::{Edge, Segment};
 use crate::base::{Affine, DType};
 use crate::schedule::linear::Node;
 use crate::schedule::{Linear, ReduceStep, Schedule, Vector};
+
+/// Variables with their extents.
+type Extents = Vec<(u32, usize)>;
 
 /// The packed form of one operand.
 pub struct Packing {
@@ -22,9 +25,9 @@ pub struct Packing {
     /// Variables around the vector tile, with their strides in the packed buffer's region.
     outer: Vec<(u32, usize)>,
     /// Reduction variables, outermost first, with their extents.
-    reduce: Vec<(u32, usize)>,
+    reduce: Extents,
     /// The innermost of them that are walked as one, of which the last stands for all; with their extents.
-    run: Vec<(u32, usize)>,
+    run: Extents,
     /// The axis whose neighbours fill lanes; none where the reduction does.
     vector: Option<u32>,
     regions: Vec<Region>,
@@ -64,17 +67,7 @@ impl Packing {
         }
         let whole = [Segment { start: 0, points: 1, count: 1, edge: Edge::Inside }];
         let segments = if vector.is_some() { segments } else { &whole };
-        let run: Vec<(u32, usize)> =
-            super::panel::run(linear, schedule).into_iter().map(|v| (v, linear.extent(v))).collect();
-        let mut reduce: Vec<(u32, usize)> = (schedule.reduce.iter().map(|r| r.var))
-            .filter(|&v| source.coefficient(v) != 0)
-            .map(|v| (v, linear.extent(v)))
-            .collect();
-        if !run.is_empty() && !reduce.is_empty() {
-            reduce.retain(|v| !run.contains(v));
-            let points = run.iter().map(|v| v.1).product();
-            reduce.extend(run.last().map(|v| (v.0, points)));
-        }
+        let (run, reduce) = reduced(linear, schedule, &source);
         let innermost = reduce.last().and_then(|last| schedule.reduce.iter().find(|r| r.var == last.0));
         let pairs = vector.is_some()
             && matches!(linear.buffers[operand as usize].dtype, DType::I4 | DType::U4)
@@ -92,13 +85,7 @@ impl Packing {
         let depth = depth(&reduce, if last > 0 { 1 } else { group });
         let outer_vars = schedule.order.iter().filter(|&&v| Some(v) != vector && source.coefficient(v) != 0);
         let mut outer: Vec<(u32, usize)> = outer_vars.map(|&v| (v, 0)).collect();
-        let (mut regions, mut per_point, mut widest) = (Vec::new(), 0, 0);
-        for segment in segments {
-            let width = segment.points.next_multiple_of(lanes.min(4));
-            regions.push(Region { segment: *segment, start: per_point, width });
-            per_point += segment.count * depth * width;
-            widest = widest.max(width);
-        }
+        let (regions, per_point) = regions(segments, lanes, depth);
         let mut elems = per_point;
         for (var, stride) in outer.iter_mut().rev() {
             *stride = elems;
@@ -106,6 +93,7 @@ impl Packing {
         }
         if last > 0 {
             // What loads of words that overlap may read.
+            let widest = regions.iter().map(|r| r.width).max().unwrap_or(0);
             elems += (group - last) * widest.min(lanes);
         }
         Some(Packing {
@@ -244,6 +232,33 @@ impl Packing {
             false => packed,
         }
     }
+}
+
+/// The reduction axes that are walked as one, and all that an operand follows, in which the last of these stands for
+/// them; outermost first, with their extents.
+fn reduced(linear: &Linear, schedule: &Schedule, source: &Affine) -> (Extents, Extents) {
+    let with_extent = |v: u32| (v, linear.extent(v));
+    let run: Vec<(u32, usize)> = super::panel::run(linear, schedule).into_iter().map(with_extent).collect();
+    let followed = schedule.reduce.iter().map(|r| r.var).filter(|&v| source.coefficient(v) != 0);
+    let mut reduce: Extents = followed.map(with_extent).collect();
+    if !run.is_empty() && !reduce.is_empty() {
+        reduce.retain(|v| !run.contains(v));
+        let points = run.iter().map(|v| v.1).product();
+        reduce.extend(run.last().map(|v| (v.0, points)));
+    }
+    (run, reduce)
+}
+
+/// The parts of the packed buffer that segments read, `depth` rows of a tile each; and their elements.
+fn regions(segments: &[Segment], lanes: usize, depth: usize) -> (Vec<Region>, usize) {
+    let mut end = 0;
+    let region = |segment: &Segment| {
+        let (start, width) = (end, segment.points.next_multiple_of(lanes.min(4)));
+        end += segment.count * depth * width;
+        Region { segment: *segment, start, width }
+    };
+    let regions = segments.iter().map(region).collect();
+    (regions, end)
 }
 
 /// Whether the loop over a reduction axis runs over pairs of its points, all of them.

@@ -5,13 +5,10 @@
 //! to the same integers as the definition for each of the 65536 pairs, which are tried; where the first factors
 //! do not, others a few units in their last places away may.
 
-use super::emit::Emitter;
-use super::expr::{Exprs, Point};
 use super::grid::{BYTES, Cone, known, least, replaceable, users_are};
 use super::requantize::Requantized;
 use crate::schedule::Linear;
 use crate::schedule::linear::{Node, Pair};
-use crate::tile::{Convert, Lane, Reg, RegType, Value};
 
 /// Sums this near to a half may be rounded otherwise.
 const DOUBTFUL: f64 = 1.0 / 1024.0;
@@ -60,7 +57,7 @@ fn numbers<'a>(linear: &Linear, id: u32, data: &impl Fn(u32) -> Option<&'a [u8]>
 }
 
 /// The conversion that a byte is.
-fn integers(linear: &Linear, id: u32) -> Option<Requantized> {
+pub(super) fn integers(linear: &Linear, id: u32) -> Option<Requantized> {
     let Node::Cast { to, arg, .. } = linear.nodes[id as usize] else { return None };
     Requantized::of(linear, arg, to)
 }
@@ -118,7 +115,7 @@ impl Points<'_> {
     fn fits(&self, [a, b, c]: [f32; 3], pair: usize) -> bool {
         let [x, y] = [self.bytes[0][pair / BYTES] as f32, self.bytes[1][pair % BYTES] as f32];
         let sum = x.mul_add(a, y.mul_add(b, c));
-        f64::from(sum.abs()) <= super::bounds::BOUND && (self.nearest)(f64::from(sum)) == self.wanted[pair]
+        f64::from(sum.abs()) <= super::range::BOUND && (self.nearest)(f64::from(sum)) == self.wanted[pair]
     }
 }
 
@@ -142,29 +139,6 @@ pub(super) fn needed(linear: &Linear) -> Vec<u32> {
 pub(super) fn taken_back(linear: &Linear, zero: u32) -> impl Iterator<Item = Requantized> {
     let bytes = linear.pair.into_iter().flat_map(|pair| pair.bytes);
     bytes.filter_map(|id| integers(linear, id)).filter(move |i| i.zero_value() == Some(zero))
-}
-
-/// What is rounded, by multiply-adds.
-pub(super) fn emit(
-    pair: &Pair,
-    exprs: &Exprs,
-    e: &mut Emitter,
-    point: &Point,
-    memo: &mut Vec<Option<Reg>>,
-) -> Reg {
-    let ty = RegType { lane: Lane::F32, lanes: point.lanes as u8 };
-    let mut byte = |e: &mut Emitter, id: u32| match integers(exprs.linear, id) {
-        Some(integers) => integers.emit_less_zero_as_floats(exprs, e, point, memo),
-        None => {
-            let byte = exprs.eval_memo(e, id, point, memo);
-            e.value(ty, Value::Convert(Convert::IntToFloat, byte))
-        }
-    };
-    let [x, y] = pair.bytes.map(|id| byte(e, id));
-    let [a, b] = pair.factors.map(|id| exprs.eval_memo(e, id, point, memo));
-    let offset = exprs.eval_memo(e, pair.offset, point, memo);
-    let inner = e.value(ty, Value::Mla(offset, y, b));
-    e.value(ty, Value::Mla(inner, x, a))
 }
 
 #[cfg(test)]

@@ -73,6 +73,18 @@ pub struct Panel {
     end: usize,
 }
 
+/// Axes, each with the stride that puts its points one after the other, and what all of them take together.
+fn strided(axes: impl Iterator<Item = (u32, usize)>, element: usize) -> (Vec<(u32, usize)>, usize) {
+    let mut end = element;
+    let axis = |(axis, points): (u32, usize)| {
+        let stride = end;
+        end *= points;
+        (axis, stride)
+    };
+    let strides = axes.map(axis).collect();
+    (strides, end)
+}
+
 impl Panel {
     /// The copy that a schedule asks for, behind so many elements.
     pub fn of(linear: &Linear, schedule: &Schedule, before: usize) -> Option<Panel> {
@@ -92,34 +104,25 @@ impl Panel {
             _ => None,
         };
         let beyond = sliding.map_or(0, |(v, step)| (points(v) - 1) * step / unit);
-        let mut stride = length.div_ceil(unit) + beyond;
-        let mut reduce: Vec<(u32, usize)> = Vec::new();
         let around: Vec<u32> = match chains {
             Some(_) => Words::of(linear, var)?.around,
             None => schedule.reduce.iter().map(|r| r.var).filter(|v| !run.contains(v)).collect(),
         };
+        let mut words = length.div_ceil(unit) + beyond;
+        let mut reduce: Vec<(u32, usize)> = Vec::new();
         for &v in around.iter().rev().filter(|&&v| follows(v)) {
-            reduce.insert(0, (v, stride));
-            stride *= linear.extent(v);
+            reduce.insert(0, (v, words));
+            words *= linear.extent(v);
         }
-        let run = (*run.last()?, length);
-        let words = stride;
         let signed = linear.buffers[*operand as usize].dtype == DType::I8;
         let turned = chains.map_or(Vec::new(), |c| flipped(signed, c.turns));
-        stride *= turned.len().max(1);
         // An odd number of lines, so that rows lie in different sets of a cache.
-        stride = (stride.div_ceil(LINE) | 1) * LINE;
+        let row = ((words * turned.len().max(1)).div_ceil(LINE) | 1) * LINE;
         let start = before.next_multiple_of(LINE);
-        let mut rows: Vec<(u32, usize)> = Vec::new();
-        for v in moving {
-            match sliding {
-                Some((_, step)) => rows.push((v, step / unit)),
-                None => {
-                    rows.push((v, stride));
-                    stride *= points(v);
-                }
-            }
-        }
+        let (rows, size) = match sliding {
+            Some((_, step)) => (moving.into_iter().map(|v| (v, step / unit)).collect(), row),
+            None => strided(moving.into_iter().map(|v| (v, points(v))), row),
+        };
         let depth = schedule.order.iter().take_while(|&&v| follows(v)).count();
         Some(Panel {
             depth,
@@ -129,12 +132,12 @@ impl Panel {
             rows,
             sliding,
             reduce,
-            run,
+            run: (*run.last()?, length),
             unit,
             turned,
             words,
             beyond,
-            end: start + stride,
+            end: start + size,
         })
     }
 

@@ -4,8 +4,6 @@
 //! factor: the nearest integer of it fits a register, it is no NaN, and one clamp of integers remains
 //! of what the definition says.
 
-use super::bounds::BOUND;
-use super::fixed::product_range;
 use crate::base::DType;
 use crate::scalar::{Fold, Op, Scalar};
 use crate::schedule::Linear;
@@ -22,6 +20,8 @@ pub struct Range {
     pub nan: bool,
 }
 
+/// What bounded numbers are below.
+pub const BOUND: f64 = (1 << 14) as f64;
 /// More than a rounding of a float moves it, in parts of itself.
 const ROUNDING: f64 = 1e-6;
 
@@ -91,7 +91,8 @@ impl Ranges<'_> {
             return Range::new(-BOUND, BOUND);
         }
         if let Some(fixed) = self.linear.fixed.filter(|f| f.product == id) {
-            return product_range(self.linear, &fixed);
+            let (sum, whole) = (self.of(fixed.sum), f64::from(1 << fixed.shift));
+            return Range { lo: sum.lo / whole, hi: sum.hi / whole, nan: false };
         }
         let range = match &self.linear.nodes[id as usize] {
             _ if !(dtype == DType::F32 || dtype.is_int() && dtype.bits() <= 32) => Range::UNKNOWN,

@@ -4,58 +4,68 @@
 //! over the window its bounds are shortened, and where it is unrolled the point is left out. The
 //! loops of an axis under a dilated window are cut where the window's part inside changes.
 
+mod blocks;
+pub(super) mod border;
+pub(super) mod dot;
+mod half_sums;
+mod lanes;
+pub(super) mod long;
+mod sized;
+mod squares;
+mod tested;
+mod words;
+pub(super) mod woven;
+
+use self::blocks::{Blocks, block};
+use self::border::{cut_along, cut_steps, parted};
+use self::dot::{dot, symmetric};
+use self::half_sums::HalfSums;
+use self::lanes::{lane_steps, width};
+use self::sized::sized_steps;
+use self::tested::{tested_along, tested_steps};
+use self::words::{couple_steps, word_steps};
 use super::accumulate::Accumulator;
-use super::blocks::{Blocks, block};
-use super::border::{cut_along, cut_steps, parted};
-use super::dot::{dot, symmetric, word_steps};
 use super::emit::Emitter;
 use super::expr::{Group, Guards, Point};
-use super::half_sums::{self, HalfSums};
 use super::panel::run;
 use super::segments::{Edge, Segment, constant_of, inside, outside_is_neutral, reduction_of};
-use super::sized::{sized_lanes, sized_steps};
-use super::squares;
-use super::tested::{tested_along, tested_steps};
-use super::{Nest, TilePoint, chains, woven};
+use super::{Nest, TilePoint, chains};
 use crate::base::{Affine, Bound, DType};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Guard, Node};
 use crate::schedule::{ReduceStep, Vector, decidable_guards, reached};
 use crate::tile::{Dot, Lane, Reg, RegType, Value};
 
-/// Sums of couples of a whole run up to which it is no loop.
-const WHOLE: i64 = 96;
-
 /// What the steps of a reduction share.
-pub(super) struct Reduction<'a> {
-    pub(super) points: &'a [TilePoint],
-    pub(super) guards: Vec<Guard>,
+struct Reduction<'a> {
+    points: &'a [TilePoint],
+    guards: Vec<Guard>,
     /// What lies outside need not be computed.
     neutral: bool,
     /// A loop around runs over what lies outside.
     outside: bool,
-    pub(super) kind: Accumulator,
-    pub(super) body: u32,
+    kind: Accumulator,
+    body: u32,
     /// The factors, where they are not those of the body.
-    pub(super) factors: Option<[u32; 2]>,
+    factors: Option<[u32; 2]>,
     /// Blocks with scales of their own, outside of one.
-    pub(super) blocks: Option<Blocks>,
+    blocks: Option<Blocks>,
     /// Short sums of half floats, outside of one.
-    pub(super) half_sums: Option<HalfSums>,
-    pub(super) index_error: i32,
+    half_sums: Option<HalfSums>,
+    index_error: i32,
     /// Accumulators: `[chain][point]`.
-    pub(super) chains: Vec<Vec<Reg>>,
+    chains: Vec<Vec<Reg>>,
     /// Accumulators of the lanes past the last full vector, of a reduction over lanes.
     rest: Option<(usize, Vec<Reg>)>,
     /// Accumulators of two rows each, of products of two rows by two channels.
-    pub(super) couples: Vec<squares::Couple>,
+    couples: Vec<squares::Couple>,
     /// Bytes that lie inside the reduction axis, of those that are multiplied at a time.
-    pub(super) words: usize,
+    words: usize,
     /// Points of the tile along an axis to which the body is kept.
-    pub(super) kept: Vec<(u32, std::ops::Range<usize>)>,
+    kept: Vec<(u32, std::ops::Range<usize>)>,
     /// The lanes in force and the chain, while the body is emitted.
-    pub(super) lanes: usize,
-    pub(super) chain: usize,
+    lanes: usize,
+    chain: usize,
 }
 
 /// Emits the reduction of a tile and gives the folded value of each of its points.
@@ -66,25 +76,8 @@ pub fn reduction(
     index_error: i32,
 ) -> Vec<Option<Reg>> {
     let Some((fold, dtype, body)) = nest.linear.fold else { return vec![None; points.len()] };
-    let mut r = Reduction {
-        points,
-        guards: if nest.decided { decidable_guards(nest.linear) } else { Vec::new() },
-        neutral: outside_is_neutral(nest.linear),
-        outside: false,
-        kind: Accumulator { fold, dtype },
-        body,
-        factors: None,
-        blocks: Blocks::of(nest.linear, nest.schedule),
-        half_sums: HalfSums::of(nest.linear, nest.schedule),
-        index_error,
-        chains: Vec::new(),
-        rest: None,
-        couples: Vec::new(),
-        words: 4,
-        kept: Vec::new(),
-        lanes: 1,
-        chain: 0,
-    };
+    let kind = Accumulator { fold, dtype };
+    let mut r = Reduction::new(nest, points, kind, body, index_error);
     if nest.schedule.dot == 8 {
         r.couples = squares::begin(nest, e, points, index_error);
         parted(nest, e, &mut r);
@@ -96,42 +89,77 @@ pub fn reduction(
         e.forget();
         return sums.into_iter().map(Some).collect();
     }
-    let lanes = match nest.schedule.vector {
-        Vector::Reduction { lanes, .. } => Some(lanes),
-        _ => None,
-    };
-    r.lanes = lanes.unwrap_or(1);
-    let chains = match (lanes, nest.schedule.reduce.last()) {
-        (Some(lanes), Some(step)) => {
-            (nest.linear.extent(step.var) / width(nest, lanes)).clamp(1, step.unroll)
-        }
-        _ => 1,
-    };
     let whole = r.half_sums.take_if(|sums| sums.is_whole(nest)).is_some();
-    for _ in 0..chains {
-        let accumulators = points.iter().map(|p| match nest.started {
-            _ if whole => half_sums::begun(nest, e, p),
-            Some(started) => started.begun(nest, e, p, index_error),
-            None => r.kind.start(e, lanes.unwrap_or(p.lanes)),
-        });
-        r.chains.push(accumulators.collect());
-    }
-    if let (Some(lanes), Some(step)) = (lanes, nest.schedule.reduce.last()) {
-        let rest = match nest.linear.vars[step.var as usize].size {
-            Some(_) => 1,
-            None => nest.linear.extent(step.var) / nest.schedule.dot % lanes,
-        };
-        if rest > 0 {
-            r.rest = Some((rest, points.iter().map(|_| r.kind.start(e, rest)).collect()));
-        }
-    }
+    r.start(nest, e, whole);
     parted(nest, e, &mut r);
     e.forget();
     if whole {
         let finished = |(p, &sum)| Some(half_sums::finished(nest, e, p, sum));
         return points.iter().zip(&r.chains[0]).map(finished).collect();
     }
-    (0..points.len()).map(|p| Some(join(e, &r, p, lanes.is_some()))).collect()
+    let over_lanes = matches!(nest.schedule.vector, Vector::Reduction { .. });
+    (0..points.len()).map(|p| Some(join(e, &r, p, over_lanes))).collect()
+}
+
+impl<'a> Reduction<'a> {
+    fn new(
+        nest: &Nest,
+        points: &'a [TilePoint],
+        kind: Accumulator,
+        body: u32,
+        index_error: i32,
+    ) -> Reduction<'a> {
+        Reduction {
+            points,
+            guards: if nest.decided { decidable_guards(nest.linear) } else { Vec::new() },
+            neutral: outside_is_neutral(nest.linear),
+            outside: false,
+            kind,
+            body,
+            factors: None,
+            blocks: Blocks::of(nest.linear, nest.schedule),
+            half_sums: HalfSums::of(nest.linear, nest.schedule),
+            index_error,
+            chains: Vec::new(),
+            rest: None,
+            couples: Vec::new(),
+            words: 4,
+            kept: Vec::new(),
+            lanes: 1,
+            chain: 0,
+        }
+    }
+
+    /// What the accumulators begin with: of half floats where the `whole` sum is one.
+    fn start(&mut self, nest: &Nest, e: &mut Emitter, whole: bool) {
+        let over = match (nest.schedule.vector, nest.schedule.reduce.last()) {
+            (Vector::Reduction { lanes, .. }, Some(step)) => Some((lanes, step)),
+            _ => None,
+        };
+        let chains = over.map_or(1, |(lanes, step)| {
+            (nest.linear.extent(step.var) / width(nest, lanes)).clamp(1, step.unroll)
+        });
+        if let Vector::Reduction { lanes, .. } = nest.schedule.vector {
+            self.lanes = lanes;
+        }
+        for _ in 0..chains {
+            let accumulators = self.points.iter().map(|p| match nest.started {
+                _ if whole => half_sums::begun(nest, e, p),
+                Some(started) => started.begun(nest, e, p, self.index_error),
+                None => self.kind.start(e, over.map_or(p.lanes, |o| o.0)),
+            });
+            let accumulators = accumulators.collect();
+            self.chains.push(accumulators);
+        }
+        let Some((lanes, step)) = over else { return };
+        let rest = match nest.linear.vars[step.var as usize].size {
+            Some(_) => 1,
+            None => nest.linear.extent(step.var) / nest.schedule.dot % lanes,
+        };
+        if rest > 0 {
+            self.rest = Some((rest, self.points.iter().map(|_| self.kind.start(e, rest)).collect()));
+        }
+    }
 }
 
 /// The folded value of a point: its chains, and the lanes, joined.
@@ -154,7 +182,7 @@ fn join(e: &mut Emitter, r: &Reduction, point: usize, over_lanes: bool) -> Reg {
 }
 
 /// The reduction axes from `depth` on.
-pub(super) fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, group: Option<Group>) {
+fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, group: Option<Group>) {
     if block(nest, e, r, depth, &group) || half_sums::summed(nest, e, r, depth) {
         return;
     }
@@ -202,7 +230,7 @@ fn moving(bound: &Bound) -> Vec<Affine> {
 }
 
 /// A part of a reduction axis.
-pub(super) fn range_steps(
+fn range_steps(
     nest: &mut Nest,
     e: &mut Emitter,
     r: &mut Reduction,
@@ -263,7 +291,7 @@ pub(super) fn range_steps(
 }
 
 /// The points of the innermost reduction axis that are loaded together with this one.
-pub(super) fn lane_group(
+fn lane_group(
     nest: &Nest,
     r: &Reduction,
     depth: usize,
@@ -327,71 +355,8 @@ fn bounds(nest: &Nest, r: &Reduction, var: u32) -> (Bound, Bound) {
     (Bound(lo), Bound(hi))
 }
 
-/// The innermost reduction axes of a product of words, two points at a time: the loop counts couples.
-fn couple_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction) {
-    let run = run(nest.linear, nest.schedule);
-    let Some(&step) = nest.schedule.reduce.last() else { return };
-    let couples = run.iter().map(|&v| nest.linear.extent(v)).product::<usize>().div_ceil(2) as i64;
-    let name = nest.linear.vars[step.var as usize].name.clone();
-    let whole = couples * r.points.len() as i64 <= WHOLE;
-    let unrolled = match nest.linear.extent(step.var) {
-        // Couples that lie in memory as they are: the axis around them is the one that is unrolled.
-        2 => run.iter().map(|&v| unroll_of(nest, v)).product(),
-        _ => step.unroll,
-    };
-    let unroll = if whole { couples } else { unrolled.div_ceil(2) as i64 };
-    let full = couples / unroll * unroll;
-    run.iter().for_each(|&v| nest.place[v as usize] = Affine::constant(0));
-    let mut body = |e: &mut Emitter, couple: Affine| {
-        nest.place[step.var as usize] = couple.scaled(2);
-        bodies(nest, e, r, None);
-    };
-    e.repeat(&name, 0, full, unroll, |e, at| (0..unroll).for_each(|u| body(e, at.offset(u))));
-    (full..couples).for_each(|couple| body(e, Affine::constant(couple)));
-}
-
-fn unroll_of(nest: &Nest, var: u32) -> usize {
-    nest.schedule.reduce.iter().find(|s| s.var == var).map_or(1, |s| s.unroll)
-}
-
-/// Points of the reduction axis that fill so many lanes: words have several.
-fn width(nest: &Nest, lanes: usize) -> usize {
-    lanes * nest.schedule.dot
-}
-
-/// The reduction axis that fills lanes: full vectors in chains, then the rest.
-fn lane_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, lanes: usize) {
-    let var = nest.schedule.reduce[nest.schedule.reduce.len() - 1].var;
-    let extent = nest.linear.extent(var) as i64;
-    let name = nest.linear.vars[var as usize].name.clone();
-    let (lanes, chains) = (lanes as i64, r.chains.len() as i64);
-    if let Some(size) = nest.linear.vars[var as usize].size.clone() {
-        return sized_lanes(nest, e, r, &size, (lanes, chains));
-    }
-    let width = width(nest, lanes as usize) as i64;
-    let (vectors, step) = (extent / width, width * chains);
-    let full = vectors / chains * step;
-    e.repeat(&name, 0, full, step, |e, at| {
-        for c in 0..chains {
-            nest.place[var as usize] = at.offset(c * width);
-            (r.chain, r.lanes) = (c as usize, lanes as usize);
-            bodies(nest, e, r, None);
-        }
-    });
-    for v in full / width..vectors {
-        nest.place[var as usize] = Affine::constant(v * width);
-        (r.chain, r.lanes) = ((v % chains) as usize, lanes as usize);
-        bodies(nest, e, r, None);
-    }
-    if let Some((rest, _)) = r.rest {
-        nest.place[var as usize] = Affine::constant(vectors * width);
-        r.lanes = rest;
-        bodies(nest, e, r, None);
-    }
-}
-
 /// The body at every point of the tile.
-pub(super) fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Group>) {
+fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group: Option<&Group>) {
     match nest.schedule.dot {
         8 => squares::bodies(nest, e, r, group),
         _ => (0..r.points.len()).for_each(|point| body(nest, e, r, point, group)),
@@ -399,7 +364,7 @@ pub(super) fn bodies(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, group:
 }
 
 /// The body at a point of the tile.
-pub(super) fn body(nest: &Nest, e: &mut Emitter, r: &Reduction, i: usize, group: Option<&Group>) {
+fn body(nest: &Nest, e: &mut Emitter, r: &Reduction, i: usize, group: Option<&Group>) {
     let over_lanes = match nest.schedule.vector {
         Vector::Reduction { var, .. } => Some(var),
         _ => None,
@@ -423,7 +388,7 @@ pub(super) fn body(nest: &Nest, e: &mut Emitter, r: &Reduction, i: usize, group:
 
 impl Reduction<'_> {
     /// The place of a point of the tile and what is known of its guards; `None` where it has nothing to fold.
-    pub(super) fn at(&self, nest: &Nest, point: usize) -> Option<(Vec<Affine>, Guards)> {
+    fn at(&self, nest: &Nest, point: usize) -> Option<(Vec<Affine>, Guards)> {
         let point = &self.points[point];
         let place = nest.place_of(point);
         let outside = self.outside || outside(nest, self, &place);
@@ -462,7 +427,7 @@ fn outside(nest: &Nest, r: &Reduction, place: &[Affine]) -> bool {
     })
 }
 
-pub(super) fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
+fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Point) {
     let ty = e.ty(acc);
     let together = match (ty.lane, nest.schedule.dot) {
         (Lane::F16, _) => half_sums::product(nest, e, r.body, acc, point),

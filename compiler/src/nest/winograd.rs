@@ -12,15 +12,22 @@
 //!
 //! Bytes are couples of 16 bits from the first transform to the products, which are sums of 32 bits. All
 //! matrices are whole, and the multiple of the outputs that they give is divided at the end, or by constants
-//! ([`super::filtered_constants`]): nothing is rounded.
+//! ([`constants`]): nothing is rounded.
 
+pub(super) mod columns;
+mod constants;
+pub(super) mod filter;
+mod outputs;
+mod products;
+pub(super) mod weights;
+
+use self::constants::Constants;
+use self::filter::{Filter, Numbers, filter, transform};
+use self::outputs::together;
+use self::products::multiply_couples;
+use self::weights::Weights;
 use super::Nested;
 use super::emit::{Emitter, addr, param};
-use super::filter::{Filter, Numbers, filter, transform};
-use super::filtered_constants::Constants;
-use super::filtered_outputs::together;
-use super::filtered_products::multiply_couples;
-use super::filtered_weights::Weights;
 use super::segments::constant_of;
 use crate::base::{Affine, Bound};
 use crate::error::{Error, Result};
@@ -28,35 +35,35 @@ use crate::schedule::winograd::{Block, Conv, HALVES, Slide, WINDOW, Winograd, pr
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Bin, Dot, Lane, Reg, RegType, Value};
 
-pub(super) struct Nest<'a> {
-    pub(super) linear: &'a Linear,
-    pub(super) conv: Conv,
-    pub(super) filter: &'static Filter,
-    pub(super) block: Block,
+struct Nest<'a> {
+    linear: &'a Linear,
+    conv: Conv,
+    filter: &'static Filter,
+    block: Block,
     /// Outputs of a tile along one axis, and rows of tiles in a block.
-    pub(super) outputs: usize,
-    pub(super) rows: usize,
+    outputs: usize,
+    rows: usize,
     /// Tiles whose products of a column are transformed before they are stored; 0: none are.
-    pub(super) at_once: usize,
+    at_once: usize,
     /// Tiles down and across.
-    pub(super) tiles: [usize; 2],
-    pub(super) lanes: usize,
-    pub(super) scratch: Scratch,
-    pub(super) place: Vec<Affine>,
-    pub(super) index_error: i32,
-    pub(super) constants: Constants,
+    tiles: [usize; 2],
+    lanes: usize,
+    scratch: Scratch,
+    place: Vec<Affine>,
+    index_error: i32,
+    constants: Constants,
 }
 
 /// Where things begin in the parameter for what lies between.
-pub(super) struct Scratch {
-    pub(super) param: u32,
+struct Scratch {
+    param: u32,
     /// Columns of the strip.
-    pub(super) columns: usize,
-    pub(super) strip: usize,
-    pub(super) data: usize,
-    pub(super) products: usize,
-    pub(super) tile: usize,
-    pub(super) elems: usize,
+    columns: usize,
+    strip: usize,
+    data: usize,
+    products: usize,
+    tile: usize,
+    elems: usize,
 }
 
 impl Scratch {
@@ -93,12 +100,7 @@ pub fn nest(
         Vector::Axis { lanes, .. } => lanes,
         _ => 1,
     };
-    let products = product(&conv, linear, winograd.outputs, winograd.rows);
-    let mut inner = super::nest(&products, &winograd.product, fused, index_error)?;
-    if conv.couples {
-        let kind = if winograd.halves { Dot::CoupleHalves } else { Dot::Couples };
-        multiply_couples(&mut inner.kernel, kind);
-    }
+    let (products, inner) = products_nest(linear, &conv, winograd, (fused, index_error))?;
     let block = Block::of(&conv, linear, winograd.outputs, winograd.rows);
     let block = if winograd.each { block.with(&conv, linear, winograd.columns) } else { block };
     let filter = filter(winograd.outputs, conv.couples);
@@ -145,6 +147,22 @@ pub fn nest(
     })
 }
 
+/// The products of the transformed data and weights, point by point: as a definition, and their nest.
+fn products_nest(
+    linear: &Linear,
+    conv: &Conv,
+    winograd: &Winograd,
+    (fused, index_error): (bool, i32),
+) -> Result<(Linear, Nested)> {
+    let products = product(conv, linear, winograd.outputs, winograd.rows);
+    let mut inner = super::nest(&products, &winograd.product, fused, index_error)?;
+    if conv.couples {
+        let kind = if winograd.halves { Dot::CoupleHalves } else { Dot::Couples };
+        multiply_couples(&mut inner.kernel, kind);
+    }
+    Ok((products, inner))
+}
+
 impl Nest<'_> {
     fn ty(&self, lanes: usize) -> RegType {
         let lane = if self.conv.couples { Lane::I32 } else { Lane::F32 };
@@ -152,7 +170,7 @@ impl Nest<'_> {
     }
 
     /// What products and outputs are.
-    pub(super) fn sums(&self, lanes: usize) -> Numbers {
+    fn sums(&self, lanes: usize) -> Numbers {
         Numbers { ty: self.ty(lanes), add: Bin::Add, sub: Bin::Sub }
     }
 
@@ -165,7 +183,7 @@ impl Nest<'_> {
     }
 
     /// The vectors along an extent: `body` gets the first element and the lanes.
-    pub(super) fn vectors(
+    fn vectors(
         &mut self,
         e: &mut Emitter,
         extent: usize,
@@ -175,7 +193,7 @@ impl Nest<'_> {
     }
 
     /// The same, so many vectors at a time, which divide those there are: `body` gets their number as well.
-    pub(super) fn vectors_of(
+    fn vectors_of(
         &mut self,
         e: &mut Emitter,
         extent: usize,
@@ -190,15 +208,15 @@ impl Nest<'_> {
         }
     }
 
-    pub(super) fn load(&self, e: &mut Emitter, at: Affine, lanes: usize) -> Reg {
+    fn load(&self, e: &mut Emitter, at: Affine, lanes: usize) -> Reg {
         e.value(self.ty(lanes), Value::Load(addr(self.scratch.param, at), 1))
     }
 
-    pub(super) fn keep(&self, e: &mut Emitter, at: Affine, value: Reg) {
+    fn keep(&self, e: &mut Emitter, at: Affine, value: Reg) {
         e.store(addr(self.scratch.param, at), 1, value);
     }
 
-    pub(super) fn channels(&self) -> usize {
+    fn channels(&self) -> usize {
         self.conv.channels(self.linear)
     }
 
@@ -376,20 +394,14 @@ fn inside(conv: &Conv, columns: usize) -> (usize, usize) {
 }
 
 /// What `body` emits in a scope of its own: it takes up no value loaded before it.
-pub(super) fn scoped(e: &mut Emitter, body: impl FnOnce(&mut Emitter)) {
+fn scoped(e: &mut Emitter, body: impl FnOnce(&mut Emitter)) {
     e.open();
     body(e);
     e.close().into_iter().for_each(|s| e.push(s));
 }
 
 /// A loop; none for constant bounds with one iteration or none.
-pub(super) fn each(
-    e: &mut Emitter,
-    name: &str,
-    lo: Bound,
-    hi: Bound,
-    body: impl FnMut(&mut Emitter, Affine),
-) {
+fn each(e: &mut Emitter, name: &str, lo: Bound, hi: Bound, body: impl FnMut(&mut Emitter, Affine)) {
     match (lo.as_constant(), hi.as_constant()) {
         (Some(lo), Some(hi)) => e.repeat(name, lo, hi, 1, body),
         _ => e.repeat_bounds(name, lo, hi, 1, body),

@@ -15,12 +15,12 @@
 //! Filters of single channels have no words: there each lane adds products of bytes of its own ([`Dot::Bytes`]), of
 //! which the encoder adds each two in 16 bits.
 
-use super::Nest;
 use super::dot::{halves, in_halves};
-use super::emit::Emitter;
-use super::expr::{Group, Point};
-use super::reduce::{Reduction, accumulate};
+use super::{Reduction, accumulate};
 use crate::base::{Affine, DType};
+use crate::nest::Nest;
+use crate::nest::emit::Emitter;
+use crate::nest::expr::{Group, Point};
 use crate::schedule::linear::Node;
 use crate::schedule::vector::choose_vector;
 use crate::schedule::{Bytes, FOUR_WEIGHTS, Linear, Vector, couple_halves};

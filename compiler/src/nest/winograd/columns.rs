@@ -9,10 +9,10 @@
 //! Neither the products of single points nor what the transform reads again go through memory, and the additions
 //! run beside the multiplications of the next sums. Weights lie in the order in which they are read.
 
-use super::emit::{Emitter, addr};
 use super::filter::transform;
-use super::winograd::{Nest, scoped};
+use super::{Nest, scoped};
 use crate::base::Affine;
+use crate::nest::emit::{Emitter, addr};
 use crate::tile::{Dot, Reg, RegType, Value};
 
 impl Nest<'_> {

@@ -3,11 +3,11 @@
 //! `y[n] = sum(b, k) x[b, k] * (w[b, k, n] * s[b, n])` is summed as `sum(b) s[b, n] * sum(k) x[b, k] * w[b, k, n]`
 //! where the tile has one row: with more of them each scaled weight serves several products.
 
-use super::Nest;
-use super::emit::Emitter;
-use super::expr::Group;
-use super::reduce::{Reduction, steps};
+use super::{Reduction, steps};
 use crate::base::DType;
+use crate::nest::Nest;
+use crate::nest::emit::Emitter;
+use crate::nest::expr::Group;
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Linear, Node};
 use crate::schedule::{Schedule, Vector};

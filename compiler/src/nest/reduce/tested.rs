@@ -9,12 +9,12 @@
 //!     ...
 //! ```
 
-use super::Nest;
 use super::border::parts_of;
-use super::emit::Emitter;
-use super::reduce::{Reduction, steps};
-use super::segments::{Edge, Segment};
+use super::{Reduction, steps};
 use crate::base::{Affine, Bound};
+use crate::nest::Nest;
+use crate::nest::emit::Emitter;
+use crate::nest::segments::{Edge, Segment};
 use crate::schedule::linear::Guard;
 use std::ops::Range;
 

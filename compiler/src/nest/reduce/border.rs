@@ -10,11 +10,11 @@
 //! Where the window is unrolled, points that may lie outside are tested ([`super::tested`]), or, where code is
 //! listed anew and wants to be straight, its points are one piece, of which there is one per kind of tile; what accumulators begin with and how they are finished is the same for all.
 
-use super::Nest;
-use super::emit::Emitter;
-use super::reduce::{Reduction, range_steps, steps};
-use super::segments::{Edge, Segment, outside_is_neutral, reduction_of};
+use super::{Reduction, range_steps, steps};
 use crate::base::{Affine, Bound};
+use crate::nest::Nest;
+use crate::nest::emit::Emitter;
+use crate::nest::segments::{Edge, Segment, outside_is_neutral, reduction_of};
 use crate::schedule::linear::Guard;
 use crate::schedule::{Linear, Schedule};
 use std::ops::Range;
@@ -164,7 +164,7 @@ fn unrolled(linear: &Linear, schedule: &Schedule, guards: &[Guard], axis: u32) -
 }
 
 /// The reduction of a tile: where tiles differ, the part for each kind of them, of which one runs.
-pub fn parted(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction) {
+pub(super) fn parted(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction) {
     let is_parted = |&v: &u32| nest.current[v as usize].is_some_and(|s| s.edge == Edge::Parts);
     let Some(axis) = nest.linear.axes().find(is_parted) else { return steps(nest, e, r, 0, None) };
     let (whole, at) = (nest.current[axis as usize], nest.place[axis as usize].clone());
@@ -193,14 +193,14 @@ pub(super) fn parts_of(nest: &Nest, axis: u32) -> Vec<Segment> {
 }
 
 /// The axis whose tiles share code though the window of a reduction axis reaches outside in some.
-pub fn cut_along(nest: &Nest, r: &Reduction, var: u32) -> Option<u32> {
+pub(super) fn cut_along(nest: &Nest, r: &Reduction, var: u32) -> Option<u32> {
     let guard = r.guards.iter().find(|g| g.form.coefficient(var) != 0)?;
     let axis = guard.form.terms.iter().map(|t| t.0).find(|&v| v != var)?;
     (nest.current[axis as usize]?.edge == Edge::Cut).then_some(axis)
 }
 
 /// A window of which a part lies outside in the first and the last tiles of `axis`.
-pub fn cut_steps(
+pub(super) fn cut_steps(
     nest: &mut Nest,
     e: &mut Emitter,
     r: &mut Reduction,

@@ -3,13 +3,14 @@
 //! A tile is transformed down, into memory, and across, row by row. Where bytes are stored, the vectors of
 //! [`TOGETHER`] neighbours among the channels are done at a time, so that a point's bytes are stored at once.
 
-use super::apart::same;
-use super::emit::{Emitter, addr};
-use super::expr::{Exprs, Guards, Point, memory_store};
 use super::filter::{Numbers, transform};
-use super::segments::constant_of;
-use super::winograd::{Nest, each};
+use super::{Nest, each};
 use crate::base::{Affine, Bound};
+use crate::nest::apart::same;
+use crate::nest::emit::{Emitter, addr};
+use crate::nest::expr::{Exprs, Guards, Point};
+use crate::nest::registers::memory_store;
+use crate::nest::segments::constant_of;
 use crate::schedule::Linear;
 use crate::schedule::winograd::Conv;
 use crate::tile::{Bin, Reg, Value};

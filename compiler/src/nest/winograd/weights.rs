@@ -1,8 +1,8 @@
 //! The weights of a convolution by minimal filtering, as its kernel reads them.
 
-use super::Nested;
+use super::constants::Constants;
 use super::filter::filter;
-use super::filtered_constants::Constants;
+use crate::nest::Nested;
 use crate::scalar::Scalar;
 use crate::schedule::Linear;
 use crate::schedule::winograd::{Conv, HALVES, WINDOW};

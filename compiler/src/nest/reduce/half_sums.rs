@@ -8,11 +8,11 @@
 //! ```
 //! XNNPACK's kernels for half floats sum all products so; theirs have no sum beside it.
 
-use super::emit::Emitter;
-use super::expr::Point;
-use super::reduce::{Reduction, lane_group, steps};
-use super::{Nest, TilePoint};
+use super::{Reduction, lane_group, steps};
 use crate::base::Affine;
+use crate::nest::emit::Emitter;
+use crate::nest::expr::Point;
+use crate::nest::{Nest, TilePoint};
 use crate::scalar::Op;
 use crate::schedule::linear::Node;
 use crate::schedule::{Linear, Schedule};

@@ -1,4 +1,4 @@
-//! What constants take over of the last steps of filtered integers ([`super::filtered_outputs`]).
+//! What constants take over of the last steps of filtered integers ([`super::outputs`]).
 //!
 //! Whole matrices give a multiple of the outputs. A bias that is added to them is multiplied as well, and added
 //! once to a row of products: all outputs of the row have the product of the point of interpolation 1 in
@@ -6,8 +6,8 @@
 //! same bits.
 
 use super::filter::Filter;
-use super::fixed::scales;
 use crate::base::DType;
+use crate::nest::fixed::scales;
 use crate::schedule::linear::Node;
 use crate::schedule::winograd::Conv;
 use crate::schedule::{Linear, added_first};

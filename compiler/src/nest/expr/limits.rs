@@ -3,38 +3,14 @@
 //! What is limited to the range of a narrow type and then to more of it (a Relu behind a zero point in the middle) may
 //! be limited in the other order: encoders narrow to a type's own range by the instruction that narrows.
 
-use super::emit::Emitter;
-use super::expr::{Exprs, Point};
-use super::requantize::{Requantized, narrow};
+use super::{Exprs, Point};
 use crate::base::DType;
-use crate::scalar::{Op, Scalar};
+use crate::nest::emit::Emitter;
+use crate::nest::requantize::{Requantized, narrow};
+use crate::scalar::Op;
 use crate::schedule::Linear;
 use crate::schedule::linear::Node;
 use crate::tile::{Bin, Reg, Value};
-
-/// What is clamped, and to which integers: the type's own range at most.
-pub(super) fn clamped(linear: &Linear, mut id: u32, to: DType) -> Option<(u32, i64, i64)> {
-    let (mut lo, mut hi) = (Scalar::lowest(to).to_f64(), Scalar::highest(to).to_f64());
-    while let Node::Op(op @ (Op::Min | Op::Max), args) = &linear.nodes[id as usize] {
-        let number = |e: u32| match &linear.nodes[e as usize] {
-            Node::Const(s) => Some(s.to_f64()).filter(|n| n.fract() == 0.0),
-            _ => None,
-        };
-        let (limit, inner) = match (number(args[0]), number(args[1])) {
-            (Some(limit), _) => (limit, args[1]),
-            (_, Some(limit)) => (limit, args[0]),
-            _ => return None,
-        };
-        if *op == Op::Min {
-            hi = hi.min(limit)
-        } else {
-            lo = lo.max(limit)
-        }
-        id = inner;
-    }
-    // In whatever order limits come that leave something between them.
-    (lo <= hi).then_some((id, lo as i64, hi as i64))
-}
 
 /// Rounded numbers of 16 bits whose limits follow others, in 32 bits: those, and the others from the inside out.
 fn limited(linear: &Linear, id: u32) -> Option<(Requantized, Vec<(Bin, u32)>)> {

@@ -9,11 +9,11 @@
 //! Each pair of rows is finished for all points of the tile, column by column of the data: so registers hold one
 //! column, and many sums.
 
-use super::emit::{Emitter, addr};
-use super::expr::Point;
-use super::reduce::{Reduction, body};
-use super::{Nest, TilePoint};
+use super::{Reduction, body};
 use crate::base::Affine;
+use crate::nest::emit::{Emitter, addr};
+use crate::nest::expr::Point;
+use crate::nest::{Nest, TilePoint};
 use crate::schedule::linear::Node;
 use crate::schedule::{Bytes, Linear, Schedule, Vector};
 use crate::tile::{Bin, Convert, Lane, Reg, RegType, Value};
@@ -58,7 +58,7 @@ fn data<'a>(nest: &Nest<'a>) -> Option<&'a Affine> {
 }
 
 /// The couple of each lane from bytes of two rows, or of one.
-pub(super) fn couple(nest: &Nest, e: &mut Emitter, load: &Node, point: &Point, rows: usize) -> Option<Reg> {
+pub fn couple(nest: &Nest, e: &mut Emitter, load: &Node, point: &Point, rows: usize) -> Option<Reg> {
     let (Node::Load { operand, addr: form, .. }, Some(along)) = (load, nest.schedule.reduce.last()) else {
         return None;
     };

@@ -4,12 +4,12 @@
 //! that multiplies matrices. The constant factor is packed so that eight bytes of a channel lie behind
 //! those of the one before; the sums are put in the order of rows after the last product.
 
+use super::Reduction;
 use super::dot::signs;
-use super::emit::{Emitter, addr};
-use super::expr::{Group, Guards, Point};
-use super::reduce::Reduction;
-use super::{Nest, TilePoint};
 use crate::base::Affine;
+use crate::nest::emit::{Emitter, addr};
+use crate::nest::expr::{Group, Guards, Point};
+use crate::nest::{Nest, TilePoint};
 use crate::scalar::Op;
 use crate::schedule::linear::Node;
 use crate::tile::{Dot, Lane, Reg, RegType, Value};

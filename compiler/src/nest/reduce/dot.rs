@@ -1,12 +1,10 @@
 //! Products of bytes: four neighbours of a reduction axis at a time, or two of 16 bits.
 
-use super::emit::Emitter;
-use super::expr::{Group, Point};
-use super::reduce::{Reduction, bodies};
-use super::{Nest, long, sixteen};
-use crate::base::{Affine, DType};
+use crate::base::DType;
+use crate::nest::emit::Emitter;
+use crate::nest::expr::Point;
+use crate::nest::{Nest, sixteen};
 use crate::scalar::Op;
-use crate::schedule::ReduceStep;
 use crate::schedule::linear::Node;
 use crate::tile::{Dot, Reg, Signs, Value};
 
@@ -55,51 +53,6 @@ pub fn halves(nest: &Nest, e: &mut Emitter, (body, words): (u32, usize), point: 
 /// Whether so many words lie in halves where a schedule says so.
 pub fn in_halves(lanes: usize) -> bool {
     lanes.is_multiple_of(8)
-}
-
-/// The innermost reduction axis of a product of bytes, four or eight points at a time.
-pub(super) fn word_steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, step: ReduceStep) {
-    let extent = nest.linear.extent(step.var) as i64;
-    let name = nest.linear.vars[step.var as usize].name.clone();
-    let neighbours = nest.schedule.dot;
-    // Words that are multiplied at a time.
-    let together = if nest.schedule.long { long::WORDS } else { 1 };
-    let points = neighbours * together;
-    let unroll = step.unroll.next_multiple_of(points) as i64;
-    let full = extent / unroll * unroll;
-    // Points in four words.
-    let loaded = if nest.sixteen { 8 } else { 16 };
-    r.words = neighbours;
-    e.repeat(&name, 0, full, unroll, |e, at| {
-        for u in (0..unroll).step_by(points) {
-            let group = |u: i64| {
-                (nest.schedule.lane_loads == 4 && unroll % loaded == 0).then(|| Group {
-                    var: step.var,
-                    start: at.offset(u - u % loaded),
-                    lanes: 4,
-                    lane: (4 * (u % loaded) / loaded) as u8,
-                })
-            };
-            if nest.schedule.long {
-                let groups = [group(u), group(u + neighbours as i64)];
-                long::bodies(nest, e, r, step.var, &at.offset(u), groups);
-                continue;
-            }
-            let group = group(u);
-            nest.place[step.var as usize] = at.offset(u);
-            bodies(nest, e, r, group.as_ref());
-        }
-    });
-    let whole =
-        if nest.schedule.long { full + (extent - full) / points as i64 * points as i64 } else { full };
-    for k in (full..whole).step_by(points) {
-        long::bodies(nest, e, r, step.var, &Affine::constant(k), [None, None]);
-    }
-    for k in (whole..extent).step_by(neighbours) {
-        nest.place[step.var as usize] = Affine::constant(k);
-        r.words = neighbours.min((extent - k) as usize);
-        bodies(nest, e, r, None);
-    }
 }
 
 /// The signs of a product whose first factor is that of the rows.

@@ -1,9 +1,9 @@
 //! Reduction axes that end at a size known only at run time.
 
-use super::Nest;
-use super::emit::Emitter;
-use super::reduce::{Reduction, bodies, lane_group, steps};
+use super::{Reduction, bodies, lane_group, steps};
 use crate::base::{Affine, Bound};
+use crate::nest::Nest;
+use crate::nest::emit::Emitter;
 
 /// A reduction axis that ends at a size known only at run time: `unroll` points at a time, then one.
 pub(super) fn sized_steps(

@@ -8,7 +8,7 @@
 //! of the outputs, by [`Filter::multiple`] along each axis. An odd part of it is divided by as a product
 //! with its inverse modulo 2^32, so that sums may wrap on their way.
 
-use super::emit::Emitter;
+use crate::nest::emit::Emitter;
 use crate::tile::{Bin, Lane, Reg, RegType, Value};
 
 /// The matrices for one number of outputs.
