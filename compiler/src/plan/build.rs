@@ -16,7 +16,7 @@ use crate::definition::{
     DefBuilder, Definition, Expr, Lowering, Operand, Repeat, Routine, Size, Stage, Strips, ValueId,
 };
 use crate::error::{Error, Result};
-use crate::nest::{bounded, bytes, chains, fix, long, pair, scaled};
+use crate::nest::{Formed, bounded, bytes, chains, fix, long, pair, scaled};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::{Known, Layout, Linear, Node};
 use crate::schedule::requantizes_fixed;
@@ -175,6 +175,25 @@ impl Planner<'_> {
         Ok(drafts)
     }
 
+    /// What constants, by operand, tell a definition about how its numbers can be computed; with the bytes that take the
+    /// place of some of them, and the chains that their words form.
+    fn tell_constants<'d>(
+        &self,
+        linear: &mut Linear,
+        data: &impl Fn(usize) -> Option<&'d [u8]>,
+    ) -> (HashMap<u32, Vec<u8>>, Option<Formed>) {
+        let (target, data) = (self.request.target, |operand: u32| data(operand as usize));
+        linear.bounded = bounded(linear, data);
+        let fixed = requantizes_fixed(target).then(|| fix(linear, data)).flatten();
+        let pairs = target.fma && linear.fixed.is_none();
+        let paired = pairs.then(|| pair(linear, data)).flatten();
+        let formed = chains(linear, target, data);
+        linear.chains = formed.as_ref().map(|f| f.chains);
+        linear.bytes = bytes(linear, target);
+        linear.long = long(linear, target, data);
+        (fixed.into_iter().chain(paired.into_iter().flatten()).collect(), formed)
+    }
+
     fn definition(&mut self, def: &Definition, dying: &[ValueId]) -> Result<Option<Draft>> {
         if def.vars[..def.axes].iter().any(|v| v.extent == 0) {
             return Ok(None);
@@ -201,17 +220,7 @@ impl Planner<'_> {
             scaled(&mut linear, |operand| given(operand as usize)).into_iter().collect();
         remade.iter().for_each(|(&operand, bytes)| measure(&mut linear, operand, bytes));
         let data = |i: usize| remade.get(&(i as u32)).map(Vec::as_slice).or_else(|| given(i));
-        linear.bounded = bounded(&linear, |operand| data(operand as usize));
-        let fixes = requantizes_fixed(self.request.target);
-        let fixed = fixes.then(|| fix(&mut linear, |operand| data(operand as usize))).flatten();
-        let pairs = self.request.target.fma && linear.fixed.is_none();
-        let paired = pairs.then(|| pair(&mut linear, |operand| data(operand as usize))).flatten();
-        let mut other: HashMap<u32, Vec<u8>> =
-            fixed.into_iter().chain(paired.into_iter().flatten()).collect();
-        let mut formed = chains(&linear, self.request.target, |operand| data(operand as usize));
-        linear.chains = formed.as_ref().map(|f| f.chains);
-        linear.bytes = bytes(&linear, self.request.target);
-        linear.long = long(&linear, self.request.target, |operand| data(operand as usize));
+        let (mut other, mut formed) = self.tell_constants(&mut linear, &data);
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {

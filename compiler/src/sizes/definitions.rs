@@ -1,6 +1,6 @@
 //! Definitions that differ in numbers, as one.
 
-use super::{Merger, unlike};
+use super::{Merger, changed, unlike};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId, Index, Operand, Var};
@@ -33,10 +33,6 @@ struct Walk<'d> {
     vars: Vec<Var>,
     acc: Option<ExprId>,
     known: HashMap<Vec<ExprId>, ExprId>,
-}
-
-fn changed() -> Error {
-    unlike("it is computed in another way for other sizes")
 }
 
 impl Merger<'_> {
@@ -99,6 +95,32 @@ impl Merger<'_> {
         d.operands.iter().any(|o| self.low.dims.contains_key(&o.value))
     }
 
+    /// An operation, the same one of as many arguments for each size; `None` where they differ.
+    fn operation(&mut self, b: &mut DefBuilder, walk: &mut Walk, exprs: &[&Expr]) -> Result<Option<ExprId>> {
+        let shape = |e: &&Expr| match e {
+            Expr::Op(op, args) => Some((Some(*op), None, args.clone())),
+            Expr::Cast { to, saturate, arg } => Some((None, Some((*to, Some(*saturate))), vec![*arg])),
+            Expr::Bitcast { to, arg } => Some((None, Some((*to, None)), vec![*arg])),
+            _ => None,
+        };
+        let shapes: Vec<_> = exprs.iter().filter_map(shape).collect();
+        let alike = |s: &(Option<Op>, _, Vec<ExprId>)| {
+            (s.0, s.1, s.2.len()) == (shapes[0].0, shapes[0].1, shapes[0].2.len())
+        };
+        if shapes.len() != exprs.len() || !shapes.iter().all(alike) {
+            return Ok(None);
+        }
+        let args = (0..shapes[0].2.len())
+            .map(|i| self.expr(b, walk, shapes.iter().map(|s| s.2[i]).collect()))
+            .collect::<Result<Vec<ExprId>>>()?;
+        Ok(Some(match exprs[0] {
+            Expr::Cast { to, saturate, .. } => b.cast_as(*to, *saturate, args[0]),
+            Expr::Bitcast { to, .. } => b.bitcast(*to, args[0]),
+            Expr::Op(op, _) => b.op(*op, &args),
+            _ => return Err(changed()),
+        }))
+    }
+
     /// One expression of those with the given numbers, one per sample.
     fn expr(&mut self, b: &mut DefBuilder, walk: &mut Walk, ids: Vec<ExprId>) -> Result<ExprId> {
         if let Some(&known) = walk.known.get(&ids) {
@@ -134,32 +156,10 @@ impl Merger<'_> {
                 walk.acc.ok_or_else(|| Error::bug("acc without a fold"))?
             }
             Expr::Acc => return Err(changed()),
-            first => {
-                let shape = |e: &Expr| match e {
-                    Expr::Op(op, args) => Some((Some(*op), None, args.clone())),
-                    Expr::Cast { to, saturate, arg } => {
-                        Some((None, Some((*to, Some(*saturate))), vec![*arg]))
-                    }
-                    Expr::Bitcast { to, arg } => Some((None, Some((*to, None)), vec![*arg])),
-                    _ => None,
-                };
-                let shapes: Vec<_> = exprs.iter().filter_map(|e| shape(e)).collect();
-                let alike = |s: &(Option<Op>, _, Vec<ExprId>)| {
-                    (s.0, s.1, s.2.len()) == (shapes[0].0, shapes[0].1, shapes[0].2.len())
-                };
-                if shapes.len() != exprs.len() || !shapes.iter().all(alike) {
-                    return self.left_out(b, walk, &ids);
-                }
-                let args = (0..shapes[0].2.len())
-                    .map(|i| self.expr(b, walk, shapes.iter().map(|s| s.2[i]).collect()))
-                    .collect::<Result<Vec<ExprId>>>()?;
-                match first {
-                    Expr::Cast { to, saturate, .. } => b.cast_as(*to, *saturate, args[0]),
-                    Expr::Bitcast { to, .. } => b.bitcast(*to, args[0]),
-                    Expr::Op(op, _) => b.op(*op, &args),
-                    _ => return Err(changed()),
-                }
-            }
+            _ => match self.operation(b, walk, &exprs)? {
+                Some(made) => made,
+                None => return self.left_out(b, walk, &ids),
+            },
         };
         walk.known.insert(ids, made);
         Ok(made)

@@ -2,7 +2,7 @@
 //! [`super::places`].
 
 use super::places::Places;
-use super::{Merger, unlike};
+use super::{Merger, changed, unlike};
 use crate::base::{Affine, Bound, TensorType};
 use crate::definition::{Operand, Routine};
 use crate::error::{Error, Result};
@@ -48,38 +48,44 @@ impl Merger<'_> {
             .collect()
     }
 
+    /// What a register is assigned, for each size.
+    fn value(&mut self, (_, places): Around, lane: Lane, values: &[Value]) -> Result<Value> {
+        let first = &values[0];
+        Ok(match first {
+            Value::Load(_, stride) => {
+                let addr = |v: &Value| match v {
+                    Value::Load(a, s) if s == stride => Some(a.clone()),
+                    _ => None,
+                };
+                let addrs: Vec<Addr> = values.iter().filter_map(addr).collect();
+                Value::Load(self.place(places, &addrs, values.len())?, *stride)
+            }
+            _ if values.iter().all(|v| v == first) => first.clone(),
+            Value::Const(_) => self.number(lane, values)?,
+            Value::Index(_, step) => {
+                let form = |v: &Value| match v {
+                    Value::Index(f, s) if s == step => Some(f.clone()),
+                    _ => None,
+                };
+                let forms: Vec<Affine> = values.iter().filter_map(form).collect();
+                Value::Index(self.kernel_form(&forms, values.len())?, *step)
+            }
+            _ => return Err(changed()),
+        })
+    }
+
     fn statement(&mut self, (kernel, places): Around, stmts: &[&Stmt]) -> Result<Stmt> {
-        let changed = || unlike("it is computed in another way for other sizes");
         Ok(match stmts[0] {
-            Stmt::Let(reg, first) => {
-                let value =
-                    |s: &&Stmt| if let Stmt::Let(r, v) = s { (r == reg).then(|| v.clone()) } else { None };
+            Stmt::Let(reg, _) => {
+                let value = |s: &&Stmt| match s {
+                    Stmt::Let(r, v) => (r == reg).then(|| v.clone()),
+                    _ => None,
+                };
                 let values: Vec<Value> = stmts.iter().filter_map(value).collect();
                 if values.len() != stmts.len() {
                     return Err(changed());
                 }
-                let merged = match first {
-                    Value::Load(_, stride) => {
-                        let addr = |v: &Value| match v {
-                            Value::Load(a, s) if s == stride => Some(a.clone()),
-                            _ => None,
-                        };
-                        let addrs: Vec<Addr> = values.iter().filter_map(addr).collect();
-                        Value::Load(self.place(places, &addrs, stmts.len())?, *stride)
-                    }
-                    _ if values.iter().all(|v| v == first) => first.clone(),
-                    Value::Const(_) => self.number(kernel.regs[*reg as usize].lane, &values)?,
-                    Value::Index(_, step) => {
-                        let form = |v: &Value| match v {
-                            Value::Index(f, s) if s == step => Some(f.clone()),
-                            _ => None,
-                        };
-                        let forms: Vec<Affine> = values.iter().filter_map(form).collect();
-                        Value::Index(self.kernel_form(&forms, stmts.len())?, *step)
-                    }
-                    _ => return Err(changed()),
-                };
-                Stmt::Let(*reg, merged)
+                Stmt::Let(*reg, self.value((kernel, places), kernel.regs[*reg as usize].lane, &values)?)
             }
             Stmt::Store { stride, src, .. } => {
                 let addr = |s: &&Stmt| match s {

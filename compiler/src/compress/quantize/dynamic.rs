@@ -12,7 +12,7 @@ use super::recurrent;
 use super::report::LayerReport;
 use super::stored::{SMALL, error, store_all, store_inner, stored};
 use super::tables::Tables;
-use super::weights::{Share, quantize, turned};
+use super::weights::{Quantized, Share, quantize, turned};
 use crate::base::{DType, Tensor};
 use crate::compress::observe::Facts;
 use crate::compress::onnx::{Node, Onnx};
@@ -168,7 +168,10 @@ struct Around<'a> {
 }
 
 /// Names of weights and of their scales, by those of the constants and what is made of them.
-type Shared = HashMap<(String, bool, u32, DType), [String; 2]>;
+type Shared = HashMap<Key, [String; 2]>;
+
+/// The initializer, whether it is transposed, its factor's bits, and the type it is stored in.
+type Key = (String, bool, u32, DType);
 
 /// The nodes that take the place of one; layers that have the same weights share theirs.
 fn rewrite(
@@ -194,43 +197,23 @@ fn rewrite(
         product.weights.len(),
         error(&product.weights, &found, share),
     );
-    let output = node.output().to_string();
-    let name = |what: &str| format!("{output}_{what}");
-    let [sum, real, scale, scaled] = ["sum", "sum_float", "scale", "scaled"].map(|w| onnx.fresh(&name(w)));
-    // Other runtimes convolve unsigned weights only.
-    let (dtype, zero) = if product.convolution { (DType::U8, MIDDLE) } else { (DType::I8, 0) };
-    let integers = found.values.to_i64s().unwrap_or_default();
-    let integers: Vec<i64> = integers.iter().map(|q| q + zero).collect();
-    let key = (node.inputs[1].clone(), product.transposed, node.float("alpha", 1.0).to_bits(), dtype);
-    let spread = |count: usize| match product.convolution {
-        true => [vec![count], vec![1; shape.len() - 2]].concat(),
-        false => vec![count],
-    };
-    let [weights, factors] = shared
-        .entry(key)
-        .or_insert_with(|| {
-            let factors = Tensor::new(spread(found.scales.len()), &found.scales);
-            [
-                onnx.add_constant(&name("weights"), &integer(dtype, shape, &integers)),
-                onnx.add_constant(&name("weights_scale"), &factors),
-            ]
-        })
-        .clone();
+    let [sum, real, scale, scaled] =
+        ["sum", "sum_float", "scale", "scaled"].map(|w| onnx.fresh(&beside(node, w)));
+    let [weights, factors] =
+        shared.entry(key(node, product)).or_insert_with(|| constants(onnx, node, product, &found)).clone();
     let mut multiply = match product.convolution {
         true => node.clone(),
         false => Node::new("MatMulInteger", node.name(), &[], &[]),
     };
-    if product.convolution {
-        multiply.set_op("ConvInteger");
-    }
     multiply.inputs = [&data[0], &weights, &data[2]].map(String::clone).to_vec();
     if product.convolution {
+        multiply.set_op("ConvInteger");
         multiply.inputs.push(middle.to_string());
     }
     multiply.outputs = vec![sum.clone()];
     let mut cast = Node::new("Cast", "", &[&sum], &[&real]);
     cast.set_int("to", i64::from(pb::tensor_proto::DataType::Float as i32));
-    let last = if product.bias.is_some() { &scaled } else { &output };
+    let last = if product.bias.is_some() { &scaled } else { node.output() };
     made.extend([
         multiply,
         cast,
@@ -238,9 +221,45 @@ fn rewrite(
         Node::new("Mul", "", &[&real, &scale], &[last]),
     ]);
     if let Some(bias) = &product.bias {
-        let bias = Tensor::new(spread(bias.len()), bias);
-        let bias = onnx.add_constant(&name("bias"), &bias);
-        made.push(Node::new("Add", "", &[&scaled, &bias], &[&output]));
+        let bias = Tensor::new(along_channels(product, bias.len()), bias);
+        let bias = onnx.add_constant(&beside(node, "bias"), &bias);
+        made.push(Node::new("Add", "", &[&scaled, &bias], &[node.output()]));
     }
     report
+}
+
+/// A name for what is computed on the way to a node's output.
+fn beside(node: &Node, what: &str) -> String {
+    format!("{}_{what}", node.output())
+}
+
+/// The type of a product's constant weights, and their zero point: other runtimes convolve unsigned ones only.
+fn integer_type(product: &Product) -> (DType, i64) {
+    if product.convolution { (DType::U8, MIDDLE) } else { (DType::I8, 0) }
+}
+
+/// What products of the same constants have in common.
+fn key(node: &Node, product: &Product) -> Key {
+    let alpha = node.float("alpha", 1.0).to_bits();
+    (node.inputs[1].clone(), product.transposed, alpha, integer_type(product).0)
+}
+
+/// The shape of a number per channel that is broadcast to a product's output.
+fn along_channels(product: &Product, count: usize) -> Vec<usize> {
+    match product.convolution {
+        true => [vec![count], vec![1; product.shape.len() - 2]].concat(),
+        false => vec![count],
+    }
+}
+
+/// The constants of quantized weights: these, and their scales.
+fn constants(onnx: &mut Onnx, node: &Node, product: &Product, found: &Quantized) -> [String; 2] {
+    let (dtype, zero) = integer_type(product);
+    let integers = found.values.to_i64s().unwrap_or_default();
+    let integers: Vec<i64> = integers.iter().map(|q| q + zero).collect();
+    let factors = Tensor::new(along_channels(product, found.scales.len()), &found.scales);
+    [
+        onnx.add_constant(&beside(node, "weights"), &integer(dtype, &product.shape, &integers)),
+        onnx.add_constant(&beside(node, "weights_scale"), &factors),
+    ]
 }
