@@ -12,10 +12,9 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// Of each row the elements above a threshold, of these the best 5 at most, in order, and as many labels: the
-/// ends of detectors.
-#[test]
-fn the_best_of_what_is_found_in_each_row() {
+/// Nodes that take, of three rows, the five largest elements above `least`, each times the row's label, from the last
+/// row to the first.
+fn best_of_rows() -> Vec<NodeProto> {
     let mut nodes = vec![node("Split", &["x"], "r0")];
     nodes[0].output.extend(["r1".to_string(), "r2".to_string()]);
     let (mut best, mut labels) = (Vec::new(), Vec::new());
@@ -53,6 +52,25 @@ fn the_best_of_what_is_found_in_each_row() {
     best.reverse();
     labels.reverse();
     nodes.extend([joined(&best, "all"), joined(&labels, "which"), doubled]);
+    nodes
+}
+
+/// What these nodes give.
+fn best_of(x: &[f32]) -> Vec<f32> {
+    let mut best = Vec::new();
+    for (label, row) in x.chunks(300).enumerate().rev() {
+        let mut above: Vec<f32> = row.iter().copied().filter(|&v| v > 0.5).collect();
+        above.sort_by(|a, b| b.total_cmp(a));
+        best.extend(above.iter().take(5).map(|v| v * (label + 1) as f32));
+    }
+    best
+}
+
+/// Of each row the elements above a threshold, of these the best 5 at most, in order, and as many labels: the
+/// ends of detectors.
+#[test]
+fn the_best_of_what_is_found_in_each_row() {
+    let nodes = best_of_rows();
     let label = |n: f32| Tensor::new([1], &[n]);
     let constants = [
         ("zero", Tensor::new([1], &[0i64])),
@@ -71,12 +89,7 @@ fn the_best_of_what_is_found_in_each_row() {
             Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
         for (seed, scale) in [(1, 1.0), (2, 0.503), (3, 0.501), (4, 0.4)] {
             let x: Vec<f32> = numbers(&floats(&[900], seed)).iter().map(|v| v * scale).collect();
-            let mut want = Vec::new();
-            for (label, row) in x.chunks(300).enumerate().rev() {
-                let mut above: Vec<f32> = row.iter().copied().filter(|&v| v > 0.5).collect();
-                above.sort_by(|a, b| b.total_cmp(a));
-                want.extend(above.iter().take(5).map(|v| v * (label + 1) as f32));
-            }
+            let want = best_of(&x);
             let got = executor.run(&[Tensor::new([3, 300], &x)]).expect("results");
             agree(&got, &[Tensor::new([want.len()], &want)], &format!("seed {seed}"));
         }

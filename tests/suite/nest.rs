@@ -5,7 +5,7 @@ use crate::golden::check_folder;
 use crate::schedule::read_linear;
 use lmc::base::{Affine, DType, Tensor, TensorType};
 use lmc::definition::interpret as interpret_lowering;
-use lmc::definition::{DefBuilder, Definition, Env, Stage, verify_definition};
+use lmc::definition::{DefBuilder, Definition, Env, ExprId, Stage, verify_definition};
 use lmc::nest::nest;
 use lmc::scalar::{Fold, Op, Scalar, cast};
 use lmc::schedule::choose::choose;
@@ -69,6 +69,43 @@ fn index(
     }
 }
 
+/// A load of a tensor whose dimensions are indexed by some of the axes and reductions, alone or added.
+fn factor(
+    rng: &mut Rng,
+    b: &mut DefBuilder,
+    value: u32,
+    (axes, reductions): (&[(u32, usize)], &[(u32, usize)]),
+    bytes: bool,
+    fill: impl Fn(&mut Rng, DType) -> Scalar,
+) -> ExprId {
+    let padded = rng.chance(30);
+    let dtype = if bytes { rng.pick(&[DType::I8, DType::U8]) } else { DType::F32 };
+    let mut left = axes.to_vec();
+    left.retain(|_| rng.chance(70));
+    let mut over = reductions.to_vec();
+    over.retain(|_| rng.chance(85));
+    let (mut form, mut shape) = (Vec::new(), Vec::new());
+    while !left.is_empty() || !over.is_empty() {
+        let joined = padded || rng.chance(20);
+        let axis = if left.is_empty() || (!joined && rng.chance(50) && !over.is_empty()) {
+            None
+        } else {
+            Some(left.remove(rng.below(left.len())))
+        };
+        let r = if over.is_empty() || (axis.is_some() && !joined) {
+            None
+        } else {
+            Some(over.remove(rng.below(over.len())))
+        };
+        let (f, d) = index(rng, axis, r, padded && axis.is_some());
+        form.push(f);
+        shape.push(d);
+    }
+    let ty = TensorType::new(dtype, shape);
+    let fill = fill(rng, dtype);
+    if padded { b.load_padded(value, &ty, form, fill) } else { b.load(value, &ty, form) }
+}
+
 /// A random definition and which of its operands are constant.
 fn definition(seed: u64) -> (Definition, Vec<bool>) {
     let mut rng = Rng(seed);
@@ -92,36 +129,12 @@ fn definition(seed: u64) -> (Definition, Vec<bool>) {
     let mut values = Vec::new();
     for value in 0..factors as u32 {
         constant.push(rng.chance(50));
-        let padded = rng.chance(30);
-        let dtype = if bytes { rng.pick(&[DType::I8, DType::U8]) } else { DType::F32 };
-        let mut left = all_axes.clone();
-        left.retain(|_| rng.chance(70));
-        let mut over = reductions.clone();
-        over.retain(|_| rng.chance(85));
-        let (mut form, mut shape) = (Vec::new(), Vec::new());
-        while !left.is_empty() || !over.is_empty() {
-            let joined = padded || rng.chance(20);
-            let axis = if left.is_empty() || (!joined && rng.chance(50) && !over.is_empty()) {
-                None
-            } else {
-                Some(left.remove(rng.below(left.len())))
-            };
-            let r = if over.is_empty() || (axis.is_some() && !joined) {
-                None
-            } else {
-                Some(over.remove(rng.below(over.len())))
-            };
-            let (f, d) = index(&mut rng, axis, r, padded && axis.is_some());
-            form.push(f);
-            shape.push(d);
-        }
-        let ty = TensorType::new(dtype, shape);
-        let fill = match rng.below(3) {
+        let fill = |rng: &mut Rng, dtype: DType| match rng.below(3) {
             0 => Scalar::from_f64(dtype, 3.0),
             1 if !bytes => fold.identity(dtype),
             _ => Scalar::from_f64(dtype, 0.0),
         };
-        let element = if padded { b.load_padded(value, &ty, form, fill) } else { b.load(value, &ty, form) };
+        let element = factor(&mut rng, &mut b, value, (&all_axes, &reductions), bytes, fill);
         values.push(if bytes { b.cast(DType::I32, element) } else { element });
     }
     let mut result = match values[..] {

@@ -176,48 +176,7 @@ fn operators(m: &mut Maker) -> Option<()> {
     let mut y = m.fresh(DType::U8, &shape);
     let mut made = Vec::new();
     for _ in 0..m.random.between(1, 5) {
-        let (c, hw) = (m.shape(y)[1], m.shape(y)[2..].to_vec());
-        let [from, to] = [m.random.between(-6, -4), m.random.between(-6, -3)].map(|e| (e as f32).exp2());
-        let (from, to) = (m.number(from), m.number(to));
-        let [a, b] = [0, 100, 128]
-            .map(|_| m.random.pick(&[0u8, 100, 128]))
-            .map(|z| m.constant(Tensor::scalar(z)))[..2]
-        else {
-            return None;
-        };
-        y = match m.random.below(7) {
-            0..=2 => {
-                let (k, depthwise) = (m.random.pick(&[1usize, 3]), m.random.chance(40));
-                let out = if depthwise { c } else { m.random.between(1, 20) as usize };
-                let w = m.data(DType::I8, &[out, if depthwise { 1 } else { c }, k, k]);
-                let (w, scale) = (m.constant(w), m.number(1.0 / 128.0));
-                let zero = m.constant(Tensor::scalar(0i8));
-                let attrs = [
-                    ("group", Attr::Int(if depthwise { c as i64 } else { 1 })),
-                    ("pads", ints([(k as i64 - 1) / 2; 4])),
-                ];
-                m.one("QLinearConv", &[y, from, a, w, scale, zero, to, b], &attrs)?
-            }
-            3 => {
-                let other = m.fresh(DType::U8, &[1, c, hw[0], hw[1]]);
-                let op = m.random.pick(&["com.microsoft.QLinearAdd", "com.microsoft.QLinearMul"]);
-                m.one(op, &[y, from, a, other, from, b, to, a], &[])?
-            }
-            4 => m.one(
-                "com.microsoft.QLinearConcat",
-                &[to, a, y, from, a, y, to, b],
-                &[("axis", Attr::Int(1))],
-            )?,
-            5 => {
-                let attrs = [("kernel_shape", ints([2, 2])), ("strides", ints([2, 2]))];
-                m.one("com.microsoft.QLinearAveragePool", &[y, from, a, to, b], &attrs)?
-            }
-            _ => m.one(
-                "com.microsoft.QLinearLeakyRelu",
-                &[y, from, a, to, b],
-                &[("alpha", Attr::Float(0.25))],
-            )?,
-        };
+        y = after(m, y)?;
         made.push(y);
         if m.shape(y)[2..].iter().any(|&d| d < 2) {
             break;
@@ -225,6 +184,43 @@ fn operators(m: &mut Maker) -> Option<()> {
     }
     m.close(&made);
     Some(())
+}
+
+/// One operator on a tensor of quantized images.
+fn after(m: &mut Maker, y: V) -> Option<V> {
+    let (c, hw) = (m.shape(y)[1], m.shape(y)[2..].to_vec());
+    let [from, to] = [m.random.between(-6, -4), m.random.between(-6, -3)].map(|e| (e as f32).exp2());
+    let (from, to) = (m.number(from), m.number(to));
+    let [a, b] =
+        [0, 100, 128].map(|_| m.random.pick(&[0u8, 100, 128])).map(|z| m.constant(Tensor::scalar(z)))[..2]
+    else {
+        return None;
+    };
+    match m.random.below(7) {
+        0..=2 => {
+            let (k, depthwise) = (m.random.pick(&[1usize, 3]), m.random.chance(40));
+            let out = if depthwise { c } else { m.random.between(1, 20) as usize };
+            let w = m.data(DType::I8, &[out, if depthwise { 1 } else { c }, k, k]);
+            let (w, scale) = (m.constant(w), m.number(1.0 / 128.0));
+            let zero = m.constant(Tensor::scalar(0i8));
+            let attrs = [
+                ("group", Attr::Int(if depthwise { c as i64 } else { 1 })),
+                ("pads", ints([(k as i64 - 1) / 2; 4])),
+            ];
+            m.one("QLinearConv", &[y, from, a, w, scale, zero, to, b], &attrs)
+        }
+        3 => {
+            let other = m.fresh(DType::U8, &[1, c, hw[0], hw[1]]);
+            let op = m.random.pick(&["com.microsoft.QLinearAdd", "com.microsoft.QLinearMul"]);
+            m.one(op, &[y, from, a, other, from, b, to, a], &[])
+        }
+        4 => m.one("com.microsoft.QLinearConcat", &[to, a, y, from, a, y, to, b], &[("axis", Attr::Int(1))]),
+        5 => {
+            let attrs = [("kernel_shape", ints([2, 2])), ("strides", ints([2, 2]))];
+            m.one("com.microsoft.QLinearAveragePool", &[y, from, a, to, b], &attrs)
+        }
+        _ => m.one("com.microsoft.QLinearLeakyRelu", &[y, from, a, to, b], &[("alpha", Attr::Float(0.25))]),
+    }
 }
 
 /// Dequantized tensors that are moved, split, put together and multiplied, some with a scale per channel. Scales are
