@@ -354,7 +354,7 @@ fn interpreted(run: &Run) -> Result<Vec<Tensor>, String> {
 fn object(run: &Run, target: &Target) -> Result<Vec<u8>, String> {
     let mut graph = run.graph.clone();
     let refused = |e: lmc::error::Error| format!("refused: {e}");
-    passes::run_passes(&mut graph, target, &mut |_, _, _| ()).map_err(refused)?;
+    passes::run_passes(&mut graph, passes::Around::new(target), &mut |_, _, _| ()).map_err(refused)?;
     let build = Build::new("m.onnx");
     Ok(build.build_graph(&graph, target.clone(), "m", &Silent).map_err(refused)?.object.bytes)
 }

@@ -61,3 +61,39 @@ fn passes_on_small_graphs() {
         }
     }
 }
+
+/// Whether a convolution of 16 bits stays in float.
+fn stays_in_float(arch: &str, cpu: &str, filters: bool, (size, attrs): (usize, &str)) -> bool {
+    let text = format!(
+        "graph g {{
+  input x: f32[1,8,9,9]
+  const s: f32[] = [0.001]
+  const z: i16[] = [0]
+  const w: i8[8,8,3,3] = random 1
+  const ws: f32[] = [0.5]
+  r: f32[1,8,9,9] = Relu(x)
+  q: i16[1,8,9,9] = QuantizeLinear(r, s, z)
+  d: f32[1,8,9,9] = DequantizeLinear(q, s, z)
+  dw: f32[8,8,3,3] = DequantizeLinear(w, ws)
+  a: f32[1,8,{size},{size}] = Conv(d, dw){attrs}
+  output a
+}}"
+    );
+    let mut graph = parse(&text, lmc::ops::find).expect("a graph");
+    let target = lmc::target::resolve(arch, cpu).expect("a known target");
+    let mut around = Around { filters, ..Around::new(&target) };
+    let pass = PASSES.iter().find(|p| p.name == "integer").expect("the pass");
+    run_pass(pass, &mut graph, &mut around).expect("a pass that succeeds");
+    verify(&graph).expect("a valid graph after the pass");
+    graph.nodes.iter().any(|n| n.op.name == "Conv")
+}
+
+#[test]
+fn sixteen_bits_stay_floats_where_these_are_filtered() {
+    let plain = (7, "");
+    assert!(stays_in_float("aarch64", "generic", true, plain));
+    assert!(!stays_in_float("aarch64", "generic", false, plain), "memory is preferred");
+    assert!(!stays_in_float("aarch64", "generic", true, (4, " { strides = [2, 2] }")), "not filtered");
+    assert!(!stays_in_float("x86_64", "znver4", true, plain), "integers take less");
+    assert!(!stays_in_float("x86_64", "x86-64-v3", true, plain), "integers take less");
+}

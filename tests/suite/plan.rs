@@ -67,7 +67,7 @@ fn arena(entry: &Entry, target: &Target) -> Result<Program> {
     let model = lmc::import::read(&entry.folder.join("model.onnx"))?;
     let (types, _) = entry.bindings(0).resolve(&model.body)?;
     let (mut graph, _) = lmc::passes::infer(&model, &types).into_result()?;
-    lmc::passes::run_passes(&mut graph, target, &mut |_, _, _| {})?;
+    lmc::passes::run_passes(&mut graph, lmc::passes::Around::new(target), &mut |_, _, _| {})?;
     program(&graph, "model", target)
 }
 

@@ -7,7 +7,7 @@ use crate::conformance::cases;
 use crate::support::onnx::{node, value};
 use crate::support::repository;
 use lmc::import::{self, Bindings};
-use lmc::passes::{infer, run_passes};
+use lmc::passes::{Around, infer, run_passes};
 use lmc::target::{Target, resolve};
 use prost::Message;
 use std::cell::RefCell;
@@ -199,7 +199,7 @@ fn compile(bytes: &[u8], target: &Target) -> lmc::error::Result<()> {
     let model = import::decode(bytes, None)?;
     let (types, _) = Bindings::default().resolve(&model.body)?;
     let (mut graph, _) = infer(&model, &types).into_result()?;
-    run_passes(&mut graph, target, &mut |_, _, _| {})?;
+    run_passes(&mut graph, Around::new(target), &mut |_, _, _| {})?;
     lmc::plan::program(&graph, "mutated", target).map(|_| ())
 }
 

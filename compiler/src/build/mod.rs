@@ -28,6 +28,7 @@ use crate::graph::Graph;
 use crate::import::{Bindings, Model};
 use crate::ops::data_decide_sizes;
 use crate::package;
+use crate::passes::Around;
 use crate::plan::{Choose, Program};
 pub use crate::schedule::Prefer;
 use crate::schedule::choose::{choose, choose_small};
@@ -321,6 +322,11 @@ impl Build {
         Ok(Built { notes, sources, strings, ..Self::build_program(program, target, observer, clock)? })
     }
 
+    /// What passes know.
+    fn around<'a>(&self, target: &'a Target) -> Around<'a> {
+        Around { filters: self.prefer == Prefer::Speed, ..Around::new(target) }
+    }
+
     /// Everything before code generation: the program of a decoded model, and notes.
     fn plan_model(
         &self,
@@ -338,7 +344,7 @@ impl Build {
             let (mut graph, more) = typed_graph(model, &types, 0, observer, clock)?;
             sized = data_decide_sizes(&graph);
             if !sized {
-                let rewritten = rewrite(&mut graph, target, observer, clock)?;
+                let rewritten = rewrite(&mut graph, self.around(target), observer, clock)?;
                 observer.progress("planning", 0, 1);
                 notes.extend(more.into_iter().chain(rewritten));
                 let lowered = plan::lowered(&graph)?;
@@ -347,7 +353,7 @@ impl Build {
                 return Ok((program, notes));
             }
         }
-        let (lowered, notes) = sized::lowered(model, &bindings, target, observer, clock)?;
+        let (lowered, notes) = sized::lowered(model, &bindings, &self.around(target), observer, clock)?;
         budget::read_reachable(&lowered.lowering)?;
         observer.progress("planning", 0, 1);
         Ok((plan::plan(lowered, name, target, choose, self.prefer, &show(observer, clock))?, notes))
@@ -422,14 +428,9 @@ fn typed_graph(
 }
 
 /// Runs the passes; gives notes.
-fn rewrite(
-    graph: &mut Graph,
-    target: &Target,
-    observer: &dyn Observer,
-    clock: &Clock,
-) -> Result<Vec<String>> {
+fn rewrite(graph: &mut Graph, around: Around, observer: &dyn Observer, clock: &Clock) -> Result<Vec<String>> {
     let mut done = 0;
-    let notes = passes::run_passes(graph, target, &mut |pass, graph, _| {
+    let notes = passes::run_passes(graph, around, &mut |pass, graph, _| {
         done += 1;
         observer.progress("rewriting", done, passes::PASSES.len());
         dump(pass, graph, observer);

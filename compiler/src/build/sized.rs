@@ -7,10 +7,9 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Shapes, sample_near};
 use crate::import::{Bindings, Model};
 use crate::lower::{fold, lower_plain};
-use crate::passes::unfold;
+use crate::passes::{Around, unfold};
 use crate::plan::{Lowered, own_outputs};
 use crate::sizes::{Merged, Open, Sample, alike, differing, merge, same_steps, samples, uniform};
-use crate::target::Target;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -38,7 +37,7 @@ const SMALLEST: usize = 2;
 struct Sizer<'a> {
     model: &'a Model,
     bindings: &'a Bindings,
-    target: &'a Target,
+    around: &'a Around<'a>,
     clock: &'a Clock,
     /// The bounds of the dimensions that are no sums.
     free: Sizes,
@@ -77,7 +76,7 @@ struct Samples {
 pub fn lowered(
     model: &Model,
     bindings: &Bindings,
-    target: &Target,
+    around: &Around,
     observer: &dyn Observer,
     clock: &Clock,
 ) -> Result<(Lowered, Vec<String>)> {
@@ -85,7 +84,7 @@ pub fn lowered(
     let free: Sizes = free.map(|(name, &bound)| (name.clone(), bound)).collect();
     let (shapes, alike, uniform, computed) = Default::default();
     let hidden = bindings.hidden(&model.body);
-    let mut sizer = Sizer { model, bindings, target, clock, free, hidden, shapes, alike, uniform, computed };
+    let mut sizer = Sizer { model, bindings, around, clock, free, hidden, shapes, alike, uniform, computed };
     let mut all = samples(&sizer.free);
     let mut found = sizer.samples(&all, observer);
     let mut least = Sizes::new();
@@ -268,7 +267,7 @@ impl Sizer<'_> {
         graph.shapes = self.shapes.clone();
         graph.alike = self.alike.clone();
         graph.uniform = self.uniform.clone();
-        notes.extend(rewrite(&mut graph, self.target, shown, self.clock)?);
+        notes.extend(rewrite(&mut graph, self.around.clone(), shown, self.clock)?);
         let mut lowering = lower_plain(&graph)?;
         let outputs = own_outputs(&graph, &mut lowering);
         let given = self.bindings.bounds.iter().filter(|(name, _)| !self.hidden.contains_key(*name));

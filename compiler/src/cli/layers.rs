@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::graph::{Graph, ValueId};
 use crate::import;
 use crate::lower::lower;
-use crate::passes::{infer, run_passes};
+use crate::passes::{Around, infer, run_passes};
 use crate::run::compare::{Tolerance, compare};
 use crate::run::executor::Executor;
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &RunArgs, inputs: &[Tensor], tolerance: Tolerance, repor
     let wanted = naive(&graph, inputs)?;
     let mut rewritten = graph;
     let build = args.target.build(&args.model)?;
-    run_passes(&mut rewritten, &build.resolve_target()?, &mut |_, _, _| {})?;
+    run_passes(&mut rewritten, Around::new(&build.resolve_target()?), &mut |_, _, _| {})?;
     let every: Vec<(ValueId, String)> = rewritten
         .nodes
         .iter()

@@ -6,7 +6,7 @@ use crate::build::{Build, Silent};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::import::{self, Bindings, Model};
-use crate::passes::{infer, run_passes};
+use crate::passes::{Around, infer, run_passes};
 use crate::run::executor::Executor;
 use std::collections::{BTreeMap, HashMap};
 
@@ -74,7 +74,7 @@ impl Observed {
         let Exposed { names, known, passed } = expose(&mut graph, &ids, &self.wanted);
         let build = Build::new("").cpu("native");
         let target = build.resolve_target()?;
-        run_passes(&mut graph, &target, &mut |_, _, _| {})?;
+        run_passes(&mut graph, Around::new(&target), &mut |_, _, _| {})?;
         let built = build.build_graph(&graph, target, "observed", &Silent)?;
         let executor = Executor::new(&built.program, &built.object.bytes, &built.target, None)?;
         Ok(Run { executor, names, known, passed })

@@ -38,17 +38,20 @@ pub struct Pass {
 }
 
 /// What passes know beside the graph, and what they tell.
+#[derive(Clone)]
 pub struct Around<'a> {
     /// What is compiled for.
     pub target: &'a Target,
+    /// Whether convolutions may be filtered, which takes memory.
+    pub filters: bool,
     /// What the user should know.
     pub notes: Vec<String>,
 }
 
 impl<'a> Around<'a> {
-    /// For a target, with nothing noted.
+    /// For a target, where speed is preferred, with nothing noted.
     pub fn new(target: &'a Target) -> Self {
-        Around { target, notes: Vec::new() }
+        Around { target, filters: true, notes: Vec::new() }
     }
 }
 
@@ -88,10 +91,9 @@ pub fn run_pass(pass: &Pass, graph: &mut Graph, around: &mut Around) -> Result<b
 /// changed it.
 pub fn run_passes(
     graph: &mut Graph,
-    target: &Target,
+    mut around: Around,
     after: &mut dyn FnMut(&str, &Graph, bool),
 ) -> Result<Vec<String>> {
-    let mut around = Around::new(target);
     for pass in PASSES {
         let changed = run_pass(pass, graph, &mut around).map_err(|e| e.at(format!("pass {}", pass.name)))?;
         if changed {

@@ -10,6 +10,7 @@
 mod bias;
 mod channels;
 mod dynamic_signs;
+mod filtered;
 mod halves;
 mod linear;
 mod movement;
@@ -34,7 +35,7 @@ pub fn integer(graph: &mut Graph, around: &mut Around) -> Result<bool> {
     changed |= movement::movement(graph)?;
     drop_dead(graph)?;
     changed |= pool::pools(graph)?;
-    changed |= product::products(graph, &mut around.notes)?;
+    changed |= product::products(graph, around)?;
     changed |= units::units(graph);
     drop_dead(graph)?;
     Ok(changed)

@@ -4,9 +4,11 @@
 //! requantizes takes both (QLinearConv, QuantizedGemm); otherwise the sum is scaled to a float, which what
 //! follows takes in registers.
 
+use super::super::Around;
 use super::super::edit::{is, put, remove};
 use super::bias::integer_bias;
 use super::channels;
+use super::filtered::float_filters;
 use super::linear::{Linear, only_quantize, source};
 use super::sums::Sum;
 use crate::base::{DType, Tensor};
@@ -19,7 +21,7 @@ use crate::scalar::{Scalar, fixed};
 const MAX_DEPTH: usize = 1 << 16;
 
 /// Rewrites products; notes what stays in float.
-pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
+pub fn products(graph: &mut Graph, around: &mut Around) -> Result<bool> {
     let (mut changed, mut i) = (false, 0);
     let mut floats: Vec<(String, Vec<String>)> = Vec::new();
     while i < graph.nodes.len() {
@@ -28,7 +30,7 @@ pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
         let input = |k: usize| node.inputs.get(k).copied().flatten();
         let quantized = |k: usize| input(k).is_some_and(|id| source(graph, id).is_some());
         if products.iter().any(|n| is(&node, n)) && (quantized(0) || quantized(1)) {
-            match rewrite(graph, i, &node) {
+            match rewrite(graph, i, &node, around) {
                 Ok(()) => {
                     changed = true;
                     continue;
@@ -44,7 +46,7 @@ pub fn products(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
         }
         i += 1;
     }
-    notes.extend(floats.iter().map(|(reason, places)| in_float(reason, places)));
+    around.notes.extend(floats.iter().map(|(reason, places)| in_float(reason, places)));
     Ok(changed)
 }
 
@@ -107,10 +109,13 @@ fn is_few(graph: &Graph, linear: &Linear) -> bool {
     graph.value(linear.value).ty.elems() <= FEW
 }
 
-fn rewrite(graph: &mut Graph, at: usize, node: &Node) -> Outcome<()> {
+fn rewrite(graph: &mut Graph, at: usize, node: &Node, around: &Around) -> Outcome<()> {
     let (x, w) = (operand(graph, node, 0, "the data")?, operand(graph, node, 1, "the second factor")?);
     let out = node.outputs.first().copied().flatten().ok_or("its output is not read")?;
     let most = x.dtype(graph).bits();
+    if most > 8 && float_filters(graph, node, around)? {
+        return Err("windows of 3x3 points are filtered, of floats alone".to_string());
+    }
     let to = only_quantize(graph, out).filter(|(_, l)| l.dtype(graph).bits() <= most);
     let mut product = Product { x, w, to };
     channels::fold_data(graph, node, &mut product)?;
