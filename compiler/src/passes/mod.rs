@@ -16,6 +16,7 @@ mod integer;
 mod late_broadcast;
 mod merge_branches;
 mod merge_equal;
+mod merge_groups;
 mod merge_pad;
 mod merge_transposes;
 mod unfold;
@@ -72,6 +73,7 @@ pub const PASSES: &[Pass] = &[
         name: "drop-integer-channels",
         run: |g, around| drop_channels::drop_channels(g, &mut around.notes),
     },
+    Pass { name: "merge-groups", run: |g, around| merge_groups::merge_groups(g, around.target) },
     Pass { name: "clean-up", run: |g, _| drop_dead::drop_dead(g) },
 ];
 
