@@ -10,6 +10,7 @@ use super::rewrite::{Var, copied_load, plain_var, replace_loads, split_vars, sto
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{Definition, Expr, ExprId, Index, ValueId};
+use crate::scalar::math::primitives;
 use crate::scalar::{Op, Scalar};
 
 /// Expressions in one definition at most: more would only lengthen compilation.
@@ -51,6 +52,30 @@ pub fn inline(
         inlined
     })?;
     possible.then_some(replaced)
+}
+
+/// Whether a definition computes with `f64`.
+fn doubles(def: &Definition) -> bool {
+    def.expr_types().contains(&DType::F64)
+}
+
+/// Primitive operations of a function that is worth vectors of its own.
+const COSTLY: usize = 8;
+
+/// Whether one of two definitions computes with `f64`, and the other one would be slower beside it: a fold, which has
+/// lanes of one width, or functions, which are as long in half of a vector.
+pub fn needs_lanes(reader: &Definition, producer: &Definition) -> bool {
+    let narrow = match (doubles(reader), doubles(producer)) {
+        (true, false) => producer,
+        (false, true) => reader,
+        _ => return false,
+    };
+    let types = narrow.expr_types();
+    let costly = |e: &Expr| match e {
+        Expr::Op(op, args) => args.last().is_some_and(|&a| primitives(*op, types[a as usize]) >= COSTLY),
+        _ => false,
+    };
+    narrow.fold.is_some() || narrow.exprs.iter().any(costly)
 }
 
 /// Points of an axis from which on lanes are worth filling along it.

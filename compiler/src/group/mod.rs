@@ -230,6 +230,9 @@ impl Grouping<'_> {
             return Some(picked);
         }
         let computes = rewrite::copied_load(r).is_none();
+        if rewrite::copied_load(p).is_none() && inline::needs_lanes(r, p) {
+            return None;
+        }
         if computes && inline::picks(p, &constant) || inline::gathers_factor(p, r) {
             return None;
         }

@@ -9,6 +9,7 @@ use crate::schedule::{Schedule, Vector, choose::choose, verify};
 use crate::tile::interpret;
 
 mod chains;
+mod doubles;
 mod filtering;
 mod half_sums;
 mod halves;
@@ -233,6 +234,7 @@ fn run_on(
                 let half = |j: usize| half::f16::from_f32(number(j) as f32 - 5.0);
                 (0..buffer.elems).flat_map(|j| half(j).to_le_bytes()).collect()
             }
+            8 => (0..buffer.elems).flat_map(|j| (number(j) as f64 - 5.0).to_le_bytes()).collect(),
             _ => {
                 let float = |j: usize| if zero(i, j) { 0.0 } else { number(j) as f32 - 5.0 };
                 (0..buffer.elems).flat_map(|j| float(j).to_le_bytes()).collect()
@@ -241,7 +243,7 @@ fn run_on(
         let packed = constant[i].then(|| nested.packed(linear, i as u32, &data)).flatten();
         buffers.push(packed.unwrap_or(data));
     }
-    buffers.push(vec![0; linear.output.elems * 4]);
+    buffers.push(vec![0; linear.output.elems * linear.output.dtype.size().max(4)]);
     if nested.between > 0 {
         buffers.push(vec![0; nested.between * 4]);
     }

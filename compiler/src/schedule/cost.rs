@@ -49,6 +49,8 @@ pub struct Operands {
     pub by_lane: usize,
     /// Products are summed in half floats, so many at most; 0: they are not.
     pub half_sums: usize,
+    /// Bytes of a lane of the sums.
+    pub summed: usize,
     /// Registers for what is derived from bytes, beside those of all kernels.
     pub derived: usize,
     /// Registers for each vector beside itself.
@@ -176,11 +178,11 @@ impl<'a> Model<'a> {
     fn new(target: &'a Target, operands: &'a Operands) -> Model<'a> {
         let word = if operands.neighbours >= 4 { operands.neighbours } else { 1 };
         let depth = operands.products as f64 / word as f64;
-        let (lanes, short) = match operands.half_sums {
-            0 => (target.lanes(), 0.0),
-            most => (2 * target.lanes(), operands.products.div_ceil(most) as f64),
+        let short = match operands.half_sums {
+            0 => 0.0,
+            most => operands.products.div_ceil(most) as f64,
         };
-        let parts = operands.lanes.div_ceil(lanes);
+        let parts = (operands.lanes * operands.summed).div_ceil(target.vector_bytes);
         let added = adds_couples(target).filter(|_| operands.sixteen);
         Model { core: core(target), target, operands, parts, short, word, depth, added }
     }

@@ -202,6 +202,7 @@ fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
         broadcast: true,
         by_lane: if core(target).by_lane && !conv.couples && inner >= 4 { 4 } else { 1 },
         half_sums: 0,
+        summed: 4,
         window: None,
         woven: None,
         wide: false,

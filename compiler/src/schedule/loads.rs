@@ -8,9 +8,17 @@ use crate::scalar::Op;
 use crate::scalar::math::primitives;
 use crate::target::{Arch, Target};
 
+/// Lanes of the narrowest vectors, which two registers hold where lanes have 64 bits.
+const NARROWEST: usize = 4;
+
 /// Lanes of a vector: those of a register, or, on aarch64, of as many registers as one register of
-/// the narrowest elements read or written fills; the encoder loads, widens and narrows them at once.
+/// the narrowest elements read or written fills; the encoder loads, widens and narrows them at once. Where
+/// `f64` are among the values, a register holds half as many.
 pub(super) fn lanes(linear: &Linear, target: &Target) -> usize {
+    let mut values = roots(linear).flat_map(|r| value_nodes(linear, r));
+    if values.any(|e| linear.types[e as usize] == DType::F64) {
+        return (target.lanes() / 2).max(NARROWEST);
+    }
     let roots = roots(linear).flat_map(|r| loads(linear, r));
     let read = roots.filter_map(|n| match n {
         Node::Load { operand, .. } => Some(linear.buffers[*operand as usize].dtype.size()),
@@ -50,21 +58,21 @@ fn roots(linear: &Linear) -> impl Iterator<Item = u32> {
     linear.fold.map(|f| f.2).into_iter().chain([linear.finish])
 }
 
-/// Whether every value can be held in 32-bit lanes, and every operation done on vectors. What follows a
+/// Whether every value can be held in lanes, and every operation done on vectors. What follows a
 /// reduction over lanes is done on single numbers.
 pub(super) fn lanes_possible(linear: &Linear, over_lanes: bool) -> bool {
     let finish = (!over_lanes).then_some(linear.stored());
     let roots = linear.fold.map(|f| f.2).into_iter().chain(finish);
     roots.flat_map(|r| value_nodes(linear, r)).all(|e| {
         let dtype = linear.types[e as usize];
-        let narrow = !matches!(dtype, DType::F64 | DType::I64 | DType::U64);
+        let fits = !matches!(dtype, DType::I64 | DType::U64);
         let divides = match &linear.nodes[e as usize] {
             Node::Op(Op::Div | Op::Rem | Op::Mod | Op::Pow, args) => {
                 !linear.types[args[0] as usize].is_float()
             }
             _ => false,
         };
-        narrow && !divides
+        fits && !divides
     })
 }
 

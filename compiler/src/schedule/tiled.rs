@@ -74,7 +74,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
         None => loop_order(linear, target, of.product, of.rows, (var, v * lanes), m),
     };
     let pack = of.packed();
-    let sums = m * v * lanes.div_ceil(if of.half_sums { 2 * target.lanes() } else { target.lanes() });
+    let sums = m * v * (lanes * of.summed()).div_ceil(target.vector_bytes);
     let reduce = of.reduction(&pack, m, sums, operands.by_lane);
     let tested = !core(target).relists && of.edged(&reduce, m);
     // Filtering is measured against couples (where the model has chains of words as fast, ResNet-8 takes 1.1 times
@@ -198,6 +198,15 @@ impl<'a> Contraction<'a> {
         possible.then_some(Contraction { half_sums: true, narrow: None, ..self.clone() })
     }
 
+    /// Bytes of a lane of the sums.
+    fn summed(&self) -> usize {
+        match self.linear.fold {
+            _ if self.half_sums => 2,
+            Some((_, DType::F64, _)) => 8,
+            _ => 4,
+        }
+    }
+
     /// Whether what is stored is computed in half floats.
     fn half_finish(&self) -> bool {
         self.half_sums && self.products() <= HALF_SUMS && half_finish(self.linear)
@@ -290,6 +299,7 @@ impl<'a> Contraction<'a> {
             broadcast,
             by_lane: if by_lane { together } else { 1 },
             half_sums: if self.half_sums { HALF_SUMS } else { 0 },
+            summed: self.summed(),
             window: sliding(linear, self.rows, var),
             derived: self.bytes.as_ref().map_or(0, |b| b.derived(linear, target)),
             woven: woven.map(|along| words(linear, (along, self.neighbours))),
