@@ -1,6 +1,6 @@
 //! The translation of a kernel's statements; the operations are in the sibling files.
 
-use super::address::Pointers;
+use super::places::Pointers;
 use super::shape::Shape;
 use crate::error::{Error, Result};
 use crate::target::Target;

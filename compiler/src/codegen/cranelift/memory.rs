@@ -1,7 +1,7 @@
 //! Loads and stores: exactly the bytes of the lanes, in as few instructions as they allow.
 
-use super::address::{Extent, Place};
 use super::body::{Body, Parts};
+use super::places::{Extent, Place, pieces};
 use super::shape::Shape;
 use crate::base::DType;
 use crate::error::Result;
@@ -17,16 +17,6 @@ fn little() -> MemFlagsData {
 /// Every access is in bounds, and aligned only to its element.
 fn flags() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
-}
-
-/// Splits bytes into machine accesses: `(first byte, 16, 8, 4, 2 or 1)`.
-pub(super) fn pieces(bytes: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let size = [16, 8, 4, 2, 1].into_iter().find(|&size| size <= bytes - at)?;
-        at += size;
-        Some((at - size, size))
-    })
 }
 
 impl Body<'_> {

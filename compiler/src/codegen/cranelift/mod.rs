@@ -18,6 +18,7 @@ mod half;
 mod isa;
 mod lanes;
 mod memory;
+mod places;
 mod shape;
 mod sums;
 

@@ -5,8 +5,8 @@
 //! displacement changed. Works on straight runs, one pointer at a time, where that is fewer instructions.
 
 use super::address;
+use super::groups::{Group, access};
 use super::inst::{Class, Field, Function, Inst, Kind, NOWHERE, VReg, read, update, write};
-use super::tuples::{Group, access};
 use super::words::{self, Access};
 use crate::codegen::live::Instruction;
 use std::collections::{BTreeMap, HashMap};

@@ -19,7 +19,9 @@ mod demand;
 mod dot;
 mod emit;
 mod flip;
+mod groups;
 mod inst;
+mod isa;
 mod lives;
 mod loops;
 mod memory;
@@ -45,12 +47,12 @@ use crate::tile::Kernel;
 /// The result of a step, or why the encoder does not take the kernel.
 type Result<T> = std::result::Result<T, String>;
 
-fn isa(target: &Target) -> Result<select::Isa> {
+fn isa(target: &Target) -> Result<isa::Isa> {
     match target.arch {
         Arch::Aarch64 => {
             let [dot, mixed, half, brain] =
                 [Feature::DotProd, Feature::I8mm, Feature::Fp16, Feature::Bf16].map(|f| target.has(f));
-            Ok(select::Isa { dot, mixed, half, brain })
+            Ok(isa::Isa { dot, mixed, half, brain })
         }
         Arch::X86_64 => Err("the target is another architecture".into()),
     }
@@ -111,7 +113,7 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
 
 /// The kernel as it stands, to machine code. Loads that are joined take the registers of constants, where these
 /// can be made `again`.
-fn translate(kernel: &Kernel, isa: select::Isa, again: bool) -> Result<Code> {
+fn translate(kernel: &Kernel, isa: isa::Isa, again: bool) -> Result<Code> {
     let mut function = select::Select::run(kernel, isa)?;
     inst::drop_unused(&mut function);
     tuples::join(&mut function, again);

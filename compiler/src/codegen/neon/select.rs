@@ -6,8 +6,8 @@
 
 use super::Result;
 use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg, read, update, write};
+use super::isa::Isa;
 use super::sizes::split;
-use super::turns::Turns;
 use super::words;
 use crate::codegen::loops::{Loops, Walk};
 use crate::tile::{Kernel, Lane, Reg, RegType, Value, assignments};
@@ -52,17 +52,13 @@ pub enum Derived {
     Excess(VReg),
 }
 
-/// What instructions there are.
-#[derive(Clone, Copy, Debug)]
-pub struct Isa {
-    /// `sdot`, `udot`.
-    pub dot: bool,
-    /// `usdot`, `sudot`, `smmla` and their like.
-    pub mixed: bool,
-    /// Arithmetic on half floats.
-    pub half: bool,
-    /// `bfcvtn`.
-    pub brain: bool,
+/// Stores that wait for the last of those that they take turns with.
+#[derive(Default)]
+pub struct Turns {
+    /// How many are to come.
+    pub(super) left: usize,
+    /// What those that came store, vector by vector.
+    pub(super) packed: Vec<Vec<VReg>>,
 }
 
 /// A kernel being translated.

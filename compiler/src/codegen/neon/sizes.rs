@@ -2,8 +2,8 @@
 //! one, numbers that stand in instructions none.
 
 use super::flip::ONES;
+use super::isa::Isa;
 use super::lives::operands;
-use super::select::Isa;
 use crate::tile::{Bin, Convert, Dot, EACH, Kernel, Lane, Reg, Value, assignments};
 
 /// Registers that are sums of products of bytes and what these begin with, where they are kept as

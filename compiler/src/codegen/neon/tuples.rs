@@ -5,8 +5,9 @@
 //! where it could not), and an address without a displacement, see `along`.
 
 use super::along::Edit;
+use super::groups::{Group, access};
 use super::inst::{Again, Class, Function, Inst, Kind, VReg};
-use super::words::{self, Access};
+use super::words;
 use crate::codegen::live::{self, Instruction};
 use std::collections::BTreeMap;
 
@@ -16,40 +17,6 @@ const APART: usize = 64;
 const AHEAD: usize = 6;
 /// Vector registers that may be filled where a load comes earlier than it was.
 const REGISTERS: i64 = 31;
-
-/// Loads of one instruction.
-pub struct Group {
-    /// Where it is: at one of the loads that it is in place of, or before an instruction that has nothing to do
-    /// with its address.
-    pub at: usize,
-    /// What it is in place of.
-    pub gone: Vec<usize>,
-    /// The registers in order.
-    pub members: Vec<VReg>,
-    /// The address: a register, ...
-    pub base: VReg,
-    /// ... and bytes from it.
-    pub disp: i64,
-    /// Each lane of a register is the same element, of so many bytes.
-    pub copies: Option<usize>,
-}
-
-impl Group {
-    /// The bytes that it reads.
-    pub fn bytes(&self) -> i64 {
-        self.members.len() as i64 * self.copies.unwrap_or(16) as i64
-    }
-
-    /// The instructions that it is in place of, where neighbours in reach are loaded in pairs.
-    pub fn before(&self) -> i64 {
-        let near = (-1024..=1008).contains(&self.disp) && self.disp + self.bytes() <= 1024;
-        match (self.copies, near) {
-            (Some(_), _) => self.gone.len() as i64,
-            (_, true) => (self.gone.len() as i64 + 1) / 2,
-            _ => self.gone.len() as i64,
-        }
-    }
-}
 
 /// Joins the loads of a function. `again`: constants take registers only in the straight runs that read them.
 pub fn join(f: &mut Function, again: bool) {
@@ -97,13 +64,6 @@ fn used_in_runs(f: &Function, again: &[usize]) -> Vec<(u32, u32)> {
         used.extend(again.iter().filter_map(|&r| here.get(&(r as VReg))));
     }
     used
-}
-
-/// A load or store with a displacement, its base, and the displacement.
-pub fn access(inst: &Inst) -> Option<(Access, VReg, i64)> {
-    let (form, disp) = Access::of(inst.word)?;
-    let fits = matches!(inst.kind, Kind::Plain | Kind::Store) && inst.fields.len() == 2;
-    fits.then(|| (form, inst.fields[1].reg, disp))
 }
 
 /// A load of vectors, of so many bytes.

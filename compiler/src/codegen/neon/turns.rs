@@ -14,15 +14,6 @@ use crate::tile::{Addr, Reg, Stmt, Value};
 /// Stores that one instruction can do.
 const MOST: i64 = 4;
 
-/// Stores that wait for the last of those that they take turns with.
-#[derive(Default)]
-pub struct Turns {
-    /// How many are to come.
-    left: usize,
-    /// What those that came store, vector by vector.
-    packed: Vec<Vec<VReg>>,
-}
-
 impl Select<'_> {
     /// Takes note of the stores that a list of statements begins with, where their lanes take turns and
     /// nothing in between reads what they write or writes what they read.

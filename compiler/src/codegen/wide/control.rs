@@ -6,16 +6,9 @@ use super::Result;
 use super::inst::Arg;
 use super::rows::Op;
 use super::select::Select;
+use super::state::Exit;
 use crate::codegen::loops::{Loops, Pointer};
 use crate::tile::{Reg, Stmt};
-
-/// Where a `Break` goes.
-pub struct Exit {
-    label: i64,
-    pointers: Vec<Pointer>,
-    /// Counted loops around, outside included.
-    around: usize,
-}
 
 impl Select<'_> {
     /// Sets the flags: not zero where a scalar mask is true.

@@ -10,29 +10,9 @@
 use super::inst::{Arg, Class, VReg};
 use super::rows::Op;
 use super::select::Select;
+use super::state::Derived;
 use crate::base::DType;
 use crate::tile::{Dot, Lane, Reg, Value};
-
-/// What is derived from a register of bytes, see [`Select::derived`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Derived {
-    /// The lower half of each lane, beside zero.
-    Low,
-    /// Its even bytes as 16-bit numbers, by sign or by zero.
-    Even(bool),
-    /// Its odd bytes, likewise.
-    Odd(bool),
-    /// Each byte with its top bit flipped: signed bytes plus 128, or unsigned ones minus 128.
-    Flipped,
-    /// The size of each signed byte, unsigned.
-    Size,
-    /// 128 times the sum of the signed bytes of each lane.
-    SignedSum,
-    /// 128 times the sum of the unsigned bytes of each lane.
-    UnsignedSum,
-    /// Its first lane in a general register.
-    Index,
-}
 
 impl Select<'_> {
     /// Translates a dot product.

@@ -3,6 +3,16 @@
 use super::rows::{Kind, Op};
 use crate::codegen::live::Instruction;
 pub use crate::codegen::live::{Class, VReg};
+use crate::tile::Lane;
+
+/// Lanes' bytes.
+pub fn lane_size(lane: Lane) -> usize {
+    match lane {
+        Lane::F16 => 2,
+        Lane::F32 | Lane::I32 | Lane::M32 => 4,
+        Lane::F64 | Lane::I64 | Lane::M64 => 8,
+    }
+}
 
 /// Where a memory operand begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

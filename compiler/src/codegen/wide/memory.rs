@@ -5,9 +5,10 @@
 //! Narrow elements are first one packed vector, which is then extended (or was narrowed).
 
 use super::Result;
+use super::inst::lane_size;
 use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
-use super::select::{Select, lane_size, vector_bytes};
+use super::select::{Select, vector_bytes};
 use crate::base::DType;
 use crate::tile::{Addr, Lane, Reg, extends};
 

@@ -11,6 +11,7 @@
 mod ahead;
 mod alike;
 mod allocate;
+mod blocks;
 mod control;
 mod convert;
 mod dot;
@@ -27,6 +28,7 @@ mod reduce;
 mod rows;
 mod select;
 mod spill;
+mod state;
 mod table;
 mod together;
 mod turned;
@@ -91,7 +93,7 @@ impl Isa {
 }
 
 fn select(kernel: &Kernel, isa: Isa, alike: bool) -> Result<inst::Function> {
-    let fits = |t: &crate::tile::RegType| select::lane_size(t.lane) * t.lanes as usize <= isa.vector_bytes();
+    let fits = |t: &crate::tile::RegType| inst::lane_size(t.lane) * t.lanes as usize <= isa.vector_bytes();
     if !kernel.regs.iter().all(fits) {
         return Err("a register is wider than the target's".into());
     }
@@ -108,7 +110,7 @@ fn select(kernel: &Kernel, isa: Isa, alike: bool) -> Result<inst::Function> {
 
 /// Whether numbers alone, or short vectors, are read at places that are computed from numbers read at computed places.
 fn walks(kernel: &Kernel) -> bool {
-    if kernel.regs.iter().any(|t| select::lane_size(t.lane) * t.lanes as usize > SHORT) {
+    if kernel.regs.iter().any(|t| inst::lane_size(t.lane) * t.lanes as usize > SHORT) {
         return false;
     }
     let index = |value: &Value| match value {

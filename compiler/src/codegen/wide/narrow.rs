@@ -1,8 +1,9 @@
 //! Lanes to narrower elements, on their way to memory.
 
+use super::inst::lane_size;
 use super::inst::{Arg, Class, VReg};
 use super::rows::Op;
-use super::select::{Select, lane_size};
+use super::select::Select;
 use crate::base::DType;
 use crate::tile::{Bin, Lane, Reg, Value};
 

@@ -1,9 +1,10 @@
 //! All lanes of a register folded to one, by halves.
 
 use super::Result;
+use super::inst::lane_size;
 use super::inst::{Arg, VReg};
 use super::rows::Op;
-use super::select::{Select, lane_size};
+use super::select::Select;
 use crate::base::DType;
 use crate::scalar::{Fold, Scalar};
 use crate::tile::{Bin, Lane, Reg};

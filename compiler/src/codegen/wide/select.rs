@@ -3,13 +3,9 @@
 //! Statements and loops are in `loops`, branches in `control`, values in `value`, `convert`, `dot`,
 //! `reduce`, and accesses in `memory`.
 
-use super::control::Exit;
-use super::dot::Derived;
-use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
+use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg, lane_size};
 use super::rows::Op;
-use super::together::Waiting;
-use super::turned::Turned;
-use super::weave::Eights;
+use super::state::{Derived, Eights, Exit, Turned, Waiting};
 use super::{Isa, Result};
 use crate::base::DType;
 use crate::codegen::loops::{Loops, Walk};
@@ -49,15 +45,6 @@ pub struct Select<'a> {
     pub(super) args: VReg,
 }
 
-/// Lanes' bytes.
-pub fn lane_size(lane: Lane) -> usize {
-    match lane {
-        Lane::F16 => 2,
-        Lane::F32 | Lane::I32 | Lane::M32 => 4,
-        Lane::F64 | Lane::I64 | Lane::M64 => 8,
-    }
-}
-
 /// Bytes of the smallest vector that holds so many.
 pub fn vector_bytes(bytes: usize) -> usize {
     bytes.next_power_of_two().max(16)
@@ -90,7 +77,7 @@ impl<'a> Select<'a> {
                 .collect(),
             derived: HashMap::new(),
             ahead: super::ahead::places(kernel),
-            turned: super::turned::blocks(kernel),
+            turned: super::blocks::blocks(kernel),
             waiting: Vec::new(),
             eights: None,
             exits: Vec::new(),

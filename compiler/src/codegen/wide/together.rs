@@ -19,6 +19,7 @@ use super::Result;
 use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
 use super::select::{Select, vector_bytes};
+use super::state::Waiting;
 use crate::base::DType;
 use crate::tile::{Addr, Bin, Reg, Value};
 
@@ -29,26 +30,6 @@ const MOST_ZERO: i64 = 1 << 14;
 
 /// Vectors narrowed to 16 bits together.
 const MOST_HALVES: usize = 2;
-
-/// A vector of 32-bit lanes on its way to bytes, or to numbers of 16 bits.
-#[derive(Clone, Copy)]
-pub struct Waiting {
-    /// What is narrowed, clamped.
-    src: Reg,
-    /// Bytes of an element.
-    size: usize,
-    /// The same before the clamp and the zero point.
-    value: Reg,
-    zero: i64,
-    signed: bool,
-    /// The table that the bytes are looked up in.
-    table: Option<Mem>,
-    mem: Mem,
-    param: u32,
-    width: usize,
-    /// Elements from one lane to the next.
-    stride: usize,
-}
 
 impl Waiting {
     /// Whether it can be stored with others.

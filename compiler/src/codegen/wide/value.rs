@@ -3,9 +3,10 @@
 //! Only the last instruction of a sequence writes the destination, which may be a source too.
 
 use super::Result;
+use super::inst::lane_size;
 use super::inst::{Arg, Base, Class, Mem, VReg};
 use super::rows::Op;
-use super::select::{Select, lane_size};
+use super::select::Select;
 use crate::base::{Affine, DType};
 use crate::codegen::loops::Loops;
 use crate::tile::{Bin, Cmp, Dot, Lane, Reg, RegType, Un, Value};

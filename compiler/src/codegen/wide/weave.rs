@@ -8,6 +8,7 @@ use super::Result;
 use super::inst::{Arg, Inst, Mem, VReg};
 use super::rows::Op;
 use super::select::Select;
+use super::state::Eights;
 use crate::base::DType;
 use crate::codegen::live::Instruction;
 use crate::tile::{Access, Addr, Bin, Convert, Reg, Value};
@@ -17,14 +18,6 @@ const ROW: usize = 16;
 
 /// Bytes of a row that are woven to couples.
 const EIGHT: i64 = 8;
-
-/// Eight bytes of two rows that have been woven.
-pub(super) struct Eights {
-    rows: [Mem; 2],
-    /// What they are loaded into, by two instructions from here on.
-    loaded: [VReg; 2],
-    at: usize,
-}
 
 /// Where the bytes lie that stand in each place of the words of a register.
 type Rows<'a> = [Option<&'a Addr>; 4];
