@@ -7,7 +7,6 @@ use super::{Ctx, Operator};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
 use crate::error::Result;
-use crate::graph::{Attr, Graph};
 use crate::tile::{Access, Bin, Cmp, Convert, Lane, Reg, Value};
 
 /// The rows. The attribute `key` says which size a result has (see [`Ctx::chosen`]).
@@ -18,20 +17,9 @@ use crate::tile::{Access, Bin, Cmp, Convert, Lane, Reg, Value};
 pub const ROWS: &[Operator] =
     &[Operator::internal("Kept", infer_kept, kept), Operator::internal("Distinct", infer_distinct, distinct)];
 
-/// Whether data decide the size of an operator's result.
-pub fn decides_size(op: &Operator) -> bool {
-    ROWS.iter().chain(super::suppress::ROWS).any(|row| (row.domain, row.name) == (op.domain, op.name))
-}
-
 /// Which size a result has.
 pub(super) fn key<'a>(ctx: &Ctx<'a>) -> Result<&'a str> {
     Ok(ctx.attrs().get_str("key")?.unwrap_or(""))
-}
-
-/// Whether data decide the size of a result in a graph, or in the bodies of its control flow.
-pub fn data_decide_sizes(graph: &Graph) -> bool {
-    let inside = |attr: &Attr| matches!(attr, Attr::Graph(body) if data_decide_sizes(body));
-    graph.nodes.iter().any(|n| decides_size(n.op) || n.attrs.0.values().any(inside))
 }
 
 fn list(extent: usize) -> TensorType {

@@ -4,6 +4,7 @@ use super::{
     Operator, cast, chosen, compositions, control, elementwise, ml, movement, nn, random, reduce, require,
     scan, scatter, sized, structure, suppress, top_k,
 };
+use crate::graph::{Attr, Graph};
 
 /// All families of operators, each a list of rows.
 const FAMILIES: &[&[Operator]] = &[
@@ -36,4 +37,15 @@ pub fn rows() -> impl Iterator<Item = &'static Operator> {
 /// The row of an operator.
 pub fn find(domain: &str, name: &str) -> Option<&'static Operator> {
     rows().find(|r| r.domain == domain && r.name == name)
+}
+
+/// Whether data decide the size of an operator's result.
+pub fn decides_size(op: &Operator) -> bool {
+    sized::ROWS.iter().chain(suppress::ROWS).any(|row| (row.domain, row.name) == (op.domain, op.name))
+}
+
+/// Whether data decide the size of a result in a graph, or in the bodies of its control flow.
+pub fn data_decide_sizes(graph: &Graph) -> bool {
+    let inside = |attr: &Attr| matches!(attr, Attr::Graph(body) if data_decide_sizes(body));
+    graph.nodes.iter().any(|n| decides_size(n.op) || n.attrs.0.values().any(inside))
 }

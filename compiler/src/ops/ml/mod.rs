@@ -2,6 +2,7 @@
 
 mod probability;
 mod score;
+mod tree_names;
 mod tree_tables;
 mod tree_questions;
 mod tree_votes;

@@ -3,7 +3,8 @@
 //! What nodes of models ask becomes one or more of such questions, to which a missing feature says no, or yes where
 //! the node says so. So a feature need be known only by its rank among the numbers that it is compared with.
 
-use super::tree_tables::{Node, Tables, Test, bad};
+use super::tree_names::bad;
+use super::tree_tables::{Node, Tables, Test};
 use crate::base::DType;
 use crate::error::Result;
 

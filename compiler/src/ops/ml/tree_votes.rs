@@ -1,6 +1,6 @@
 //! What the leaves of tree ensembles vote.
 
-use super::tree_tables::{Numbers, bad, floats, ints};
+use super::tree_names::{Numbers, bad, floats, ints};
 use crate::error::Result;
 use crate::ops::Ctx;
 use crate::ops::emit::require;

@@ -5,8 +5,9 @@
 //! follows. Entry 0 is always 0; a leaf asks for it, is its own child, and holds its number in place of a rank.
 //! Ranks are shifted to where they are in words, so that words are compared as they are.
 
+use super::tree_names::bad;
 use super::tree_questions::{AtMost, Tests, To};
-use super::tree_tables::{Tables, bad};
+use super::tree_tables::Tables;
 use super::tree_votes::Votes;
 use crate::base::DType;
 use crate::error::{Error, Result};

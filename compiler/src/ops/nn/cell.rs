@@ -1,7 +1,7 @@
 //! One time step of RNN, GRU and LSTM: the next states from the projected input and the states.
 
 use super::activation::Activation;
-use super::recurrent::Weights;
+use super::recurrent_weights::Weights;
 use crate::base::Affine;
 use crate::definition::{DefBuilder, ExprId};
 use crate::error::{Error, Result};

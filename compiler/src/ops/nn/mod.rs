@@ -7,6 +7,8 @@ mod cell;
 mod exact_conv;
 mod heads;
 mod integer;
+mod recurrent_sizes;
+mod recurrent_weights;
 mod resample;
 mod rounded;
 mod sample;

@@ -7,7 +7,7 @@
 use super::integer::{Factors, Zero, check_quantized, define_product, known};
 use super::matmul::Product;
 use super::quantize::{Quantized, dynamically_quantized};
-use super::recurrent::{Sizes, directions};
+use super::recurrent_sizes::{Sizes, directions};
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, ExprId};
 use crate::error::Result;
