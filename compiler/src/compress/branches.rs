@@ -139,7 +139,7 @@ fn conv(onnx: &Onnx, node: usize) -> Option<Branch> {
 fn normalization(onnx: &Onnx, node: usize, beside: &Branch) -> Option<Branch> {
     let proto = &onnx.nodes[node];
     let channels = beside.bias.len();
-    let (scale, shift) = super::prepare::factors(onnx, proto, channels)?;
+    let (scale, shift) = super::normalization::factors(onnx, proto, channels)?;
     let inner = onnx.floats(onnx.nodes[beside.node].input(1)?)?.0[1];
     if beside.window.group.max(1) as usize * inner != channels {
         return None;

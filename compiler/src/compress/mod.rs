@@ -3,6 +3,7 @@
 mod bodies;
 mod branches;
 pub mod half;
+mod normalization;
 pub mod observe;
 pub mod onnx;
 pub mod opset;

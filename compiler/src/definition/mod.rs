@@ -27,8 +27,9 @@ pub use build::DefBuilder;
 pub use interpret::{Env, interpret};
 pub use lowering::{Carry, LoweredValue, Lowering, Repeat, Routine, Size, Slice, Stage, Strips, View};
 pub use parse::{parse, parse_definition};
+pub use stages::{explain_lowering, verify};
 pub use types::meaningful;
-pub use verify::{explain, explain_lowering, verify, verify_definition};
+pub use verify::{explain, verify_definition};
 
 use crate::base::affine::as_size;
 use crate::base::{Affine, DType, TensorType};

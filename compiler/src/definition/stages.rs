@@ -1,13 +1,32 @@
 //! The part of the verifier that looks at the stages of a lowering together.
 
-use super::text::Subject;
-use super::verify::{Fault, check as check_definition};
+use super::text::{Printer, Subject};
+use super::verify::{Fault, check as check_definition, located, report};
 use super::{Carry, Lowering, Operand, Repeat, Routine, Slice, Stage, Strips, ValueId, View};
+use crate::base::annotate::annotate;
 use crate::base::{DType, TensorType};
+use crate::error::Result;
 use crate::tile;
 
+/// An internal error where a lowering breaks one of the invariants; it shows the guilty lines.
+pub fn verify(lowering: &Lowering) -> Result<()> {
+    let mut printer = Printer::default();
+    let faults = check(lowering);
+    if !faults.is_empty() {
+        printer.lowering(lowering, false);
+    }
+    report(&printer, &faults)
+}
+
+/// The text of a lowering with every violation under its line.
+pub fn explain_lowering(lowering: &Lowering) -> String {
+    let mut printer = Printer::default();
+    printer.lowering(lowering, false);
+    annotate(&printer.lines, &located(&printer, &check(lowering)))
+}
+
 /// All violations of a lowering.
-pub(super) fn check(lowering: &Lowering) -> Vec<Fault> {
+fn check(lowering: &Lowering) -> Vec<Fault> {
     let mut c = Checker { lowering, stage: 0, faults: Vec::new() };
     c.stages(&lowering.stages);
     c.faults

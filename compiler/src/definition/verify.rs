@@ -27,7 +27,7 @@
 
 use super::text::{Printer, Subject};
 use super::types::{arguments, types};
-use super::{Definition, Expr, ExprId, Index, Lowering};
+use super::{Definition, Expr, ExprId, Index};
 use crate::base::affine::SIZE;
 use crate::base::annotate::{annotate, defect};
 use crate::base::{Affine, DType, row_major_strides};
@@ -50,16 +50,6 @@ pub fn verify_definition(d: &Definition) -> Result<()> {
     report(&printer, &faults).map_err(|e| e.at(d.name.clone()))
 }
 
-/// An internal error where a lowering breaks one of the invariants; it shows the guilty lines.
-pub fn verify(lowering: &Lowering) -> Result<()> {
-    let mut printer = Printer::default();
-    let faults = super::stages::check(lowering);
-    if !faults.is_empty() {
-        printer.lowering(lowering, false);
-    }
-    report(&printer, &faults)
-}
-
 /// The text of a definition with every violation under its line.
 pub fn explain(d: &Definition) -> String {
     let mut printer = Printer::default();
@@ -67,19 +57,12 @@ pub fn explain(d: &Definition) -> String {
     annotate(&printer.lines, &located(&printer, &check(d, 0)))
 }
 
-/// The text of a lowering with every violation under its line.
-pub fn explain_lowering(lowering: &Lowering) -> String {
-    let mut printer = Printer::default();
-    printer.lowering(lowering, false);
-    annotate(&printer.lines, &located(&printer, &super::stages::check(lowering)))
-}
-
-fn report(printer: &Printer, faults: &[Fault]) -> Result<()> {
+pub(super) fn report(printer: &Printer, faults: &[Fault]) -> Result<()> {
     defect(&printer.lines, &located(printer, faults), 12).map_or(Ok(()), Err)
 }
 
 /// The violations with the lines they belong to.
-fn located<'f>(printer: &Printer, faults: &'f [Fault]) -> Vec<(usize, &'f str)> {
+pub(super) fn located<'f>(printer: &Printer, faults: &'f [Fault]) -> Vec<(usize, &'f str)> {
     let line_of = |f: &Fault| {
         let found = printer.subjects.iter().find(|s| (s.0, s.1) == (f.stage, f.subject));
         found.map_or(0, |s| s.2)

@@ -7,6 +7,7 @@
 
 mod attrs;
 mod bind;
+mod calls;
 mod convert;
 mod external;
 mod functions;
