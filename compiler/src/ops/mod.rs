@@ -4,6 +4,7 @@
 //! to simpler nodes (`Expand`), or, for control flow, by later stages. Semantics are stated
 //! nowhere else: constant folding interprets the operator's own definitions.
 
+mod activation;
 mod builder;
 mod cast;
 mod chosen;

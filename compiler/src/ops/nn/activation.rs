@@ -4,6 +4,9 @@
 use crate::definition::{DefBuilder, ExprId};
 use crate::error::{Error, Result};
 use crate::ops::Ctx;
+use crate::ops::activation::{
+    elu, hard_sigmoid, hard_swish, leaky_relu, relu, softplus, softsign, thresholded_relu,
+};
 use crate::ops::emit::Arith;
 use crate::scalar::Op;
 
@@ -85,70 +88,28 @@ impl Activation {
 
     /// The function of an expression.
     pub fn apply(&self, b: &mut DefBuilder, x: ExprId) -> ExprId {
-        let dtype = b.dtype(x);
-        let zero = b.number(dtype, 0.0);
-        let one = b.number(dtype, 1.0);
         let (alpha, beta) = (self.alpha, self.beta);
         match self.kind {
-            Kind::Relu => b.op(Op::Max, &[x, zero]),
+            Kind::Relu => relu(b, x),
             Kind::Tanh => b.op(Op::Tanh, &[x]),
             Kind::Sigmoid => b.op(Op::Sigmoid, &[x]),
             Kind::Affine => {
                 let x = b.times_number(x, alpha);
                 b.plus_number(x, beta)
             }
-            Kind::LeakyRelu => {
-                let scaled = b.times_number(x, alpha);
-                let negative = b.op(Op::Lt, &[x, zero]);
-                b.op(Op::Select, &[negative, scaled, x])
-            }
-            Kind::ThresholdedRelu => {
-                let threshold = b.number(dtype, alpha);
-                let above = b.op(Op::Gt, &[x, threshold]);
-                b.op(Op::Select, &[above, x, zero])
-            }
+            Kind::LeakyRelu => leaky_relu(b, x, alpha),
+            Kind::ThresholdedRelu => thresholded_relu(b, x, alpha),
             Kind::ScaledTanh => {
                 let x = b.times_number(x, beta);
                 let tanh = b.op(Op::Tanh, &[x]);
                 b.times_number(tanh, alpha)
             }
             Kind::HardSigmoid => hard_sigmoid(b, x, alpha, beta),
-            Kind::Elu => {
-                let exp = b.op(Op::Exp, &[x]);
-                let less = b.minus(exp, one);
-                let scaled = b.times_number(less, alpha);
-                let negative = b.op(Op::Lt, &[x, zero]);
-                b.op(Op::Select, &[negative, scaled, x])
-            }
-            Kind::Softsign => {
-                let abs = b.op(Op::Abs, &[x]);
-                let sum = b.plus(abs, one);
-                b.over(x, sum)
-            }
+            Kind::Elu => elu(b, x, alpha),
+            Kind::Softsign => softsign(b, x),
             Kind::Softplus => softplus(b, x),
             Kind::Clip => b.clamp(x, alpha, beta),
-            Kind::HardSwish => {
-                let gate = hard_sigmoid(b, x, alpha, beta);
-                b.times(x, gate)
-            }
+            Kind::HardSwish => hard_swish(b, x, alpha, beta),
         }
     }
-}
-
-fn hard_sigmoid(b: &mut DefBuilder, x: ExprId, alpha: f64, beta: f64) -> ExprId {
-    let x = b.times_number(x, alpha);
-    let x = b.plus_number(x, beta);
-    b.clamp(x, 0.0, 1.0)
-}
-
-/// `max(x, 0) + log(1 + exp(-|x|))`, which does not overflow.
-fn softplus(b: &mut DefBuilder, x: ExprId) -> ExprId {
-    let zero = b.number(b.dtype(x), 0.0);
-    let abs = b.op(Op::Abs, &[x]);
-    let negative = b.op(Op::Neg, &[abs]);
-    let exp = b.op(Op::Exp, &[negative]);
-    let sum = b.plus_number(exp, 1.0);
-    let log = b.op(Op::Log, &[sum]);
-    let positive = b.op(Op::Max, &[x, zero]);
-    b.plus(positive, log)
 }
