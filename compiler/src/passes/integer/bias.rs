@@ -1,8 +1,7 @@
 //! The bias of a product: a number of units of the sum, or a float that is added to the scaled sum where it
 //! is too far from whole units.
 
-use super::linear::{of, source};
-use super::product::Product;
+use super::linear::{Product, of, source};
 use crate::base::Tensor;
 use crate::graph::{Graph, Node, ValueId};
 

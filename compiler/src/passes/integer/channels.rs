@@ -5,8 +5,7 @@
 //! anyway: both become part of the weights' scales.
 
 use super::super::edit::is;
-use super::linear::{Linear, of};
-use super::product::Product;
+use super::linear::{Linear, Product, of};
 use crate::base::{Tensor, TensorType};
 use crate::graph::{Graph, Node, ValueId};
 

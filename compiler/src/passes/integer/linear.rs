@@ -19,6 +19,14 @@ pub struct Linear {
     pub axis: Option<usize>,
 }
 
+/// The operands of a product, and where its result is quantized.
+pub(super) struct Product {
+    pub(super) x: Linear,
+    pub(super) w: Linear,
+    /// The QuantizeLinear of the result, by index, and what it makes.
+    pub(super) to: Option<(usize, Linear)>,
+}
+
 /// Whether a node is this operator, of ai.onnx or com.microsoft.
 pub fn named(node: &Node, name: &str) -> bool {
     node.op.name == name && matches!(node.op.domain, "" | "com.microsoft")

@@ -9,7 +9,7 @@ use super::super::edit::{is, put, remove};
 use super::bias::integer_bias;
 use super::channels;
 use super::filtered::float_filters;
-use super::linear::{Linear, only_quantize, source};
+use super::linear::{Linear, Product, only_quantize, source};
 use super::sums::Sum;
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
@@ -69,14 +69,6 @@ const ROWS: usize = 4;
 /// ... unless they are so few that they stay in a cache from one inference to the next: unpacking takes longer than
 /// reading them then.
 const FEW: usize = 1 << 18;
-
-/// The operands of a product, and where its result is quantized.
-pub(super) struct Product {
-    pub(super) x: Linear,
-    pub(super) w: Linear,
-    /// The QuantizeLinear of the result, by index, and what it makes.
-    pub(super) to: Option<(usize, Linear)>,
-}
 
 fn operand(graph: &mut Graph, node: &Node, i: usize, what: &str) -> Outcome<Linear> {
     let id = node.inputs.get(i).copied().flatten().ok_or("an input is missing")?;

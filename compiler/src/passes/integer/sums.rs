@@ -5,9 +5,8 @@
 //! point, which halves that. Where sums do not fit, the product is computed in float.
 
 use super::super::edit::writers;
-use super::linear::Linear;
+use super::linear::{Linear, Product};
 use super::movement::moves_bytes;
-use super::product::Product;
 use crate::base::{DType, Tensor};
 use crate::graph::{Graph, Node};
 use crate::scalar::Scalar;
