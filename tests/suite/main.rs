@@ -19,6 +19,7 @@ mod graph;
 mod group;
 mod layering;
 mod lengths;
+mod limits;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod machine;
 mod objects;
