@@ -4,6 +4,14 @@
 //! (x86_64) or AAPCS64 convention, by the first encoder that takes it; the steps become data, which the
 //! function `run` of the object's contract reads: calls in code take three times the bytes.
 //! Kernels are encoded in parallel; the bytes do not depend on the number of threads.
+//!
+//! | files | what they do |
+//! |---|---|
+//! | `pointer`, `flatten`, `loops` | which accesses share a running pointer, and the loops around them: for both architectures |
+//! | `live`, `allocate` | when virtual registers hold a value, and which registers they get |
+//! | [`wide`] (AVX2, AVX-512), [`neon`] (aarch64) | instructions of a kernel: selected, allocated, encoded |
+//! | [`cranelift`] | the encoder of any kernel, where these take none |
+//! | `steps`, `driver` | the steps as data, and `run` |
 
 mod allocate;
 pub mod cranelift;

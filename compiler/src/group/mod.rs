@@ -2,6 +2,15 @@
 //!
 //! Works on definitions alone: element-wise work joins the fold before it, movement joins its
 //! readers or its writers, and what is left is one kernel each.
+//!
+//! | files | what they do |
+//! |---|---|
+//! | `rewrite`, `element` | expressions of one definition in another, under a change of variables |
+//! | `sink`, `hoist`, `whole`, `tables`, `picked` | definitions that are rewritten to cheaper ones of the same values |
+//! | `inline`, `digits`, `reshape`, `forward`, `epilogue` | definitions that join their readers, or what they read |
+//! | `frames`, `rim`, `split` | padding: in memory around a value, or as parts of their own |
+//! | `layout`, `channels` | the order of memory of every value |
+//! | `turn`, `words` | copies of factors that lie the wrong way for their products, once layouts are known |
 
 mod channels;
 mod digits;

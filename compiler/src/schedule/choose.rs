@@ -2,9 +2,9 @@
 //!
 //! Three shapes matter. A *contraction* sums products of two loads: it wants a register tile with
 //! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
-//! *pointwise* definition wants long vectors. First is chosen what fills the lanes ([`super::vector`]), then the
-//! schedule that does what the definition says ([`super::direct`]), then whether a convolution takes fewer
-//! multiplications ([`super::filtering`]). Goldens of the decisions: `tests/golden/schedule`.
+//! *pointwise* definition wants long vectors. First is chosen what fills the lanes (`vector`), then the
+//! schedule that does what the definition says (`direct`), then whether a convolution takes fewer
+//! multiplications (`filtering`). Goldens of the decisions: `tests/golden/schedule`.
 
 use super::direct::direct;
 use super::filtering::filtered;
