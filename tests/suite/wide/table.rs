@@ -29,6 +29,42 @@ fn tables_of_bytes() {
     }
 }
 
+/// Vectors whose indices are there before the first lookup share it, up to four; another table is looked up by itself.
+#[test]
+fn neighbours_share_lookups() {
+    for target in targets() {
+        for lanes in [target.lanes(), 3] {
+            for (entry, rows) in [("u8", 2), ("i8", 4), ("i8", 5)] {
+                let ty = format!("i32x{lanes}");
+                let mut text = format!(
+                    "kernel near {{ read x: i32[{}] read t: {entry}[256] read s: u8[256] write z: i32[{}]\n",
+                    rows * lanes,
+                    (rows + 1) * lanes
+                );
+                let at = |row: usize| row * lanes;
+                for row in 0..rows {
+                    text += &format!("%{row}: {ty} = load x[{}]\n", at(row));
+                }
+                for row in 0..rows {
+                    text += &format!("%{}: {ty} = lookup t[0], %{row}\n", rows + row);
+                }
+                text += &format!("%{}: {ty} = lookup s[0], %0\n", 2 * rows);
+                for row in 0..=rows {
+                    text += &format!("store z[{}] = %{}\n", at(row), rows + row);
+                }
+                let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+                check(&kernel, &target);
+                let text = disassembly(&kernel, &target);
+                let tables = if rows > 4 { 3 } else { 2 };
+                match target.has(Feature::Avx512Vbmi) {
+                    true => assert_eq!(text.matches("vpermi2b").count(), 2 * tables, "{text}"),
+                    false => assert_eq!(text.matches("vpshufb").count(), 16 * tables, "{text}"),
+                }
+            }
+        }
+    }
+}
+
 /// What is no byte is looked up by its lowest one, and entries are numbers like any others.
 #[test]
 fn tables_of_any_numbers() {

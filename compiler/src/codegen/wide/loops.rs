@@ -30,6 +30,7 @@ impl Select<'_> {
                         return self.turn(regs, addr, *stride);
                     }
                     (Some(Turned::Later), _) => return Ok(()),
+                    _ if self.shared.contains(&std::ptr::from_ref(stmt)) => return Ok(()),
                     _ => {}
                 }
                 self.value(*r, value)?;
@@ -71,7 +72,10 @@ impl Loops for Select<'_> {
     }
 
     fn block(&mut self, body: &[Stmt]) -> Result<()> {
-        body.iter().try_for_each(|stmt| self.stmt(stmt))?;
+        for (i, stmt) in body.iter().enumerate() {
+            self.lookups(&body[i..])?;
+            self.stmt(stmt)?;
+        }
         self.store_waiting();
         Ok(())
     }

@@ -40,6 +40,8 @@ pub struct Select<'a> {
     pub(super) exits: Vec<Exit>,
     /// Labels that return an error code.
     pub(super) failures: Vec<(i64, i32)>,
+    /// Lookups that others' instructions do, see `table`.
+    pub(super) shared: std::collections::HashSet<*const Stmt>,
     constants: Constants,
     masks: HashMap<u32, VReg>,
     pub(super) args: VReg,
@@ -82,12 +84,14 @@ impl<'a> Select<'a> {
             eights: None,
             exits: Vec::new(),
             failures: Vec::new(),
+            shared: Default::default(),
             constants: HashMap::new(),
             masks: HashMap::new(),
             args,
         };
-        for stmt in &kernel.body {
+        for (i, stmt) in kernel.body.iter().enumerate() {
             select.load_pointers(kernel, stmt)?;
+            select.lookups(&kernel.body[i..])?;
             select.stmt(stmt)?;
         }
         select.store_waiting();

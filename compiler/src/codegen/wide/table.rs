@@ -3,17 +3,25 @@
 //! An instruction picks bytes out of 16 of each 128 bits (`vpshufb`), or, with VBMI, out of 128 (`vpermi2b`). So
 //! each byte is looked up in all parts of the table by its lower bits, and the upper ones choose among the results:
 //! 16 shuffles and 15 blends, or two permutations and one. It takes as many for a whole vector of bytes as for one,
-//! so that bytes are looked up where they lie close together: on their way to memory ([`super::together`]).
+//! so that bytes are looked up where they lie close together: on their way to memory ([`super::together`]). Where
+//! more is computed with the entries they lie in lanes of four bytes; vectors that are looked up next to each other
+//! share these, a byte each.
 
 use super::Result;
 use super::inst::{Arg, Class, Mem, VReg};
 use super::rows::Op;
 use super::select::Select;
 use crate::base::DType;
-use crate::tile::{Access, Addr, Reg, TABLE, Value};
+use crate::tile::{Access, Addr, Reg, Stmt, TABLE, Value};
 
 /// Bytes that a shuffle picks from.
 const ROW: usize = 16;
+
+/// Bytes of a lane, and their bits.
+const BYTES: usize = 4;
+const BYTE: i64 = 8;
+/// From the lowest to the highest byte of a lane.
+const TOP: i64 = 24;
 
 /// What chooses between the results for two parts of a table: where a bit of the index is set.
 #[derive(Clone, Copy)]
@@ -50,15 +58,84 @@ impl<'a> Select<'a> {
 
     /// Translates a lookup by the lowest byte of each lane.
     pub(super) fn lookup(&mut self, r: Reg, table: &Addr, index: Reg) -> Result<()> {
-        let signed = self.kernel.params[table.param as usize].dtype.is_signed_int();
-        let (from, table) = (self.source(index), self.mem(table)?);
-        let (dst, width) = (self.target(r), self.width(r));
+        let (from, place) = (self.source(index), self.mem(table)?);
         // The other bytes of a lane are looked up in vain.
-        let entries = self.mapped(from, table, width);
-        let upper = self.def(Op::Pslld, width, &[entries.into(), Arg::Imm(24)]);
-        let down = if signed { Op::Psrad } else { Op::Psrld };
-        self.op(down, width, &[dst.into(), upper.into(), Arg::Imm(24)]);
+        let entries = self.mapped(from, place, self.width(r));
+        self.entry(r, table, entries, 0);
         Ok(())
+    }
+
+    /// Takes a byte of each lane to a register.
+    fn entry(&mut self, r: Reg, table: &Addr, entries: VReg, byte: i64) {
+        let (dst, width, up) = (self.target(r), self.width(r), TOP - BYTE * byte);
+        let upper = match up {
+            0 => entries,
+            _ => self.def(Op::Pslld, width, &[entries.into(), Arg::Imm(up)]),
+        };
+        let signed = self.kernel.params[table.param as usize].dtype.is_signed_int();
+        let down = if signed { Op::Psrad } else { Op::Psrld };
+        self.op(down, width, &[dst.into(), upper.into(), Arg::Imm(TOP)]);
+    }
+
+    /// Translates the lookups in one table that the first of some statements begins, where there are several whose
+    /// indices are there already.
+    pub(super) fn lookups(&mut self, stmts: &[Stmt]) -> Result<()> {
+        let Some(Stmt::Let(first, Value::Lookup(table, _))) = stmts.first() else { return Ok(()) };
+        let place = std::ptr::from_ref(&stmts[0]);
+        let members = match self.shared.contains(&place) {
+            true => Vec::new(),
+            false => self.beside(stmts, *first, table),
+        };
+        if members.len() < 2 {
+            return Ok(());
+        }
+        let (place, width) = (self.mem(table)?, self.width(*first));
+        let mut all: Option<VReg> = None;
+        for (byte, &(_, _, index)) in (0..).zip(&members) {
+            let from = self.source(index);
+            let upper = self.def(Op::Pslld, width, &[from.into(), Arg::Imm(TOP)]);
+            let part = match TOP - BYTE * byte {
+                0 => upper,
+                down => self.def(Op::Psrld, width, &[upper.into(), Arg::Imm(down)]),
+            };
+            all = Some(match all {
+                Some(all) => self.def(Op::Por, width, &[all.into(), part.into()]),
+                None => part,
+            });
+        }
+        let Some(all) = all else { return Ok(()) };
+        let entries = self.mapped(all, place, width);
+        for (byte, (stmt, r, _)) in (0..).zip(members) {
+            self.entry(r, table, entries, byte);
+            self.assigned(r);
+            self.shared.insert(stmt);
+        }
+        Ok(())
+    }
+
+    /// The lookups beside the first one, with what they give and take.
+    fn beside(&self, stmts: &[Stmt], first: Reg, table: &Addr) -> Vec<(*const Stmt, Reg, Reg)> {
+        let (mut members, mut since) = (Vec::new(), Vec::new());
+        let stays = self.kernel.params[table.param as usize].access == Access::Read;
+        for stmt in stmts.iter().take_while(|s| stays && matches!(s, Stmt::Let(..) | Stmt::Store { .. })) {
+            let Stmt::Let(r, value) = stmt else { continue };
+            match value {
+                Value::Lookup(other, index)
+                    if other == table
+                        && self.ty(*r) == self.ty(first)
+                        && [*r, *index].iter().all(|&r| self.single(r).is_some())
+                        && !since.contains(index) =>
+                {
+                    members.push((std::ptr::from_ref(stmt), *r, *index));
+                }
+                _ => {}
+            }
+            since.push(*r);
+            if members.len() == BYTES {
+                break;
+            }
+        }
+        members
     }
 
     /// The entries of each byte of a vector.
