@@ -6,6 +6,7 @@ mod branches;
 mod commands;
 mod halves;
 mod prune;
+mod thinned;
 mod weights;
 
 use crate::golden::check_text;

@@ -160,6 +160,13 @@ impl Node {
         self.set_attr(pb::AttributeProto { name: name.into(), i: value, r#type: kind, ..Default::default() });
     }
 
+    /// Sets an attribute that is a list of integers.
+    pub fn set_ints(&mut self, name: &str, values: &[i64]) {
+        let kind = pb::attribute_proto::AttributeType::Ints as i32;
+        let ints = values.to_vec();
+        self.set_attr(pb::AttributeProto { name: name.into(), ints, r#type: kind, ..Default::default() });
+    }
+
     /// Sets a tensor attribute.
     pub fn set_tensor(&mut self, name: &str, value: pb::TensorProto) {
         let kind = pb::attribute_proto::AttributeType::Tensor as i32;

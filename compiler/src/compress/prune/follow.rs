@@ -4,10 +4,10 @@
 //! beside others (concatenations), or read it (layers, normalizations). What is not understood freezes
 //! the sets it reads: their channels stay.
 
-use super::sets::{Layout, Segment, Sets};
+use super::sets::{Layout, Pinned, Segment, SetId, Sets};
 use crate::compress::observe::Facts;
 use crate::compress::onnx::{Node, Onnx};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// An edit of the model that follows from removed channels.
 #[derive(Debug)]
@@ -30,15 +30,28 @@ pub enum Edit {
         /// Its channels.
         segments: Vec<Segment>,
     },
-    /// An element of a constant shape is the extent of an axis.
-    Shape {
+    /// An element of a constant list (a shape, where a part begins) is an extent.
+    Element(Element),
+    /// The parts that a Split makes have these extents.
+    Parts {
         /// The node.
         node: usize,
-        /// Which element.
-        at: usize,
-        /// What lies along the axis.
-        segments: Vec<Segment>,
+        /// What lies along each.
+        parts: Vec<Vec<Segment>>,
     },
+}
+
+/// An element of a list that says an extent.
+#[derive(Clone, Debug)]
+pub struct Element {
+    /// The node that reads the list.
+    pub node: usize,
+    /// At which input.
+    pub input: usize,
+    /// Which element.
+    pub at: usize,
+    /// What lies along the axis.
+    pub segments: Vec<Segment>,
 }
 
 /// What was found.
@@ -47,9 +60,19 @@ pub struct Followed {
     pub sets: Sets,
     /// What removing channels changes.
     pub edits: Vec<Edit>,
-    /// By layer (node), the set that it makes.
-    pub made: Vec<(usize, usize)>,
+    /// By layer (node), a set that it makes.
+    pub made: Vec<(usize, SetId)>,
+    /// How channels lie in each value that has some.
+    pub layouts: HashMap<String, Layout>,
+    /// Elements of computed lists that have to be extents.
+    pub elements: Vec<Element>,
 }
+
+/// By layer (node), the channels at which a new set begins.
+type Cuts = BTreeMap<usize, BTreeSet<usize>>;
+
+/// The walk is repeated so many times at most, for what is cut in parts of parts.
+const WALKS: usize = 32;
 
 /// Operators that keep each element where it is.
 const PLAIN: &[&str] = &[
@@ -98,12 +121,49 @@ pub(super) struct Walk<'a> {
     pub known: &'a Facts,
     pub layouts: HashMap<String, Layout>,
     pub found: Followed,
+    pub writers: &'a HashMap<String, usize>,
+    pub cuts: &'a Cuts,
+    /// Where sets should be cut that are not yet.
+    pub wanted: Cuts,
+    /// By set that a layer makes, the layer and its first channel.
+    pub origins: HashMap<SetId, (usize, usize)>,
 }
 
-/// Follows the channels of all layers.
-pub fn follow(onnx: &Onnx, known: &Facts) -> Followed {
-    let found = Followed { sets: Sets::default(), edits: Vec::new(), made: Vec::new() };
-    let mut walk = Walk { onnx, known, layouts: HashMap::new(), found };
+/// Follows the channels of all layers; those of the values in `pinned` stay.
+pub fn follow(onnx: &Onnx, known: &Facts, pinned: &Pinned) -> Followed {
+    let writers = onnx.writers();
+    let mut cuts = Cuts::new();
+    let mut walked = walk(onnx, known, pinned, &writers, &cuts);
+    for _ in 1..WALKS {
+        if walked.1.is_empty() {
+            break;
+        }
+        for (layer, channels) in walked.1 {
+            cuts.entry(layer).or_default().extend(channels);
+        }
+        walked = walk(onnx, known, pinned, &writers, &cuts);
+    }
+    walked.0
+}
+
+/// One walk: what was found, and where sets should be cut so that more would be.
+fn walk(
+    onnx: &Onnx,
+    known: &Facts,
+    pinned: &Pinned,
+    writers: &HashMap<String, usize>,
+    cuts: &Cuts,
+) -> (Followed, Cuts) {
+    let found = Followed {
+        sets: Sets::default(),
+        edits: Vec::new(),
+        made: Vec::new(),
+        layouts: HashMap::new(),
+        elements: Vec::new(),
+    };
+    let layouts = HashMap::new();
+    let (wanted, origins) = (Cuts::new(), HashMap::new());
+    let mut walk = Walk { onnx, known, layouts, found, writers, cuts, wanted, origins };
     for (i, node) in onnx.nodes.iter().enumerate() {
         for name in node.captured() {
             walk.freeze(name, &format!("a subgraph of {} reads it", node.place()));
@@ -116,8 +176,12 @@ pub fn follow(onnx: &Onnx, known: &Facts) -> Followed {
     for output in &onnx.outputs {
         walk.freeze(&output.name, "it is an output of the model");
     }
+    for (value, why) in pinned {
+        walk.freeze(value, why);
+    }
     walk.found.sets.settle();
-    walk.found
+    walk.found.layouts = walk.layouts;
+    (walk.found, walk.wanted)
 }
 
 impl Walk<'_> {
@@ -150,6 +214,11 @@ impl Walk<'_> {
             op if JOINING.contains(&op) => self.joining(index, node),
             "Softmax" | "LogSoftmax" => self.softmax(node),
             "Concat" => self.concat(node),
+            // Numbers of channels are judged where they are used.
+            "Shape" => Some(()),
+            "Slice" => self.sliced(index, node),
+            "Split" => self.split(index, node),
+            "Gather" => self.gathered(node),
             "Transpose" | "Squeeze" | "Unsqueeze" | "Flatten" | "Reshape" | "Pad" | "Resize" => {
                 self.moved(index, node)
             }
@@ -190,7 +259,7 @@ impl Walk<'_> {
             let here = at.map_or(1, |a| own[a]);
             match layout {
                 Some(layout) if layout.axis == first.axis && here == extent => {
-                    self.found.sets.join_all(&first, layout, &format!("{} does not fit it", node.place()));
+                    self.joined(&first, layout, &format!("{} does not fit it", node.place()));
                 }
                 Some(_) => return None,
                 None if here == 1 => {}
@@ -215,7 +284,7 @@ impl Walk<'_> {
         if axis != first.axis {
             let why = format!("{} does not fit it", node.place());
             for layout in &layouts {
-                self.found.sets.join_all(&first, layout.as_ref()?, &why);
+                self.joined(&first, layout.as_ref()?, &why);
             }
             return self.put(node, first);
         }

@@ -3,6 +3,7 @@
 use super::follow::{Edit, Walk};
 use super::sets::{Layout, Segment};
 use crate::compress::onnx::Node;
+use std::collections::BTreeSet;
 
 impl Walk<'_> {
     /// The sums of squares of weights by the index of an axis, relative to their mean.
@@ -21,24 +22,32 @@ impl Walk<'_> {
     fn makes(&mut self, index: usize, node: &Node, axis: usize, on: usize) -> Option<()> {
         let scores = self.scores(node.input(1)?, axis)?;
         let channels = scores.len();
-        let set = self.found.sets.add(scores);
-        let segments = vec![Segment { set, inner: 1 }];
+        let none = BTreeSet::new();
+        let cuts = self.cuts.get(&index).unwrap_or(&none);
+        let bounds: Vec<usize> = [0].into_iter().chain(cuts.iter().copied()).chain([channels]).collect();
+        let mut segments = Vec::new();
+        for part in bounds.windows(2) {
+            let set = self.found.sets.add(scores[part[0]..part[1]].to_vec());
+            self.origins.insert(set, (index, part[0]));
+            self.found.made.push((index, set));
+            segments.push(Segment { set, inner: 1 });
+        }
+        let layout = Layout { axis: on, segments: segments.clone() };
         self.slice(index, 1, axis, &segments);
         if let Some(bias) = node.input(2) {
             match self.shape(bias).unwrap_or(&[0]).to_vec().as_slice() {
                 _ if self.onnx.constant(bias).is_none() => {
-                    self.found.sets.freeze(set, "its bias is computed")
+                    self.found.sets.freeze_all(&layout, "its bias is computed")
                 }
                 [.., last] if *last == channels => {
                     let axis = self.shape(bias).map_or(0, |s| s.len() - 1);
                     self.slice(index, 2, axis, &segments);
                 }
                 [] | [1] | [1, 1] => {}
-                _ => self.found.sets.freeze(set, "its bias has another shape"),
+                _ => self.found.sets.freeze_all(&layout, "its bias has another shape"),
             }
         }
-        self.found.made.push((index, set));
-        self.put(node, Layout { axis: on, segments })
+        self.put(node, layout)
     }
 
     /// The layer reads the channels of its data along `axis` of its weights.
@@ -112,7 +121,7 @@ impl Walk<'_> {
         if a.axis != b.axis || a.axis + 2 >= rank || ranks != [Some(rank); 2] {
             return None;
         }
-        self.found.sets.join_all(&a, &b, &format!("{} does not fit it", node.place()));
+        self.joined(&a, &b, &format!("{} does not fit it", node.place()));
         self.put(node, a)
     }
 

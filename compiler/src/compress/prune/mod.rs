@@ -1,18 +1,22 @@
 //! Pruning by magnitude: the smallest weights become zero, or the lightest channels are removed.
 
+mod cuts;
+mod expected;
 mod follow;
 mod layers;
 mod moves;
+mod parts;
 mod sets;
 
 use super::observe::Facts;
 use super::onnx::{Node, Onnx};
 use super::quantize::LayerReport;
 use super::{bodies, prepare};
-use crate::base::{Tensor, row_major_strides};
+use crate::base::{DType, Tensor, row_major_strides};
 use crate::error::{Error, Result};
-use follow::{Edit, follow};
-use sets::Kept;
+use expected::Thinned;
+use follow::{Edit, Element, follow};
+use sets::{Kept, Pinned};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Layers of fewer weights are not pruned element by element.
@@ -128,39 +132,61 @@ fn error(old: &[f32], new: &[f32]) -> f64 {
     if all > 0.0 { (gone / all).sqrt() } else { 0.0 }
 }
 
-fn channels(mut onnx: Onnx, sparsity: f64, known: &Facts) -> Result<Pruned> {
-    let found = follow(&onnx, known);
+fn channels(onnx: Onnx, sparsity: f64, known: &Facts) -> Result<Pruned> {
+    let Thinned { whole, thin, found } = thinned(onnx, sparsity, known)?;
     if found.made.is_empty() {
         return Err(nothing());
     }
-    let kept = found.sets.choose(sparsity);
-    let notes = found.made.iter().filter_map(|&(node, set)| {
-        let why = found.sets.frozen(set)?;
-        Some(format!("{} keeps its channels: {why}", onnx.nodes[node].place()))
+    let frozen = found.made.iter().filter_map(|&(node, set)| Some((node, found.sets.frozen(set)?)));
+    // A layer whose channels are several sets is named once.
+    let frozen: BTreeMap<usize, &str> = frozen.collect();
+    let free: BTreeSet<usize> =
+        found.made.iter().filter(|m| found.sets.frozen(m.1).is_none()).map(|m| m.0).collect();
+    let notes = frozen.iter().map(|(node, why)| {
+        let part = if free.contains(node) { "a part of its channels" } else { "its channels" };
+        format!("{} keeps {part}: {why}", whole.nodes[*node].place())
     });
     let notes: Vec<String> = notes.collect();
-    if notes.len() == found.made.len() {
+    if free.is_empty() {
         return Err(Error::model("no channel can be removed").advise(notes.join("; ")));
     }
     let norm = |onnx: &Onnx, node: usize| {
         let weights = onnx.nodes[node].input(1).and_then(|n| onnx.floats(n)).map_or_else(Vec::new, |w| w.1);
         (weights.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>(), weights.len())
     };
-    let before: Vec<f64> = found.made.iter().map(|m| norm(&onnx, m.0).0).collect();
-    let old = apply(&mut onnx, &found.edits, &kept)?;
-    let layer = |(&(node, _), before): (&(usize, usize), &f64)| {
-        let (after, count) = norm(&onnx, node);
-        let error = if *before > 0.0 { (1.0 - after / before).max(0.0).sqrt() } else { 0.0 };
-        LayerReport::of_weights(onnx.nodes[node].name(), onnx.nodes[node].op(), count, error)
+    let layers: BTreeSet<usize> = found.made.iter().map(|m| m.0).collect();
+    let layer = |node: usize| {
+        let ((before, _), (after, count)) = (norm(&whole, node), norm(&thin, node));
+        let error = if before > 0.0 { (1.0 - after / before).max(0.0).sqrt() } else { 0.0 };
+        LayerReport::of_weights(thin.nodes[node].name(), thin.nodes[node].op(), count, error)
     };
-    let layers = found.made.iter().zip(&before).map(layer).collect();
+    let layers = layers.into_iter().map(layer).collect();
+    let mut onnx = thin;
     // Nodes are counted anew from here on.
-    onnx.drop_unread(&old);
+    onnx.drop_unread(&whole.readers().into_keys().collect());
     Ok(Pruned { layers, onnx, notes })
 }
 
-/// Removes what does not stay from the constants; the names of those that were replaced.
-fn apply(onnx: &mut Onnx, edits: &[Edit], kept: &Kept) -> Result<BTreeSet<String>> {
+/// Removes channels until all that the model computes from their numbers fits.
+fn thinned(mut whole: Onnx, sparsity: f64, known: &Facts) -> Result<Thinned> {
+    let mut pinned = Pinned::new();
+    loop {
+        let found = follow(&whole, known, &pinned);
+        let kept = found.sets.choose(sparsity);
+        let mut thin = whole.clone();
+        apply(&mut thin, &found.edits, &kept)?;
+        let thinned = Thinned { whole, thin, found };
+        let more = expected::misfits(&thinned, &kept, known, &pinned)?;
+        if more.is_empty() {
+            return Ok(thinned);
+        }
+        pinned.extend(more);
+        whole = thinned.whole;
+    }
+}
+
+/// Removes what does not stay from the constants.
+fn apply(onnx: &mut Onnx, edits: &[Edit], kept: &Kept) -> Result<()> {
     let mut tensors: BTreeMap<(usize, usize), Tensor> = BTreeMap::new();
     let constant = |onnx: &Onnx, node: usize, input: usize| {
         let name = &onnx.nodes[node].inputs[input];
@@ -179,19 +205,28 @@ fn apply(onnx: &mut Onnx, edits: &[Edit], kept: &Kept) -> Result<BTreeSet<String
             Edit::Groups { node, segments } => {
                 onnx.nodes[*node].set_int("group", kept.indices(segments).len() as i64);
             }
-            Edit::Shape { node, at, segments } => {
-                let key = (*node, 1);
+            Edit::Element(Element { node, input, at, segments }) => {
+                let key = (*node, *input);
                 let old = match tensors.remove(&key) {
                     Some(tensor) => tensor,
-                    None => constant(onnx, *node, 1)?,
+                    None => constant(onnx, *node, *input)?,
                 };
-                let mut dims = old.to_i64s().unwrap_or_default();
-                dims[*at] = kept.indices(segments).len() as i64;
-                tensors.insert(key, Tensor::new([dims.len()], &dims));
+                let mut list = old.to_i64s().unwrap_or_default();
+                list[*at] = kept.indices(segments).len() as i64;
+                let shape = old.ty.shape.clone();
+                let made = match old.ty.dtype {
+                    DType::I32 => Tensor::new(shape, &list.iter().map(|&e| e as i32).collect::<Vec<_>>()),
+                    _ => Tensor::new(shape, &list),
+                };
+                tensors.insert(key, made);
+            }
+            Edit::Parts { parts, .. } if parts.iter().all(|p| kept.is_whole(p)) => {}
+            Edit::Parts { node, parts } => {
+                let extents: Vec<i64> = parts.iter().map(|p| kept.indices(p).len() as i64).collect();
+                split(onnx, *node, &extents);
             }
         }
     }
-    let mut old = BTreeSet::new();
     for ((node, input), tensor) in tensors {
         let name = onnx.nodes[node].inputs[input].clone();
         if onnx.constant(&name).is_some_and(|old| old == tensor) {
@@ -199,10 +234,20 @@ fn apply(onnx: &mut Onnx, edits: &[Edit], kept: &Kept) -> Result<BTreeSet<String
         }
         let made = onnx.add_constant(&format!("{name}_pruned"), &tensor);
         onnx.nodes[node].set_input(input, made);
-        old.insert(name);
     }
     onnx.forget_types();
-    Ok(old)
+    Ok(())
+}
+
+/// The extents of the parts that a Split makes.
+fn split(onnx: &mut Onnx, node: usize, extents: &[i64]) {
+    if onnx.opset() < 13 {
+        onnx.nodes[node].set_ints("split", extents);
+        return;
+    }
+    let made = onnx.add_constant("parts", &Tensor::new([extents.len()], extents));
+    onnx.nodes[node].set_input(1, made);
+    onnx.nodes[node].remove_attr("num_outputs");
 }
 
 /// The given indices of an axis.

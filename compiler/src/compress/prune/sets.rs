@@ -1,5 +1,10 @@
 //! Channels that must be kept or removed together, and how they lie along an axis of a value.
 
+use std::collections::BTreeMap;
+
+/// Values whose channels stay, and why.
+pub type Pinned = BTreeMap<String, String>;
+
 /// Number of a set of channels.
 pub type SetId = usize;
 
@@ -120,6 +125,11 @@ impl Sets {
         blocks
     }
 
+    /// The set that consists of blocks of so many neighbours.
+    pub fn whole(&self, blocks: SetId, size: usize) -> Option<SetId> {
+        self.blocks.iter().find(|b| b.blocks == blocks && b.size == size).map(|b| b.of)
+    }
+
     /// Brings what is known of blocks and of their channels together; called once all sets are known.
     pub fn settle(&mut self) {
         let links: Vec<[usize; 3]> = self.blocks.iter().map(|b| [b.blocks, b.of, b.size]).collect();
@@ -193,6 +203,11 @@ impl Sets {
 pub struct Kept(Vec<Vec<bool>>);
 
 impl Kept {
+    /// Whether all channels of some sets stay.
+    pub fn is_whole(&self, segments: &[Segment]) -> bool {
+        segments.iter().all(|s| self.0[s.set].iter().all(|&kept| kept))
+    }
+
     /// The indices that stay along an axis.
     pub fn indices(&self, segments: &[Segment]) -> Vec<usize> {
         let (mut start, mut indices) = (0, Vec::new());
