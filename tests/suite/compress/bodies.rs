@@ -99,9 +99,11 @@ fn holding(name: &str, seed: u32) -> pb::GraphProto {
     let [product, mean, weights] = ["product", "mean", "weights"].map(|what| format!("{name}_{what}"));
     let mut sum = node("ReduceMean", &[&product], &mean);
     sum.attribute = vec![ints("axes", &[1]), int("keepdims", 1)];
+    let mut multiply = node("MatMul", &["x", &weights], &product);
+    multiply.name.clone_from(&product);
     pb::GraphProto {
         name: name.to_string(),
-        node: vec![node("MatMul", &["x", &weights], &product), sum, node("Sub", &[&product, &mean], name)],
+        node: vec![multiply, sum, node("Sub", &[&product, &mean], name)],
         initializer: vec![lmc::import::to_tensor_proto(&weights, &tensor(&[16, 32], seed))],
         output: vec![value(name, 1, &[1, 32])],
         ..Default::default()
@@ -139,6 +141,13 @@ fn weights_in_bodies_are_stored() {
         assert!(size * 4 < before * 3, "{how}: {size} of {before} bytes");
     }
     assert_eq!(four.onnx.opset(), 21);
+    // A layer in a body is left in float by its name.
+    let excluded =
+        Options { exclude: vec![fixed.report.layers[1].name.clone()], ..super::fixed(Method::MinMax) };
+    let left = quantize(&onnx, &samples, &excluded, &Silent).expect("static");
+    assert_eq!(left.report.layers.iter().map(|l| l.float).collect::<Vec<_>>(), [false, true]);
+    let whole = |name: &str| left.onnx.floats(name).is_some_and(|w| w.1.len() == 512);
+    assert_eq!(left.onnx.initializers.iter().filter(|i| whole(&i.proto.name)).count(), 1);
     let options = prune::Options { sparsity: 0.5, structured: false, global: false };
     let pruned = prune::prune(&onnx, &options, &types).expect("pruned");
     let left: Vec<usize> = pruned.layers.iter().map(|l| l.weights).collect();

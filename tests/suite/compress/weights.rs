@@ -59,3 +59,51 @@ fn stored_weights_are_rounded_against_samples() {
     let (nearest, fitted) = (off(&made(&NONE)), off(&made(&data)));
     assert!(fitted < nearest, "dynamic: {fitted} of {nearest}");
 }
+
+/// Of the powers of a spectrum a logarithm is taken: they are summed in float, their weights stored as integers.
+#[test]
+fn logarithms_are_taken_of_floats() {
+    let nodes = vec![
+        node("MatMul", &["x", "w1"], "waves"),
+        node("Mul", &["waves", "waves"], "powers"),
+        node("MatMul", &["powers", "w2"], "bands"),
+        node("Max", &["bands", "floor"], "most"),
+        node("Log", &["most"], "loudness"),
+        node("MatMul", &["loudness", "w3"], "y"),
+    ];
+    let bands: Vec<f32> = floats(32 * 16, 2).iter().map(|w| w.abs()).collect();
+    // Waves are a thousand times as loud in some bands as in others.
+    let waves = floats(16 * 32, 1).into_iter().enumerate().map(|(i, w)| if i % 32 < 4 { w * 1e3 } else { w });
+    let constants = [
+        ("w1", Tensor::new([16, 32], &waves.collect::<Vec<_>>())),
+        (
+            "w2",
+            Tensor::new(
+                [32, 16],
+                &bands
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &w)| if i % 16 < 8 && i < 64 { 0.0 } else { w })
+                    .collect::<Vec<_>>(),
+            ),
+        ),
+        ("floor", Tensor::scalar(1e-6f32)),
+        ("w3", Tensor::new([16, 16], &floats(256, 3))),
+    ];
+    let onnx = decode(&model(nodes, &[4, 16], &[4, 16], &constants));
+    let samples: Vec<Sample> = (0..2).map(|i| vec![Tensor::new([4, 16], &floats(64, 5 + i))]).collect();
+    let static_ = quantize(&onnx, &samples, &fixed(Method::MinMax), &Silent).expect("quantized").onnx;
+    let dynamic = dynamic(&onnx, &known(&onnx), &NONE).expect("quantized").onnx;
+    for made in [static_, dynamic] {
+        assert_eq!(matrices(&made), 3);
+        let reads = |node: &&lmc::compress::onnx::Node| {
+            let data = node.op().ends_with("QuantizeLinear").then(|| node.input(0)).flatten();
+            data.is_some_and(|n| ["x", "powers", "waves", "bands"].contains(&n))
+        };
+        assert_eq!(made.nodes.iter().filter(reads).count(), 0);
+        assert!(
+            made.nodes.iter().any(|n| n.op().ends_with("QuantizeLinear") && n.input(0) == Some("loudness"))
+        );
+        assert!(agreement(&onnx, &made, &samples) > 0.9995);
+    }
+}

@@ -10,6 +10,7 @@
 
 use super::patches::Patches;
 use super::plan::Layer;
+use super::plane::{LANES, Plane, Weights};
 use super::stats::floats;
 use super::weights::{Quantized, Share, quantize};
 use crate::base::{DType, Tensor};
@@ -48,17 +49,15 @@ const BLOCK: usize = 256;
 /// So many rows of data are taken for each weight of a block: with fewer, weights would fit these rows alone (RepVGG,
 /// samples not seen: .9928 with one row, .9949 with four, .9960 with eight).
 const ROWS_PER_WEIGHT: usize = 8;
-/// What is added to the diagonal, in parts of its mean, for the same reason.
-const DAMPING: f64 = 0.05;
-/// Sums that are rounded side by side.
-const LANES: usize = 8;
+/// Sums of a block by which is judged whether what fits a half of the data is better on the other.
+const JUDGED: usize = 4 * LANES;
 
 /// Products of the data of a layer.
 struct Gram {
     patches: Patches,
     blocks: Vec<Range<usize>>,
-    /// A square for each block; the part below the diagonal is used.
-    products: Vec<Vec<f64>>,
+    /// A square for each block, of each half of the data; the part below the diagonal is used.
+    products: [Vec<Vec<f64>>; 2],
 }
 
 /// The weights of a model rounded against the samples, where their data can be followed.
@@ -80,7 +79,8 @@ pub fn rounded(onnx: &Onnx, items: &[Item], samples: &[Sample], observer: &dyn O
             if let Some(patches) = Patches::new(node, &shape, &data.ty.shape) {
                 let gram =
                     grams.entry(item.node).or_insert_with(|| Gram::new(patches.clone(), samples.len()));
-                gram.add(&patches, data, ROWS.div_ceil(samples.len()));
+                let half = (samples.len() > 1).then_some(i % 2);
+                gram.add(&patches, data, ROWS.div_ceil(samples.len()), half);
             }
         }
     }
@@ -100,20 +100,21 @@ impl Gram {
     fn new(patches: Patches, samples: usize) -> Gram {
         let rows = (patches.count() * samples).min(ROWS);
         let blocks = patches.blocks(BLOCK.min(rows / ROWS_PER_WEIGHT));
-        let products = blocks.iter().map(|b| vec![0.0; b.len() * b.len()]).collect();
-        Gram { patches, blocks, products }
+        let products: Vec<Vec<f64>> = blocks.iter().map(|b| vec![0.0; b.len() * b.len()]).collect();
+        Gram { patches, blocks, products: [products.clone(), products] }
     }
 
-    /// Adds the products of some rows of a sample.
-    fn add(&mut self, patches: &Patches, data: &Tensor, rows: usize) {
+    /// Adds the products of some rows of a sample to a half of the data; to both, where it is the only sample.
+    fn add(&mut self, patches: &Patches, data: &Tensor, rows: usize, half: Option<usize>) {
         let data = floats(data);
         let mut row = vec![0.0f32; patches.width()];
         for at in patches.spread(rows) {
+            let half = half.unwrap_or(usize::from(at >= patches.count() / 2));
             patches.row(&data, at, &mut row);
             if row.iter().any(|x| !x.is_finite()) {
                 continue;
             }
-            for (block, products) in self.blocks.iter().zip(&mut self.products) {
+            for (block, products) in self.blocks.iter().zip(&mut self.products[half]) {
                 let row = &row[block.clone()];
                 for (i, line) in products.chunks_exact_mut(row.len()).enumerate() {
                     let x = f64::from(row[i]);
@@ -127,79 +128,54 @@ impl Gram {
 
     /// Rounds weights that are at their nearest integers so far.
     fn round(&self, weights: &[f32], share: Share, made: &mut Quantized) {
-        let owners = share.owners(&made.values.ty.shape);
-        let (least, most) = made.limits();
         let mut integers = made.values.to_i64s().unwrap_or_default();
-        for (block, products) in self.blocks.iter().zip(&self.products) {
-            let Some(plane) = Plane::new(products, block.len()) else { continue };
+        let owners = share.owners(&made.values.ty.shape);
+        let grid = Weights {
+            patches: &self.patches,
+            elements: weights,
+            scales: &made.scales,
+            owners,
+            limits: made.limits(),
+        };
+        if !self.is_more_than_chance(&grid) {
+            return;
+        }
+        for (i, block) in self.blocks.iter().enumerate() {
+            let halves = self.products[0][i].iter().zip(&self.products[1][i]);
+            let all: Vec<f64> = halves.map(|(a, b)| a + b).collect();
+            let Some(plane) = Plane::new(&all, block.len()) else { continue };
             let outputs: Vec<usize> = self.patches.outputs(block.start).collect();
             for lanes in outputs.chunks(LANES) {
-                let index = |i: usize, lane: usize| {
-                    self.patches.weight(lanes[lane.min(lanes.len() - 1)], block.start + plane.order[i])
-                };
-                let mut off = vec![[0.0f64; LANES]; block.len()];
-                for i in (0..block.len()).rev() {
-                    let shift = plane.shift(i, &off);
-                    for lane in 0..LANES {
-                        let at = index(i, lane);
-                        let (weight, scale) = (f64::from(weights[at]), f64::from(made.scales[owners[at]]));
-                        let integer = ((weight + shift[lane]) / scale).round_ties_even().clamp(least, most);
-                        integers[at] = integer as i64;
-                        off[i][lane] = weight - integer * scale;
-                    }
-                }
+                let rounded = plane.round(&grid, block, lanes);
+                let places = rounded.places.iter().flatten().zip(rounded.integers.iter().flatten());
+                places.for_each(|(&place, &integer)| integers[place] = integer);
             }
         }
         made.set_integers(&integers);
     }
-}
 
-/// The triangle that a block's weights are rounded by.
-struct Plane {
-    /// The weights from those with the least data to those with the most, which are rounded first.
-    order: Vec<usize>,
-    /// Of row `i`: what each later weight's error counts in units of its own.
-    factors: Vec<f64>,
-}
-
-impl Plane {
-    fn new(products: &[f64], size: usize) -> Option<Plane> {
-        let at = |i: usize, j: usize| products[i.max(j) * size + i.min(j)];
-        let mean = (0..size).map(|i| at(i, i)).sum::<f64>() / size as f64;
-        if size < 2 || mean <= 0.0 || !mean.is_finite() {
-            return None;
-        }
-        let mut order: Vec<usize> = (0..size).collect();
-        order.sort_by(|&a, &b| at(a, a).total_cmp(&at(b, b)));
-        let mut lower = vec![0.0; size * size];
-        for i in 0..size {
-            for j in 0..=i {
-                let (before, line) = lower.split_at(i * size);
-                let other = if i == j { line } else { &before[j * size..] };
-                let sum: f64 = line[..j].iter().zip(&other[..j]).map(|(a, b)| a * b).sum();
-                let damped = if i == j { DAMPING * mean } else { 0.0 };
-                let rest = at(order[i], order[j]) + damped - sum;
-                lower[i * size + j] =
-                    if i == j { rest.max(DAMPING * mean * 0.5).sqrt() } else { rest / lower[j * size + j] };
-            }
-        }
-        let factors = (0..size * size).map(|k| {
-            let (i, j) = (k / size, k % size);
-            if j > i { lower[j * size + i] / lower[i * size + i] } else { 0.0 }
+    /// Whether weights that fit a half of the data are better on the other half than their nearest integers.
+    fn is_more_than_chance(&self, weights: &Weights) -> bool {
+        let errors = self.blocks.iter().enumerate().map(|(i, block)| {
+            let [a, b] = [0, 1].map(|half| &self.products[half][i]);
+            let ([one, plain], [other, same]) = (judged(weights, block, a, b), judged(weights, block, b, a));
+            [one + other, plain + same]
         });
-        let factors = factors.collect();
-        Some(Plane { order, factors })
+        let [fitted, nearest] = errors.fold([0.0, 0.0], |sum, e| [sum[0] + e[0], sum[1] + e[1]]);
+        fitted < nearest
     }
+}
 
-    /// What weight `i` makes up for, of the errors of those after it.
-    fn shift(&self, i: usize, off: &[[f64; LANES]]) -> [f64; LANES] {
-        let size = off.len();
-        let mut sum = [0.0; LANES];
-        for (factor, off) in self.factors[i * size..][..size].iter().zip(off).skip(i + 1) {
-            sum.iter_mut().zip(off).for_each(|(s, o)| *s += factor * o);
-        }
-        sum
-    }
+/// What some sums of a block are off by on the second data: with weights that fit the first, and with the nearest ones.
+fn judged(weights: &Weights, block: &Range<usize>, first: &[f64], second: &[f64]) -> [f64; 2] {
+    let outputs: Vec<usize> = weights.patches.outputs(block.start).collect();
+    let step = outputs.len().div_ceil(JUDGED).max(1);
+    let outputs: Vec<usize> = outputs.into_iter().step_by(step).collect();
+    let nearest = Plane::nearest(block.len());
+    let fitted = Plane::new(first, block.len());
+    [fitted.as_ref().unwrap_or(&nearest), &nearest].map(|plane| {
+        outputs.chunks(LANES).map(|o| plane.round(weights, block, o).error(second, o.len())).sum()
+    })
 }
 
 #[cfg(test)]
@@ -234,7 +210,7 @@ mod tests {
         let node = Node::new("MatMul", "", &["x", "w"], &["y"]);
         let patches = Patches::new(&node, &[depth, outputs], &[rows, depth]).unwrap();
         let mut gram = Gram::new(patches.clone(), 1);
-        gram.add(&patches, &Tensor::new([rows, depth], &data), rows);
+        gram.add(&patches, &Tensor::new([rows, depth], &data), rows, None);
         let nearest = quantize(&[depth, outputs], &weights, Share::Axis(1), DType::I8, None, false);
         let mut found = nearest.clone();
         gram.round(&weights, Share::Axis(1), &mut found);
@@ -245,10 +221,36 @@ mod tests {
         assert!(found.values.to_i64s().unwrap().iter().all(|q| (-127..=127).contains(q)));
         // Data that have nothing in common leave each weight at its nearest integer.
         let mut plain = Gram::new(patches.clone(), 1);
-        plain.products =
-            vec![(0..depth * depth).map(|i| f64::from(u8::from(i % (depth + 1) == 0))).collect()];
+        let one: Vec<f64> = (0..depth * depth).map(|i| f64::from(u8::from(i % (depth + 1) == 0))).collect();
+        plain.products = [vec![one.clone()], vec![one]];
+        let mut found = nearest.clone();
         plain.round(&weights, Share::Axis(1), &mut found);
         assert_eq!(found.values, nearest.values);
+    }
+
+    /// What fits one half of the data and not the other is chance.
+    #[test]
+    fn data_that_differ_leave_weights_at_their_nearest_integers() {
+        let (depth, outputs, rows) = (16, 11, 64);
+        let weights: Vec<f32> =
+            (0..depth * outputs).map(|i| ((i * 31 + 7) % 97) as f32 / 97.0 - 0.4).collect();
+        let node = Node::new("MatMul", "", &["x", "w"], &["y"]);
+        let patches = Patches::new(&node, &[depth, outputs], &[rows, depth]).unwrap();
+        // Neighbours are nearly equal in one half, and nearly opposite in the other.
+        let near = correlated(rows, depth);
+        let turned = |(i, &x): (usize, &f32)| if i % 2 == 0 { x } else { -x };
+        let opposite: Vec<f32> = near.iter().enumerate().map(turned).collect();
+        let nearest = quantize(&[depth, outputs], &weights, Share::Axis(1), DType::I8, None, false);
+        let after = |second: &[f32]| {
+            let mut gram = Gram::new(patches.clone(), 2);
+            gram.add(&patches, &Tensor::new([rows, depth], &near), rows, Some(0));
+            gram.add(&patches, &Tensor::new([rows, depth], second), rows, Some(1));
+            let mut found = nearest.clone();
+            gram.round(&weights, Share::Axis(1), &mut found);
+            found
+        };
+        assert_eq!(after(&opposite).values, nearest.values);
+        assert_ne!(after(&near).values, nearest.values);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use super::compensate::{Item, Rounded};
 use super::fitted::{Data, Made, fitted};
 use super::grid::integer;
+use super::logarithms;
 use super::recurrent;
 use super::report::LayerReport;
 use super::stored::{SMALL, error, store_all, store_inner, stored};
@@ -44,8 +45,11 @@ pub fn dynamic(onnx: &Onnx, known: &Facts, data: &Data) -> Result<Made> {
     let mut onnx = onnx.clone();
     prepare::simplify(&mut onnx, known);
     opset::raise(&mut onnx, 13, known)?;
-    let products: BTreeMap<usize, Product> =
-        (0..onnx.nodes.len()).filter_map(|i| Some((i, product(&onnx, i)?))).collect();
+    let logarithms = logarithms::products(&onnx);
+    let products: BTreeMap<usize, Product> = (0..onnx.nodes.len())
+        .filter(|i| !logarithms.contains(i))
+        .filter_map(|i| Some((i, product(&onnx, i)?)))
+        .collect();
     if products.is_empty() && stored(&onnx, false, &|_| true).is_empty() && bodies::weights(&onnx).is_empty()
     {
         return Err(Error::model("there is nothing to quantize: no product with a constant of floats")
@@ -117,7 +121,7 @@ fn rewritten(
     onnx.drop_unread(&old);
     let rest = stored(&onnx, false, &|_| true);
     reports.extend(store_all(&mut onnx, &rest, DType::I8, &Rounded::new()));
-    reports.extend(store_inner(&mut onnx));
+    reports.extend(store_inner(&mut onnx, &BTreeSet::new()));
     Ok(Made { onnx, layers: reports })
 }
 

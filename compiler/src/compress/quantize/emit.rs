@@ -49,11 +49,10 @@ pub fn qdq(onnx: &Onnx, recipe: &Recipe) -> Result<Onnx> {
     let Writer { onnx: mut made, nodes, replaced, .. } = writer;
     made.nodes = nodes;
     made.drop_unread(&replaced);
-    let kept: Vec<&[String]> =
-        recipe.plan.recurrent.iter().map(|&i| onnx.nodes[i].outputs.as_slice()).collect();
+    let kept: Vec<&[String]> = recipe.plan.stored.iter().map(|&i| onnx.nodes[i].outputs.as_slice()).collect();
     let weights = stored(&made, false, &|i| kept.contains(&made.nodes[i].outputs.as_slice()));
     store_all(&mut made, &weights, DType::I8, &Rounded::new());
-    store_inner(&mut made);
+    store_inner(&mut made, &recipe.plan.inner);
     Ok(made)
 }
 

@@ -11,9 +11,11 @@ mod fitted;
 mod grid;
 mod histogram;
 mod layers;
+mod logarithms;
 mod measure;
 mod patches;
 mod plan;
+mod plane;
 mod recurrent;
 mod report;
 mod sensitive;
@@ -148,7 +150,7 @@ pub fn quantize(
     let mut work = Work { options, observer, samples, reference, onnx, values, histograms };
     let excluded = work.excluded()?;
     let plan = work.plan(&excluded, options.tables);
-    let nothing = plan.layers.is_empty() && plan.tables.is_empty() && plan.recurrent.is_empty();
+    let nothing = plan.layers.is_empty() && plan.tables.is_empty() && plan.stored.is_empty();
     if nothing && bodies::weights(&work.onnx).is_empty() {
         return Err(Error::model("there is nothing to quantize: no convolution or matrix product of floats")
             .advise(
@@ -198,6 +200,7 @@ impl Work<'_> {
 
     /// The nodes that the options leave in float.
     fn excluded(&self) -> Result<BTreeSet<usize>> {
+        let inner = self.inner();
         let find = |name: &String| {
             let at = self.onnx.nodes.iter().position(|n| n.name() == name || n.output() == name);
             at.ok_or_else(|| {
@@ -206,13 +209,19 @@ impl Work<'_> {
                     .at("--exclude")
             })
         };
-        self.options.exclude.iter().map(find).collect()
+        self.options.exclude.iter().filter(|name| !inner.contains(*name)).map(find).collect()
+    }
+
+    /// The layers in bodies that the options leave in float, by name.
+    fn inner(&self) -> BTreeSet<String> {
+        let names = bodies::weights(&self.onnx).into_iter().map(|i| i.node);
+        names.filter(|name| self.options.exclude.contains(name)).collect()
     }
 
     fn plan(&self, float: &BTreeSet<usize>, activations: bool) -> Plan {
         let facts = plan::Facts { onnx: &self.onnx, values: &self.values };
         let per_channel = self.options.per_channel;
-        plan::plan(&facts, &Choice { float: float.clone(), per_channel, activations })
+        plan::plan(&facts, &Choice { float: float.clone(), inner: self.inner(), per_channel, activations })
     }
 
     /// The grids of the groups of values that share one.

@@ -6,8 +6,8 @@
 //! memory between layers is narrow. Element-wise chains between a layer and the next quantized value
 //! stay in float: they are computed in registers.
 
-use super::activations;
 use super::stored::{is_recurrent, stored};
+use super::{activations, logarithms};
 use crate::base::{DType, TensorType};
 use crate::compress::observe;
 use crate::compress::onnx::{Node, Onnx};
@@ -84,8 +84,10 @@ pub struct Plan {
     pub values: BTreeMap<String, String>,
     /// Tables of constants that a Gather picks from: the nodes.
     pub tables: Vec<usize>,
-    /// Recurrent operators, which compute in float with weights that are stored as integers.
-    pub recurrent: BTreeSet<usize>,
+    /// Recurrent operators and products that need floats: they compute in float with weights that are stored as integers.
+    pub stored: BTreeSet<usize>,
+    /// Layers in bodies whose weights stay in float, by name.
+    pub inner: BTreeSet<String>,
     /// Quantized values whose float form does not lie in memory: all readers take the integers.
     pub narrow: BTreeSet<String>,
 }
@@ -95,6 +97,8 @@ pub struct Plan {
 pub struct Choice {
     /// Nodes that are left alone.
     pub float: BTreeSet<usize>,
+    /// Layers in bodies that are left alone, by name.
+    pub inner: BTreeSet<String>,
     /// Whether weights have a scale per channel.
     pub per_channel: bool,
     /// Whether what activations read is quantized, so that they are tables.
@@ -247,14 +251,17 @@ impl Origins {
 
 /// What to quantize.
 pub fn plan(facts: &Facts, choice: &Choice) -> Plan {
-    let float = &choice.float;
+    let logarithms = logarithms::products(facts.onnx);
+    let float = &choice.float | &logarithms;
     let (nodes, writers, readers) = (&facts.onnx.nodes, facts.onnx.writers(), facts.onnx.readers());
     let layers = (0..nodes.len()).filter(|i| !float.contains(i));
-    let weights = stored(facts.onnx, false, &|i| is_recurrent(&nodes[i]) && !float.contains(&i));
+    let in_float = |i: usize| is_recurrent(&nodes[i]) || logarithms.contains(&i);
+    let weights = stored(facts.onnx, false, &|i| in_float(i) && !choice.float.contains(&i));
     let mut plan = Plan {
         layers: layers.clone().filter_map(|i| facts.layer(i, choice.per_channel)).collect(),
         tables: layers.filter(|&i| facts.is_table(&nodes[i])).collect(),
-        recurrent: weights.into_iter().map(|s| s.node).collect(),
+        stored: weights.into_iter().map(|s| s.node).collect(),
+        inner: choice.inner.clone(),
         ..Plan::default()
     };
     let products: BTreeSet<usize> = plan.layers.iter().map(|l| l.node).collect();
@@ -263,8 +270,13 @@ pub fn plan(facts: &Facts, choice: &Choice) -> Plan {
         plan.integer.insert(layer.node);
         wanted.extend(layer.data.iter().map(|&i| nodes[layer.node].inputs[i].clone()));
     }
-    let search =
-        activations::Search { facts, origins: &origins, readers: &readers, products: &products, float };
+    let search = activations::Search {
+        facts,
+        origins: &origins,
+        readers: &readers,
+        products: &products,
+        float: &float,
+    };
     loop {
         let before = (wanted.len(), plan.integer.len());
         if choice.activations {

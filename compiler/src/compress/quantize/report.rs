@@ -136,13 +136,13 @@ impl Work<'_> {
 
     /// What is stored as integers and computes in float: tables, weights of recurrent operators and of bodies.
     fn constants(&self, all: &Plan, best: &Plan) -> Vec<LayerReport> {
-        let among = |plan: &Plan, node| plan.tables.contains(&node) || plan.recurrent.contains(&node);
+        let among = |plan: &Plan, node| plan.tables.contains(&node) || plan.stored.contains(&node);
         let list = stored(&self.onnx, false, &|node| among(all, node));
         let report = |s: &Stored| {
             let (_, report) = s.rounded(&self.onnx, DType::I8, &Rounded::new());
             LayerReport { float: !among(best, s.node), ..report }
         };
-        list.iter().map(report).chain(store_inner(&mut self.onnx.clone())).collect()
+        list.iter().map(report).chain(store_inner(&mut self.onnx.clone(), &best.inner)).collect()
     }
 
     /// The relative error of each layer's result in the quantized model, by value.

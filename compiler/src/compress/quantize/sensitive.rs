@@ -30,7 +30,7 @@ impl Work<'_> {
         ranked.sort_by(|a, b| b.error.total_cmp(&a.error));
         let mut order: Vec<usize> = ranked.iter().map(|o| o.node).collect();
         order.extend(&from.plan.tables);
-        order.extend(&from.plan.recurrent);
+        order.extend(&from.plan.stored);
         let without = |count: usize| excluded.iter().copied().chain(order[..count].iter().copied()).collect();
         let (mut low, mut high) = (0, 1);
         let mut best = loop {

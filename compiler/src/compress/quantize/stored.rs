@@ -119,7 +119,7 @@ pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts, data: &Data) -> Re
     fitted(&onnx, &items, data, |rounded| {
         let mut made = onnx.clone();
         let mut layers = store_all(&mut made, &list, dtype, rounded);
-        layers.extend(store_inner(&mut made));
+        layers.extend(store_inner(&mut made, &BTreeSet::new()));
         Ok(Made { onnx: made, layers })
     })
 }
@@ -160,10 +160,19 @@ pub(super) fn store_all(
 }
 
 /// Puts integers of 8 bits in the place of the constants that layers in bodies multiply with. They are dequantized
-/// before all nodes, under the names that the bodies read.
-pub(super) fn store_inner(onnx: &mut Onnx) -> Vec<LayerReport> {
+/// before all nodes, under the names that the bodies read. Those of the layers named in `float` stay.
+pub(super) fn store_inner(onnx: &mut Onnx, float: &BTreeSet<String>) -> Vec<LayerReport> {
     let (mut reports, mut made) = (Vec::new(), BTreeMap::new());
-    for Inner { node, op, constant, axis } in bodies::weights(onnx) {
+    let weights = bodies::weights(onnx);
+    // Layers with the same weights read them by one name.
+    let stays = weights.iter().filter(|i| float.contains(&i.node)).map(|i| i.constant.clone());
+    let stays: BTreeSet<String> = stays.collect();
+    for Inner { node, op, constant, axis } in weights {
+        if stays.contains(&constant) {
+            let elements = onnx.floats(&constant).map_or(0, |w| w.1.len());
+            reports.push(LayerReport { float: true, ..LayerReport::of_weights(&node, &op, elements, 0.0) });
+            continue;
+        }
         let (elements, error) = *made.entry(constant.clone()).or_insert_with(|| {
             let (shape, floats) = onnx.floats(&constant).unwrap_or_default();
             let share = Share::of_axis(axis);
