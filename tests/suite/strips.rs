@@ -24,7 +24,7 @@ fn preferring(prefer: Prefer, text: &str) -> String {
     let before = outputs_of(&graph, &lowering, &|id| seeded(&graph, id));
     let fixed: Vec<u32> = graph.inputs.iter().chain(&graph.outputs).copied().collect();
     let mut layouts = layouts(&lowering, &fixed);
-    let kernels = Kernels { whole: &|_, _, _| false, below: &|_, _, _, _| None };
+    let kernels = Kernels { whole: &|_, _, _| false, below: &|_, _, _, _| None, follow: true };
     form(&mut lowering, &mut layouts, &graph.outputs, (&target, prefer), &kernels);
     verify(&lowering).expect("a valid lowering with strips");
     assert_eq!(before, outputs_of(&graph, &lowering, &|id| seeded(&graph, id)), "{lowering}");

@@ -403,11 +403,11 @@ impl Build {
 }
 
 /// Shows the stages of planning, and measures them.
-fn show<'a>(observer: &'a dyn Observer, clock: &'a Clock) -> impl Fn(&str, &dyn Fn() -> String) + 'a {
+fn show<'a>(observer: &'a dyn Observer, clock: &'a Clock) -> impl Fn(&str, &dyn Fn() -> Option<String>) + 'a {
     move |stage, text| {
         clock.end(if stage == "schedule" { "nest" } else { stage });
-        if observer.wants(stage) {
-            observer.dump(stage, &text());
+        if let Some(text) = observer.wants(stage).then(text).flatten() {
+            observer.dump(stage, &text);
         }
     }
 }

@@ -10,6 +10,7 @@
 use crate::strips::{Live, together};
 use crate::tile::random::Rng;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 /// Alignment of every buffer in bytes: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;
@@ -50,25 +51,45 @@ fn meet(one: &Live, other: &Live) -> bool {
     one.first <= other.last && other.first <= one.last
 }
 
-/// The bytes that are live at each step.
-pub fn profile(buffers: &[Live]) -> Vec<usize> {
+/// The bytes that are live at each step, less what buffers may share.
+pub fn profile(buffers: &[Live], trails: &[Trail]) -> Vec<i64> {
     let mut profile = vec![0; buffers.iter().map(|b| b.last + 1).max().unwrap_or(0)];
-    buffers.iter().for_each(|b| profile[b.first..=b.last].iter_mut().for_each(|sum| *sum += size(b)));
+    buffers.iter().for_each(|b| profile[b.first..=b.last].iter_mut().for_each(|sum| *sum += size(b) as i64));
+    for trail in trails {
+        let (steps, bytes) = shared(buffers, trail);
+        profile[steps].iter_mut().for_each(|sum| *sum -= bytes as i64);
+    }
     profile
 }
 
-/// The largest sum of buffers live at one step, less what they may share.
-fn bound(buffers: &[Live], trails: &[Trail]) -> usize {
-    let mut profile = profile(buffers);
-    for trail in trails {
-        let (old, new) = (&buffers[trail.old], &buffers[trail.new]);
-        let (o, n) = (size(old), size(new));
-        let above = o.max(trail.above.saturating_add(n));
-        let shared = o + n - together(o, n, trail.below).min(above);
-        let both = old.first.max(new.first)..=old.last.min(new.last);
-        profile[both].iter_mut().for_each(|sum| *sum = sum.saturating_sub(shared));
-    }
-    profile.into_iter().max().unwrap_or(0)
+/// The largest sum of buffers live at one step, less what they may share: each at most what it holds, with all that
+/// it is written behind, and with all that is written behind it.
+pub fn bound(buffers: &[Live], trails: &[Trail]) -> usize {
+    let profile = profile(buffers, &[]);
+    let saved = |of: &dyn Fn(&Trail) -> usize| {
+        let mut sums: HashMap<usize, Vec<i64>> = HashMap::new();
+        for trail in trails {
+            let (steps, bytes) = shared(buffers, trail);
+            let sums = sums.entry(of(trail)).or_insert_with(|| vec![0; profile.len()]);
+            sums[steps].iter_mut().for_each(|sum| *sum += bytes as i64);
+        }
+        let mut saved = vec![0; profile.len()];
+        for (buffer, sums) in sums {
+            let most = size(&buffers[buffer]) as i64;
+            saved.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum.min(most));
+        }
+        saved
+    };
+    let saved = saved(&|t| t.new).into_iter().zip(saved(&|t| t.old)).map(|(new, old)| new.min(old));
+    profile.iter().zip(saved).map(|(all, less)| all - less).max().unwrap_or(0).max(0) as usize
+}
+
+/// The bytes that two buffers may share, and the steps at which both hold something.
+pub fn shared(buffers: &[Live], trail: &Trail) -> (RangeInclusive<usize>, usize) {
+    let (old, new) = (&buffers[trail.old], &buffers[trail.new]);
+    let (o, n) = (size(old), size(new));
+    let above = o.max(trail.above.saturating_add(n));
+    (new.first..=old.last, o + n - together(o, n, trail.below).min(above))
 }
 
 /// The share of the arena that has to be saved for steps to run backwards: their kernels may be there twice.
@@ -251,6 +272,19 @@ mod tests {
         let turned = |above| place_turned(&chain, vec![step(0, above), step(1, above)]);
         assert_eq!((turned(64).0[0].above, turned(64).1.bytes), (64, 704));
         assert_eq!((turned(128).0[0].above, turned(128).1.bytes), (usize::MAX, 768));
+    }
+
+    #[test]
+    fn no_buffer_shares_more_than_it_holds() {
+        let live = |bytes, first, last| Live { bytes, first, last };
+        let buffers = [live(640, 0, 1), live(64, 0, 1), live(640, 1, 2)];
+        let trail = |old| Trail { old, new: 2, below: 0, above: usize::MAX };
+        let arena = place(&buffers, &[trail(0), trail(1)]);
+        assert_eq!((arena.bytes, arena.bound), (704, 704));
+        let buffers = [live(640, 0, 1), live(640, 1, 2), live(64, 1, 2)];
+        let trail = |new| Trail { old: 0, new, below: 0, above: usize::MAX };
+        let arena = place(&buffers, &[trail(1), trail(2)]);
+        assert_eq!((arena.bytes, arena.bound), (704, 704));
     }
 
     #[test]

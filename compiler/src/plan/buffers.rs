@@ -1,10 +1,10 @@
 //! Buffers before they have offsets: when each is used, which of them are one, and in the end the
 //! place of each in the arena and the steps that say so.
 
-use super::arena::{self, ALIGN, Arena};
+use super::arena::{self, ALIGN, Arena, Trail};
 use super::draft::{Draft, Place};
 use super::lent::lend;
-use super::trail::{directions, trails};
+use super::trail::{Trails, directions};
 use super::{Arg, Base, Constant, Step};
 use crate::error::{Error, Result};
 use crate::strips::{Live, Room};
@@ -25,10 +25,13 @@ struct Buffer {
     merged: Option<usize>,
 }
 
+/// Where buffers lie.
+type Places = HashMap<usize, (Base, usize)>;
+
 /// Where all buffers are.
 pub(super) struct Placed {
     pub arena: Arena,
-    places: HashMap<usize, (Base, usize)>,
+    places: Places,
     /// Of steps whose direction matters, whether they have to run backwards.
     pub backwards: HashMap<usize, bool>,
 }
@@ -143,12 +146,27 @@ impl Buffers {
         lends: &dyn Fn(u32) -> bool,
     ) -> Result<Placed> {
         self.extend_over_loops(drafts);
-        let mut places = self.lent(lends);
-        let kept = |b: &usize| self.in_arena(*b) && !places.contains_key(b);
-        let ids: Vec<usize> = (0..self.list.len()).filter(kept).collect();
-        let live: Vec<Live> = ids.iter().map(|&b| self.live(b)).collect();
-        let number = |buffer: usize| ids.binary_search(&self.root(buffer)).ok();
-        let (trails, arena) = arena::place_turned(&live, trails(drafts, kernels, &live, &number));
+        let (all, live) = self.of_arena(|_| true);
+        let number = |buffer: usize| all.binary_search(&self.root(buffer)).ok();
+        let mut trails = Trails::of(drafts, kernels, &live, &number);
+        let shared = trails.among(&Some);
+        // What may share bytes with others need not lie in an output, but where they find no places that share.
+        let lent = |trails: &[Trail]| self.lent((&all, &live), trails, lends);
+        let mut ways = vec![lent(&shared), lent(&[])];
+        ways.dedup();
+        let mut best: Option<(Arena, Vec<usize>, Vec<Live>, Vec<Trail>, Places)> = None;
+        for places in ways {
+            let (ids, live) = self.of_arena(|b| !places.contains_key(&b));
+            let trails = trails.among(&|buffer| ids.binary_search(&all[buffer]).ok());
+            if best.as_ref().is_none_or(|b| arena::bound(&live, &trails) < b.0.bytes) {
+                let (trails, arena) = arena::place_turned(&live, trails);
+                if best.as_ref().is_none_or(|b| arena.bytes < b.0.bytes) {
+                    best = Some((arena, ids, live, trails, places));
+                }
+            }
+        }
+        let (arena, ids, live, trails, mut places) =
+            best.ok_or_else(|| Error::bug("buffers have no place"))?;
         if let Some((a, b)) = arena::overlap(&live, &trails, &arena.offsets) {
             return Err(Error::bug(format!("buffers {a} and {b} of the arena overlap")));
         }
@@ -168,22 +186,29 @@ impl Buffers {
         b.base.is_none() && b.merged.is_none() && b.first != usize::MAX
     }
 
-    fn live(&self, buffer: usize) -> Live {
-        let b = &self.list[buffer];
-        Live { bytes: b.bytes, first: b.first, last: b.last }
+    /// The buffers of the arena that are wanted, and when they are live.
+    fn of_arena(&self, wanted: impl Fn(usize) -> bool) -> (Vec<usize>, Vec<Live>) {
+        let ids = (0..self.list.len()).filter(|&b| self.in_arena(b) && wanted(b));
+        ids.map(|b| {
+            (b, Live { bytes: self.list[b].bytes, first: self.list[b].first, last: self.list[b].last })
+        })
+        .unzip()
     }
 
-    /// The places of buffers that lie in outputs.
-    fn lent(&self, lends: &dyn Fn(u32) -> bool) -> HashMap<usize, (Base, usize)> {
+    /// The places of buffers that lie in outputs, of all those with these numbers.
+    fn lent(
+        &self,
+        (ids, live): (&[usize], &[Live]),
+        trails: &[Trail],
+        lends: &dyn Fn(u32) -> bool,
+    ) -> Places {
         let output = |b: &Buffer| match b.base {
             Some(base @ Base::Output(n)) if lends(n) => Some((base, Room { bytes: b.bytes, until: b.first })),
             _ => None,
         };
         let (bases, rooms): (Vec<Base>, Vec<Room>) = self.list.iter().filter_map(output).unzip();
-        let ids: Vec<usize> = (0..self.list.len()).filter(|&b| self.in_arena(b)).collect();
-        let live: Vec<Live> = ids.iter().map(|&b| self.live(b)).collect();
-        let found = ids.into_iter().zip(lend(&live, &rooms));
-        found.filter_map(|(id, place)| place.map(|(room, offset)| (id, (bases[room], offset)))).collect()
+        let found = ids.iter().zip(lend(live, trails, &rooms));
+        found.filter_map(|(&id, place)| place.map(|(room, offset)| (id, (bases[room], offset)))).collect()
     }
 
     /// A buffer from outside a loop that is used inside lives through all of the loop.
@@ -201,7 +226,7 @@ impl Buffers {
         }
     }
 
-    fn finished(&self, draft: &Draft, places: &HashMap<usize, (Base, usize)>) -> Result<Step> {
+    fn finished(&self, draft: &Draft, places: &Places) -> Result<Step> {
         Ok(match draft {
             Draft::Repeat { count, trip, cond, body } => Step::Repeat {
                 count: *count,
@@ -216,7 +241,7 @@ impl Buffers {
         })
     }
 
-    fn argument(&self, place: &Place, places: &HashMap<usize, (Base, usize)>) -> Result<Arg> {
+    fn argument(&self, place: &Place, places: &Places) -> Result<Arg> {
         let root = self.root(place.buffer);
         let (base, start) = match self.list[root].base {
             Some(base) => (base, 0),

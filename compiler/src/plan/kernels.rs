@@ -32,7 +32,7 @@ impl<'a> Kernels<'a> {
             return Ok(known.clone());
         }
         let schedule = (self.request.choose)(linear)?;
-        (self.request.dump)("schedule", &|| format!("{linear}{}", schedule.display(linear)));
+        (self.request.dump)("schedule", &|| Some(format!("{linear}{}", schedule.display(linear))));
         schedule::verify(&schedule, linear).map_err(|e| e.at("after schedule"))?;
         let nested = Rc::new(nest(linear, &schedule, self.request.target.fma, abi::ERR_INDEX)?);
         self.nested.insert(key, nested.clone());

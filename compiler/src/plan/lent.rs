@@ -5,24 +5,26 @@
 //! output. Outputs are aligned for their elements only, so that vectors there cross cache lines; therefore only
 //! buffers that are live where most is are moved, and only if that makes the arena smaller.
 
-use super::arena::{profile, size};
+use super::arena::{Trail, profile, shared, size};
 use crate::strips::{Live, Room};
 
 /// For each buffer the output that it lies in, and at which offset; `None`: it lies in the arena.
-pub fn lend(buffers: &[Live], rooms: &[Room]) -> Vec<Option<(usize, usize)>> {
-    let mut lent = Lent { buffers, rooms, places: vec![None; buffers.len()], profile: profile(buffers) };
+pub fn lend(buffers: &[Live], trails: &[Trail], rooms: &[Room]) -> Vec<Option<(usize, usize)>> {
+    let places = vec![None; buffers.len()];
+    let mut lent = Lent { buffers, trails, rooms, places, profile: profile(buffers, trails) };
     let mut moved = Vec::new();
     while let Some(i) = lent.next() {
+        lent.count(i, -1);
         lent.places[i] = lent.place(i);
-        lent.count(i, usize::wrapping_sub);
         moved.push(i);
     }
     let least = lent.most();
     for i in moved.into_iter().rev() {
-        lent.count(i, usize::wrapping_add);
-        match lent.most() > least {
-            true => lent.count(i, usize::wrapping_sub),
-            false => lent.places[i] = None,
+        let place = lent.places[i].take();
+        lent.count(i, 1);
+        if lent.most() > least {
+            lent.count(i, -1);
+            lent.places[i] = place;
         }
     }
     lent.places
@@ -30,21 +32,27 @@ pub fn lend(buffers: &[Live], rooms: &[Room]) -> Vec<Option<(usize, usize)>> {
 
 struct Lent<'a> {
     buffers: &'a [Live],
+    trails: &'a [Trail],
     rooms: &'a [Room],
     places: Vec<Option<(usize, usize)>>,
     /// Bytes of the arena that are live at each step.
-    profile: Vec<usize>,
+    profile: Vec<i64>,
 }
 
 impl Lent<'_> {
-    fn most(&self) -> usize {
+    fn most(&self) -> i64 {
         self.profile.iter().copied().max().unwrap_or(0)
     }
 
-    /// Counts a buffer in the profile, or no more.
-    fn count(&mut self, i: usize, change: fn(usize, usize) -> usize) {
+    /// Counts a buffer of the arena so many times more in the profile, but for what it shares with others there.
+    fn count(&mut self, i: usize, times: i64) {
         let b = &self.buffers[i];
-        self.profile[b.first..=b.last].iter_mut().for_each(|sum| *sum = change(*sum, size(b)));
+        self.profile[b.first..=b.last].iter_mut().for_each(|sum| *sum += times * size(b) as i64);
+        let other = |t: &Trail| [(t.old, t.new), (t.new, t.old)].iter().find(|p| p.0 == i).map(|p| p.1);
+        for trail in self.trails.iter().filter(|t| other(t).is_some_and(|o| self.places[o].is_none())) {
+            let (steps, bytes) = shared(self.buffers, trail);
+            self.profile[steps].iter_mut().for_each(|sum| *sum -= times * bytes as i64);
+        }
     }
 
     /// The largest buffer that is live at the first of the fullest steps and has a place elsewhere.
@@ -80,7 +88,7 @@ impl Lent<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Live, Room, lend};
+    use super::{Live, Room, Trail, lend};
 
     fn live(bytes: usize, first: usize, last: usize) -> Live {
         Live { bytes, first, last }
@@ -90,23 +98,31 @@ mod tests {
     fn what_is_dead_before_an_output_is_written_lies_there() {
         let buffers = [live(640, 0, 1), live(128, 1, 2), live(256, 1, 3)];
         let room = Room { bytes: 400, until: 3 };
-        assert_eq!(lend(&buffers, &[room]), [None, Some((0, 0)), None]);
-        assert_eq!(lend(&buffers, &[Room { until: 2, ..room }]), [None, None, None]);
+        assert_eq!(lend(&buffers, &[], &[room]), [None, Some((0, 0)), None]);
+        assert_eq!(lend(&buffers, &[], &[Room { until: 2, ..room }]), [None, None, None]);
         let larger = Room { bytes: 800, until: 3 };
-        assert_eq!(lend(&buffers, &[larger]), [Some((0, 0)), Some((0, 640)), None]);
+        assert_eq!(lend(&buffers, &[], &[larger]), [Some((0, 0)), Some((0, 640)), None]);
     }
 
     #[test]
     fn buffers_live_at_different_times_share_an_output() {
         let buffers = [live(100, 0, 1), live(100, 2, 3), live(64, 0, 3)];
         let room = Room { bytes: 100, until: 4 };
-        assert_eq!(lend(&buffers, &[room]), [Some((0, 0)), Some((0, 0)), None]);
+        assert_eq!(lend(&buffers, &[], &[room]), [Some((0, 0)), Some((0, 0)), None]);
     }
 
     #[test]
     fn nothing_moves_that_leaves_the_arena_as_large() {
         let buffers = [live(64, 0, 0), live(640, 0, 0), live(704, 1, 1)];
         let room = Room { bytes: 640, until: 2 };
-        assert_eq!(lend(&buffers, &[room]), [None, None, None]);
+        assert_eq!(lend(&buffers, &[], &[room]), [None, None, None]);
+    }
+    #[test]
+    fn what_shares_memory_anyway_stays_in_the_arena() {
+        let buffers = [live(640, 0, 1), live(640, 1, 2), live(704, 3, 3)];
+        let room = Room { bytes: 640, until: 4 };
+        let trail = Trail { old: 0, new: 1, below: 64, above: usize::MAX };
+        assert_eq!(lend(&buffers, &[trail], &[room]), [None; 3]);
+        assert_eq!(lend(&buffers, &[], &[room]), [None, Some((0, 0)), None]);
     }
 }

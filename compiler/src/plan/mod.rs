@@ -34,8 +34,8 @@ use crate::tile::Kernel;
 /// Gives the schedule of a definition.
 pub type Choose<'a> = dyn Fn(&Linear) -> Result<Schedule> + 'a;
 
-/// Is given the name of a stage and what makes its text.
-pub type Dump<'a> = dyn Fn(&str, &dyn Fn() -> String) + 'a;
+/// Is given the name of a stage that has ended and what makes its text; `None`: it comes later.
+pub type Dump<'a> = dyn Fn(&str, &dyn Fn() -> Option<String>) + 'a;
 
 /// An input or output of the model.
 #[derive(Clone, Debug, PartialEq)]

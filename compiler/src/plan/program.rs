@@ -4,17 +4,18 @@ use super::trail::apart;
 use super::{Choose, Dump, Interface, Program, Request, build, verify};
 use crate::base::abi;
 use crate::definition::{self, DefBuilder, Definition, Lowering, ValueId};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::group;
 use crate::nest::nest;
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
-use crate::schedule::{Prefer, couple_halves, lookups, word};
+use crate::schedule::{Prefer, Schedule, couple_halves, lookups, word};
 use crate::strips::{self, Kernels};
 use crate::target::Target;
 use crate::tile;
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// A model as stages, with its interface.
 #[derive(Clone)]
@@ -60,7 +61,7 @@ pub fn plan(
     let Lowered { mut lowering, inputs, outputs, visible } = lowered;
     let mut wanted: Vec<ValueId> = outputs.iter().map(|o| o.0).collect();
     wanted.extend(lowering.sizes.iter().map(|s| s.value));
-    dump("lower", &|| lowering.to_string());
+    dump("lower", &|| Some(lowering.to_string()));
     definition::verify(&lowering).map_err(|e| e.at("after lower"))?;
     group::fuse(&mut lowering, &wanted);
     group::tabulate(&mut lowering, &lookups(target));
@@ -70,51 +71,116 @@ pub fn plan(
     }
     let mut layouts = group::layouts(&lowering, &fixed);
     group::copy_factors(&mut lowering, &mut layouts, word(target));
-    dump("group", &|| lowering.to_string());
+    dump("group", &|| Some(lowering.to_string()));
     definition::verify(&lowering).map_err(|e| e.at("after group"))?;
     let grouped = Lowered { lowering, inputs, outputs, visible };
-    let request = |prefer| (name, target, choose, prefer);
-    if prefer == Prefer::Speed {
-        return formed(grouped, layouts, &wanted, request(prefer), dump);
-    }
-    // Strips that may lose more time mostly leave less memory, but the search for them is no complete one.
-    let planned = |prefer| -> Result<_> {
-        let texts = RefCell::new(Vec::new());
-        let keep: &Dump = &|stage, text| texts.borrow_mut().push((stage.to_string(), text()));
-        let program = formed(grouped.clone(), layouts.clone(), &wanted, request(prefer), keep)?;
-        Ok((program, texts.into_inner()))
+    let known = RefCell::new(HashMap::new());
+    let planning = Planning {
+        grouped: &grouped,
+        layouts: &layouts,
+        wanted: &wanted,
+        name,
+        target,
+        choose: &|linear| chosen(&known, linear, choose),
     };
-    let (small, fast) = (planned(Prefer::Size)?, planned(Prefer::Speed)?);
-    let (program, texts) = if fast.0.arena_bytes < small.0.arena_bytes { fast } else { small };
-    texts.into_iter().for_each(|(stage, text)| dump(&stage, &|| text.clone()));
-    Ok(program)
+    planning.smallest(prefer, dump)
 }
 
-/// From strips on.
-fn formed(
-    lowered: Lowered,
-    mut layouts: Vec<Layout>,
-    wanted: &[ValueId],
-    (name, target, choose, prefer): (&str, &Target, &Choose, Prefer),
-    dump: &Dump,
-) -> Result<Program> {
-    let Lowered { mut lowering, inputs, outputs, visible } = lowered;
-    let kernels = Kernels {
-        whole: &|low, at, def| filtered(low, at, def, choose),
-        below: &|low, at, def, operand| below(low, at, (def, operand), (target, choose)),
-    };
-    strips::form(&mut lowering, &mut layouts, wanted, (target, prefer), &kernels);
-    dump("strips", &|| lowering.to_string());
-    definition::verify(&lowering).map_err(|e| e.at("after strips"))?;
-    let (lowering, layouts) = (&lowering, &layouts);
-    let program =
-        build(&Request { name, lowering, layouts, visible, inputs, outputs, target, choose, dump })?;
-    let kernels = || program.kernels.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("\n");
-    dump("nest", &kernels);
-    program.kernels.iter().try_for_each(tile::verify).map_err(|e| e.at("after nest"))?;
-    dump("plan", &|| program.to_string());
-    verify(&program).map_err(|e| e.at("after plan"))?;
-    Ok(program)
+/// The schedule of a definition, chosen once whatever its name.
+fn chosen(known: &RefCell<HashMap<Linear, Schedule>>, linear: &Linear, choose: &Choose) -> Result<Schedule> {
+    let key = Linear { name: String::new(), ..linear.clone() };
+    if let Some(schedule) = known.borrow().get(&key) {
+        return Ok(schedule.clone());
+    }
+    let schedule = choose(linear)?;
+    known.borrow_mut().insert(key, schedule.clone());
+    Ok(schedule)
+}
+
+/// Where compiling is to be quick, strips are planned that promise at most so much more than there is already.
+const HARDLY: f64 = 1.04;
+
+/// What is the same whatever strips are formed.
+struct Planning<'a> {
+    grouped: &'a Lowered,
+    layouts: &'a [Layout],
+    wanted: &'a [ValueId],
+    name: &'a str,
+    target: &'a Target,
+    choose: &'a Choose<'a>,
+}
+
+impl Planning<'_> {
+    /// The program that takes least memory. What strips promise is found by a model, and the search for them is no
+    /// complete one: others that promise hardly more than a plan takes are planned as well.
+    fn smallest(&self, prefer: Prefer, dump: &Dump) -> Result<Program> {
+        let speed = [(Prefer::Speed, true), (Prefer::Speed, false)];
+        let size = [(Prefer::Size, true), (Prefer::Size, false)];
+        // Of those that take as much the last, which loses least time.
+        let (ways, hardly) = match prefer {
+            Prefer::Speed => (speed.to_vec(), HARDLY),
+            Prefer::Size => ([size, speed].concat(), f64::INFINITY),
+        };
+        let mut tried: Vec<Lowering> = Vec::new();
+        let mut best: Option<(Program, Vec<(String, String)>)> = None;
+        for (prefer, follow) in ways {
+            let least = best.as_ref().map_or(usize::MAX, |b| b.0.arena_bytes);
+            let (lowering, layouts, promised) = self.strips(prefer, follow);
+            if promised as f64 > least as f64 * hardly || tried.contains(&lowering) {
+                continue;
+            }
+            let texts = RefCell::new(Vec::new());
+            let keep = |stage: &str, text: Option<String>| {
+                text.map(|text| texts.borrow_mut().push((stage.to_string(), text)))
+            };
+            let later: &Dump = &|stage, text| dump(stage, &|| keep(stage, text()).and(None));
+            let program = self.program(&lowering, &layouts, later)?;
+            tried.push(lowering);
+            if program.arena_bytes <= least {
+                best = Some((program, texts.into_inner()));
+            }
+        }
+        let (program, texts) = best.ok_or_else(|| Error::bug("a model has no plan"))?;
+        texts.into_iter().for_each(|(stage, text)| dump(&stage, &|| Some(text.clone())));
+        Ok(program)
+    }
+
+    /// Strips, and the bytes that they promise.
+    fn strips(&self, prefer: Prefer, follow: bool) -> (Lowering, Vec<Layout>, usize) {
+        let (mut lowering, mut layouts) = (self.grouped.lowering.clone(), self.layouts.to_vec());
+        let kernels = Kernels {
+            whole: &|low, at, def| filtered(low, at, def, self.choose),
+            below: &|low, at, def, operand| below(low, at, (def, operand), (self.target, self.choose)),
+            follow,
+        };
+        let to = (self.target, prefer);
+        let promised = strips::form(&mut lowering, &mut layouts, self.wanted, to, &kernels);
+        (lowering, layouts, promised)
+    }
+
+    /// From strips on.
+    fn program(&self, lowering: &Lowering, layouts: &[Layout], dump: &Dump) -> Result<Program> {
+        dump("strips", &|| Some(lowering.to_string()));
+        definition::verify(lowering).map_err(|e| e.at("after strips"))?;
+        let Lowered { inputs, outputs, visible, .. } = self.grouped;
+        let program = build(&Request {
+            name: self.name,
+            lowering,
+            layouts,
+            visible: visible.clone(),
+            inputs: inputs.clone(),
+            outputs: outputs.clone(),
+            target: self.target,
+            choose: self.choose,
+            dump,
+        })?;
+        let kernels = || program.kernels.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("\n");
+        dump("nest", &|| Some(kernels()));
+        program.kernels.iter().try_for_each(tile::verify).map_err(|e| e.at("after nest"))?;
+        dump("plan", &|| Some(program.to_string()));
+        verify(&program).map_err(|e| e.at("after plan"))?;
+        Ok(program)
+    }
 }
 
 /// Whether a definition is done by minimal filtering, which works on rows of tiles itself.

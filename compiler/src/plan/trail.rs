@@ -22,36 +22,63 @@ const MOST: usize = 1 << 18;
 /// Steps, strips and their edges, over which a pair of buffers is followed at most.
 const FAR: usize = 64;
 
-/// The pairs of buffers of which one may lie behind the other. `buffer` gives the number of the buffer, among
-/// `live`, that an argument lies in.
-pub(super) fn trails(
-    drafts: &[Draft],
-    kernels: &[Kernel],
-    live: &[Live],
-    buffer: &dyn Fn(usize) -> Option<usize>,
-) -> Vec<Trail> {
-    let mut walks = Walks { kernels, forwards: HashMap::new(), backwards: HashMap::new() };
-    let mut found: Vec<(Trail, Range<usize>)> = Vec::new();
-    for (pair, range) in pairs(drafts, live) {
-        let mut follow = Follow { walks: &mut walks, buffer, pair, path: Vec::new() };
-        let followed = drafts[range.clone()].iter().try_for_each(|d| follow.draft(d, &mut Vec::new()));
-        let below = followed.map(|()| behind(&follow.path)).filter(|&b| b < live[pair.1].bytes);
-        let trail = |below| Trail { old: pair.0, new: pair.1, below, above: usize::MAX };
-        found.extend(below.map(|below| (trail(below), range)));
+/// The pairs of buffers of which one may lie behind the other.
+pub(super) struct Trails<'a> {
+    drafts: &'a [Draft],
+    buffer: &'a dyn Fn(usize) -> Option<usize>,
+    walks: Walks<'a>,
+    /// With the steps at which both hold something.
+    found: Vec<(Trail, Range<usize>)>,
+}
+
+impl<'a> Trails<'a> {
+    /// Those of all buffers that are `live`; `buffer` gives the number of the one that an argument lies in.
+    pub(super) fn of(
+        drafts: &'a [Draft],
+        kernels: &'a [Kernel],
+        live: &[Live],
+        buffer: &'a dyn Fn(usize) -> Option<usize>,
+    ) -> Self {
+        let mut walks = Walks { kernels, forwards: HashMap::new(), backwards: HashMap::new() };
+        let mut found: Vec<(Trail, Range<usize>)> = Vec::new();
+        for (pair, range) in pairs(drafts, live) {
+            let mut follow = Follow { walks: &mut walks, buffer, pair, path: Vec::new() };
+            let followed = drafts[range.clone()].iter().try_for_each(|d| follow.draft(d, &mut Vec::new()));
+            let below = followed.map(|()| behind(&follow.path)).filter(|&b| b < live[pair.1].bytes);
+            let trail = |below| Trail { old: pair.0, new: pair.1, below, above: usize::MAX };
+            found.extend(below.map(|below| (trail(below), range)));
+        }
+        Trails { drafts, buffer, walks, found }
     }
-    let alone = |range: &Range<usize>| {
-        found.iter().filter(|(_, other)| other.start < range.end && range.start < other.end).count() == 1
-    };
-    let turned = |(trail, range): &(Trail, Range<usize>)| {
-        let ([Draft::Call { kernel, args }], true) = (&drafts[range.clone()], alone(range)) else {
-            return *trail;
-        };
-        let mut follow = Follow { walks: &mut walks, buffer, pair: (trail.old, trail.new), path: Vec::new() };
+
+    /// Those of the buffers that are kept, with these numbers.
+    pub(super) fn among(&mut self, number: &dyn Fn(usize) -> Option<usize>) -> Vec<Trail> {
+        let kept: Vec<(Trail, Range<usize>)> = self
+            .found
+            .iter()
+            .filter(|(t, _)| [t.old, t.new].iter().all(|&b| number(b).is_some()))
+            .cloned()
+            .collect();
+        let meet = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+        let alone = |range: &Range<usize>| kept.iter().filter(|other| meet(range, &other.1)).count() == 1;
+        let turned =
+            kept.iter().map(|(trail, range)| if alone(range) { self.turned(trail, range) } else { *trail });
+        let turned: Vec<Trail> = turned.collect();
+        turned
+            .into_iter()
+            .filter_map(|t| Some(Trail { old: number(t.old)?, new: number(t.new)?, ..t }))
+            .collect()
+    }
+
+    /// The same where the step may run backwards, too.
+    fn turned(&mut self, trail: &Trail, range: &Range<usize>) -> Trail {
+        let [Draft::Call { kernel, args }] = &self.drafts[range.clone()] else { return *trail };
+        let pair = (trail.old, trail.new);
+        let mut follow = Follow { walks: &mut self.walks, buffer: self.buffer, pair, path: Vec::new() };
         let pieces = follow.walks.backwards(*kernel);
         pieces.iter().for_each(|pieces| follow.call(pieces, args, &[]));
         Trail { above: pieces.map_or(usize::MAX, |_| behind(&mirrored(&follow.path))), ..*trail }
-    };
-    found.iter().map(turned).collect()
+    }
 }
 
 /// Pairs of a buffer that is read for the last time, and one that begins before that, after it, and lives on; with
@@ -226,7 +253,7 @@ mod tests {
         ];
         let live = |bytes, first, last| Live { bytes, first, last };
         let live = [live(256, 0, 3), live(256, 2, 5), live(64, 0, 5)];
-        trails(&drafts, &kernels, &live, &|buffer| Some(buffer))
+        Trails::of(&drafts, &kernels, &live, &|buffer| Some(buffer)).among(&|buffer| Some(buffer))
     }
 
     #[test]

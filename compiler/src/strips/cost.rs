@@ -4,7 +4,7 @@
 //! fits; strips keep it in a nearer one, and take copies of the rows that are kept, calls, register tiles
 //! that end with each row, and weights that are read again for each strip.
 
-use super::chain::Chain;
+use super::chain::{Chain, Link};
 use super::halves::is_half;
 use super::rates::Rates;
 use crate::base::TensorType;
@@ -118,6 +118,20 @@ impl Costs<'_> {
             (0..last).filter(|&i| there(i, at)).map(bytes).sum::<usize>() - own
         };
         (0..=last).map(live).max().unwrap_or(0)
+    }
+
+    /// Bytes of the copies of rows that a definition reads over an edge of what lies outside of the chain.
+    pub fn edges(&self, chain: &Chain) -> usize {
+        let copied = |link: &Link| {
+            let reads = link.reads.iter().filter(|r| r.from.is_none() && r.fill.is_some());
+            let bytes = reads.map(|r| {
+                let ty = &link.def.operands[r.operand].ty;
+                let rows = (r.high - r.low + 1 + r.more) as usize;
+                (ty.bytes() / ty.shape[r.dim] * rows).next_multiple_of(LINE)
+            });
+            bytes.sum()
+        };
+        chain.links.iter().map(copied).max().unwrap_or(0)
     }
 
     /// Cycles of a definition: of its arithmetic.

@@ -4,13 +4,14 @@
 //! and what all such chains lose stays a small share of the model's time, it is formed. What lies in the
 //! model's outputs takes none of it: values that an output is written over, and, before an output is written,
 //! whatever has room there (`crate::plan`). A stage's result may also follow what it has read of an operand; that
-//! depends on its kernel, which is asked for where most is live only.
+//! depends on its kernel, which is asked for where most is live only. So may a chain's, which is found by its rows
+//! (`follow`).
 
 use super::chain::Chain;
 use super::cost::Costs;
 use super::frame::Unit;
 use super::rates::Rates;
-use super::{Choice, Kernels, LONGEST, Live, Room, Runs, candidates, together};
+use super::{Choice, Kernels, LONGEST, Live, Room, Runs, candidates, follow, together};
 use crate::definition::{Lowering, Stage, ValueId};
 use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
@@ -130,13 +131,23 @@ impl<'a> Memory<'a> {
         let there = self.live.values().filter(|l| l.first <= unit && unit <= l.last);
         let mut live: Vec<(usize, usize)> = there.map(|l| (l.bytes, l.last)).collect();
         take(&mut live, (self.over[unit], unit));
-        let Some(Some((old, new, below))) = self.trails.get(&unit).filter(|_| self.shares) else {
+        self.shared(unit, live, self.trails.get(&unit).copied().flatten())
+    }
+
+    /// Of what is live at a unit, the bytes that are left where one value may follow another one.
+    fn shared(
+        &self,
+        unit: usize,
+        mut live: Vec<(usize, usize)>,
+        trail: Option<(Live, Live, usize)>,
+    ) -> usize {
+        let Some((old, new, below)) = trail.filter(|_| self.shares) else {
             return self.kept(unit, live);
         };
         let apart = self.kept(unit, live.clone());
         take(&mut live, (old.bytes, old.last));
         take(&mut live, (new.bytes, new.last));
-        live.push((together(old.bytes, new.bytes, *below), new.last));
+        live.push((together(old.bytes, new.bytes, below), new.last));
         apart.min(self.kept(unit, live))
     }
 
@@ -150,29 +161,52 @@ impl<'a> Memory<'a> {
         true
     }
 
+    /// What is live of a value.
+    fn of_value(&self, value: ValueId) -> Option<Live> {
+        self.live.get(self.place.get(&value).unwrap_or(&value)).copied()
+    }
+
     /// The operand that shares most bytes with the result of a unit.
     fn trail(&self, unit: usize) -> Option<(Live, Live, usize)> {
-        let live = |v: ValueId| self.live.get(self.place.get(&v).unwrap_or(&v)).copied();
         let def = self.units[unit].part()?.def;
-        let new = live(def.output.value).filter(|l| l.first == unit && self.over[unit] == 0)?;
-        let olds = (0..def.operands.len()).filter_map(|i| Some((i, live(def.operands[i].value)?)));
+        let new = self.of_value(def.output.value).filter(|l| l.first == unit && self.over[unit] == 0)?;
+        let olds = (0..def.operands.len()).filter_map(|i| Some((i, self.of_value(def.operands[i].value)?)));
         let dying = olds.filter(|(_, l)| l.last == unit && l.first < unit && l.bytes > 0);
         let (lowering, layouts) = self.values;
         let trails = dying.filter_map(|(i, old)| {
             (self.kernels.below)(lowering, layouts, def, i).map(|below| (old, new, below))
         });
-        trails.max_by_key(|(old, new, below)| old.bytes + new.bytes - together(old.bytes, new.bytes, *below))
+        trails.max_by_key(most_shared)
+    }
+
+    /// The operand that shares most bytes with the result of a chain of units from `first` on.
+    fn followed(&self, first: usize, chain: &Chain, rates: &Rates) -> Option<(Live, Live, usize)> {
+        let end = first + chain.links.len() - 1;
+        let new = self.of_value(chain.links.last()?.def.output.value).filter(|l| l.first == end)?;
+        let operands = || chain.links.iter().flat_map(|l| l.def.operands.iter().map(|o| o.value));
+        let root = |v: ValueId| *self.place.get(&v).unwrap_or(&v);
+        let trails = operands().filter_map(|value| {
+            let old = self.of_value(value).filter(|l| l.first < first && l.last <= end && l.bytes > 0)?;
+            let alone = operands().all(|other| other == value || root(other) != root(value));
+            let below = follow::below(chain, rates, self.values.1, value).filter(|_| alone)?;
+            Some((old, new, below))
+        });
+        trails.max_by_key(most_shared)
     }
 
     /// Bytes live in a chain of units from `first` on: what is there before and wanted then or later, what
     /// it leaves, and its windows.
     fn chained(&self, first: usize, chain: &Chain, rates: &Rates) -> usize {
         let end = first + chain.links.len() - 1;
-        let there = self
-            .live
-            .values()
+        let there = (self.live.values())
             .filter(|l| (l.first < first || l.first == end) && l.last >= first && l.first <= end);
-        self.kept(first, there.map(|l| (l.bytes, l.last)).collect()) + self.costs.windows(chain, rates)
+        let live = there.map(|l| (l.bytes, l.last)).collect();
+        let windows = self.costs.windows(chain, rates);
+        if !self.kernels.follow {
+            return self.kept(first, live) + windows;
+        }
+        let trail = if self.shares { self.followed(first, chain, rates) } else { None };
+        self.shared(first, live, trail) + windows + self.costs.edges(chain)
     }
 
     /// Of what is live at a unit, with the unit that reads it last, the bytes that no output has room for.
@@ -303,6 +337,11 @@ impl<'a> Memory<'a> {
         next[first] = Some(choice);
         Some(next)
     }
+}
+
+/// The bytes that two values share.
+fn most_shared((old, new, below): &(Live, Live, usize)) -> usize {
+    old.bytes + new.bytes - together(old.bytes, new.bytes, *below)
 }
 
 /// Removes bytes that are live up to a unit.

@@ -14,6 +14,7 @@
 mod chain;
 mod cost;
 mod emit;
+mod follow;
 mod frame;
 mod halves;
 mod live;
@@ -54,16 +55,19 @@ pub struct Kernels<'a> {
     /// How far a definition's output must begin before the operand of a number, which nothing reads later, for both to
     /// lie in the same memory.
     pub below: &'a dyn Fn(&Lowering, &[Layout], &Definition, usize) -> Option<usize>,
+    /// Whether those of chains are expected to write behind what they read, as the model of them does (`follow`).
+    pub follow: bool,
 }
 
-/// Makes chains of a lowering's stages. `outputs` are the values that must be written as a whole.
+/// Makes chains of a lowering's stages; gives the bytes that are live at most, by the model. `outputs` are the values
+/// that must be written as a whole.
 pub fn form(
     lowering: &mut Lowering,
     layouts: &mut Vec<Layout>,
     outputs: &[ValueId],
     (target, prefer): (&Target, Prefer),
     kernels: &Kernels,
-) {
+) -> usize {
     let stages = std::mem::take(&mut lowering.stages);
     let values = lowering.values.len();
     let multiplied = target.has(Feature::Fp16);
@@ -87,6 +91,7 @@ pub fn form(
         }
     }
     halves::widen(lowering, outputs, windows, (live, prefer), multiplied);
+    live
 }
 
 /// The stages with the chains that were chosen.
