@@ -47,13 +47,15 @@ pub(super) const ROWS: &[Operator] = &[
 /// The tensor of a Constant node, whichever attribute holds it.
 fn constant(ctx: &Ctx) -> Result<Tensor> {
     let forms = ["value", "sparse_value", "value_float", "value_int", "value_floats", "value_ints"];
-    let given = forms.iter().find_map(|f| ctx.attrs().0.get(*f));
-    match given {
+    match forms.iter().find_map(|f| ctx.attrs().0.get(*f)) {
         Some(Attr::Tensor(tensor)) => Ok(tensor.clone()),
         Some(Attr::Float(v)) => Ok(Tensor::scalar(*v)),
         Some(Attr::Int(v)) => Ok(Tensor::scalar(*v)),
         Some(Attr::Floats(v)) => Ok(Tensor::new([v.len()], v)),
         Some(Attr::Ints(v)) => Ok(Tensor::new([v.len()], v)),
+        None if !["value_string", "value_strings"].iter().any(|f| ctx.attrs().0.contains_key(*f)) => {
+            Err(Error::model("has no attribute that holds a value"))
+        }
         _ => Err(Error::model("holds no tensor of numbers").advise("Strings are not supported")),
     }
 }

@@ -77,7 +77,7 @@ fn max_pool(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 }
 
 /// Positions of the maxima in the flattened input: the smallest of those in the window that hold
-/// the maximum.
+/// the maximum. A NaN is one, as in the values; of a window that lies in the padding, the last of all elements.
 fn max_indices(e: &mut Emit, x: &Val, max: &Val, out: &Val, slides: &[Slide], column_major: bool) {
     let strides = crate::base::row_major_strides(x.shape());
     e.define("indices", out, |b| {
@@ -85,6 +85,10 @@ fn max_indices(e: &mut Emit, x: &Val, max: &Val, out: &Val, slides: &[Slide], co
         let max = b.elem(max, &b.axes(), x.dtype());
         let elem = b.load_padded(x.id, &x.ty, index.clone(), Scalar::lowest(x.dtype()));
         let mut holds = b.op(Op::Eq, &[elem, max]);
+        if x.dtype().is_float() {
+            let nan = b.op(Op::Ne, &[elem, elem]);
+            holds = b.op(Op::Or, &[holds, nan]);
+        }
         for (slide, i) in slides.iter().zip(&index[2..]) {
             if slide.before > 0 {
                 let (i, zero) = (b.index(i.clone()), b.number(DType::I64, 0.0));
@@ -103,7 +107,8 @@ fn max_indices(e: &mut Emit, x: &Val, max: &Val, out: &Val, slides: &[Slide], co
         }
         let flat = index.iter().zip(&strides).fold(Affine::constant(0), |sum, (i, &s)| sum.plus_scaled(i, s));
         let flat = b.index(flat);
-        let none = b.constant(Scalar::highest(DType::I64));
+        let last = x.shape().iter().zip(&strides).fold(0, |sum, (&d, &s)| sum + (d as i64 - 1) * s);
+        let none = b.index(Affine::constant(last));
         let body = b.op(Op::Select, &[holds, flat, none]);
         let acc = b.fold(Fold::Min, body);
         if column_major { column_major_position(b, acc, &x.shape()[2..]) } else { acc }
@@ -271,4 +276,27 @@ fn global_average_pool(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 fn global_lp_pool(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let p = exponent(ctx)?;
     define_global(ctx, low, Fold::Sum, |b, x| power(b, x, p), |b, acc, _| root(b, acc, p))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::Tensor;
+    use crate::graph::Attr;
+    use crate::ops::nn::tests::run;
+
+    fn positions(x: &[f32], attrs: &[(&str, &[i64])]) -> Vec<i64> {
+        let attrs: Vec<(&str, Attr)> = attrs.iter().map(|(n, v)| (*n, Attr::Ints(v.to_vec()))).collect();
+        let outputs = run("", "MaxPool", &attrs, &[Some(Tensor::new([1, 1, x.len()], x))], 2);
+        outputs[1].to_i64s().expect("positions")
+    }
+
+    /// A NaN is the largest element of its window; a window in the padding names an element that there is.
+    #[test]
+    fn every_position_is_one_of_the_input() {
+        let pairs: &[(&str, &[i64])] = &[("kernel_shape", &[2]), ("strides", &[2])];
+        let nan = f32::NAN;
+        assert_eq!(positions(&[1.0, 2.0, 3.0, nan, nan, nan, nan, 4.0], pairs), [1, 3, 4, 6]);
+        let apart: &[(&str, &[i64])] = &[("kernel_shape", &[2]), ("dilations", &[2]), ("pads", &[3, 0])];
+        assert_eq!(positions(&[7.0, 5.0, 6.0], apart), [2, 0, 1, 0]);
+    }
 }
