@@ -1,9 +1,10 @@
 //! Loops over a length known only at run time, lengths that depend on one another, and lengths for which
 //! a model is not defined.
 
-use crate::sizes::{built, check, decode, floats};
-use crate::support::onnx::{int, ints, model, node, text, value};
+use crate::sizes::{agree, built, check, decode, floats};
+use crate::support::onnx::{self, int, ints, model, node, text, value};
 use lmc::base::{Tensor, abi};
+use lmc::run::executor::Executor;
 use lmc::run::load::Loaded;
 use lmc::target::resolve;
 use tract_onnx::pb;
@@ -97,6 +98,15 @@ fn running_sums_and_the_best_of_any_length() {
     check(&proto, &[("length", 12)], &lengths(&[12, 7, 3, 8, 1], |n| vec![1, n]));
 }
 
+fn name_dim(value: &mut pb::ValueInfoProto, axis: usize, name: &str) {
+    let kind = value.r#type.as_mut().and_then(|t| t.value.as_mut());
+    if let Some(pb::type_proto::Value::TensorType(tensor)) = kind
+        && let Some(dim) = tensor.shape.as_mut().and_then(|s| s.dim.get_mut(axis))
+    {
+        dim.value = Some(pb::tensor_shape_proto::dimension::Value::DimParam(name.into()));
+    }
+}
+
 /// A mask over what was there before and one more: its length is named as a sum.
 #[test]
 fn a_length_that_is_the_sum_of_another_and_one() {
@@ -105,12 +115,7 @@ fn a_length_that_is_the_sum_of_another_and_one() {
     let nodes = vec![joined, node("Add", &["all", "mask"], "y")];
     let mut proto = model(nodes, &[1, -1], &[1, -1], &[("more", floats(&[1, 1], 3))]);
     let mut mask = value("mask", 1, &[1, -1]);
-    let kind = mask.r#type.as_mut().and_then(|t| t.value.as_mut());
-    if let Some(pb::type_proto::Value::TensorType(tensor)) = kind
-        && let Some(dim) = tensor.shape.as_mut().and_then(|s| s.dim.last_mut())
-    {
-        dim.value = Some(pb::tensor_shape_proto::dimension::Value::DimParam("length + 1".into()));
-    }
+    name_dim(&mut mask, 1, "length + 1");
     proto.graph.as_mut().expect("a graph").input.push(mask);
     let cases: Vec<Vec<Tensor>> =
         [6, 1, 4].iter().map(|&n| vec![floats(&[1, n], 1), floats(&[1, n + 1], 2)]).collect();
@@ -144,4 +149,115 @@ fn a_model_that_is_not_defined_for_small_sizes() {
         loaded.run(&[&input], &mut symbols, &mut Vec::new()).expect("it runs")
     };
     assert_eq!((status(7), status(6)), (abi::OK, abi::ERR_SYMBOL));
+}
+
+/// A size that is halved and doubled again must be even: the step between sizes is found, with the rest that the
+/// bound has; others are refused at run time.
+#[test]
+fn a_model_that_is_defined_at_steps() {
+    let mut pool = node("MaxPool", &["x"], "half");
+    pool.attribute.extend([ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]);
+    let mut up = node("ConvTranspose", &["half", "w"], "back");
+    up.attribute.push(ints("strides", &[2, 2]));
+    let nodes = vec![pool, up, node("Add", &["x", "back"], "y")];
+    let weights = floats(&[3, 3, 2, 2], 3);
+    let mut proto = model(nodes, &[1, 3, -1, -1], &[1, 3, -1, -1], &[("w", weights)]);
+    let input = proto.graph.as_mut().expect("a graph").input.first_mut().expect("an input");
+    for (axis, name) in [(2, "height"), (3, "width")] {
+        name_dim(input, axis, name);
+    }
+    let cases = [[12, 16], [2, 2], [6, 4], [12, 2]].map(|[h, w]| vec![floats(&[1, 3, h, w], 1)]);
+    let bounds = [("height", 12), ("width", 16)];
+    check(&proto, &bounds, &cases);
+    let target = resolve("native", "generic").expect("a host");
+    let built = built(&decode(&proto), &bounds, &target);
+    for name in ["height", "width"] {
+        let note = format!("dimension '{name}' is taken in steps of 2");
+        assert!(built.notes.iter().any(|n| n.contains(&note)), "{:?}", built.notes);
+    }
+    let loaded = Loaded::load(&built.object.bytes, "m").expect("it loads");
+    let input = vec![0u8; 3 * 12 * 16 * 4];
+    let status = |h: i64, w: i64| loaded.run(&[&input], &mut [h, w], &mut Vec::new()).expect("it runs");
+    assert_eq!((status(6, 8), status(6, 7), status(5, 8)), (abi::OK, abi::ERR_SYMBOL, abi::ERR_SYMBOL));
+}
+
+/// An If that adds 10 where what counts the elements of `of` is more than a limit, else 20.
+fn more_than(of: &str, limit: i64, first: Vec<pb::NodeProto>) -> pb::ModelProto {
+    let branch = |name: &str, number: &str, y: &str| {
+        let output = vec![value(y, 1, &[-1])];
+        let nodes = vec![node("Add", &["x", number], y)];
+        let graph = pb::GraphProto { name: name.into(), node: nodes, output, ..Default::default() };
+        onnx::body(name, graph)
+    };
+    let mut choice = node("If", &["more"], "y");
+    choice.attribute.extend([branch("then_branch", "ten", "a"), branch("else_branch", "twenty", "b")]);
+    let nodes = [node("Size", &[of], "count"), node("Greater", &["count", "limit"], "more"), choice];
+    let nodes = first.into_iter().chain(nodes).collect();
+    let constants =
+        [("limit", Tensor::scalar(limit)), ("ten", Tensor::scalar(10f32)), ("twenty", Tensor::scalar(20f32))];
+    model(nodes, &[-1], &[-1], &constants)
+}
+
+/// No sample has a size of 1, and none has nothing where data decide: a condition that tells these from other sizes
+/// is computed at run time.
+#[test]
+fn conditions_on_one_and_on_nothing() {
+    let proto = more_than("x", 1, Vec::new());
+    let cases: Vec<Vec<Tensor>> = [5, 1, 2].iter().map(|&n| vec![floats(&[n], 1)]).collect();
+    check(&proto, &[("length", 5)], &cases);
+    for (limit, counts) in [(0, [4usize, 0, 1, 2]), (1, [4, 1, 0, 2])] {
+        let proto = more_than("found", limit, vec![node("NonZero", &["x"], "found")]);
+        let cases = counts.map(|count| (0..4).map(|i| f32::from(u8::from(i < count))).collect::<Vec<f32>>());
+        let model = decode(&proto);
+        for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
+            let target = resolve(arch, cpu).expect("known");
+            let built = built(&model, &[("length", 4)], &target);
+            let mut executor =
+                Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+            for (x, count) in cases.iter().zip(counts) {
+                let added = if count as i64 > limit { 10.0 } else { 20.0 };
+                let want: Vec<f32> = x.iter().map(|x| x + added).collect();
+                let got = executor.run(&[Tensor::new([4], x)]).expect("a result");
+                agree(&got, &[Tensor::new([4], &want)], &format!("{arch}, {count} found"));
+            }
+        }
+    }
+}
+
+/// Numbers made of a size that are the same for all sizes but 1, or for all counts but 0 and 1, are computed too.
+#[test]
+fn numbers_that_differ_for_one_and_for_nothing() {
+    let number = |of: &str, first: Vec<pb::NodeProto>| {
+        let mut least = node("Cast", &["least"], "float");
+        least.attribute.push(int("to", 1));
+        let nodes = [
+            node("Size", &[of], "count"),
+            node("Min", &["count", "two"], "least"),
+            least,
+            node("Equal", &["count", "one"], "single"),
+            node("Where", &["single", "ten", "twenty"], "chosen"),
+            node("Add", &["x", "float"], "more"),
+            node("Add", &["more", "chosen"], "y"),
+        ];
+        let constants = [
+            ("one", Tensor::scalar(1i64)),
+            ("two", Tensor::scalar(2i64)),
+            ("ten", Tensor::scalar(10f32)),
+            ("twenty", Tensor::scalar(20f32)),
+        ];
+        model(first.into_iter().chain(nodes).collect(), &[-1], &[-1], &constants)
+    };
+    let cases: Vec<Vec<Tensor>> = [5, 1, 2, 3].iter().map(|&n| vec![floats(&[n], 1)]).collect();
+    check(&number("x", Vec::new()), &[("length", 5)], &cases);
+    let model = decode(&number("found", vec![node("NonZero", &["x"], "found")]));
+    let target = resolve("native", "native").expect("a host");
+    let built = built(&model, &[("length", 4)], &target);
+    let mut executor = Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+    for count in [4usize, 0, 1, 2] {
+        let x: Vec<f32> = (0..4).map(|i| f32::from(u8::from(i < count))).collect();
+        let added = count.min(2) as f32 + if count == 1 { 10.0 } else { 20.0 };
+        let want: Vec<f32> = x.iter().map(|x| x + added).collect();
+        let got = executor.run(&[Tensor::new([4], &x)]).expect("a result");
+        agree(&got, &[Tensor::new([4], &want)], &format!("{count} found"));
+    }
 }

@@ -37,7 +37,9 @@ use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use timing::Clock;
 
@@ -341,7 +343,7 @@ impl Build {
         let (types, mut notes) = bindings.resolve(&model.body)?;
         let mut sized = !bindings.bounds.is_empty();
         if !sized {
-            let (mut graph, more) = typed_graph(model, &types, 0, observer, clock)?;
+            let (mut graph, more) = typed_graph(model, &types, 0, &Arc::default(), observer, clock)?;
             sized = data_decide_sizes(&graph);
             if !sized {
                 let rewritten = rewrite(&mut graph, self.around(target), observer, clock)?;
@@ -417,11 +419,12 @@ fn typed_graph(
     model: &Model,
     types: &[TensorType],
     sample: u32,
+    open: &Arc<HashSet<String>>,
     observer: &dyn Observer,
     clock: &Clock,
 ) -> Result<(Graph, Vec<String>)> {
     observer.progress("typing", 0, 1);
-    let typed = passes::infer_sample(model, types, sample).into_result()?;
+    let typed = passes::infer_sample(model, types, sample, open).into_result()?;
     clock.end("types");
     dump("graph", &typed.0, observer);
     Ok(typed)

@@ -4,12 +4,12 @@ use super::timing::Clock;
 use super::{Observer, Silent, rewrite, typed_graph};
 use crate::definition::{Lowering, ValueId};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Shapes, sample_near};
-use crate::import::{Bindings, Model};
+use crate::graph::{Graph, SAMPLE_OF_NONE, SAMPLE_OF_ONE, Shapes, sample_near};
+use crate::import::{Bindings, Model, Sum};
 use crate::lower::{fold, lower_plain};
 use crate::passes::{Around, unfold};
 use crate::plan::{Lowered, own_outputs};
-use crate::sizes::{Merged, Open, Sample, alike, differing, merge, same_steps, samples, uniform};
+use crate::sizes::{Merged, Open, Sample, alike, differing, merge, same_steps, samples, special, uniform};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -31,6 +31,13 @@ const NEAR_LIMIT: usize = 8;
 /// The number of the sample in which sizes that depend on data have their bounds.
 const AT_BOUNDS: u32 = 1;
 
+/// The largest step between sizes for which a model is defined that is found of itself.
+const LARGEST_STEP: usize = 128;
+
+/// How many steps below the bound it must be defined, as far as half of the bound: more than a few, since strides that
+/// round up give sizes next to each other one meaning.
+const STEPS: [usize; 9] = [1, 2, 3, 5, 8, 16, 32, 64, 128];
+
 /// The smallest size that is a sample.
 const SMALLEST: usize = 2;
 
@@ -51,6 +58,8 @@ struct Sizer<'a> {
     uniform: Arc<HashSet<String>>,
     /// What is constant in each sample, but computed at run time.
     computed: HashSet<String>,
+    /// The conditions among these.
+    open: Arc<HashSet<String>>,
 }
 
 /// What small sizes must pass.
@@ -82,11 +91,19 @@ pub fn lowered(
 ) -> Result<(Lowered, Vec<String>)> {
     let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
     let free: Sizes = free.map(|(name, &bound)| (name.clone(), bound)).collect();
-    let (shapes, alike, uniform, computed) = Default::default();
+    let (shapes, alike, uniform, computed, open) = Default::default();
     let hidden = bindings.hidden(&model.body);
-    let mut sizer = Sizer { model, bindings, around, clock, free, hidden, shapes, alike, uniform, computed };
+    let mut sizer =
+        Sizer { model, bindings, around, clock, free, hidden, shapes, alike, uniform, computed, open };
     let mut all = samples(&sizer.free);
     let mut found = sizer.samples(&all, observer);
+    if matches!(found, Err((1.., _)))
+        && let Some((stepped, note)) = sizer.stepped(&all[0])
+    {
+        let (lowered, mut notes) = lowered(model, &stepped, around, observer, clock)?;
+        notes.push(note);
+        return Ok((lowered, notes));
+    }
     let mut least = Sizes::new();
     for check in [Check::Defined, Check::Alike] {
         // Where data alone decide there is no size to begin at.
@@ -94,16 +111,7 @@ pub fn lowered(
             break;
         }
         least.extend(sizer.least(&all[0], check)?);
-        for sizes in &mut all {
-            least.iter().for_each(|(name, &least)| raise(sizes, name, least));
-        }
-        for (name, &least) in &least {
-            let beginning = least..(least + BEGINNING).min(sizer.free[name]);
-            let at = |size| [(name.clone(), size)].into_iter().collect();
-            all.extend(beginning.map(|size| over(&sizer.free, at(size))));
-        }
-        let mut once = HashSet::new();
-        all.retain(|sizes| once.insert(sizes.clone()));
+        begin_at(&mut all, &least, &sizer.free);
         found = sizer.samples(&all, observer);
     }
     let mut found = found.map_err(|(_, error)| error)?;
@@ -128,6 +136,20 @@ pub fn lowered(
     kept.extend(lowered.lowering.sizes.iter().map(|s| s.value));
     fold(&mut lowered.lowering, &kept);
     Ok((lowered, notes))
+}
+
+/// Samples that have no size below the least ones, with some that begin there.
+fn begin_at(all: &mut Vec<Sizes>, least: &Sizes, free: &Sizes) {
+    for sizes in &mut *all {
+        least.iter().for_each(|(name, &least)| raise(sizes, name, least));
+    }
+    for (name, &least) in least {
+        let beginning = least..(least + BEGINNING).min(free[name]);
+        let at = |size| [(name.clone(), size)].into_iter().collect();
+        all.extend(beginning.map(|size| over(free, at(size))));
+    }
+    let mut once = HashSet::new();
+    all.retain(|sizes| once.insert(sizes.clone()));
 }
 
 /// No size below the least.
@@ -161,6 +183,7 @@ impl Sizer<'_> {
         all: &[Sizes],
         observer: &dyn Observer,
     ) -> std::result::Result<Samples, (usize, Error)> {
+        let small = all.first().map(|bounds| self.small(bounds)).unwrap_or_default();
         let mut typed = Vec::new();
         let shown = |number| if number == 0 { observer } else { &Silent as &dyn Observer };
         for (number, sizes) in all.iter().enumerate() {
@@ -173,6 +196,8 @@ impl Sizer<'_> {
         self.alike = Arc::new(alike(&graphs));
         self.uniform = Arc::new(uniform(&graphs));
         self.computed = differing(&graphs);
+        self.computed.extend(special(&graphs, &small.iter().collect::<Vec<_>>()));
+        self.computed.extend(self.open.iter().cloned());
         let (mut made, mut notes) = (Vec::new(), Vec::new());
         for (number, (sizes, graph)) in typed.iter().enumerate() {
             let (sample, more) =
@@ -184,6 +209,24 @@ impl Sizer<'_> {
             made.push(sample);
         }
         Ok(Samples { typed, made, notes })
+    }
+
+    /// The model where a size is 1, and where data decide that sizes are 0 or 1: no sample shows what is special
+    /// there, since 1 broadcasts and 0 leaves nothing to compute. Conditions that say something else at the bounds
+    /// are left open.
+    fn small(&mut self, bounds: &Sizes) -> Vec<Graph> {
+        self.open = Arc::default();
+        let typed = |sizes: &Sizes, number| self.typed(sizes, number, &Silent).map(|(graph, _)| graph);
+        let Ok(at_bounds) = typed(bounds, AT_BOUNDS) else { return Vec::new() };
+        let one = |name: &String| over(bounds, [(name.clone(), 1)].into_iter().collect());
+        let ones = self.free.keys().map(|name| typed(&one(name), AT_BOUNDS));
+        let data = [SAMPLE_OF_NONE, SAMPLE_OF_ONE].map(|number| typed(bounds, number));
+        let small: Vec<Graph> = ones.chain(data).flatten().collect();
+        let said: HashMap<String, bool> = at_bounds.decided.into_iter().collect();
+        let decided = small.iter().flat_map(|graph| &graph.decided);
+        let open = decided.filter(|(name, branch)| said.get(name).is_some_and(|said| said != branch));
+        self.open = Arc::new(open.map(|(name, _)| name.clone()).collect());
+        small
     }
 
     /// The samples as one lowering: with further ones, where those leave open what a number is, and with
@@ -249,7 +292,7 @@ impl Sizer<'_> {
     fn typed(&self, sizes: &Sizes, number: u32, shown: &dyn Observer) -> Result<Typed> {
         let sizes = self.bindings.with_sums(sizes.clone())?;
         let (types, mut notes) = self.bindings.at(&sizes).resolve(&self.model.body)?;
-        let (graph, more) = typed_graph(self.model, &types, number, shown, self.clock)?;
+        let (graph, more) = typed_graph(self.model, &types, number, &self.open, shown, self.clock)?;
         notes.extend(more);
         Ok((graph, notes))
     }
@@ -258,6 +301,37 @@ impl Sizer<'_> {
     fn may_be_one(&self, name: &str) -> bool {
         let sizes = over(&self.free, [(name.to_string(), 1)].into_iter().collect());
         self.free[name] < SMALLEST || self.typed(&sizes, AT_BOUNDS, &Silent).is_ok()
+    }
+
+    /// The bindings with a dimension a multiple of another, and a number: where the model is defined at the bounds
+    /// and at sizes a step apart from them, but not in between.
+    fn stepped(&self, bounds: &Sizes) -> Option<(Bindings, String)> {
+        let defined = |name: &String, size: usize| {
+            let sizes = over(&self.free, [(name.clone(), size)].into_iter().collect());
+            self.typed(&sizes, AT_BOUNDS, &Silent).is_ok()
+        };
+        let is_term = |name| self.bindings.sums.values().any(|sum| sum.of.iter().any(|(of, _)| of == name));
+        let given = bounds.iter().filter(|(name, _)| !is_term(*name));
+        let mut apart = given.filter_map(|(name, &bound)| {
+            let fits = |step: &usize| {
+                STEPS
+                    .iter()
+                    .map(|n| n * step)
+                    .filter(|below| 2 * below <= bound)
+                    .all(|below| defined(name, bound - below))
+            };
+            let step = (1..=LARGEST_STEP.min(bound / 2)).find(fits)?;
+            (1..step).any(|below| !defined(name, bound - below)).then_some((name, bound, step))
+        });
+        let (name, bound, step) = apart.next()?;
+        let mut bindings = self.bindings.clone();
+        let (number, inner) = (bound % step, format!("{name}/{step}"));
+        bindings.bounds.insert(inner.clone(), bound / step);
+        bindings.sums.insert(name.clone(), Sum { of: vec![(inner, step)], number });
+        Some((
+            bindings,
+            format!("dimension '{name}' is taken in steps of {step}: the model is not defined in between"),
+        ))
     }
 
     fn lowered(&self, typed: Typed, sizes: &Sizes, shown: &dyn Observer) -> Result<(Sample, Vec<String>)> {

@@ -18,7 +18,7 @@ pub use context::Ctx;
 pub use limits::{MAX_TENSOR_BYTES, check_size};
 pub use operator::{DefineFn, ExpandFn, InferFn, Lower, NodeBuilder, Operator};
 pub use parse::parse;
-pub use samples::sample_near;
+pub use samples::{SAMPLE_OF_NONE, SAMPLE_OF_ONE, sample_near};
 pub use verify::{explain, verify};
 
 use crate::base::{Tensor, TensorType};
@@ -97,6 +97,8 @@ pub struct Graph {
     pub uniform: Arc<HashSet<String>>,
     /// Of several samples: the nodes that were computed while the graph was typed, whose outputs are constants.
     pub folded: Vec<Node>,
+    /// Of several samples: the conditions (by name) that were constant, and which branch they chose.
+    pub decided: Vec<(String, bool)>,
     /// For a body: `(value of the outer graph, value here)`.
     pub captures: Vec<(ValueId, ValueId)>,
 }

@@ -10,6 +10,12 @@ pub fn sample_near(limit: usize, number: u32) -> u32 {
     number % NEAR + NEAR * limit.clamp(1, 1 << 16) as u32
 }
 
+/// The sample in which sizes that depend on data are 0.
+pub const SAMPLE_OF_NONE: u32 = NEAR - 1;
+
+/// The sample in which they are 1.
+pub const SAMPLE_OF_ONE: u32 = NEAR - 2;
+
 impl Ctx<'_> {
     /// A size that depends on data and is at most `bound`: in the first sample the bound (2 at least), in
     /// others (see [`super::Graph::sample`]) other numbers from 2 on, the same for the same key. In the second sample
@@ -24,6 +30,8 @@ impl Ctx<'_> {
         match sample {
             0 | 1 => return bound,
             2 => return 2,
+            SAMPLE_OF_NONE => return 0,
+            SAMPLE_OF_ONE => return 1,
             _ => {}
         }
         let bytes = key.bytes().chain(self.graph.sample.to_le_bytes());

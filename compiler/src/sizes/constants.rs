@@ -73,11 +73,7 @@ fn are_integers(tensors: &[&Tensor]) -> bool {
 /// The names of what was computed while the graphs of several samples were typed, and is neither a corner
 /// of one tensor nor a few integers.
 pub fn differing(graphs: &[&Graph]) -> HashSet<String> {
-    let constants = |graph: &'_ Graph| -> HashMap<String, Tensor> {
-        let made = graph.folded.iter().flat_map(|n| n.outputs.iter().flatten()).map(|&o| graph.value(o));
-        made.filter_map(|v| Some((v.name.clone(), v.constant.clone()?))).collect()
-    };
-    let maps: Vec<_> = graphs.iter().map(|g| constants(g)).collect();
+    let maps: Vec<_> = graphs.iter().map(|g| made(g)).collect();
     let Some((first, others)) = maps.split_first() else { return HashSet::new() };
     let differs = |(name, tensor): &(&String, &Tensor)| {
         let all: Vec<&Tensor> =
@@ -85,6 +81,26 @@ pub fn differing(graphs: &[&Graph]) -> HashSet<String> {
         !are_integers(&all) && all.iter().any(|t| !agree(t, tensor))
     };
     first.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+}
+
+/// The names of what is the same in all samples, but not in graphs of small sizes.
+pub fn special(graphs: &[&Graph], small: &[&Graph]) -> HashSet<String> {
+    let maps: Vec<_> = graphs.iter().map(|g| made(g)).collect();
+    let Some((first, others)) = maps.split_first() else { return HashSet::new() };
+    let small: Vec<_> = small.iter().map(|g| made(g)).collect();
+    let differs = |(name, tensor): &(&String, &Tensor)| {
+        let typed = |map: &&HashMap<String, Tensor>| map.get(*name).filter(|t| t.ty == tensor.ty).cloned();
+        let all: Vec<Tensor> = others.iter().filter_map(|m| typed(&m)).collect();
+        let is_same = all.len() == others.len() && all.iter().all(|t| t.data == tensor.data);
+        is_same && small.iter().filter_map(|m| typed(&m)).any(|t| t.data != tensor.data)
+    };
+    first.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+}
+
+/// What was computed while a graph was typed, by name.
+fn made(graph: &Graph) -> HashMap<String, Tensor> {
+    let made = graph.folded.iter().flat_map(|n| n.outputs.iter().flatten()).map(|&o| graph.value(o));
+    made.filter_map(|v| Some((v.name.clone(), v.constant.clone()?))).collect()
 }
 
 /// The constants of several samples by name, numbered as [`Graph::alike`] says.

@@ -22,7 +22,7 @@ mod routines;
 mod rules;
 mod samples;
 
-pub use constants::{alike, differing, uniform};
+pub use constants::{alike, differing, special, uniform};
 pub use samples::samples;
 
 use crate::base::Affine;

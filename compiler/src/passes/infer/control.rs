@@ -55,13 +55,24 @@ impl Driver {
         Ok(self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect())
     }
 
+    /// Whether a constant condition holds for all sizes; notes what it says.
+    fn decides(&mut self, condition: &Option<Binding>, known: bool) -> bool {
+        let in_body = self.frames.last().is_some_and(|f| f.level > 0);
+        let (Some(Binding::Value(id)), false) = (condition, in_body) else { return true };
+        let name = self.graph().value(*id).name.clone();
+        let open = self.open.contains(&name);
+        self.level().graph.decided.push((name, known));
+        !open
+    }
+
     pub(super) fn if_node(&mut self, node: &SourceNode, inputs: Bindings) -> Result<Bindings> {
         let [condition @ Some(_)] = inputs.as_slice() else {
             return Err(Error::model("must have one input, the condition"));
         };
         let (then, otherwise) = (body(node, "then_branch")?, body(node, "else_branch")?);
-        if let Some(known) = self.known(condition) {
-            let taken = if known != 0 { then } else { otherwise };
+        let known = self.known(condition).map(|known| known != 0);
+        let taken = if known == Some(false) { otherwise } else { then };
+        if known.is_some_and(|known| self.decides(condition, known)) {
             return Ok(self.inline(taken, Vec::new())?.into_iter().map(Some).collect());
         }
         let inputs = values(&inputs)?;
@@ -70,9 +81,23 @@ impl Driver {
             return Err(Error::model("the condition must be one boolean"));
         }
         match (self.typed_body(then, Vec::new()), self.typed_body(otherwise, Vec::new())) {
+            // A branch of nothing is what the other one gives where there is nothing.
+            (Ok(a), Ok(b)) if known.is_some_and(|known| is_empty(if known { &b } else { &a })) => {
+                Ok(self.inline(taken, Vec::new())?.into_iter().map(Some).collect())
+            }
             (Ok(a), Ok(b)) => {
-                let [a, b] = self.typed_branches([then, otherwise], [a, b])?;
-                self.keep(node, inputs, vec![("then_branch", a), ("else_branch", b)])
+                let marks = self.mark();
+                let graphs = self.typed_branches([then, otherwise], [a, b]);
+                let kept = graphs.and_then(|[a, b]| {
+                    self.keep(node, inputs.clone(), vec![("then_branch", a), ("else_branch", b)])
+                });
+                match (kept, known) {
+                    (Err(error), Some(known)) => {
+                        self.reset(marks);
+                        self.only_branch(node, inputs, taken, known, error)
+                    }
+                    (kept, _) => kept,
+                }
             }
             (Err(error), Err(_)) => Err(error),
             (Ok(_), Err(error)) => self.only_branch(node, inputs, then, true, error),
@@ -267,6 +292,11 @@ impl Driver {
             b.one("Concat", &parts, Attrs::default().with("axis", Attr::Int(axis)))
         })
     }
+}
+
+/// Whether no output of a graph has an element.
+fn is_empty(graph: &Graph) -> bool {
+    graph.outputs.iter().all(|&output| graph.value(output).ty.elems() == 0)
 }
 
 pub(super) fn bool_tensor(value: bool) -> Result<Tensor> {

@@ -26,6 +26,7 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::import::{Body, Model, SourceNode, Words};
 use crate::ops::{NodeBuilder, Pending, find};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What inference gives.
 pub struct Inferred {
@@ -132,15 +133,23 @@ struct Driver {
     notes: Vec<String>,
     opset: i64,
     words: Words,
+    /// Conditions (by name) that are constant, but not for all sizes.
+    open: Arc<HashSet<String>>,
 }
 
 /// Types the model for the given types of its inputs.
 pub fn infer(model: &Model, inputs: &[TensorType]) -> Inferred {
-    infer_sample(model, inputs, 0)
+    infer_sample(model, inputs, 0, &Arc::default())
 }
 
-/// The same, with sizes that depend on data as [`crate::graph::Graph::sample`] says.
-pub fn infer_sample(model: &Model, inputs: &[TensorType], sample: u32) -> Inferred {
+/// The same, with sizes that depend on data as [`crate::graph::Graph::sample`] says, and conditions (by name) that
+/// are left to run time.
+pub fn infer_sample(
+    model: &Model,
+    inputs: &[TensorType],
+    sample: u32,
+    open: &Arc<HashSet<String>>,
+) -> Inferred {
     let mut driver = Driver {
         levels: vec![Level::new(sample)],
         frames: vec![Frame { names: HashMap::new(), level: 0 }],
@@ -148,6 +157,7 @@ pub fn infer_sample(model: &Model, inputs: &[TensorType], sample: u32) -> Inferr
         notes: Vec::new(),
         opset: model.opset,
         words: model.words.clone(),
+        open: open.clone(),
     };
     driver.levels[0].graph.name = model.body.name.clone();
     for (declared, ty) in model.body.inputs.iter().zip(inputs) {
