@@ -181,6 +181,19 @@ fn a_model_that_is_defined_at_steps() {
     assert_eq!((status(6, 8), status(6, 7), status(5, 8)), (abi::OK, abi::ERR_SYMBOL, abi::ERR_SYMBOL));
 }
 
+/// Where the maxima of windows lie in the whole input, whose outer sizes are free.
+#[test]
+fn positions_of_maxima_in_an_input_of_any_size() {
+    let mut pool = node("MaxPool", &["x"], "largest");
+    pool.output.push("at".into());
+    pool.attribute.extend([ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]);
+    let mut cast = node("Cast", &["at"], "y");
+    cast.attribute.push(int("to", 1));
+    let proto = model(vec![pool, cast], &[-2, 3, -1, 6], &[-2, 3, -1, 3], &[]);
+    let cases = [[2, 8], [1, 4], [2, 3]].map(|[b, h]| vec![floats(&[b, 3, h, 6], 1)]);
+    check(&proto, &[("batch", 2), ("length", 8)], &cases);
+}
+
 /// An If that adds 10 where what counts the elements of `of` is more than a limit, else 20.
 fn more_than(of: &str, limit: i64, first: Vec<pb::NodeProto>) -> pb::ModelProto {
     let branch = |name: &str, number: &str, y: &str| {

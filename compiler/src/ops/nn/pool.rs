@@ -77,7 +77,7 @@ fn max_pool(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 }
 
 /// Positions of the maxima in the flattened input: the smallest of those in the window that hold
-/// the maximum. A NaN is one, as in the values; of a window that lies in the padding, the last of all elements.
+/// the maximum. A NaN is one, as in the values; of a window that lies in the padding, the channel's first element.
 fn max_indices(e: &mut Emit, x: &Val, max: &Val, out: &Val, slides: &[Slide], column_major: bool) {
     let strides = crate::base::row_major_strides(x.shape());
     e.define("indices", out, |b| {
@@ -107,10 +107,15 @@ fn max_indices(e: &mut Emit, x: &Val, max: &Val, out: &Val, slides: &[Slide], co
         }
         let flat = index.iter().zip(&strides).fold(Affine::constant(0), |sum, (i, &s)| sum.plus_scaled(i, s));
         let flat = b.index(flat);
-        let last = x.shape().iter().zip(&strides).fold(0, |sum, (&d, &s)| sum + (d as i64 - 1) * s);
-        let none = b.index(Affine::constant(last));
+        let none = b.constant(Scalar::highest(DType::I64));
         let body = b.op(Op::Select, &[holds, flat, none]);
-        let acc = b.fold(Fold::Min, body);
+        let mut acc = b.fold(Fold::Min, body);
+        if slides.iter().any(|s| (0..s.output).any(|o| s.count(o, 0, s.input as i64) == 0)) {
+            let plane =
+                Affine::constant(0).plus_scaled(&b.var(0), strides[0]).plus_scaled(&b.var(1), strides[1]);
+            let (nowhere, first) = (b.op(Op::Eq, &[acc, none]), b.index(plane));
+            acc = b.op(Op::Select, &[nowhere, first, acc]);
+        }
         if column_major { column_major_position(b, acc, &x.shape()[2..]) } else { acc }
     });
 }
@@ -297,6 +302,6 @@ mod tests {
         let nan = f32::NAN;
         assert_eq!(positions(&[1.0, 2.0, 3.0, nan, nan, nan, nan, 4.0], pairs), [1, 3, 4, 6]);
         let apart: &[(&str, &[i64])] = &[("kernel_shape", &[2]), ("dilations", &[2]), ("pads", &[3, 0])];
-        assert_eq!(positions(&[7.0, 5.0, 6.0], apart), [2, 0, 1, 0]);
+        assert_eq!(positions(&[7.0, 5.0, 6.0], apart), [0, 0, 1, 0]);
     }
 }
