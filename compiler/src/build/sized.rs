@@ -60,6 +60,8 @@ struct Sizer<'a> {
     computed: HashSet<String>,
     /// The conditions among these.
     open: Arc<HashSet<String>>,
+    /// The model for the smallest sizes.
+    small: Vec<Graph>,
 }
 
 /// What small sizes must pass.
@@ -91,11 +93,12 @@ pub fn lowered(
 ) -> Result<(Lowered, Vec<String>)> {
     let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
     let free: Sizes = free.map(|(name, &bound)| (name.clone(), bound)).collect();
-    let (shapes, alike, uniform, computed, open) = Default::default();
+    let (shapes, alike, uniform, computed, open, small) = Default::default();
     let hidden = bindings.hidden(&model.body);
     let mut sizer =
-        Sizer { model, bindings, around, clock, free, hidden, shapes, alike, uniform, computed, open };
+        Sizer { model, bindings, around, clock, free, hidden, shapes, alike, uniform, computed, open, small };
     let mut all = samples(&sizer.free);
+    sizer.look_at_small(&all[0]);
     let mut found = sizer.samples(&all, observer);
     if matches!(found, Err((1.., _)))
         && let Some((stepped, note)) = sizer.stepped(&all[0])
@@ -183,7 +186,6 @@ impl Sizer<'_> {
         all: &[Sizes],
         observer: &dyn Observer,
     ) -> std::result::Result<Samples, (usize, Error)> {
-        let small = all.first().map(|bounds| self.small(bounds)).unwrap_or_default();
         let mut typed = Vec::new();
         let shown = |number| if number == 0 { observer } else { &Silent as &dyn Observer };
         for (number, sizes) in all.iter().enumerate() {
@@ -196,7 +198,7 @@ impl Sizer<'_> {
         self.alike = Arc::new(alike(&graphs));
         self.uniform = Arc::new(uniform(&graphs));
         self.computed = differing(&graphs);
-        self.computed.extend(special(&graphs, &small.iter().collect::<Vec<_>>()));
+        self.computed.extend(special(&graphs, &self.small));
         self.computed.extend(self.open.iter().cloned());
         let (mut made, mut notes) = (Vec::new(), Vec::new());
         for (number, (sizes, graph)) in typed.iter().enumerate() {
@@ -211,13 +213,12 @@ impl Sizer<'_> {
         Ok(Samples { typed, made, notes })
     }
 
-    /// The model where a size is 1, and where data decide that sizes are 0 or 1: no sample shows what is special
+    /// Types the model where a size is 1, and where data decide that sizes are 0 or 1: no sample shows what is special
     /// there, since 1 broadcasts and 0 leaves nothing to compute. Conditions that say something else at the bounds
     /// are left open.
-    fn small(&mut self, bounds: &Sizes) -> Vec<Graph> {
-        self.open = Arc::default();
+    fn look_at_small(&mut self, bounds: &Sizes) {
         let typed = |sizes: &Sizes, number| self.typed(sizes, number, &Silent).map(|(graph, _)| graph);
-        let Ok(at_bounds) = typed(bounds, AT_BOUNDS) else { return Vec::new() };
+        let Ok(at_bounds) = typed(bounds, AT_BOUNDS) else { return };
         let one = |name: &String| over(bounds, [(name.clone(), 1)].into_iter().collect());
         let ones = self.free.keys().map(|name| typed(&one(name), AT_BOUNDS));
         let data = [SAMPLE_OF_NONE, SAMPLE_OF_ONE].map(|number| typed(bounds, number));
@@ -226,7 +227,7 @@ impl Sizer<'_> {
         let decided = small.iter().flat_map(|graph| &graph.decided);
         let open = decided.filter(|(name, branch)| said.get(name).is_some_and(|said| said != branch));
         self.open = Arc::new(open.map(|(name, _)| name.clone()).collect());
-        small
+        self.small = small;
     }
 
     /// The samples as one lowering: with further ones, where those leave open what a number is, and with

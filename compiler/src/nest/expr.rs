@@ -14,6 +14,7 @@ use crate::scalar::Op;
 use crate::schedule::Linear;
 use crate::schedule::linear::Node;
 use crate::tile::{Bin, Lane, Reg, RegType, Value};
+use requantize::Site;
 
 /// Where the variables of the definition stand at one point of the tile.
 pub struct Point<'a> {
@@ -93,6 +94,22 @@ pub struct Exprs<'a> {
     pub started: Option<u32>,
 }
 
+/// The register that holds the expression `id`, an operation.
+fn operation(at: &mut Site, id: u32, (op, args): (Op, &[u32])) -> Reg {
+    let (exprs, dtype) = (at.exprs, at.exprs.linear.types[id as usize]);
+    if let Some(integers) = less_zero(exprs.linear, op, args).filter(|_| dtype == DType::I32) {
+        return integers.emit_less_zero(at);
+    }
+    if let Some(limited) = limits::emit(at, id) {
+        return limited;
+    }
+    let from = exprs.linear.types[args[args.len() - 1] as usize];
+    let regs: Vec<Reg> = args.iter().map(|&a| at.eval(a)).collect();
+    let exact = exprs.min_max_with_constant(at.e, op, args, &regs);
+    let result = exact.unwrap_or_else(|| super::ops::operation(at.e, op, from, &regs));
+    if half::keeps(op) { result } else { super::ops::round_half(at.e, result, dtype) }
+}
+
 impl Exprs<'_> {
     /// The register that holds an expression at a point. Expressions that do not depend on the
     /// vector variable are computed in every lane alike, but for the indices of loads.
@@ -122,24 +139,14 @@ impl Exprs<'_> {
             Node::Load { operand, addr, dynamic, guards, fill } => {
                 self.load(e, (*operand, addr, dynamic, guards, *fill), dtype, point)
             }
-            Node::Op(op, args) => match less_zero(self.linear, *op, args).filter(|_| dtype == DType::I32) {
-                Some(integers) => integers.emit_less_zero(self, e, point, memo),
-                None if let Some(limited) = limits::emit(self, e, id, point, memo) => limited,
-                None => {
-                    let from = self.linear.types[args[args.len() - 1] as usize];
-                    let regs: Vec<Reg> = args.iter().map(|&a| self.eval_memo(e, a, point, memo)).collect();
-                    let exact = self.min_max_with_constant(e, *op, args, &regs);
-                    let result = exact.unwrap_or_else(|| super::ops::operation(e, *op, from, &regs));
-                    if half::keeps(*op) { result } else { super::ops::round_half(e, result, dtype) }
-                }
-            },
+            Node::Op(op, args) => operation(&mut Site { exprs: self, e, point, memo }, id, (*op, args)),
             Node::Cast { to, saturate, arg } => {
                 let from = self.linear.types[*arg as usize];
                 if let Some(form) = self.linear.narrow_index(id) {
                     let index = self.index(e, form, Lane::I32, point);
                     super::ops::cast(e, index, DType::I32, *to, *saturate)
                 } else if let Some(integers) = Requantized::of(self.linear, *arg, *to) {
-                    integers.emit(self, e, point, memo)
+                    integers.emit(&mut Site { exprs: self, e, point, memo })
                 } else {
                     let value = self.eval_memo(e, *arg, point, memo);
                     match half::holds(self.linear, *arg, *to) || half::later(self.linear, id) {

@@ -117,6 +117,7 @@ mod tests {
         let room = Room { bytes: 640, until: 2 };
         assert_eq!(lend(&buffers, &[], &[room]), [None, None, None]);
     }
+
     #[test]
     fn what_shares_memory_anyway_stays_in_the_arena() {
         let buffers = [live(640, 0, 1), live(640, 1, 2), live(704, 3, 3)];

@@ -5,7 +5,7 @@ use super::{Merger, unlike};
 use crate::base::{Affine, DType, Tensor, TensorType, row_major_strides};
 use crate::definition::{DefBuilder, Stage, ValueId};
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, Value};
 use crate::scalar::Op;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -75,43 +75,45 @@ fn are_integers(tensors: &[&Tensor]) -> bool {
 pub fn differing(graphs: &[&Graph]) -> HashSet<String> {
     let maps: Vec<_> = graphs.iter().map(|g| made(g)).collect();
     let Some((first, others)) = maps.split_first() else { return HashSet::new() };
-    let differs = |(name, tensor): &(&String, &Tensor)| {
-        let all: Vec<&Tensor> =
-            std::iter::once(*tensor).chain(others.iter().filter_map(|m| m.get(*name))).collect();
+    let differs = |(name, tensor): &(&&str, &&Tensor)| {
+        let others = others.iter().filter_map(|m| m.get(*name).copied());
+        let all: Vec<&Tensor> = std::iter::once(**tensor).chain(others).collect();
         !are_integers(&all) && all.iter().any(|t| !agree(t, tensor))
     };
-    first.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+    first.iter().filter(differs).map(|(name, _)| name.to_string()).collect()
 }
 
 /// The names of what is the same in all samples, but not in graphs of small sizes.
-pub fn special(graphs: &[&Graph], small: &[&Graph]) -> HashSet<String> {
+pub fn special(graphs: &[&Graph], small: &[Graph]) -> HashSet<String> {
     let maps: Vec<_> = graphs.iter().map(|g| made(g)).collect();
     let Some((first, others)) = maps.split_first() else { return HashSet::new() };
-    let small: Vec<_> = small.iter().map(|g| made(g)).collect();
-    let differs = |(name, tensor): &(&String, &Tensor)| {
-        let typed = |map: &&HashMap<String, Tensor>| map.get(*name).filter(|t| t.ty == tensor.ty).cloned();
-        let all: Vec<Tensor> = others.iter().filter_map(|m| typed(&m)).collect();
-        let is_same = all.len() == others.len() && all.iter().all(|t| t.data == tensor.data);
-        is_same && small.iter().filter_map(|m| typed(&m)).any(|t| t.data != tensor.data)
+    let small: Vec<_> = small.iter().map(made).collect();
+    let differs = |(name, tensor): &(&&str, &&Tensor)| {
+        let typed = |map: &Constants| map.get(*name).is_some_and(|t| t.ty == tensor.ty);
+        let same = |map: &Constants| map.get(*name) == Some(*tensor);
+        others.iter().all(same) && small.iter().any(|map| typed(map) && !same(map))
     };
-    first.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+    first.iter().filter(differs).map(|(name, _)| name.to_string()).collect()
 }
 
-/// What was computed while a graph was typed, by name.
-fn made(graph: &Graph) -> HashMap<String, Tensor> {
-    let made = graph.folded.iter().flat_map(|n| n.outputs.iter().flatten()).map(|&o| graph.value(o));
-    made.filter_map(|v| Some((v.name.clone(), v.constant.clone()?))).collect()
+/// Constants of a graph by name.
+type Constants<'g> = HashMap<&'g str, &'g Tensor>;
+
+fn by_name<'g>(values: impl Iterator<Item = &'g Value>) -> Constants<'g> {
+    values.filter_map(|v| Some((v.name.as_str(), v.constant.as_ref()?))).collect()
+}
+
+/// What was computed while a graph was typed.
+fn made(graph: &Graph) -> Constants<'_> {
+    by_name(graph.folded.iter().flat_map(|n| n.outputs.iter().flatten()).map(|&o| graph.value(o)))
 }
 
 /// The constants of several samples by name, numbered as [`Graph::alike`] says.
 pub fn alike(graphs: &[&Graph]) -> HashMap<String, usize> {
-    let constants = |graph: &'_ Graph| -> HashMap<String, Tensor> {
-        graph.values.iter().filter_map(|v| Some((v.name.clone(), v.constant.clone()?))).collect()
-    };
-    let maps: Vec<_> = graphs.iter().map(|g| constants(g)).collect();
+    let maps: Vec<_> = graphs.iter().map(|g| by_name(g.values.iter())).collect();
     let (mut numbers, mut found) = (HashMap::new(), HashMap::new());
     for value in graphs.first().iter().flat_map(|g| &g.values).filter(|v| v.constant.is_some()) {
-        let all: Vec<&Tensor> = maps.iter().filter_map(|m| m.get(&value.name)).collect();
+        let all: Vec<&Tensor> = maps.iter().filter_map(|m| m.get(value.name.as_str()).copied()).collect();
         let same = |t: &&Tensor| Arc::ptr_eq(&t.data, &all[0].data) || t.data == all[0].data;
         let fixed = all.len() == graphs.len() && all.iter().all(|t| t.ty == all[0].ty && same(t));
         let next = numbers.len() + 1;

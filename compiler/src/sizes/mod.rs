@@ -100,11 +100,12 @@ pub fn same_steps(first: &Sample, other: &Sample) -> Result<()> {
     })
 }
 
-/// An error of a model that no one lowering fits.
+/// The error where samples are computed in different ways.
 fn changed() -> Error {
     unlike("it is computed in another way for other sizes")
 }
 
+/// An error of a model that no one lowering fits.
 fn unlike(reason: &str) -> Error {
     Error::model(format!("with dimensions left to run time: {reason}"))
         .advise("Bind the dimension to one size with --dim NAME=N, or export the model without this node")

@@ -3,9 +3,8 @@
 //! What is limited to the range of a narrow type and then to more of it (a Relu behind a zero point in the middle) may
 //! be limited in the other order: encoders narrow to a type's own range by the instruction that narrows.
 
-use super::{Exprs, Point};
+use super::requantize::Site;
 use crate::base::DType;
-use crate::nest::emit::Emitter;
 use crate::nest::requantize::{Requantized, narrow};
 use crate::scalar::Op;
 use crate::schedule::Linear;
@@ -38,18 +37,12 @@ fn limited(linear: &Linear, id: u32) -> Option<(Requantized, Vec<(Bin, u32)>)> {
 }
 
 /// Emits numbers whose limits follow others: nothing where an expression is none of these.
-pub fn emit(
-    exprs: &Exprs,
-    e: &mut Emitter,
-    id: u32,
-    point: &Point,
-    memo: &mut Vec<Option<Reg>>,
-) -> Option<Reg> {
-    let (found, others) = limited(exprs.linear, id)?;
-    let mut value = found.emit_whole(exprs, e, point, memo);
+pub(super) fn emit(at: &mut Site, id: u32) -> Option<Reg> {
+    let (found, others) = limited(at.exprs.linear, id)?;
+    let mut value = found.emit_whole(at);
     for (op, other) in others {
-        let other = exprs.eval_memo(e, other, point, memo);
-        value = e.value(e.ty(value), Value::Bin(op, value, other));
+        let other = at.eval(other);
+        value = at.e.value(at.e.ty(value), Value::Bin(op, value, other));
     }
-    Some(found.emit_limits(e, value, point))
+    Some(found.emit_limits(at.e, value, at.point))
 }

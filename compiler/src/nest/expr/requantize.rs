@@ -11,11 +11,31 @@ use crate::scalar::{Op, Scalar};
 use crate::schedule::linear::{Node, Pair};
 use crate::tile::{Bin, Convert, Lane, Reg, RegType, Un, Value};
 
+/// Where numbers are emitted: of which expressions, at which point, and what of it is in registers already.
+pub(super) struct Site<'s> {
+    pub exprs: &'s Exprs<'s>,
+    pub e: &'s mut Emitter,
+    pub point: &'s Point<'s>,
+    pub memo: &'s mut Vec<Option<Reg>>,
+}
+
+impl Site<'_> {
+    /// The register that holds an expression.
+    pub fn eval(&mut self, id: u32) -> Reg {
+        self.exprs.eval_memo(self.e, id, self.point, self.memo)
+    }
+
+    /// The zero point's register, where a value says it.
+    fn zero(&mut self, of: &Requantized) -> Option<Reg> {
+        of.zero_value().map(|id| self.eval(id))
+    }
+}
+
 impl Requantized {
     /// Emits it: a register of the integers.
-    pub fn emit(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
-        let sum = self.emit_whole(exprs, e, point, memo);
-        self.emit_limits(e, sum, point)
+    pub(super) fn emit(&self, at: &mut Site) -> Reg {
+        let sum = self.emit_whole(at);
+        self.emit_limits(at.e, sum, at.point)
     }
 
     /// The integers between their limits.
@@ -25,53 +45,30 @@ impl Requantized {
     }
 
     /// The integers before they are limited.
-    pub(super) fn emit_whole(
-        &self,
-        exprs: &Exprs,
-        e: &mut Emitter,
-        point: &Point,
-        memo: &mut Vec<Option<Reg>>,
-    ) -> Reg {
-        let mut sum = self.rounded(exprs, e, point, memo);
+    pub(super) fn emit_whole(&self, at: &mut Site) -> Reg {
+        let sum = self.rounded(at);
         let zero = match self.zero {
-            Zero::Known(0) => None,
-            Zero::Known(n) => Some(number(e, n, point.lanes)),
-            Zero::Value(id) => Some(exprs.eval_memo(e, id, point, memo)),
+            Zero::Known(0) => return sum,
+            Zero::Known(n) => number(at.e, n, at.point.lanes),
+            Zero::Value(id) => at.eval(id),
         };
-        if let Some(zero) = zero {
-            sum = e.value(e.ty(sum), Value::Bin(Bin::Add, sum, zero));
-        }
-        sum
+        at.e.value(at.e.ty(sum), Value::Bin(Bin::Add, sum, zero))
     }
 
     /// Emits it less its zero point, which is neither added nor taken off: the limits move.
-    pub fn emit_less_zero(
-        &self,
-        exprs: &Exprs,
-        e: &mut Emitter,
-        point: &Point,
-        memo: &mut Vec<Option<Reg>>,
-    ) -> Reg {
-        let sum = self.rounded(exprs, e, point, memo);
-        let zero = self.zero_value().map(|id| exprs.eval_memo(e, id, point, memo));
-        let limits = self.limits_less_zero(e, zero, point.lanes);
-        clamp(e, sum, limits)
+    pub(super) fn emit_less_zero(&self, at: &mut Site) -> Reg {
+        let (sum, zero) = (self.rounded(at), at.zero(self));
+        let limits = self.limits_less_zero(at.e, zero, at.point.lanes);
+        clamp(at.e, sum, limits)
     }
 
     /// The same as floats.
-    pub(super) fn emit_less_zero_as_floats(
-        &self,
-        exprs: &Exprs,
-        e: &mut Emitter,
-        point: &Point,
-        memo: &mut Vec<Option<Reg>>,
-    ) -> Reg {
-        let value = self.before_rounding(exprs, e, point, memo);
-        let ty = e.ty(value);
-        let rounded = e.value(ty, Value::Un(Un::Round, value));
-        let zero = self.zero_value().map(|id| exprs.eval_memo(e, id, point, memo));
-        let limits = self.float_limits(e, zero, point.lanes);
-        clamp(e, rounded, limits)
+    pub(super) fn emit_less_zero_as_floats(&self, at: &mut Site) -> Reg {
+        let value = self.before_rounding(at);
+        let rounded = at.e.value(at.e.ty(value), Value::Un(Un::Round, value));
+        let zero = at.zero(self);
+        let limits = self.float_limits(at.e, zero, at.point.lanes);
+        clamp(at.e, rounded, limits)
     }
 
     /// The limits less the zero point, of which `value` is the register where it has one.
@@ -96,42 +93,38 @@ impl Requantized {
     }
 
     /// The nearest integers, before the zero point.
-    fn rounded(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
-        let Some(fixed) = exprs.linear.fixed.filter(|f| f.product == self.value) else {
-            return self.nearest(exprs, e, point, memo);
+    fn rounded(&self, at: &mut Site) -> Reg {
+        let Some(fixed) = at.exprs.linear.fixed.filter(|f| f.product == self.value) else {
+            return self.nearest(at);
         };
-        let [sum, factor] = [fixed.sum, fixed.factor].map(|id| exprs.eval_memo(e, id, point, memo));
-        let product = e.value(e.ty(sum), Value::Bin(Bin::MulHigh, sum, factor));
-        let by = number(e, i64::from(fixed.shift), point.lanes);
-        e.value(e.ty(sum), Value::Bin(Bin::ShrRound, product, by))
+        let [sum, factor] = [fixed.sum, fixed.factor].map(|id| at.eval(id));
+        let product = at.e.value(at.e.ty(sum), Value::Bin(Bin::MulHigh, sum, factor));
+        let by = number(at.e, i64::from(fixed.shift), at.point.lanes);
+        at.e.value(at.e.ty(sum), Value::Bin(Bin::ShrRound, product, by))
     }
 
     /// The nearest integer of what is rounded.
-    fn nearest(&self, exprs: &Exprs, e: &mut Emitter, point: &Point, memo: &mut Vec<Option<Reg>>) -> Reg {
-        let value = self.before_rounding(exprs, e, point, memo);
-        let known = range(exprs.linear, self.value);
-        let small = known.lo >= -BOUND && known.hi <= BOUND || self.pair(exprs.linear).is_some();
+    fn nearest(&self, at: &mut Site) -> Reg {
+        let (value, linear) = (self.before_rounding(at), at.exprs.linear);
+        let known = range(linear, self.value);
+        let small = known.lo >= -BOUND && known.hi <= BOUND || self.pair(linear).is_some();
         let nearest = if small { Convert::NearestSmall } else { Convert::Nearest };
-        e.value(RegType { lane: Lane::I32, lanes: point.lanes as u8 }, Value::Convert(nearest, value))
+        let ty = RegType { lane: Lane::I32, lanes: at.point.lanes as u8 };
+        at.e.value(ty, Value::Convert(nearest, value))
     }
 
     /// What is rounded.
-    fn before_rounding(
-        &self,
-        exprs: &Exprs,
-        e: &mut Emitter,
-        point: &Point,
-        memo: &mut Vec<Option<Reg>>,
-    ) -> Reg {
-        if let Some(pair) = self.pair(exprs.linear) {
-            return multiply_adds(&pair, exprs, e, point, memo);
+    fn before_rounding(&self, at: &mut Site) -> Reg {
+        let linear = at.exprs.linear;
+        if let Some(pair) = self.pair(linear) {
+            return multiply_adds(&pair, at);
         }
-        match &exprs.linear.nodes[self.value as usize] {
-            Node::Op(Op::Div, args) if divisor(exprs.linear, args[1]).is_some() && e.fused() => {
-                let [dividend, divisor] = [args[0], args[1]].map(|id| exprs.eval_memo(e, id, point, memo));
-                quotient(e, dividend, divisor)
+        match &linear.nodes[self.value as usize] {
+            Node::Op(Op::Div, args) if divisor(linear, args[1]).is_some() && at.e.fused() => {
+                let [dividend, divisor] = [args[0], args[1]].map(|id| at.eval(id));
+                quotient(at.e, dividend, divisor)
             }
-            _ => exprs.eval_memo(e, self.value, point, memo),
+            _ => at.eval(self.value),
         }
     }
 }
@@ -162,24 +155,18 @@ fn quotient(e: &mut Emitter, dividend: Reg, divisor: Reg) -> Reg {
 }
 
 /// What is rounded, by multiply-adds.
-fn multiply_adds(
-    pair: &Pair,
-    exprs: &Exprs,
-    e: &mut Emitter,
-    point: &Point,
-    memo: &mut Vec<Option<Reg>>,
-) -> Reg {
-    let ty = RegType { lane: Lane::F32, lanes: point.lanes as u8 };
-    let mut byte = |e: &mut Emitter, id: u32| match integers(exprs.linear, id) {
-        Some(integers) => integers.emit_less_zero_as_floats(exprs, e, point, memo),
+fn multiply_adds(pair: &Pair, at: &mut Site) -> Reg {
+    let ty = RegType { lane: Lane::F32, lanes: at.point.lanes as u8 };
+    let mut byte = |id: u32| match integers(at.exprs.linear, id) {
+        Some(integers) => integers.emit_less_zero_as_floats(at),
         None => {
-            let byte = exprs.eval_memo(e, id, point, memo);
-            e.value(ty, Value::Convert(Convert::IntToFloat, byte))
+            let byte = at.eval(id);
+            at.e.value(ty, Value::Convert(Convert::IntToFloat, byte))
         }
     };
-    let [x, y] = pair.bytes.map(|id| byte(e, id));
-    let [a, b] = pair.factors.map(|id| exprs.eval_memo(e, id, point, memo));
-    let offset = exprs.eval_memo(e, pair.offset, point, memo);
-    let inner = e.value(ty, Value::Mla(offset, y, b));
-    e.value(ty, Value::Mla(inner, x, a))
+    let [x, y] = pair.bytes.map(&mut byte);
+    let [a, b] = pair.factors.map(|id| at.eval(id));
+    let offset = at.eval(pair.offset);
+    let inner = at.e.value(ty, Value::Mla(offset, y, b));
+    at.e.value(ty, Value::Mla(inner, x, a))
 }
