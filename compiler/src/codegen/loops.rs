@@ -9,7 +9,7 @@
 
 use super::flatten::{conditions, once};
 use super::live::VReg;
-use super::pointer::{Around, Groups, LoopId, needs_value};
+use super::pointer::{Around, Asked, Groups, LoopId, needs_value};
 use crate::base::{Affine, Bound, DType};
 use crate::tile::{Addr, Kernel, LoopVar, Stmt};
 use std::collections::HashMap;
@@ -72,9 +72,10 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// The beginning of a kernel; accesses through one pointer are at most `reach` bytes apart.
-    pub fn new(kernel: &Kernel, reach: i64) -> Walk {
-        let groups = Groups::of(kernel, reach);
+    /// The beginning of a kernel that asks for places ahead; accesses through one pointer are at most `reach` bytes
+    /// apart.
+    pub fn new(kernel: &Kernel, reach: i64, asked: Asked) -> Walk {
+        let groups = Groups::of(kernel, reach, asked);
         let pointers = groups.list.iter().map(|_| Pointer { reg: None, ahead: 0 }).collect();
         let (around, vars) = (Vec::new(), HashMap::new());
         Walk { groups, pointers, around, depth: 0, vars, bounds: Vec::new(), offsets: Vec::new() }

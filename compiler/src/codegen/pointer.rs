@@ -37,7 +37,12 @@ pub struct Groups {
     pub list: Vec<Group>,
     /// The most bytes between accesses that share a pointer.
     reach: i64,
+    /// What is asked for beside a statement.
+    asked: Asked,
 }
+
+/// Places that are asked for ahead of their use, each beside a statement.
+pub type Asked = HashMap<*const Stmt, Addr>;
 
 /// The loops around a statement, outermost first, with their variables.
 pub type Around = Vec<(LoopId, LoopVar)>;
@@ -48,15 +53,19 @@ fn moves(kernel: &Kernel, addr: &Addr, around: &Around) -> Vec<(LoopId, i64)> {
 }
 
 impl Groups {
-    /// Groups all accesses of a kernel; those that share a pointer are at most `reach` bytes apart.
-    pub fn of(kernel: &Kernel, reach: i64) -> Groups {
-        let mut groups = Groups { list: Vec::new(), reach };
+    /// Groups all accesses of a kernel and what is `asked` for; those that share a pointer are at most `reach`
+    /// bytes apart.
+    pub fn of(kernel: &Kernel, reach: i64, asked: Asked) -> Groups {
+        let mut groups = Groups { list: Vec::new(), reach, asked };
         groups.collect(kernel, &kernel.body, &mut Vec::new());
         groups
     }
 
     fn collect(&mut self, kernel: &Kernel, body: &[Stmt], around: &mut Around) {
         for stmt in body {
+            if let Some(addr) = self.asked(stmt).cloned() {
+                self.add(kernel, &addr, 1, around);
+            }
             match stmt {
                 Stmt::Let(reg, Value::Load(addr, stride)) => {
                     let lanes = if *stride == 0 { 1 } else { kernel.regs[*reg as usize].lanes };
@@ -85,6 +94,11 @@ impl Groups {
                 Stmt::Let(..) | Stmt::Break { .. } | Stmt::Fail { .. } => {}
             }
         }
+    }
+
+    /// The place that is asked for beside a statement.
+    pub fn asked(&self, stmt: &Stmt) -> Option<&Addr> {
+        self.asked.get(&std::ptr::from_ref(stmt))
     }
 
     fn add(&mut self, kernel: &Kernel, addr: &Addr, lanes: u8, around: &Around) {
@@ -146,7 +160,7 @@ impl Groups {
                 | Stmt::Size { from: addr, .. } => Some(addr),
                 _ => None,
             };
-            if let Some(addr) = addr {
+            for addr in addr.into_iter().chain(self.asked(stmt)) {
                 let group = self.find(kernel, addr, around);
                 if !used.contains(&group) {
                     used.push(group);

@@ -20,7 +20,7 @@ fn panels(panels: usize, rows: usize, depth: usize, lanes: usize) -> Kernel {
     parse(&text).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// One prefetch beside each vector of a large panel that is read again, a panel further; none where the panel is
+/// A prefetch in the loop over a large panel that is read again, from a panel further on; none where the panel is
 /// read once, very often, or all panels are small. What lies behind the last panel cannot be read.
 #[test]
 fn the_next_panel_is_asked_for() {

@@ -10,6 +10,7 @@ use super::isa::Isa;
 use super::sizes::split;
 use super::words;
 use crate::codegen::loops::{Loops, Walk};
+use crate::codegen::pointer::Asked;
 use crate::tile::{Kernel, Lane, Reg, RegType, Value, assignments};
 use std::collections::HashMap;
 
@@ -92,7 +93,7 @@ impl<'a> Select<'a> {
             kernel,
             isa,
             f,
-            walk: Walk::new(kernel, REACH),
+            walk: Walk::new(kernel, REACH, Asked::new()),
             single: all.iter().map(|d| if let [one] = d[..] { Some(one) } else { None }).collect(),
             fixed: HashMap::new(),
             split: split(kernel, &all, isa),

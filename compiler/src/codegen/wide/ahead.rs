@@ -2,19 +2,21 @@
 //!
 //! A product's weights lie in panels: all rows' tiles read one, then the next. Where a model's weights are more
 //! than the second-level cache keeps, the first rows of each panel wait for it line by line, since what a core
-//! fetches of itself ahead ends where the panel is read again from its start. So beside each vector of a panel
-//! goes a prefetch of its place in the next one:
+//! fetches of itself ahead ends where the panel is read again from its start. So each time a panel of P bytes is
+//! read, a part of the next one is asked for: of R tiles of rows each takes an R-th.
 //! ```text
-//! for panel { for rows { for k {              vmovups zmm0, [panel + k]
-//!     load panel[P * panel + 64 * k]          prefetcht1 [panel + k + 4 * P]
+//! for panel { for row in 0..R { for k {       vmovups zmm0, [panel + k]
+//!     load panel[P * panel + 64 * k]          prefetcht1 [panel + P + row * P/R + k/R]
 //! ```
-//! Words in chains ([`crate::nest`]) are read from the first panel to the last, once for some rows: what a core
+//! Asked for by the first rows alone, it would come no sooner than these can wait for it. Words in chains
+//! ([`crate::nest`]) are read from the first panel to the last, once for some rows: what a core
 //! fetches of itself ends with each page, and so a place some lines further is asked for.
 //!
 //! A prefetch changes nothing and never faults: behind the last panel lie the next layer's weights, or nothing.
 
-use crate::base::Bound;
-use crate::tile::{Access, Kernel, LoopVar, Stmt, Value};
+use crate::base::{Affine, Bound};
+use crate::codegen::pointer::Asked;
+use crate::tile::{Access, Addr, Kernel, LoopVar, Stmt, Value};
 use std::collections::HashMap;
 
 /// Bytes of a parameter from which on they are taken to come from beyond the second-level cache: the others of
@@ -36,9 +38,8 @@ struct Around {
     ends: Option<u32>,
 }
 
-/// The loads beside which another place is asked for, by their statements' addresses, and how many bytes further
-/// that place is.
-pub fn places(kernel: &Kernel) -> HashMap<*const Stmt, i64> {
+/// The places that are asked for beside loads, by the loads' statements.
+pub fn places(kernel: &Kernel) -> Asked {
     let mut collect = Collect { kernel, around: Vec::new(), sizes: HashMap::new(), places: HashMap::new() };
     collect.all(&kernel.body);
     collect.places
@@ -49,7 +50,7 @@ struct Collect<'a> {
     around: Vec<Around>,
     /// The parameters that numbers are read from.
     sizes: HashMap<LoopVar, u32>,
-    places: HashMap<*const Stmt, i64>,
+    places: Asked,
 }
 
 impl Collect<'_> {
@@ -58,8 +59,8 @@ impl Collect<'_> {
             match stmt {
                 Stmt::Let(reg, value) => {
                     let lanes = usize::from(self.kernel.regs[*reg as usize].lanes);
-                    if let Some(bytes) = ahead(self.kernel, value, lanes, &self.around) {
-                        self.places.insert(stmt, bytes);
+                    if let Some(addr) = ahead(self.kernel, value, lanes, &self.around) {
+                        self.places.insert(stmt, addr);
                     }
                 }
                 Stmt::For { var, lo, hi, step, body } => {
@@ -87,41 +88,114 @@ impl Collect<'_> {
     }
 }
 
-/// The bytes from a vector of a panel to its place in the next one.
-fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Option<i64> {
+/// The place that is asked for beside a vector of a panel.
+fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Option<Addr> {
     let (addr, bytes) = match value {
         Value::Load(addr, 1) => (addr, lanes * kernel.params[addr.param as usize].dtype.size()),
         Value::LoadWords(addr, 4) => (addr, 4 * lanes),
         _ => return None,
     };
     let param = &kernel.params[addr.param as usize];
-    let size = param.dtype.size();
-    let begins = |line: i64| (addr.index.base * size as i64).rem_euclid(line) < bytes as i64;
-    if addr.dynamic.is_some() || param.access != Access::Read || param.elems * size < LARGE {
+    let size = param.dtype.size() as i64;
+    if addr.dynamic.is_some() || param.access != Access::Read || param.elems * (size as usize) < LARGE {
         return None;
     }
-    let moves = |l: &Around| addr.index.coefficient(l.var) * l.step * size as i64;
+    let moves = |l: &Around| addr.index.coefficient(l.var) * l.step * size;
+    let at = (addr.index.base * size, bytes as i64);
     if let Some(table) = around.last().filter(|l| l.ends == Some(addr.param)) {
         let line = moves(table).min(LINE);
-        return (line >= bytes as i64 && lanes > 1 && begins(line)).then_some(FURTHER);
+        let index = Affine { base: addr.index.base + FURTHER / size, ..addr.index.clone() };
+        let asks = line >= at.1 && lanes > 1 && at.0.rem_euclid(line) < at.1;
+        return asks.then_some(Addr { index, ..addr.clone() });
     }
-    if !begins(LINE) {
-        return None;
-    }
+    let index = spread(&Panel { index: &addr.index, size, at, around })?;
+    Some(Addr { index, ..addr.clone() })
+}
+
+/// A vector of a panel.
+struct Panel<'a> {
+    index: &'a Affine,
+    /// Bytes of an element.
+    size: i64,
+    /// Its first byte, but for what loops move it, and its bytes.
+    at: (i64, i64),
+    around: &'a [Around],
+}
+
+/// Where in the next panel asks what reads a vector of this one, so that all who read it ask for the whole of that.
+fn spread(panel: &Panel) -> Option<Affine> {
+    let Panel { index, size, at, around } = *panel;
+    let moves = |l: &&Around| index.coefficient(l.var) * l.step;
     // From the innermost loop outwards: some that walk through the panel, some that read it again, the one that
     // goes to the next.
-    let mut loops = around.iter().rev().peekable();
-    let mut panel = bytes as i64;
-    while let Some(l) = loops.next_if(|l| moves(l) != 0) {
-        panel = panel.max(moves(l) * l.trips?);
+    let walk: Vec<&Around> = around.iter().rev().take_while(|l| moves(l) != 0).collect();
+    let mut outer = around.iter().rev().skip(walk.len()).peekable();
+    let mut rows = Vec::new();
+    while let Some(l) = outer.next_if(|l| moves(l) == 0) {
+        rows.push(l);
     }
-    let mut again = 1;
-    while let Some(l) = loops.next_if(|l| moves(l) == 0) {
-        again *= l.trips?;
+    let again = rows.iter().try_fold(1, |product, l| Some(product * l.trips?))?;
+    let length = walk.iter().try_fold(at.1 / size, |length, l| Some(length.max(moves(l) * l.trips?)))?;
+    let next = moves(&outer.next()?);
+    if !READ.contains(&again) || next != length || length * size <= LINE {
+        return None;
     }
-    let next = moves(loops.next()?);
-    (READ.contains(&again) && next == panel && panel > LINE).then_some(next)
+    let part = |elements: i64| (elements + again - 1) / again;
+    let step = walk.first().map_or(length, |l| moves(l).abs());
+    if at.0.rem_euclid(step * size) >= (part(step) * size).max(at.1) {
+        return None;
+    }
+    let mut terms = index.terms.clone();
+    terms.iter_mut().filter(|(var, _)| walk.iter().any(|l| l.var == *var)).for_each(|(_, c)| *c = part(*c));
+    let mut covered = part(length);
+    for l in rows {
+        terms.push((l.var, (covered + l.step - 1) / l.step));
+        covered *= l.trips?;
+    }
+    terms.sort_unstable();
+    Some(Affine { base: index.base + next, terms })
 }
 
 /// Bytes of a line of the caches.
 const LINE: i64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tile::parse;
+    use std::collections::BTreeSet;
+
+    /// The lines of the buffer that all rows ask for while they read the first panel: the whole second one, and
+    /// at most a line of each row's part more.
+    #[test]
+    fn rows_ask_for_the_whole_next_panel() {
+        for (rows, depth, unroll) in [(2, 64, 1), (3, 64, 1), (7, 60, 4), (16, 384, 3), (64, 64, 2)] {
+            let panel: usize = 48 * depth;
+            let loads = (0..3 * unroll)
+                .map(|i| format!("%{i}: f32x16 = load b[{panel}*n + 48*k + {}]\n", 16 * i))
+                .collect::<String>();
+            let text = format!(
+                "kernel panels fused {{ read b: f32[{}] write c: f32[16] vars n, m, k\nfor n in 0..8 {{\n\
+                 for m in 0..{} step 8 {{\nfor k in 0..{depth} step {unroll} {{\n{loads}}}\n}}\n}}\n}}",
+                8 * panel,
+                8 * rows
+            );
+            let kernel = parse(&text).unwrap_or_else(|e| panic!("{e}"));
+            let places = places(&kernel);
+            let mut lines = BTreeSet::new();
+            for asked in places.values() {
+                for m in 0..rows {
+                    for k in (0..depth).step_by(unroll) {
+                        let at = |v: u32, value: usize| asked.index.coefficient(v) * value as i64;
+                        lines.insert((asked.index.base + at(1, 8 * m) + at(2, k)) / 16);
+                    }
+                }
+            }
+            let (first, end) = (panel as i64 / 16, 2 * panel as i64 / 16);
+            assert!((first..end).all(|line| lines.contains(&line)), "{rows} rows: {lines:?}");
+            let further = lines.iter().filter(|&&line| !(first..end).contains(&line)).count();
+            assert!(further <= (end - first) as usize / 3 + rows, "{rows} rows: {further} lines further");
+            assert!(places.len() <= (3 * unroll).div_ceil(rows), "{rows} rows: {} places", places.len());
+        }
+    }
+}

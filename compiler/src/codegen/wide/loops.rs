@@ -20,8 +20,8 @@ impl Select<'_> {
                 | Value::Lookup(addr, _) = value
                 {
                     self.store_waiting_for(addr.param);
-                    if let Some(&bytes) = self.ahead.get(&std::ptr::from_ref(stmt)) {
-                        let place = self.mem(addr)?.offset(bytes);
+                    if let Some(place) = self.walk.groups.asked(stmt).cloned() {
+                        let place = self.mem(&place)?;
                         self.op(Op::Prefetch, 16, &[place.into()]);
                     }
                 }

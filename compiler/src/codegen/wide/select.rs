@@ -28,8 +28,6 @@ pub struct Select<'a> {
     single: Vec<Option<&'a Value>>,
     /// What was derived from registers of bytes.
     pub(super) derived: HashMap<(VReg, Derived), VReg>,
-    /// Loads beside which other places are asked for, see `ahead`.
-    pub(super) ahead: HashMap<*const Stmt, i64>,
     /// Loads that are turned in blocks, see `turned`.
     pub(super) turned: HashMap<*const Stmt, Turned>,
     /// Stores that wait for others, of one buffer.
@@ -71,14 +69,13 @@ impl<'a> Select<'a> {
             isa,
             alike,
             f,
-            walk: Walk::new(kernel, i64::MAX),
+            walk: Walk::new(kernel, i64::MAX, super::ahead::places(kernel)),
             regs: vec![None; kernel.regs.len()],
             single: assignments(kernel)
                 .iter()
                 .map(|a| if let [one] = a[..] { Some(one) } else { None })
                 .collect(),
             derived: HashMap::new(),
-            ahead: super::ahead::places(kernel),
             turned: super::blocks::blocks(kernel),
             waiting: Vec::new(),
             eights: None,
