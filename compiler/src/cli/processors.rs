@@ -48,6 +48,7 @@ fn name(feature: Feature) -> &'static str {
         Feature::AvxVnni => "AVX-VNNI",
         Feature::Avx512Vnni => "AVX-512 VNNI",
         Feature::Avx512Vbmi => "AVX-512 VBMI",
+        Feature::Avx512Twice => "two of 512 bits a cycle",
         Feature::DotProd => "DotProd",
         Feature::Fp16 => "FP16",
         Feature::I8mm => "I8MM",

@@ -17,14 +17,15 @@ const LONG: usize = 48;
 const SMALL_TILE: usize = 12;
 
 /// The reduction axes inside the tile: windows outside, the axis the operands walk by 1 inside.
-/// `by_lane`: elements of it that are loaded together.
+/// `by_lane`: elements of it that are loaded together; `most` multiply-adds are unrolled, and `repeated` in each
+/// iteration of a loop that goes on.
 pub(super) fn reduction_steps(
     linear: &Linear,
     product: Option<(&Node, &Node)>,
     var: u32,
     rows: Option<u32>,
     tile: usize,
-    (by_lane, most): (usize, usize),
+    (by_lane, most, repeated): (usize, usize, usize),
 ) -> Vec<ReduceStep> {
     let axes = Axes { linear, product, var, rows };
     let mut order: Vec<u32> = linear.reductions().collect();
@@ -35,7 +36,10 @@ pub(super) fn reduction_steps(
     let mut steps: Vec<ReduceStep> = Vec::new();
     for (depth, &r) in order.iter().rev().enumerate() {
         let extent = linear.extent(r).max(1);
-        let most = if axes.slides(r) { SLIDING } else { most };
+        let (most, repeated) = match axes.slides(r) {
+            true => (SLIDING, repeated.max(SLIDING / 2)),
+            false => (most, repeated),
+        };
         let unroll = if axes.moves(r) {
             1
         } else if extent * unrolled <= if depth == 0 && unrolled <= FEW { most / 4 } else { most } {
@@ -47,7 +51,7 @@ pub(super) fn reduction_steps(
         } else if by_lane > 1 && extent >= by_lane {
             by_lane
         } else {
-            whole_steps((most / 2 / unrolled).clamp(1, extent).min(8), extent)
+            whole_steps((repeated / unrolled).clamp(1, extent).min(8), extent)
         };
         // Outside a loop nothing is unrolled.
         let looped = steps.last().is_some_and(|s| s.unroll < linear.extent(s.var));

@@ -28,6 +28,8 @@ pub enum Feature {
     AvxVnni,
     Avx512Vnni,
     Avx512Vbmi,
+    /// No extension: two multiply-adds of 512 bits a cycle, where others take two cycles for two, or have one unit.
+    Avx512Twice,
     // aarch64; the baseline has NEON with fused multiply-add
     DotProd,
     Fp16,

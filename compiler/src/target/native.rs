@@ -32,11 +32,32 @@ pub(super) fn features() -> Vec<Feature> {
         (AvxVnni, is_x86_feature_detected!("avxvnni")),
         (Avx512Vnni, avx512 && is_x86_feature_detected!("avx512vnni")),
         (Avx512Vbmi, avx512 && is_x86_feature_detected!("avx512vbmi")),
+        (Avx512Twice, avx512 && twice()),
     ]
     .into_iter()
     .filter_map(|(feature, there)| there.then_some(feature))
     .collect()
 }
+
+/// Whether the host multiplies and adds two vectors of 512 bits a cycle: what no flag of CPUID says.
+#[cfg(target_arch = "x86_64")]
+fn twice() -> bool {
+    use std::arch::x86_64::__cpuid;
+    let (maker, version) = (__cpuid(0).ebx, __cpuid(1).eax);
+    let family = (version >> 8 & 15) + if version >> 8 & 15 == 15 { version >> 20 & 255 } else { 0 };
+    let model = version >> 4 & 15 | version >> 12 & 0xf0;
+    TWICE.iter().any(|(name, of, models)| {
+        // Of one maker those with bfloat16 are for servers, whichever model a virtual machine says it is.
+        let known = models.is_empty() || models.contains(&model) || is_x86_feature_detected!("avx512bf16");
+        maker == u32::from_le_bytes(**name) && family == *of && known
+    })
+}
+
+/// The first letters of the maker, the family, and the models, or all: Skylake-SP and Cascade Lake, Ice Lake-SP,
+/// Sapphire, Emerald and Granite Rapids; Zen 5.
+#[cfg(target_arch = "x86_64")]
+const TWICE: [(&[u8; 4], u32, &[u32]); 2] =
+    [(b"Genu", 6, &[0x55, 0x6a, 0x6c, 0x8f, 0xcf, 0xad, 0xae]), (b"Auth", 0x1a, &[])];
 
 /// The host's features, as the operating system reports them.
 #[cfg(target_arch = "aarch64")]

@@ -21,9 +21,13 @@ const V2: &[Feature] = &[Sse41];
 const V3: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2];
 const V3_VNNI: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, AvxVnni];
 const V4: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512];
-const V4_VNNI: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512, Avx512Vnni];
 const V4_VBMI: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512, Avx512Vnni, Avx512Vbmi];
-const V4_BOTH: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512, AvxVnni, Avx512Vnni, Avx512Vbmi];
+const V4_SERVER: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512, Avx512Twice];
+const V4_VNNI_SERVER: &[Feature] = &[Sse41, Avx, Fma, F16c, Avx2, Avx512, Avx512Vnni, Avx512Twice];
+const V4_VBMI_SERVER: &[Feature] =
+    &[Sse41, Avx, Fma, F16c, Avx2, Avx512, Avx512Vnni, Avx512Vbmi, Avx512Twice];
+const V4_BOTH: &[Feature] =
+    &[Sse41, Avx, Fma, F16c, Avx2, Avx512, AvxVnni, Avx512Vnni, Avx512Vbmi, Avx512Twice];
 const A82: &[Feature] = &[DotProd, Fp16];
 const A86: &[Feature] = &[DotProd, Fp16, I8mm, Bf16];
 
@@ -45,10 +49,10 @@ pub(super) const ROWS: &[Row] = &[
     row(X86_64, "haswell", V3, 32, 256),
     row(X86_64, "broadwell", V3, 32, 256),
     row(X86_64, "skylake", V3, 32, 256),
-    row(X86_64, "skylake-avx512", V4, 32, 1024),
-    row(X86_64, "cascadelake", V4_VNNI, 32, 1024),
+    row(X86_64, "skylake-avx512", V4_SERVER, 32, 1024),
+    row(X86_64, "cascadelake", V4_VNNI_SERVER, 32, 1024),
     row(X86_64, "icelake-client", V4_VBMI, 48, 512),
-    row(X86_64, "icelake-server", V4_VBMI, 48, 1280),
+    row(X86_64, "icelake-server", V4_VBMI_SERVER, 48, 1280),
     row(X86_64, "tigerlake", V4_VBMI, 48, 1280),
     row(X86_64, "rocketlake", V4_VBMI, 48, 512),
     row(X86_64, "sapphirerapids", V4_BOTH, 48, 2048),

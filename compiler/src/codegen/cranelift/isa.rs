@@ -21,6 +21,7 @@ const FEATURES: &[(Feature, &[&str])] = &[
     (Feature::AvxVnni, &["has_avx_vnni"]),
     (Feature::Avx512Vnni, &["has_avx512vnni"]),
     (Feature::Avx512Vbmi, &["has_avx512vbmi"]),
+    (Feature::Avx512Twice, &[]),
     (Feature::DotProd, &["has_dotprod"]),
     (Feature::Fp16, &["has_fp16"]),
     (Feature::I8mm, &["has_i8mm"]),
