@@ -115,6 +115,18 @@ fn strips_know_what_follows_what_is_read() {
     }
 }
 
+/// Where words of bytes are multiplied by an instruction, no padding beside rows lies in memory.
+#[test]
+fn bytes_take_hardly_more_than_a_quarter_of_the_memory_of_floats() {
+    let arena = |name: &str| {
+        let model = tests_folder().join("models").join(name).join("model.onnx");
+        let build = Build::new(model).target("x86_64").cpu("icelake-server");
+        build.build(&Silent).expect("a build").program.arena_bytes
+    };
+    let (floats, bytes) = (arena("kws_dscnn"), arena("kws_dscnn_int8_qdq"));
+    assert!(bytes * 10_000 <= floats * 2625, "{bytes} and {floats} bytes");
+}
+
 /// What exceeds a budget is compiled for size, where that keeps to it; the result stays right.
 #[test]
 fn budgets_choose_the_smaller_form() {

@@ -36,6 +36,7 @@ pub use channels::order_channels;
 pub use frames::{frames, rim};
 pub use layout::layouts;
 pub use rewrite::replace_loads;
+pub use rim::Rims;
 pub use tables::tabulate;
 
 use crate::definition::{Definition, LoweredValue, Lowering, Stage, ValueId};
@@ -44,13 +45,18 @@ use std::collections::HashMap;
 
 /// Fuses a lowering in place. `outputs` are the values that must be written.
 pub fn fuse(lowering: &mut Lowering, outputs: &[ValueId]) {
+    fuse_within(lowering, outputs, Rims::Whole);
+}
+
+/// The same with a choice of what padding of bytes lies in memory.
+pub fn fuse_within(lowering: &mut Lowering, outputs: &[ValueId], rims: Rims) {
     let mut stages = std::mem::take(&mut lowering.stages);
     join_stages(&lowering.values, &mut stages, outputs);
     if sink::sink_weights(&mut lowering.values, &mut stages, outputs) {
         join_loops(&lowering.values, &mut stages);
     }
     hoist::hoist_scales(&mut stages);
-    rim::materialize(&mut lowering.values, &mut stages);
+    rim::materialize(&mut lowering.values, &mut stages, rims);
     let sizes: Vec<ValueId> = lowering.sizes.iter().map(|s| s.value).collect();
     place_stages(&lowering.values, &mut stages, outputs, &sizes);
     lowering.stages = stages;

@@ -6,7 +6,8 @@
 //! begins ([`super::split`]) and vanishes where the producer can write into its middle
 //! ([`super::forward`]). Narrow windows keep their padding: the schedule leaves out what lies outside. Bytes, and numbers of 16 bits, always get a
 //! rim: their padding is a zero point, which cannot be left out, and four points of a window are
-//! multiplied at once. Where a size is known only at run time, what lies behind it is no padding yet: nothing is copied.
+//! multiplied at once. Filters of single channels are multiplied by words along their outermost axis alone: along the
+//! others their padding may be left to the schedule, which saves memory ([`Rims`]). Where a size is known only at run time, what lies behind it is no padding yet: nothing is copied.
 
 use super::rewrite::{plain_var, replace_loads};
 use crate::base::{Affine, DType, TensorType};
@@ -22,6 +23,9 @@ const WORTH: usize = 32;
 const WORTH_ALONE: usize = 4;
 const APART: i64 = 2;
 
+/// Channels that fill vectors.
+const CHANNELS: usize = 8;
+
 /// A load that reads through a rim: what is loaded and the range of each index.
 struct Rim {
     value: ValueId,
@@ -34,19 +38,28 @@ struct Rim {
     padded: Vec<usize>,
 }
 
+/// Which padding of bytes becomes a rim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rims {
+    /// All of it.
+    Whole,
+    /// But for that of filters of single channels, of which only rows of the outermost axis do.
+    Outermost,
+}
+
 /// Puts a copy with a rim before each definition that reads a wide padded window.
-pub fn materialize(values: &mut Vec<LoweredValue>, stages: &mut Vec<Stage>) {
+pub fn materialize(values: &mut Vec<LoweredValue>, stages: &mut Vec<Stage>, rims: Rims) {
     for stage in std::mem::take(stages) {
         match stage {
             Stage::Define(def) => {
-                let made = Rim::of(&def).and_then(|rim| rim.made(values, &def));
+                let made = Rim::of(&def, rims).and_then(|rim| rim.made(values, &def));
                 match made {
                     Some((copy, reader)) => stages.extend([copy, reader].map(Stage::Define)),
                     None => stages.push(Stage::Define(def)),
                 }
             }
             Stage::Repeat(mut repeat) => {
-                materialize(values, &mut repeat.body);
+                materialize(values, &mut repeat.body, rims);
                 stages.push(Stage::Repeat(repeat));
             }
             other => stages.push(other),
@@ -54,9 +67,44 @@ pub fn materialize(values: &mut Vec<LoweredValue>, stages: &mut Vec<Stage>) {
     }
 }
 
+/// The dimensions whose padding a filter of single channels can leave to the schedule: those along which it slides,
+/// point by point, but for the outermost one.
+fn left(def: &Definition, value: ValueId, index: &[Affine]) -> Vec<usize> {
+    let parts = |form: &Affine| -> (Vec<(u32, i64)>, Vec<(u32, i64)>) {
+        let moving = form.terms.iter().filter(|t| def.vars[t.0 as usize].extent > 1);
+        moving.partition(|t| t.0 as usize >= def.axes)
+    };
+    let mut slides = (0..index.len()).filter(|&d| !parts(&index[d]).0.is_empty());
+    let (Some(outermost), true) = (slides.next(), by_channel(def, value)) else { return Vec::new() };
+    let woven = parts(&index[outermost]).0.iter().any(|t| def.vars[t.0 as usize].extent > 2);
+    let point = |d: &usize| match parts(&index[*d]) {
+        (windows, axes) if windows.len() == 1 && axes.len() == 1 => {
+            windows[0].1 == 1 && def.vars[windows[0].0 as usize].extent < WIDE && axes[0].1 > 0
+        }
+        _ => false,
+    };
+    slides.filter(|d| woven && point(d)).collect()
+}
+
+/// Whether a definition sums products whose factors follow the same channels, which fill vectors.
+fn by_channel(def: &Definition, value: ValueId) -> bool {
+    let Some(factors) = def.factors() else { return false };
+    let loads = factors.map(|f| match def.behind_casts(f) {
+        Expr::Load { operand, index, .. } => Some((def.operands[*operand as usize].value, index)),
+        _ => None,
+    });
+    let [Some(one), Some(other)] = loads else { return false };
+    let follows = |index: &[Index], v: u32| {
+        index.iter().any(|i| matches!(i, Index::Affine(form) if form.coefficient(v) != 0))
+    };
+    let shared =
+        |v: &u32| follows(one.1, *v) && follows(other.1, *v) && def.vars[*v as usize].extent >= CHANNELS;
+    [one.0, other.0].contains(&value) && (0..def.axes as u32).any(|v| shared(&v))
+}
+
 impl Rim {
     /// The only padded load of a fold, if a wide window reaches over the tensor's edge.
-    fn of(def: &Definition) -> Option<Rim> {
+    fn of(def: &Definition, rims: Rims) -> Option<Rim> {
         def.fold.as_ref()?;
         let mut padded = def.exprs.iter().filter_map(|e| match e {
             Expr::Load { operand, index, fill: Some(fill) } => Some((operand, index, fill)),
@@ -93,6 +141,11 @@ impl Rim {
             let outermost = index.iter().position(|form| form.terms.len() > 1).unwrap_or(shape.len() - 1);
             shape[outermost] += 1;
         }
+        if bytes && rims == Rims::Outermost && operand.ty.dtype.size() == 1 {
+            for dim in left(def, operand.value, &index) {
+                (before[dim], shape[dim]) = (0, operand.ty.shape[dim]);
+            }
+        }
         let apart = |v: &u32| index.iter().any(|form| form.coefficient(*v) > APART);
         let mut axes = (0..def.axes as u32).filter(|&v| def.vars[v as usize].extent > 1);
         let worth = if axes.all(|v| apart(&v)) { WORTH_ALONE } else { WORTH };
@@ -119,9 +172,17 @@ impl Rim {
         let copy = b.finish(&name, to, &ty, element);
         let within: Vec<Affine> =
             self.index.iter().zip(&self.before).map(|(form, &by)| form.offset(by as i64)).collect();
+        let reaches = |(form, &extent): (&Affine, &usize)| {
+            let (least, most) = form.range(|v| def.vars[v as usize].extent);
+            least < 0 || most >= extent as i64
+        };
+        let beside = within.iter().zip(&self.padded).any(reaches);
         let reader = replace_loads(def, &mut |b, operand, _, fill| {
             let padded = fill.is_some() && def.operands[operand as usize].value == self.value;
-            padded.then(|| b.load(to, &ty, within.clone()))
+            padded.then(|| match beside {
+                true => b.load_padded(to, &ty, within.clone(), self.fill),
+                false => b.load(to, &ty, within.clone()),
+            })
         })?;
         values.push(LoweredValue { name, ty, constant: None });
         Some((copy, reader))
@@ -168,7 +229,7 @@ mod tests {
     fn a_wide_window_reads_a_copy_with_a_rim() {
         let mut low = windows(200);
         let before = result(&low);
-        materialize(&mut low.values, &mut low.stages);
+        materialize(&mut low.values, &mut low.stages, Rims::Whole);
         assert_eq!(low.stages.len(), 2);
         assert_eq!(low.values[3].ty.shape, [3, 238]);
         assert_eq!(before, result(&low));
@@ -182,7 +243,7 @@ mod tests {
         for (shape, step, copied) in [([1, 1], 3, true), ([1, 1], 2, false), ([4, 1], 3, false)] {
             let mut low = filtered(shape, 20, step);
             let before = result(&low);
-            materialize(&mut low.values, &mut low.stages);
+            materialize(&mut low.values, &mut low.stages, Rims::Whole);
             assert_eq!(low.stages.len() == 2, copied, "{shape:?} {step}");
             assert_eq!(before, result(&low));
         }
@@ -209,22 +270,59 @@ mod tests {
     fn windows_of_three_channels_read_into_a_row_more() {
         for (channels, rows) in [(3, 9), (4, 8)] {
             let mut low = bytes(channels, 3, 1);
-            materialize(&mut low.values, &mut low.stages);
+            materialize(&mut low.values, &mut low.stages, Rims::Whole);
             assert_eq!(low.values[2].ty.shape, [1, rows, 8, channels]);
+        }
+    }
+
+    /// A filter of its own for each of so many channels, of `rows` rows and three columns, in `[n, h, w, c]`.
+    fn by_channel(channels: usize, rows: usize) -> Lowering {
+        let mut low = Lowering::default();
+        let numbers = |n: usize| (0..n).map(|i| (i * 7 % 11) as u8).collect::<Vec<u8>>();
+        let x = Tensor::new([1, 6, 5, channels], &numbers(30 * channels));
+        let w = Tensor::new([rows, 3, channels], &numbers(3 * rows * channels));
+        let y = TensorType::new(DType::I32, [6, 5, channels]);
+        let (from, weights) = (low.constant("x", x.clone()), low.constant("w", w.clone()));
+        let to = low.temporary("y", y.clone());
+        let mut b = DefBuilder::new(&y.shape);
+        let (i, j) = (b.reduce("i", rows), b.reduce("j", 3));
+        let place = |axis: usize, k: &Affine, b: &DefBuilder| b.var(axis).plus(k).offset(-1);
+        let at = vec![Affine::constant(0), place(0, &i, &b), place(1, &j, &b), b.var(2)];
+        let v = b.load_padded(from, &x.ty, at, Scalar::from_f64(DType::U8, 7.0));
+        let of = vec![i, j, b.var(2)];
+        let f = b.load(weights, &w.ty, of);
+        let (v, f) = (b.cast(DType::I32, v), b.cast(DType::I32, f));
+        let product = b.op(Op::Mul, &[v, f]);
+        let sum = b.fold(Fold::Sum, product);
+        low.define(b.finish("filters", to, &y, sum));
+        low
+    }
+
+    #[test]
+    fn filters_of_single_channels_need_rows_of_padding_alone() {
+        let cases = [(16, 3, Rims::Whole, [1, 8, 7, 16]), (16, 3, Rims::Outermost, [1, 8, 5, 16])];
+        // Channels that fill no vector, and windows of too few rows for a word.
+        let others = [(4, 3, Rims::Outermost, [1, 8, 7, 4]), (16, 2, Rims::Outermost, [1, 7, 7, 16])];
+        for (channels, rows, rims, shape) in cases.into_iter().chain(others) {
+            let mut low = by_channel(channels, rows);
+            let before = result(&low);
+            materialize(&mut low.values, &mut low.stages, rims);
+            assert_eq!(low.values[3].ty.shape, shape, "{channels} {rows} {rims:?}");
+            assert_eq!(before, result(&low));
         }
     }
 
     #[test]
     fn bytes_that_nothing_pads_are_not_copied() {
         let mut low = bytes(4, 1, 0);
-        materialize(&mut low.values, &mut low.stages);
+        materialize(&mut low.values, &mut low.stages, Rims::Whole);
         assert_eq!(low.stages.len(), 1);
     }
 
     #[test]
     fn a_narrow_window_keeps_its_padding() {
         let mut low = windows(9);
-        materialize(&mut low.values, &mut low.stages);
+        materialize(&mut low.values, &mut low.stages, Rims::Whole);
         assert_eq!(low.stages.len(), 1);
     }
 }

@@ -133,10 +133,12 @@ impl Bytes<'_> {
         }
     }
 
-    /// Whether four neighbours along a reduction axis make a word of each factor.
-    pub fn lie_along(&self, var: u32, k: u32) -> bool {
+    /// Whether so many neighbours along a reduction axis make a word of each factor. Woven couples walk over their
+    /// window themselves, so that nothing of it is padding.
+    pub fn lie_along(&self, var: u32, (k, neighbours): (u32, usize)) -> bool {
         let Node::Load { addr, guards, .. } = self.rows else { return false };
-        let padded = guards.iter().any(|g| self.woven || g.form.coefficient(k) != 0);
+        let couples = self.woven && neighbours == 2;
+        let padded = guards.iter().any(|g| couples || g.form.coefficient(k) != 0);
         let fits = if self.woven { addr.coefficient(var) == 1 } else { addr.coefficient(k) == 1 };
         fits && walks(self.rows, k) && walks(self.vectors, k) && !padded
     }
@@ -145,11 +147,11 @@ impl Bytes<'_> {
     /// memory. Words are woven along the axis with the longest strides, since windows slide along the
     /// others, and only where an instruction multiplies them or their halves.
     pub fn along(&self, linear: &Linear, target: &Target, var: u32) -> Option<u32> {
-        let fits = |k: &u32| {
-            linear.vars[*k as usize].size.is_none() && linear.extent(*k) > 2 && self.lie_along(var, *k)
-        };
+        let neighbours = self.neighbours(linear, target);
+        let lie = |k: u32| self.lie_along(var, (k, neighbours));
+        let fits = |k: &u32| linear.vars[*k as usize].size.is_none() && linear.extent(*k) > 2 && lie(*k);
         if let Some(k) = self.in_place {
-            let fits = self.lie_along(var, k) && word(target) == Some(linear.extent(k));
+            let fits = lie(k) && word(target) == Some(linear.extent(k));
             return fits.then_some(k);
         }
         if !self.woven {

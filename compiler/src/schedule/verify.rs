@@ -345,7 +345,7 @@ impl Checker<'_> {
             format!("in{v} is not packed")
         })?;
         let along = self.schedule.reduce.last().ok_or("there is no reduction axis")?.var;
-        require(bytes.lie_along(var, along), || {
+        require(bytes.lie_along(var, (along, neighbours)), || {
             format!("the factors do not lie along {}", self.name(along))
         })?;
         require(bytes.in_place.is_none_or(|k| neighbours == self.linear.extent(k) && k == along), || {

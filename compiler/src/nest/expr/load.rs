@@ -48,7 +48,9 @@ impl Exprs<'_> {
         };
         let ints = |lanes: usize| RegType { lane: Lane::I32, lanes: lanes as u8 };
         if let (Guards::Outside, Some(fill), false) = (point.guards, fill, guards.is_empty()) {
-            let word = (fill.bits & 0xff) * 0x0101_0101;
+            // Words of dense constants have other channels' numbers behind the axis.
+            let inside = u64::from(u32::MAX >> (8 * (4 - left.min(4))));
+            let word = ((fill.bits & 0xff) * 0x0101_0101) & inside;
             return Some(e.value(ints(point.lanes), Value::Const(word)));
         }
         if let Some(at) = (self.packed)(*operand, point) {

@@ -1,10 +1,11 @@
 //! Couples and words woven from bytes of rows.
 
 use super::run;
-use crate::base::{DType, TensorType};
-use crate::definition::{DefBuilder, Definition};
+use crate::base::{Affine, DType, TensorType};
+use crate::definition::{DefBuilder, Definition, Index};
+use crate::group::replace_loads;
 use crate::nest::{bytes, nest};
-use crate::scalar::{Fold, Op};
+use crate::scalar::{Fold, Op, Scalar};
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
 use crate::schedule::{Schedule, parse, verify};
@@ -55,6 +56,47 @@ fn woven_couples_agree_with_the_naive_loops() {
                     verify(&schedule, &linear).unwrap();
                     assert_eq!(parse(&text, &linear).unwrap(), schedule);
                     assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
+                }
+            }
+        }
+    }
+}
+
+/// The same filter where columns of padding, which `fill` says, are on both sides of the data.
+fn beside_padding(def: &Definition, fill: f64) -> Definition {
+    let x = &def.operands[0].ty;
+    let narrow = TensorType::new(x.dtype, [x.shape[0], x.shape[1] - 2, x.shape[2]]);
+    let filled = Scalar::from_f64(x.dtype, fill);
+    let padded = replace_loads(def, &mut |b, operand, index, _| {
+        let form = |i: &Index| match i {
+            Index::Affine(form) => form.clone(),
+            Index::Dynamic(_) => panic!("the index is known"),
+        };
+        let mut at: Vec<Affine> = index.iter().map(form).collect();
+        (operand == 0).then(|| {
+            at[1] = at[1].offset(-1);
+            b.load_padded(0, &narrow, at, filled)
+        })
+    });
+    padded.expect("the loads are replaced")
+}
+
+/// Padding beside the rows of words: tiles at both ends of a row leave it out, or sum its zero point.
+#[test]
+fn words_beside_padding_agree_with_the_naive_loops() {
+    let cpus = [("x86_64", "icelake-server", 4), ("aarch64", "neoverse-n1", 4), ("x86_64", "x86-64-v3", 1)];
+    let kernels = [(3, 3), (3, 5), (5, 3), (4, 2), (7, 9)];
+    for (types, fill) in [((DType::U8, DType::I8), 0.0), ((DType::I8, DType::I8), -3.0)] {
+        for kernel in kernels {
+            for (c, out, stride) in [(16, 5, 1), (35, 4, 2), (8, 17, 1), (64, 9, 1), (20, 3, 3), (16, 2, 1)] {
+                let linear = linear(&beside_padding(&filters(c, out, kernel, stride, types), fill));
+                let expected = run(&linear, &Schedule::naive(&linear), &[false, false]);
+                for (triple, cpu, dot) in cpus {
+                    let schedule = choose(&linear, &resolve(triple, cpu).expect("the target is known"));
+                    let text = schedule.display(&linear);
+                    assert_eq!(schedule.dot, dot, "{text}");
+                    verify(&schedule, &linear).unwrap();
+                    assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{cpu}: {text}");
                 }
             }
         }
