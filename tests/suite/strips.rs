@@ -6,16 +6,15 @@ use lmc::definition::verify;
 use lmc::graph;
 use lmc::group::{fuse, layouts};
 use lmc::lower::lower;
-use lmc::schedule::Prefer;
-use lmc::strips::{Kernels, form};
+use lmc::strips::{Kernels, Spend, form};
 use lmc::target::resolve;
 
 /// The stages, with strips.
 fn formed(text: &str) -> String {
-    preferring(Prefer::Speed, text)
+    preferring(Spend::fast(), text)
 }
 
-fn preferring(prefer: Prefer, text: &str) -> String {
+fn preferring(spend: Spend, text: &str) -> String {
     let graph = graph::parse(text, lmc::ops::find).expect("a graph");
     graph::verify(&graph).expect("a valid graph");
     let target = resolve("x86_64", "generic").expect("a known processor");
@@ -25,7 +24,7 @@ fn preferring(prefer: Prefer, text: &str) -> String {
     let fixed: Vec<u32> = graph.inputs.iter().chain(&graph.outputs).copied().collect();
     let mut layouts = layouts(&lowering, &fixed);
     let kernels = Kernels { whole: &|_, _, _| false, below: &|_, _, _, _| None, follow: true };
-    form(&mut lowering, &mut layouts, &graph.outputs, (&target, prefer), &kernels);
+    form(&mut lowering, &mut layouts, &graph.outputs, (&target, spend), &kernels);
     verify(&lowering).expect("a valid lowering with strips");
     assert_eq!(before, outputs_of(&graph, &lowering, &|id| seeded(&graph, id)), "{lowering}");
     lowering.to_string()
@@ -56,7 +55,7 @@ fn few_half_floats_are_widened_for_speed() {
             .expect("the value between")
     };
     assert_eq!(
-        (between(Prefer::Speed), between(Prefer::Size)),
+        (between(Spend::fast()), between(Spend::small())),
         ("f32[1,64,1,20]".into(), "f16[1,64,1,20]".into())
     );
 }

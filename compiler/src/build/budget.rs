@@ -10,6 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) const PREFERRED: &str = "compiled for size, since the fastest form exceeds a budget; \
      `--prefer size` chooses this at once";
 
+/// What is said where strips and schedules take more time to keep to a budget.
+pub(super) const SLOWER: &str =
+    "the arena is kept within `--max-ram` by what takes more time than the fastest form";
+
 /// Limits in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Budgets {

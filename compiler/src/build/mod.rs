@@ -29,10 +29,10 @@ use crate::import::{Bindings, Model};
 use crate::ops::data_decide_sizes;
 use crate::package;
 use crate::passes::Around;
-use crate::plan::{Choose, Program};
+use crate::plan::{Aim, Choose, Plan, Program};
 pub use crate::schedule::Prefer;
 use crate::schedule::choose::{choose, choose_small};
-use crate::schedule::{Linear, Schedules};
+use crate::schedule::{Linear, Schedule, Schedules};
 use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
@@ -219,7 +219,8 @@ impl Build {
             found.borrow_mut().push(linear.clone());
             Ok(choose(linear, &target))
         };
-        self.plan_model(&model, &target, "model", &record, observer, &Clock::start())?;
+        let aim = Aim { prefer: self.prefer, ..Aim::fast(&record) };
+        self.plan_model(&model, &target, "model", &aim, observer, &Clock::start())?;
         Ok(found.into_inner())
     }
 
@@ -304,12 +305,14 @@ impl Build {
         clock: Clock,
     ) -> Result<Built> {
         let schedules = self.read_schedules(&target)?;
-        let choose = |linear: &Linear| match schedules.get(linear)? {
-            Some(schedule) => Ok(schedule),
-            None if self.prefer == Prefer::Size => Ok(choose_small(linear, &target)),
-            None => Ok(choose(linear, &target)),
+        let given = |linear: &Linear, otherwise: fn(&Linear, &Target) -> Schedule| {
+            Ok(schedules.get(linear)?.unwrap_or_else(|| otherwise(linear, &target)))
         };
-        let (mut program, mut notes) = self.plan_model(&model, &target, name, &choose, observer, &clock)?;
+        let (fast, small): (&Choose, &Choose) =
+            (&|linear| given(linear, choose), &|linear| given(linear, choose_small));
+        let (choose, other) = if self.prefer == Prefer::Size { (small, fast) } else { (fast, small) };
+        let aim = Aim { prefer: self.prefer, choose, other: Some(other), ram: self.budgets.ram };
+        let (mut program, mut notes) = self.plan_model(&model, &target, name, &aim, observer, &clock)?;
         // Values of a graph have names of their own; outputs of a file may share one.
         for (output, declared) in program.outputs.iter_mut().zip(&model.body.outputs) {
             output.name.clone_from(&declared.name);
@@ -335,7 +338,7 @@ impl Build {
         model: &Model,
         target: &Target,
         name: &str,
-        choose: &Choose,
+        aim: &Aim,
         observer: &dyn Observer,
         clock: &Clock,
     ) -> Result<(Program, Vec<String>)> {
@@ -351,14 +354,13 @@ impl Build {
                 notes.extend(more.into_iter().chain(rewritten));
                 let lowered = plan::lowered(&graph)?;
                 budget::read_reachable(&lowered.lowering)?;
-                let program = plan::plan(lowered, name, target, choose, self.prefer, &show(observer, clock))?;
-                return Ok((program, notes));
+                return noted(plan::plan(lowered, name, target, aim, &show(observer, clock))?, notes);
             }
         }
         let (lowered, notes) = sized::lowered(model, &bindings, &self.around(target), observer, clock)?;
         budget::read_reachable(&lowered.lowering)?;
         observer.progress("planning", 0, 1);
-        Ok((plan::plan(lowered, name, target, choose, self.prefer, &show(observer, clock))?, notes))
+        noted(plan::plan(lowered, name, target, aim, &show(observer, clock))?, notes)
     }
 
     /// Compiles a graph as it is: no pass runs.
@@ -372,15 +374,9 @@ impl Build {
         let clock = Clock::start();
         observer.progress("planning", 0, 1);
         let choose = |linear: &Linear| Ok(choose(linear, &target));
-        let program = plan::plan(
-            plan::lowered(graph)?,
-            name,
-            &target,
-            &choose,
-            Prefer::Speed,
-            &show(observer, &clock),
-        )?;
-        Self::build_program(program, target, observer, clock)
+        let lowered = plan::lowered(graph)?;
+        let found = plan::plan(lowered, name, &target, &Aim::fast(&choose), &show(observer, &clock))?;
+        Self::build_program(found.program, target, observer, clock)
     }
 
     fn build_program(
@@ -402,6 +398,12 @@ impl Build {
         let strings = package::Strings::default();
         Ok(Built { target, program, object, stack_bytes, strings, sources, notes, timings })
     }
+}
+
+/// A program with notes, of what it took as well.
+fn noted(plan: Plan, mut notes: Vec<String>) -> Result<(Program, Vec<String>)> {
+    notes.extend(plan.slower.then(|| budget::SLOWER.to_string()));
+    Ok((plan.program, notes))
 }
 
 /// Shows the stages of planning, and measures them.

@@ -62,6 +62,19 @@ pub fn profile(buffers: &[Live], trails: &[Trail]) -> Vec<i64> {
     profile
 }
 
+/// The steps at which most is live, and those at which something lies at the arena's end.
+pub fn fullest(buffers: &[Live], trails: &[Trail], offsets: &[usize]) -> [Vec<usize>; 2] {
+    let profile = profile(buffers, trails);
+    let most = profile.iter().copied().max();
+    let end = |i: usize| offsets[i] + size(&buffers[i]);
+    let last = (0..buffers.len()).map(end).max();
+    let at_end: Vec<&Live> =
+        (0..buffers.len()).filter(|&i| Some(end(i)) == last).map(|i| &buffers[i]).collect();
+    let ends = |step: &usize| at_end.iter().any(|b| b.first <= *step && *step <= b.last);
+    let full = (0..profile.len()).filter(|&step| Some(profile[step]) == most);
+    [full.collect(), (0..profile.len()).filter(ends).collect()]
+}
+
 /// The largest sum of buffers live at one step, less what they may share: each at most what it holds, with all that
 /// it is written behind, and with all that is written behind it.
 pub fn bound(buffers: &[Live], trails: &[Trail]) -> usize {

@@ -32,6 +32,8 @@ type Places = HashMap<usize, (Base, usize)>;
 pub(super) struct Placed {
     pub arena: Arena,
     places: Places,
+    /// The steps at which most of the arena is live, and those at which something lies at its end.
+    pub fullest: [Vec<usize>; 2],
     /// Of steps whose direction matters, whether they have to run backwards.
     pub backwards: HashMap<usize, bool>,
 }
@@ -103,6 +105,11 @@ impl Buffers {
         self.list[self.root(buffer)].first == usize::MAX
     }
 
+    /// The number of the next step.
+    pub fn now(&self) -> usize {
+        self.time
+    }
+
     /// How many loops are open.
     pub fn depth(&self) -> usize {
         self.open.len()
@@ -171,8 +178,9 @@ impl Buffers {
             return Err(Error::bug(format!("buffers {a} and {b} of the arena overlap")));
         }
         let backwards = directions(&live, &trails, &arena.offsets);
+        let fullest = arena::fullest(&live, &trails, &arena.offsets);
         places.extend(ids.into_iter().zip(arena.offsets.iter().map(|&offset| (Base::Arena, offset))));
-        Ok(Placed { arena, places, backwards })
+        Ok(Placed { arena, places, fullest, backwards })
     }
 
     /// The steps with their arguments.

@@ -2,7 +2,7 @@
 
 use super::arena::ALIGN;
 use super::buffers::Buffers;
-use super::draft::{Draft, Place};
+use super::draft::{Draft, Place, Planned};
 use super::kernels::Kernels;
 use super::known::{know, measure};
 use super::margins::margins;
@@ -68,10 +68,12 @@ struct Planner<'a> {
     wholes: HashMap<ValueId, ValueId>,
     /// Where values with margins of zeros may be something else.
     nonzero: BTreeMap<ValueId, Vec<Range<i64>>>,
+    /// The definitions that are steps, by name.
+    named: HashMap<usize, String>,
 }
 
 /// Plans a program.
-pub fn build(request: &Request) -> Result<Program> {
+pub fn build(request: &Request) -> Result<Planned> {
     let mut planner = Planner {
         request,
         buffers: Buffers::default(),
@@ -85,6 +87,7 @@ pub fn build(request: &Request) -> Result<Program> {
         ranges: Ranges::new(&request.lowering.stages),
         wholes: HashMap::new(),
         nonzero: margins(&request.lowering.stages),
+        named: HashMap::new(),
     };
     count_writers(&request.lowering.stages, &mut planner.writers);
     for (i, (value, _)) in request.inputs.iter().enumerate() {
@@ -246,6 +249,7 @@ impl Planner<'_> {
         if !def.has_sizes() && points == def.output.ty.elems() {
             self.filled.insert(def.output.value);
         }
+        self.named.insert(self.buffers.now(), def.name.clone());
         Ok(Some(self.call(&nested.kernel, args)))
     }
 
@@ -423,7 +427,7 @@ impl Planner<'_> {
         Ok(place)
     }
 
-    fn finish(mut self, mut drafts: Vec<Draft>) -> Result<Program> {
+    fn finish(mut self, mut drafts: Vec<Draft>) -> Result<Planned> {
         // Booleans that are neither true nor false must not be left behind where a run ends early.
         let lends = |n: u32| self.request.outputs[n as usize].1.ty.dtype != DType::Bool;
         let placed = self.buffers.place(&drafts, &self.kernels.list, &lends)?;
@@ -443,7 +447,9 @@ impl Planner<'_> {
             macs: self.macs,
         };
         super::constants::arrange(&mut program);
-        Ok(program)
+        let names = |steps: &Vec<usize>| steps.iter().filter_map(|s| self.named.get(s).cloned()).collect();
+        let fullest = placed.fullest.each_ref().map(names);
+        Ok(Planned { program, fullest })
     }
 }
 

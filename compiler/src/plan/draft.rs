@@ -1,5 +1,7 @@
 //! Steps before buffers have offsets: what is called, and where in which buffers its arguments are.
 
+use super::Program;
+
 /// Where a value is.
 #[derive(Clone)]
 pub(super) struct Place {
@@ -41,4 +43,13 @@ impl Draft {
             Draft::Repeat { body, .. } => body.iter().map(Draft::count).sum(),
         }
     }
+}
+
+/// A program, and what is known of its plan.
+pub struct Planned {
+    /// The program.
+    pub program: Program,
+    /// The names of the definitions during which most memory is live, and of those during which something lies at
+    /// the arena's end.
+    pub fullest: [Vec<String>; 2],
 }

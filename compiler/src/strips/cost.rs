@@ -27,7 +27,28 @@ const SURE: f64 = 0.75;
 /// The model for a target.
 pub struct Costs<'a> {
     pub target: &'a Target,
+    pub spend: Spend,
+}
+
+/// What strips may cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spend {
+    /// What counts.
     pub prefer: Prefer,
+    /// The share of the time by which strips for size may lose more than those for speed that may be lost, too.
+    pub share: f64,
+}
+
+impl Spend {
+    /// Hardly any time.
+    pub fn fast() -> Spend {
+        Spend { prefer: Prefer::Speed, share: 0.0 }
+    }
+
+    /// What memory is worth where bytes count.
+    pub fn small() -> Spend {
+        Spend { prefer: Prefer::Size, share: 1.0 }
+    }
 }
 
 impl Costs<'_> {

@@ -13,7 +13,6 @@ use super::frame::Unit;
 use super::rates::Rates;
 use super::{Choice, Kernels, LONGEST, Live, Room, Runs, candidates, follow, together};
 use crate::definition::{Lowering, Stage, ValueId};
-use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
 use crate::target::Arch;
 use std::cmp::Reverse;
@@ -26,14 +25,13 @@ use std::ops::Range;
 /// lost (MobileNetV2, EfficientNet-Lite0: none measured; with AVX2 person detection 2 % for 13 % of its arena, on
 /// aarch64 without dot products MiniLM 2 % for 8 %, with them MobileNetV2 .3 % for 17 %).
 fn loss(costs: &Costs, bytes: bool) -> f64 {
-    match (costs.prefer, costs.target.arch) {
-        (Prefer::Speed, Arch::X86_64) if bytes => 0.14,
-        (Prefer::Speed, Arch::X86_64) => 0.06,
-        (Prefer::Speed, Arch::Aarch64) if bytes => 0.04,
-        (Prefer::Speed, Arch::Aarch64) => 0.02,
-        (Prefer::Size, Arch::X86_64) => 0.3,
-        (Prefer::Size, Arch::Aarch64) => 0.1,
-    }
+    let (fast, small) = match costs.target.arch {
+        Arch::X86_64 if bytes => (0.14, 0.3),
+        Arch::X86_64 => (0.06, 0.3),
+        Arch::Aarch64 if bytes => (0.04, 0.1),
+        Arch::Aarch64 => (0.02, 0.1),
+    };
+    fast + costs.spend.share * (small - fast)
 }
 
 /// How much larger the share of memory that is saved must be than that of the time that is lost.

@@ -24,11 +24,11 @@ mod rates;
 pub use live::{Live, Room, together};
 
 use crate::definition::{Definition, Lowering, ValueId};
-use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
 use crate::target::{Feature, Target};
 use chain::{Chain, Link, Part};
 use cost::Costs;
+pub use cost::Spend;
 use emit::Emit;
 use frame::{Unit, units};
 use memory::Memory;
@@ -65,7 +65,7 @@ pub fn form(
     lowering: &mut Lowering,
     layouts: &mut Vec<Layout>,
     outputs: &[ValueId],
-    (target, prefer): (&Target, Prefer),
+    (target, spend): (&Target, Spend),
     kernels: &Kernels,
 ) -> usize {
     let stages = std::mem::take(&mut lowering.stages);
@@ -73,7 +73,8 @@ pub fn form(
     let multiplied = target.has(Feature::Fp16);
     let copied = halves::copies(lowering, layouts, &stages, multiplied).map(units);
     let plain = units(stages);
-    let costs = Costs { target, prefer };
+    let prefer = spend.prefer;
+    let costs = Costs { target, spend };
     let chosen = |units| choose((lowering, layouts), units, outputs, &costs, kernels);
     let without = chosen(&plain);
     let with = copied.as_deref().map(|units| (units, chosen(units)));

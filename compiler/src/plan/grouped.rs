@@ -1,0 +1,90 @@
+//! Fused stages before strips are formed, and what is known of the kernels that their definitions become.
+
+use super::trail::apart;
+use super::{Choose, Interface};
+use crate::base::abi;
+use crate::definition::{self, Definition, Lowering, ValueId};
+use crate::error::Result;
+use crate::group::{self, Rims};
+use crate::nest::nest;
+use crate::schedule::linear::{Layout, Linear};
+use crate::schedule::{couple_halves, leaves_padding, lookups, word};
+use crate::target::Target;
+
+/// A model as stages, with its interface.
+#[derive(Clone)]
+pub struct Lowered {
+    /// Values and stages.
+    pub lowering: Lowering,
+    /// The inputs: values, and what the application sees.
+    pub inputs: Vec<(ValueId, Interface)>,
+    /// The outputs likewise, each written by some stage.
+    pub outputs: Vec<(ValueId, Interface)>,
+    /// The sizes that the application sees, by number.
+    pub visible: Vec<usize>,
+}
+
+/// Fused stages, with the layouts of their values.
+pub(super) struct Grouped {
+    pub lowered: Lowered,
+    pub layouts: Vec<Layout>,
+}
+
+/// The fused stages: with less padding in memory first, where the target is no slower for that.
+pub(super) fn grouped(lowered: Lowered, wanted: &[ValueId], target: &Target) -> Result<Vec<Grouped>> {
+    if !leaves_padding(target) {
+        return Ok(vec![Grouped::of(lowered, wanted, target, Rims::Whole)?]);
+    }
+    let whole = Grouped::of(lowered.clone(), wanted, target, Rims::Whole)?;
+    let less = Grouped::of(lowered, wanted, target, Rims::Outermost)?;
+    let same = less.lowered.lowering == whole.lowered.lowering;
+    Ok(if same { vec![less] } else { vec![less, whole] })
+}
+
+impl Grouped {
+    fn of(mut lowered: Lowered, wanted: &[ValueId], target: &Target, rims: Rims) -> Result<Grouped> {
+        let lowering = &mut lowered.lowering;
+        group::fuse_within(lowering, wanted, rims);
+        group::tabulate(lowering, &lookups(target));
+        let inputs = lowered.inputs.iter().map(|i| i.0);
+        let fixed: Vec<ValueId> = inputs.chain(wanted.iter().copied()).collect();
+        if couple_halves(target) {
+            group::order_channels(lowering, &fixed);
+        }
+        let mut layouts = group::layouts(lowering, &fixed);
+        group::copy_factors(lowering, &mut layouts, word(target));
+        definition::verify(lowering).map_err(|e| e.at("after group"))?;
+        Ok(Grouped { lowered, layouts })
+    }
+}
+
+/// Whether a definition is done by minimal filtering, which works on rows of tiles itself.
+pub(super) fn filtered(lowering: &Lowering, layouts: &[Layout], def: &Definition, choose: &Choose) -> bool {
+    let windows = def.vars[def.axes..].iter().filter(|v| v.extent == 3).count();
+    if windows < 2 || def.has_sizes() {
+        return false;
+    }
+    choose(&linear(lowering, layouts, def)).is_ok_and(|s| s.winograd.is_some())
+}
+
+/// How far the output of a definition must begin before an operand that nothing reads later.
+pub(super) fn below(
+    lowering: &Lowering,
+    layouts: &[Layout],
+    (def, operand): (&Definition, usize),
+    (target, choose): (&Target, &Choose),
+) -> Option<usize> {
+    if def.has_sizes() {
+        return None;
+    }
+    let linear = linear(lowering, layouts, def);
+    let nested = nest(&linear, &choose(&linear).ok()?, target.fma, abi::ERR_INDEX).ok()?;
+    Some(apart(&nested.kernel, operand, def.operands.len()))
+}
+
+fn linear(lowering: &Lowering, layouts: &[Layout], def: &Definition) -> Linear {
+    let at: Vec<Layout> = def.operands.iter().map(|o| layouts[o.value as usize].clone()).collect();
+    let constant = |v: ValueId| lowering.values[v as usize].constant.is_some();
+    let constants: Vec<bool> = def.operands.iter().map(|o| constant(o.value)).collect();
+    Linear::new(def, &at, &constants, &layouts[def.output.value as usize])
+}

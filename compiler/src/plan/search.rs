@@ -1,0 +1,291 @@
+//! The search for a plan: the one that takes least memory, or one that keeps to a budget at the least cost of time.
+//!
+//! Plans differ in what padding lies in memory, in where strips are and how much time these may cost, and in the
+//! schedules of definitions: those that are fast, or those that are small. What strips promise is found by a model,
+//! and the search for them is no complete one: so plans are made, and compared.
+
+use super::build::{Request, build};
+use super::draft::Planned;
+use super::grouped::{Grouped, Lowered, below, filtered};
+use super::{Choose, Dump, Program, verify};
+use crate::definition::{self, Lowering, Stage, ValueId};
+use crate::error::{Error, Result};
+use crate::schedule::linear::{Layout, Linear};
+use crate::schedule::{Prefer, Schedule};
+use crate::strips::{self, Kernels, Spend};
+use crate::target::Target;
+use crate::tile;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+/// Where compiling is to be quick, strips are planned that promise at most so much more than there is already.
+const HARDLY: f64 = 1.04;
+/// Shares of the time by which plans for size may lose more than those for speed: what a budget is met with first.
+const SHARES: [f64; 3] = [0.25, 0.5, 1.0];
+/// How often other schedules take the place of those where most is live.
+const ROUNDS: usize = 12;
+/// Parts of a model in which small schedules are tried.
+const PARTS: usize = 2;
+
+/// What is wanted of a plan.
+pub struct Aim<'a> {
+    /// What counts.
+    pub prefer: Prefer,
+    /// Gives the schedules.
+    pub choose: &'a Choose<'a>,
+    /// Gives the schedules that count the other way: small ones where speed is preferred.
+    pub other: Option<&'a Choose<'a>>,
+    /// Bytes of the arena, if they are limited: where speed is preferred, as little of it is lost as keeps to them.
+    pub ram: Option<usize>,
+}
+
+impl<'a> Aim<'a> {
+    /// Speed, whatever it takes.
+    pub fn fast(choose: &'a Choose<'a>) -> Aim<'a> {
+        Aim { prefer: Prefer::Speed, choose, other: None, ram: None }
+    }
+}
+
+/// The plan that was found.
+pub struct Plan {
+    /// The program.
+    pub program: Program,
+    /// Whether time is lost for the sake of a budget.
+    pub slower: bool,
+}
+
+/// The definitions whose schedules count the other way.
+enum Others {
+    None,
+    All,
+    Named(HashSet<String>),
+}
+
+impl Others {
+    fn have(&self, name: &str) -> bool {
+        match self {
+            Others::None => false,
+            Others::All => true,
+            Others::Named(names) => names.contains(name),
+        }
+    }
+}
+
+/// Schedules by what they are of, whatever its name.
+type Known = RefCell<HashMap<Linear, Schedule>>;
+/// A plan with the texts of its stages.
+type Made = (Planned, Vec<(String, String)>);
+
+/// What is the same in all plans.
+pub(super) struct Planning<'a> {
+    /// In the order in which they are tried.
+    grouped: &'a [Grouped],
+    wanted: &'a [ValueId],
+    name: &'a str,
+    target: &'a Target,
+    aim: &'a Aim<'a>,
+    /// The schedules so far, and those that count the other way.
+    known: [Known; 2],
+}
+
+impl<'a> Planning<'a> {
+    pub(super) fn new(
+        grouped: &'a [Grouped],
+        wanted: &'a [ValueId],
+        name: &'a str,
+        target: &'a Target,
+        aim: &'a Aim<'a>,
+    ) -> Self {
+        Planning { grouped, wanted, name, target, aim, known: [Known::default(), Known::default()] }
+    }
+
+    /// The plan that is wanted.
+    pub(super) fn search(&self, dump: &Dump) -> Result<Plan> {
+        let ways = match self.aim.prefer {
+            Prefer::Speed => vec![Spend::fast()],
+            Prefer::Size => vec![Spend::small(), Spend::fast()],
+        };
+        let mut made = self.smallest(&ways, &Others::None, dump)?;
+        let mut slower = false;
+        match (self.aim.prefer, self.aim.ram) {
+            (Prefer::Speed, Some(limit)) if bytes(&made) > limit => {
+                made = self.within(limit, made, dump)?;
+                slower = true;
+            }
+            (Prefer::Size, _) if self.aim.other.is_some() => made = self.no_larger(&ways, made, dump)?,
+            _ => {}
+        }
+        let (planned, texts) = made;
+        texts.into_iter().for_each(|(stage, text)| dump(&stage, &|| Some(text.clone())));
+        Ok(Plan { program: planned.program, slower })
+    }
+
+    /// A plan that keeps to a limit, if one is found, by strips that cost more and more time first, then by small
+    /// schedules where most is live.
+    fn within(&self, limit: usize, mut best: Made, dump: &Dump) -> Result<Made> {
+        for share in SHARES {
+            let made = self.smallest(&[Spend { share, ..Spend::fast() }], &Others::None, dump)?;
+            if bytes(&made) < bytes(&best) {
+                best = made;
+            }
+            if bytes(&best) <= limit {
+                return Ok(best);
+            }
+        }
+        self.exchanged(&[Spend::fast(), Spend { share: 1.0, ..Spend::fast() }], best, limit, dump)
+    }
+
+    /// A plan for size that takes no more memory than the fast one. Where that is smaller, fast schedules take the
+    /// place of small ones where most is live; if that is not enough, small ones that of its own in parts of the model.
+    fn no_larger(&self, ways: &[Spend], small: Made, dump: &Dump) -> Result<Made> {
+        let mut best = self.smallest(&[Spend::fast()], &Others::All, dump)?;
+        let most = bytes(&best);
+        if most >= bytes(&small) {
+            return Ok(small);
+        }
+        let exchanged = self.exchanged(ways, small, most, dump)?;
+        if bytes(&exchanged) <= most {
+            return Ok(exchanged);
+        }
+        let mut names: Vec<String> = Vec::new();
+        defined(&self.grouped[0].lowered.lowering.stages, &mut names);
+        let mut others: HashSet<String> = names.iter().cloned().collect();
+        for part in names.chunks(names.len().div_ceil(PARTS).max(1)) {
+            let part: HashSet<String> = part.iter().cloned().collect();
+            let fewer: HashSet<String> = others.difference(&part).cloned().collect();
+            let made = self.smallest(&[Spend::fast()], &Others::Named(fewer.clone()), dump)?;
+            if bytes(&made) <= most {
+                (best, others) = (made, fewer);
+            }
+        }
+        Ok(best)
+    }
+
+    /// A plan that keeps to a limit, if one is found, by other schedules where most is live; the smallest otherwise.
+    fn exchanged(&self, ways: &[Spend], mut best: Made, limit: usize, dump: &Dump) -> Result<Made> {
+        let mut others: HashSet<String> = HashSet::new();
+        let mut fullest = best.0.fullest.clone();
+        for _ in 0..ROUNDS {
+            let new = fullest.into_iter().find(|names| names.iter().any(|name| !others.contains(name)));
+            let Some(new) = new.filter(|_| self.aim.other.is_some() && bytes(&best) > limit) else { break };
+            others.extend(new);
+            let made = self.smallest(ways, &Others::Named(others.clone()), dump)?;
+            fullest = made.0.fullest.clone();
+            if bytes(&made) < bytes(&best) {
+                best = made;
+            }
+        }
+        Ok(best)
+    }
+
+    /// The plan that takes least memory; of those that take as much the last, which loses least time, but with as
+    /// little padding as the first.
+    fn smallest(&self, ways: &[Spend], others: &Others, dump: &Dump) -> Result<Made> {
+        let hardly = if ways.contains(&Spend::small()) { f64::INFINITY } else { HARDLY };
+        let mut tried: Vec<Lowering> = Vec::new();
+        let mut best: Option<Made> = None;
+        for (n, grouped) in self.grouped.iter().enumerate() {
+            for (spend, follow) in ways.iter().flat_map(|way| [(way, true), (way, false)]) {
+                let least = best.as_ref().map_or(usize::MAX, bytes);
+                let (lowering, layouts, promised) = self.strips(grouped, (spend, follow), others);
+                if promised as f64 > least as f64 * hardly || tried.contains(&lowering) {
+                    continue;
+                }
+                let texts = RefCell::new(Vec::new());
+                let keep = |stage: &str, text: Option<String>| {
+                    text.map(|text| texts.borrow_mut().push((stage.to_string(), text)))
+                };
+                let later: &Dump = &|stage, text| dump(stage, &|| keep(stage, text()).and(None));
+                later("group", &|| Some(grouped.lowered.lowering.to_string()));
+                let planned = self.program(&grouped.lowered, (&lowering, &layouts), others, later)?;
+                tried.push(lowering);
+                if n == 0 && planned.program.arena_bytes <= least || planned.program.arena_bytes < least {
+                    best = Some((planned, texts.into_inner()));
+                }
+            }
+        }
+        best.ok_or_else(|| Error::bug("a model has no plan"))
+    }
+
+    /// The schedule of a definition.
+    fn choose(&self, linear: &Linear, others: &Others) -> Result<Schedule> {
+        let other = self.aim.other.filter(|_| others.have(&linear.name));
+        let (known, choose) = match other {
+            Some(other) => (&self.known[1], other),
+            None => (&self.known[0], self.aim.choose),
+        };
+        let key = Linear { name: String::new(), ..linear.clone() };
+        if let Some(schedule) = known.borrow().get(&key) {
+            return Ok(schedule.clone());
+        }
+        let schedule = choose(linear)?;
+        known.borrow_mut().insert(key, schedule.clone());
+        Ok(schedule)
+    }
+
+    /// Strips, and the bytes that they promise.
+    fn strips(
+        &self,
+        of: &Grouped,
+        (spend, follow): (&Spend, bool),
+        others: &Others,
+    ) -> (Lowering, Vec<Layout>, usize) {
+        let (mut lowering, mut layouts) = (of.lowered.lowering.clone(), of.layouts.clone());
+        let choose: &Choose = &|linear| self.choose(linear, others);
+        let kernels = Kernels {
+            whole: &|low, at, def| filtered(low, at, def, choose),
+            below: &|low, at, def, operand| below(low, at, (def, operand), (self.target, choose)),
+            follow,
+        };
+        let to = (self.target, *spend);
+        let promised = strips::form(&mut lowering, &mut layouts, self.wanted, to, &kernels);
+        (lowering, layouts, promised)
+    }
+
+    /// From strips on.
+    fn program(
+        &self,
+        of: &Lowered,
+        (lowering, layouts): (&Lowering, &[Layout]),
+        others: &Others,
+        dump: &Dump,
+    ) -> Result<Planned> {
+        dump("strips", &|| Some(lowering.to_string()));
+        definition::verify(lowering).map_err(|e| e.at("after strips"))?;
+        let Lowered { inputs, outputs, visible, .. } = of;
+        let planned = build(&Request {
+            name: self.name,
+            lowering,
+            layouts,
+            visible: visible.clone(),
+            inputs: inputs.clone(),
+            outputs: outputs.clone(),
+            target: self.target,
+            choose: &|linear| self.choose(linear, others),
+            dump,
+        })?;
+        let program = &planned.program;
+        let kernels = || program.kernels.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("\n");
+        dump("nest", &|| Some(kernels()));
+        program.kernels.iter().try_for_each(tile::verify).map_err(|e| e.at("after nest"))?;
+        dump("plan", &|| Some(program.to_string()));
+        verify(program).map_err(|e| e.at("after plan"))?;
+        Ok(planned)
+    }
+}
+
+/// The names of all definitions, in order.
+fn defined(stages: &[Stage], names: &mut Vec<String>) {
+    for stage in stages {
+        match stage {
+            Stage::Define(def) => names.push(def.name.clone()),
+            Stage::Repeat(repeat) => defined(&repeat.body, names),
+            Stage::Strips(strips) => defined(&strips.body, names),
+            Stage::Routine(_) | Stage::Reshape { .. } => {}
+        }
+    }
+}
+
+fn bytes(made: &Made) -> usize {
+    made.0.program.arena_bytes
+}
