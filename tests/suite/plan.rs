@@ -129,6 +129,12 @@ fn bytes_take_hardly_more_than_a_quarter_of_the_memory_of_floats() {
     };
     let (floats, bytes) = (arena("kws_dscnn"), arena("kws_dscnn_int8_qdq"));
     assert!(bytes * 10_000 <= floats * 2625, "{bytes} and {floats} bytes");
+    // Strips do for person detection's first layers what a budget asks for.
+    let limit = arena("vww_mobilenetv1") * 2625 / 10_000;
+    let model = tests_folder().join("models/vww_mobilenetv1_int8_tfl/model.onnx");
+    let build = Build::new(model).target("x86_64").cpu("icelake-server").max_ram(limit);
+    let built = build.build(&Silent).expect("a build within its budget");
+    assert!(built.notes.iter().any(|n| n.contains("--max-ram")), "{:?}", built.notes);
 }
 
 /// What exceeds a budget is compiled for size, where that keeps to it; the result stays right.

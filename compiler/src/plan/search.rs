@@ -103,7 +103,9 @@ impl<'a> Planning<'a> {
     pub(super) fn search(&self, dump: &Dump) -> Result<Plan> {
         let ways = match self.aim.prefer {
             Prefer::Speed => vec![Spend::fast()],
-            Prefer::Size => vec![Spend::small(), Spend::fast()],
+            Prefer::Size => {
+                [Spend::small(), Spend::fast()].iter().flat_map(|s| s.ways(self.target)).collect()
+            }
         };
         let mut made = self.smallest(&ways, &Others::None, dump)?;
         let mut slower = false;
@@ -124,7 +126,8 @@ impl<'a> Planning<'a> {
     /// schedules where most is live.
     fn within(&self, limit: usize, mut best: Made, dump: &Dump) -> Result<Made> {
         for share in SHARES {
-            let made = self.smallest(&[Spend { share, ..Spend::fast() }], &Others::None, dump)?;
+            let ways = Spend { share, ..Spend::fast() }.ways(self.target);
+            let made = self.smallest(&ways, &Others::None, dump)?;
             if bytes(&made) < bytes(&best) {
                 best = made;
             }
@@ -138,7 +141,8 @@ impl<'a> Planning<'a> {
     /// A plan for size that takes no more memory than the fast one. Where that is smaller, fast schedules take the
     /// place of small ones where most is live; if that is not enough, small ones that of its own in parts of the model.
     fn no_larger(&self, ways: &[Spend], small: Made, dump: &Dump) -> Result<Made> {
-        let mut best = self.smallest(&[Spend::fast()], &Others::All, dump)?;
+        let fast = [Spend::fast()];
+        let mut best = self.smallest(&fast, &Others::All, dump)?;
         let most = bytes(&best);
         if most >= bytes(&small) {
             return Ok(small);
@@ -153,7 +157,7 @@ impl<'a> Planning<'a> {
         for part in names.chunks(names.len().div_ceil(PARTS).max(1)) {
             let part: HashSet<String> = part.iter().cloned().collect();
             let fewer: HashSet<String> = others.difference(&part).cloned().collect();
-            let made = self.smallest(&[Spend::fast()], &Others::Named(fewer.clone()), dump)?;
+            let made = self.smallest(&fast, &Others::Named(fewer.clone()), dump)?;
             if bytes(&made) <= most {
                 (best, others) = (made, fewer);
             }

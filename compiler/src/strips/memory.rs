@@ -13,6 +13,7 @@ use super::frame::Unit;
 use super::rates::Rates;
 use super::{Choice, Kernels, LONGEST, Live, Room, Runs, candidates, follow, together};
 use crate::definition::{Lowering, Stage, ValueId};
+use crate::schedule::Prefer;
 use crate::schedule::linear::Layout;
 use crate::target::Arch;
 use std::cmp::Reverse;
@@ -26,6 +27,7 @@ use std::ops::Range;
 /// aarch64 without dot products MiniLM 2 % for 8 %, with them MobileNetV2 .3 % for 17 %).
 fn loss(costs: &Costs, bytes: bool) -> f64 {
     let (fast, small) = match costs.target.arch {
+        Arch::X86_64 if bytes && costs.spend.bold => (0.3, 0.45),
         Arch::X86_64 if bytes => (0.14, 0.3),
         Arch::X86_64 => (0.06, 0.3),
         Arch::Aarch64 if bytes => (0.04, 0.1),
@@ -34,8 +36,20 @@ fn loss(costs: &Costs, bytes: bool) -> f64 {
     fast + costs.spend.share * (small - fast)
 }
 
-/// How much larger the share of memory that is saved must be than that of the time that is lost.
-const WORTH: f64 = 2.0;
+/// How much larger the share of memory that is saved must be than that of the time that is lost; the same of bold
+/// plans.
+const WORTH: (f64, f64) = (2.0, 1.0);
+/// The part of it that counts less where a budget has to be met.
+const MET: f64 = 0.75;
+
+fn worth(costs: &Costs, bytes: bool) -> f64 {
+    let worth = if bytes && costs.spend.bold { WORTH.1 } else { WORTH.0 };
+    match costs.spend.prefer {
+        Prefer::Speed => worth * (1.0 - MET * costs.spend.share),
+        Prefer::Size => worth,
+    }
+}
+
 /// Chains formed or changed at most.
 const ROUNDS: usize = 400;
 
@@ -60,6 +74,8 @@ pub struct Memory<'a> {
     total: f64,
     /// Of those, cycles that may be lost.
     loss: f64,
+    /// By how much more of the memory must be saved.
+    worth: f64,
 }
 
 impl<'a> Memory<'a> {
@@ -106,7 +122,7 @@ impl<'a> Memory<'a> {
         };
         let (floats, bytes) = (cycles(false), cycles(true));
         let total = floats + bytes;
-        let loss = loss(costs, bytes > floats) * total;
+        let (loss, worth) = (loss(costs, bytes > floats) * total, worth(costs, bytes > floats));
         let (values, trails) = ((lowering, layouts), HashMap::new());
         Memory {
             values,
@@ -121,6 +137,7 @@ impl<'a> Memory<'a> {
             kernels,
             total,
             loss,
+            worth,
         }
     }
 
@@ -269,7 +286,7 @@ impl<'a> Memory<'a> {
                 let (bytes, saves) = (most(&mut self, &now), saved(&now));
                 let lost = (saved(&best.1) - saves).max(0.0) / self.total;
                 let gained = 1.0 - bytes as f64 / best.0.max(1) as f64;
-                if gained > 0.0 && gained >= WORTH * lost || bytes == best.0 && saves > saved(&best.1) {
+                if gained > 0.0 && gained >= self.worth * lost || bytes == best.0 && saves > saved(&best.1) {
                     best = (bytes, now.clone());
                 }
             }
