@@ -1,7 +1,7 @@
 //! Weights: what several layers share, and what is rounded against samples.
 
 use super::{NONE, agreement, decode, fixed, floats, known};
-use crate::support::onnx::{model, node};
+use crate::support::onnx::{int, ints, model, node};
 use lmc::base::{DType, Tensor};
 use lmc::build::Silent;
 use lmc::compress::observe::Sample;
@@ -106,4 +106,43 @@ fn logarithms_are_taken_of_floats() {
         );
         assert!(agreement(&onnx, &made, &samples) > 0.9995);
     }
+}
+
+/// Ranges of data are taken for products that multiply each element often: filters of single channels and what makes
+/// few numbers stay in float, unless others read the same data; where nothing else is there, they are quantized.
+#[test]
+fn ranges_are_taken_where_that_gains_time() {
+    let filter = |from: &str, to: &str| {
+        let mut conv = node("Conv", &[from, "filter"], to);
+        conv.attribute.extend([int("group", 16), ints("pads", &[1, 1, 1, 1])]);
+        conv
+    };
+    let nodes = vec![
+        node("Conv", &["x", "wide"], "a"),
+        filter("a", "b"),
+        node("Conv", &["b", "few"], "c"),
+        node("Conv", &["c", "back"], "d"),
+        filter("d", "e"),
+        node("Conv", &["d", "wide"], "f"),
+        node("Add", &["e", "f"], "y"),
+    ];
+    let tensor = |shape: [usize; 4], seed| Tensor::new(shape, &floats(shape.iter().product(), seed));
+    let constants = [
+        ("wide", tensor([16, 16, 1, 1], 1)),
+        ("filter", tensor([16, 1, 3, 3], 2)),
+        ("few", tensor([8, 16, 1, 1], 3)),
+        ("back", tensor([16, 8, 1, 1], 4)),
+    ];
+    let shape = [1, 16, 4, 4];
+    let made = |nodes| {
+        let onnx = decode(&model(nodes, &shape, &shape, &constants));
+        let made = dynamic(&onnx, &known(&onnx), &NONE).expect("quantized").onnx;
+        let samples = [vec![Tensor::new([1usize, 16, 4, 4], &floats(256, 5))]];
+        assert!(agreement(&onnx, &made, &samples) > 0.999);
+        let taken = made.nodes.iter().filter(|n| n.op() == "DynamicQuantizeLinear");
+        let of = taken.filter_map(|n| n.input(0).map(str::to_string)).collect::<Vec<_>>();
+        (of, made.nodes.iter().filter(|n| n.op() == "ConvInteger").count())
+    };
+    assert_eq!(made(nodes), (["x", "c", "d"].map(String::from).to_vec(), 4));
+    assert_eq!(made(vec![filter("x", "y")]), (vec!["x".to_string()], 1));
 }

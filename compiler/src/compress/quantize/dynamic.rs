@@ -22,6 +22,10 @@ use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tract_onnx::pb;
 
+/// Multiplications of an element of data, by all products that read it, from which on integers save more time than it
+/// takes to find the range and to round to it.
+const WORTHWHILE: f64 = 16.0;
+
 /// The zero point of unsigned weights.
 const MIDDLE: i64 = 128;
 
@@ -50,6 +54,7 @@ pub fn dynamic(onnx: &Onnx, known: &Facts, data: &Data) -> Result<Made> {
         .filter(|i| !logarithms.contains(i))
         .filter_map(|i| Some((i, product(&onnx, i)?)))
         .collect();
+    let products = worthwhile(&onnx, products);
     if products.is_empty() && stored(&onnx, false, &|_| true).is_empty() && bodies::weights(&onnx).is_empty()
     {
         return Err(Error::model("there is nothing to quantize: no product with a constant of floats")
@@ -65,6 +70,35 @@ pub fn dynamic(onnx: &Onnx, known: &Facts, data: &Data) -> Result<Made> {
     let items: Vec<Item> = products.iter().filter_map(item).collect();
     let lstms = recurrent::suited(&onnx, data.samples)?;
     fitted(&onnx, &items, data, |rounded| rewritten(&onnx, &products, &lstms, rounded))
+}
+
+/// The products that gain time; all of a model in which none does, since they were asked for.
+fn worthwhile(onnx: &Onnx, mut products: BTreeMap<usize, Product>) -> BTreeMap<usize, Product> {
+    let mut shared: HashMap<&str, f64> = HashMap::new();
+    for (&node, product) in &products {
+        let node = &onnx.nodes[node];
+        *shared.entry(&node.inputs[0]).or_default() += multiplications(node, product);
+    }
+    let gains = |node: usize| shared[onnx.nodes[node].inputs[0].as_str()] >= WORTHWHILE;
+    if products.keys().any(|&node| gains(node)) {
+        products.retain(|&node, _| gains(node));
+    }
+    products
+}
+
+/// How often a product multiplies each element of its data. Filters of single channels do not count: they gain too
+/// little, however large they are.
+fn multiplications(node: &Node, product: &Product) -> f64 {
+    if !product.convolution {
+        return product.shape.last().map_or(0.0, |&columns| columns as f64);
+    }
+    let groups = node.int("group", 1);
+    if groups > 1 && product.shape[1] == 1 {
+        return 0.0;
+    }
+    let channels = product.shape[1] as i64 * groups;
+    let strides = node.ints("strides").iter().product::<i64>();
+    product.weights.len() as f64 / (channels * strides).max(1) as f64
 }
 
 /// The model with all products rewritten, and some LSTMs.

@@ -93,6 +93,8 @@ pub struct Point<'a> {
     pub acc: ExprId,
     /// The output channel.
     pub channel: &'a Affine,
+    /// The group that it is one of.
+    pub group: &'a Affine,
     /// The index in the output.
     pub index: &'a [Affine],
 }
@@ -137,7 +139,7 @@ pub fn define(
         at_w.extend(points);
         let product = body(b, &at_x, &at_w);
         let acc = b.fold(Fold::Sum, product);
-        finish(b, Point { acc, channel: &channel, index: &index })
+        finish(b, Point { acc, channel: &channel, group: &group, index: &index })
     });
 }
 

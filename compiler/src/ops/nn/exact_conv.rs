@@ -14,7 +14,7 @@ use crate::ops::emit::{Arith, Emit, Val, require};
 use crate::ops::frame::framed;
 use crate::scalar::{Fold, Scalar};
 
-/// Output channels from which on a sum over the window is worth what it takes.
+/// Output channels of a group from which on a sum over the window is worth what it takes.
 const SHARED: usize = 8;
 
 /// The operands of an integer convolution.
@@ -57,10 +57,10 @@ pub fn define_conv(
             b.times(x, w)
         },
         |b, point| {
-            let Point { acc, channel, index } = point;
-            let acc = terms.apply(b, acc, channel);
-            let acc = left.map_or(acc, |left| left.apply(b, acc, channel, index));
-            finish(b, Point { acc, channel, index })
+            let acc = terms.apply(b, point.acc, point.channel);
+            let point = Point { acc, ..point };
+            let acc = left.map_or(acc, |left| left.apply(b, &point));
+            finish(b, Point { acc, ..point })
         },
     );
     Ok(())
@@ -77,7 +77,7 @@ fn weights(e: &mut Emit, w: Val, zero: Zero, shape: &Shape) -> Result<Shifted> {
         (Zero::None, elems) => return Ok(Shifted { value: w, elems, left: vec![] }),
         (Zero::Known(zero), Some(elems)) => {
             fits(zero.len())?;
-            let bytes = shape.groups == 1 && shape.outer >= SHARED;
+            let bytes = shape.outer >= SHARED;
             return Ok(shifted(e, &w, &elems, &zero, bytes, |i| i / per_channel));
         }
         (Zero::Known(zero), None) => e.constant("zero", Tensor::new([zero.len()], &zero)),
@@ -201,7 +201,7 @@ fn zero_of(b: &mut DefBuilder, zero: &Zero) -> ExprId {
 struct Left {
     /// One number per output channel; none where `windows` are multiplied by the one number.
     channels: Option<Val>,
-    /// `sum(x) - n * zx` over each window, `[N, 1, O...]`.
+    /// `sum(x) - n * zx` over each window, `[N, groups, O...]`.
     windows: Val,
 }
 
@@ -213,7 +213,8 @@ impl Left {
             _ => None,
         };
         let (x, shape) = (&data.value, &data.shape);
-        let count = x.shape()[1] * shape.slides.iter().map(|s| s.kernel).product::<usize>();
+        let (groups, inner) = (shape.groups, shape.inner);
+        let count = inner * shape.slides.iter().map(|s| s.kernel).product::<usize>();
         let finished = |b: &mut DefBuilder, sum: ExprId| {
             let zero = zero_of(b, &data.zero);
             let count = b.constant(Scalar::from_i64(DType::I32, count as i64));
@@ -229,18 +230,25 @@ impl Left {
         };
         let points = shape.slides.iter().all(|s| s.kernel == 1 && s.stride == 1 && s.before + s.after == 0);
         let sums = |e: &mut Emit, finish: &dyn Fn(&mut DefBuilder, ExprId) -> ExprId| {
-            let element = |b: &mut DefBuilder, i: &[Affine]| b.elem(x, i, DType::I32);
-            e.reduce("channels", x.shape(), &[1], Fold::Sum, element, |b, acc| finish(b, acc))
+            let split = [&[x.shape()[0], groups, inner], &x.shape()[2..]].concat();
+            let element = |b: &mut DefBuilder, i: &[Affine]| {
+                let channel = i[1].scaled(inner as i64).plus(&i[2]);
+                let at = [&[i[0].clone(), channel], &i[3..]].concat();
+                b.elem(x, &at, DType::I32)
+            };
+            let sums = e.reduce("channels", &split, &[2], Fold::Sum, element, |b, acc| finish(b, acc));
+            let joined = [&[x.shape()[0], groups], &x.shape()[2..]].concat();
+            e.reshape(&sums, joined)
         };
         let windows = match points {
             true => sums(e, &finished),
             false => {
                 let sums = sums(e, &|_, acc| acc);
                 let one =
-                    Shape { groups: 1, batch: shape.batch, inner: 1, outer: 1, slides: shape.slides.clone() };
+                    Shape { groups, batch: shape.batch, inner: 1, outer: 1, slides: shape.slides.clone() };
                 let windows = e.temp("windows", DType::I32, one.output());
                 let fill = match &data.zero {
-                    Zero::Known(zero) => zero[0].wrapping_mul(x.shape()[1] as i64),
+                    Zero::Known(zero) => zero[0].wrapping_mul(inner as i64),
                     _ => 0,
                 };
                 let fill = Scalar::from_i64(DType::I32, fill);
@@ -257,15 +265,15 @@ impl Left {
     }
 
     /// A sum less its share.
-    fn apply(&self, b: &mut DefBuilder, acc: ExprId, channel: &Affine, index: &[Affine]) -> ExprId {
-        let mut at = index.to_vec();
-        at[1] = Affine::constant(0);
+    fn apply(&self, b: &mut DefBuilder, point: &Point) -> ExprId {
+        let mut at = point.index.to_vec();
+        at[1] = point.group.clone();
         let mut share = b.elem(&self.windows, &at, DType::I32);
         if let Some(channels) = &self.channels {
-            let left = b.elem(channels, std::slice::from_ref(channel), DType::I32);
+            let left = b.elem(channels, std::slice::from_ref(point.channel), DType::I32);
             share = b.times(share, left);
         }
-        b.minus(acc, share)
+        b.minus(point.acc, share)
     }
 }
 
@@ -323,7 +331,7 @@ mod tests {
         let many: Vec<i64> = (0..24).map(|i| 90 + 3 * i).collect();
         for computed in [&[][..], &[0, 2], &[0, 1, 2, 3]] {
             for x in [(DType::U8, 131), (DType::U8, 0), (DType::I8, -7)] {
-                for (groups, kernel) in [(1, 3), (1, 1), (2, 3), (6, 2)] {
+                for (groups, kernel) in [(1, 3), (1, 1), (2, 3), (3, 1), (6, 2)] {
                     agrees(x, (DType::U8, &[17]), groups, kernel, computed);
                     agrees(x, (DType::U8, &many), groups, kernel, computed);
                     agrees(x, (DType::I8, &[-100]), groups, kernel, computed);
