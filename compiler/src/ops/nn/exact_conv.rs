@@ -14,7 +14,7 @@ use crate::ops::emit::{Arith, Emit, Val, require};
 use crate::ops::frame::framed;
 use crate::scalar::{Fold, Scalar};
 
-/// Output channels of a group from which on a sum over the window is worth what it takes.
+/// Multiplications for each addition of the sums over windows, from which on these are worth what they take.
 const SHARED: usize = 8;
 
 /// The operands of an integer convolution.
@@ -77,7 +77,9 @@ fn weights(e: &mut Emit, w: Val, zero: Zero, shape: &Shape) -> Result<Shifted> {
         (Zero::None, elems) => return Ok(Shifted { value: w, elems, left: vec![] }),
         (Zero::Known(zero), Some(elems)) => {
             fits(zero.len())?;
-            let bytes = shape.outer >= SHARED;
+            // Channels are summed once, then windows of these sums.
+            let points = per_channel / shape.inner.max(1);
+            let bytes = per_channel * shape.outer >= SHARED * (shape.inner + points - 1);
             return Ok(shifted(e, &w, &elems, &zero, bytes, |i| i / per_channel));
         }
         (Zero::Known(zero), None) => e.constant("zero", Tensor::new([zero.len()], &zero)),
@@ -298,8 +300,13 @@ mod tests {
 
     /// ConvInteger with given zero points, of which `computed` inputs are known at run time only, against Conv
     /// of the numbers above the zero points.
-    fn agrees(x: (DType, i64), w: (DType, &[i64]), groups: usize, kernel: usize, computed: &[usize]) {
-        let (shape, channels) = ([2, 6, 5, 7], 24);
+    fn agrees(
+        x: (DType, i64),
+        w: (DType, &[i64]),
+        (channels, groups, kernel): (usize, usize, usize),
+        computed: &[usize],
+    ) {
+        let shape = [2, 6, 5, 7];
         let weights = [channels, 6 / groups, kernel, kernel];
         let ((data, xs), (filter, ws)) = (bytes(&shape, 37, x.0), bytes(&weights, 91, w.0));
         let attrs = [
@@ -322,7 +329,7 @@ mod tests {
         assert_eq!(
             got[0].to_vec::<i32>(),
             Some(wanted),
-            "{x:?} {w:?} {groups} groups, {computed:?} computed"
+            "{x:?} {w:?} {channels} channels, {groups} groups, {computed:?} computed"
         );
     }
 
@@ -331,11 +338,13 @@ mod tests {
         let many: Vec<i64> = (0..24).map(|i| 90 + 3 * i).collect();
         for computed in [&[][..], &[0, 2], &[0, 1, 2, 3]] {
             for x in [(DType::U8, 131), (DType::U8, 0), (DType::I8, -7)] {
-                for (groups, kernel) in [(1, 3), (1, 1), (2, 3), (3, 1), (6, 2)] {
-                    agrees(x, (DType::U8, &[17]), groups, kernel, computed);
-                    agrees(x, (DType::U8, &many), groups, kernel, computed);
-                    agrees(x, (DType::I8, &[-100]), groups, kernel, computed);
-                    agrees(x, (DType::I8, &[0]), groups, kernel, computed);
+                let sizes =
+                    [(24, 1, 3), (24, 1, 1), (24, 2, 3), (24, 3, 1), (24, 6, 2), (3, 1, 3), (3, 3, 2)];
+                for sizes in sizes {
+                    agrees(x, (DType::U8, &[17]), sizes, computed);
+                    agrees(x, (DType::U8, &many[..sizes.0]), sizes, computed);
+                    agrees(x, (DType::I8, &[-100]), sizes, computed);
+                    agrees(x, (DType::I8, &[0]), sizes, computed);
                 }
             }
         }
