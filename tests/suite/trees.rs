@@ -228,3 +228,56 @@ fn trees_give_what_walks_give() {
         }
     }
 }
+
+/// A leaf that is named once for each class, as sklearn-onnx's `decision_leaf` does it: of one target the first vote
+/// counts, of several targets the sum.
+#[test]
+fn repeated_votes_of_one_target_count_once() {
+    for (targets, want) in [(1, vec![4.0f32, 9.0]), (2, vec![5.0, 2.0, 9.5, 3.0])] {
+        let mut trees = node("TreeEnsembleRegressor", &["x"], "y");
+        trees.domain = "ai.onnx.ml".into();
+        let strings = |name: &str, values: &[&str]| pb::AttributeProto {
+            name: name.into(),
+            r#type: pb::attribute_proto::AttributeType::Strings as i32,
+            strings: values.iter().map(|v| v.as_bytes().to_vec()).collect(),
+            ..Default::default()
+        };
+        let floats = |name: &str, values: &[f32]| pb::AttributeProto {
+            name: name.into(),
+            r#type: pb::attribute_proto::AttributeType::Floats as i32,
+            floats: values.to_vec(),
+            ..Default::default()
+        };
+        let other = targets - 1;
+        trees.attribute = vec![
+            ints("nodes_treeids", &[0, 0, 0]),
+            ints("nodes_nodeids", &[0, 1, 2]),
+            ints("nodes_featureids", &[0, 0, 0]),
+            strings("nodes_modes", &["BRANCH_LEQ", "LEAF", "LEAF"]),
+            floats("nodes_values", &[0.5, 0.0, 0.0]),
+            ints("nodes_truenodeids", &[1, 0, 0]),
+            ints("nodes_falsenodeids", &[2, 0, 0]),
+            ints("target_treeids", &[0; 6]),
+            ints("target_nodeids", &[1, 1, 1, 2, 2, 2]),
+            ints("target_ids", &[0, 0, other, 0, 0, other]),
+            floats("target_weights", &[4.0, 1.0, 2.0, 9.0, 0.5, 3.0]),
+            int("n_targets", targets),
+        ];
+        let mut proto = model(vec![trees], &[1, 1], &[1, 1], &[]);
+        if let Some(graph) = &mut proto.graph {
+            graph.input = vec![value("x", 1, &[2, 1])];
+            graph.output = vec![value("y", 1, &[2, targets])];
+        }
+        proto.opset_import.push(pb::OperatorSetIdProto { domain: "ai.onnx.ml".into(), version: 3 });
+        let model = decode(&proto);
+        for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
+            let target = resolve(arch, cpu).expect("known");
+            let built =
+                Build::new("m.onnx").build_model(&model, target.clone(), "m", &Silent).expect("builds");
+            let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+            let x = Tensor::new([2, 1], &[0.0f32, 1.0]);
+            let got = executor.and_then(|mut e| e.run(&[x])).expect("runs");
+            assert_eq!(got[0].to_vec::<f32>().expect("floats"), want, "{targets} targets, {arch}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::ops::Ctx;
 use crate::ops::emit::require;
 use crate::scalar::Fold;
+use std::collections::HashSet;
 
 /// What a leaf adds to a target.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,7 @@ pub struct Vote {
 pub struct Votes {
     /// Number of targets (or classes).
     pub targets: usize,
-    /// All votes; several of one leaf for one target are added up.
+    /// All votes; several of one leaf for one of several targets are added up.
     pub list: Vec<Vote>,
     /// Added to each target's sum.
     pub base: Vec<f64>,
@@ -100,8 +101,14 @@ pub fn read_votes(ctx: &Ctx, role: &str, numbers: &Numbers) -> Result<Votes> {
         let leaf = numbers.leaf(trees[i], nodes[i]).ok_or_else(|| bad("a vote is of no leaf"))?;
         vote(leaf, ids[i], weight)
     };
-    let list = weights.iter().enumerate().map(of).collect::<Result<_>>()?;
+    let mut list = weights.iter().enumerate().map(of).collect::<Result<Vec<_>>>()?;
     let targets = targets(ctx, role)?;
+    if targets == 1 {
+        // sklearn-onnx names a leaf once for each class where the only target is the leaf's number; ONNX Runtime, whose
+        // results these models are meant to have, takes the first vote.
+        let mut seen = HashSet::new();
+        list.retain(|vote| seen.insert(vote.leaf));
+    }
     let mut base = vec![0.0; targets];
     let given = floats(ctx, "base_values")?;
     base.iter_mut().zip(&given).for_each(|(to, &from)| *to = from);
