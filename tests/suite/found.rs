@@ -261,3 +261,27 @@ fn a_slice_within_a_loop_is_as_long_as_its_iteration_says() {
     ];
     gives(vec![repeated], [1, 5], &constants, &cases);
 }
+
+/// `while y < 10: y += x[0, i:i + 1]`, sliced from the counter as it is, a number instead of a list.
+#[test]
+fn a_slice_within_a_loop_begins_at_its_counter() {
+    let mut repeated = node("Loop", &["most", "", "nothing"], "y");
+    let inner = vec![
+        node("Add", &["i", "1"], "end"),
+        node("Slice", &["x", "i", "end", "1"], "part"),
+        node("Add", &["s", "part"], "next"),
+        node("Reshape", &["next", "scalar"], "sum"),
+        node("Less", &["sum", "limit"], "on"),
+    ];
+    body(&mut repeated, inner, (&[("i", 7), ("go", 9), ("s", 1)], &[("on", 9), ("next", 1)]));
+    let constants = [
+        ("1", list(&[1])),
+        ("scalar", list(&[])),
+        ("most", Tensor::scalar(5i64)),
+        ("nothing", Tensor::new([1, 1], &[0f32])),
+        ("limit", Tensor::scalar(10f32)),
+    ];
+    let case = |x: [f32; 5], y: f32| (x.to_vec(), Some(([1, 1], vec![y])));
+    let cases = [case([1.0, 2.0, 3.0, 4.0, 5.0], 10.0), case([2.0, 0.0, -3.0, 12.0, 1.0], 11.0)];
+    gives(vec![repeated], [1, 5], &constants, &cases);
+}

@@ -78,6 +78,18 @@ fn a_picture_resized_to_nothing() {
     assert_eq!(result[0].ty.shape, [1, 1, 0, 2]);
 }
 
+/// Converters write `23.0f32 / 30.0` as the scale, whose exact product with 30 is just under 23.
+#[test]
+fn lengths_of_what_is_resized_are_products_of_floats() {
+    for (length, scale, want) in [(30, 0.766_666_65_f32, 23), (17, 1.823_529_4, 31), (31, 0.645_161_3, 20)] {
+        let x = Tensor::new([1, 1, 1, length], &vec![1f32; length]);
+        let none = Tensor::new([0], &Vec::<f32>::new());
+        let scales = Tensor::new([4], &[1f32, 1.0, 1.0, scale]);
+        let result = fold("Resize", 13, &[], &[x, none, scales], 1).expect("a picture");
+        assert_eq!(result[0].ty.shape, [1, 1, 1, want]);
+    }
+}
+
 #[test]
 fn zero_points_must_fit() {
     let (a, b) = (Tensor::new([2, 1], &[1u8; 2]), Tensor::new([1, 3], &[1u8; 3]));

@@ -199,8 +199,14 @@ fn fixed_slice(b: &mut NodeBuilder, x: ValueId, fixed: &[[i64; 4]]) -> Result<Va
 /// One of the listed places along an axis: those that count from the end are counted from the front, and are below 0
 /// where the axis is shorter.
 fn place(b: &mut NodeBuilder, list: ValueId, number: usize, extent: i64) -> Result<ValueId> {
-    let number = b.constant(Tensor::new([1], &[number as i64]));
-    let place = b.binary("Gather", list, number)?;
+    let place = if b.ty(list).rank() == 0 {
+        // The counter of a loop is often sliced at as it is, a number instead of a list.
+        let one = b.constant(Tensor::new([1], &[1i64]));
+        b.binary("Reshape", list, one)?
+    } else {
+        let number = b.constant(Tensor::new([1], &[number as i64]));
+        b.binary("Gather", list, number)?
+    };
     let place = b.one("Cast", &[place], Attrs::default().with("to", Attr::Int(DType::I64 as i64)))?;
     let (zero, extent) = (b.constant(Tensor::scalar(0i64)), b.constant(Tensor::scalar(extent)));
     let negative = b.binary("Less", place, zero)?;
