@@ -1,7 +1,7 @@
 //! Loops over a length known only at run time, lengths that depend on one another, and lengths for which
 //! a model is not defined.
 
-use crate::sizes::{agree, built, check, decode, floats};
+use crate::sizes::{agree, built, check, decode, floats, naive};
 use crate::support::onnx::{self, int, ints, model, node, text, value};
 use lmc::base::{Tensor, abi};
 use lmc::run::executor::Executor;
@@ -272,5 +272,52 @@ fn numbers_that_differ_for_one_and_for_nothing() {
         let want: Vec<f32> = x.iter().map(|x| x + added).collect();
         let got = executor.run(&[Tensor::new([4], &x)]).expect("a result");
         agree(&got, &[Tensor::new([4], &want)], &format!("{count} found"));
+    }
+}
+
+/// Numbers that are the length in all samples, but not where it is 1: that length is refused, not computed wrongly.
+/// What is limited from above is right at each length.
+#[test]
+fn numbers_that_differ_at_a_length_of_one() {
+    for (op, number, smallest) in [("Max", 2i64, 2), ("Min", 5, 1)] {
+        let mut float = node("Cast", &["limited"], "factor");
+        float.attribute.push(int("to", 1));
+        let mut row = node("ReduceSum", &["x", "first"], "row");
+        row.attribute.push(int("keepdims", 1));
+        let limited = || {
+            vec![
+                node("Shape", &["x"], "shape"),
+                node("Gather", &["shape", "zero"], "length"),
+                node(op, &["length", "number"], "limited"),
+            ]
+        };
+        let shown = [limited(), vec![float, node("Mul", &["x", "factor"], "y")]].concat();
+        let count = node("Concat", &["limited", "one"], "counts");
+        let repeated = [limited(), vec![row, count, node("Tile", &["row", "counts"], "y")]].concat();
+        let constants = [
+            ("zero", Tensor::new([1], &[0i64])),
+            ("one", Tensor::new([1], &[1i64])),
+            ("first", Tensor::new([1], &[0i64])),
+            ("number", Tensor::new([1], &[number])),
+        ];
+        let mut repeated = repeated;
+        repeated.iter_mut().filter(|n| n.op_type == "Concat").for_each(|n| n.attribute.push(int("axis", 0)));
+        for nodes in [shown, repeated] {
+            let proto = model(nodes, &[-1, 3], &[-1, 3], &constants);
+            let model = decode(&proto);
+            let target = resolve("native", "native").expect("known");
+            let built = built(&model, &[("length", 6)], &target);
+            let noted = built.notes.iter().any(|n| n.contains("'length' must be 2 at least"));
+            assert_eq!(noted, smallest == 2, "{op}: {:?}", built.notes);
+            let mut executor =
+                Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+            for length in 1..=6 {
+                let input = [floats(&[length, 3], 7)];
+                match executor.run(&input) {
+                    Ok(got) => agree(&got, &naive(&model, &input), &format!("{op}, length {length}")),
+                    Err(e) => assert!(length < smallest, "{op}, length {length}: {e}"),
+                }
+            }
+        }
     }
 }

@@ -9,7 +9,9 @@ use crate::import::{Bindings, Model, Sum};
 use crate::lower::{fold, lower_plain};
 use crate::passes::{Around, unfold};
 use crate::plan::{Lowered, own_outputs};
-use crate::sizes::{Merged, Open, Sample, alike, differing, merge, same_steps, samples, special, uniform};
+use crate::sizes::{
+    Merged, Open, Sample, Single, Typings, alike, differing, merge, same_steps, samples, special, uniform,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -119,14 +121,14 @@ pub fn lowered(
     }
     let mut found = found.map_err(|(_, error)| error)?;
     let alone: Vec<&String> = sizer.free.keys().filter(|name| !least.contains_key(*name)).collect();
-    let above: Sizes =
-        alone.into_iter().filter(|name| !sizer.may_be_one(name)).map(|n| (n.clone(), SMALLEST)).collect();
-    least.extend(above);
+    let (singles, mut above) = sizer.singles(&alone)?;
     let mut notes = std::mem::take(&mut found.notes);
+    let (mut lowered, unfit) = sizer.merged(found, &singles)?;
+    above.extend(unfit);
+    least.extend(above.into_iter().map(|name| (name, SMALLEST)));
     for (name, &least) in least.iter().filter(|(name, _)| !sizer.hidden.contains_key(*name)) {
         notes.push(format!("dimension '{name}' must be {least} at least: the model is not defined below, or computed in another way"));
     }
-    let mut lowered = sizer.merged(found)?;
     for (name, (by, times, number)) in &sizer.hidden {
         let smallest = times * least.remove(name).unwrap_or(1) + number;
         notes.push(format!("dimension '{by}' must be {smallest} at least, and {times} times a number more"));
@@ -232,14 +234,17 @@ impl Sizer<'_> {
 
     /// The samples as one lowering: with further ones, where those leave open what a number is, and with
     /// more computed at run time, where constants depend on the sizes.
-    fn merged(&mut self, mut samples: Samples) -> Result<Lowered> {
+    fn merged(&mut self, mut samples: Samples, singles: &[Single]) -> Result<(Lowered, Vec<String>)> {
         let (mut added, mut unfolded) = (0, 0);
         loop {
-            match merge(&samples.made)? {
-                Merged::One(lowered, open) => {
+            let typed = samples.typed.iter().map(|(_, (graph, _))| graph).collect();
+            let typings = Typings { samples: typed, singles, computed: &self.computed };
+            match merge(&samples.made, &typings)? {
+                Merged::One(lowered, mut open) => {
                     added += 1;
+                    let unfit = std::mem::take(&mut open.unfit);
                     if added > MOST_ROUNDS || !self.add(&mut samples, open)? {
-                        return Ok(lowered);
+                        return Ok((lowered, unfit));
                     }
                 }
                 Merged::Unlike(names, error) => {
@@ -298,10 +303,20 @@ impl Sizer<'_> {
         Ok((graph, notes))
     }
 
-    /// Whether the model is defined where a dimension is 1, which is no sample.
-    fn may_be_one(&self, name: &str) -> bool {
-        let sizes = over(&self.free, [(name.to_string(), 1)].into_iter().collect());
-        self.free[name] < SMALLEST || self.typed(&sizes, AT_BOUNDS, &Silent).is_ok()
+    /// The model where one of the dimensions is 1, which is no sample; the dimensions for which it is not defined then.
+    fn singles(&self, names: &[&String]) -> Result<(Vec<Single>, Vec<String>)> {
+        let (mut singles, mut undefined) = (Vec::new(), Vec::new());
+        for &name in names.iter().filter(|name| self.free[**name] >= SMALLEST) {
+            let sizes = over(&self.free, [(name.clone(), 1)].into_iter().collect());
+            match self.typed(&sizes, AT_BOUNDS, &Silent) {
+                Ok((graph, _)) => {
+                    let sizes = self.bindings.with_sums(sizes)?;
+                    singles.push(Single { name: name.clone(), sizes, graph });
+                }
+                Err(_) => undefined.push(name.clone()),
+            }
+        }
+        Ok((singles, undefined))
     }
 
     /// The bindings with a dimension a multiple of another, and a number: where the model is defined at the bounds

@@ -65,7 +65,7 @@ impl Merger<'_> {
 }
 
 /// Whether tensors are so few integers that each can be a form in the sizes.
-fn are_integers(tensors: &[&Tensor]) -> bool {
+pub(super) fn are_integers(tensors: &[&Tensor]) -> bool {
     let ty = &tensors[0].ty;
     ty.dtype.is_int() && ty.elems() <= MAX_ELEMS && tensors.iter().all(|t| t.ty == *ty)
 }
@@ -97,14 +97,14 @@ pub fn special(graphs: &[&Graph], small: &[Graph]) -> HashSet<String> {
 }
 
 /// Constants of a graph by name.
-type Constants<'g> = HashMap<&'g str, &'g Tensor>;
+pub(super) type Constants<'g> = HashMap<&'g str, &'g Tensor>;
 
 fn by_name<'g>(values: impl Iterator<Item = &'g Value>) -> Constants<'g> {
     values.filter_map(|v| Some((v.name.as_str(), v.constant.as_ref()?))).collect()
 }
 
 /// What was computed while a graph was typed.
-fn made(graph: &Graph) -> Constants<'_> {
+pub(super) fn made(graph: &Graph) -> Constants<'_> {
     by_name(graph.folded.iter().flat_map(|n| n.outputs.iter().flatten()).map(|&o| graph.value(o)))
 }
 
@@ -141,7 +141,7 @@ pub fn uniform(graphs: &[&Graph]) -> HashSet<String> {
 }
 
 /// Whether two tensors have the same elements wherever both have one.
-fn agree(a: &Tensor, b: &Tensor) -> bool {
+pub(super) fn agree(a: &Tensor, b: &Tensor) -> bool {
     if a.ty == b.ty {
         return a.data == b.data;
     }

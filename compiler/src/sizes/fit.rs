@@ -84,11 +84,7 @@ impl Facts {
         if numbers.iter().all(|n| *n == numbers[0]) {
             return Ok(Affine::constant(numbers[0]));
         }
-        let known = self.known.get(numbers).cloned();
-        let (sum, other) = match known.or_else(|| self.line_or_same(numbers)) {
-            Some(form) => return Ok(form),
-            None => self.planes(numbers),
-        };
+        let (sum, other) = self.form_found(numbers);
         // A difference of two sizes may be a quotient of one: its range is that of the sizes apart.
         if let Some(form) = sum {
             return Ok(form);
@@ -109,6 +105,14 @@ impl Facts {
         let list: Vec<String> = numbers.iter().take(6).map(i64::to_string).collect();
         let list = list.join(", ");
         Err(unlike(&format!("no rule was found for a number that depends on the sizes ({list}, ...)")))
+    }
+
+    /// The form that holds in all samples, and one that holds too but stands back behind rules.
+    pub(super) fn form_found(&self, numbers: &[i64]) -> (Option<Affine>, Option<Affine>) {
+        match self.known.get(numbers).cloned().or_else(|| self.line_or_same(numbers)) {
+            Some(form) => (Some(form), None),
+            None => self.planes(numbers),
+        }
     }
 
     /// The same as one size: for what must be read as it is.

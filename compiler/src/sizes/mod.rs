@@ -21,9 +21,11 @@ mod reshape;
 mod routines;
 mod rules;
 mod samples;
+mod single;
 
 pub use constants::{alike, differing, special, uniform};
 pub use samples::samples;
+pub use single::{Single, Typings};
 
 use crate::base::Affine;
 use crate::definition::{DefBuilder, Index, Lowering, Repeat, Size, Slice, Stage, ValueId, Var};
@@ -59,10 +61,12 @@ pub struct Open {
     pub sizes: Vec<(String, usize)>,
     /// Of sizes around these limits, for those that depend on data.
     pub limits: Vec<usize>,
+    /// The dimensions whose size of 1 is another case: what was found says something else there.
+    pub unfit: Vec<String>,
 }
 
 /// One lowering of several; the first sample is the one at the bounds.
-pub fn merge(samples: &[Sample]) -> Result<Merged> {
+pub fn merge(samples: &[Sample], typings: &Typings) -> Result<Merged> {
     let first = samples.first().ok_or_else(|| Error::bug("no sample"))?;
     samples.iter().try_for_each(|other| same_steps(first, other))?;
     let mut merger = Merger::new(samples);
@@ -75,7 +79,7 @@ pub fn merge(samples: &[Sample]) -> Result<Merged> {
             let sizes = merger.facts.undecided().into_iter().filter_map(named).collect();
             let data = first.lowering.sizes.iter().any(|s| s.name.is_none());
             let limits = merger.facts.limits.iter().copied().filter(|_| data).collect();
-            let open = Open { sizes, limits };
+            let open = Open { sizes, limits, unfit: merger.unfit(typings) };
             Ok(Merged::One(merger.finish(inputs, outputs)?, open))
         }
         (false, _) => {

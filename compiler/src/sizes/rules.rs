@@ -98,6 +98,11 @@ impl Facts {
         usable.iter().find_map(|&size| self.quotients(size, numbers))
     }
 
+    /// The rule that holds in all samples.
+    pub(super) fn rule_found(&self, numbers: &[i64]) -> Option<Derived> {
+        self.rule(numbers).map(|(rule, _)| rule)
+    }
+
     pub(super) fn derived(&mut self, numbers: &[i64]) -> Option<Derived> {
         let (rule, open) = self.rule(numbers)?;
         self.open.extend(open);
