@@ -37,6 +37,19 @@ pub fn drop_dead(graph: &mut Graph) -> Result<bool> {
     Ok(before != (graph.nodes.len(), graph.values.len()))
 }
 
+/// The names of the values that results are made of: the outputs, and what the nodes read that lead to them, those that
+/// were computed while the graph was typed included.
+pub fn wanted(graph: &Graph) -> impl Iterator<Item = &str> {
+    let mut live = vec![false; graph.values.len()];
+    graph.outputs.iter().for_each(|&id| live[id as usize] = true);
+    for node in graph.nodes.iter().rev().chain(graph.folded.iter().rev()) {
+        if node.outputs.iter().flatten().any(|&o| live[o as usize]) {
+            reads(node).for_each(|id| live[id as usize] = true);
+        }
+    }
+    graph.values.iter().zip(live).filter(|(_, live)| *live).map(|(value, _)| value.name.as_str())
+}
+
 /// Keeps the live values only.
 fn renumber(graph: &mut Graph, live: &[bool]) {
     let mut next = 0;

@@ -22,6 +22,7 @@ mod merge_transposes;
 mod unfold;
 mod window;
 
+pub use drop_dead::wanted;
 pub use infer::{Inferred, infer, infer_sample, is_supported};
 pub use unfold::unfold;
 pub use window::Window;

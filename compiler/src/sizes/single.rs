@@ -26,6 +26,8 @@ pub struct Typings<'a> {
     pub singles: &'a [Single],
     /// What is computed at run time, whatever it was in the samples.
     pub computed: &'a HashSet<String>,
+    /// The values that results are made of: what others are makes no difference.
+    pub wanted: HashSet<&'a str>,
 }
 
 impl Merger<'_> {
@@ -46,7 +48,9 @@ impl Merger<'_> {
                 let all = all.filter(|_| !typings.computed.contains(name));
                 all.is_none_or(|all| self.constant_fits(&all, at_one, &single.sizes))
             };
-            shapes_of(&single.graph).all(shape) && made(&single.graph).into_iter().all(constant)
+            let is_wanted = |name: &str| typings.wanted.contains(name);
+            shapes_of(&single.graph).filter(|s| is_wanted(s.0)).all(shape)
+                && made(&single.graph).into_iter().filter(|c| is_wanted(c.0)).all(constant)
         };
         typings.singles.iter().filter(|s| !fits(s)).map(|s| s.name.clone()).collect()
     }
