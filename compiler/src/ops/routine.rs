@@ -7,7 +7,7 @@ use super::emit::Val;
 use crate::base::{Affine, Bound, DType, abi};
 use crate::definition::{Lowering, Operand, Routine, Stage};
 use crate::error::Result;
-use crate::scalar::Scalar;
+use crate::scalar::{Fold, Scalar};
 use crate::tile::{Access, Addr, Bin, Cmp, Convert, Kernel, Lane, Param, Reg, RegType, Stmt, Value};
 
 /// A routine under construction.
@@ -113,13 +113,14 @@ impl Code {
 
     /// A comparison.
     pub fn cmp(&mut self, op: Cmp, a: Reg, b: Reg) -> Reg {
-        self.let_(self.lane_of(a).mask(), Value::Cmp(op, a, b))
+        let ty = self.kernel.regs[a as usize];
+        self.let_lanes(RegType { lane: ty.lane.mask(), ..ty }, Value::Cmp(op, a, b))
     }
 
     /// `mask ? a : b`.
     pub fn select(&mut self, mask: Reg, a: Reg, b: Reg) -> Reg {
         let mask = self.beside(mask, a);
-        self.let_(self.lane_of(a), Value::Select(mask, a, b))
+        self.let_lanes(self.kernel.regs[a as usize], Value::Select(mask, a, b))
     }
 
     /// A mask as wide as a register.
@@ -129,6 +130,16 @@ impl Code {
             same if same == wide => mask,
             _ => self.let_(wide, Value::Convert(Convert::Int, mask)),
         }
+    }
+
+    /// A scalar in so many lanes.
+    pub fn splat(&mut self, a: Reg, lanes: u8) -> Reg {
+        self.let_lanes(RegType { lane: self.lane_of(a), lanes }, Value::Splat(a))
+    }
+
+    /// Whether a mask is true in any lane.
+    pub fn any(&mut self, mask: Reg) -> Reg {
+        self.let_(self.lane_of(mask), Value::Reduce(Fold::Or, mask))
     }
 
     /// An integer in 64 bits.

@@ -14,6 +14,9 @@ use crate::tile::{Access, Bin, Cmp, Lane, Reg, Value};
 /// The rows.
 pub const ROWS: &[Operator] = &[Operator::internal("Suppress", infer_suppress, suppress)];
 
+/// Boxes that are compared at a time.
+const LANES: u8 = 8;
+
 /// The most boxes of one class that are kept, as far as it is known now.
 fn most(ctx: &Ctx) -> Result<usize> {
     let boxes = ctx.shape(0)?[1];
@@ -59,34 +62,32 @@ fn corners(code: &mut Code, param: u32, place: &dyn Fn(i64) -> Place, centered: 
     [code.bin(Bin::Sub, y, h), code.bin(Bin::Sub, x, w), code.bin(Bin::Add, y, h), code.bin(Bin::Add, x, w)]
 }
 
-/// Whether two boxes overlap by more than a limit.
-fn overlaps(code: &mut Code, a: [Reg; 4], b: [Reg; 4], limit: Reg) -> Reg {
-    let zero = code.number(Lane::F32, 0.0);
+/// The area of a box.
+fn area(code: &mut Code, b: [Reg; 4]) -> Reg {
+    let (height, width) = (code.bin(Bin::Sub, b[2], b[0]), code.bin(Bin::Sub, b[3], b[1]));
+    code.bin(Bin::Mul, height, width)
+}
+
+/// What boxes have in common, and their union: corners and areas. Where they have nothing in common, the first is
+/// no more than zero.
+fn common(code: &mut Code, a: [Reg; 5], b: [Reg; 5], zero: Reg) -> (Reg, Reg) {
     let side = |code: &mut Code, low: usize| {
         let (from, to) = (code.bin(Bin::Max, a[low], b[low]), code.bin(Bin::Min, a[low + 2], b[low + 2]));
-        let length = code.bin(Bin::Sub, to, from);
-        code.bin(Bin::Max, length, zero)
+        code.bin(Bin::Sub, to, from)
     };
     let (height, width) = (side(code, 0), side(code, 1));
+    let height = code.bin(Bin::Max, height, zero);
     let common = code.bin(Bin::Mul, height, width);
-    let area = |code: &mut Code, b: [Reg; 4]| {
-        let (height, width) = (code.bin(Bin::Sub, b[2], b[0]), code.bin(Bin::Sub, b[3], b[1]));
-        code.bin(Bin::Mul, height, width)
-    };
-    let (first, second) = (area(code, a), area(code, b));
-    let both = code.bin(Bin::Add, first, second);
-    let union = code.bin(Bin::Sub, both, common);
-    let part = code.bin(Bin::Div, common, union);
-    let some = code.cmp(Cmp::Gt, union, zero);
-    let part = code.select(some, part, zero);
-    code.cmp(Cmp::Gt, part, limit)
+    let both = code.bin(Bin::Add, a[4], b[4]);
+    (common, code.bin(Bin::Sub, both, common))
 }
 
 /// What is read and written for all classes.
 struct Suppress {
     boxes: u32,
     scores: u32,
-    kept: u32,
+    /// Corners and areas of the boxes kept of a class, a list each.
+    kept: [u32; 5],
     out: u32,
     /// Boxes of a batch.
     all: usize,
@@ -126,21 +127,47 @@ impl Suppress {
         size
     }
 
-    /// Whether one of the `taken` boxes that are kept overlaps a box.
-    fn is_overlapped(&self, code: &mut Code, own: [Reg; 4], taken: Reg) -> Reg {
-        let (j, one) = (code.number(Lane::I64, 0.0), code.number(Lane::I64, 1.0));
-        let (dropped, yes) = (code.number(Lane::I32, 0.0), code.number(Lane::I32, 1.0));
+    /// A place in the lists of boxes that are kept.
+    fn among(&self, at: Reg) -> Place {
+        Place { index: Affine::constant(0), dynamic: Some((at, self.bound - 1)) }
+    }
+
+    /// Whether one of the `taken` boxes that are kept overlaps a box: `LANES` of them at a time. The quotient is
+    /// above the limit, which is not negative, only where the product of limit and union is not above what they have
+    /// in common: rounding keeps order. So it is computed for few.
+    fn is_overlapped(&self, code: &mut Code, own: [Reg; 5], taken: Reg) -> Reg {
+        let (j, step) = (code.number(Lane::I64, 0.0), code.number(Lane::I64, f64::from(LANES)));
+        let dropped = code.number(Lane::M32, 0.0);
+        let zero = code.number(Lane::F32, 0.0);
+        let [zero, limit] = [zero, self.limit].map(|r| code.splat(r, LANES));
+        let own = own.map(|r| code.splat(r, LANES));
         code.forever(|code| {
             let done = code.cmp(Cmp::Le, taken, j);
             code.break_if(done);
-            let place = four(code, &Affine::constant(0), j, self.bound);
-            let other = [0, 1, 2, 3].map(|i| code.load(self.kept, place(i)));
-            let close = overlaps(code, other, own, self.limit);
-            code.set(dropped, Value::Select(close, yes, dropped));
-            code.break_if(close);
-            code.set(j, Value::Bin(Bin::Add, j, one));
+            let other = self.kept.map(|list| code.load_run(list, self.among(j), LANES));
+            let (common, union) = common(code, other, own, zero);
+            let least = code.bin(Bin::Mul, limit, union);
+            let near = code.cmp(Cmp::Ge, common, least);
+            let near = code.any(near);
+            code.when(near, |code| {
+                let part = code.bin(Bin::Div, common, union);
+                let (some, more) = (code.cmp(Cmp::Gt, union, zero), code.cmp(Cmp::Gt, part, limit));
+                let close = code.bin(Bin::And, some, more);
+                let close = code.any(close);
+                code.set(dropped, Value::Copy(close));
+            });
+            code.break_if(dropped);
+            code.set(j, Value::Bin(Bin::Add, j, step));
         });
         dropped
+    }
+
+    /// Adds a box to those kept. Behind it stand copies of it, to the end of a vector, which change nothing.
+    fn keep(&self, code: &mut Code, own: [Reg; 5], taken: Reg) {
+        for (list, number) in self.kept.into_iter().zip(own) {
+            let copies = code.splat(number, LANES);
+            code.store(list, self.among(taken), copies);
+        }
     }
 
     /// One class of one batch.
@@ -158,12 +185,13 @@ impl Suppress {
             let best = code.widen(best);
             let place = four(code, &batch.scaled(4 * self.all as i64), best, self.all);
             let own = corners(code, self.boxes, &place, self.centered);
+            let [y0, x0, y1, x1] = own;
+            let own = [y0, x0, y1, x1, area(code, own)];
             let dropped = self.is_overlapped(code, own, taken);
-            let no = code.number(Lane::I32, 0.0);
-            let keep = code.cmp(Cmp::Eq, dropped, no);
+            let yes = code.number(Lane::M32, 1.0);
+            let keep = code.bin(Bin::Xor, dropped, yes);
             code.when(keep, |code| {
-                let place = four(code, &Affine::constant(0), taken, self.bound);
-                (0..4).zip(own).for_each(|(i, corner)| code.store(self.kept, place(i), corner));
+                self.keep(code, own, taken);
                 let row = code.bin(Bin::Mul, self.found, three);
                 let numbers = [code.index(Lane::I64, batch), code.index(Lane::I64, class), best];
                 (0..3).zip(numbers).for_each(|(i, number)| {
@@ -184,15 +212,21 @@ fn suppress(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let given = [e.input(2)?, e.input(3)?, e.input(4)?];
     let (batches, classes, all) = (scores.shape()[0], scores.shape()[1], scores.shape()[2]);
     let count = size(&mut e, ctx, &out);
-    let kept = e.temp("kept", DType::F32, [bound.max(1), 4]);
+    let lists = ["low_y", "low_x", "high_y", "high_x", "areas"];
+    let kept = lists.map(|name| e.temp(name, DType::F32, [bound.max(1) + usize::from(LANES) - 1]));
     let mut code = Code::new(&ctx.node.name);
     let (b, s) = (code.param("boxes", &boxes, Access::Read), code.param("scores", &scores, Access::Read));
     let numbers = [("most", 0), ("overlap", 1), ("score", 2)]
         .map(|(name, i)| code.param(name, &given[i], Access::Read));
     let (to, n) = (code.param("found", &out, Access::Write), code.param("count", &count, Access::Write));
-    let kept = code.param("kept", &kept, Access::ReadWrite);
+    let kept = [0, 1, 2, 3, 4].map(|i| code.param(lists[i], &kept[i], Access::ReadWrite));
     let [most, limit, least] = numbers.map(|p| code.load(p, Affine::constant(0)));
     let largest = code.number(Lane::I64, bound as f64);
+    let most = code.bin(Bin::Min, most, largest);
+    // Any two boxes overlap by more than a negative limit.
+    let (zero, one) = (code.number(Lane::F32, 0.0), code.number(Lane::I64, 1.0));
+    let (negative, single) = (code.cmp(Cmp::Lt, limit, zero), code.bin(Bin::Min, most, one));
+    let most = code.select(negative, single, most);
     let suppress = Suppress {
         heap: Heap::new(&mut e, &mut code, DType::F32, all, true),
         boxes: b,
@@ -203,7 +237,7 @@ fn suppress(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         rows: out.shape()[0],
         bound: bound.max(1),
         centered: ctx.attrs().flag("center_point_box", false)?,
-        most: code.bin(Bin::Min, most, largest),
+        most,
         limit,
         least,
         found: code.number(Lane::I64, 0.0),

@@ -162,3 +162,60 @@ fn positions_of_extremes_of_what_is_no_number() {
         }
     }
 }
+
+/// The boxes kept, by the definition, in f32: a box is a corner and the one across, in any order.
+fn kept_boxes(boxes: &[f32], scores: &[f32], most: usize, limit: f32) -> Vec<i64> {
+    let corners = |i: i64| {
+        let b = &boxes[4 * i as usize..][..4];
+        let (low, high) = (|a, b| if a < b { a } else { b }, |a, b| if a > b { a } else { b });
+        [low(b[0], b[2]), low(b[1], b[3]), high(b[0], b[2]), high(b[1], b[3])]
+    };
+    let overlap = |a: [f32; 4], b: [f32; 4]| {
+        let area = |b: [f32; 4]| (b[2] - b[0]) * (b[3] - b[1]);
+        let side = |i: usize| (a[i + 2].min(b[i + 2]) - a[i].max(b[i])).max(0.0);
+        let common = side(0) * side(1);
+        let union = area(a) + area(b) - common;
+        if union > 0.0 { common / union } else { 0.0 }
+    };
+    let mut order: Vec<i64> = (0..scores.len() as i64).collect();
+    order.sort_by(|&i, &j| scores[j as usize].total_cmp(&scores[i as usize]).then(i.cmp(&j)));
+    let mut kept: Vec<i64> = Vec::new();
+    for i in order {
+        if kept.len() < most && !kept.iter().any(|&k| overlap(corners(k), corners(i)) > limit) {
+            kept.push(i);
+        }
+    }
+    kept
+}
+
+/// Found by a detector that was slow: boxes are compared eight at a time, and few quotients are computed.
+#[test]
+fn suppressed_boxes_are_those_of_the_definition() {
+    let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, 1e-30, 1e30];
+    let limits = [0.0, 0.25, 0.5, 1.0 / 3.0, 1.0, -0.5, f32::NAN];
+    for (seed, limit) in (1..).zip(limits.into_iter().flat_map(|l| [l; 2])) {
+        let mut m = Maker::new(seed, 13);
+        let (n, most) = (m.random.between(200, 400) as usize, m.random.between(1, 300));
+        let mut boxes: Vec<f32> = (0..4 * n).map(|_| m.random.between(0, 12) as f32 / 3.0).collect();
+        for _ in 0..n / 3 {
+            let at = m.random.between(0, 4 * n as i64 - 1) as usize;
+            boxes[at] = m.random.pick(&odd);
+        }
+        let scores: Vec<f32> = (0..2 * n).map(|_| m.random.between(1, 90) as f32).collect();
+        let want: Vec<i64> = (0..2)
+            .flat_map(|class| {
+                let kept = kept_boxes(&boxes, &scores[class * n..][..n], most as usize, limit);
+                kept.into_iter().flat_map(move |i| [0, class as i64, i])
+            })
+            .collect();
+        let places = m.input(Tensor::new([1, n, 4], &boxes));
+        let scores = m.input(Tensor::new([1, 2, n], &scores));
+        let (most, limit) = (m.ints(&[most]), m.number(limit));
+        m.one("NonMaxSuppression", &[places, scores, most, limit], &[]).expect("a node");
+        let case = case(&scratch("random_suppressed"), seed, m);
+        for cpu in ["generic", "x86-64-v3", "native"] {
+            let got = here(&case, cpu).expect("compiled")[0].to_i64s();
+            assert_eq!(got.as_ref(), Some(&want), "seed {seed}, {cpu}");
+        }
+    }
+}
