@@ -231,19 +231,15 @@ fn a_size_for_each_of_many_rows() {
     gives(nodes, [ROWS, 6], &[("zero", Tensor::scalar(0f32))], &[case]);
 }
 
-/// `while y < 10: y += sum(x[0, :i + 1])`: the size is another one in each iteration.
-#[test]
-fn a_slice_within_a_loop_is_as_long_as_its_iteration_says() {
+/// A loop that adds what `inner` makes of x, five numbers, and of its counter, until the sum is 10 or more.
+fn adds_until_ten(inner: Vec<NodeProto>, cases: &[([f32; 5], f32)]) {
     let mut repeated = node("Loop", &["most", "", "nothing"], "y");
-    let inner = vec![
-        node("Reshape", &["i", "1"], "number"),
-        node("Add", &["number", "1"], "end"),
-        node("Slice", &["x", "0", "end", "1"], "part"),
-        node("ReduceSum", &["part"], "sum"),
-        node("Add", &["s", "sum"], "next"),
+    let ends = vec![
+        node("Add", &["s", "part"], "next"),
         node("Reshape", &["next", "scalar"], "size"),
         node("Less", &["size", "limit"], "on"),
     ];
+    let inner = [inner, ends].concat();
     body(&mut repeated, inner, (&[("i", 7), ("go", 9), ("s", 1)], &[("on", 9), ("next", 1)]));
     let constants = [
         ("0", list(&[0])),
@@ -253,35 +249,30 @@ fn a_slice_within_a_loop_is_as_long_as_its_iteration_says() {
         ("nothing", Tensor::new([1, 1], &[0f32])),
         ("limit", Tensor::scalar(10f32)),
     ];
-    let case = |x: [f32; 5], y: f32| (x.to_vec(), Some(([1, 1], vec![y])));
-    let cases = [
-        case([1.0, 2.0, 3.0, 4.0, 5.0], 10.0),
-        case([12.0, 1.0, 1.0, 1.0, 1.0], 12.0),
-        case([1.0, 0.0, 0.0, -1.0, -1.0], 2.0),
-    ];
+    let cases: Vec<_> = cases.iter().map(|&(x, y)| (x.to_vec(), Some(([1, 1], vec![y])))).collect();
     gives(vec![repeated], [1, 5], &constants, &cases);
+}
+
+/// `while y < 10: y += sum(x[0, :i + 1])`: the size is another one in each iteration.
+#[test]
+fn a_slice_within_a_loop_is_as_long_as_its_iteration_says() {
+    let inner = vec![
+        node("Reshape", &["i", "1"], "number"),
+        node("Add", &["number", "1"], "end"),
+        node("Slice", &["x", "0", "end", "1"], "slice"),
+        node("ReduceSum", &["slice"], "part"),
+    ];
+    let cases = [
+        ([1.0, 2.0, 3.0, 4.0, 5.0], 10.0),
+        ([12.0, 1.0, 1.0, 1.0, 1.0], 12.0),
+        ([1.0, 0.0, 0.0, -1.0, -1.0], 2.0),
+    ];
+    adds_until_ten(inner, &cases);
 }
 
 /// `while y < 10: y += x[0, i:i + 1]`, sliced from the counter as it is, a number instead of a list.
 #[test]
 fn a_slice_within_a_loop_begins_at_its_counter() {
-    let mut repeated = node("Loop", &["most", "", "nothing"], "y");
-    let inner = vec![
-        node("Add", &["i", "1"], "end"),
-        node("Slice", &["x", "i", "end", "1"], "part"),
-        node("Add", &["s", "part"], "next"),
-        node("Reshape", &["next", "scalar"], "sum"),
-        node("Less", &["sum", "limit"], "on"),
-    ];
-    body(&mut repeated, inner, (&[("i", 7), ("go", 9), ("s", 1)], &[("on", 9), ("next", 1)]));
-    let constants = [
-        ("1", list(&[1])),
-        ("scalar", list(&[])),
-        ("most", Tensor::scalar(5i64)),
-        ("nothing", Tensor::new([1, 1], &[0f32])),
-        ("limit", Tensor::scalar(10f32)),
-    ];
-    let case = |x: [f32; 5], y: f32| (x.to_vec(), Some(([1, 1], vec![y])));
-    let cases = [case([1.0, 2.0, 3.0, 4.0, 5.0], 10.0), case([2.0, 0.0, -3.0, 12.0, 1.0], 11.0)];
-    gives(vec![repeated], [1, 5], &constants, &cases);
+    let inner = vec![node("Add", &["i", "1"], "end"), node("Slice", &["x", "i", "end", "1"], "part")];
+    adds_until_ten(inner, &[([1.0, 2.0, 3.0, 4.0, 5.0], 10.0), ([2.0, 0.0, -3.0, 12.0, 1.0], 11.0)]);
 }

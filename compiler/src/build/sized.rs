@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, SAMPLE_OF_NONE, SAMPLE_OF_ONE, Shapes, sample_near};
 use crate::import::{Bindings, Model, Sum};
 use crate::lower::{fold, lower_plain};
-use crate::passes::{Around, unfold, wanted as wanted_values};
+use crate::passes::{Around, unfold, wanted};
 use crate::plan::{Lowered, own_outputs};
 use crate::sizes::{
     Merged, Open, Sample, Single, Typings, alike, differing, merge, same_steps, samples, special, uniform,
@@ -238,8 +238,8 @@ impl Sizer<'_> {
         let (mut added, mut unfolded) = (0, 0);
         loop {
             let typed: Vec<&Graph> = samples.typed.iter().map(|(_, (graph, _))| graph).collect();
-            let wanted = typed.iter().copied().take(1).chain(singles.iter().map(|s| &s.graph));
-            let wanted = wanted.flat_map(wanted_values).collect();
+            let graphs = typed.iter().copied().take(1).chain(singles.iter().map(|s| &s.graph));
+            let wanted = graphs.flat_map(wanted).collect();
             let typings = Typings { samples: typed, singles, computed: &self.computed, wanted };
             match merge(&samples.made, &typings)? {
                 Merged::One(lowered, mut open) => {

@@ -210,7 +210,7 @@ pub(super) fn innermost(
 ) {
     reduce.retain(|r| r.var != along);
     let groups = linear.extent(along).div_ceil(neighbours);
-    let mut unrolled = (core(target).repeated.1 / tile).clamp(1, groups).min(4);
+    let mut unrolled = (core(target).grouped / tile).clamp(1, groups).min(4);
     if sixteen {
         unrolled = whole_steps(unrolled, groups);
     }

@@ -8,7 +8,8 @@ use crate::target::{Arch, Feature, Target};
 pub struct Core {
     /// Multiply-adds of full vectors per cycle.
     pub fma: f64,
-    /// Those that what strips lose is a share of (`strips/memory.rs`).
+    /// Those per cycle by which strips estimate how long the model takes, to see which share of it they may lose
+    /// (`strips/memory.rs`).
     pub sustained: f64,
     /// Vector loads per cycle.
     pub loads: f64,
@@ -70,8 +71,10 @@ pub struct Core {
     /// Multiply-adds unrolled in one block of a loop at most: where instructions run out of order, a loop's own
     /// run beside them.
     pub unrolled: usize,
-    /// Those in each iteration of a loop that goes on, at most, and products of groups of neighbours.
-    pub repeated: (usize, usize),
+    /// Those in each iteration of a loop that goes on, at most.
+    pub repeated: usize,
+    /// Products of groups of neighbours in each iteration, at most.
+    pub grouped: usize,
     /// From which on a function of bytes is a table.
     pub lookups: Lookups,
     /// The code of a tile.
@@ -156,7 +159,8 @@ const X86: Core = Core {
     far: 8.0,
     sets: 64,
     unrolled: 48,
-    repeated: (24, 36),
+    repeated: 24,
+    grouped: 36,
     lookups: Lookups { stored: 10, inside: 24 },
     code: Code { step: 8.4, vector: 27.8, fetch: 0.35 },
 };
@@ -190,7 +194,8 @@ const X86_512_TWICE: Core = Core {
     stores: 1.0,
     restores: 0.6,
     beside: 0.0,
-    repeated: (96, 96),
+    repeated: 96,
+    grouped: 96,
     ..X86_512
 };
 const X86_128: Core = Core {
@@ -232,7 +237,8 @@ const NEON: Core = Core {
     far: 4.0,
     sets: 128,
     unrolled: 96,
-    repeated: (48, 36),
+    repeated: 48,
+    grouped: 36,
     lookups: Lookups { stored: 10, inside: 12 },
     code: Code { step: 2.3, vector: 44.4, fetch: 0.2 },
 };
@@ -243,7 +249,7 @@ const PERMUTED: Lookups = Lookups { stored: 10, inside: 12 };
 impl Core {
     /// The code of a tile of so many sums of so many products each.
     pub fn code_of(&self, sums: f64, depth: f64) -> Unrolled {
-        Unrolled { sums, steps: sums.max(self.repeated.0 as f64).min(sums * depth) }
+        Unrolled { sums, steps: sums.max(self.repeated as f64).min(sums * depth) }
     }
 }
 

@@ -387,7 +387,7 @@ impl<'a> Contraction<'a> {
     /// How the reduction runs in a tile of `m` rows and so many sums.
     fn reduction(&self, pack: &[u32], m: usize, sums: usize, by_lane: usize) -> Vec<ReduceStep> {
         let Contraction { linear, target, var, .. } = *self;
-        let limits = (by_lane, core(target).unrolled, core(target).repeated.0);
+        let limits = (by_lane, core(target).unrolled, core(target).repeated);
         let rows = self.rows.filter(|_| m > 1);
         let mut reduce = reduction_steps(linear, self.product, var, rows, sums, limits);
         if pack.iter().any(|&o| four_bits(linear, o)) {

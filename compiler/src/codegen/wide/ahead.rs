@@ -166,7 +166,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// The lines of the buffer that all rows ask for while they read the first panel: the whole second one, and
-    /// at most a line of each row's part more.
+    /// at most a third of it and a line of each row's part more.
     #[test]
     fn rows_ask_for_the_whole_next_panel() {
         for (rows, depth, unroll) in [(2, 64, 1), (3, 64, 1), (7, 60, 4), (16, 384, 3), (64, 64, 2)] {
