@@ -4,25 +4,8 @@
 //! before as well, so that a byte determines a byte, and the compiler makes 256 bytes of the function.
 //! That takes a function of one value that is costly in floats; Relu and Clip are the range itself.
 
-use super::plan::{CARRIERS, Facts, Origins, is_unary};
+use super::facts::{CARRIERS, COSTLY, Facts, Origins, is_unary};
 use std::collections::{BTreeSet, HashMap};
-
-/// Element-wise operators of one tensor that take long in floats.
-pub(super) const COSTLY: &[&str] = &[
-    "Sigmoid",
-    "HardSigmoid",
-    "HardSwish",
-    "Tanh",
-    "Elu",
-    "Selu",
-    "Celu",
-    "Erf",
-    "Gelu",
-    "Softplus",
-    "Softsign",
-    "Mish",
-    "Swish",
-];
 
 /// So many other element-wise operators take as long as one of those (HardSwish in parts).
 const MANY: usize = 4;

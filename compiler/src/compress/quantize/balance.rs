@@ -6,7 +6,8 @@
 //! with `s`: the float model computes the same. `s` is chosen from the range of the activation and, where
 //! the second layer's weights share scales across these channels, from theirs.
 
-use super::plan::{Layer, Plan};
+use super::facts::Layer;
+use super::plan::Plan;
 use super::stats::floats;
 use crate::base::Tensor;
 use crate::compress::observe::{Observed, Sample};

@@ -8,8 +8,8 @@
 //!
 //! Sums are taken in blocks of neighbours, no longer than the rows of data can tell apart.
 
+use super::facts::Layer;
 use super::patches::Patches;
-use super::plan::Layer;
 use super::plane::{LANES, Plane, Weights};
 use super::stats::floats;
 use super::weights::{Quantized, Share, quantize};

@@ -3,7 +3,8 @@
 //! Each layer is measured by itself, its quantized form on the float model's values, so that the
 //! corrections do not depend on each other. They are kept where the outputs get better.
 
-use super::plan::{Layer, Plan};
+use super::facts::Layer;
+use super::plan::Plan;
 use super::{Candidate, Changes, Work};
 use crate::base::Tensor;
 use crate::compress::onnx::Onnx;

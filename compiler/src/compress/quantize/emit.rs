@@ -4,8 +4,9 @@
 //! `i32` in units of the product of both scales, and each quantized value has a pair of its own.
 
 use super::compensate::Rounded;
+use super::facts::{Layer, Weights};
 use super::grid::{Grid, integer};
-use super::plan::{Layer, Plan, Weights};
+use super::plan::Plan;
 use super::stored::{store_all, store_inner, stored};
 use super::tables::Tables;
 use super::weights::{Share, quantize};

@@ -77,7 +77,7 @@ impl Work<'_> {
                 }
             }
         }
-        let own = |(layer, sum): (&super::plan::Layer, Sums)| Own {
+        let own = |(layer, sum): (&super::facts::Layer, Sums)| Own {
             node: layer.node,
             error: sum.error.error(),
             shift: sum.shift.iter().map(|s| s / sum.count.max(1.0)).collect(),

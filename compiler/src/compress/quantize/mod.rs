@@ -7,6 +7,7 @@ mod compensate;
 mod correct;
 mod dynamic;
 mod emit;
+mod facts;
 mod fitted;
 mod grid;
 mod histogram;
@@ -21,6 +22,7 @@ mod report;
 mod sensitive;
 mod stats;
 mod stored;
+mod summary;
 mod tables;
 mod weights;
 
@@ -219,7 +221,7 @@ impl Work<'_> {
     }
 
     fn plan(&self, float: &BTreeSet<usize>, activations: bool) -> Plan {
-        let facts = plan::Facts { onnx: &self.onnx, values: &self.values };
+        let facts = facts::Facts { onnx: &self.onnx, values: &self.values };
         let per_channel = self.options.per_channel;
         plan::plan(&facts, &Choice { float: float.clone(), inner: self.inner(), per_channel, activations })
     }
