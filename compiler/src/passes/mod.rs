@@ -15,6 +15,7 @@ mod infer;
 mod integer;
 mod late_broadcast;
 mod merge_branches;
+mod merge_concats;
 mod merge_equal;
 mod merge_groups;
 mod merge_pad;
@@ -74,6 +75,7 @@ pub const PASSES: &[Pass] = &[
         name: "drop-integer-channels",
         run: |g, around| drop_channels::drop_channels(g, &mut around.notes),
     },
+    Pass { name: "merge-concats", run: |g, _| merge_concats::merge_concats(g) },
     Pass { name: "merge-groups", run: |g, around| merge_groups::merge_groups(g, around.target) },
     Pass { name: "clean-up", run: |g, _| drop_dead::drop_dead(g) },
 ];
