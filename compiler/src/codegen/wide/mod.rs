@@ -60,6 +60,8 @@ struct Isa {
     dot: bool,
     /// `vpdpbusd` in its VEX form.
     vex_dot: bool,
+    /// Two multiply-adds of 512 bits begin each cycle.
+    twice: bool,
 }
 
 impl Isa {
@@ -72,7 +74,8 @@ impl Isa {
         let vex_dot = has(Feature::AvxVnni);
         let permutes_bytes = masks && has(Feature::Avx512Vbmi);
         let dot = vex_dot || (masks && has(Feature::Avx512Vnni));
-        Ok(Isa { masks, permutes_bytes, dot, vex_dot })
+        let twice = has(Feature::Avx512Twice);
+        Ok(Isa { masks, permutes_bytes, dot, vex_dot, twice })
     }
 
     /// Bytes of a vector register.
@@ -104,7 +107,7 @@ fn select(kernel: &Kernel, isa: Isa, alike: bool) -> Result<inst::Function> {
     }
     let mut function = select::Select::run(kernel, isa, alike)?;
     fold::drop_unused(&mut function);
-    fold::fold(&mut function, isa.masks);
+    fold::fold(&mut function, isa);
     Ok(function)
 }
 
