@@ -11,7 +11,7 @@
 
 use super::rewrite::{plain_var, replace_loads};
 use crate::base::{Affine, DType, TensorType};
-use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Stage, ValueId};
+use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Operand, Stage, ValueId};
 use crate::scalar::{Fold, Scalar};
 
 /// Points of a window from which on its padding is made.
@@ -25,6 +25,8 @@ const APART: i64 = 2;
 
 /// Channels that fill vectors.
 const CHANNELS: usize = 8;
+/// Bytes that are multiplied at a time.
+const WORD: usize = 4;
 
 /// A load that reads through a rim: what is loaded and the range of each index.
 struct Rim {
@@ -102,6 +104,20 @@ fn by_channel(def: &Definition, value: ValueId) -> bool {
     [one.0, other.0].contains(&value) && (0..def.axes as u32).any(|v| shared(&v))
 }
 
+/// Whether the rows of a window of a single channel end within a word of four bytes.
+fn part_of_word(def: &Definition, operand: &Operand, index: &[Affine]) -> bool {
+    let axis = |form: &Affine| form.terms.iter().any(|t| (t.0 as usize) < def.axes);
+    let window = |form: &Affine| {
+        let mut points = form.terms.iter().filter(|t| t.0 as usize >= def.axes && t.1 == 1);
+        points.next().map(|t| def.vars[t.0 as usize].extent).filter(|&points| points > 1 && axis(form))
+    };
+    let alone = |(form, &extent): (&Affine, &usize)| extent == 1 || window(form).is_some();
+    // The first dimension counts examples.
+    let single = index.iter().zip(&operand.ty.shape).skip(1).all(alone);
+    let innermost = index.iter().filter_map(window).next_back();
+    single && innermost.is_some_and(|points| points > 2 && !points.is_multiple_of(WORD))
+}
+
 impl Rim {
     /// The only padded load of a fold, if a wide window reaches over the tensor's edge.
     fn of(def: &Definition, rims: Rims) -> Option<Rim> {
@@ -132,12 +148,14 @@ impl Rim {
         let sums = def.fold.as_ref().is_some_and(|f| f.op == Fold::Sum);
         let narrow = operand.ty.dtype.size() == 1 || operand.ty.dtype == DType::I16;
         let bytes = known && sums && narrow;
-        // Words of four bytes along three reach over the end: into a row more.
+        // Words of four bytes along three channels, or along a window of one channel, reach over the end: into a row
+        // more.
         let short = |form: &Affine| {
             let alone = |v: u32| v as usize >= def.axes && def.vars[v as usize].extent == 3;
             plain_var(form).is_some_and(alone)
         };
-        if bytes && operand.ty.dtype.size() == 1 && index.iter().any(short) {
+        let words = index.iter().any(short) || part_of_word(def, operand, &index);
+        if bytes && operand.ty.dtype.size() == 1 && words {
             let outermost = index.iter().position(|form| form.terms.len() > 1).unwrap_or(shape.len() - 1);
             shape[outermost] += 1;
         }
@@ -267,11 +285,11 @@ mod tests {
     }
 
     #[test]
-    fn windows_of_three_channels_read_into_a_row_more() {
-        for (channels, rows) in [(3, 9), (4, 8)] {
-            let mut low = bytes(channels, 3, 1);
+    fn windows_of_three_channels_and_of_one_read_into_a_row_more() {
+        for (channels, kernel, more) in [(3, 3, 1), (4, 3, 0), (1, 3, 1), (1, 4, 0), (1, 5, 1), (2, 5, 0)] {
+            let mut low = bytes(channels, kernel, 1);
             materialize(&mut low.values, &mut low.stages, Rims::Whole);
-            assert_eq!(low.values[2].ty.shape, [1, rows, 8, channels]);
+            assert_eq!(low.values[2].ty.shape, [1, kernel + 5 + more, kernel + 5, channels]);
         }
     }
 

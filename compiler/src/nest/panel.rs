@@ -5,8 +5,9 @@
 //! a tile's rows read of it is copied as couples first, and all vectors of the tile's rows read the copy.
 //! It is laid out `[rows][reduction axes][couples]`, whatever the windows are that the rows read. What is
 //! multiplied in chains of words is copied as it is, once for each way in which its bytes are turned:
-//! `[rows][ways][reduction axes][words]`. Where windows of neighbouring rows overlap by whole couples or words, what
-//! all rows read is one run, of which each row begins some further.
+//! `[rows][ways][reduction axes][words]`. Where windows of neighbouring rows overlap, by whole words if it is words,
+//! what all rows read is one run, of which each row begins some further. Rows that begin within a couple of it read
+//! another copy, whose couples begin a byte later.
 
 use super::Nest;
 use super::emit::{Emitter, addr};
@@ -53,10 +54,13 @@ pub struct Panel {
     source: Affine,
     /// Where it begins in the parameter for what a kernel keeps in between.
     start: usize,
-    /// Axes of the tile that the factor follows, with couples or words from one row to the next.
+    /// Axes of the tile that the factor follows, with couples or words from one row to the next, where rows do not
+    /// overlap.
     rows: Vec<(u32, usize)>,
     /// The one of them along which runs overlap, and bytes from one to the next.
     sliding: Option<(u32, usize)>,
+    /// Copies of couples, the second one of those that begin a byte later.
+    shifts: usize,
     /// Reduction axes that the factor follows around a run, outermost first, with couples from one point to
     /// the next.
     reduce: Vec<(u32, usize)>,
@@ -103,12 +107,14 @@ impl Panel {
             [v] => slides(source.coefficient(v), length, unit).map(|step| (v, step)),
             _ => None,
         };
-        let beyond = sliding.map_or(0, |(v, step)| (points(v) - 1) * step / unit);
+        let behind = sliding.map_or(0, |(v, step)| (points(v) - 1) * step);
+        let beyond = behind / unit;
+        let shifts = sliding.map_or(1, |(_, step)| if step.is_multiple_of(unit) { 1 } else { unit });
         let around: Vec<u32> = match chains {
             Some(_) => Words::of(linear, var)?.around,
             None => schedule.reduce.iter().map(|r| r.var).filter(|v| !run.contains(v)).collect(),
         };
-        let mut words = length.div_ceil(unit) + beyond;
+        let mut words = (length + behind).div_ceil(unit);
         let mut reduce: Vec<(u32, usize)> = Vec::new();
         for &v in around.iter().rev().filter(|&&v| follows(v)) {
             reduce.insert(0, (v, words));
@@ -117,10 +123,10 @@ impl Panel {
         let signed = linear.buffers[*operand as usize].dtype == DType::I8;
         let turned = chains.map_or(Vec::new(), |c| flipped(signed, c.turns));
         // An odd number of lines, so that rows lie in different sets of a cache.
-        let row = ((words * turned.len().max(1)).div_ceil(LINE) | 1) * LINE;
+        let row = ((words * shifts * turned.len().max(1)).div_ceil(LINE) | 1) * LINE;
         let start = before.next_multiple_of(LINE);
         let (rows, size) = match sliding {
-            Some((_, step)) => (moving.into_iter().map(|v| (v, step / unit)).collect(), row),
+            Some(_) => (Vec::new(), row),
             None => strided(moving.into_iter().map(|v| (v, points(v))), row),
         };
         let depth = schedule.order.iter().take_while(|&&v| follows(v)).count();
@@ -131,6 +137,7 @@ impl Panel {
             start,
             rows,
             sliding,
+            shifts,
             reduce,
             run: (*run.last()?, length),
             unit,
@@ -164,10 +171,17 @@ impl Panel {
 
     /// Where what a row reads begins: `tile` are the places of the variables at the tile's start.
     pub fn row(&self, tile: &[Affine], place: &[Affine]) -> Affine {
-        self.rows.iter().fold(Affine::constant(self.start as i64), |index, &(v, stride)| {
-            let row = place[v as usize].plus_scaled(&tile[v as usize], -1);
-            index.plus_scaled(&row, stride as i64)
-        })
+        let start = Affine::constant(self.start as i64);
+        let row = |v: u32| place[v as usize].plus_scaled(&tile[v as usize], -1);
+        match self.sliding {
+            Some((v, step)) => {
+                let (bytes, unit) = (row(v).base * step as i64, self.unit as i64);
+                start.offset(bytes / unit + bytes % unit * self.words as i64)
+            }
+            None => {
+                self.rows.iter().fold(start, |index, &(v, stride)| index.plus_scaled(&row(v), stride as i64))
+            }
+        }
     }
 
     /// Where the couple of a point is: `tile` are the places of the variables at the tile's start.
@@ -189,7 +203,7 @@ impl Panel {
         // Axes of the copy, outermost first: elements of the source and couples from point to point.
         let mut loops: Vec<Loop> = Vec::new();
         let points = |v: u32| nest.current[v as usize].map_or(1, |s| s.points);
-        for &(v, stride) in self.rows.iter().filter(|_| self.sliding.is_none()) {
+        for &(v, stride) in &self.rows {
             loops.push(Loop::new(linear, v, self.source.coefficient(v), stride, points(v)));
         }
         for &(v, stride) in &self.reduce {
@@ -199,22 +213,28 @@ impl Panel {
         let last = self.source.range(|v| linear.extent(v)).1;
         // The packed factor has a zero for what lies behind.
         let bytes = self.run.1 + self.sliding.map_or(0, |(v, step)| (points(v) - 1) * step);
-        let bytes = if last + 1 < elems { bytes.next_multiple_of(self.unit) } else { bytes };
         let place = |v: u32| match linear.vars[v as usize].reduce {
             true => Affine::constant(0),
             false => nest.place[v as usize].clone(),
         };
         let Panel { unit, ref turned, words, .. } = *self;
-        let run = Run { from: self.operand, to: nest.between().0, lanes, bytes, unit, turned, words };
         let source = self.source.map_vars(place);
-        repeat(e, &loops, (source, Affine::constant(self.start as i64)), &run);
+        for shift in 0..self.shifts {
+            let bytes = bytes - shift;
+            let bytes = if last + 1 < elems { bytes.next_multiple_of(unit) } else { bytes };
+            let run = Run { from: self.operand, to: nest.between().0, lanes, bytes, unit, turned, words };
+            let to = Affine::constant((self.start + shift * words) as i64);
+            repeat(e, &loops, (source.offset(shift as i64), to), &run);
+        }
     }
 }
 
-/// The bytes from a row's run to the next one's, where they overlap by whole units.
+/// The bytes from a row's run to the next one's, where they overlap by whole units, or by so much that two copies of
+/// couples are less than a copy for each row.
 fn slides(step: i64, length: usize, unit: usize) -> Option<usize> {
     let step = usize::try_from(step).ok()?;
-    (step < length && step.is_multiple_of(unit)).then_some(step)
+    let whole = step < length && step.is_multiple_of(unit);
+    (whole || unit < WORD && 2 * step < length).then_some(step)
 }
 
 /// Half of a form whose terms are even.

@@ -396,12 +396,31 @@ fn byte_windows(
 #[test]
 fn widened_windows_agree_with_the_naive_loops() {
     for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
-        for c in [3, 4, 5, 7, 16, 22, 33, 96] {
+        for c in [1, 3, 4, 5, 7, 16, 22, 33, 96] {
             check(&byte_windows((c, 20), (6, 3), 1, types), &[false, true], true);
             check(&byte_windows((c, 9), (6, 3), 2, types), &[false, true], true);
             check(&byte_windows((c, 24), (6, 1), 1, types), &[false, true], true);
         }
+        for (kernel, stride) in [(3, 1), (5, 1), (5, 3), (7, 2), (4, 1)] {
+            check(&byte_windows((1, 8), (21, kernel), stride, types), &[false, true], true);
+        }
     }
+}
+
+/// Rows that overlap, but begin within couples of the first one, read a second copy a byte later.
+#[test]
+fn couples_of_rows_that_overlap_lie_in_two_copies() {
+    let def = byte_windows((3, 8), (20, 3), 1, (DType::U8, DType::I8));
+    let layouts = [&def.operands[0].ty, &def.output.ty].map(|ty| Layout::permuted(&ty.shape, &[0, 2, 3, 1]));
+    let [x, y] = layouts;
+    let linear = Linear::new(&def, &[x, Layout::dense(&def.operands[1].ty.shape)], &[false, true], &y);
+    let schedule =
+        choose(&linear, &crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known"));
+    let rows = schedule.tile.iter().map(|t| t.1).max().unwrap_or(0);
+    assert!(schedule.dot == 2 && rows > 4, "{}", schedule.display(&linear));
+    let nested = nest(&linear, &schedule, true, 1).expect("the kernel is built");
+    let couples = 2 * 3 * (3 * (rows - 1) + 9usize).div_ceil(2);
+    assert_eq!(nested.between, (couples.div_ceil(16) | 1) * 16);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod channels;
 mod dynamic_signs;
 mod filtered;
 mod halves;
+mod input_signs;
 mod linear;
 mod movement;
 mod parts;
@@ -31,6 +32,7 @@ pub fn integer(graph: &mut Graph, around: &mut Around) -> Result<bool> {
     let mut changed = halves::halves(graph)?;
     drop_dead(graph)?;
     changed |= signs::signs(graph, around.target)?;
+    changed |= input_signs::input_signs(graph, around.target)?;
     changed |= dynamic_signs::dynamic_signs(graph, around.target)?;
     changed |= movement::movement(graph)?;
     drop_dead(graph)?;

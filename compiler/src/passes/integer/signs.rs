@@ -5,7 +5,7 @@
 //!
 //! `q + 128` with a zero point 128 higher stands for the same real number, and saturates where `q`
 //! does: nothing rounds differently, and zero points are constants that products fold. What moves bytes moves
-//! the others as well. The bytes of the model's interface stay, and so do weights.
+//! the others as well. The bytes of the model's interface stay ([`super::input_signs`]), and so do weights.
 
 use super::super::edit::{is, reads};
 use super::linear::{dequantize, named, quantize};
@@ -57,7 +57,7 @@ pub fn signs(graph: &mut Graph, target: &Target) -> Result<bool> {
 
 /// Bytes and what they are moved to, and where the zero points of those that read them stand: nodes and their
 /// inputs. `None` where anything else reads them.
-fn carried(graph: &Graph, value: ValueId) -> Option<(Vec<ValueId>, Vec<(usize, usize)>)> {
+pub(super) fn carried(graph: &Graph, value: ValueId) -> Option<(Vec<ValueId>, Vec<(usize, usize)>)> {
     let (mut values, mut zeros) = (vec![value], Vec::new());
     let mut seen = 0;
     while let Some(&value) = values.get(seen) {
@@ -139,7 +139,7 @@ fn is_known(graph: &Graph, node: &Node, zero: usize) -> bool {
 }
 
 /// Moves a node's zero point along; equal ones stay one constant, so that kernels see that they are equal.
-fn shift_zero(
+pub(super) fn shift_zero(
     graph: &mut Graph,
     node: usize,
     place: usize,
