@@ -97,7 +97,7 @@ fn the_best_of_what_is_found_in_each_row() {
 }
 
 /// What the model gives natively and on aarch64: these rows, or an error where there are none.
-fn gives(nodes: Vec<NodeProto>, shape: [usize; 2], constants: &[(&str, Tensor)], cases: &[Case]) {
+pub fn gives(nodes: Vec<NodeProto>, shape: [usize; 2], constants: &[(&str, Tensor)], cases: &[Case]) {
     let found = decode(&model(nodes, &shape.map(|d| d as i64), &[-1, -1], constants));
     for (arch, cpu) in [("native", "native"), ("aarch64", "generic")] {
         let target = resolve(arch, cpu).expect("known");
@@ -120,9 +120,9 @@ fn gives(nodes: Vec<NodeProto>, shape: [usize; 2], constants: &[(&str, Tensor)],
 }
 
 /// Elements, and the shape and elements of what comes of them.
-type Case = (Vec<f32>, Option<([usize; 2], Vec<f32>)>);
+pub type Case = (Vec<f32>, Option<([usize; 2], Vec<f32>)>);
 
-fn list(values: &[i64]) -> Tensor {
+pub fn list(values: &[i64]) -> Tensor {
     Tensor::new([values.len()], values)
 }
 

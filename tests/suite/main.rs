@@ -34,6 +34,7 @@ mod robustness;
 mod plan;
 mod schedule;
 mod sizes;
+mod spread;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;
 mod readme;

@@ -40,6 +40,8 @@ pub struct Value {
     pub symbolic: Vec<Option<u32>>,
     /// The elements, where the value is a constant.
     pub constant: Option<Tensor>,
+    /// Of flags that are others moved, repeated or taken from the graph around: of which ones, and how many times.
+    pub flags: Option<(Arc<str>, usize)>,
 }
 
 /// A dimension known only at run time.
@@ -88,6 +90,8 @@ pub struct Graph {
     /// `crate::sizes`): sizes that depend on data are their bounds in the first and other numbers in
     /// others, and no decision may depend on a size.
     pub sample: u32,
+    /// Which of a model's graphs it is while that is typed: names are unique within one.
+    pub scope: usize,
     /// Of several samples: the shapes in all of them, of the values (by name) whose shapes differ.
     pub shapes: Arc<Shapes>,
     /// Of several samples: the constants (by name) of all. Those that are alike in every sample have the
@@ -120,7 +124,7 @@ impl Graph {
 
     /// Adds a value.
     pub fn add_value(&mut self, name: impl Into<String>, ty: TensorType) -> ValueId {
-        self.values.push(Value { name: name.into(), ty, symbolic: Vec::new(), constant: None });
+        self.values.push(Value { name: name.into(), ty, symbolic: Vec::new(), constant: None, flags: None });
         (self.values.len() - 1) as ValueId
     }
 

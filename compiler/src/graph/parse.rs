@@ -88,7 +88,7 @@ fn typed(cursor: &mut Cursor, graph: &mut Graph, names: &mut Names) -> Result<Va
     if names.insert(name.clone(), id).is_some() {
         return Err(cursor.error(format!("two values are named '{name}'")));
     }
-    graph.values.push(Value { name, ty, symbolic, constant: None });
+    graph.values.push(Value { name, ty, symbolic, constant: None, flags: None });
     Ok(id)
 }
 

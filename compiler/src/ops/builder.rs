@@ -283,7 +283,8 @@ pub fn is_computed(graph: &Graph, node: &Node) -> bool {
 
 /// A graph of the node's inputs alone, and the node on it, its outputs counted but not there.
 fn isolate(graph: &Graph, pending: &Pending) -> (Graph, Node) {
-    let mut alone = Graph { symbols: graph.symbols.clone(), sample: graph.sample, ..Graph::default() };
+    let (symbols, sample, scope) = (graph.symbols.clone(), graph.sample, graph.scope);
+    let mut alone = Graph { symbols, sample, scope, ..Graph::default() };
     let mut ids: HashMap<ValueId, ValueId> = HashMap::new();
     let mut place = |id: ValueId| {
         *ids.entry(id).or_insert_with(|| {

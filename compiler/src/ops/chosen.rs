@@ -28,12 +28,19 @@ fn is_constant(ctx: &Ctx) -> bool {
 }
 
 /// The attribute that says which size a routine's result has: one per tensor it depends on.
-fn keyed(kind: &str, name: &str) -> Attrs {
-    Attrs::default().with("key", Attr::Str(format!("{kind} {name}")))
+fn keyed(key: String) -> Attrs {
+    Attrs::default().with("key", Attr::Str(key))
 }
 
 fn key(kind: &str, name: &str) -> String {
     format!("{kind} {name}")
+}
+
+/// The places of the flags that are true.
+fn kept_places(b: &mut NodeBuilder, flags: ValueId, (key, times): (String, usize)) -> Result<ValueId> {
+    let attrs = keyed(key);
+    let attrs = if times == 1 { attrs } else { attrs.with("times", Attr::Int(times as i64)) };
+    Ok(b.node_in("lmc", "Kept", &[Some(flags)], attrs, 1)?[0])
 }
 
 fn infer_non_zero(ctx: &Ctx) -> Result<Vec<TensorType>> {
@@ -42,7 +49,8 @@ fn infer_non_zero(ctx: &Ctx) -> Result<Vec<TensorType>> {
     }
     let x = ctx.input(0)?;
     require(x.ty.rank() > 0, || "a scalar has no places".to_string())?;
-    let found = ctx.chosen(x.ty.elems(), &key("kept", &x.name));
+    let (key, times) = ctx.graph.kept_key(x);
+    let found = ctx.graph.kept(x.ty.elems(), (&key, times));
     Ok(vec![TensorType::new(DType::I64, [x.ty.rank(), found])])
 }
 
@@ -59,8 +67,7 @@ fn expand_non_zero(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let whole = b.constant(Tensor::new([1], &[-1i64]));
     let flat = b.binary("Reshape", x, whole)?;
     let flags = b.one("Cast", &[flat], Attrs::default().with("to", Attr::Int(9)))?;
-    let attrs = keyed("kept", &value.name);
-    let places = b.node_in("lmc", "Kept", &[Some(flags)], attrs, 1)?[0];
+    let places = kept_places(b, flags, ctx.graph.kept_key(value))?;
     let strides = row_major_strides(&value.ty.shape);
     let axes = b.constant(Tensor::new([1], &[0i64]));
     let mut rows = Vec::new();
@@ -128,7 +135,8 @@ fn infer_compress(ctx: &Ctx) -> Result<Vec<TensorType>> {
             let extent = axis.map_or(x.elems(), |a| x.shape[a]);
             let all = flags.ty.elems();
             require(all <= extent, || format!("{all} conditions for {extent} elements"))?;
-            (axis, ctx.chosen(all, &key("kept", &flags.name)))
+            let (key, times) = ctx.graph.kept_key(flags);
+            (axis, ctx.graph.kept(all, (&key, times)))
         }
     };
     let shape = match axis {
@@ -152,9 +160,8 @@ fn expand_compress(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         }
         None => {
             let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, ctx.ty(0)?.rank())).transpose()?;
-            let attrs = keyed("kept", &condition.name);
             let flags = ctx.node.inputs[1].ok_or_else(missing)?;
-            (axis, b.node_in("lmc", "Kept", &[Some(flags)], attrs, 1)?[0])
+            (axis, kept_places(b, flags, ctx.graph.kept_key(condition))?)
         }
     };
     if axis.is_none() {
@@ -238,7 +245,7 @@ fn infer_unique(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let x = ctx.input(0)?;
     let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, x.ty.rank())).transpose()?;
     let extent = axis.map_or(x.ty.elems(), |a| x.ty.shape[a]);
-    let found = ctx.chosen(extent, &key(&format!("distinct {axis:?}"), &x.name));
+    let found = ctx.graph.chosen(extent, &key(&format!("distinct {axis:?}"), &ctx.graph.called(x)));
     let mut shape = x.ty.shape.clone();
     match axis {
         Some(axis) => shape[axis] = found,
@@ -277,7 +284,8 @@ fn expand_unique(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         }
     };
     let sorted = i64::from(ctx.attrs().flag("sorted", true)?);
-    let attrs = keyed(&format!("distinct {axis:?}"), &value.name).with("sorted", Attr::Int(sorted));
+    let key = key(&format!("distinct {axis:?}"), &ctx.graph.called(value));
+    let attrs = keyed(key).with("sorted", Attr::Int(sorted));
     let parts = b.node_in("lmc", "Distinct", &[Some(rows)], attrs, 3)?;
     let attrs = Attrs::default().with("axis", Attr::Int(axis.unwrap_or(0) as i64));
     let values = b.one("Gather", &[x, parts[0]], attrs)?;
@@ -349,8 +357,15 @@ fn infer_suppress(ctx: &Ctx) -> Result<Vec<TensorType>> {
         None => i64::MAX,
     };
     let most = usize::try_from(most).unwrap_or(0).min(b.shape[1]);
-    let found = ctx.chosen(s.shape[0] * s.shape[1] * most, &key("suppress", &ctx.node.name));
+    let found = ctx.graph.chosen(s.shape[0] * s.shape[1] * most, &suppress_key(ctx));
     Ok(vec![TensorType::new(DType::I64, [found, 3])])
+}
+
+fn suppress_key(ctx: &Ctx) -> String {
+    match ctx.graph.scope {
+        0 => key("suppress", &ctx.node.name),
+        scope => key("suppress", &format!("{scope}/{}", ctx.node.name)),
+    }
 }
 
 /// The result where all is known, or no box may be kept.
@@ -369,6 +384,6 @@ fn expand_suppress(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let overlap = input(3).unwrap_or_else(|| b.constant(Tensor::new([1], &[0f32])));
     let score = input(4).unwrap_or_else(|| b.constant(Tensor::new([1], &[f32::NEG_INFINITY])));
     let centered = i64::from(ctx.attrs().flag("center_point_box", false)?);
-    let attrs = keyed("suppress", &ctx.node.name).with("center_point_box", Attr::Int(centered));
+    let attrs = keyed(suppress_key(ctx)).with("center_point_box", Attr::Int(centered));
     b.node_in("lmc", "Suppress", &[input(0), input(1), input(2), Some(overlap), Some(score)], attrs, 1)
 }

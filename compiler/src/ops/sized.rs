@@ -6,12 +6,12 @@ use super::routine::{Code, Place};
 use super::{Ctx, Operator};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tile::{Access, Bin, Cmp, Convert, Lane, Reg, Value};
 
-/// The rows. The attribute `key` says which size a result has (see [`Ctx::chosen`]).
+/// The rows. The attribute `key` says which size a result has (see [`crate::graph::Graph::chosen`]).
 ///
-/// - `Kept(flags)`: the places of those that are true, ascending.
+/// - `Kept(flags)`: the places of those that are true, ascending; `times` as many as those of the key.
 /// - `Distinct(rows)`: of the distinct rows the place of the first, ascending by value or (attribute
 ///   `sorted` 0) by place; for each row which of them it is; how often each is there.
 pub const ROWS: &[Operator] =
@@ -41,7 +41,10 @@ fn at(of: &Val, at: Reg) -> Place {
 fn infer_kept(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let flags = ctx.ty(0)?;
     require(flags.dtype == DType::Bool && flags.rank() == 1, || format!("the condition is {flags}"))?;
-    Ok(vec![list(ctx.chosen(flags.elems(), key(ctx)?))])
+    let times = ctx.attrs().int("times", 1)?;
+    let times = usize::try_from(times).ok().filter(|&t| t > 0);
+    let times = times.ok_or_else(|| Error::bug("flags that are others no times"))?;
+    Ok(vec![list(ctx.graph.kept(flags.elems(), (key(ctx)?, times)))])
 }
 
 fn kept(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
@@ -71,7 +74,7 @@ fn infer_distinct(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let x = ctx.ty(0)?;
     let number = !x.dtype.is_small_float() && x.dtype.bits() >= 8 && x.rank() == 2;
     require(number, || format!("it is not defined for {x}"))?;
-    let found = ctx.chosen(x.shape[0], key(ctx)?);
+    let found = ctx.graph.chosen(x.shape[0], key(ctx)?);
     Ok(vec![list(found), list(x.shape[0]), list(found)])
 }
 

@@ -40,7 +40,7 @@ fn infer_suppress(ctx: &Ctx) -> Result<Vec<TensorType>> {
             format!("input {i} is {ty}, but must be one number of type {dtype}")
         })?;
     }
-    let found = ctx.chosen(s.shape[0] * s.shape[1] * most(ctx)?, key(ctx)?);
+    let found = ctx.graph.chosen(s.shape[0] * s.shape[1] * most(ctx)?, key(ctx)?);
     Ok(vec![TensorType::new(DType::I64, [found, 3])])
 }
 

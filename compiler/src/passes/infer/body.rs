@@ -38,7 +38,9 @@ impl Driver {
     /// Brings a value of an outer level in: constants are copied, others captured level by level.
     fn capture(&mut self, mut id: ValueId, from: usize, to: usize) -> ValueId {
         for inner in from + 1..=to {
-            let value = self.levels[inner - 1].graph.value(id).clone();
+            let outside = &self.levels[inner - 1].graph;
+            let value = outside.value(id).clone();
+            let flags = outside.flags(&value);
             let level = &mut self.levels[inner];
             if let Some(&(_, known)) = level.graph.captures.iter().find(|c| c.0 == id) {
                 id = known;
@@ -50,6 +52,7 @@ impl Driver {
                 Some(tensor) => level.graph.add_constant(name, tensor),
                 None => {
                     let id = level.graph.add_value(name, value.ty);
+                    level.graph.values[id as usize].flags = Some(flags);
                     level.graph.captures.push((outer, id));
                     id
                 }
@@ -98,7 +101,8 @@ impl Driver {
         let level = self.frames.last().map_or(0, |f| f.level) + 1;
         let sample = self.graph().sample;
         self.levels.truncate(level);
-        self.levels.push(Level::new(sample));
+        self.scopes += 1;
+        self.levels.push(Level::new(sample, self.scopes));
         self.frames.push(Frame { names: HashMap::new(), level });
         for (declared, parameter) in body.inputs.iter().zip(inputs) {
             let inner = self.level();

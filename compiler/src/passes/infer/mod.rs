@@ -11,9 +11,12 @@ mod chosen;
 mod control;
 mod counted;
 mod counters;
+mod extent;
+mod flags;
 mod flex;
 mod maps;
 mod moving;
+mod range;
 mod ranks;
 mod scan;
 mod sequence;
@@ -92,8 +95,8 @@ struct Level {
 }
 
 impl Level {
-    fn new(sample: u32) -> Self {
-        Level { graph: Graph { sample, ..Graph::default() }, ..Level::default() }
+    fn new(sample: u32, scope: usize) -> Self {
+        Level { graph: Graph { sample, scope, ..Graph::default() }, ..Level::default() }
     }
 
     /// A name for a node, which the names of what it expands to begin with.
@@ -129,6 +132,8 @@ struct Frame {
 struct Driver {
     levels: Vec<Level>,
     frames: Vec<Frame>,
+    /// How many graphs have been begun within the main one.
+    scopes: usize,
     errors: Vec<Error>,
     notes: Vec<String>,
     opset: i64,
@@ -151,8 +156,9 @@ pub fn infer_sample(
     open: &Arc<HashSet<String>>,
 ) -> Inferred {
     let mut driver = Driver {
-        levels: vec![Level::new(sample)],
+        levels: vec![Level::new(sample, 0)],
         frames: vec![Frame { names: HashMap::new(), level: 0 }],
+        scopes: 0,
         errors: Vec::new(),
         notes: Vec::new(),
         opset: model.opset,
@@ -282,6 +288,10 @@ impl Driver {
             ("", "TopK") => self.computed_top(node, &inputs)?,
             _ => None,
         };
+        let chosen = match chosen {
+            None => self.computed_extent(node, &inputs)?,
+            made => made,
+        };
         match chosen {
             Some(outputs) => Ok(outputs),
             None => self.plain_node(node, inputs),
@@ -305,10 +315,12 @@ impl Driver {
             opset: node.opset,
             name: level.node_name(&node.name),
             attrs: node.attrs.clone(),
-            inputs,
+            inputs: inputs.clone(),
             outputs: names,
         };
-        Ok(self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect())
+        let outputs = self.add(pending)?;
+        self.follow_flags(op, &inputs, &outputs);
+        Ok(outputs.into_iter().map(|v| v.map(Binding::Value)).collect())
     }
 
     fn add(&mut self, pending: Pending) -> Result<Vec<Option<ValueId>>> {

@@ -1,0 +1,200 @@
+//! What is as long as a number of flags: values assigned where a mask is true, as exporters of PyTorch write it;
+//! constants and positions of a length that the model counts.
+
+use crate::found::{Case, gives, list};
+use crate::lengths::body;
+use crate::sizes::floats;
+use crate::support::onnx::{int, ints, node};
+use lmc::base::Tensor;
+use tract_onnx::pb::{AttributeProto, NodeProto, attribute_proto};
+
+fn cast(from: &str, to: &str, dtype: i64) -> NodeProto {
+    let mut cast = node("Cast", &[from], to);
+    cast.attribute.push(int("to", dtype));
+    cast
+}
+
+fn with(mut node: NodeProto, attributes: Vec<AttributeProto>) -> NodeProto {
+    node.attribute.extend(attributes);
+    node
+}
+
+fn tensor(name: &str, tensor: &Tensor) -> AttributeProto {
+    let kind = attribute_proto::AttributeType::Tensor as i32;
+    let t = Some(lmc::import::to_tensor_proto(name, tensor));
+    AttributeProto { name: name.into(), r#type: kind, t, ..Default::default() }
+}
+
+fn constants() -> Vec<(&'static str, Tensor)> {
+    vec![
+        ("zero", Tensor::scalar(0f32)),
+        ("two", Tensor::scalar(2f32)),
+        ("0", list(&[0])),
+        ("1", list(&[1])),
+        ("-1", list(&[-1])),
+        ("columns", list(&[5])),
+        ("first", Tensor::scalar(0i64)),
+        ("step", Tensor::scalar(1i64)),
+    ]
+}
+
+fn elements(scale: f32, shift: f32) -> Vec<f32> {
+    let tensor = floats(&[4, 5], 7);
+    let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]) * scale + shift;
+    tensor.data.chunks_exact(4).map(number).collect()
+}
+
+/// Elements of which some, none and all are positive, and what a function makes of them.
+fn cases(of: impl Fn(&[f32]) -> ([usize; 2], Vec<f32>)) -> Vec<Case> {
+    let inputs = [elements(1.0, 0.0), elements(1.0, -5.0), elements(1.0, 5.0)];
+    inputs.into_iter().map(|x| (x.clone(), Some(of(&x)))).collect()
+}
+
+/// `mask = x > 0`, its places, and what `x[mask]` becomes: `double`, as many.
+fn doubled(mask: &str) -> Vec<NodeProto> {
+    vec![
+        node("NonZero", &[mask], "places"),
+        with(node("Transpose", &["places"], "where"), vec![ints("perm", &[1, 0])]),
+        node("GatherND", &["x", "where"], "taken"),
+        node("Mul", &["taken", "two"], "double"),
+    ]
+}
+
+/// How the values are spread and put: along a copy of the mask, or as many as a sum of flags says.
+fn put(counted: bool, shape: &[&str]) -> Vec<NodeProto> {
+    let mut nodes = vec![
+        node("Shape", &["x"], "shape"),
+        node("Expand", &["wide", "shape"], "all"),
+        node("NonZero", &["all"], "targets"),
+        with(node("Transpose", &["targets"], "indices"), vec![ints("perm", &[1, 0])]),
+    ];
+    if counted {
+        nodes.extend([
+            node("Reshape", &["mask", "-1"], "flags"),
+            cast("flags", "numbers", 7),
+            with(node("ReduceSum", &["numbers"], "count"), vec![int("keepdims", 1)]),
+            with(node("Concat", shape, "extent"), vec![int("axis", 0)]),
+            node("Expand", &["double", "extent"], "spread"),
+            node("Reshape", &["spread", "-1"], "values"),
+        ]);
+    } else {
+        nodes.extend([
+            node("Reshape", &["double", "-1"], "row"),
+            node("Shape", &["indices"], "found"),
+            node("Slice", &["found", "0", "1"], "count"),
+            node("Slice", &["row", "0", "count", "0"], "values"),
+        ]);
+    }
+    nodes.push(node("ScatterND", &["x", "indices", "values"], "y"));
+    nodes
+}
+
+/// `x[x > 0] = 2 * x[x > 0]`
+#[test]
+fn elements_are_assigned_where_a_mask_is_true() {
+    for counted in [false, true] {
+        let mut nodes = vec![node("Greater", &["x", "zero"], "mask"), cast("mask", "wide", 9)];
+        nodes.extend(doubled("mask"));
+        nodes.extend(put(counted, &["count"]));
+        let cases = cases(|x| ([4, 5], x.iter().map(|&v| if v > 0.0 { 2.0 * v } else { v }).collect()));
+        gives(nodes, [4, 5], &constants(), &cases);
+    }
+}
+
+/// `mask = x[:, 0] > 0; x[mask] = 2 * x[mask]`
+#[test]
+fn rows_are_assigned_where_a_mask_is_true() {
+    for counted in [false, true] {
+        let mut nodes = vec![
+            with(node("Gather", &["x", "first"], "column"), vec![int("axis", 1)]),
+            node("Greater", &["column", "zero"], "mask"),
+            node("Unsqueeze", &["mask", "1"], "wide"),
+        ];
+        nodes.extend(doubled("mask"));
+        nodes.extend(put(counted, &["count", "columns"]));
+        let row = |r: &[f32]| r.iter().map(|&v| if r[0] > 0.0 { 2.0 * v } else { v }).collect::<Vec<f32>>();
+        gives(nodes, [4, 5], &constants(), &cases(|x| ([4, 5], x.chunks(5).flat_map(row).collect())));
+    }
+}
+
+/// `lengths = (x > 0).sum(1)`, `y = arange(lengths.max()) + lengths[:, None]`: no mask has as many places.
+#[test]
+fn positions_up_to_the_longest_length() {
+    let nodes = vec![
+        node("Greater", &["x", "zero"], "mask"),
+        cast("mask", "numbers", 7),
+        with(node("ReduceSum", &["numbers", "1"], "lengths"), vec![int("keepdims", 1)]),
+        with(node("ReduceMax", &["lengths"], "longest"), vec![int("keepdims", 0)]),
+        node("Range", &["first", "longest", "step"], "positions"),
+        node("Add", &["lengths", "positions"], "sum"),
+        cast("sum", "y", 1),
+    ];
+    let of = |x: &[f32]| {
+        let lengths: Vec<usize> = x.chunks(5).map(|r| r.iter().filter(|v| **v > 0.0).count()).collect();
+        let longest = lengths.iter().copied().max().expect("rows");
+        let rows = lengths.iter().flat_map(|&n| (0..longest).map(move |i| (n + i) as f32));
+        ([4, longest], rows.collect())
+    };
+    gives(nodes, [4, 5], &constants(), &cases(of));
+}
+
+/// `n = (x > 0).sum()`, `y = x[x > 0][None] * ones(n) + arange(n) - full([1, n], 2)`: each is as long as what the mask takes.
+#[test]
+fn constants_as_long_as_a_count() {
+    let two = Tensor::new([1], &[2f32]);
+    let nodes = vec![
+        node("Greater", &["x", "zero"], "mask"),
+        node("Reshape", &["mask", "-1"], "flags"),
+        cast("mask", "numbers", 7),
+        with(node("ReduceSum", &["numbers"], "n"), vec![int("keepdims", 0)]),
+        node("Reshape", &["n", "1"], "count"),
+        node("Expand", &["two", "count"], "twos"),
+        node("Range", &["first", "n", "step"], "range"),
+        cast("range", "positions", 1),
+        with(node("Concat", &["1", "count"], "row"), vec![int("axis", 0)]),
+        with(node("ConstantOfShape", &["row"], "full"), vec![tensor("value", &two)]),
+        node("Compress", &["x", "flags"], "taken"),
+        node("Mul", &["taken", "twos"], "product"),
+        node("Add", &["product", "positions"], "sum"),
+        node("Sub", &["sum", "full"], "y"),
+    ];
+    let of = |x: &[f32]| {
+        let taken: Vec<f32> = x.iter().copied().filter(|v| *v > 0.0).collect();
+        let at = |(i, v): (usize, &f32)| 2.0 * v + i as f32 - 2.0;
+        ([1, taken.len()], taken.iter().enumerate().map(at).collect())
+    };
+    gives(nodes, [4, 5], &constants(), &cases(of));
+}
+
+/// The sums of `x[:2]` and `x[2:]` where the first element says the place between: two branches whose values
+/// have the same names, each of another length.
+#[test]
+fn lengths_in_branches_of_the_same_names_are_each_their_own() {
+    let mut nodes = vec![
+        with(node("Gather", &["x", "first"], "corner"), vec![int("axis", 0)]),
+        node("Slice", &["corner", "0", "1"], "between"),
+        cast("between", "place", 7),
+    ];
+    for (part, from, to) in [("a", "0", "place"), ("b", "place", "columns")] {
+        let mut sums = node("If", &[&format!("{part}empty")], part);
+        let inner = vec![
+            node("Slice", &["x", from, to, "1"], "slice"),
+            with(node("ReduceSum", &["slice", "1"], "sum"), vec![int("keepdims", 1)]),
+        ];
+        let nothing =
+            vec![node("Slice", &["x", "0", "1", "1"], "column"), node("Sub", &["column", "column"], "none")];
+        for (name, inner, output) in [("then_branch", nothing, "none"), ("else_branch", inner, "sum")] {
+            body(&mut sums, inner, (&[], &[(output, 1)]));
+            sums.attribute.last_mut().expect("a branch").name = name.into();
+        }
+        nodes.extend([node("Equal", &[from, to], &format!("{part}empty")), sums]);
+    }
+    nodes.push(with(node("Concat", &["a", "b"], "y"), vec![int("axis", 1)]));
+    let case = |place: usize| -> Case {
+        let mut x = elements(1.0, 0.0);
+        x[0] = place as f32;
+        let sums = |r: &[f32]| [r[..place].iter().sum::<f32>(), r[place..].iter().sum::<f32>()];
+        (x.clone(), Some(([4, 2], x.chunks(5).flat_map(sums).collect())))
+    };
+    gives(nodes, [4, 5], &constants(), &[case(2), case(1), case(4), case(0), case(5)]);
+}
