@@ -11,6 +11,7 @@ mod computed;
 mod conformance;
 mod counted;
 mod definition;
+mod entries;
 mod foreign;
 mod found;
 #[allow(dead_code, reason = "helpers for the other modules")]

@@ -10,7 +10,8 @@ use crate::lower::{fold, lower_plain};
 use crate::passes::{Around, unfold, wanted};
 use crate::plan::{Lowered, own_outputs};
 use crate::sizes::{
-    Merged, Open, Sample, Single, Typings, alike, differing, merge, same_steps, samples, special, uniform,
+    Merged, Open, Sample, Single, Typings, alike, differing, merge, same_steps, samples, single, special,
+    uniform,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -137,6 +138,7 @@ pub fn lowered(
     for size in &mut lowered.lowering.sizes {
         size.least = size.name.as_ref().and_then(|name| least.get(name)).copied().unwrap_or(size.least);
     }
+    let mut lowered = single(lowered);
     let mut kept: Vec<ValueId> = lowered.outputs.iter().map(|o| o.0).collect();
     kept.extend(lowered.lowering.sizes.iter().map(|s| s.value));
     fold(&mut lowered.lowering, &kept);

@@ -3,12 +3,13 @@
 use super::arena::ALIGN;
 use super::buffers::Buffers;
 use super::draft::{Draft, Place, Planned};
+use super::entries::repeat_entries;
 use super::kernels::Kernels;
 use super::known::{know, measure};
 use super::margins::margins;
 use super::ranges::Ranges;
 use super::symbols::{check, symbols};
-use super::uses::{Uses, count_writers};
+use super::uses::{Uses, count_writers, shares};
 use super::{Base, Choose, Dump, Interface, Program, Symbol};
 use crate::base::affine::as_size;
 use crate::base::{Affine, DType, TensorType};
@@ -36,6 +37,9 @@ pub struct Request<'a> {
     /// Sizes that the application sees, in the order of the program's symbols, by their number among
     /// the lowering's.
     pub visible: Vec<usize>,
+    /// The symbol that counts how often all steps are repeated, each time for the next part of the tensors that have it
+    /// as a dimension.
+    pub entries: Option<usize>,
     /// The model's inputs: values and interfaces.
     pub inputs: Vec<(ValueId, Interface)>,
     /// The model's outputs, each written by some stage.
@@ -100,8 +104,9 @@ pub fn build(request: &Request) -> Result<Planned> {
         planner.fixed_at(request.lowering.sizes[size].value, Base::Symbols, 8 * i);
     }
     let mut drafts: Vec<Draft> = planner.check_symbols().into_iter().collect();
+    let once = drafts.len();
     drafts.extend(planner.stages(&request.lowering.stages, &[])?);
-    planner.finish(drafts)
+    planner.finish(drafts, once)
 }
 
 impl Planner<'_> {
@@ -427,7 +432,8 @@ impl Planner<'_> {
         Ok(place)
     }
 
-    fn finish(mut self, mut drafts: Vec<Draft>) -> Result<Planned> {
+    /// The program; the first steps, so many, are no part of any repetition.
+    fn finish(mut self, mut drafts: Vec<Draft>, once: usize) -> Result<Planned> {
         // Booleans that are neither true nor false must not be left behind where a run ends early.
         let lends = |n: u32| self.request.outputs[n as usize].1.ty.dtype != DType::Bool;
         let placed = self.buffers.place(&drafts, &self.kernels.list, &lends)?;
@@ -446,6 +452,9 @@ impl Planner<'_> {
             steps,
             macs: self.macs,
         };
+        if let Some(symbol) = self.request.entries {
+            repeat_entries(&mut program, symbol, once);
+        }
         super::constants::arrange(&mut program);
         let names = |steps: &Vec<usize>| steps.iter().filter_map(|s| self.named.get(s).cloned()).collect();
         let fullest = placed.fullest.each_ref().map(names);
@@ -456,20 +465,6 @@ impl Planner<'_> {
 /// What is known of each operand's dimensions.
 fn of_operands<T: Clone>(def: &Definition, known: &BTreeMap<ValueId, Vec<T>>) -> Vec<Vec<T>> {
     def.operands.iter().map(|o| known.get(&o.value).cloned().unwrap_or_default()).collect()
-}
-
-/// Whether a state and its next value may be one buffer: nothing reads the state once a stage has
-/// begun to write the next.
-fn shares(repeat: &Repeat, state: ValueId, next: ValueId) -> bool {
-    if state == next {
-        return true;
-    }
-    let other_exit =
-        repeat.slices.iter().any(|s| s.part == next) || repeat.carries.iter().any(|c| c.state == next);
-    let writes = repeat.body.iter().position(|s| s.writes().contains(&next));
-    let last_read = repeat.body.iter().rposition(|s| s.reads().contains(&state));
-    !other_exit && matches!((writes, last_read), (Some(w), Some(r)) if r < w)
-        || (!other_exit && last_read.is_none() && writes.is_some())
 }
 
 /// Whether an operand is read only in `finish`, at the place that is written.

@@ -7,20 +7,8 @@ use std::cmp::Reverse;
 /// Removes constants that no step reads; those of the largest alignment come first, so that small ones leave
 /// no gaps.
 pub(super) fn arrange(program: &mut Program) {
-    fn visit(steps: &mut [Step], f: &mut dyn FnMut(&mut Arg)) {
-        for step in steps {
-            match step {
-                Step::Call { args, .. } => args.iter_mut().for_each(&mut *f),
-                Step::Repeat { body, .. } => visit(body, f),
-                Step::If { then, otherwise, .. } => {
-                    visit(then, f);
-                    visit(otherwise, f);
-                }
-            }
-        }
-    }
     let mut used = vec![false; program.constants.len()];
-    visit(&mut program.steps, &mut |arg| {
+    each_argument(&mut program.steps, &mut |arg| {
         if let Base::Constant(c) = arg.base {
             used[c as usize] = true;
         }
@@ -29,7 +17,7 @@ pub(super) fn arrange(program: &mut Program) {
     order.sort_by_key(|&c| Reverse(program.constants[c].align));
     let mut number = vec![0; used.len()];
     order.iter().zip(0..).for_each(|(&c, n)| number[c] = n);
-    visit(&mut program.steps, &mut |arg| {
+    each_argument(&mut program.steps, &mut |arg| {
         if let Base::Constant(c) = &mut arg.base {
             *c = number[*c as usize];
         }
@@ -37,4 +25,22 @@ pub(super) fn arrange(program: &mut Program) {
     let mut constants: Vec<Option<Constant>> =
         std::mem::take(&mut program.constants).into_iter().map(Some).collect();
     program.constants = order.into_iter().filter_map(|c| constants[c].take()).collect();
+}
+
+/// Calls `f` with every argument of steps.
+pub(super) fn each_argument(steps: &mut [Step], f: &mut dyn FnMut(&mut Arg)) {
+    for step in steps {
+        match step {
+            Step::Call { args, .. } => args.iter_mut().for_each(&mut *f),
+            Step::Repeat { trip, cond, body, .. } => {
+                trip.iter_mut().chain(cond).for_each(&mut *f);
+                each_argument(body, f);
+            }
+            Step::If { cond, then, otherwise } => {
+                f(cond);
+                each_argument(then, f);
+                each_argument(otherwise, f);
+            }
+        }
+    }
 }

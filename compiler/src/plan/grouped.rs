@@ -22,6 +22,9 @@ pub struct Lowered {
     pub outputs: Vec<(ValueId, Interface)>,
     /// The sizes that the application sees, by number.
     pub visible: Vec<usize>,
+    /// Which of these counts entries of a batch that are computed one by one: stages and values are those of one. What
+    /// the application sees are all, one after the other.
+    pub entries: Option<usize>,
 }
 
 /// Fused stages, with the layouts of their values.

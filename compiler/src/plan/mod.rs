@@ -5,6 +5,7 @@ mod buffers;
 mod build;
 mod constants;
 mod draft;
+mod entries;
 mod grouped;
 mod interpret;
 mod kernels;

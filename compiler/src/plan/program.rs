@@ -26,7 +26,7 @@ pub fn lowered(graph: &Graph) -> Result<Lowered> {
     };
     let inputs = graph.inputs.iter().map(|&v| (v, interface(v))).collect();
     let outputs = outputs.iter().zip(&graph.outputs).map(|(&v, &shown)| (v, interface(shown))).collect();
-    Ok(Lowered { lowering, inputs, outputs, visible: Vec::new() })
+    Ok(Lowered { lowering, inputs, outputs, visible: Vec::new(), entries: None })
 }
 
 /// Everything between lowering and code generation: `dump` is given the text after each stage:

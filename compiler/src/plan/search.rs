@@ -262,6 +262,7 @@ impl<'a> Planning<'a> {
             lowering,
             layouts,
             visible: visible.clone(),
+            entries: of.entries,
             inputs: inputs.clone(),
             outputs: outputs.clone(),
             target: self.target,

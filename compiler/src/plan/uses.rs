@@ -1,6 +1,6 @@
 //! Which stages of a list make and use each value.
 
-use crate::definition::{Stage, ValueId};
+use crate::definition::{Repeat, Stage, ValueId};
 use std::collections::HashMap;
 
 /// The first writer and the last user of each value.
@@ -41,4 +41,18 @@ pub(super) fn count_writers(stages: &[Stage], writers: &mut HashMap<ValueId, usi
             count_writers(&repeat.body, writers);
         }
     }
+}
+
+/// Whether a state and its next value may be one buffer: nothing reads the state once a stage has
+/// begun to write the next.
+pub(super) fn shares(repeat: &Repeat, state: ValueId, next: ValueId) -> bool {
+    if state == next {
+        return true;
+    }
+    let other_exit =
+        repeat.slices.iter().any(|s| s.part == next) || repeat.carries.iter().any(|c| c.state == next);
+    let writes = repeat.body.iter().position(|s| s.writes().contains(&next));
+    let last_read = repeat.body.iter().rposition(|s| s.reads().contains(&state));
+    !other_exit && matches!((writes, last_read), (Some(w), Some(r)) if r < w)
+        || (!other_exit && last_read.is_none() && writes.is_some())
 }

@@ -121,6 +121,6 @@ impl Merger<'_> {
         };
         let (inputs, outputs): (Result<Vec<_>>, Result<Vec<_>>) =
             (inputs.iter().map(interface).collect(), outputs.iter().map(interface).collect());
-        Ok(Lowered { inputs: inputs?, outputs: outputs?, visible, lowering: self.low })
+        Ok(Lowered { inputs: inputs?, outputs: outputs?, visible, entries: None, lowering: self.low })
     }
 }

@@ -8,12 +8,14 @@
 //!
 //! Elements lie where they would at the bounds, so layouts and the arena are static; loops end at
 //! the actual sizes. Tensors of the application are dense at the actual sizes: where a free
-//! dimension is not the outermost they are copied at the border (`border`).
+//! dimension is not the outermost they are copied at the border (`border`). A batch whose entries have nothing to do
+//! with each other becomes a loop over them (`entries`).
 
 mod border;
 mod constants;
 mod definitions;
 mod derived;
+mod entries;
 mod fit;
 mod parts;
 mod places;
@@ -24,6 +26,7 @@ mod samples;
 mod single;
 
 pub use constants::{alike, differing, special, uniform};
+pub use entries::single;
 pub use samples::samples;
 pub use single::{Single, Typings};
 

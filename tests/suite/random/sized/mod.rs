@@ -1,9 +1,10 @@
 //! Random graphs whose sizes are left to run time: one object gives at each size what the naive loops of
 //! the graph bound to that size give.
 //!
-//! `LMC_RANDOM_SIZED=n` says how many, `LMC_RANDOM_FIRST=n` from which seed on. What is refused or differs is
+//! `LMC_RANDOM_SIZED=n` and `LMC_RANDOM_BATCHES=n` say how many, `LMC_RANDOM_FIRST=n` from which seed on. What is refused or differs is
 //! in `target/tmp/random_sized`.
 
+mod batches;
 mod steps;
 
 use super::draw::Random;
@@ -14,7 +15,8 @@ use crate::support::{scratch, write};
 use lmc::base::Tensor;
 use lmc::build::{Build, Silent};
 use lmc::error::{Error, Kind};
-use lmc::import::Model;
+use lmc::import::{Bindings, Model};
+use lmc::plan::Program;
 use lmc::run::executor::Executor;
 use lmc::target::resolve;
 use prost::Message;
@@ -167,6 +169,21 @@ impl Sized {
 
 /// What one graph gives: results at several sizes, or a refusal.
 fn compare(seed: u64, made: &Sized, model: &Model) -> Result<usize, Error> {
+    let bound = 5 + (seed % 29) as usize;
+    let mut bounds = vec![("length", bound)];
+    bounds.extend(made.has_batch().then_some(("batch", 3)));
+    let sizes = [(bound, 3), (bound - 1, 1), (1, 3), (2, 2), (3, 1), (bound / 2 + 1, 2)];
+    agree_at(seed, made, model, (bounded(&bounds), &sizes), &mut |_| {})
+}
+
+/// The results at these lengths and batches, if they agree.
+fn agree_at(
+    seed: u64,
+    made: &Sized,
+    model: &Model,
+    (bindings, sizes): (Bindings, &[(usize, usize)]),
+    see: &mut dyn FnMut(&Program),
+) -> Result<usize, Error> {
     const PLACES: [(&str, &str); 5] = [
         ("x86_64", "generic"),
         ("native", "native"),
@@ -174,16 +191,14 @@ fn compare(seed: u64, made: &Sized, model: &Model) -> Result<usize, Error> {
         ("native", "native"),
         ("aarch64", "generic"),
     ];
-    let bound = 5 + (seed % 29) as usize;
-    let mut bounds = vec![("length", bound)];
-    bounds.extend(made.has_batch().then_some(("batch", 3)));
     let (arch, cpu) = PLACES[seed as usize % PLACES.len()];
     let target = resolve(arch, cpu).expect("known");
-    let build = Build::new("m.onnx").bindings(bounded(&bounds));
+    let build = Build::new("m.onnx").bindings(bindings);
     let built = build.build_model(model, target.clone(), "m", &Silent)?;
+    see(&built.program);
     let mut executor = Executor::new(&built.program, &built.object.bytes, &target, None)?;
     let mut compared = 0;
-    for (length, batch) in [(bound, 3), (bound - 1, 1), (1, 3), (2, 2), (3, 1), (bound / 2 + 1, 2)] {
+    for &(length, batch) in sizes {
         let inputs = made.data(length, if made.has_batch() { batch } else { 1 });
         // Where windows are longer than what they move over, there is no result.
         let Ok(want) = try_naive(model, &inputs) else { continue };
