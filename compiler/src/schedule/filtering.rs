@@ -32,6 +32,8 @@ const UNHIDDEN: f64 = 0.3;
 const AGAIN: f64 = 0.6;
 /// How much slower it may be for as much less in between as the second-level cache holds.
 const MEMORY: f64 = 0.4;
+/// ... or as this, where that holds more: memory is not less scarce for it.
+const COUNTED: usize = 1 << 20;
 /// How much slower sums of weights that are bytes may be for a byte of constants less: bytes are there to be small.
 const CONSTANTS: f64 = 2.0 / (1 << 20) as f64;
 
@@ -71,8 +73,8 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: Tiling) -> Opti
     }
     let repeated = |v: &u32| *v != var && Some(*v) != tiling.rows;
     let times = |list: &[u32]| list.iter().map(|&v| linear.extent(v) as f64).product::<f64>();
-    let each = tiling.cycles * if halves { PAIRS } else { 1.0 };
-    let direct = each * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
+    let pass = tiling.cycles * if halves { PAIRS } else { 1.0 };
+    let direct = pass * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
     let batches = times(&conv.around(linear));
     let candidates = conv.outputs(linear).iter().flat_map(|&outputs| {
         let [down, across] = [0, 1].map(|s| conv.tiles(linear, s, outputs));
@@ -89,9 +91,7 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: Tiling) -> Opti
     }
     let block = Block::of(&conv, linear, outputs, rows);
     let columns = columns(target, &block);
-    let each = columns < block.tiles
-        && conv.in_rows(linear, outputs, columns)
-        && weights(&conv, linear, &block) <= AGAIN * target.l1 as f64;
+    let each = each(&conv, linear, target, (outputs, &block));
     let product = Box::new(products(&conv, linear, target, (outputs, rows, halves)));
     Some(Winograd { outputs, rows, halves, columns, each, product })
 }
@@ -123,6 +123,14 @@ fn columns(target: &Target, block: &Block) -> usize {
     }
 }
 
+/// Whether these tiles are finished before the next ones are multiplied.
+fn each(conv: &Conv, linear: &Linear, target: &Target, (outputs, block): (usize, &Block)) -> bool {
+    let columns = columns(target, block);
+    columns < block.tiles
+        && conv.in_rows(linear, outputs, columns)
+        && weights(conv, linear, block) <= AGAIN * target.l1 as f64
+}
+
 /// Short sums of couples are no loop, and begin with their first product.
 fn unroll_whole(products: &Linear, schedule: &mut Schedule) {
     let sums: usize = schedule.tile.iter().map(|t| t.1).product();
@@ -151,12 +159,20 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let (inner, outer) = (conv.channels(linear), linear.extent(conv.outer));
     let (n, m, tiles) = (block.inputs as f64, outputs as f64, block.tiles as f64);
     let points = n * n;
-    // Every block reads all weights.
     let weights = weights(conv, linear, &block);
-    let read = weights / if weights > target.l2 as f64 * 0.75 { core.far } else { core.near };
+    let rate = if weights > target.l2 as f64 * 0.75 { core.far } else { core.near };
+    let few = if conv.couples { columns(target, &block) } else { 0 };
+    let in_columns = few > 0;
+    // Every block reads all weights, each few tiles of it again: the nearest cache has them where these are finished
+    // one after the other.
+    let again = weights * tiles / few.max(1) as f64;
+    let (read, block) = match in_columns && each(conv, linear, target, (outputs, &block)) {
+        true => (again / (2.0 * core.near), block.with(conv, linear, few)),
+        false if in_columns => (weights / rate + (again - weights) / core.near, block),
+        false => (weights / rate, block),
+    };
     // Sums of floats are chosen as if each point's went to memory: tiles of four outputs would pay more often, by
     // 2 % of the time for 60 % more constants.
-    let in_columns = conv.couples && columns(target, &block) > 0;
     let multiplied = match in_columns {
         // What a column of sums becomes is stored beside the next products, by half.
         true => {
@@ -181,7 +197,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
     let moved = if between > target.l1 as f64 { 2.0 * between / core.near } else { 0.0 };
     let bytes = linear.buffers[conv.weights as usize].dtype.size() == 1;
     let stored = if bytes { weights * CONSTANTS } else { 0.0 };
-    let memory = between * MEMORY / target.l2 as f64 + stored;
+    let memory = between * MEMORY / target.l2.min(COUNTED) as f64 + stored;
     (multiplied.max(read) + into + back + moved) * (1.0 + memory)
 }
 
