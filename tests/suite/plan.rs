@@ -119,7 +119,8 @@ fn strips_know_what_follows_what_is_read() {
     }
 }
 
-/// Where words of bytes are multiplied by an instruction, no padding beside rows lies in memory.
+/// Where words of bytes are multiplied by an instruction, no padding beside rows lies in memory, and strips may lose
+/// some of the time that is won.
 #[test]
 fn bytes_take_hardly_more_than_a_quarter_of_the_memory_of_floats() {
     let arena = |name: &str| {
@@ -127,14 +128,13 @@ fn bytes_take_hardly_more_than_a_quarter_of_the_memory_of_floats() {
         let build = Build::new(model).target("x86_64").cpu("icelake-server");
         build.build(&Silent).expect("a build").program.arena_bytes
     };
-    let (floats, bytes) = (arena("kws_dscnn"), arena("kws_dscnn_int8_qdq"));
-    assert!(bytes * 10_000 <= floats * 2625, "{bytes} and {floats} bytes");
-    // Strips do for person detection's first layers what a budget asks for.
-    let limit = arena("vww_mobilenetv1") * 2625 / 10_000;
-    let model = tests_folder().join("models/vww_mobilenetv1_int8_tfl/model.onnx");
-    let build = Build::new(model).target("x86_64").cpu("icelake-server").max_ram(limit);
-    let built = build.build(&Silent).expect("a build within its budget");
-    assert!(built.notes.iter().any(|n| n.contains("--max-ram")), "{:?}", built.notes);
+    // Strips do for person detection's first layers.
+    for (floats, bytes) in
+        [("kws_dscnn", "kws_dscnn_int8_qdq"), ("vww_mobilenetv1", "vww_mobilenetv1_int8_tfl")]
+    {
+        let (floats, bytes) = (arena(floats), arena(bytes));
+        assert!(bytes * 10_000 <= floats * 2625, "{bytes} and {floats} bytes");
+    }
 }
 
 /// What exceeds a budget is compiled for size, where that keeps to it; the result stays right.

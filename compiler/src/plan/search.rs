@@ -103,9 +103,7 @@ impl<'a> Planning<'a> {
     pub(super) fn search(&self, dump: &Dump) -> Result<Plan> {
         let ways = match self.aim.prefer {
             Prefer::Speed => vec![Spend::fast()],
-            Prefer::Size => {
-                [Spend::small(), Spend::fast()].iter().flat_map(|s| s.ways(self.target)).collect()
-            }
+            Prefer::Size => vec![Spend::small(), Spend::fast()],
         };
         let mut made = self.smallest(&ways, &Others::None, dump)?;
         let mut slower = false;
@@ -126,8 +124,7 @@ impl<'a> Planning<'a> {
     /// schedules where most is live.
     fn within(&self, limit: usize, mut best: Made, dump: &Dump) -> Result<Made> {
         for share in SHARES {
-            let ways = Spend { share, ..Spend::fast() }.ways(self.target);
-            let made = self.smallest(&ways, &Others::None, dump)?;
+            let made = self.smallest(&[Spend { share, ..Spend::fast() }], &Others::None, dump)?;
             if bytes(&made) < bytes(&best) {
                 best = made;
             }

@@ -9,14 +9,12 @@ use super::halves::is_half;
 use super::rates::Rates;
 use crate::base::TensorType;
 use crate::definition::{Definition, Operand, ValueId};
-use crate::schedule::{Prefer, Throughput, dots, throughput};
+use crate::schedule::{Prefer, Throughput, throughput};
 use crate::target::Target;
 use std::collections::BTreeMap;
 
 /// Bytes that buffers are aligned to.
 const LINE: usize = 64;
-/// Cycles of a call of a kernel.
-const CALL: f64 = 60.0;
 /// Points that a register tile loses at the end of each call.
 const RAGGED: f64 = 1.5;
 /// What strips may fill of the second-level cache, while whole tensors pass through half of it.
@@ -37,27 +35,17 @@ pub struct Spend {
     pub prefer: Prefer,
     /// The share of the time by which strips for size may lose more than those for speed that may be lost, too.
     pub share: f64,
-    /// Whether losses are taken for smaller than the model says.
-    pub bold: bool,
 }
 
 impl Spend {
     /// Hardly any time.
     pub fn fast() -> Spend {
-        Spend { prefer: Prefer::Speed, share: 0.0, bold: false }
-    }
-
-    /// The same, and where a target multiplies words of bytes by an x86 instruction another one: calls and copies, by
-    /// the model most of the time there, run beside the products (person detection loses 4 % for 28 % of its arena,
-    /// where the model says 20, streaming wake words 7 %). One search does not always find less than the other.
-    pub fn ways(self, target: &Target) -> Vec<Spend> {
-        let bold = dots(target).then_some(Spend { bold: true, ..self });
-        bold.into_iter().chain([self]).collect()
+        Spend { prefer: Prefer::Speed, share: 0.0 }
     }
 
     /// What memory is worth where bytes count.
     pub fn small() -> Spend {
-        Spend { prefer: Prefer::Size, share: 1.0, bold: false }
+        Spend { prefer: Prefer::Size, share: 1.0 }
     }
 }
 
@@ -97,7 +85,10 @@ impl Costs<'_> {
         let near = self.rate(window + moving + still, STRIP);
         let between = 2.0 * (whole_bytes(chain) + strips * kept) / near;
         let again = (strips - 1.0) * still / near.max(self.rate(still, STRIP));
-        SURE * whole - between - again - calls * CALL - ragged
+        let words = chain.links.iter().any(|l| Self::multiplies_bytes(l.def));
+        let (call, of_words) = throughput(self.target).calls;
+        let call = if words { of_words } else { call };
+        SURE * whole - between - again - calls * call - ragged
     }
 
     /// Whether strips take no more memory than the definitions one after the other. `dying`: what no

@@ -8,7 +8,7 @@
 //! (`follow`).
 
 use super::chain::Chain;
-use super::cost::Costs;
+use super::cost::{Costs, Spend};
 use super::frame::Unit;
 use super::rates::Rates;
 use super::{Choice, Kernels, LONGEST, Live, Room, Runs, candidates, follow, together};
@@ -20,33 +20,46 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// The share of the time that may be lost, by the model. It takes losses for larger than they are (on Zen 4
-/// measured a fifth to a half of them, on aarch64 two thirds by instructions): in truth it is about one percent where
-/// speed is preferred. Products of bytes take a third of the time that models of bytes do, so that more of it may be
-/// lost (MobileNetV2, EfficientNet-Lite0: none measured; with AVX2 person detection 2 % for 13 % of its arena, on
-/// aarch64 without dot products MiniLM 2 % for 8 %, with them MobileNetV2 .3 % for 17 %).
-fn loss(costs: &Costs, bytes: bool) -> f64 {
-    let (fast, small) = match costs.target.arch {
-        Arch::X86_64 if bytes && costs.spend.bold => (0.3, 0.45),
-        Arch::X86_64 if bytes => (0.14, 0.3),
-        Arch::X86_64 => (0.06, 0.3),
-        Arch::Aarch64 if bytes => (0.04, 0.1),
-        Arch::Aarch64 => (0.02, 0.1),
-    };
-    fast + costs.spend.share * (small - fast)
+/// What memory may cost.
+struct Price {
+    /// The share of the time that may be lost, by the model, where speed is preferred, and where size is.
+    loss: (f64, f64),
+    /// How much larger the share of memory that is saved must be than that of the time that is lost, likewise.
+    worth: (f64, f64),
 }
 
-/// How much larger the share of memory that is saved must be than that of the time that is lost; the same of bold
-/// plans.
-const WORTH: (f64, f64) = (2.0, 1.0);
-/// The part of it that counts less where a budget has to be met.
+/// Most of the time is spent with floats. The model takes losses for larger than they are (on Zen 4 measured a fifth to
+/// a half of them, on aarch64 two thirds by instructions): in truth it is about one percent where speed is preferred.
+const X86_FLOATS: Price = Price { loss: (0.06, 0.3), worth: (2.0, 2.0) };
+/// ... with bytes. Their products take a third of the time, so that more of it may be lost: person detection loses 4 %
+/// for 28 % of its arena. Where size is preferred it loses 13 % for 39 %, streaming wake words 7 % for 28 %.
+const X86_BYTES: Price = Price { loss: (0.14, 0.3), worth: (2.5, 1.5) };
+const ARM_FLOATS: Price = Price { loss: (0.02, 0.1), worth: (2.0, 2.0) };
+/// Without dot products MiniLM loses 2 % for 8 % of its arena, with them MobileNetV2 .3 % for 17 %.
+const ARM_BYTES: Price = Price { loss: (0.04, 0.1), worth: (2.0, 2.0) };
+
+/// The part of what memory must be worth that counts less where a budget has to be met.
 const MET: f64 = 0.75;
 
-fn worth(costs: &Costs, bytes: bool) -> f64 {
-    let worth = if bytes && costs.spend.bold { WORTH.1 } else { WORTH.0 };
-    match costs.spend.prefer {
-        Prefer::Speed => worth * (1.0 - MET * costs.spend.share),
-        Prefer::Size => worth,
+impl Price {
+    fn of(arch: Arch, bytes: bool) -> &'static Price {
+        match (arch, bytes) {
+            (Arch::X86_64, false) => &X86_FLOATS,
+            (Arch::X86_64, true) => &X86_BYTES,
+            (Arch::Aarch64, false) => &ARM_FLOATS,
+            (Arch::Aarch64, true) => &ARM_BYTES,
+        }
+    }
+
+    fn loss(&self, spend: Spend) -> f64 {
+        self.loss.0 + spend.share * (self.loss.1 - self.loss.0)
+    }
+
+    fn worth(&self, spend: Spend) -> f64 {
+        match spend.prefer {
+            Prefer::Speed => self.worth.0 * (1.0 - MET * spend.share),
+            Prefer::Size => self.worth.1,
+        }
     }
 }
 
@@ -122,17 +135,17 @@ impl<'a> Memory<'a> {
         };
         let (floats, bytes) = (cycles(false), cycles(true));
         let total = floats + bytes;
-        let (loss, worth) = (loss(costs, bytes > floats) * total, worth(costs, bytes > floats));
-        let (values, trails) = ((lowering, layouts), HashMap::new());
+        let price = Price::of(costs.target.arch, bytes > floats);
+        let (loss, worth) = (price.loss(costs.spend) * total, price.worth(costs.spend));
         Memory {
-            values,
+            values: (lowering, layouts),
             units,
             live: spans,
             place,
             rooms,
             over,
             shares: true,
-            trails,
+            trails: HashMap::new(),
             costs,
             kernels,
             total,
