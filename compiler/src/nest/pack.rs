@@ -228,7 +228,7 @@ impl Packing {
         });
         match self.pairs {
             true => packed.chunks_exact(2).map(|pair| pair[0] & 15 | pair[1] << 4).collect(),
-            false if self.wide => widened(&packed, linear.buffers[self.operand as usize].dtype),
+            false if self.wide && size == 1 => widened(&packed, linear.buffers[self.operand as usize].dtype),
             false => packed,
         }
     }

@@ -37,6 +37,8 @@ pub struct Bytes<'a> {
     pub in_place: Option<u32>,
     /// The other factor's elements have 16 bits: two of them are a couple in memory.
     pub sixteen: bool,
+    /// The constants have 16 bits, beside bytes that are woven: weights less a zero point.
+    pub nine: bool,
 }
 
 impl Bytes<'_> {
@@ -69,8 +71,9 @@ impl Bytes<'_> {
         });
         let known = constant(vectors) || in_place.is_some();
         let plain = known && guards.is_empty() && dynamic.is_empty() && computed.is_empty();
-        let multiplied = byte(*v) && (byte(*r) || sixteen);
-        (sums && plain && multiplied).then_some(Bytes { vectors, rows, woven, in_place, sixteen })
+        let nine = dtype(*v) == DType::I16 && constant(vectors) && woven && byte(*r);
+        let multiplied = byte(*v) && (byte(*r) || sixteen) || nine;
+        (sums && plain && multiplied).then_some(Bytes { vectors, rows, woven, in_place, sixteen, nine })
     }
 
     /// Neighbours along an axis whose products are summed at a time: four where bytes can be multiplied,
@@ -163,7 +166,7 @@ impl Bytes<'_> {
         };
         let woven = linear.reductions().filter(fits).max_by_key(stride)?;
         let couples = weaves_couples(target) && words(linear, (woven, 2)) <= WOVEN;
-        (multiplies_words(target) || couples).then_some(woven)
+        (multiplies_words(target) && !self.nine || couples).then_some(woven)
     }
 }
 

@@ -260,9 +260,10 @@ impl<'a> Contraction<'a> {
     fn is_wide(&self) -> bool {
         let packed = self.bytes.as_ref().filter(|b| b.in_place.is_none() && self.neighbours == 2);
         let Some(Node::Load { operand, .. }) = packed.map(|b| b.vectors) else { return false };
-        (core(self.target).wide || self.is_sixteen())
-            && !self.linear.compact
-            && 2 * self.linear.buffers[*operand as usize].elems <= self.target.l1 / 2
+        packed.is_some_and(|b| b.nine)
+            || (core(self.target).wide || self.is_sixteen())
+                && !self.linear.compact
+                && 2 * self.linear.buffers[*operand as usize].elems <= self.target.l1 / 2
     }
 
     /// How a tile reads its operands.

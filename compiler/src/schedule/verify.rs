@@ -301,6 +301,9 @@ impl Checker<'_> {
         require(!self.schedule.wide || neighbours == 2 && bytes.in_place.is_none(), || {
             format!("in{v} has no couples that can lie widened")
         })?;
+        require(!bytes.nine || self.schedule.wide, || {
+            format!("the numbers of 16 bits in in{v} do not lie in couples")
+        })?;
         let in_halves = match bytes.sixteen {
             true => neighbours == 2,
             false => neighbours == 4 && bytes.in_halves(self.linear),

@@ -43,7 +43,10 @@ fn linear(def: &Definition) -> Linear {
 #[test]
 fn woven_couples_agree_with_the_naive_loops() {
     let target = resolve("x86_64", "x86-64-v3").expect("the target is known");
-    for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
+    let bytes = [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)];
+    // Weights less a zero point.
+    let numbers = [(DType::U8, DType::I16), (DType::I8, DType::I16)];
+    for types in bytes.into_iter().chain(numbers) {
         for kernel in [(3, 3), (5, 5), (4, 2), (3, 1), (1, 3), (7, 3)] {
             for (c, out, stride) in [(16, 9, 1), (35, 4, 2), (8, 17, 1), (20, 3, 3)] {
                 let mut linear = linear(&filters(c, out, kernel, stride, types));
@@ -52,7 +55,8 @@ fn woven_couples_agree_with_the_naive_loops() {
                     linear.compact = compact;
                     let schedule = choose(&linear, &target);
                     let text = schedule.display(&linear);
-                    assert_eq!((schedule.dot, schedule.wide), (2, !compact), "{text}");
+                    let wide = !compact || types.1 == DType::I16;
+                    assert_eq!((schedule.dot, schedule.wide), (2, wide), "{text}");
                     verify(&schedule, &linear).unwrap();
                     assert_eq!(parse(&text, &linear).unwrap(), schedule);
                     assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
@@ -144,15 +148,17 @@ fn woven_words_agree_with_the_naive_loops() {
 /// Filters that would take too much code, and targets without the instructions.
 #[test]
 fn other_filters_are_not_woven() {
-    let dot = |kernel: (usize, usize), cpu: &str| {
-        let linear = linear(&filters(16, 9, kernel, 1, (DType::U8, DType::I8)));
+    let dot_of = |kernel: (usize, usize), cpu: &str, weights: DType| {
+        let linear = linear(&filters(16, 9, kernel, 1, (DType::U8, weights)));
         choose(&linear, &resolve("x86_64", cpu).expect("the target is known")).dot
     };
+    let dot = |kernel: (usize, usize), cpu: &str| dot_of(kernel, cpu, DType::I8);
     assert_eq!(dot((3, 3), "x86-64-v3"), 2);
     assert_eq!(dot((7, 7), "x86-64-v3"), 1);
     assert_eq!(dot((3, 3), "x86-64"), 1);
     assert_eq!(dot((3, 3), "x86-64-v4"), 1);
     assert_eq!(dot((3, 3), "icelake-server"), 4);
+    assert_eq!(dot_of((3, 3), "icelake-server", DType::I16), 1);
 }
 
 /// Products of bytes in lanes of their own, on a target without dot products: of signed bytes, and of weights that are
