@@ -2,7 +2,7 @@
 //! one of each tree, and of many, against walks that take one node after the other.
 
 use crate::sizes::decode;
-use crate::support::onnx::{int, ints, model, node, value};
+use crate::support::onnx::{int, ints, model, node, text, value};
 use lmc::base::{DType, Tensor};
 use lmc::build::{Build, Silent};
 use lmc::run::executor::Executor;
@@ -229,6 +229,118 @@ fn trees_give_what_walks_give() {
     }
 }
 
+fn strings(name: &str, values: &[&str]) -> pb::AttributeProto {
+    let kind = pb::attribute_proto::AttributeType::Strings as i32;
+    let strings = values.iter().map(|v| v.as_bytes().to_vec()).collect();
+    pb::AttributeProto { name: name.into(), r#type: kind, strings, ..Default::default() }
+}
+
+fn floats(name: &str, values: &[f32]) -> pb::AttributeProto {
+    let kind = pb::attribute_proto::AttributeType::Floats as i32;
+    pb::AttributeProto { name: name.into(), r#type: kind, floats: values.to_vec(), ..Default::default() }
+}
+
+/// A tree of each of two features, which asks whether it is 0.5 at most.
+fn stumps() -> Vec<pb::AttributeProto> {
+    vec![
+        ints("nodes_treeids", &[0, 0, 0, 1, 1, 1]),
+        ints("nodes_nodeids", &[0, 1, 2, 0, 1, 2]),
+        ints("nodes_featureids", &[0, 0, 0, 1, 0, 0]),
+        strings("nodes_modes", &["BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF"]),
+        floats("nodes_values", &[0.5, 0.0, 0.0, 0.5, 0.0, 0.0]),
+        ints("nodes_truenodeids", &[1, 0, 0, 1, 0, 0]),
+        ints("nodes_falsenodeids", &[2, 0, 0, 2, 0, 0]),
+    ]
+}
+
+/// What the trees make of `[0, 0]`, `[1, 1]` and `[0, 1]`.
+fn gives(op: &str, outputs: &[(&str, i32)], attributes: Vec<pb::AttributeProto>, arch: &str) -> Vec<Tensor> {
+    let mut trees = node(op, &["x"], outputs[0].0);
+    trees.output = outputs.iter().map(|o| o.0.to_string()).collect();
+    trees.domain = "ai.onnx.ml".into();
+    trees.attribute = attributes;
+    let mut proto = model(vec![trees], &[3, 2], &[1], &[]);
+    if let Some(graph) = &mut proto.graph {
+        let dims: [&[i64]; 2] = [&[3, 2], &[3]];
+        graph.output = outputs.iter().map(|(n, t)| value(n, *t, dims[usize::from(*t == 7)])).collect();
+    }
+    proto.opset_import.push(pb::OperatorSetIdProto { domain: "ai.onnx.ml".into(), version: 3 });
+    let target = resolve(arch, if arch == "native" { "native" } else { "generic" }).expect("known");
+    let built =
+        Build::new("m.onnx").build_model(&decode(&proto), target.clone(), "m", &Silent).expect("builds");
+    let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+    let x = Tensor::new([3, 2], &[0.0f32, 0.0, 1.0, 1.0, 0.0, 1.0]);
+    executor.and_then(|mut e| e.run(&[x])).expect("runs")
+}
+
+fn is_close(got: &Tensor, want: &[f32], what: &str) {
+    let got = got.to_vec::<f32>().expect("floats");
+    let close = got.len() == want.len() && got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-5);
+    assert!(close, "{what}: {got:?}, not {want:?}");
+}
+
+/// Two classes of which trees vote for one, as ONNX Runtime 1.32 scores them: a logistic transform is there whatever the
+/// signs of votes are; votes for the second class leave the first one a score of nothing.
+#[test]
+fn votes_for_one_of_two_classes() {
+    let (mixed, positive) = ([-0.1, 0.4, 0.2, -0.3], [1.5, 0.4, 2.2, 0.3]);
+    let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+    type Pairs = [[f32; 2]; 3];
+    let of = |x: [f32; 3], f: &dyn Fn(f32) -> [f32; 2]| -> Pairs { x.map(f) };
+    let cases: Vec<(i64, [f32; 4], &str, Vec<f32>, [i64; 3], Pairs)> = vec![
+        (0, positive, "LOGISTIC", vec![], [1, 1, 1], of([3.7, 0.7, 1.8], &|x| [sigmoid(-x), sigmoid(x)])),
+        (0, positive, "LOGISTIC", vec![-0.3], [1, 0, 1], of([3.4, 0.4, 1.5], &|x| [sigmoid(-x), sigmoid(x)])),
+        (0, positive, "NONE", vec![], [1, 1, 1], of([3.7, 0.7, 1.8], &|x| [1.0 - x, x])),
+        (0, mixed, "LOGISTIC", vec![], [1, 1, 0], of([0.1, 0.1, -0.4], &|x| [sigmoid(-x), sigmoid(x)])),
+        (1, positive, "LOGISTIC", vec![-0.3], [1, 1, 1], of([3.7, 0.7, 1.8], &|x| [0.5, sigmoid(x)])),
+        (1, mixed, "NONE", vec![0.2], [1, 1, 0], of([0.1, 0.1, -0.4], &|x| [0.0, x])),
+        (1, mixed, "SOFTMAX", vec![], [1, 1, 0], of([0.1, 0.1, -0.4], &|x| [sigmoid(-x), sigmoid(x)])),
+    ];
+    for (id, weights, transform, base, labels, scores) in cases {
+        let mut attributes = stumps();
+        attributes.extend([
+            ints("classlabels_int64s", &[0, 1]),
+            ints("class_treeids", &[0, 0, 1, 1]),
+            ints("class_nodeids", &[1, 2, 1, 2]),
+            ints("class_ids", &[id; 4]),
+            floats("class_weights", &weights),
+            text("post_transform", transform),
+        ]);
+        if !base.is_empty() {
+            attributes.push(floats("base_values", &base));
+        }
+        let what = format!("class {id}, {weights:?}, {transform}, {base:?}");
+        for arch in ["native", "aarch64"] {
+            let got = gives("TreeEnsembleClassifier", &[("l", 7), ("y", 1)], attributes.clone(), arch);
+            assert_eq!(got[0].to_vec::<i64>().expect("labels"), labels, "{what}, {arch}");
+            is_close(&got[1], &scores.concat(), &what);
+        }
+    }
+}
+
+/// The base is added to the least and the largest vote, too; where nothing votes there is 0.
+#[test]
+fn the_least_and_the_largest_vote() {
+    let least = [1.5, 0.0, 0.0, 2.25, 1.5, 4.25];
+    let largest = [3.5, 0.0, 0.0, 4.25, 1.5, 4.25];
+    for (fold, want) in [("MIN", least), ("MAX", largest)] {
+        let mut attributes = stumps();
+        attributes.extend([
+            ints("target_treeids", &[0, 0, 1, 1]),
+            ints("target_nodeids", &[1, 2, 1, 2]),
+            ints("target_ids", &[0, 1, 0, 1]),
+            floats("target_weights", &[1.0, 2.0, 3.0, 4.0]),
+            floats("base_values", &[0.5, 0.25]),
+            int("n_targets", 2),
+            text("aggregate_function", fold),
+        ]);
+        for arch in ["native", "aarch64"] {
+            let got = gives("TreeEnsembleRegressor", &[("y", 1)], attributes.clone(), arch);
+            is_close(&got[0], &want, fold);
+        }
+    }
+}
+
 /// A leaf that is named once for each class, as sklearn-onnx's `decision_leaf` does it: of one target the first vote
 /// counts, of several targets the sum.
 #[test]
@@ -236,18 +348,6 @@ fn repeated_votes_of_one_target_count_once() {
     for (targets, want) in [(1, vec![4.0f32, 9.0]), (2, vec![5.0, 2.0, 9.5, 3.0])] {
         let mut trees = node("TreeEnsembleRegressor", &["x"], "y");
         trees.domain = "ai.onnx.ml".into();
-        let strings = |name: &str, values: &[&str]| pb::AttributeProto {
-            name: name.into(),
-            r#type: pb::attribute_proto::AttributeType::Strings as i32,
-            strings: values.iter().map(|v| v.as_bytes().to_vec()).collect(),
-            ..Default::default()
-        };
-        let floats = |name: &str, values: &[f32]| pb::AttributeProto {
-            name: name.into(),
-            r#type: pb::attribute_proto::AttributeType::Floats as i32,
-            floats: values.to_vec(),
-            ..Default::default()
-        };
         let other = targets - 1;
         trees.attribute = vec![
             ints("nodes_treeids", &[0, 0, 0]),

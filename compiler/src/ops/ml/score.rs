@@ -141,6 +141,18 @@ pub enum Pair {
     Signed,
 }
 
+/// Defines the label of two classes: the second where the score in a column is above `threshold`.
+pub fn label_of_two(e: &mut Emit, score: &Val, column: i64, threshold: f64, labels: [i64; 2]) {
+    let Some(out) = e.output(0) else { return };
+    e.define("label", &out, |b| {
+        let at = [b.var(0), Affine::constant(column)];
+        let (x, limit) = (b.elem(score, &at, F), b.number(F, threshold));
+        let above = b.op(Op::Gt, &[x, limit]);
+        let [no, yes] = labels.map(|l| b.constant(Scalar::from_i64(DType::I64, l)));
+        b.op(Op::Select, &[above, yes, no])
+    });
+}
+
 /// Defines label and two scores from one score per row: the second class where it is above
 /// `threshold`.
 pub fn choose_of_two(
@@ -151,15 +163,7 @@ pub fn choose_of_two(
     threshold: f64,
     labels: [i64; 2],
 ) {
-    if let Some(out) = e.output(0) {
-        e.define("label", &out, |b| {
-            let at = [b.var(0), Affine::constant(0)];
-            let (x, limit) = (b.elem(score, &at, F), b.number(F, threshold));
-            let above = b.op(Op::Gt, &[x, limit]);
-            let [no, yes] = labels.map(|l| b.constant(Scalar::from_i64(DType::I64, l)));
-            b.op(Op::Select, &[above, yes, no])
-        });
-    }
+    label_of_two(e, score, 0, threshold, labels);
     let Some(out) = e.output(1) else { return };
     for column in 0..2 {
         let store = vec![Affine::var(0), Affine::constant(column)];
@@ -167,7 +171,7 @@ pub fn choose_of_two(
             let at = [b.var(0), Affine::constant(0)];
             let x = b.elem(score, &at, F);
             let second = column == 1;
-            if transform == Transform::Logistic && pair == Pair::Signed {
+            if transform == Transform::Logistic {
                 let x = if second { x } else { b.op(Op::Neg, &[x]) };
                 return b.op(Op::Sigmoid, &[x]);
             }

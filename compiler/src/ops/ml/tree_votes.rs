@@ -115,7 +115,12 @@ pub fn read_votes(ctx: &Ctx, role: &str, numbers: &Numbers) -> Result<Votes> {
     if given.len() == 1 {
         base.fill(given[0]);
     }
-    Ok(Votes { targets, list, base, fold, average })
+    let mut votes = Votes { targets, list, base, fold, average };
+    // One number for two classes belongs to the first, as ONNX Runtime has it, which does not count without votes.
+    if role == "class" && given.len() == 1 && targets == 2 && votes.only_column() == Some(1) {
+        votes.base.fill(0.0);
+    }
+    Ok(votes)
 }
 
 /// Votes of TreeEnsemble: one of each leaf.

@@ -1,7 +1,7 @@
 //! Ensembles of decision trees: the trees become words, which a routine walks; what it adds up becomes scores.
 
 use super::linear::rows;
-use super::score::{Pair, Transform, choose, choose_of_two, labels};
+use super::score::{Pair, Transform, choose, choose_of_two, label_of_two, labels};
 use super::tree_tables::{Tables, read, read_v5};
 use super::tree_votes::{Votes, targets, v5_targets};
 use super::tree_walk::{define, together};
@@ -11,7 +11,7 @@ use crate::definition::Lowering;
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::ops::{Ctx, Lower, Operator};
-use crate::scalar::Fold;
+use crate::scalar::{Fold, Op};
 
 const F: DType = DType::F32;
 
@@ -60,7 +60,14 @@ fn scores(e: &mut Emit, tables: &Tables, votes: &Votes, float: DType) -> Result<
         let sum = b.broadcast(&sums, float);
         let joined = if votes.average { b.times_number(sum, 1.0 / trees.max(1) as f64) } else { sum };
         let base = b.broadcast(&base, float);
-        if votes.fold == Fold::Sum { b.plus(joined, base) } else { joined }
+        let score = b.plus(joined, base);
+        if votes.fold == Fold::Sum {
+            return score;
+        }
+        // The least or largest of no votes is 0.
+        let (zero, nothing) = (b.number(float, 0.0), b.number(float, votes.nothing()));
+        let none = b.op(Op::Eq, &[sum, nothing]);
+        b.op(Op::Select, &[none, zero, score])
     }))
 }
 
@@ -94,20 +101,23 @@ fn classifier(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let labels = labels(ctx, "classlabels_int64s")?;
     let transform = Transform::read(ctx)?;
     let mut e = Emit::new(ctx, low);
-    // Two classes of which the trees vote for one only: one score stands for both.
-    if let ([first, second], Some(_)) = (&labels[..], votes.only_column()) {
+    // Two classes of which the trees vote for one only: one score stands for both where it is the first.
+    let only = votes.only_column().filter(|_| labels.len() == 2);
+    let positive = votes.list.iter().all(|v| v.weight >= 0.0);
+    let (pair, threshold) = if positive { (Pair::Probability, 0.5) } else { (Pair::Signed, 0.0) };
+    if let (&[first, second], Some(0)) = (&labels[..], only) {
         votes.keep_column();
         let score = scores(&mut e, &tables, &votes, F)?;
-        let positive = votes.list.iter().all(|v| v.weight >= 0.0);
-        let (pair, threshold) = if positive { (Pair::Probability, 0.5) } else { (Pair::Signed, 0.0) };
-        choose_of_two(&mut e, &score, pair, transform, threshold, [*first, *second]);
+        choose_of_two(&mut e, &score, pair, transform, threshold, [first, second]);
         return Ok(());
     }
     require(votes.targets <= labels.len(), || "trees vote for more classes than there are labels".into())?;
     votes.widen(labels.len());
     let scores = scores(&mut e, &tables, &votes, F)?;
-    if let Some(out) = e.output(0) {
-        choose(&mut e, &scores, &labels, &out);
+    match (&labels[..], only, e.output(0)) {
+        (&[first, second], Some(1), _) => label_of_two(&mut e, &scores, 1, threshold, [first, second]),
+        (_, _, Some(out)) => choose(&mut e, &scores, &labels, &out),
+        (_, _, None) => {}
     }
     if let Some(out) = e.output(1) {
         transform.define(&mut e, &scores, &out);
