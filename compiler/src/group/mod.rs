@@ -11,6 +11,7 @@
 //! | `frames`, `rim`, `split` | padding: in memory around a value, or as parts of their own |
 //! | `layout`, `channels` | the order of memory of every value |
 //! | `turn`, `words` | copies of factors that lie the wrong way for their products, once layouts are known |
+//! | `twice` | what is quantized by its own range, computed once for that and once for the bytes |
 
 mod channels;
 mod digits;
@@ -29,6 +30,7 @@ mod sink;
 mod split;
 mod tables;
 mod turn;
+mod twice;
 mod whole;
 mod words;
 
@@ -38,6 +40,7 @@ pub use layout::layouts;
 pub use rewrite::replace_loads;
 pub use rim::Rims;
 pub use tables::tabulate;
+pub use twice::{Again, twice};
 
 use crate::definition::{Definition, LoweredValue, Lowering, Stage, ValueId};
 use crate::schedule::linear::Layout;

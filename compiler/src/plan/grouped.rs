@@ -5,7 +5,7 @@ use super::{Choose, Interface};
 use crate::base::abi;
 use crate::definition::{self, Definition, Lowering, ValueId};
 use crate::error::Result;
-use crate::group::{self, Rims};
+use crate::group::{self, Again, Rims};
 use crate::nest::nest;
 use crate::schedule::linear::{Layout, Linear};
 use crate::schedule::{couple_halves, leaves_padding, lookups, word};
@@ -58,6 +58,16 @@ impl Grouped {
         group::copy_factors(lowering, &mut layouts, word(target));
         definition::verify(lowering).map_err(|e| e.at("after group"))?;
         Ok(Grouped { lowered, layouts })
+    }
+
+    /// The stages in which what is there as a whole until its range is known is computed twice; `None` where nothing is.
+    pub fn twice(&self, wanted: &[ValueId], again: Again) -> Result<Option<Grouped>> {
+        let (mut lowered, mut layouts) = (self.lowered.clone(), self.layouts.clone());
+        if !group::twice(&mut lowered.lowering, &mut layouts, wanted, again) {
+            return Ok(None);
+        }
+        definition::verify(&lowered.lowering).map_err(|e| e.at("computed twice"))?;
+        Ok(Some(Grouped { lowered, layouts }))
     }
 }
 

@@ -10,6 +10,7 @@ use super::grouped::{Grouped, Lowered, below, filtered};
 use super::{Choose, Dump, Program, verify};
 use crate::definition::{self, Lowering, Stage, ValueId};
 use crate::error::{Error, Result};
+use crate::group::Again;
 use crate::schedule::linear::{Layout, Linear};
 use crate::schedule::{Prefer, Schedule};
 use crate::strips::{self, Kernels, Spend};
@@ -26,6 +27,12 @@ const SHARES: [f64; 3] = [0.25, 0.5, 1.0];
 const ROUNDS: usize = 12;
 /// Parts of a model in which small schedules are tried.
 const PARTS: usize = 2;
+/// The share of the arena that something takes which may be computed twice.
+const LARGE: f64 = 0.5;
+/// The share of the time that this takes at most, where speed is preferred.
+const CHEAP: f64 = 0.01;
+/// How much must be left of the arena at most, where no budget asks for less.
+const LESS: f64 = 0.9;
 
 /// What is wanted of a plan.
 pub struct Aim<'a> {
@@ -106,13 +113,22 @@ impl<'a> Planning<'a> {
             Prefer::Size => vec![Spend::small(), Spend::fast()],
         };
         let mut made = self.smallest(&ways, &Others::None, dump)?;
+        if self.aim.prefer == Prefer::Speed {
+            made = self.twice(made, (CHEAP, LESS), |twice| twice.smallest(&ways, &Others::None, dump))?;
+        }
         let mut slower = false;
         match (self.aim.prefer, self.aim.ram) {
             (Prefer::Speed, Some(limit)) if bytes(&made) > limit => {
                 made = self.within(limit, made, dump)?;
                 slower = true;
             }
-            (Prefer::Size, _) if self.aim.other.is_some() => made = self.no_larger(&ways, made, dump)?,
+            (Prefer::Size, _) => {
+                if self.aim.other.is_some() {
+                    made = self.no_larger(&ways, made, dump)?;
+                }
+                made = self
+                    .twice(made, (f64::INFINITY, LESS), |twice| twice.smallest(&ways, &Others::None, dump))?;
+            }
             _ => {}
         }
         let (planned, texts) = made;
@@ -132,7 +148,30 @@ impl<'a> Planning<'a> {
                 return Ok(best);
             }
         }
-        self.exchanged(&[Spend::fast(), Spend { share: 1.0, ..Spend::fast() }], best, limit, dump)
+        let ways = [Spend::fast(), Spend { share: 1.0, ..Spend::fast() }];
+        best = self.twice(best, (f64::INFINITY, 1.0), |twice| {
+            let made = twice.smallest(&ways, &Others::None, dump)?;
+            twice.exchanged(&ways, made, limit, dump)
+        })?;
+        self.exchanged(&ways, best, limit, dump)
+    }
+
+    /// The plan so far, or another one of stages in which what takes most of its arena until its range is known is
+    /// computed twice: where that takes a share of the time at most, and leaves one of the memory.
+    fn twice(
+        &self,
+        made: Made,
+        (share, less): (f64, f64),
+        plan: impl Fn(&Planning) -> Result<Made>,
+    ) -> Result<Made> {
+        let again = Again { bytes: (bytes(&made) as f64 * LARGE) as usize, share };
+        let grouped = self.grouped.iter().filter_map(|g| g.twice(self.wanted, again).transpose());
+        let grouped: Vec<Grouped> = grouped.collect::<Result<_>>()?;
+        if grouped.is_empty() {
+            return Ok(made);
+        }
+        let other = plan(&Planning::new(&grouped, self.wanted, self.name, self.target, self.aim))?;
+        Ok(if bytes(&other) as f64 <= bytes(&made) as f64 * less { other } else { made })
     }
 
     /// A plan for size that takes no more memory than the fast one. Where that is smaller, fast schedules take the
