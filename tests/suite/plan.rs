@@ -119,6 +119,31 @@ fn strips_know_what_follows_what_is_read() {
     }
 }
 
+/// Rows over an edge are copied as far as they are read: what stands beside them may be the part of a concatenation
+/// that is made of them.
+#[test]
+fn rows_over_an_edge_are_copied_as_far_as_they_are_read() {
+    let text = "graph g {
+  input x: f32[1,32,28,28]
+  const w0: f32[96,32,1,1] = random 1
+  const w1: f32[96,1,5,5] = random 2
+  const w2: f32[96,16,1,1] = random 3
+  const w3: f32[32,192,1,1] = random 4
+  q: f32[1,96,28,28] = Conv(x, w0)
+  a: f32[1,96,28,28] = Conv(q, w1) { group = 96, pads = [2, 2, 2, 2] }
+  b: f32[1,96,28,28] = Conv(a, w2) { group = 6 }
+  c: f32[1,192,28,28] = Concat(q, b) { axis = 1 }
+  y: f32[1,32,28,28] = Conv(c, w3)
+  output y
+}
+";
+    let graph = graph::parse(text, lmc::ops::find).expect("a graph");
+    for (arch, cpu) in [("x86_64", "x86-64-v3"), ("x86_64", "znver4"), ("aarch64", "generic")] {
+        let target = resolve(arch, cpu).expect("a known processor");
+        program(&graph, "g", &target).unwrap_or_else(|e| panic!("{cpu}: {e}"));
+    }
+}
+
 /// Where words of bytes are multiplied by an instruction, no padding beside rows lies in memory, and strips may lose
 /// some of the time that is won.
 #[test]

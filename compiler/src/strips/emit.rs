@@ -6,6 +6,7 @@ use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Index, Lowering, Stage, Strips, ValueId, View};
 use crate::scalar::Scalar;
 use crate::schedule::linear::Layout;
+use std::ops::Range;
 
 /// Emits chains into a lowering; `layouts` grow with its values.
 pub struct Emit<'a> {
@@ -160,7 +161,8 @@ impl Emit<'_> {
                     let reach = first + read.step * (count - 1) + read.high - read.low;
                     match read.fill.filter(|_| first < 0 || reach >= link.room(read)) {
                         Some(fill) => {
-                            (self.edge(open, value, read.dim, (first, reach + 1 + read.more), fill), 0, 0)
+                            let rows = (first, reach + 1 + read.more);
+                            (self.edge(open, (link.def, read), rows, fill), 0, 0)
                         }
                         None => (value, first, read.step * own.rate),
                     }
@@ -191,15 +193,16 @@ impl Emit<'_> {
         });
     }
 
-    /// A copy of rows that reach over an edge, so that a kernel reads them like any others.
+    /// A copy of rows that reach over an edge, so that a kernel reads them like any others: of what is read in
+    /// the other dimensions, since neighbours may be parts of a concatenation that are not there yet.
     fn edge(
         &mut self,
         open: &mut Open,
-        whole: ValueId,
-        dim: usize,
+        (def, read): (&Definition, &Read),
         (first, end): (i64, i64),
         fill: Scalar,
     ) -> ValueId {
+        let (whole, dim) = (def.operands[read.operand].value, read.dim);
         let mut ty = self.lowering.values[whole as usize].ty.clone();
         let room = ty.shape[dim] as i64;
         ty.shape[dim] = (end - first) as usize;
@@ -210,7 +213,9 @@ impl Emit<'_> {
         if high > low {
             let from = self.view(open, whole, dim, (low, 0), high - low);
             let to = self.view(open, rows, dim, (low - first, 0), high - low);
-            open.body.push(Stage::Define(self.copy(from, to)));
+            let mut copied = covered(def, read);
+            copied[dim] = 0..high - low;
+            open.body.push(Stage::Define(self.copy_of(from, to, &copied)));
         }
         rows
     }
@@ -288,11 +293,18 @@ impl Emit<'_> {
     }
 
     fn copy(&self, from: ValueId, to: ValueId) -> Definition {
+        let shape = &self.lowering.values[to as usize].ty.shape;
+        self.copy_of(from, to, &shape.iter().map(|&n| 0..n as i64).collect::<Vec<_>>())
+    }
+
+    /// A copy of what lies within these indices.
+    fn copy_of(&self, from: ValueId, to: ValueId, within: &[Range<i64>]) -> Definition {
         let ty = &self.lowering.values[to as usize].ty;
-        let mut b = DefBuilder::new(&ty.shape);
-        let axes = b.axes();
-        let element = b.load(from, ty, axes);
-        b.finish("keep_rows", to, ty, element)
+        let extents: Vec<usize> = within.iter().map(|r| (r.end - r.start) as usize).collect();
+        let mut b = DefBuilder::new(&extents);
+        let at: Vec<Affine> = b.axes().into_iter().zip(within).map(|(v, r)| v.offset(r.start)).collect();
+        let element = b.load(from, ty, at.clone());
+        b.finish_at("keep_rows", to, ty, at, element)
     }
 
     fn constant(&self, to: ValueId, fill: Scalar) -> Definition {
@@ -301,6 +313,28 @@ impl Emit<'_> {
         let element = b.constant(fill);
         b.finish("edge_rows", to, ty, element)
     }
+}
+
+/// What a definition reads of an operand in each dimension; all of it where that follows from data.
+fn covered(def: &Definition, read: &Read) -> Vec<Range<i64>> {
+    let shape = &def.operands[read.operand].ty.shape;
+    let mut covered: Vec<Option<Range<i64>>> = vec![None; shape.len()];
+    for expr in &def.exprs {
+        let Expr::Load { operand, index, .. } = expr else { continue };
+        if *operand as usize != read.operand {
+            continue;
+        }
+        for ((known, at), &extent) in covered.iter_mut().zip(index).zip(shape) {
+            let (low, high) = match at {
+                Index::Affine(form) if !form.has_size() => form.range(|v| def.vars[v as usize].extent),
+                _ => (0, extent as i64 - 1),
+            };
+            let (low, end) = (low.clamp(0, extent as i64), (high + 1).clamp(0, extent as i64));
+            let known = known.get_or_insert(low..end);
+            *known = known.start.min(low)..known.end.max(end);
+        }
+    }
+    covered.into_iter().zip(shape).map(|(known, &n)| known.unwrap_or(0..n as i64)).collect()
 }
 
 /// Moves what is read of an operand by so many rows.
