@@ -20,6 +20,7 @@ mod graph;
 mod group;
 mod layering;
 mod lengths;
+mod measured;
 mod limits;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod machine;

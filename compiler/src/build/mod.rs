@@ -28,7 +28,7 @@ use crate::graph::Graph;
 use crate::import::{Bindings, Model};
 use crate::ops::data_decide_sizes;
 use crate::package;
-use crate::passes::Around;
+use crate::passes::{Around, Given};
 use crate::plan::{Aim, Choose, Plan, Program};
 pub use crate::schedule::Prefer;
 use crate::schedule::choose::{choose, choose_small};
@@ -37,7 +37,6 @@ use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -346,7 +345,7 @@ impl Build {
         let (types, mut notes) = bindings.resolve(&model.body)?;
         let mut sized = !bindings.bounds.is_empty();
         if !sized {
-            let (mut graph, more) = typed_graph(model, &types, 0, &Arc::default(), observer, clock)?;
+            let (mut graph, more) = typed_graph(model, &types, 0, &given(&bindings), observer, clock)?;
             sized = data_decide_sizes(&graph);
             if !sized {
                 let rewritten = rewrite(&mut graph, self.around(target), observer, clock)?;
@@ -416,17 +415,22 @@ fn show<'a>(observer: &'a dyn Observer, clock: &'a Clock) -> impl Fn(&str, &dyn 
     }
 }
 
+/// What the options say of numbers that the model computes.
+fn given(bindings: &Bindings) -> Given {
+    Given { bounds: Arc::new(bindings.numbers.clone()), ..Given::default() }
+}
+
 /// Types the model; gives notes too.
 fn typed_graph(
     model: &Model,
     types: &[TensorType],
     sample: u32,
-    open: &Arc<HashSet<String>>,
+    given: &Given,
     observer: &dyn Observer,
     clock: &Clock,
 ) -> Result<(Graph, Vec<String>)> {
     observer.progress("typing", 0, 1);
-    let typed = passes::infer_sample(model, types, sample, open).into_result()?;
+    let typed = passes::infer_sample(model, types, sample, given).into_result()?;
     clock.end("types");
     dump("graph", &typed.0, observer);
     Ok(typed)

@@ -1,19 +1,19 @@
 //! Models with sizes known only at run time: lowered at several samples, merged.
 
 use super::timing::Clock;
-use super::{Observer, Silent, rewrite, typed_graph};
+use super::{Observer, Silent, given, rewrite, typed_graph};
 use crate::definition::{Lowering, ValueId};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, SAMPLE_OF_NONE, SAMPLE_OF_ONE, Shapes, sample_near};
 use crate::import::{Bindings, Model, Sum};
 use crate::lower::{fold, lower_plain};
-use crate::passes::{Around, unfold, wanted};
+use crate::passes::{Around, Given, unfold, wanted};
 use crate::plan::{Lowered, own_outputs};
 use crate::sizes::{
     Merged, Open, Sample, Single, Typings, alike, differing, merge, same_steps, samples, single, special,
     uniform,
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A size for each named dimension.
@@ -41,6 +41,9 @@ const LARGEST_STEP: usize = 128;
 /// round up give sizes next to each other one meaning.
 const STEPS: [usize; 9] = [1, 2, 3, 5, 8, 16, 32, 64, 128];
 
+/// Where the model is not defined at a bound, the multiples of these below it are tried to say which bound would do.
+const MULTIPLES: [usize; 14] = [2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 32, 64, 128];
+
 /// The smallest size that is a sample.
 const SMALLEST: usize = 2;
 
@@ -61,8 +64,8 @@ struct Sizer<'a> {
     uniform: Arc<HashSet<String>>,
     /// What is constant in each sample, but computed at run time.
     computed: HashSet<String>,
-    /// The conditions among these.
-    open: Arc<HashSet<String>>,
+    /// The conditions among these, and what is known of numbers that the model computes.
+    given: Given,
     /// The model for the smallest sizes.
     small: Vec<Graph>,
 }
@@ -94,12 +97,7 @@ pub fn lowered(
     observer: &dyn Observer,
     clock: &Clock,
 ) -> Result<(Lowered, Vec<String>)> {
-    let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
-    let free: Sizes = free.map(|(name, &bound)| (name.clone(), bound)).collect();
-    let (shapes, alike, uniform, computed, open, small) = Default::default();
-    let hidden = bindings.hidden(&model.body);
-    let mut sizer =
-        Sizer { model, bindings, around, clock, free, hidden, shapes, alike, uniform, computed, open, small };
+    let mut sizer = Sizer::new(model, bindings, around, clock);
     let mut all = samples(&sizer.free);
     sizer.look_at_small(&all[0]);
     let mut found = sizer.samples(&all, observer);
@@ -120,7 +118,7 @@ pub fn lowered(
         begin_at(&mut all, &least, &sizer.free);
         found = sizer.samples(&all, observer);
     }
-    let mut found = found.map_err(|(_, error)| error)?;
+    let mut found = found.map_err(|(number, error)| sizer.advised(&all[0], number, error))?;
     let alone: Vec<&String> = sizer.free.keys().filter(|name| !least.contains_key(*name)).collect();
     let (singles, mut above) = sizer.singles(&alone)?;
     let mut notes = std::mem::take(&mut found.notes);
@@ -184,6 +182,49 @@ fn shapes(graphs: &[(Sizes, Typed)]) -> Shapes {
 }
 
 impl Sizer<'_> {
+    fn new<'a>(model: &'a Model, bindings: &'a Bindings, around: &'a Around, clock: &'a Clock) -> Sizer<'a> {
+        let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
+        let (shapes, alike, uniform, computed, small) = Default::default();
+        Sizer {
+            model,
+            bindings,
+            around,
+            clock,
+            free: free.map(|(name, &bound)| (name.clone(), bound)).collect(),
+            hidden: bindings.hidden(&model.body),
+            shapes,
+            alike,
+            uniform,
+            computed,
+            given: given(bindings),
+            small,
+        }
+    }
+
+    /// The error with the bound that would do, where the model is not defined at the given ones.
+    fn advised(&self, bounds: &Sizes, number: usize, error: Error) -> Error {
+        if number > 0 || self.typed(bounds, AT_BOUNDS, &Silent).is_ok() {
+            return error;
+        }
+        let defined = |name: &String, size: usize| {
+            let sizes = over(bounds, [(name.clone(), size)].into_iter().collect());
+            self.typed(&sizes, AT_BOUNDS, &Silent).is_ok()
+        };
+        let below = |(name, &bound): (&String, &usize)| {
+            let multiples = MULTIPLES.iter().map(|step| bound - bound % step);
+            let sizes: BTreeSet<usize> = multiples.filter(|&size| size > 0 && size < bound).collect();
+            let size = sizes.into_iter().rev().find(|&size| defined(name, size))?;
+            Some((name.clone(), bound, size))
+        };
+        let given = self.free.iter().filter(|(name, _)| !self.hidden.contains_key(*name));
+        match given.filter_map(below).next() {
+            Some((name, bound, size)) => error.advise(format!(
+                "The model is not defined where '{name}' is {bound}, but where it is {size}: give --dim '{name}<={size}'"
+            )),
+            None => error,
+        }
+    }
+
     /// The model in all samples; the error of the first that fails, with its number.
     fn samples(
         &mut self,
@@ -203,7 +244,7 @@ impl Sizer<'_> {
         self.uniform = Arc::new(uniform(&graphs));
         self.computed = differing(&graphs);
         self.computed.extend(special(&graphs, &self.small));
-        self.computed.extend(self.open.iter().cloned());
+        self.computed.extend(self.given.open.iter().cloned());
         let (mut made, mut notes) = (Vec::new(), Vec::new());
         for (number, (sizes, graph)) in typed.iter().enumerate() {
             let (sample, more) =
@@ -223,6 +264,8 @@ impl Sizer<'_> {
     fn look_at_small(&mut self, bounds: &Sizes) {
         let typed = |sizes: &Sizes, number| self.typed(sizes, number, &Silent).map(|(graph, _)| graph);
         let Ok(at_bounds) = typed(bounds, AT_BOUNDS) else { return };
+        self.given.lengths = Arc::new(at_bounds.numbers.iter().cloned().collect());
+        let typed = |sizes: &Sizes, number| self.typed(sizes, number, &Silent).map(|(graph, _)| graph);
         let one = |name: &String| over(bounds, [(name.clone(), 1)].into_iter().collect());
         let ones = self.free.keys().map(|name| typed(&one(name), AT_BOUNDS));
         let data = [SAMPLE_OF_NONE, SAMPLE_OF_ONE].map(|number| typed(bounds, number));
@@ -230,7 +273,7 @@ impl Sizer<'_> {
         let said: HashMap<String, bool> = at_bounds.decided.into_iter().collect();
         let decided = small.iter().flat_map(|graph| &graph.decided);
         let open = decided.filter(|(name, branch)| said.get(name).is_some_and(|said| said != branch));
-        self.open = Arc::new(open.map(|(name, _)| name.clone()).collect());
+        self.given.open = Arc::new(open.map(|(name, _)| name.clone()).collect());
         self.small = small;
     }
 
@@ -302,7 +345,7 @@ impl Sizer<'_> {
     fn typed(&self, sizes: &Sizes, number: u32, shown: &dyn Observer) -> Result<Typed> {
         let sizes = self.bindings.with_sums(sizes.clone())?;
         let (types, mut notes) = self.bindings.at(&sizes).resolve(&self.model.body)?;
-        let (graph, more) = typed_graph(self.model, &types, number, &self.open, shown, self.clock)?;
+        let (graph, more) = typed_graph(self.model, &types, number, &self.given, shown, self.clock)?;
         notes.extend(more);
         Ok((graph, notes))
     }

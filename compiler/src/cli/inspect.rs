@@ -7,12 +7,13 @@ use crate::error::{Error, Result};
 use crate::graph::Attr;
 use crate::import::{self, Body, Declared, Dim, Model};
 use crate::lower::lower;
-use crate::passes::{infer, is_supported};
+use crate::passes::{Given, infer_sample, is_supported};
 use crate::scalar::Op;
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Options of `lmc inspect`.
 #[derive(Args)]
@@ -44,7 +45,9 @@ pub(super) fn run(args: &Inspect, report: &Report) -> Result<ExitCode> {
 
 fn examine(model: &Model, args: &Inspect) -> Result<Findings> {
     let mut found = Findings::default();
-    let (types, notes) = match args.model.bindings()?.resolve(&model.body) {
+    let bound = args.model.bindings()?.complete(&model.body);
+    let bound = bound.and_then(|all| Ok((all.resolve(&model.body)?, all.numbers)));
+    let ((types, notes), numbers) = match bound {
         Ok(bound) => bound,
         Err(error) => {
             found.errors.push(error);
@@ -52,7 +55,8 @@ fn examine(model: &Model, args: &Inspect) -> Result<Findings> {
         }
     };
     found.notes = notes;
-    let inferred = infer(model, &types);
+    let given = Given { bounds: Arc::new(numbers), ..Given::default() };
+    let inferred = infer_sample(model, &types, 0, &given);
     found.notes.extend(inferred.notes);
     found.errors = inferred.errors;
     let graph = inferred.graph;

@@ -103,6 +103,8 @@ pub struct Graph {
     pub folded: Vec<Node>,
     /// Of several samples: the conditions (by name) that were constant, and which branch they chose.
     pub decided: Vec<(String, bool)>,
+    /// The numbers (by name) computed from data that were found to be the length of a tensor.
+    pub numbers: Vec<String>,
     /// For a body: `(value of the outer graph, value here)`.
     pub captures: Vec<(ValueId, ValueId)>,
 }

@@ -22,6 +22,9 @@ pub struct Bindings {
     pub left: BTreeSet<String>,
     /// Dimensions that are sums of others (`--dim NAME=OTHER+1`, `--dim NAME=32*K`), or are named like one.
     pub sums: BTreeMap<String, Sum>,
+    /// Bounds of numbers that the model computes, by the names of values: [`Bindings::complete`] tells them from
+    /// dimensions.
+    pub numbers: BTreeMap<String, usize>,
 }
 
 /// A dimension as the sum of multiples of others and a number.
@@ -57,6 +60,10 @@ impl Sum {
             }
         }
         (!sum.of.is_empty()).then_some(sum)
+    }
+
+    fn has(&self, name: &String) -> bool {
+        self.of.iter().any(|(of, _)| of == name)
     }
 
     /// Whether it is more than another name of one dimension.
@@ -111,6 +118,10 @@ impl Bindings {
     pub fn complete(&self, body: &Body) -> Result<Bindings> {
         self.check_sums(body)?;
         let mut all = self.clone();
+        let computed = self.bounds.keys().filter(|name| self.is_computed(body, name)).cloned();
+        for name in computed.collect::<Vec<_>>() {
+            all.numbers.extend(all.bounds.remove_entry(&name));
+        }
         for name in free_dims(body).filter_map(|(_, _, name)| name.as_ref()) {
             if let Some(sum) = Sum::parse(name).filter(Sum::is_computed) {
                 all.sums.entry(name.clone()).or_insert(sum);
@@ -153,6 +164,13 @@ impl Bindings {
     /// The types of the graph's inputs, and notes on what was assumed.
     pub fn resolve(&self, body: &Body) -> Result<(Vec<TensorType>, Vec<String>)> {
         self.complete(body)?.resolve_all(body)
+    }
+
+    /// Whether a name is that of a value which the model computes, and of no dimension.
+    fn is_computed(&self, body: &Body, name: &String) -> bool {
+        let free = free_dims(body).filter_map(|(_, _, n)| n.as_ref());
+        let is_dim = free.into_iter().any(|n| n == name || Sum::parse(n).is_some_and(|s| s.has(name)));
+        !is_dim && !self.sums.values().any(|sum| sum.has(name)) && body.computes(name)
     }
 
     /// Sums of what is no dimension are errors.
@@ -303,7 +321,14 @@ impl Bindings {
                     let before = sizes.insert(key(input, axis, name), given);
                     if let Some(before) = before.filter(|&b| b != given) {
                         let name = name.as_deref().unwrap_or("");
-                        return wrong(format!("dimension '{name}' is {given} here and {before} elsewhere"));
+                        return wrong(format!("dimension '{name}' is {given} here and {before} elsewhere")).map_err(
+                            |e| {
+                                e.advise(
+                                    "One name is one size: if the model takes both, give the dimensions names of their \
+                                     own in the file",
+                                )
+                            },
+                        );
                     }
                 }
             }

@@ -65,6 +65,14 @@ pub struct Body {
     pub nodes: Vec<SourceNode>,
 }
 
+impl Body {
+    /// Whether a node, of this graph or of the bodies within it, writes a value of this name.
+    pub fn computes(&self, name: &str) -> bool {
+        let writes = |n: &SourceNode| n.outputs.iter().any(|o| o == name);
+        self.nodes.iter().any(|n| writes(n) || n.bodies.values().any(|body| body.computes(name)))
+    }
+}
+
 /// What the file says about the type of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Declared {

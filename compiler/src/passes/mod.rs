@@ -24,7 +24,7 @@ mod unfold;
 mod window;
 
 pub use drop_dead::wanted;
-pub use infer::{Inferred, infer, infer_sample, is_supported};
+pub use infer::{Given, Inferred, infer, infer_sample, is_supported};
 pub use unfold::unfold;
 pub use window::Window;
 

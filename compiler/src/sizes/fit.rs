@@ -13,6 +13,9 @@ use crate::error::Result;
 use crate::scalar::Op;
 use std::collections::{BTreeSet, HashMap};
 
+/// No number beyond is a form in sizes; products of those up to it with sizes are no overflow.
+pub(super) const LARGEST: u64 = 1 << 36;
+
 /// A size and its value in each sample.
 pub(super) struct Fact {
     pub(super) var: Option<u32>,
@@ -84,6 +87,14 @@ impl Facts {
         if numbers.iter().all(|n| *n == numbers[0]) {
             return Ok(Affine::constant(numbers[0]));
         }
+        let list: Vec<String> = numbers.iter().take(6).map(i64::to_string).collect();
+        let none = unlike(&format!(
+            "no rule was found for a number that depends on the sizes ({}, ...)",
+            list.join(", ")
+        ));
+        if numbers.iter().any(|n| n.unsigned_abs() > LARGEST) {
+            return Err(none);
+        }
         let (sum, other) = self.form_found(numbers);
         // A difference of two sizes may be a quotient of one: its range is that of the sizes apart.
         if let Some(form) = sum {
@@ -102,13 +113,14 @@ impl Facts {
             let times = self.add(derived, &times, low, before)?;
             return Ok(times.scaled(step).offset(numbers[0].rem_euclid(step)));
         }
-        let list: Vec<String> = numbers.iter().take(6).map(i64::to_string).collect();
-        let list = list.join(", ");
-        Err(unlike(&format!("no rule was found for a number that depends on the sizes ({list}, ...)")))
+        Err(none)
     }
 
     /// The form that holds in all samples, and one that holds too but stands back behind rules.
     pub(super) fn form_found(&self, numbers: &[i64]) -> (Option<Affine>, Option<Affine>) {
+        if numbers.iter().any(|n| n.unsigned_abs() > LARGEST) {
+            return (None, None);
+        }
         match self.known.get(numbers).cloned().or_else(|| self.line_or_same(numbers)) {
             Some(form) => (Some(form), None),
             None => self.planes(numbers),

@@ -4,7 +4,7 @@
 //! but differ elsewhere, the sizes at which they do are noted, so that those become samples too.
 
 use super::derived::Derived;
-use super::fit::Facts;
+use super::fit::{Facts, LARGEST};
 use crate::base::Affine;
 use crate::scalar::Op;
 
@@ -74,6 +74,9 @@ impl Facts {
     }
 
     fn rule(&self, numbers: &[i64]) -> Option<(Derived, Option<(usize, i64)>)> {
+        if numbers.iter().any(|n| n.unsigned_abs() > LARGEST) {
+            return None;
+        }
         let usable: Vec<usize> = self.usable().collect();
         let holds = |d: &Derived| (0..self.samples).all(|k| self.value(d, k) == numbers[k]);
         let limited = usable.iter().flat_map(|&size| {

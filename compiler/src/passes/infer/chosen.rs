@@ -111,7 +111,7 @@ fn inside(b: &mut NodeBuilder, between: Between, start: ValueId, end: ValueId) -
 }
 
 /// The number, which is an error where it is negative or larger than `most`: an index that is checked.
-fn at_most(b: &mut NodeBuilder, number: ValueId, most: i64) -> Result<ValueId> {
+pub(super) fn at_most(b: &mut NodeBuilder, number: ValueId, most: i64) -> Result<ValueId> {
     let numbers: Vec<i64> = (0..=most).collect();
     let numbers = b.constant(Tensor::new([numbers.len()], &numbers));
     let (zero, beyond) = (b.constant(Tensor::scalar(0i64)), b.constant(Tensor::scalar(most + 1)));

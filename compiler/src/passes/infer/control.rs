@@ -60,7 +60,7 @@ impl Driver {
         let in_body = self.frames.last().is_some_and(|f| f.level > 0);
         let (Some(Binding::Value(id)), false) = (condition, in_body) else { return true };
         let name = self.graph().value(*id).name.clone();
-        let open = self.open.contains(&name);
+        let open = self.given.open.contains(&name);
         self.level().graph.decided.push((name, known));
         !open
     }

@@ -68,7 +68,7 @@ impl Driver {
                 None => (element.plus, None),
                 Some(_) => match self.length(node, element)? {
                     Some(length) => (0, Some(length)),
-                    None => return Err(self.unbounded(shape)),
+                    None => return Err(any_number()),
                 },
             });
         }
@@ -119,7 +119,7 @@ impl Driver {
         };
         let Some(count) = Element::sum(limit, start, -1) else { return Ok(None) };
         let Some(Length { flags, first }) = self.length(node, count)? else {
-            return Err(self.unbounded(ends[1]));
+            return Err(any_number());
         };
         let most = self.graph().value(flags).ty.elems() as i64;
         let start = start.plus;
@@ -168,17 +168,10 @@ impl Driver {
         Ok(Some(Length { flags, first: true }))
     }
 
-    /// The error of a length that is any number.
-    fn unbounded(&self, length: ValueId) -> Error {
-        let name = &self.graph().value(length).name;
-        Error::model(format!(
-            "its length ('{name}') must be a constant, or have a bound that follows from the model, but is computed at \
-             run time from any number"
-        ))
-        .advise(
-            "Bound it in the model, as by Min with the longest length, or bind the dimensions it depends on with --dim \
-             or --input",
-        )
+    /// Whether a shape is made of numbers of flags.
+    pub(super) fn counts(&self, shape: ValueId) -> bool {
+        let mut numbers = self.elements(shape).unwrap_or_default().into_iter().filter_map(|e| e.of);
+        numbers.any(|(value, _)| self.counted_flags(value).is_some())
     }
 
     /// The flags whose true ones a single number counts.
@@ -190,6 +183,14 @@ impl Driver {
         let counts = cast.op.domain.is_empty() && cast.op.name == "Cast";
         (counts && self.graph().value(flags).ty.dtype == DType::Bool).then_some(flags)
     }
+}
+
+/// The error of a length that is any number.
+fn any_number() -> Error {
+    Error::model("its length must be a constant or have a bound, and is computed at run time from any number").advise(
+        "Bound it in the model, as by Min with the longest length, or bind the dimensions it depends on with --dim or \
+         --input",
+    )
 }
 
 /// As many numbers as flags are true, one after the other.

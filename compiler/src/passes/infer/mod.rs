@@ -14,7 +14,9 @@ mod counters;
 mod extent;
 mod flags;
 mod flex;
+mod given;
 mod maps;
+mod meeting;
 mod moving;
 mod range;
 mod ranks;
@@ -28,8 +30,10 @@ use crate::error::{Error, NODE_ADVICE, Result};
 use crate::graph::{Graph, Node, ValueId};
 use crate::import::{Body, Model, SourceNode, Words};
 use crate::ops::{NodeBuilder, Pending, find};
+pub use given::Given;
+use given::{Numbers, Taken};
+pub use meeting::infer_sample;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 /// What inference gives.
 pub struct Inferred {
@@ -92,6 +96,8 @@ struct Level {
     named: HashMap<String, usize>,
     /// The flags of what lies between computed ends.
     cuts: HashMap<chosen::Between, ValueId>,
+    /// What values are taken for where they say how large something is.
+    taken: HashMap<ValueId, Taken>,
 }
 
 impl Level {
@@ -138,23 +144,23 @@ struct Driver {
     notes: Vec<String>,
     opset: i64,
     words: Words,
-    /// Conditions (by name) that are constant, but not for all sizes.
-    open: Arc<HashSet<String>>,
+    given: Given,
+    numbers: Numbers,
 }
 
 /// Types the model for the given types of its inputs.
 pub fn infer(model: &Model, inputs: &[TensorType]) -> Inferred {
-    infer_sample(model, inputs, 0, &Arc::default())
+    infer_sample(model, inputs, 0, &Given::default())
 }
 
-/// The same, with sizes that depend on data as [`crate::graph::Graph::sample`] says, and conditions (by name) that
-/// are left to run time.
-pub fn infer_sample(
+/// One walk over the model, and what was found of numbers in it.
+fn walked(
     model: &Model,
     inputs: &[TensorType],
     sample: u32,
-    open: &Arc<HashSet<String>>,
-) -> Inferred {
+    given: &Given,
+    numbers: Numbers,
+) -> (Inferred, Numbers) {
     let mut driver = Driver {
         levels: vec![Level::new(sample, 0)],
         frames: vec![Frame { names: HashMap::new(), level: 0 }],
@@ -163,7 +169,8 @@ pub fn infer_sample(
         notes: Vec::new(),
         opset: model.opset,
         words: model.words.clone(),
-        open: open.clone(),
+        given: given.clone(),
+        numbers,
     };
     driver.levels[0].graph.name = model.body.name.clone();
     for (declared, ty) in model.body.inputs.iter().zip(inputs) {
@@ -184,7 +191,7 @@ pub fn infer_sample(
         _ => None,
     };
     let names = driver.frames.swap_remove(0).names.into_iter().filter_map(tensor).collect();
-    Inferred { graph, errors: driver.errors, notes: driver.notes, names }
+    (Inferred { graph, errors: driver.errors, notes: driver.notes, names }, driver.numbers)
 }
 
 impl Driver {
@@ -282,19 +289,38 @@ impl Driver {
         node: &SourceNode,
         inputs: Vec<Option<ValueId>>,
     ) -> Result<Vec<Option<Binding>>> {
+        if let ("", "Range") = (node.domain.as_str(), node.op.as_str())
+            && let Some(outputs) = self.moving_range(node, &inputs)?
+        {
+            return Ok(outputs);
+        }
+        let sized = self.sized(node, inputs)?;
+        let (inputs, checks) = self.tried_sizes(node, sized)?;
         let chosen = match (node.domain.as_str(), node.op.as_str()) {
             ("", "Slice") => self.moving_slice(node, &inputs)?,
-            ("", "Range") => self.moving_range(node, &inputs)?,
             ("", "TopK") => self.computed_top(node, &inputs)?,
             _ => None,
         };
-        let chosen = match chosen {
-            None => self.computed_extent(node, &inputs)?,
-            made => made,
-        };
-        match chosen {
+        let made = match chosen {
             Some(outputs) => Ok(outputs),
-            None => self.plain_node(node, inputs),
+            None => self.any_size(node, &inputs),
+        };
+        let outputs = made.map_err(|e| self.unbounded(node, &inputs, e))?;
+        if checks.is_empty() {
+            return Ok(outputs);
+        }
+        let checked = |output: Option<Binding>| match output {
+            Some(Binding::Value(id)) => Ok(Some(Binding::Value(self.checked(&node.name, id, &checks)?))),
+            other => Ok(other),
+        };
+        outputs.into_iter().map(checked).collect()
+    }
+
+    /// A node of the operator table, or what is as long as computed numbers say.
+    fn any_size(&mut self, node: &SourceNode, inputs: &[Option<ValueId>]) -> Result<Vec<Option<Binding>>> {
+        match self.computed_extent(node, inputs)? {
+            Some(outputs) => Ok(outputs),
+            None => self.plain_node(node, inputs.to_vec()).inspect_err(|_| self.meet(node, inputs)),
         }
     }
 
