@@ -125,6 +125,25 @@ fn scores_take_the_place_of_maps() {
     assert_eq!(outputs[0].to_vec::<f32>(), Some(vec![3.5, 2., 1.5, 4., 4.5, 0.]));
 }
 
+/// The scores of several classifiers as sklearn-onnx gives them: a sequence, of which each is an output.
+#[test]
+fn tensors_of_a_sequence_are_outputs() {
+    let negative = node("", "Neg", (&["scores"], &["both_1"]), Vec::new());
+    let list = node("", "SequenceConstruct", (&["scores", "both_1"], &["both"]), Vec::new());
+    let mut model = model(vec![negative, list], &[("label", STRINGS)]);
+    // No tensor type: what a sequence is for the reader.
+    model.graph.as_mut().expect("a graph").output.push(pb::ValueInfoProto {
+        name: "both".into(),
+        r#type: Some(pb::TypeProto::default()),
+        ..Default::default()
+    });
+    let (built, outputs) = results("classifier_list", &model);
+    let names: Vec<&str> = built.program.outputs.iter().map(|o| o.name.as_str()).collect();
+    assert_eq!(names, ["label", "both_0", "both_1_"]);
+    assert_eq!(outputs[1].to_vec::<f32>(), Some(vec![3.5, 2., 1.5, 4., 4.5, 0.]));
+    assert_eq!(outputs[2].to_vec::<f32>(), Some(vec![-3.5, -2., -1.5, -4., -4.5, 0.]));
+}
+
 #[test]
 fn labels_are_numbers_of_words() {
     let (built, outputs) = results("classifier_label", &model(Vec::new(), &[("label", STRINGS)]));

@@ -12,6 +12,7 @@ mod convert;
 mod external;
 mod functions;
 mod limits;
+mod lists;
 mod order;
 mod tensor;
 mod words;
@@ -181,7 +182,8 @@ pub fn decode(bytes: &[u8], folder: Option<&Path>) -> Result<Model> {
     let graph = limits::check_model(&proto)?;
     let opset = limits::opset_of(&proto.opset_import, "").unwrap_or(1);
     let mut converter = convert::Converter::new(Folder::new(folder), &proto, extras)?;
-    let body = converter.model_body(graph)?;
+    let mut body = converter.model_body(graph)?;
+    lists::dissolve(&mut body);
     let producer = format!("{} {}", proto.producer_name, proto.producer_version);
     let (files, words) = (converter.folder.opened(), converter.words);
     Ok(Model { body, opset, producer, files, words })
