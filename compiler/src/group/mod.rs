@@ -10,7 +10,7 @@
 //! | `inline`, `digits`, `reshape`, `forward`, `epilogue` | definitions that join their readers, or what they read |
 //! | `frames`, `rim`, `split` | padding: in memory around a value, or as parts of their own |
 //! | `layout`, `channels` | the order of memory of every value |
-//! | `turn`, `words` | copies of factors that lie the wrong way for their products, once layouts are known |
+//! | `turn`, `words`, `spread` | copies of factors that lie the wrong way for their products, constants repeated for lanes, once layouts are known |
 //! | `twice` | what is quantized by its own range, computed once for that and once for the bytes |
 
 mod channels;
@@ -28,6 +28,7 @@ mod rewrite;
 mod rim;
 mod sink;
 mod split;
+mod spread;
 mod tables;
 mod turn;
 mod twice;
@@ -39,6 +40,7 @@ pub use frames::{frames, rim};
 pub use layout::layouts;
 pub use rewrite::replace_loads;
 pub use rim::Rims;
+pub use spread::spread;
 pub use tables::tabulate;
 pub use twice::{Again, twice};
 

@@ -10,7 +10,7 @@ use super::grouped::{Grouped, Lowered, below, filtered};
 use super::{Choose, Dump, Program, verify};
 use crate::definition::{self, Lowering, Stage, ValueId};
 use crate::error::{Error, Result};
-use crate::group::Again;
+use crate::group::{Again, spread};
 use crate::schedule::linear::{Layout, Linear};
 use crate::schedule::{Prefer, Schedule};
 use crate::strips::{self, Kernels, Spend};
@@ -279,6 +279,9 @@ impl<'a> Planning<'a> {
         };
         let to = (self.target, *spend);
         let promised = strips::form(&mut lowering, &mut layouts, self.wanted, to, &kernels);
+        if self.aim.prefer == Prefer::Speed {
+            spread(&mut lowering, &mut layouts, self.target.vector_bytes / size_of::<f32>());
+        }
         (lowering, layouts, promised)
     }
 
