@@ -15,10 +15,11 @@
 //! | `segments`, `pack`, `panel`, `restored`, `chains` | the tiles of each axis; constants in the order in which they are read; what is widened ahead |
 //! | [`emit`], `registers`, `ops`, `half`, `half_lanes`, `sixteen`, `expr` | registers, and the expressions of a point in them |
 //! | `accumulate`, `reduce` | the fold inside a tile |
-//! | `apart`, this file, `sizes` | the loops around, what is made of a folded tile, sizes known only at run time |
+//! | `apart`, `alone`, this file, `sizes` | the loops around, what is made of a folded tile, sizes known only at run time |
 //! | `winograd` | the same for a convolution by minimal filtering, whose products are a nest of their own |
 
 mod accumulate;
+mod alone;
 mod apart;
 mod bounds;
 mod chains;
@@ -141,6 +142,8 @@ struct Nest<'a> {
     weaves: bool,
     /// Couples of the broadcast factor lie in memory as they are.
     sixteen: bool,
+    /// A tile has one point along an axis, since there are no more.
+    alone: bool,
 }
 
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
@@ -209,6 +212,7 @@ impl<'a> Nest<'a> {
             chains,
             weaves: reduce::woven::weaves(linear, schedule),
             sixteen: sixteen::multiplies(linear, schedule),
+            alone: false,
         }
     }
 
@@ -259,8 +263,11 @@ impl<'a> Nest<'a> {
                 self.axes(e, depth + 1, index_error);
             };
             match size {
-                // A tile that begins inside is computed as a whole: the bound has room for it.
-                Some(size) => e.repeat_until(&name, (lo, hi), &size, step, body),
+                Some(size) => self.until(e, (var, segment), &size, |nest, e, segment, at| {
+                    nest.current[var as usize] = Some(segment);
+                    nest.place[var as usize] = at;
+                    nest.axes(e, depth + 1, index_error);
+                }),
                 // The ends of loops inside are affine in the number of tiles.
                 None if counted => {
                     let place = |tile: Affine| tile.scaled(step).offset(lo);
