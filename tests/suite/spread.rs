@@ -138,6 +138,36 @@ fn positions_up_to_the_longest_length() {
     gives(nodes, [4, 5], &constants(), &cases(of));
 }
 
+/// The same of a number that is added to itself again and again: each sum is looked at once.
+#[test]
+fn positions_up_to_a_number_that_is_doubled() {
+    const TIMES: usize = 22;
+    let mut nodes = vec![
+        node("Greater", &["x", "zero"], "mask"),
+        cast("mask", "numbers", 7),
+        with(node("ReduceSum", &["numbers", "1"], "lengths"), vec![int("keepdims", 1)]),
+        with(node("ReduceMax", &["lengths"], "doubled0"), vec![int("keepdims", 0)]),
+    ];
+    for i in 0..TIMES {
+        let (from, to) = (format!("doubled{i}"), format!("doubled{}", i + 1));
+        nodes.push(node("Add", &[&from, &from], &to));
+    }
+    nodes.extend([
+        node("Min", &[&format!("doubled{TIMES}"), "limit"], "n"),
+        node("Range", &["first", "n", "step"], "positions"),
+        node("Add", &["lengths", "positions"], "sum"),
+        cast("sum", "y", 1),
+    ]);
+    let of = |x: &[f32]| {
+        let lengths: Vec<usize> = x.chunks(5).map(|r| r.iter().filter(|v| **v > 0.0).count()).collect();
+        let n = (lengths.iter().max().expect("rows") << TIMES).min(7);
+        let rows = lengths.iter().flat_map(|&length| (0..n).map(move |i| (length + i) as f32));
+        ([4, n], rows.collect())
+    };
+    let all = [constants(), vec![("limit", Tensor::scalar(7i64))]].concat();
+    gives(nodes, [4, 5], &all, &cases(of));
+}
+
 /// `n = (x > 0).sum()`, `y = x[x > 0][None] * ones(n) + arange(n) - full([1, n], 2)`: each is as long as what the mask takes.
 #[test]
 fn constants_as_long_as_a_count() {

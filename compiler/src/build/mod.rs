@@ -38,7 +38,6 @@ use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use timing::Clock;
 
@@ -345,7 +344,7 @@ impl Build {
         let (types, mut notes) = bindings.resolve(&model.body)?;
         let mut sized = !bindings.bounds.is_empty();
         if !sized {
-            let (mut graph, more) = typed_graph(model, &types, 0, &given(&bindings), observer, clock)?;
+            let (mut graph, more) = typed_graph(model, &types, 0, &Given::of(&bindings), observer, clock)?;
             sized = data_decide_sizes(&graph);
             if !sized {
                 let rewritten = rewrite(&mut graph, self.around(target), observer, clock)?;
@@ -413,11 +412,6 @@ fn show<'a>(observer: &'a dyn Observer, clock: &'a Clock) -> impl Fn(&str, &dyn 
             observer.dump(stage, &text);
         }
     }
-}
-
-/// What the options say of numbers that the model computes.
-fn given(bindings: &Bindings) -> Given {
-    Given { bounds: Arc::new(bindings.numbers.clone()), ..Given::default() }
 }
 
 /// Types the model; gives notes too.

@@ -1,7 +1,7 @@
 //! Models with sizes known only at run time: lowered at several samples, merged.
 
 use super::timing::Clock;
-use super::{Observer, Silent, given, rewrite, typed_graph};
+use super::{Observer, Silent, rewrite, typed_graph};
 use crate::definition::{Lowering, ValueId};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, SAMPLE_OF_NONE, SAMPLE_OF_ONE, Shapes, sample_near};
@@ -196,7 +196,7 @@ impl Sizer<'_> {
             alike,
             uniform,
             computed,
-            given: given(bindings),
+            given: Given::of(bindings),
             small,
         }
     }
@@ -262,8 +262,7 @@ impl Sizer<'_> {
     /// there, since 1 broadcasts and 0 leaves nothing to compute. Conditions that say something else at the bounds
     /// are left open.
     fn look_at_small(&mut self, bounds: &Sizes) {
-        let typed = |sizes: &Sizes, number| self.typed(sizes, number, &Silent).map(|(graph, _)| graph);
-        let Ok(at_bounds) = typed(bounds, AT_BOUNDS) else { return };
+        let Ok((at_bounds, _)) = self.typed(bounds, AT_BOUNDS, &Silent) else { return };
         self.given.lengths = Arc::new(at_bounds.numbers.iter().cloned().collect());
         let typed = |sizes: &Sizes, number| self.typed(sizes, number, &Silent).map(|(graph, _)| graph);
         let one = |name: &String| over(bounds, [(name.clone(), 1)].into_iter().collect());

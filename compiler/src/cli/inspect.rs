@@ -13,7 +13,6 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Options of `lmc inspect`.
 #[derive(Args)]
@@ -46,8 +45,8 @@ pub(super) fn run(args: &Inspect, report: &Report) -> Result<ExitCode> {
 fn examine(model: &Model, args: &Inspect) -> Result<Findings> {
     let mut found = Findings::default();
     let bound = args.model.bindings()?.complete(&model.body);
-    let bound = bound.and_then(|all| Ok((all.resolve(&model.body)?, all.numbers)));
-    let ((types, notes), numbers) = match bound {
+    let bound = bound.and_then(|all| Ok((all.resolve(&model.body)?, Given::of(&all))));
+    let ((types, notes), given) = match bound {
         Ok(bound) => bound,
         Err(error) => {
             found.errors.push(error);
@@ -55,7 +54,6 @@ fn examine(model: &Model, args: &Inspect) -> Result<Findings> {
         }
     };
     found.notes = notes;
-    let given = Given { bounds: Arc::new(numbers), ..Given::default() };
     let inferred = infer_sample(model, &types, 0, &given);
     found.notes.extend(inferred.notes);
     found.errors = inferred.errors;

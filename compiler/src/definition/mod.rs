@@ -79,6 +79,16 @@ pub enum Index {
     Dynamic(ExprId),
 }
 
+impl Index {
+    /// The form, where it is affine.
+    pub fn affine(&self) -> Option<&Affine> {
+        match self {
+            Index::Affine(form) => Some(form),
+            Index::Dynamic(_) => None,
+        }
+    }
+}
+
 /// A node of an expression. Arguments have smaller ids: the list is in order of evaluation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expr {

@@ -226,13 +226,7 @@ impl Checker<'_> {
         for e in self.uses(d.finish) {
             let forms: Vec<&Affine> = match &d.exprs[e] {
                 Expr::Index(form) => vec![form],
-                Expr::Load { index, .. } => index
-                    .iter()
-                    .filter_map(|i| match i {
-                        Index::Affine(form) => Some(form),
-                        Index::Dynamic(_) => None,
-                    })
-                    .collect(),
+                Expr::Load { index, .. } => index.iter().filter_map(Index::affine).collect(),
                 _ => Vec::new(),
             };
             require(forms.into_iter().all(on_axes), || format!("%{e} uses a reduction variable"))?;

@@ -18,17 +18,17 @@ pub const SAMPLE_OF_NONE: u32 = NEAR - 1;
 pub const SAMPLE_OF_ONE: u32 = NEAR - 2;
 
 impl Graph {
-    /// What a value is called among all graphs of a model.
-    pub fn called(&self, value: &Value) -> Arc<str> {
+    /// What a value or a node of this graph is called among all graphs of a model.
+    pub fn called(&self, name: &str) -> Arc<str> {
         match self.scope {
-            0 => value.name.as_str().into(),
-            scope => format!("{scope}/{}", value.name).into(),
+            0 => name.into(),
+            scope => format!("{scope}/{name}").into(),
         }
     }
 
     /// Whose true flags those of a value are, and how many times.
     pub fn flags(&self, value: &Value) -> (Arc<str>, usize) {
-        value.flags.clone().unwrap_or_else(|| (self.called(value), 1))
+        value.flags.clone().unwrap_or_else(|| (self.called(&value.name), 1))
     }
 
     /// The key of how many of the flags are true, and how many times that many there are.

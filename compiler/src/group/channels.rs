@@ -129,7 +129,7 @@ impl Chain {
         for expr in &def.exprs {
             let Expr::Load { operand, index, .. } = expr else { continue };
             let value = def.operands[*operand as usize].value;
-            let dim = self.dim(def, var, index.iter().map(|i| affine(i)))?;
+            let dim = self.dim(def, var, index.iter().map(Index::affine))?;
             if *found.entry(value).or_insert(dim) != dim {
                 return None;
             }
@@ -175,7 +175,7 @@ impl Chain {
             let Some(def) = definition(lowering, stage) else { continue };
             for expr in &def.exprs {
                 let Expr::Load { operand, index, .. } = expr else { continue };
-                let dim = index.iter().position(|i| affine(i).is_some_and(|f| f.coefficient(var) != 0));
+                let dim = index.iter().position(|i| i.affine().is_some_and(|f| f.coefficient(var) != 0));
                 let value = def.operands[*operand as usize].value;
                 let constant = lowering.values[value as usize].constant.is_some();
                 let Some(dim) = dim.filter(|_| constant) else { continue };
@@ -229,10 +229,6 @@ impl Chain {
             }
         }
     }
-}
-
-fn affine(index: &Index) -> Option<&Affine> {
-    if let Index::Affine(form) = index { Some(form) } else { None }
 }
 
 /// For each access of a definition to a value, the variable that runs over its dimension.

@@ -351,9 +351,5 @@ fn only_load(reader: &Definition, value: ValueId) -> Option<&Vec<Index>> {
 
 /// The same where it is affine.
 pub(super) fn affine_load(reader: &Definition, value: ValueId) -> Option<Vec<Affine>> {
-    let affine = |i: &Index| match i {
-        Index::Affine(form) => Some(form.clone()),
-        Index::Dynamic(_) => None,
-    };
-    only_load(reader, value)?.iter().map(affine).collect()
+    only_load(reader, value)?.iter().map(|i| i.affine().cloned()).collect()
 }

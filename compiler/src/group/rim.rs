@@ -128,11 +128,7 @@ impl Rim {
         });
         let (&operand, index, &fill) = padded.next()?;
         let operand = &def.operands[operand as usize];
-        let affine = |i: &Index| match i {
-            Index::Affine(form) => Some(form.clone()),
-            Index::Dynamic(_) => None,
-        };
-        let index: Vec<Affine> = index.iter().map(affine).collect::<Option<_>>()?;
+        let index: Vec<Affine> = index.iter().map(|i| i.affine().cloned()).collect::<Option<_>>()?;
         let (mut before, mut shape, mut wide) = (Vec::new(), Vec::new(), false);
         for (form, &extent) in index.iter().zip(&operand.ty.shape) {
             let (least, most) = form.range(|v| def.vars[v as usize].extent);

@@ -12,7 +12,7 @@
 use super::rewrite::{replace_loads, split_vars, with_vars};
 use super::turn::steps;
 use crate::base::{Affine, DType, Tensor, TensorType};
-use crate::definition::{Definition, Expr, Index, LoweredValue, Lowering, Stage, ValueId};
+use crate::definition::{Definition, Expr, LoweredValue, Lowering, Stage, ValueId};
 use crate::schedule::linear::Layout;
 use std::collections::HashMap;
 
@@ -63,12 +63,8 @@ struct Points {
 /// A load with affine indices inside of what it loads.
 fn plain<'a>(def: &'a Definition, e: &'a Expr) -> Option<(ValueId, Vec<Affine>, &'a TensorType)> {
     let Expr::Load { operand, index, fill: None } = e else { return None };
-    let affine = |i: &Index| match i {
-        Index::Affine(form) => Some(form.clone()),
-        Index::Dynamic(_) => None,
-    };
     let operand = &def.operands[*operand as usize];
-    Some((operand.value, index.iter().map(affine).collect::<Option<_>>()?, &operand.ty))
+    Some((operand.value, index.iter().map(|i| i.affine().cloned()).collect::<Option<_>>()?, &operand.ty))
 }
 
 impl Points {
@@ -137,11 +133,7 @@ impl Points {
             });
         }
         replace_loads(&cut, &mut |b, operand, index, _| {
-            let index = index.iter().map(|i| match i {
-                Index::Affine(form) => Some(form.clone()),
-                Index::Dynamic(_) => None,
-            });
-            let index: Vec<Affine> = index.collect::<Option<_>>()?;
+            let index: Vec<Affine> = index.iter().map(|i| i.affine().cloned()).collect::<Option<_>>()?;
             let to = *repeated.get(&(cut.operands[operand as usize].value, points))?;
             let follows = index.iter().any(|form| form.coefficient(channels) != 0);
             let ty = lowering.values[to as usize].ty.clone();

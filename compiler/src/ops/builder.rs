@@ -5,10 +5,10 @@
 //! type or the constant value of what it just built.
 
 use super::{Ctx, ExpandFn, Lower, NodeBuilder, Operator, find};
-use crate::base::{Tensor, TensorType};
+use crate::base::{DType, Tensor, TensorType};
 use crate::definition::{Env, LoweredValue, Lowering, interpret, meaningful};
 use crate::error::{Error, Result};
-use crate::graph::{Attrs, Graph, Node, Value, ValueId, check_size};
+use crate::graph::{Attr, Attrs, Graph, Node, Value, ValueId, check_size};
 use std::collections::HashMap;
 
 /// Expansions may nest this deep.
@@ -99,6 +99,11 @@ impl<'a> NodeBuilder<'a> {
     /// A node with one input, one output and no attributes.
     pub fn unary(&mut self, op: &str, x: ValueId) -> Result<ValueId> {
         self.one(op, &[x], Attrs::default())
+    }
+
+    /// Adds a cast.
+    pub fn cast(&mut self, x: ValueId, to: DType) -> Result<ValueId> {
+        self.one("Cast", &[x], Attrs::default().with("to", Attr::Int(to as i64)))
     }
 
     /// A node with two inputs, one output and no attributes.

@@ -66,7 +66,7 @@ fn expand_non_zero(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let x = ctx.node.inputs[0].ok_or_else(|| Error::model("input 0 is missing"))?;
     let whole = b.constant(Tensor::new([1], &[-1i64]));
     let flat = b.binary("Reshape", x, whole)?;
-    let flags = b.one("Cast", &[flat], Attrs::default().with("to", Attr::Int(9)))?;
+    let flags = b.cast(flat, DType::Bool)?;
     let places = kept_places(b, flags, ctx.graph.kept_key(value))?;
     let strides = row_major_strides(&value.ty.shape);
     let axes = b.constant(Tensor::new([1], &[0i64]));
@@ -245,7 +245,7 @@ fn infer_unique(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let x = ctx.input(0)?;
     let axis = ctx.attrs().get_int("axis")?.map(|&a| ctx.axis(a, x.ty.rank())).transpose()?;
     let extent = axis.map_or(x.ty.elems(), |a| x.ty.shape[a]);
-    let found = ctx.graph.chosen(extent, &key(&format!("distinct {axis:?}"), &ctx.graph.called(x)));
+    let found = ctx.graph.chosen(extent, &key(&format!("distinct {axis:?}"), &ctx.graph.called(&x.name)));
     let mut shape = x.ty.shape.clone();
     match axis {
         Some(axis) => shape[axis] = found,
@@ -284,7 +284,7 @@ fn expand_unique(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         }
     };
     let sorted = i64::from(ctx.attrs().flag("sorted", true)?);
-    let key = key(&format!("distinct {axis:?}"), &ctx.graph.called(value));
+    let key = key(&format!("distinct {axis:?}"), &ctx.graph.called(&value.name));
     let attrs = keyed(key).with("sorted", Attr::Int(sorted));
     let parts = b.node_in("lmc", "Distinct", &[Some(rows)], attrs, 3)?;
     let attrs = Attrs::default().with("axis", Attr::Int(axis.unwrap_or(0) as i64));
@@ -362,10 +362,7 @@ fn infer_suppress(ctx: &Ctx) -> Result<Vec<TensorType>> {
 }
 
 fn suppress_key(ctx: &Ctx) -> String {
-    match ctx.graph.scope {
-        0 => key("suppress", &ctx.node.name),
-        scope => key("suppress", &format!("{scope}/{}", ctx.node.name)),
-    }
+    key("suppress", &ctx.graph.called(&ctx.node.name))
 }
 
 /// The result where all is known, or no box may be kept.

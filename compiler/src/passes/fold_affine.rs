@@ -7,7 +7,7 @@
 use super::edit::{constants, is, read_counts, remove, writers};
 use crate::base::Tensor;
 use crate::error::Result;
-use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
 
 /// What is done per channel: both are of shape `[channels]`.
@@ -90,8 +90,7 @@ pub(super) fn batch_norm(graph: &mut Graph, node: &Node) -> Result<Option<Affine
     let built = constants(graph, &node.name, |b| {
         let dtype = b.ty(variance).dtype;
         let epsilon = b.constant(Tensor::scalar(epsilon));
-        let epsilon =
-            b.one("Cast", &[epsilon], Attrs::default().with("to", Attr::Int(dtype as u32 as i64)))?;
+        let epsilon = b.cast(epsilon, dtype)?;
         let sum = b.binary("Add", variance, epsilon)?;
         let deviation = b.unary("Sqrt", sum)?;
         let scale = b.binary("Div", gamma, deviation)?;

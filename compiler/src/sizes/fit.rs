@@ -14,7 +14,12 @@ use crate::scalar::Op;
 use std::collections::{BTreeSet, HashMap};
 
 /// No number beyond is a form in sizes; products of those up to it with sizes are no overflow.
-pub(super) const LARGEST: u64 = 1 << 36;
+const LARGEST: u64 = 1 << 36;
+
+/// Whether one of some numbers lies beyond.
+pub(super) fn too_large(numbers: &[i64]) -> bool {
+    numbers.iter().any(|n| n.unsigned_abs() > LARGEST)
+}
 
 /// A size and its value in each sample.
 pub(super) struct Fact {
@@ -87,13 +92,13 @@ impl Facts {
         if numbers.iter().all(|n| *n == numbers[0]) {
             return Ok(Affine::constant(numbers[0]));
         }
-        let list: Vec<String> = numbers.iter().take(6).map(i64::to_string).collect();
-        let none = unlike(&format!(
-            "no rule was found for a number that depends on the sizes ({}, ...)",
-            list.join(", ")
-        ));
-        if numbers.iter().any(|n| n.unsigned_abs() > LARGEST) {
-            return Err(none);
+        let none = || {
+            let list: Vec<String> = numbers.iter().take(6).map(i64::to_string).collect();
+            let list = list.join(", ");
+            unlike(&format!("no rule was found for a number that depends on the sizes ({list}, ...)"))
+        };
+        if too_large(numbers) {
+            return Err(none());
         }
         let (sum, other) = self.form_found(numbers);
         // A difference of two sizes may be a quotient of one: its range is that of the sizes apart.
@@ -113,12 +118,12 @@ impl Facts {
             let times = self.add(derived, &times, low, before)?;
             return Ok(times.scaled(step).offset(numbers[0].rem_euclid(step)));
         }
-        Err(none)
+        Err(none())
     }
 
     /// The form that holds in all samples, and one that holds too but stands back behind rules.
     pub(super) fn form_found(&self, numbers: &[i64]) -> (Option<Affine>, Option<Affine>) {
-        if numbers.iter().any(|n| n.unsigned_abs() > LARGEST) {
+        if too_large(numbers) {
             return (None, None);
         }
         match self.known.get(numbers).cloned().or_else(|| self.line_or_same(numbers)) {

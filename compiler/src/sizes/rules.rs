@@ -4,7 +4,7 @@
 //! but differ elsewhere, the sizes at which they do are noted, so that those become samples too.
 
 use super::derived::Derived;
-use super::fit::{Facts, LARGEST};
+use super::fit::{Facts, too_large};
 use crate::base::Affine;
 use crate::scalar::Op;
 
@@ -74,7 +74,7 @@ impl Facts {
     }
 
     fn rule(&self, numbers: &[i64]) -> Option<(Derived, Option<(usize, i64)>)> {
-        if numbers.iter().any(|n| n.unsigned_abs() > LARGEST) {
+        if too_large(numbers) {
             return None;
         }
         let usable: Vec<usize> = self.usable().collect();

@@ -174,10 +174,7 @@ fn link<'a>(parts: &[Part<'a>], i: usize, row: u32, layouts: &[Layout]) -> Optio
             Expr::Load { operand, index, fill } => (*operand as usize, index, *fill),
             _ => continue,
         };
-        let forms = index.iter().map(|at| match at {
-            Index::Affine(form) => Some(form),
-            Index::Dynamic(_) => None,
-        });
+        let forms = index.iter().map(Index::affine);
         let from = parts[..i].iter().position(|p| p.def.output.value == def.operands[operand].value);
         match walked(def, forms, row)? {
             Some((dim, step, low, high)) => {

@@ -11,7 +11,7 @@ use super::rows::Op;
 use crate::codegen::live::Instruction;
 
 /// Most uses of one element that are worth a memory operand each. Two multiply-adds a cycle leave no load to spare
-/// (Golden Cove: tiles of 12 to 14 rows and two vectors of 512 bits take .88 to .93 of the time with broadcasts of
+/// (Golden Cove: tiles of 12 to 14 rows and two vectors of 512 bits take .88 to .95 of the time with broadcasts of
 /// their own).
 fn broadcast_uses(width: usize, isa: Isa) -> usize {
     match isa.masks {

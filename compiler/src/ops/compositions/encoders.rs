@@ -1,6 +1,6 @@
 //! Encoders of ai.onnx.ml: features side by side, categories as vectors.
 
-use super::{cast, input, ints};
+use super::{input, ints};
 use crate::base::{DType, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
@@ -43,7 +43,7 @@ fn features(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let rows = ctx.shape(0)?.first().copied().unwrap_or(1) as i64;
     let mut parts = Vec::new();
     for (i, width) in widths(ctx)?.into_iter().enumerate() {
-        let x = cast(b, input(ctx, i)?, DType::F32)?;
+        let x = b.cast(input(ctx, i)?, DType::F32)?;
         let shape = ints(b, &[rows, width as i64]);
         parts.push(b.binary("Reshape", x, shape)?);
     }
@@ -66,18 +66,18 @@ fn infer_one_hot(ctx: &Ctx) -> Result<Vec<TensorType>> {
 /// One at the category's place; what is no category is all zeros, or an error at run time.
 fn one_hot(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let categories = categories(ctx)?;
-    let x = cast(b, input(ctx, 0)?, DType::I64)?;
+    let x = b.cast(input(ctx, 0)?, DType::I64)?;
     let last = ints(b, &[-1]);
     let x = b.binary("Unsqueeze", x, last)?;
     let categories = ints(b, categories);
     let equal = b.binary("Equal", x, categories)?;
-    let hot = cast(b, equal, DType::F32)?;
+    let hot = b.cast(equal, DType::F32)?;
     if ctx.attrs().flag("zeros", true)? {
         return Ok(vec![hot]);
     }
     let known = b.one("ReduceMax", &[hot, last], Attrs::default())?;
     let all = b.one("ReduceMin", &[known], Attrs::default().with("keepdims", Attr::Int(0)))?;
-    let all = cast(b, all, DType::Bool)?;
+    let all = b.cast(all, DType::Bool)?;
     b.node_in("lmc", "Require", &[Some(all), Some(hot)], Attrs::default(), 1)
 }
 

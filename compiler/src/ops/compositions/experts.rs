@@ -1,7 +1,7 @@
 //! MoE and QMoE of com.microsoft: every expert sees every token, and the router's weights choose among the
 //! results. The work is that of all experts, but the same for any choice.
 
-use super::{MS, axis_attr, cast, composed, input, ints, number, optional};
+use super::{MS, axis_attr, composed, input, ints, number, optional};
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
@@ -106,7 +106,7 @@ fn dequantized(
         Some(zeros) => unpacked(b, zeros, bits, if block < columns { blocks as usize } else { shape[1] })?,
         None => {
             let middle = b.constant(Tensor::scalar(1u8 << (bits - 1)));
-            let middle = cast(b, middle, b.ty(w).dtype)?;
+            let middle = b.cast(middle, b.ty(w).dtype)?;
             b.binary("Expand", middle, of_block)?
         }
     };
@@ -134,7 +134,7 @@ fn unpacked(b: &mut NodeBuilder, bytes: ValueId, bits: i64, count: usize) -> Res
     }
     let shape = ints(b, &shape);
     let integers = b.binary("Reshape", integers, shape)?;
-    let integers = cast(b, integers, DType::U4)?;
+    let integers = b.cast(integers, DType::U4)?;
     let (from, to) = (ints(b, &[0]), ints(b, &[count as i64]));
     b.one("Slice", &[integers, from, to, last], Attrs::default())
 }
@@ -207,7 +207,7 @@ fn swiglu(ctx: &Ctx, b: &mut NodeBuilder, mut gate: ValueId, mut linear: ValueId
 /// What each expert's result counts for each token, `[experts, tokens, 1]`: 0 but for the best `k`.
 fn weights(ctx: &Ctx, b: &mut NodeBuilder, quantized: bool) -> Result<ValueId> {
     let (dtype, count) = (ctx.dtype(0)?, ctx.shape(1)?.last().copied().unwrap_or(0) as i64);
-    let router = cast(b, input(ctx, 1)?, DType::F32)?;
+    let router = b.cast(input(ctx, 1)?, DType::F32)?;
     let mut chances = b.one("Softmax", &[router], axis_attr(-1))?;
     let k = ints(b, &[ctx.attrs().int("k", 1)?]);
     let best = b.node("TopK", &[chances, k], axis_attr(-1), 2)?;
@@ -218,7 +218,7 @@ fn weights(ctx: &Ctx, b: &mut NodeBuilder, quantized: bool) -> Result<ValueId> {
         // QMoE takes the softmax over the chosen ones alone, or weights of their own.
         match optional(ctx, 14) {
             Some(own) => {
-                let own = cast(b, own, DType::F32)?;
+                let own = b.cast(own, DType::F32)?;
                 chances = b.one("GatherElements", &[own, best[1]], axis_attr(1))?;
             }
             None => normalized = true,
@@ -238,7 +238,7 @@ fn weights(ctx: &Ctx, b: &mut NodeBuilder, quantized: bool) -> Result<ValueId> {
     let turned = Attrs::default().with("perm", Attr::Ints(vec![1, 0]));
     let weights = b.one("Transpose", &[weights], turned)?;
     let weights = b.binary("Unsqueeze", weights, last)?;
-    cast(b, weights, dtype)
+    b.cast(weights, dtype)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! ONNX's first, experimental set of operators, as old tools have written them.
 
-use super::{cast, infer_float, input, ints, number};
+use super::{infer_float, input, ints, number};
 use crate::base::{Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::{Attrs, ValueId};
@@ -59,7 +59,7 @@ fn image_scaler(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let scaled = scale(ctx, b)?[0];
     let bias = ctx.attrs().get_floats("bias")?.unwrap_or(&[]);
     let bias = b.constant(Tensor::new([bias.len(), 1, 1], bias));
-    let bias = cast(b, bias, ctx.dtype(0)?)?;
+    let bias = b.cast(bias, ctx.dtype(0)?)?;
     Ok(vec![b.binary("Add", scaled, bias)?])
 }
 

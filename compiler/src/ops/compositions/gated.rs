@@ -1,6 +1,6 @@
 //! The gates and normalizations of com.microsoft around linear attention.
 
-use super::{MS, cast, composed, input, ints, number, optional};
+use super::{MS, composed, input, ints, number, optional};
 use crate::base::DType;
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
@@ -18,7 +18,7 @@ pub const ROWS: &[Operator] = &[
 
 /// The root mean square of each `width` elements in a row becomes 1; in f32.
 fn normalized(ctx: &Ctx, b: &mut NodeBuilder, width: usize) -> Result<ValueId> {
-    let x = cast(b, input(ctx, 0)?, DType::F32)?;
+    let x = b.cast(input(ctx, 0)?, DType::F32)?;
     let mut shape: Vec<i64> = b.ty(x).shape.iter().map(|&d| d as i64).collect();
     let last = shape.pop().unwrap_or(0);
     require(width > 0 && last % width as i64 == 0, || format!("{last} elements are no groups of {width}"))?;
@@ -35,7 +35,7 @@ fn like_input(ctx: &Ctx, b: &mut NodeBuilder, x: ValueId) -> Result<ValueId> {
     let shape: Vec<i64> = ctx.shape(0)?.iter().map(|&d| d as i64).collect();
     let shape = ints(b, &shape);
     let x = b.binary("Reshape", x, shape)?;
-    cast(b, x, ctx.dtype(0)?)
+    b.cast(x, ctx.dtype(0)?)
 }
 
 fn gated_norm(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
@@ -46,9 +46,9 @@ fn gated_norm(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     };
     let width = ctx.ty(1)?.elems();
     let x = normalized(ctx, b, width)?;
-    let scale = cast(b, input(ctx, 1)?, DType::F32)?;
+    let scale = b.cast(input(ctx, 1)?, DType::F32)?;
     let x = b.binary("Mul", x, scale)?;
-    let z = cast(b, input(ctx, 2)?, DType::F32)?;
+    let z = b.cast(input(ctx, 2)?, DType::F32)?;
     let z = b.unary(gate, z)?;
     let shape: Vec<i64> = b.ty(x).shape.iter().map(|&d| d as i64).collect();
     let shape = ints(b, &shape);
@@ -64,7 +64,7 @@ fn branches(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let width = last.checked_div(flat).unwrap_or(last);
     let mut x = normalized(ctx, b, width)?;
     if let Some(scale) = optional(ctx, 1) {
-        let scale = cast(b, scale, DType::F32)?;
+        let scale = b.cast(scale, DType::F32)?;
         let shape = ints(b, &[-1, width as i64]);
         let scale = b.binary("Reshape", scale, shape)?;
         if flat == 0 {
@@ -91,11 +91,11 @@ fn gated_add(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
 /// `scale * softplus(a + bias)` and the sigmoid of `b`, in f32.
 fn attention_gate(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let dtype = ctx.dtype(0)?;
-    let a = cast(b, input(ctx, 0)?, DType::F32)?;
+    let a = b.cast(input(ctx, 0)?, DType::F32)?;
     let sum = b.binary("Add", a, input(ctx, 1)?)?;
     let soft = b.unary("Softplus", sum)?;
     let decay = b.binary("Mul", soft, input(ctx, 2)?)?;
-    let mut outputs = vec![cast(b, decay, dtype)?];
+    let mut outputs = vec![b.cast(decay, dtype)?];
     if let Some(rate) = optional(ctx, 3) {
         outputs.push(b.unary("Sigmoid", rate)?);
     }
@@ -106,12 +106,12 @@ fn attention_gate(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
 fn scaled_silu(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let dtype = ctx.dtype(0)?;
     let scale = match optional(ctx, 1) {
-        Some(scale) => cast(b, scale, DType::F32)?,
+        Some(scale) => b.cast(scale, DType::F32)?,
         None => number(b, DType::F32, ctx.attrs().float("alpha", 1.0)?)?,
     };
-    let x = cast(b, input(ctx, 0)?, DType::F32)?;
+    let x = b.cast(input(ctx, 0)?, DType::F32)?;
     let z = b.binary("Mul", x, scale)?;
-    let z = cast(b, z, dtype)?;
+    let z = b.cast(z, dtype)?;
     let gate = b.unary("Sigmoid", z)?;
     Ok(vec![b.binary("Mul", z, gate)?])
 }

@@ -1,6 +1,6 @@
 //! Small operators of com.microsoft: those of ai.onnx in another form, and two or three in one.
 
-use super::{MS, axis_attr, cast, composed, input, ints, optional};
+use super::{MS, axis_attr, composed, input, ints, optional};
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
@@ -95,7 +95,7 @@ fn conv_transpose(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
 }
 
 fn gather_nd(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
-    let places = cast(b, input(ctx, 1)?, DType::I64)?;
+    let places = b.cast(input(ctx, 1)?, DType::I64)?;
     Ok(vec![b.binary("GatherND", input(ctx, 0)?, places)?])
 }
 
@@ -111,7 +111,7 @@ fn matmul_integer(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         format!("it is not defined for {x} and {y}")
     })?;
     let to = if (x, y) == (DType::U16, DType::U16) { DType::U32 } else { DType::I32 };
-    let (x, y) = (cast(b, input(ctx, 0)?, to)?, cast(b, input(ctx, 1)?, to)?);
+    let (x, y) = (b.cast(input(ctx, 0)?, to)?, b.cast(input(ctx, 1)?, to)?);
     Ok(vec![b.binary("MatMul", x, y)?])
 }
 
@@ -142,9 +142,9 @@ fn decoder_projected(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
 /// computed once, in f64.
 fn solve(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     require(!ctx.attrs().flag("transposed", false)?, || "transposed is not supported".into())?;
-    let a = cast(b, input(ctx, 0)?, DType::F64)?;
+    let a = b.cast(input(ctx, 0)?, DType::F64)?;
     let inverse = b.node_in(MS, "Inverse", &[Some(a)], Attrs::default(), 1)?[0];
-    let inverse = cast(b, inverse, ctx.dtype(1)?)?;
+    let inverse = b.cast(inverse, ctx.dtype(1)?)?;
     Ok(vec![b.binary("MatMul", inverse, input(ctx, 1)?)?])
 }
 
@@ -172,7 +172,7 @@ fn range(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let one = b.constant(Tensor::scalar(1i64));
     let delta = match optional(ctx, 2) {
         Some(delta) => delta,
-        None => cast(b, one, ctx.dtype(0)?)?,
+        None => b.cast(one, ctx.dtype(0)?)?,
     };
     let given = [input(ctx, 0)?, input(ctx, 1)?, delta];
     let mut scalars = Vec::new();
@@ -199,7 +199,7 @@ fn group_norm(ctx: &Ctx, b: &mut NodeBuilder, x: Option<ValueId>) -> Result<Valu
     if last {
         x = b.one("Transpose", &[x], first)?;
     }
-    let (scale, bias) = (cast(b, input(ctx, 1)?, dtype)?, cast(b, input(ctx, 2)?, dtype)?);
+    let (scale, bias) = (b.cast(input(ctx, 1)?, dtype)?, b.cast(input(ctx, 2)?, dtype)?);
     let attrs = Attrs::default()
         .with("num_groups", Attr::Int(ctx.attrs().int("groups", 0)?))
         .with("epsilon", Attr::Float(ctx.attrs().float("epsilon", 1e-5)?));

@@ -67,11 +67,7 @@ fn input(ctx: &Ctx, i: usize) -> Result<ValueId> {
 
 fn number(b: &mut NodeBuilder, dtype: DType, value: f32) -> Result<ValueId> {
     let number = b.constant(Tensor::scalar(value));
-    cast(b, number, dtype)
-}
-
-fn cast(b: &mut NodeBuilder, x: ValueId, to: DType) -> Result<ValueId> {
-    b.one("Cast", &[x], Attrs::default().with("to", Attr::Int(to as i64)))
+    b.cast(number, dtype)
 }
 
 fn ints(b: &mut NodeBuilder, values: &[i64]) -> ValueId {

@@ -1,6 +1,6 @@
 //! Operators of com.microsoft on weights that are stored as integers, and put back before they are used.
 
-use super::{MS, axis_attr, cast, composed, input, ints, optional};
+use super::{MS, axis_attr, composed, input, ints, optional};
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId};
@@ -76,7 +76,7 @@ fn gather_blocks(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     };
     let scale = b.one("Gather", &[input(ctx, 2)?, input(ctx, 1)?], axis_attr(axis as i64))?;
     let x = blocks_restored(b, x, zero, scale, (place, block as usize))?;
-    let x = cast(b, x, dtype)?;
+    let x = b.cast(x, dtype)?;
     Ok(vec![if b.ty(x).shape[place] == shape[place] { x } else { leading(b, x, place, shape[place])? }])
 }
 
@@ -101,7 +101,7 @@ fn blocks_restored(
     whole[axis] = (blocks * block) as i64;
     let mut split = whole.clone();
     split.splice(axis..=axis, [blocks as i64, block as i64]);
-    let mut x = cast(b, x, DType::F32)?;
+    let mut x = b.cast(x, DType::F32)?;
     if blocks * block > extent {
         let mut pads = vec![0; 2 * rank];
         pads[rank + axis] = (blocks * block - extent) as i64;
@@ -114,11 +114,11 @@ fn blocks_restored(
         if !b.ty(zero).shape.is_empty() {
             zero = b.binary("Unsqueeze", zero, beside)?;
         }
-        let zero = cast(b, zero, DType::F32)?;
+        let zero = b.cast(zero, DType::F32)?;
         x = b.binary("Sub", x, zero)?;
     }
     let scale = b.binary("Unsqueeze", scale, beside)?;
-    let scale = cast(b, scale, DType::F32)?;
+    let scale = b.cast(scale, DType::F32)?;
     let x = b.binary("Mul", x, scale)?;
     let whole = ints(b, &whole);
     b.binary("Reshape", x, whole)
@@ -190,16 +190,16 @@ fn matmul_bnb4(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         let perm = Attrs::default().with("perm", Attr::Ints(vec![1, 0]));
         weights = b.one("Transpose", &[weights], perm)?;
     }
-    let x = cast(b, input(ctx, 0)?, DType::F32)?;
+    let x = b.cast(input(ctx, 0)?, DType::F32)?;
     let product = b.binary("MatMul", x, weights)?;
-    Ok(vec![cast(b, product, ctx.dtype(0)?)?])
+    Ok(vec![b.cast(product, ctx.dtype(0)?)?])
 }
 
 /// `(x - zero) * scale`.
 fn put_back(b: &mut NodeBuilder, x: ValueId, scale: ValueId, zero: Option<ValueId>) -> Result<ValueId> {
-    let mut x = cast(b, x, DType::F32)?;
+    let mut x = b.cast(x, DType::F32)?;
     if let Some(zero) = zero {
-        let zero = cast(b, zero, DType::F32)?;
+        let zero = b.cast(zero, DType::F32)?;
         x = b.binary("Sub", x, zero)?;
     }
     b.binary("Mul", x, scale)
@@ -228,7 +228,7 @@ fn embed(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let counts = match optional(ctx, 7) {
         Some(mask) => {
             let last = ints(b, &[1]);
-            let mask = cast(b, mask, DType::I32)?;
+            let mask = b.cast(mask, DType::I32)?;
             let dropped = Attrs::default().with("keepdims", Attr::Int(0));
             b.one("ReduceSum", &[mask, last], dropped)?
         }
@@ -250,7 +250,7 @@ fn reduce_mean(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         Some(zero) => zero,
         None => {
             let zero = b.constant(Tensor::scalar(0i64));
-            cast(b, zero, ctx.dtype(0)?)?
+            b.cast(zero, ctx.dtype(0)?)?
         }
     };
     Ok(vec![b.one("QuantizeLinear", &[mean, input(ctx, 3)?, zero], Attrs::default())?])
@@ -288,7 +288,7 @@ fn lstm(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
         };
         let (weights, zero, scale) = (part(b, input(ctx, 1)?)?, part(b, zero)?, part(b, scale)?);
         let sum = b.one("MatMulInteger", &[bytes[0], weights, bytes[2], zero], Attrs::default())?;
-        let (sum, factor) = (cast(b, sum, DType::F32)?, b.binary("Mul", bytes[1], scale)?);
+        let (sum, factor) = (b.cast(sum, DType::F32)?, b.binary("Mul", bytes[1], scale)?);
         let sum = b.binary("Mul", sum, factor)?;
         projected.push(b.binary("Unsqueeze", sum, first)?);
     }

@@ -42,10 +42,6 @@ fn expand(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     Ok(vec![parts.result(b, weights, v)?])
 }
 
-fn cast(b: &mut NodeBuilder, x: ValueId, to: DType) -> Result<ValueId> {
-    b.one("Cast", &[x], Attrs::default().with("to", Attr::Int(to as i64)))
-}
-
 fn reshape(b: &mut NodeBuilder, x: ValueId, shape: &[usize]) -> Result<ValueId> {
     let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
     let shape = b.constant(Tensor::new([dims.len()], &dims));
@@ -95,7 +91,7 @@ impl Parts {
         let q = reshape(b, q, &[batch, kv_heads, group * queries, size])?;
         let scores = b.binary("MatMul", q, k)?;
         let scores = reshape(b, scores, &[batch, kv_heads * group, queries, keys])?;
-        cast(b, scores, self.float)
+        b.cast(scores, self.float)
     }
 
     /// Adds the probabilities of scores.
@@ -107,9 +103,9 @@ impl Parts {
     pub fn result(&self, b: &mut NodeBuilder, weights: ValueId, v: ValueId) -> Result<ValueId> {
         let [batch, kv_heads, group, queries, keys] = self.sizes;
         let weights = reshape(b, weights, &[batch, kv_heads, group * queries, keys])?;
-        let v = cast(b, v, self.float)?;
+        let v = b.cast(v, self.float)?;
         let sums = b.binary("MatMul", weights, v)?;
         let sums = reshape(b, sums, &self.result.shape)?;
-        cast(b, sums, self.result.dtype)
+        b.cast(sums, self.result.dtype)
     }
 }

@@ -132,7 +132,7 @@ impl Driver {
                 }
                 false => places_of(b, flags, start)?,
             };
-            b.one("Cast", &[list], Attrs::default().with("to", Attr::Int(dtype as i64)))
+            b.cast(list, dtype)
         })
         .map(Some)
     }
@@ -160,8 +160,7 @@ impl Driver {
             let list = b.binary("Reshape", value, list)?;
             let place = b.constant(Tensor::new([1], &[place as i64]));
             let number = b.binary("Gather", list, place)?;
-            let number =
-                b.one("Cast", &[number], Attrs::default().with("to", Attr::Int(DType::I64 as i64)))?;
+            let number = b.cast(number, DType::I64)?;
             let (plus, zero) = (b.constant(Tensor::scalar(element.plus)), b.constant(Tensor::scalar(0i64)));
             Ok((zero, b.binary("Add", number, plus)?))
         })?;

@@ -9,7 +9,7 @@ use super::Driver;
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, Node, ValueId};
-use crate::import::SourceNode;
+use crate::import::{Bindings, SourceNode};
 use crate::ops::NodeBuilder;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,6 +23,13 @@ pub struct Given {
     pub bounds: Arc<BTreeMap<String, usize>>,
     /// Numbers (by name) that are the length of a tensor in other samples: here they are 1 where they meet none.
     pub lengths: Arc<BTreeSet<String>>,
+}
+
+impl Given {
+    /// What the options say of numbers that the model computes.
+    pub fn of(bindings: &Bindings) -> Given {
+        Given { bounds: Arc::new(bindings.numbers.clone()), ..Given::default() }
+    }
 }
 
 /// The inputs of operators that say how large results are, and whether a number there may be found by what the result
@@ -173,19 +180,12 @@ impl Driver {
             let value = self.build(&name, |b| counted(b, value, bound))?;
             return Ok(Some(Taken { value, checks: BTreeSet::new() }));
         }
-        let Some(&length) = self.numbers.settled.get(&self.key(value)) else { return Ok(None) };
+        let Some(&length) = self.numbers.settled.get(&*self.graph().called(&name)) else { return Ok(None) };
         let (value, check) = self.build(&name, |b| {
             let taken = b.constant(number_of(ty, length));
             Ok((taken, zero_if_equal(b, value, taken)?))
         })?;
         Ok(Some(Taken { value, checks: [check].into() }))
-    }
-
-    /// The name of a number; nested graphs may repeat names.
-    fn key(&self, value: ValueId) -> String {
-        let graph = self.graph();
-        let name = &graph.value(value).name;
-        if graph.scope == 0 { name.clone() } else { format!("{name} in graph {}", graph.scope) }
     }
 
     /// The node that wrote the value, computed from what its inputs are taken for.
@@ -217,7 +217,7 @@ impl Driver {
 
     /// A number that is tried.
     fn tried(&mut self, value: ValueId, ty: &TensorType) -> Result<Taken> {
-        let name = self.key(value);
+        let name = self.graph().called(&self.graph().value(value).name).to_string();
         let Numbers { probes, lengths, .. } = &mut self.numbers;
         let probes = probes.get_or_insert_default();
         let length = *probes.entry(name).or_insert_with(|| {
@@ -316,8 +316,7 @@ fn counted(b: &mut NodeBuilder, number: ValueId, bound: usize) -> Result<ValueId
     let ty = b.ty(number).clone();
     let places: Vec<i64> = (0..bound as i64).collect();
     let places = b.constant(Tensor::new([bound], &places));
-    let to = |dtype: DType| Attrs::default().with("to", Attr::Int(dtype as i64));
-    let wide = b.one("Cast", &[number], to(DType::I64))?;
+    let wide = b.cast(number, DType::I64)?;
     let one = b.constant(Tensor::new([1], &[1i64]));
     let wide = b.binary("Reshape", wide, one)?;
     let end = super::chosen::at_most(b, wide, bound as i64)?;
@@ -327,5 +326,5 @@ fn counted(b: &mut NodeBuilder, number: ValueId, bound: usize) -> Result<ValueId
     let shape: Vec<i64> = ty.shape.iter().map(|&n| n as i64).collect();
     let shape = b.constant(Tensor::new([shape.len()], &shape));
     let length = b.binary("Reshape", length, shape)?;
-    b.one("Cast", &[length], to(ty.dtype))
+    b.cast(length, ty.dtype)
 }

@@ -207,7 +207,7 @@ fn place(b: &mut NodeBuilder, list: ValueId, number: usize, extent: i64) -> Resu
         let number = b.constant(Tensor::new([1], &[number as i64]));
         b.binary("Gather", list, number)?
     };
-    let place = b.one("Cast", &[place], Attrs::default().with("to", Attr::Int(DType::I64 as i64)))?;
+    let place = b.cast(place, DType::I64)?;
     let (zero, extent) = (b.constant(Tensor::scalar(0i64)), b.constant(Tensor::scalar(extent)));
     let negative = b.binary("Less", place, zero)?;
     let moved = b.binary("Add", place, extent)?;

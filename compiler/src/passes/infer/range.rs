@@ -4,6 +4,7 @@
 use super::Driver;
 use crate::base::DType;
 use crate::graph::{Node, ValueId};
+use std::collections::HashMap;
 
 /// Steps back from a value that are followed.
 const DEPTH: usize = 24;
@@ -12,6 +13,9 @@ const DEPTH: usize = 24;
 pub(super) type Range = (i64, i64);
 
 const ANY: Range = (i64::MIN, i64::MAX);
+
+/// Ranges by value and steps left: values that many others are computed from are followed once.
+type Known = HashMap<(ValueId, usize), Range>;
 
 /// Operators that give some elements of their first input.
 const PICKS: [&str; 12] = [
@@ -32,7 +36,7 @@ const PICKS: [&str; 12] = [
 impl Driver {
     /// What the elements of a value lie between.
     pub(super) fn range(&self, value: ValueId) -> Range {
-        self.range_within(value, DEPTH)
+        self.range_within(value, DEPTH, &mut Known::new())
     }
 
     /// The node of the current graph that writes a value, and which of its results that is.
@@ -44,7 +48,17 @@ impl Driver {
         })
     }
 
-    fn range_within(&self, value: ValueId, depth: usize) -> Range {
+    /// What the elements of a value lie between, followed so many steps back.
+    fn range_within(&self, value: ValueId, depth: usize, known: &mut Known) -> Range {
+        if let Some(&range) = known.get(&(value, depth)) {
+            return range;
+        }
+        let range = self.range_of(value, depth, known);
+        known.insert((value, depth), range);
+        range
+    }
+
+    fn range_of(&self, value: ValueId, depth: usize, known: &mut Known) -> Range {
         let of = self.graph().value(value);
         if let Some(list) = of.constant.as_ref().and_then(|c| c.to_i64s()) {
             let ends = list.iter().copied().min().zip(list.iter().copied().max());
@@ -57,32 +71,35 @@ impl Driver {
             _ => return ANY,
         }
         match self.writer(value) {
-            Some((node, place)) if depth > 0 => self.made_range(node, place, depth - 1),
+            Some((node, place)) if depth > 0 => self.made_range(node, place, depth - 1, known),
             _ => ANY,
         }
     }
 
-    fn made_range(&self, node: &Node, place: usize, depth: usize) -> Range {
+    fn made_range(&self, node: &Node, place: usize, depth: usize, known: &mut Known) -> Range {
         let shape = |i: usize| {
             let value = node.inputs.get(i).copied().flatten();
             value.map(|v| self.graph().value(v).ty.shape.as_slice()).unwrap_or_default()
         };
-        let input = |i: usize| {
+        let mut input = |i: usize| {
             let value = node.inputs.get(i).copied().flatten();
-            value.map_or(ANY, |v| self.range_within(v, depth))
+            value.map_or(ANY, |v| self.range_within(v, depth, known))
         };
         let elems = |i: usize| shape(i).iter().product::<usize>() as i64;
         let farthest = shape(0).iter().copied().max().unwrap_or(0).max(1) as i64 - 1;
-        let all = |from: usize| (from..node.inputs.len()).map(input);
         match (node.op.domain, node.op.name, place) {
             ("lmc", "Kept", 0) => (0, elems(0).max(1) - 1),
             ("", "ArgMax" | "ArgMin", 0) | ("", "TopK", 1) => (0, farthest),
             ("", "Cast", 0) => input(0),
             ("", name, 0) if PICKS.contains(&name) => input(0),
-            ("", "Concat", 0) => all(0).reduce(union).unwrap_or(ANY),
+            ("", "Concat", 0) => (0..node.inputs.len()).map(input).reduce(union).unwrap_or(ANY),
             ("", "Where", 0) => union(input(1), input(2)),
-            ("", "Max", 0) => all(0).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1))).unwrap_or(ANY),
-            ("", "Min", 0) => all(0).reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))).unwrap_or(ANY),
+            ("", "Max", 0) => {
+                (0..node.inputs.len()).map(input).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1))).unwrap_or(ANY)
+            }
+            ("", "Min", 0) => {
+                (0..node.inputs.len()).map(input).reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))).unwrap_or(ANY)
+            }
             ("", "Add", 0) => sum(input(0), input(1)),
             ("", "Sub", 0) => sum(input(0), negative(input(1))),
             ("", "Mul", 0) => product(input(0), input(1)),

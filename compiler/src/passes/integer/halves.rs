@@ -9,7 +9,7 @@ use super::super::edit::{is, like, put, writers};
 use super::linear::named;
 use crate::base::DType;
 use crate::error::{Error, Result};
-use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
 
 /// Operators of one result that mean the same in `f32`.
@@ -85,20 +85,16 @@ impl Wide {
         match self {
             Wide::Value(id) => Ok(*id),
             Wide::Dequantized(node) => rescaled(b, node, None),
-            Wide::Narrow(id) => cast(b, *id, DType::F32),
+            Wide::Narrow(id) => b.cast(*id, DType::F32),
         }
     }
-}
-
-fn cast(b: &mut NodeBuilder, x: ValueId, to: DType) -> Result<ValueId> {
-    b.one("Cast", &[x], Attrs::default().with("to", Attr::Int(to as i64)))
 }
 
 /// A quantization or dequantization with its scale in `f32`; `x`: of another value.
 fn rescaled(b: &mut NodeBuilder, node: &Node, x: Option<ValueId>) -> Result<ValueId> {
     let mut inputs = node.inputs.clone();
     let scale = inputs[1].ok_or_else(|| Error::bug("a scale that is not there"))?;
-    inputs[1] = Some(cast(b, scale, DType::F32)?);
+    inputs[1] = Some(b.cast(scale, DType::F32)?);
     inputs[0] = x.or(inputs[0]);
     let mut attrs = node.attrs.clone();
     let narrow = if named(node, "DequantizeLinear") { "output_dtype" } else { "precision" };
@@ -167,7 +163,7 @@ fn widen(graph: &mut Graph, at: usize, wanted: &[bool]) -> bool {
     if named(&node, "DequantizeLinear") && is_half(graph, out) && computed(graph, &node) {
         return put(graph, at, |b| {
             let wide = rescaled(b, &node, None)?;
-            cast(b, wide, half)
+            b.cast(wide, half)
         })
         .is_ok();
     }
@@ -205,7 +201,7 @@ fn widen(graph: &mut Graph, at: usize, wanted: &[bool]) -> bool {
                 }
             }
             let made = like(b, &node, list)?;
-            cast(b, made, half)
+            b.cast(made, half)
         })
         .is_ok()
 }

@@ -12,7 +12,7 @@ use super::linear::named;
 use super::signs::{carried, preferred, shift_zero};
 use crate::base::{DType, Tensor};
 use crate::error::Result;
-use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
+use crate::graph::{Attrs, Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
 use crate::target::{Arch, Feature, Target};
 use std::collections::HashMap;
@@ -63,20 +63,12 @@ fn pads(graph: &Graph, n: usize) -> bool {
 fn turn(graph: &mut Graph, bytes: ValueId, wanted: DType) -> Result<()> {
     let name = format!("{}.turned", graph.value(bytes).name);
     let mut b = NodeBuilder::new(graph, name, i64::MAX);
-    let to = |dtype: DType| {
-        let number = match dtype {
-            DType::U8 => 2,
-            DType::I8 => 3,
-            _ => 6,
-        };
-        Attrs::default().with("to", Attr::Int(number))
-    };
     let (shift, least) = if wanted == DType::U8 { (128, 0) } else { (-128, -128) };
     let [shift, least, most] = [shift, least, least + 255].map(|n: i32| b.constant(Tensor::new([], &[n])));
-    let wide = b.one("Cast", &[bytes], to(DType::I32))?;
+    let wide = b.cast(bytes, DType::I32)?;
     let moved = b.binary("Add", wide, shift)?;
     let within = b.one("Clip", &[moved, least, most], Attrs::default())?;
-    let turned = b.one("Cast", &[within], to(wanted))?;
+    let turned = b.cast(within, wanted)?;
     let nodes = std::mem::take(&mut b.nodes);
     replace(graph, bytes, turned);
     graph.nodes.splice(0..0, nodes);

@@ -218,7 +218,7 @@ fn conv(graph: &mut Graph, at: usize, node: &Node, mut product: Product) -> Outc
         let zeros = [product.x.zero_point(b), product.w.zero_point(b)];
         let inputs = [product.x.value, product.w.value, zeros[0], zeros[1]];
         let sum = b.one("ConvInteger", &inputs, node.attrs.clone())?;
-        let sum = b.one("Cast", &[sum], Attrs::default().with("to", Attr::Int(1)))?;
+        let sum = b.cast(sum, DType::F32)?;
         let mut dims = vec![1; shape.len()];
         dims[1] = scales.len();
         let scale = b.constant(Tensor::new(dims.clone(), &scales));
