@@ -24,7 +24,8 @@ EMULATED = {"generic": "cortex-a53", "neoverse-n1": "neoverse-n1", "neoverse-n2"
 
 def link(out):
     command = ["aarch64-linux-gnu-gcc", "-std=gnu99", "-O1", "-static", "-DLMC_MODEL=model_model"]
-    command += ["-I", models.ROOT + "/runtime-stub/include", models.ROOT + "/compiler/src/run/driver.c"]
+    stub = models.ROOT + "/runtime-stub"
+    command += ["-I", stub + "/include", stub + "/src/lmc.c", models.ROOT + "/compiler/src/run/driver.c"]
     subprocess.run(command + [out + "/model.o", "-o", out + "/driver"], check=True)
 
 

@@ -57,6 +57,8 @@ pub struct Model {
     pub symbol_count: u32,
     /// Alignment of the arena in bytes, a power of two.
     pub arena_align: u32,
+    /// What the processor must have: `FEATURE_*` of the architecture compiled for.
+    pub features: u32,
     /// Bytes of scratch memory that `run` needs. It need not be kept between calls.
     pub arena_bytes: u64,
     /// Bytes of stack that `run` needs at most.
@@ -79,6 +81,32 @@ unsafe impl Sync for Tensor {}
 unsafe impl Sync for Symbol {}
 // SAFETY: as above.
 unsafe impl Sync for Model {}
+
+/// Declares the bits of [`Model::features`] once: constant, number, name in C, what it is.
+macro_rules! features {
+    ($($name:ident = $bit:literal, $c:literal, $text:literal;)*) => {
+        $(#[doc = $text] pub const $name: u32 = 1 << $bit;)*
+
+        /// Every feature: bit, name in C, what it is. Both architectures begin at bit 0.
+        pub const FEATURES: &[(u32, &str, &str)] = &[$(($name, $c, $text)),*];
+    };
+}
+
+features! {
+    FEATURE_SSE41 = 0, "LMC_FEATURE_SSE41", "x86_64: SSE4.1 and what x86-64-v2 has besides";
+    FEATURE_AVX = 1, "LMC_FEATURE_AVX", "x86_64: AVX";
+    FEATURE_FMA = 2, "LMC_FEATURE_FMA", "x86_64: FMA3";
+    FEATURE_F16C = 3, "LMC_FEATURE_F16C", "x86_64: F16C";
+    FEATURE_AVX2 = 4, "LMC_FEATURE_AVX2", "x86_64: AVX2, BMI and LZCNT";
+    FEATURE_AVX512 = 5, "LMC_FEATURE_AVX512", "x86_64: AVX-512 F, BW, DQ, VL";
+    FEATURE_AVX_VNNI = 6, "LMC_FEATURE_AVX_VNNI", "x86_64: AVX-VNNI";
+    FEATURE_AVX512_VNNI = 7, "LMC_FEATURE_AVX512_VNNI", "x86_64: AVX-512 VNNI";
+    FEATURE_AVX512_VBMI = 8, "LMC_FEATURE_AVX512_VBMI", "x86_64: AVX-512 VBMI";
+    FEATURE_DOT_PROD = 0, "LMC_FEATURE_DOT_PROD", "aarch64: FEAT_DotProd";
+    FEATURE_FP16 = 1, "LMC_FEATURE_FP16", "aarch64: FEAT_FP16";
+    FEATURE_I8MM = 2, "LMC_FEATURE_I8MM", "aarch64: FEAT_I8MM";
+    FEATURE_BF16 = 3, "LMC_FEATURE_BF16", "aarch64: FEAT_BF16";
+}
 
 /// Everything went well.
 pub const OK: i32 = 0;
@@ -108,4 +136,6 @@ codes! {
     ERR_TENSOR = 6, "LMC_ERR_TENSOR", "a tensor is missing, or its size or alignment is not the model's";
     /// Found by the wrapper, not by a model: the model was compiled for another version of the ABI.
     ERR_VERSION = 7, "LMC_ERR_VERSION", "the model was compiled for another version of the interface";
+    /// Found by the wrapper, not by a model: the processor lacks one of [`Model::features`].
+    ERR_CPU = 8, "LMC_ERR_CPU", "the processor lacks instructions that the model was compiled for";
 }

@@ -22,6 +22,8 @@ pub enum Error {
     Tensor,
     /// [`abi::ERR_VERSION`].
     Version,
+    /// [`abi::ERR_CPU`].
+    Cpu,
     /// A number this version of the crate does not know.
     Other(i32),
 }
@@ -38,6 +40,7 @@ impl Error {
             abi::ERR_VALUE => Error::Value,
             abi::ERR_TENSOR => Error::Tensor,
             abi::ERR_VERSION => Error::Version,
+            abi::ERR_CPU => Error::Cpu,
             other => Error::Other(other),
         })
     }
@@ -52,6 +55,7 @@ impl Error {
             Error::Value => abi::ERR_VALUE,
             Error::Tensor => abi::ERR_TENSOR,
             Error::Version => abi::ERR_VERSION,
+            Error::Cpu => abi::ERR_CPU,
             Error::Other(code) => code,
         }
     }

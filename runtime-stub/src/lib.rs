@@ -2,8 +2,8 @@
 //!
 //! A compiled model is one object file that exports a constant, `NAME_model`, of type
 //! [`abi::Model`]. This crate holds that ABI as Rust types, a safe wrapper over it ([`Model`]),
-//! arenas ([`Arena`], [`StaticArena`]) and the errors a model can return ([`Error`]). It needs
-//! neither `std` nor an allocator; `include/lmc.h` and `src/lmc.c` are the same for C.
+//! arenas ([`Arena`], [`StaticArena`]), what the processor has ([`features`]) and the errors a model can
+//! return ([`Error`]). It needs neither `std` nor an allocator; `include/lmc.h` and `src/lmc.c` are the same for C.
 //!
 //! An application compiles its model in `build.rs` with `lmc::Build` and then writes
 //!
@@ -19,10 +19,12 @@ pub mod abi;
 mod arena;
 mod error;
 mod model;
+mod processor;
 
 pub use arena::{Arena, StaticArena};
 pub use error::Error;
 pub use model::{DType, Model, SymbolInfo, TensorInfo};
+pub use processor::features;
 
 /// The C header with the same ABI, as text: `lmc build` copies its ABI part into each model's
 /// header, so that the header of a model stands alone.

@@ -20,6 +20,11 @@ impl<'a> Model<'a> {
         if raw.abi_version == abi::VERSION { Ok(Model(raw)) } else { Err(Error::Version) }
     }
 
+    /// Whether this processor has what the model was compiled for, else [`Error::Cpu`]; asks [`crate::features`].
+    pub fn check_processor(self) -> Result<(), Error> {
+        if self.0.features & !crate::features() == 0 { Ok(()) } else { Err(Error::Cpu) }
+    }
+
     /// The structure itself.
     pub fn as_raw(self) -> &'a abi::Model {
         self.0
@@ -148,12 +153,9 @@ pub struct DType(pub u32);
 impl DType {
     /// Bytes of an element; types under 8 bits take one.
     pub fn size(self) -> usize {
-        match self.0 {
-            1 | 6 | 12 => 4,
-            4 | 5 | 10 | 16 => 2,
-            7 | 11 | 13 => 8,
-            _ => 1,
-        }
+        /// By number, up to bfloat16.
+        const SIZES: [u8; 17] = [1, 4, 1, 1, 2, 2, 4, 8, 1, 1, 2, 8, 4, 8, 1, 1, 2];
+        SIZES.get(self.0 as usize).copied().unwrap_or(1).into()
     }
 
     /// Alignment of an element, in bytes.

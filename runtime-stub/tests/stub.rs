@@ -50,6 +50,44 @@ fn header_has_the_codes_and_their_texts() {
     assert_eq!(Error::check(99), Err(Error::Other(99)));
 }
 
+#[test]
+fn header_has_the_features_and_what_they_are() {
+    let defined: Vec<(u32, String, String)> = lmc_runtime::C_HEADER
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.strip_prefix("#define LMC_FEATURE_")?.split_once(" (1u << ")?;
+            let (bit, comment) = rest.split_once(')')?;
+            let text = comment.trim().trim_start_matches("/*").trim_end_matches("*/").trim();
+            Some((1 << bit.parse::<u32>().ok()?, format!("LMC_FEATURE_{name}"), text.to_owned()))
+        })
+        .collect();
+    let features: Vec<_> = abi::FEATURES.iter().map(|f| (f.0, f.1.to_owned(), f.2.to_owned())).collect();
+    assert_eq!(defined, features);
+}
+
+/// The standard library's view of the same processor.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn features_are_those_of_this_processor() {
+    let has = |bit| lmc_runtime::features() & bit != 0;
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    assert_eq!(
+        has(abi::FEATURE_SSE41),
+        is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("popcnt")
+    );
+    assert_eq!(has(abi::FEATURE_AVX), is_x86_feature_detected!("avx"));
+    assert_eq!(has(abi::FEATURE_FMA), is_x86_feature_detected!("fma"));
+    assert_eq!(has(abi::FEATURE_F16C), is_x86_feature_detected!("f16c"));
+    assert_eq!(has(abi::FEATURE_AVX2), is_x86_feature_detected!("avx2"));
+    assert_eq!(has(abi::FEATURE_AVX512), avx512);
+    assert_eq!(has(abi::FEATURE_AVX_VNNI), is_x86_feature_detected!("avxvnni"));
+    assert_eq!(has(abi::FEATURE_AVX512_VNNI), avx512 && is_x86_feature_detected!("avx512vnni"));
+    assert_eq!(has(abi::FEATURE_AVX512_VBMI), avx512 && is_x86_feature_detected!("avx512vbmi"));
+}
+
 /// A C program that prints what Rust must agree with: texts, sizes and offsets.
 const AGREE: &str = r#"
 #include "lmc.h"
@@ -59,8 +97,9 @@ int main(void) {
     for (int code = 0; code < 20; code++) printf("%s\n", lmc_error_text(code));
     printf("%d\n%zu\n%zu\n%zu\n", LMC_ABI_VERSION, sizeof(lmc_model), sizeof(lmc_tensor), sizeof(lmc_symbol));
     AT(abi_version); AT(input_count); AT(output_count); AT(symbol_count); AT(arena_align);
-    AT(arena_bytes); AT(stack_bytes); AT(name); AT(inputs); AT(outputs); AT(symbols); AT(run);
+    AT(features); AT(arena_bytes); AT(stack_bytes); AT(name); AT(inputs); AT(outputs); AT(symbols); AT(run);
     for (uint32_t dtype = 0; dtype < 30; dtype++) printf("%zu\n", lmc_dtype_size(dtype));
+    printf("%u\n", (unsigned)lmc_features());
     return 0;
 }
 "#;
@@ -85,6 +124,7 @@ fn c_and_rust_agree() {
         offset_of!(abi::Model, output_count),
         offset_of!(abi::Model, symbol_count),
         offset_of!(abi::Model, arena_align),
+        offset_of!(abi::Model, features),
         offset_of!(abi::Model, arena_bytes),
         offset_of!(abi::Model, stack_bytes),
         offset_of!(abi::Model, name),
@@ -95,6 +135,7 @@ fn c_and_rust_agree() {
     ];
     expected.extend(numbers.map(|n| n.to_string()));
     expected.extend((0..30).map(|d| lmc_runtime::DType(d).size().to_string()));
+    expected.push(lmc_runtime::features().to_string());
     assert_eq!(run(&mut Command::new(program)).lines().collect::<Vec<_>>(), expected);
 }
 
@@ -160,6 +201,7 @@ fn wrapper_checks_and_runs() {
         output_count: 1,
         symbol_count: 0,
         arena_align: 64,
+        features: 0,
         arena_bytes: 100,
         stack_bytes: 0,
         name: c"plus".as_ptr(),
@@ -182,6 +224,11 @@ fn wrapper_checks_and_runs() {
     let mut small = [MaybeUninit::uninit(); 10];
     assert_eq!(model.run([&[1; 4]], [&mut y], &mut [], &mut small), Err(Error::Arena));
     assert_eq!(model.run([&[1; 4]], [&mut y], &mut [], &mut arena.memory()[1..]), Err(Error::Arena));
+    assert_eq!(model.check_processor(), Ok(()));
+    raw.features = 1 << 31;
+    // SAFETY: as above.
+    let strange = unsafe { Model::from_raw(&raw) }.expect("this version");
+    assert_eq!(strange.check_processor(), Err(Error::Cpu));
     raw.abi_version += 1;
     // SAFETY: as above.
     assert_eq!(unsafe { Model::from_raw(&raw) }.err(), Some(Error::Version));

@@ -24,4 +24,4 @@ static const int64_t dims[] = {-1};
 static const lmc_tensor x = {"x", 1, 1, dims, 16}, y = {"y", 1, 1, dims, 16};
 static const lmc_symbol symbols[] = {{"n", 4}, {0, 8}};
 extern const lmc_model hand_model;
-const lmc_model hand_model = {LMC_ABI_VERSION, 1, 1, 2, 64, 4, 64, "hand", &x, &y, symbols, run};
+const lmc_model hand_model = {LMC_ABI_VERSION, 1, 1, 2, 64, FAULT == 4 ? 1u << 31 : 0, 4, 64, "hand", &x, &y, symbols, run};

@@ -65,3 +65,15 @@ fn what_cannot_run_says_why() {
         Foreign::link(Path::new("missing.o"), "x", &here, Some("echo"), &folder).err().expect("no object");
     assert!(error.to_string().contains("missing.o"), "{error}");
 }
+
+/// A model that needs a feature which no processor has.
+#[test]
+fn processors_that_lack_something_are_refused() {
+    for target in ["x86_64", "aarch64"] {
+        let folder = support::scratch(&format!("foreign_lacks_{target}"));
+        let program = foreign(target, 4, &folder);
+        let error = program.run(&[&floats([0.0; 4])], &[4, 0], 1, 1).expect_err("it is not run");
+        assert!(error.reason.contains("the processor lacks instructions"), "{error}");
+        assert!(error.to_string().contains("--cpu"), "{error}");
+    }
+}

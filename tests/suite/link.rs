@@ -9,7 +9,7 @@ use crate::support::{self, aarch64_gcc, kws::Kws};
 use lmc::build::{Build, Silent};
 use lmc::import::{Bindings, Sum};
 use lmc::target::resolve;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGETS: [&str; 2] = ["x86_64", "aarch64"];
@@ -83,6 +83,64 @@ fn two_threads_with_two_arenas() {
     }
 }
 
+/// For each target, the better of the processors compiled for, and on which emulated one what is chosen.
+const SEVERAL: [(&str, &str, &[(&str, &str)]); 2] = [
+    ("x86_64", "x86-64-v3", &[("Nehalem", "kws"), ("Haswell", "kws_fast")]),
+    ("aarch64", "neoverse-n1", &[("cortex-a53", "kws"), ("neoverse-n1", "kws_fast"), ("max", "kws_fast")]),
+];
+
+#[test]
+fn one_program_for_several_processors() {
+    let runtime = |file| support::repository().join("runtime-stub").join(file);
+    for (target, better, runs) in SEVERAL {
+        let (kws, fast) =
+            (Kws::build(target, "link_several"), Kws::compile(target, better, "kws_fast", "link_fast"));
+        let (include, stub) = (format!("-I{}", fast.folder.display()), runtime("src/lmc.c"));
+        let options = [
+            "-static",
+            &include,
+            &format!("-I{}", runtime("include").display()),
+            &stub.to_string_lossy(),
+            &fast.object.to_string_lossy(),
+        ];
+        let program = kws.folder.join("several");
+        link(&kws, tools(target).0, &["apps/several.c", "apps/data.S"], &options, &program);
+        let rust = kws.folder.join("several_rs");
+        let mut command = rust_compiler(target, &kws.folder, &kws.object);
+        command.arg(format!("-Clink-arg={}", fast.object.display()));
+        command
+            .env("KWS_BINDING", kws.folder.join("kws.rs"))
+            .env("KWS_FAST_BINDING", fast.folder.join("kws_fast.rs"));
+        support::run(command.arg("-o").arg(&rust).arg(support::repository().join("tests/apps/several.rs")));
+        for (cpu, chosen) in runs {
+            let emulator = [&format!("qemu-{target}"), "-cpu", cpu];
+            for program in [&program, &rust] {
+                assert_eq!(start(&emulator, program), format!("{chosen} runs here\n"), "{target}, {cpu}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bare_metal_asks_the_processor_itself() {
+    let target = "aarch64-unknown-none";
+    let (kws, fast) = (
+        Kws::build(target, "link_bare_several"),
+        Kws::compile(target, "neoverse-n1", "kws_fast", "link_bare_fast"),
+    );
+    let stub = support::repository().join("runtime-stub");
+    let more = [
+        stub.join("src/lmc.c"),
+        fast.object,
+        PathBuf::from(format!("-I{}", stub.join("include").display())),
+        PathBuf::from(format!("-I{}", fast.folder.display())),
+    ];
+    let program = link_bare(&kws, "apps/several.c", &more.each_ref().map(|p| p.as_path()));
+    for (cpu, chosen) in SEVERAL[1].2 {
+        assert_eq!(run_bare(&program, cpu), format!("{chosen} runs here\n"), "{cpu}");
+    }
+}
+
 /// A Rust compiler for a program with an object and the runtime crate, which is compiled into the folder.
 fn rust_compiler(target: &str, folder: &Path, object: &Path) -> Command {
     let (rustc, triple, linker) = match target {
@@ -144,6 +202,10 @@ fn sizes_are_what_header_and_binding_say() {
 
 /// Links a program with `tests/baremetal` and runs it on an emulated board without a system.
 fn bare_metal(kws: &Kws, main: &str) -> String {
+    run_bare(&link_bare(kws, main, &[]), "cortex-a53")
+}
+
+fn link_bare(kws: &Kws, main: &str, more: &[&Path]) -> PathBuf {
     let folder = support::repository().join("tests/baremetal");
     let program = kws.folder.join("bare.elf");
     let mut command = support::c_compiler(aarch64_gcc());
@@ -159,15 +221,17 @@ fn bare_metal(kws: &Kws, main: &str) -> String {
     command.arg(folder.join("virt.ld")).arg("-I").arg(&kws.folder).args(kws.data_defines());
     command.arg(folder.join("start.S")).arg(folder.join("system.c"));
     command.arg(support::repository().join("tests").join(main));
-    command.arg(support::repository().join("tests/apps/data.S")).arg(&kws.object);
+    command.arg(support::repository().join("tests/apps/data.S")).arg(&kws.object).args(more);
     support::run(command.arg("-o").arg(&program));
+    program
+}
+
+fn run_bare(program: &Path, cpu: &str) -> String {
     let mut emulator = Command::new("qemu-system-aarch64");
-    emulator.args(["-M", "virt", "-cpu", "cortex-a53", "-m", "64M", "-nic", "none", "-display", "none"]);
+    emulator.args(["-M", "virt", "-cpu", cpu, "-m", "64M", "-nic", "none", "-display", "none"]);
     emulator.args(["-serial", "none", "-monitor", "none", "-chardev", "stdio,id=out"]);
     support::run(
-        emulator
-            .args(["-semihosting-config", "enable=on,target=native,chardev=out", "-kernel"])
-            .arg(&program),
+        emulator.args(["-semihosting-config", "enable=on,target=native,chardev=out", "-kernel"]).arg(program),
     )
 }
 

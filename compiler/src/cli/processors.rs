@@ -2,7 +2,7 @@
 
 use super::report::{Report, table};
 use crate::error::Result;
-use crate::target::{Arch, Feature, Target, cpu_names, resolve};
+use crate::target::{Arch, Target, cpu_names, resolve};
 use clap::Args;
 use serde_json::json;
 use std::fmt::Write;
@@ -36,28 +36,8 @@ pub(super) fn run(args: &CpusArgs, report: &Report) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The name of a feature that kernels are chosen by, as the vendors' manuals have it.
-fn name(feature: Feature) -> &'static str {
-    match feature {
-        Feature::Sse41 => "SSE4.1",
-        Feature::Avx => "AVX",
-        Feature::Fma => "FMA",
-        Feature::F16c => "F16C",
-        Feature::Avx2 => "AVX2",
-        Feature::Avx512 => "AVX-512",
-        Feature::AvxVnni => "AVX-VNNI",
-        Feature::Avx512Vnni => "AVX-512 VNNI",
-        Feature::Avx512Vbmi => "AVX-512 VBMI",
-        Feature::Avx512Twice => "two of 512 bits a cycle",
-        Feature::DotProd => "DotProd",
-        Feature::Fp16 => "FP16",
-        Feature::I8mm => "I8MM",
-        Feature::Bf16 => "BF16",
-    }
-}
-
 fn names(target: &Target) -> impl Iterator<Item = &'static str> {
-    target.features.iter().map(|&f| name(f))
+    target.features.iter().map(|f| f.name())
 }
 
 fn cells(t: &Target) -> [String; 5] {

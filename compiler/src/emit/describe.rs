@@ -2,11 +2,12 @@
 
 use crate::base::abi;
 use crate::plan::{Interface, Program};
+use crate::target::Target;
 use std::mem::{offset_of, size_of};
 
 /// What a pointer of the description points into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum Pointee {
     /// [`Description::plain`].
     Plain,
     /// [`Description::tables`].
@@ -19,7 +20,7 @@ pub(super) enum Target {
 pub(super) struct Pointer {
     /// Byte offset of the pointer.
     pub at: u64,
-    pub to: Target,
+    pub to: Pointee,
     /// Byte offset in what it points into.
     pub offset: usize,
 }
@@ -37,8 +38,8 @@ pub(super) struct Description {
     pub model_pointers: Vec<Pointer>,
 }
 
-/// Describes a program.
-pub(super) fn describe(program: &Program, stack_bytes: usize) -> Description {
+/// Describes a program that was compiled for `target`.
+pub(super) fn describe(program: &Program, target: &Target, stack_bytes: usize) -> Description {
     let mut d = Description::default();
     // Shapes first: they are aligned to 8 bytes, names are not.
     let shapes: Vec<usize> = program.inputs.iter().chain(&program.outputs).map(|t| d.shape(t)).collect();
@@ -53,7 +54,7 @@ pub(super) fn describe(program: &Program, stack_bytes: usize) -> Description {
         if let Some(name) = &symbol.name {
             let offset = d.text(name);
             let at = (start + offset_of!(abi::Symbol, name)) as u64;
-            d.table_pointers.push(Pointer { at, to: Target::Plain, offset });
+            d.table_pointers.push(Pointer { at, to: Pointee::Plain, offset });
         }
     }
     let name = d.text(&program.name);
@@ -64,6 +65,7 @@ pub(super) fn describe(program: &Program, stack_bytes: usize) -> Description {
         (offset_of!(abi::Model, output_count), program.outputs.len() as u32),
         (offset_of!(abi::Model, symbol_count), program.symbols.len() as u32),
         (offset_of!(abi::Model, arena_align), program.arena_align.max(1) as u32),
+        (offset_of!(abi::Model, features), target.features.iter().fold(0, |bits, f| bits | f.bit())),
     ];
     numbers.iter().for_each(|(at, value)| put(&mut d.model, *at, &value.to_le_bytes()));
     let sizes = [
@@ -72,11 +74,11 @@ pub(super) fn describe(program: &Program, stack_bytes: usize) -> Description {
     ];
     sizes.iter().for_each(|(at, value)| put(&mut d.model, *at, &(*value as u64).to_le_bytes()));
     let pointers = [
-        (offset_of!(abi::Model, name), Target::Plain, name, true),
-        (offset_of!(abi::Model, inputs), Target::Tables, inputs, !program.inputs.is_empty()),
-        (offset_of!(abi::Model, outputs), Target::Tables, outputs, !program.outputs.is_empty()),
-        (offset_of!(abi::Model, symbols), Target::Tables, symbols, !program.symbols.is_empty()),
-        (offset_of!(abi::Model, run), Target::Run, 0, true),
+        (offset_of!(abi::Model, name), Pointee::Plain, name, true),
+        (offset_of!(abi::Model, inputs), Pointee::Tables, inputs, !program.inputs.is_empty()),
+        (offset_of!(abi::Model, outputs), Pointee::Tables, outputs, !program.outputs.is_empty()),
+        (offset_of!(abi::Model, symbols), Pointee::Tables, symbols, !program.symbols.is_empty()),
+        (offset_of!(abi::Model, run), Pointee::Run, 0, true),
     ];
     for (at, to, offset, _) in pointers.into_iter().filter(|p| p.3) {
         d.model_pointers.push(Pointer { at: at as u64, to, offset });
@@ -117,7 +119,7 @@ impl Description {
             let name = self.text(&tensor.name);
             let pointers = [(offset_of!(abi::Tensor, name), name), (offset_of!(abi::Tensor, dims), shape)];
             for (at, offset) in pointers {
-                self.table_pointers.push(Pointer { at: (start + at) as u64, to: Target::Plain, offset });
+                self.table_pointers.push(Pointer { at: (start + at) as u64, to: Pointee::Plain, offset });
             }
         }
         first

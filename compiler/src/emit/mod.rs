@@ -15,7 +15,7 @@ use crate::codegen::{Code, Compiled, Reloc, RelocKind, Steps, Symbol};
 use crate::error::{Error, Result};
 use crate::plan::Program;
 use crate::target::{Arch, Target};
-use describe::{Pointer, Target as To, describe};
+use describe::{Pointee, Pointer, describe};
 use object::write::{Object, Relocation, SectionId, StandardSection, SymbolId, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationEncoding, RelocationFlags, RelocationKind, SectionKind,
@@ -53,7 +53,7 @@ pub fn emit(program: &Program, compiled: &Compiled, target: &Target) -> Result<E
         let to = *to.ok_or_else(|| Error::bug("`run` refers to what does not exist"))?;
         writer.relocate(run, reloc, to)?;
     }
-    writer.description(program, compiled, run)?;
+    writer.description(program, compiled, target, run)?;
     writer.finish()
 }
 
@@ -188,8 +188,14 @@ impl<'a> Writer<'a> {
     }
 
     /// `NAME_model`, and what it points to.
-    fn description(&mut self, program: &Program, compiled: &Compiled, run: SymbolId) -> Result<()> {
-        let description = describe(program, compiled.stack_bytes);
+    fn description(
+        &mut self,
+        program: &Program,
+        compiled: &Compiled,
+        target: &Target,
+        run: SymbolId,
+    ) -> Result<()> {
+        let description = describe(program, target, compiled.stack_bytes);
         let name = self.local("text", "");
         let plain = self.data(StandardSection::ReadOnlyData, &name, &description.plain, 8, false);
         let name = self.local("tables", "");
@@ -201,9 +207,9 @@ impl<'a> Writer<'a> {
         {
             for pointer in pointers {
                 let to = match pointer.to {
-                    To::Plain => plain,
-                    To::Tables => tables,
-                    To::Run => run,
+                    Pointee::Plain => plain,
+                    Pointee::Tables => tables,
+                    Pointee::Run => run,
                 };
                 self.point(place, pointer, to)?;
             }

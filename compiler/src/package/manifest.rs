@@ -17,6 +17,8 @@ pub struct Manifest {
     pub target: String,
     /// The processor compiled for.
     pub cpu: String,
+    /// What it must have, as `lmc cpus` names it.
+    pub features: Vec<&'static str>,
     /// The inputs, in order.
     pub inputs: Vec<TensorEntry>,
     /// The outputs, in order.
@@ -94,6 +96,7 @@ pub fn manifest(c: &Compiled) -> Manifest {
         abi_version: lmc_runtime::abi::VERSION,
         target: c.target.triple.to_string(),
         cpu: c.target.cpu.clone(),
+        features: c.target.features.iter().filter(|f| f.bit() != 0).map(|f| f.name()).collect(),
         inputs: entries(|p| match p.what {
             What::Input(t) => Some(entry(t, &p.name, false)),
             _ => None,

@@ -5,7 +5,8 @@
  *
  * reads FOLDER/input_I.bin and FOLDER/symbols.bin (int64 each), runs the model REPEAT times,
  * writes FOLDER/output_I.bin and FOLDER/symbols.bin, and prints the status of the first call that
- * failed (0 where none did), then the nanoseconds of each call, one a line.
+ * failed (0 where none did), then the nanoseconds of each call, one a line. Where the processor lacks
+ * what the model was compiled for, its exit code is 2.
  *
  * What a model must not rely on or do is made to fail: arena and outputs start as garbage, all
  * buffers are followed by bytes that must keep their value, and inputs must not change.
@@ -21,7 +22,7 @@
 
 extern const lmc_model LMC_MODEL;
 
-enum { GUARD = 64, GARBAGE = 0xA5, MARK = 0x524f4931 };
+enum { CANNOT_RUN_HERE = 2, GUARD = 64, GARBAGE = 0xA5, MARK = 0x524f4931 };
 
 static void fail(const char *what, const char *name) {
     fprintf(stderr, "%s: %s\n", name, what);
@@ -62,7 +63,11 @@ static uint64_t now(void) {
 int main(int argc, char **argv) {
     const lmc_model *m = &LMC_MODEL;
     if (argc < 3) fail("usage: driver FOLDER REPEAT [count]", argv[0]);
-    if (m->abi_version != LMC_ABI_VERSION) fail("another version of the interface", m->name);
+    int32_t checked = lmc_check(m);
+    if (checked != LMC_OK) {
+        fprintf(stderr, "%s: %s\n", m->name, lmc_error_text(checked));
+        return CANNOT_RUN_HERE;
+    }
     const char *folder = argv[1];
     int repeat = atoi(argv[2]), count = argc > 3, status = 0;
 

@@ -13,6 +13,9 @@ use target_lexicon::{BinaryFormat, HOST};
 /// The source of the program that objects are linked with.
 pub const DRIVER: &str = include_str!("driver.c");
 
+/// Its exit code where the processor lacks what the model was compiled for.
+const CANNOT_RUN_HERE: i32 = 2;
+
 /// An object linked into a program, and how to start it.
 pub struct Foreign {
     folder: PathBuf,
@@ -54,12 +57,15 @@ impl Foreign {
             None => emulator(target)?,
         };
         write(&folder.join("lmc.h"), lmc_runtime::C_HEADER.as_bytes())?;
-        write(&folder.join("driver.c"), DRIVER.as_bytes())?;
+        let sources = [("lmc.c", lmc_runtime::C_SOURCE), ("driver.c", DRIVER)];
+        for (name, text) in sources {
+            write(&folder.join(name), text.as_bytes())?;
+        }
         let program = folder.join("driver");
         let output = Command::new(&compiler)
             .args(["-std=gnu99", "-O1", "-static"])
             .arg(format!("-DLMC_MODEL={name}_model"))
-            .arg(folder.join("driver.c"))
+            .args(sources.map(|(name, _)| folder.join(name)))
             .arg(object)
             .arg("-o")
             .arg(&program)
@@ -99,7 +105,13 @@ impl Foreign {
         })?;
         if !output.status.success() {
             let reason = format!("{} ended with {}", self.shown(), output.status);
-            return Err(Error::new(Kind::Target, format!("{reason}: {}", tail(&output.stderr))));
+            let error = Error::new(Kind::Target, format!("{reason}: {}", tail(&output.stderr)));
+            return Err(match output.status.code() {
+                Some(CANNOT_RUN_HERE) => error.advise(
+                    "Compile for this processor with --cpu, or name what emulates another with --runner",
+                ),
+                _ => error,
+            });
         }
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let mut lines = text.lines();

@@ -1,9 +1,11 @@
 //! Targets as data: what the machine has, and nothing about how it is used.
 
+mod feature;
 mod native;
 mod resolve;
 mod rows;
 
+pub use feature::Feature;
 pub use resolve::{cpu_names, resolve};
 
 /// The architectures.
@@ -12,29 +14,6 @@ pub use resolve::{cpu_names, resolve};
 pub enum Arch {
     X86_64,
     Aarch64,
-}
-
-/// Instruction-set features that kernels are chosen by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Feature {
-    // x86_64
-    Sse41,
-    Avx,
-    Fma,
-    F16c,
-    Avx2,
-    Avx512,
-    AvxVnni,
-    Avx512Vnni,
-    Avx512Vbmi,
-    /// No extension: two multiply-adds of 512 bits a cycle, where others take two cycles for two, or have one unit.
-    Avx512Twice,
-    // aarch64; the baseline has NEON with fused multiply-add
-    DotProd,
-    Fp16,
-    I8mm,
-    Bf16,
 }
 
 /// What a kernel is compiled for.

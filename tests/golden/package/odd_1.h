@@ -19,6 +19,22 @@
 #define LMC_ERR_VALUE 5   /* an input value lies outside what its operator defines */
 #define LMC_ERR_TENSOR 6  /* a tensor is missing, or its size or alignment is not the model's */
 #define LMC_ERR_VERSION 7 /* the model was compiled for another version of the interface */
+#define LMC_ERR_CPU 8     /* the processor lacks instructions that the model was compiled for */
+
+/* Bits of a model's features. Both architectures begin at bit 0. */
+#define LMC_FEATURE_SSE41 (1u << 0)       /* x86_64: SSE4.1 and what x86-64-v2 has besides */
+#define LMC_FEATURE_AVX (1u << 1)         /* x86_64: AVX */
+#define LMC_FEATURE_FMA (1u << 2)         /* x86_64: FMA3 */
+#define LMC_FEATURE_F16C (1u << 3)        /* x86_64: F16C */
+#define LMC_FEATURE_AVX2 (1u << 4)        /* x86_64: AVX2, BMI and LZCNT */
+#define LMC_FEATURE_AVX512 (1u << 5)      /* x86_64: AVX-512 F, BW, DQ, VL */
+#define LMC_FEATURE_AVX_VNNI (1u << 6)    /* x86_64: AVX-VNNI */
+#define LMC_FEATURE_AVX512_VNNI (1u << 7) /* x86_64: AVX-512 VNNI */
+#define LMC_FEATURE_AVX512_VBMI (1u << 8) /* x86_64: AVX-512 VBMI */
+#define LMC_FEATURE_DOT_PROD (1u << 0)    /* aarch64: FEAT_DotProd */
+#define LMC_FEATURE_FP16 (1u << 1)        /* aarch64: FEAT_FP16 */
+#define LMC_FEATURE_I8MM (1u << 2)        /* aarch64: FEAT_I8MM */
+#define LMC_FEATURE_BF16 (1u << 3)        /* aarch64: FEAT_BF16 */
 
 /* An array parameter with at least n elements. */
 #if defined(__cplusplus) || defined(_MSC_VER)
@@ -51,6 +67,7 @@ typedef struct lmc_model {
     uint32_t input_count, output_count;
     uint32_t symbol_count;
     uint32_t arena_align;  /* a power of two */
+    uint32_t features;     /* LMC_FEATURE_*: what the processor must have */
     uint64_t arena_bytes;  /* scratch memory; nothing in it need be kept between calls */
     uint64_t stack_bytes;  /* at most */
     const char *name;

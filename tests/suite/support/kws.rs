@@ -21,10 +21,15 @@ pub struct Kws {
 impl Kws {
     /// Compiles for the baseline processor of a target, into a folder named after the test.
     pub fn build(target: &str, test: &str) -> Kws {
+        Kws::compile(target, "generic", "kws", test)
+    }
+
+    /// Compiles for a processor, with a name of its own.
+    pub fn compile(target: &str, cpu: &str, name: &str, test: &str) -> Kws {
         let folder = scratch(&format!("{test}_{target}"));
         let entry = named("kws_dscnn");
-        let build = Build::new(entry.folder.join("model.onnx")).bindings(entry.bindings(0)).name("kws");
-        let built = build.target(target).build(&Silent).unwrap_or_else(|e| panic!("{e}"));
+        let build = Build::new(entry.folder.join("model.onnx")).bindings(entry.bindings(0)).name(name);
+        let built = build.target(target).cpu(cpu).build(&Silent).unwrap_or_else(|e| panic!("{e}"));
         let files = built.write(&folder).unwrap_or_else(|e| panic!("{e}"));
         let (inputs, outputs) = entry.data(0);
         Kws {
