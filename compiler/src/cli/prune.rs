@@ -44,10 +44,10 @@ pub(super) fn run(args: &PruneArgs, report: &Report) -> Result<ExitCode> {
     let samples = samples::read(&model, &args.model.bindings()?, &args.data)?;
     let onnx = Onnx::read(&args.model.model)?;
     let known = match types(&args.model, &model, &samples) {
-        Ok(types) => compress::observe::facts_for(&model, &types).map_err(|e| e.at(&place))?,
+        Ok(types) => compress::observe::known_for(&model, &types).map_err(|e| e.at(&place))?,
         Err(error) if args.structured => return Err(error),
         // Weights are found without the types of values.
-        Err(_) => compress::observe::Facts::new(),
+        Err(_) => compress::observe::Known::new(),
     };
     let options = Options { sparsity: args.sparsity, structured: args.structured, global: args.global };
     let made = report.follow(&[], |observer| {

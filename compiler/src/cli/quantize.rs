@@ -5,7 +5,7 @@ use super::report::{Report, table, thousands};
 use crate::base::{DType, TensorType};
 use crate::build::Observer;
 use crate::compress::half::{Halved, half};
-use crate::compress::observe::{self, Facts, Sample};
+use crate::compress::observe::{self, Known, Sample};
 use crate::compress::onnx::Onnx;
 use crate::compress::quantize::{self, Compared, Data, Made, Method, Options, Quantized};
 use crate::compress::samples;
@@ -28,7 +28,7 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "DIR", num_args = 1..)]
     data: Vec<PathBuf>,
     /// Use so many seeded random samples in place of data: for a try, not for a product.
-    #[arg(long, value_name = "N", conflicts_with = "data")]
+    #[arg(long, value_name = "N", conflicts_with = "data", value_parser = count)]
     random_data: Option<NonZeroUsize>,
     /// The file to write.
     #[arg(short, long, value_name = "FILE")]
@@ -37,7 +37,7 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_enum, default_value_t = Calibration::Auto)]
     calibration: Calibration,
     /// The part of the elements that --calibration percentile keeps, in percent.
-    #[arg(long, default_value = "99.99", value_parser = percent)]
+    #[arg(long, default_value = "99.99", value_parser = percent, allow_negative_numbers = true)]
     percentile: f64,
     /// Integers for weights; activations become integers when they are computed. Needs no data.
     #[arg(long, conflicts_with_all = ["weights_only", "fp16"])]
@@ -102,6 +102,10 @@ enum Stored {
     Int4,
 }
 
+fn count(text: &str) -> std::result::Result<NonZeroUsize, String> {
+    text.trim().parse().map_err(|_| "not a number from 1 on".to_string())
+}
+
 /// A part of more than half, in percent.
 fn percent(text: &str) -> std::result::Result<f64, String> {
     match text.trim().parse() {
@@ -158,11 +162,11 @@ impl QuantizeArgs {
     }
 
     /// What is known of the model's values.
-    fn facts(&self, model: &Model, samples: &[Sample]) -> Result<Facts> {
+    fn known(&self, model: &Model, samples: &[Sample]) -> Result<Known> {
         match types(&self.model, model, samples) {
-            Ok(types) => observe::facts_for(model, &types),
+            Ok(types) => observe::known_for(model, &types),
             // Only fp16 needs the types of all values.
-            Err(_) if !self.fp16 => Ok(Facts::new()),
+            Err(_) if !self.fp16 => Ok(Known::new()),
             Err(error) => Err(error),
         }
     }
@@ -178,7 +182,7 @@ impl QuantizeArgs {
             }
             return Ok(made);
         }
-        let known = self.facts(model, &samples)?;
+        let known = self.known(model, &samples)?;
         if self.fp16 {
             return self.half(model, &onnx, &known, &samples, observer);
         }

@@ -23,6 +23,15 @@ pub enum Class {
 pub trait Instruction {
     /// Calls `f` with each register, whether it is read, and whether it is written.
     fn visit(&self, f: impl FnMut(VReg, bool, bool));
+    /// Whether it reads a register, and whether it writes it.
+    fn uses(&self, reg: VReg) -> (bool, bool) {
+        let (mut read, mut written) = (false, false);
+        self.visit(|r, reads, writes| {
+            read |= r == reg && reads;
+            written |= r == reg && writes;
+        });
+        (read, written)
+    }
     /// Loops around it.
     fn depth(&self) -> u32;
     /// The label it is.

@@ -19,7 +19,7 @@
 //! follows for each repetition around: the bytes that an iteration adds.
 
 use crate::error::{Error, Result};
-use crate::plan::{Arg, Base, Program, Step};
+use crate::plan::{Arg, Base, Program, Step, each_argument};
 
 /// What an operation does, in the order of the numbers that stand for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(super) fn encode(program: &Program, numbers: &[Vec<i64>]) -> Result<Steps> {
     let tables = tables(numbers);
     let mut places: Vec<Segment> = tables.iter().flatten().copied().collect();
     let mut unknown = None;
-    visit(&program.steps, &mut |arg| match place(arg, &constants) {
+    each_argument(&mut program.steps.clone(), &mut |arg| match place(arg, &constants) {
         Ok(place) => places.push(place),
         Err(error) => unknown = Some(error),
     });
@@ -112,24 +112,6 @@ fn tables(numbers: &[Vec<i64>]) -> Vec<Option<Segment>> {
         Some((!numbers.is_empty()).then_some(table))
     };
     numbers.iter().scan(0, begin).collect()
-}
-
-/// Calls `see` with every argument.
-fn visit(steps: &[Step], see: &mut impl FnMut(&Arg)) {
-    for step in steps {
-        match step {
-            Step::Call { args, .. } => args.iter().for_each(&mut *see),
-            Step::Repeat { trip, cond, body, .. } => {
-                trip.iter().chain(cond).for_each(&mut *see);
-                visit(body, see);
-            }
-            Step::If { cond, then, otherwise } => {
-                see(cond);
-                visit(then, see);
-                visit(otherwise, see);
-            }
-        }
-    }
 }
 
 /// Where an argument is in the first iteration of all repetitions.

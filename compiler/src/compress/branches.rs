@@ -3,7 +3,7 @@
 //! Nets are trained with several branches (RepVGG, MobileOne). Quantized one by one each would round, and cost as
 //! much as the one that they are together (see `passes`, which merges those of models in float).
 
-use super::observe::Facts;
+use super::observe::Known;
 use super::onnx::Onnx;
 use crate::base::{DType, Tensor, TensorType};
 use crate::passes::Window;
@@ -20,11 +20,11 @@ struct Branch {
 }
 
 /// Merges what one addition adds; whether there was one.
-pub fn merge(onnx: &mut Onnx, known: &Facts) -> bool {
+pub fn merge(onnx: &mut Onnx, known: &Known) -> bool {
     (0..onnx.nodes.len()).any(|at| merge_at(onnx, known, at).is_some())
 }
 
-fn merge_at(onnx: &mut Onnx, known: &Facts, at: usize) -> Option<()> {
+fn merge_at(onnx: &mut Onnx, known: &Known, at: usize) -> Option<()> {
     let node = &onnx.nodes[at];
     if node.op() != "Add" || node.inputs.len() != 2 {
         return None;

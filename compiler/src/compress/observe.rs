@@ -132,16 +132,16 @@ fn types(model: &Model, sample: &Sample) -> Result<Vec<TensorType>> {
 }
 
 /// What is known of each value for one sample: its type, and its elements where it is constant.
-pub type Facts = HashMap<String, (TensorType, Option<Tensor>)>;
+pub type Known = HashMap<String, (TensorType, Option<Tensor>)>;
 
 /// Types the model for one sample.
-pub fn facts(onnx: &Onnx, sample: &Sample) -> Result<Facts> {
+pub fn known(onnx: &Onnx, sample: &Sample) -> Result<Known> {
     let model = import::decode(&onnx.encode()?, None)?;
-    facts_for(&model, &types(&model, sample)?)
+    known_for(&model, &types(&model, sample)?)
 }
 
 /// Types the model for types of its inputs.
-pub fn facts_for(model: &Model, types: &[TensorType]) -> Result<Facts> {
+pub fn known_for(model: &Model, types: &[TensorType]) -> Result<Known> {
     let (graph, names) = infer(model, types).into_named()?;
     let fact = |id: u32| (graph.value(id).ty.clone(), graph.value(id).constant.clone());
     Ok(names.into_iter().map(|(name, id)| (name, fact(id))).collect())

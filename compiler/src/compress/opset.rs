@@ -3,7 +3,7 @@
 //! A scale per channel needs opset 13, 16-bit and blocked integers need 21. Nodes are rewritten to mean
 //! the same, those in bodies among them. What changed its meaning and is not known here is refused.
 
-use super::observe::Facts;
+use super::observe::Known;
 use super::onnx::{Node, Onnx};
 use crate::base::Tensor;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ const FORMATS: &[(i64, i64)] = &[(13, 7), (21, 10)];
 /// What a rewrite may use.
 struct Around<'a> {
     onnx: &'a mut Onnx,
-    known: &'a Facts,
+    known: &'a Known,
 }
 
 /// Rewrites one node; all that take its place.
@@ -59,7 +59,7 @@ const ROWS: &[(&str, i64, Rewrite)] = &[
 ];
 
 /// Raises the opset to at least `version`; `known` has the types of the values.
-pub fn raise(onnx: &mut Onnx, version: i64, known: &Facts) -> Result<()> {
+pub fn raise(onnx: &mut Onnx, version: i64, known: &Known) -> Result<()> {
     let from = onnx.opset();
     if from >= version {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Brings a model into the form that is quantized: weights are constants, batch normalization is part
 //! of the layer before it, branches that are added are one layer.
 
-use super::observe::{Facts, Sample, facts};
+use super::observe::{Known, Sample, known};
 use super::onnx::Onnx;
 use super::{bodies, branches, normalization};
 use crate::base::{DType, Tensor};
@@ -36,20 +36,20 @@ const SMALL: usize = 1024;
 /// Prepares a model; `sample` gives the shapes of its inputs.
 pub fn prepare(onnx: &Onnx, sample: &Sample) -> Result<Onnx> {
     let mut onnx = onnx.clone();
-    let known = facts(&onnx, sample)?;
+    let known = known(&onnx, sample)?;
     simplify(&mut onnx, &known);
     Ok(onnx)
 }
 
 /// [`tidy`], batch normalization becomes part of the layers before it, and layers whose results are added one.
-pub fn simplify(onnx: &mut Onnx, known: &Facts) {
+pub fn simplify(onnx: &mut Onnx, known: &Known) {
     tidy(onnx, known);
     while normalization::fold(onnx) || branches::merge(onnx, known) {}
 }
 
 /// Removes what only renames, makes initializers of what is computed from initializers alone, and constants of the
 /// model of weights in bodies.
-pub fn tidy(onnx: &mut Onnx, known: &Facts) {
+pub fn tidy(onnx: &mut Onnx, known: &Known) {
     bodies::hoist(onnx);
     drop_identities(onnx);
     constants(onnx, known);
@@ -77,7 +77,7 @@ fn drop_identities(onnx: &mut Onnx) {
 
 /// Makes initializers of what is computed from initializers alone (transposed or renamed weights, the
 /// shapes and paddings that exporters compute), where nodes read it that are not.
-fn constants(onnx: &mut Onnx, known: &Facts) {
+fn constants(onnx: &mut Onnx, known: &Known) {
     let mut fixed: HashSet<String> = onnx.initializers.iter().map(|i| i.proto.name.clone()).collect();
     let mut computed = Vec::new();
     for (i, node) in onnx.nodes.iter().enumerate() {

@@ -326,7 +326,20 @@ impl Grouping<'_> {
 #[cfg(test)]
 mod tests {
     use crate::base::Tensor;
-    use crate::definition::{Env, Lowering, interpret};
+    use crate::definition::{DefBuilder, Env, Lowering, interpret};
+
+    /// A lowering that begins with a copy of a constant, so that its elements are not known at compile time; and the
+    /// number of that copy, 1.
+    pub fn computed(constant: &Tensor) -> (Lowering, u32) {
+        let mut low = Lowering::default();
+        let given = low.constant("given", constant.clone());
+        let copy = low.temporary("x", constant.ty.clone());
+        let mut b = DefBuilder::new(&constant.ty.shape);
+        let axes = b.axes();
+        let element = b.load(given, &constant.ty, axes);
+        low.define(b.finish("x", copy, &constant.ty, element));
+        (low, copy)
+    }
 
     /// What the definitions make of value 2.
     pub fn result(low: &Lowering) -> Tensor {

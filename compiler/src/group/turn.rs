@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::base::{DType, Tensor};
     use crate::definition::verify;
-    use crate::group::tests::result;
+    use crate::group::tests::{computed, result};
     use crate::scalar::{Fold, Op};
 
     /// `y[m, n] = sum(k) x[m, k] * x[n, k + 4]`, of `rows` rows and 12 points `n`.
@@ -177,13 +177,7 @@ mod tests {
         let numbers: Vec<f32> = (0..20 * 8).map(|i| (i * 7 % 11) as f32 - 5.0).collect();
         let x = Tensor::new([20, 8], &numbers);
         let y = TensorType::new(DType::F32, [rows, 12]);
-        let mut low = Lowering::default();
-        let given = low.constant("given", x.clone());
-        let from = low.temporary("x", x.ty.clone());
-        let mut b = DefBuilder::new(&x.ty.shape);
-        let axes = b.axes();
-        let element = b.load(given, &x.ty, axes);
-        low.define(b.finish("x", from, &x.ty, element));
+        let (mut low, from) = computed(&x);
         let to = low.temporary("y", y.clone());
         let mut b = DefBuilder::new(&y.shape);
         let k = b.reduce("k", 4);

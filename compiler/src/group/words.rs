@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::base::Tensor;
     use crate::definition::{Lowering, verify};
-    use crate::group::tests::result;
+    use crate::group::tests::{computed, result};
     use crate::scalar::{Fold, Op};
 
     /// `y[m, n] = sum(k) x[m, k] * x[n, k]` of bytes, over `depth` points `k` of `columns`.
@@ -197,13 +197,7 @@ mod tests {
         let numbers: Vec<i8> = (0..24 * columns).map(|i| (i * 7 % 251) as i8).collect();
         let x = Tensor::new([24, columns], &numbers);
         let y = TensorType::new(DType::I32, [rows, 24]);
-        let mut low = Lowering::default();
-        let given = low.constant("given", x.clone());
-        let from = low.temporary("x", x.ty.clone());
-        let mut b = DefBuilder::new(&x.ty.shape);
-        let axes = b.axes();
-        let element = b.load(given, &x.ty, axes);
-        low.define(b.finish("x", from, &x.ty, element));
+        let (mut low, from) = computed(&x);
         let to = low.temporary("y", y.clone());
         let mut b = DefBuilder::new(&y.shape);
         let k = b.reduce("k", depth);

@@ -27,8 +27,8 @@ pub(super) fn arrange(program: &mut Program) {
     program.constants = order.into_iter().filter_map(|c| constants[c].take()).collect();
 }
 
-/// Calls `f` with every argument of steps.
-pub(super) fn each_argument(steps: &mut [Step], f: &mut dyn FnMut(&mut Arg)) {
+/// Calls `f` with every argument of steps, those inside repetitions and branches too.
+pub fn each_argument(steps: &mut [Step], f: &mut dyn FnMut(&mut Arg)) {
     for step in steps {
         match step {
             Step::Call { args, .. } => args.iter_mut().for_each(&mut *f),

@@ -23,6 +23,7 @@ mod uses;
 mod verify;
 
 pub use build::{Request, build};
+pub use constants::each_argument;
 pub use draft::Planned;
 pub use grouped::Lowered;
 pub use interpret::interpret;

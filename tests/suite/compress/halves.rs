@@ -33,7 +33,7 @@ fn halved_models_run_on_all_processors() {
     let model = import::read(&entry.folder.join("model.onnx")).expect("a model");
     let bindings = entry.bindings(0);
     let (types, _) = bindings.resolve(&model.body).expect("shapes");
-    let facts = lmc::compress::observe::facts_for(&model, &types).expect("types");
+    let facts = lmc::compress::observe::known_for(&model, &types).expect("types");
     let halved = half(&onnx, &facts, &[], &Silent).expect("converted").onnx.encode().expect("bytes");
     let halved = import::decode(&halved, None).expect("a model");
     let (inputs, want) = entry.data(0);

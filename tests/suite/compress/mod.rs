@@ -252,10 +252,10 @@ fn products_by_several_matrices_have_one_scale() {
     assert_eq!((scales(&[8, 6]), scales(&[2, 8, 6])), (6, 1));
 }
 
-fn known(onnx: &Onnx) -> lmc::compress::observe::Facts {
+fn known(onnx: &Onnx) -> lmc::compress::observe::Known {
     let model = import::decode(&onnx.encode().expect("bytes"), None).expect("a model");
     let (types, _) = Bindings::default().resolve(&model.body).expect("fixed shapes");
-    lmc::compress::observe::facts_for(&model, &types).expect("types")
+    lmc::compress::observe::known_for(&model, &types).expect("types")
 }
 
 /// The least cosine of the outputs with those of another form of the model.

@@ -174,7 +174,7 @@ fn real_models_lose_channels() {
         let entry = models::named(name);
         let onnx = Onnx::read(&entry.folder.join("model.onnx")).expect("a model");
         let sample = entry.data(0).0;
-        let known = lmc::compress::observe::facts(&onnx, &sample).expect("types");
+        let known = lmc::compress::observe::known(&onnx, &sample).expect("types");
         let options = prune::Options { sparsity: 0.5, structured: true, global: false };
         let made = prune::prune(&onnx, &options, &known).expect("pruned");
         assert!(made.notes.len() <= 1, "{name}: {:?}", made.notes);

@@ -25,11 +25,7 @@ fn again(f: &mut Function, reg: VReg, make: &Inst) {
         if inst.label().is_some() || inst.jump().is_some() {
             current = None;
         }
-        let (mut read, mut written) = (false, false);
-        inst.visit(|r, reads, writes| {
-            read |= r == reg && reads;
-            written |= r == reg && writes;
-        });
+        let (read, written) = inst.uses(reg);
         if written && !read {
             continue;
         }

@@ -23,17 +23,13 @@ pub fn spill(f: &mut Function, isa: Isa, reg: VReg) {
     };
     // Loads through a pointer that is no longer kept cannot be repeated.
     for other in &mut f.regs {
-        if matches!(&other.again, Again::Load(load) if reads(load, reg)) {
+        if matches!(&other.again, Again::Load(load) if load.uses(reg).0) {
             other.again = Again::No;
         }
     }
     let insts = std::mem::take(&mut f.insts);
     for inst in insts {
-        let (mut read, mut written) = (false, false);
-        inst.visit(|r, reads, writes| {
-            read |= r == reg && reads;
-            written |= r == reg && writes;
-        });
+        let (read, written) = inst.uses(reg);
         match (read, written, &home) {
             (false, false, _) => f.insts.push(inst),
             // The definition.
@@ -48,12 +44,6 @@ enum Home {
     Constant(Vec<u8>, usize),
     Mask(u32),
     Load(Inst),
-}
-
-fn reads(inst: &Inst, reg: VReg) -> bool {
-    let mut found = false;
-    inst.visit(|r, read, _| found |= r == reg && read);
-    found
 }
 
 fn rewrite(f: &mut Function, isa: Isa, inst: Inst, reg: VReg, home: &Home, (read, written): (bool, bool)) {

@@ -6,7 +6,7 @@
 mod keep;
 mod range;
 
-use super::observe::{Facts, Sample};
+use super::observe::{Known, Sample};
 use super::onnx::{Node, Onnx};
 use super::prepare;
 use super::quantize::Kept;
@@ -32,7 +32,7 @@ pub struct Halved {
 }
 
 /// Converts a model; `known` has the types of its values. What exceeds half precision on the samples is kept.
-pub fn half(onnx: &Onnx, known: &Facts, samples: &[Sample], observer: &dyn Observer) -> Result<Halved> {
+pub fn half(onnx: &Onnx, known: &Known, samples: &[Sample], observer: &dyn Observer) -> Result<Halved> {
     let mut onnx = onnx.clone();
     prepare::simplify(&mut onnx, known);
     let floats = floats(&onnx, known);
@@ -56,7 +56,7 @@ pub fn half(onnx: &Onnx, known: &Facts, samples: &[Sample], observer: &dyn Obser
 }
 
 /// Names of the values of `f32`.
-fn floats(onnx: &Onnx, known: &Facts) -> HashSet<String> {
+fn floats(onnx: &Onnx, known: &Known) -> HashSet<String> {
     let float = |name: &&String| known.get(*name).is_some_and(|v| v.0.dtype == DType::F32);
     let values = onnx.nodes.iter().flat_map(|n| &n.outputs).chain(onnx.inputs.iter().map(|i| &i.name));
     let constants = onnx.initializers.iter().filter(|i| i.proto.data_type == F32 as i32);

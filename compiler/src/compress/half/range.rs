@@ -5,7 +5,7 @@
 
 use crate::base::{DType, Tensor};
 use crate::build::Observer;
-use crate::compress::observe::{Facts, Observed, Sample};
+use crate::compress::observe::{Known, Observed, Sample};
 use crate::compress::onnx::Onnx;
 use crate::compress::quantize::Reference;
 use crate::error::Result;
@@ -23,7 +23,7 @@ const SAME: f64 = 0.99999;
 /// The values that are too large, or all too small, on some sample.
 pub(super) fn outside(
     onnx: &Onnx,
-    known: &Facts,
+    known: &Known,
     samples: &[Sample],
     observer: &dyn Observer,
 ) -> Result<Outside> {
@@ -90,7 +90,7 @@ fn cut(onnx: &Onnx, constants: &[(String, Tensor)]) -> Onnx {
 }
 
 /// The computed values of `f32`, in parts of so many bytes.
-fn parts(onnx: &Onnx, known: &Facts) -> Vec<Vec<String>> {
+fn parts(onnx: &Onnx, known: &Known) -> Vec<Vec<String>> {
     let (mut parts, mut bytes) = (vec![Vec::new()], 0);
     for name in onnx.nodes.iter().filter(|n| n.op() != "Constant").flat_map(|n| &n.outputs) {
         let Some((ty, _)) = known.get(name).filter(|v| v.0.dtype == DType::F32) else { continue };

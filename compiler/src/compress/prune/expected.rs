@@ -6,7 +6,7 @@
 
 use super::follow::Followed;
 use super::sets::{Kept, Pinned};
-use crate::compress::observe::{Facts, facts_for};
+use crate::compress::observe::{Known, known_for};
 use crate::compress::onnx::{Node, Onnx};
 use crate::error::{Error, Result};
 use crate::import;
@@ -33,19 +33,19 @@ fn is_parameter(node: &Node, input: usize) -> bool {
 }
 
 /// The types of the thinned model; its inputs are those of the one that it was made of.
-fn typed(onnx: &Onnx, known: &Facts) -> Result<Facts> {
+fn typed(onnx: &Onnx, known: &Known) -> Result<Known> {
     let model = import::decode(&onnx.encode()?, None)?;
     let types = model.body.inputs.iter().map(|input| {
         let found = known.get(&input.name).map(|fact| fact.0.clone());
         found.ok_or_else(|| Error::bug(format!("nothing is known of the input '{}'", input.name)))
     });
     let types = types.collect::<Result<Vec<_>>>()?;
-    facts_for(&model, &types)
+    known_for(&model, &types)
 }
 
 /// What else has to keep its channels so that the thinned model computes what was meant, beside what is in
 /// `pinned`; nothing where it does.
-pub fn misfits(thinned: &Thinned, kept: &Kept, known: &Facts, pinned: &Pinned) -> Result<Pinned> {
+pub fn misfits(thinned: &Thinned, kept: &Kept, known: &Known, pinned: &Pinned) -> Result<Pinned> {
     let Thinned { whole, thin, found } = thinned;
     let place = Place { whole, found, known, pinned, writers: whole.writers() };
     let after = match typed(thin, known) {
@@ -72,7 +72,7 @@ pub fn misfits(thinned: &Thinned, kept: &Kept, known: &Facts, pinned: &Pinned) -
 struct Place<'a> {
     whole: &'a Onnx,
     found: &'a Followed,
-    known: &'a Facts,
+    known: &'a Known,
     pinned: &'a Pinned,
     writers: HashMap<String, usize>,
 }
@@ -90,7 +90,7 @@ impl Place<'_> {
     }
 
     /// Whether a node reads and makes in the thinned model what it should.
-    fn fits(&self, index: usize, node: &Node, kept: &Kept, after: &Facts) -> bool {
+    fn fits(&self, index: usize, node: &Node, kept: &Kept, after: &Known) -> bool {
         let same_shape = |name: &String| {
             let (Some((old, _)), Some((new, _))) = (self.known.get(name), after.get(name)) else {
                 return true;
@@ -110,7 +110,7 @@ impl Place<'_> {
         }
         let followed = self.found.layouts.contains_key(node.output());
         node.inputs.iter().enumerate().filter(|(_, name)| self.is_computed(name)).all(|(input, name)| {
-            let of = |facts: &Facts| facts.get(name).and_then(|fact| fact.1.as_ref()?.to_i64s());
+            let of = |facts: &Known| facts.get(name).and_then(|fact| fact.1.as_ref()?.to_i64s());
             if followed && is_parameter(node, input) {
                 let wanted = self.found.elements.iter().filter(|e| (e.node, e.input) == (index, input));
                 return wanted.into_iter().all(|e| {
@@ -119,7 +119,7 @@ impl Place<'_> {
                     is.is_none_or(|is| is == kept.indices(&e.segments).len() as i64 || is >= 1 << 30)
                 });
             }
-            let of = |facts: &Facts| facts.get(name).and_then(|fact| fact.1.clone());
+            let of = |facts: &Known| facts.get(name).and_then(|fact| fact.1.clone());
             of(self.known) == of(after)
         })
     }

@@ -5,7 +5,7 @@
 //! the sets it reads: their channels stay.
 
 use super::sets::{Layout, Pinned, Segment, SetId, Sets};
-use crate::compress::observe::Facts;
+use crate::compress::observe::Known;
 use crate::compress::onnx::{Node, Onnx};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -118,7 +118,7 @@ const JOINING: &[&str] = &["Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mea
 /// The state of the walk.
 pub(super) struct Walk<'a> {
     pub onnx: &'a Onnx,
-    pub known: &'a Facts,
+    pub known: &'a Known,
     pub layouts: HashMap<String, Layout>,
     pub found: Followed,
     pub writers: &'a HashMap<String, usize>,
@@ -130,7 +130,7 @@ pub(super) struct Walk<'a> {
 }
 
 /// Follows the channels of all layers; those of the values in `pinned` stay.
-pub fn follow(onnx: &Onnx, known: &Facts, pinned: &Pinned) -> Followed {
+pub fn follow(onnx: &Onnx, known: &Known, pinned: &Pinned) -> Followed {
     let writers = onnx.writers();
     let mut cuts = Cuts::new();
     let mut walked = walk(onnx, known, pinned, &writers, &cuts);
@@ -149,7 +149,7 @@ pub fn follow(onnx: &Onnx, known: &Facts, pinned: &Pinned) -> Followed {
 /// One walk: what was found, and where sets should be cut so that more would be.
 fn walk(
     onnx: &Onnx,
-    known: &Facts,
+    known: &Known,
     pinned: &Pinned,
     writers: &HashMap<String, usize>,
     cuts: &Cuts,

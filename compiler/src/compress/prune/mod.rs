@@ -8,7 +8,7 @@ mod moves;
 mod parts;
 mod sets;
 
-use super::observe::Facts;
+use super::observe::Known;
 use super::onnx::{Node, Onnx};
 use super::quantize::LayerReport;
 use super::{bodies, prepare};
@@ -44,7 +44,7 @@ pub struct Pruned {
 }
 
 /// Prunes a model; `known` has the types of its values (structured pruning needs all of them).
-pub fn prune(onnx: &Onnx, options: &Options, known: &Facts) -> Result<Pruned> {
+pub fn prune(onnx: &Onnx, options: &Options, known: &Known) -> Result<Pruned> {
     if !(0.0..1.0).contains(&options.sparsity) {
         return Err(Error::options(format!(
             "{} is not a part of the whole, from 0 to below 1",
@@ -132,7 +132,7 @@ fn error(old: &[f32], new: &[f32]) -> f64 {
     if all > 0.0 { (gone / all).sqrt() } else { 0.0 }
 }
 
-fn channels(onnx: Onnx, sparsity: f64, known: &Facts) -> Result<Pruned> {
+fn channels(onnx: Onnx, sparsity: f64, known: &Known) -> Result<Pruned> {
     let Thinned { whole, thin, found } = thinned(onnx, sparsity, known)?;
     if found.made.is_empty() {
         return Err(nothing());
@@ -168,7 +168,7 @@ fn channels(onnx: Onnx, sparsity: f64, known: &Facts) -> Result<Pruned> {
 }
 
 /// Removes channels until all that the model computes from their numbers fits.
-fn thinned(mut whole: Onnx, sparsity: f64, known: &Facts) -> Result<Thinned> {
+fn thinned(mut whole: Onnx, sparsity: f64, known: &Known) -> Result<Thinned> {
     let mut pinned = Pinned::new();
     loop {
         let found = follow(&whole, known, &pinned);

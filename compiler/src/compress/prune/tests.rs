@@ -1,7 +1,7 @@
 //! Removed channels against channels that nothing reads.
 
 use super::*;
-use crate::compress::observe::{Observed, Sample, facts};
+use crate::compress::observe::{Observed, Sample, known};
 use crate::compress::samples;
 use crate::import::{self, Bindings};
 use crate::run::compare::{Tolerance, compare};
@@ -56,7 +56,7 @@ fn check(folder: &Path, sparsity: f64) -> Result<()> {
     let samples: Vec<Sample> =
         samples::read(&model, &Bindings::default(), &[folder.join("test_data_set_0")])?;
     let mut onnx = Onnx::read(&file)?;
-    let known = facts(&onnx, &samples[0])?;
+    let known = known(&onnx, &samples[0])?;
     prepare::tidy(&mut onnx, &known);
     let Thinned { whole, thin: pruned, found } = thinned(onnx, sparsity, &known)?;
     let kept = found.sets.choose(sparsity);

@@ -15,7 +15,7 @@ use super::stored::{SMALL, error, store_all, store_inner, stored};
 use super::tables::Tables;
 use super::weights::{Quantized, Share, quantize, turned};
 use crate::base::{DType, Tensor};
-use crate::compress::observe::Facts;
+use crate::compress::observe::Known;
 use crate::compress::onnx::{Node, Onnx};
 use crate::compress::{bodies, opset, prepare};
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ struct Product {
 }
 
 /// Quantizes the products with constant weights dynamically.
-pub fn dynamic(onnx: &Onnx, known: &Facts, data: &Data) -> Result<Made> {
+pub fn dynamic(onnx: &Onnx, known: &Known, data: &Data) -> Result<Made> {
     prepare::check_float(onnx)?;
     let mut onnx = onnx.clone();
     prepare::simplify(&mut onnx, known);

@@ -3,7 +3,7 @@
 //! A layer is a convolution or matrix product of data.
 
 use crate::base::{DType, TensorType};
-use crate::compress::observe;
+use crate::compress::observe::Known;
 use crate::compress::onnx::{Node, Onnx};
 use std::collections::{BTreeSet, HashMap};
 
@@ -89,7 +89,7 @@ pub struct Facts<'a> {
     /// The graph.
     pub onnx: &'a Onnx,
     /// Types of the values for the first sample, and those that are constant.
-    pub values: &'a observe::Facts,
+    pub values: &'a Known,
 }
 
 impl Facts<'_> {

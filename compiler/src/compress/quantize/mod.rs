@@ -33,7 +33,7 @@ pub use measure::{Reference, compared};
 pub use report::{Compared, Kept, LayerReport, Report};
 pub use stored::weights_only;
 
-use super::observe::{self, Facts, Observed, Sample};
+use super::observe::{self, Known, Observed, Sample};
 use super::onnx::Onnx;
 use super::{bodies, opset, prepare};
 use crate::base::DType;
@@ -101,7 +101,7 @@ struct Work<'a> {
     reference: Reference,
     /// The float model, prepared.
     onnx: Onnx,
-    values: Facts,
+    values: Known,
     /// By value that may be quantized.
     histograms: BTreeMap<String, Histogram>,
 }
@@ -145,9 +145,9 @@ pub fn quantize(
     let reference = Reference::new(onnx, samples)?;
     let mut onnx = prepare::prepare(onnx, first)?;
     let version = if options.activations == DType::I16 { 21 } else { 13 };
-    let known = observe::facts(&onnx, first)?;
+    let known = observe::known(&onnx, first)?;
     opset::raise(&mut onnx, version, &known)?;
-    let values = observe::facts(&onnx, first)?;
+    let values = observe::known(&onnx, first)?;
     let histograms = BTreeMap::new();
     let mut work = Work { options, observer, samples, reference, onnx, values, histograms };
     let excluded = work.excluded()?;

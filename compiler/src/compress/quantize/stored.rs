@@ -10,7 +10,7 @@ use super::report::LayerReport;
 use super::weights::{Quantized, Share, quantize};
 use crate::base::{DType, Tensor};
 use crate::compress::bodies::Inner;
-use crate::compress::observe::Facts;
+use crate::compress::observe::Known;
 use crate::compress::onnx::{Node, Onnx, axes};
 use crate::compress::{bodies, opset, prepare};
 use crate::error::{Error, Result};
@@ -103,7 +103,7 @@ pub(super) fn error(weights: &[f32], made: &Quantized, share: Share) -> f64 {
 }
 
 /// Stores weights as integers of 8 or 4 bits (4 where sums can be divided into blocks, 8 elsewhere).
-pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Facts, data: &Data) -> Result<Made> {
+pub fn weights_only(onnx: &Onnx, dtype: DType, known: &Known, data: &Data) -> Result<Made> {
     prepare::check_float(onnx)?;
     let mut onnx = onnx.clone();
     prepare::simplify(&mut onnx, known);

@@ -2,7 +2,7 @@
 
 use super::integer::{Factors, Zero, check_quantized, define_product};
 use super::integer_conv::single_zero;
-use super::matmul::Product;
+use super::matmul::{Form, Product};
 use super::normalize::check_broadcast;
 use super::quantize::check_scales;
 use super::quantize::{Quantized, dynamically_quantized, requantized};
@@ -182,7 +182,7 @@ fn gemm_product(ctx: &Ctx) -> Result<Product> {
     require(a.rank() == 2 && b.rank() == 2, || format!("it takes matrices, not {a} and {b}"))?;
     let flag = |name| ctx.attrs().flag(name, false);
     require(!flag("transA")?, || "transA is not supported".into())?;
-    Product::new(&a.shape, &b.shape, false, flag("transB")?, false, false)
+    Product::new((&a.shape, Form::default()), (&b.shape, Form::transposed(flag("transB")?)))
 }
 
 fn infer_gemm(ctx: &Ctx) -> Result<Vec<TensorType>> {

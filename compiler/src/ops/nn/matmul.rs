@@ -55,6 +55,22 @@ struct Side {
     inner: usize,
 }
 
+/// How the last dimensions of a factor are read as a matrix.
+#[derive(Clone, Copy, Default)]
+pub struct Form {
+    /// The matrix is transposed.
+    transposed: bool,
+    /// Its rows are the first of all dimensions, as FusedMatMul's `transBatchA` says: `[M, batch..., K]`.
+    rows_first: bool,
+}
+
+impl Form {
+    /// As it is, or transposed.
+    pub fn transposed(transposed: bool) -> Form {
+        Form { transposed, rows_first: false }
+    }
+}
+
 /// A product of stacked matrices: `out[batch..., M, N] = sum over K of a * b`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
@@ -73,23 +89,16 @@ pub struct Product {
 impl Product {
     /// Of tensors of the given shapes, as numpy's matmul.
     pub fn plain(a: &[usize], b: &[usize]) -> Result<Product> {
-        Product::new(a, b, false, false, false, false)
+        Product::new((a, Form::default()), (b, Form::default()))
     }
 
-    /// With matrices transposed (`trans`), or the first of the leading dimensions in place of the
-    /// rows (`batch`, as in FusedMatMul: `[M, batch..., K]`).
-    pub fn new(
-        a: &[usize],
-        b: &[usize],
-        trans_a: bool,
-        trans_b: bool,
-        batch_a: bool,
-        batch_b: bool,
-    ) -> Result<Product> {
+    /// Of tensors of the given shapes, each read in its form.
+    pub fn new((a, a_form): (&[usize], Form), (b, b_form): (&[usize], Form)) -> Result<Product> {
         let no = || format!("a matrix product of {a:?} and {b:?} is not defined");
         require(!a.is_empty() && !b.is_empty(), no)?;
-        let left = side(a.len(), trans_a, batch_a, false);
-        let right = side(b.len(), trans_b, batch_b, true);
+        let left = side(a.len(), a_form);
+        // The second factor is summed over its rows: what the first one is when it is transposed.
+        let right = side(b.len(), Form { transposed: !b_form.transposed, ..b_form });
         require(a[left.inner] == b[right.inner], no)?;
         let extents =
             |shape: &[usize], side: &Side| -> Vec<usize> { side.batch.iter().map(|&d| shape[d]).collect() };
@@ -141,20 +150,17 @@ impl Product {
     }
 }
 
-fn side(rank: usize, trans: bool, batch: bool, second: bool) -> Side {
+/// The dimensions of a factor that is summed over its columns.
+fn side(rank: usize, form: Form) -> Side {
     if rank == 1 {
         return Side { batch: Vec::new(), own: None, inner: 0 };
     }
-    // Dimensions of [rows, columns] of this side's matrix, before it is transposed.
-    let (leading, mut matrix) = match batch {
+    let (batch, [rows, columns]) = match form.rows_first {
         true => ((1..rank - 1).collect(), [0, rank - 1]),
         false => ((0..rank - 2).collect(), [rank - 2, rank - 1]),
     };
-    if trans {
-        matrix.reverse();
-    }
-    let [own, inner] = if second { [matrix[1], matrix[0]] } else { matrix };
-    Side { batch: leading, own: Some(own), inner }
+    let [own, inner] = if form.transposed { [columns, rows] } else { [rows, columns] };
+    Side { batch, own: Some(own), inner }
 }
 
 /// ONNX multidirectional broadcasting of two shapes; `None` where they do not fit.
@@ -210,8 +216,9 @@ fn matmul(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 
 fn fused_product(ctx: &Ctx) -> Result<Product> {
     let flag = |name| ctx.attrs().flag(name, false);
-    let (ta, tb) = (flag("transA")?, flag("transB")?);
-    Product::new(ctx.shape(0)?, ctx.shape(1)?, ta, tb, flag("transBatchA")?, flag("transBatchB")?)
+    let a = Form { transposed: flag("transA")?, rows_first: flag("transBatchA")? };
+    let b = Form { transposed: flag("transB")?, rows_first: flag("transBatchB")? };
+    Product::new((ctx.shape(0)?, a), (ctx.shape(1)?, b))
 }
 
 fn infer_fused(ctx: &Ctx) -> Result<Vec<TensorType>> {
@@ -234,7 +241,8 @@ fn fused(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 fn gemm_product(ctx: &Ctx) -> Result<Product> {
     let (a, b) = (ctx.shape(0)?, ctx.shape(1)?);
     require(a.len() == 2 && b.len() == 2, || format!("Gemm takes matrices, not {a:?} and {b:?}"))?;
-    Product::new(a, b, ctx.attrs().flag("transA", false)?, ctx.attrs().flag("transB", false)?, false, false)
+    let form = |name| Ok(Form::transposed(ctx.attrs().flag(name, false)?));
+    Product::new((a, form("transA")?), (b, form("transB")?))
 }
 
 fn infer_gemm(ctx: &Ctx) -> Result<Vec<TensorType>> {
