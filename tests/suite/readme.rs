@@ -1,5 +1,5 @@
-//! README.md is true: the examples it shows are those of `tests/examples`, its commands run, and the
-//! links of all documents lead somewhere.
+//! README.md and the page on integration are true: the examples they show are those of `tests/examples`, their
+//! commands run, and the links of all documents lead somewhere.
 
 use crate::golden::check_file;
 use crate::support::{self, repository, run, rustc, scratch, write};
@@ -17,13 +17,22 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     after.map(|t| t.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
-/// A folder with the README's example files, from which `tests/models` can be reached.
+/// A folder from which the models can be reached as the documents name them, and the runtime's sources.
 fn workspace(name: &str) -> PathBuf {
     let folder = scratch(name);
-    let tests = std::fs::canonicalize(repository().join("tests")).expect("the tests");
-    std::os::unix::fs::symlink(&tests, folder.join("tests")).expect("a link");
-    std::os::unix::fs::symlink(tests.join("models"), folder.join("models")).expect("a link");
+    let repository = std::fs::canonicalize(repository()).expect("the repository");
+    for (from, to) in [("tests", "tests"), ("tests/models", "models"), ("runtime-stub", "lmc")] {
+        std::os::unix::fs::symlink(repository.join(from), folder.join(to)).expect("a link");
+    }
     folder
+}
+
+/// What commands print in a folder; `lmc`, and what lies in the folder's `bin`, are on the path.
+fn shell(folder: &Path, commands: &str) -> String {
+    let lmc = Path::new(env!("CARGO_BIN_EXE_lmc")).parent().expect("a folder");
+    let (bin, path) = (folder.join("bin"), std::env::var("PATH").unwrap_or_default());
+    let path = format!("{}:{}:{path}", bin.display(), lmc.display());
+    run(Command::new("sh").args(["-e", "-c", commands]).current_dir(folder).env("PATH", path))
 }
 
 /// What the C example prints, built by the README's own commands.
@@ -38,10 +47,7 @@ fn c_example(readme: &str) -> String {
     write(&folder, "main.c", &shown[0]);
     let commands =
         blocks(readme, "sh").into_iter().find(|b| b.contains("lmc build")).expect("commands for C");
-    let lmc = Path::new(env!("CARGO_BIN_EXE_lmc")).parent().expect("a folder");
-    let path = format!("{}:{}", lmc.display(), std::env::var("PATH").unwrap_or_default());
-    let printed =
-        run(Command::new("sh").args(["-e", "-c", &commands]).current_dir(&folder).env("PATH", path));
+    let printed = shell(&folder, &commands);
     printed.lines().rev().take(12).collect::<Vec<_>>().into_iter().rev().map(|l| format!("{l}\n")).collect()
 }
 
@@ -93,6 +99,59 @@ fn examples_run_and_agree() {
     assert_eq!(c, rust);
     let sum: f32 = c.lines().map(|l| l.parse::<f32>().expect("a score")).sum();
     assert!((sum - 1.0).abs() < 0.01, "{c}");
+}
+
+/// A command `ssh` that takes this machine for the board: what lies in its folder for temporary files is elsewhere there.
+const SSH: &str = r#"#!/bin/sh
+shift
+exec sh -c "$(printf %s "$*" | sed "s|$TMPDIR|$BOARD|g")"
+"#;
+
+#[test]
+fn commands_of_the_page_on_integration_run() {
+    let page = read(&repository().join("docs/integration.md"));
+    let folder = workspace("readme_integration");
+    for (language, files) in
+        [("cmake", &["CMakeLists.txt"][..]), ("c", &["two_models.c", "any_model.c"]), ("bash", &["board.sh"])]
+    {
+        let paths: Vec<PathBuf> =
+            files.iter().map(|file| repository().join("tests/examples").join(file)).collect();
+        let texts: Vec<String> = paths.iter().map(|path| read(path)).collect();
+        assert_eq!(blocks(&page, language), texts, "docs/integration.md and tests/examples");
+        for (path, file) in paths.iter().zip(files) {
+            std::fs::copy(path, folder.join(file)).expect("a copy");
+        }
+    }
+    write(&folder, "main.c", read(&repository().join("tests/examples/main.c")));
+    ["bin", "here", "board"].iter().for_each(|f| std::fs::create_dir(folder.join(f)).expect("a folder"));
+    write(&folder, "bin/ssh", SSH);
+    let setup = "chmod +x bin/ssh\nexport TMPDIR=$PWD/here BOARD=$PWD/board\n";
+    let printed = shell(&folder, &(setup.to_owned() + &blocks(&page, "sh").concat()));
+    for expected in
+        ["\n0.025\n", "\n-34.730 0.025\n", "\nsuccess\n", "values agree", "all kernels", "minimum"]
+    {
+        assert!(printed.contains(expected), "'{expected}' is missing:\n{printed}");
+    }
+    assert!(
+        std::fs::read_dir(folder.join("board")).expect("a folder").count() > 0,
+        "nothing ran on the board"
+    );
+}
+
+/// The table of error codes has those of `lmc.h`, with their texts.
+#[test]
+fn error_codes_are_documented() {
+    let page = read(&repository().join("docs/integration.md"));
+    let header = read(&repository().join("runtime-stub/include/lmc.h"));
+    let codes = header.lines().filter_map(|line| line.strip_prefix("#define LMC_ERR_")?.split_once(" /* "));
+    let mut count = 0;
+    for (code, text) in codes {
+        let (name, number) = code.trim().split_once(' ').expect("a number");
+        let row = format!("| {} | `LMC_ERR_{name}` | {} |", number.trim(), text.trim_end_matches(" */"));
+        assert!(page.contains(&row), "docs/integration.md: {row}");
+        count += 1;
+    }
+    assert!(count >= 7, "{count} codes");
 }
 
 /// The targets of `[text](target)` in a document, without those on the network.
