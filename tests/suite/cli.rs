@@ -122,7 +122,10 @@ fn bad_models_and_options() {
     for args in [
         ["build", "absent.onnx", "-o", "out"].as_slice(),
         &["build", "good.onnx", "-o", "out", "--target", "pdp11"],
+        &["build", ".", "-o", "out"],
+        &["build", "good.onnx", "-o", "good.onnx"],
         &["build", "good.onnx", "-o", "out", "--target", "aarch64", "--cpu", "cortex-a5"],
+        &["build", "good.onnx", "-o", "out", "--target", "x86_64", "--cpu", "cortex-a53"],
         &["build", "good.onnx", "-o", "out", "--dim", "batch=1"],
         &["build", "good.onnx", "-o", "out", "--dim", "batch"],
         &["build", "unbound.onnx", "-o", "out", "--dim", "length=1..64"],
@@ -134,6 +137,7 @@ fn bad_models_and_options() {
         &["run", "good.onnx"],
         &["verify", "good.onnx", "--data", "absent"],
         &["verify", "good.onnx", "--rtol", "nan"],
+        &["verify", "good.onnx", "--atol", "-1"],
         &["bench", "good.onnx", "--seconds", "nan"],
         &["quantize", "good.onnx", "--random-data", "0", "-o", "out.onnx"],
         &["quantize", "good.onnx", "--random-data", "1", "--percentile", "0", "-o", "out.onnx"],

@@ -70,7 +70,7 @@ impl Built {
     /// Writes `NAME.o`, `NAME.h`, `NAME.rs` and `NAME.json` into a folder, which is made if need be.
     pub fn write(&self, folder: &Path) -> Result<Files> {
         std::fs::create_dir_all(folder).map_err(|e| {
-            Error::new(Kind::Io, format!("cannot be made: {e}")).at(folder.display().to_string())
+            Error::new(Kind::Io, format!("the folder cannot be made: {e}")).at(folder.display().to_string())
         })?;
         let path = |extension: &str| folder.join(format!("{}.{extension}", self.program.name));
         let files =

@@ -21,7 +21,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// How long to measure.
-    #[arg(long, default_value = "1", value_parser = seconds)]
+    #[arg(long, default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
     seconds: Duration,
     /// Measure each kernel of the model: medians over inferences, the longest first.
     #[arg(long)]

@@ -28,7 +28,7 @@ pub(super) struct TargetArgs {
     /// native, x86_64, aarch64, or a triple.
     #[arg(long, default_value = "native")]
     pub target: String,
-    /// A processor, generic (any of the architecture), or native (this machine's).
+    /// A processor that `lmc cpus` lists, generic (any of the architecture), or native (this machine's).
     #[arg(long, default_value = "generic")]
     pub cpu: String,
     /// What counts where speed and memory cannot both be had.
@@ -61,7 +61,10 @@ pub(super) struct RunArgs {
 /// `NAME=VALUE`, split at the last `=`.
 pub(super) fn split<'a>(option: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
     let pair = text.rsplit_once('=').filter(|(name, _)| !name.is_empty());
-    pair.ok_or_else(|| Error::options(format!("'{text}' is not of the form NAME=VALUE")).at(option))
+    pair.ok_or_else(|| {
+        let reason = format!("'{text}' names something without a value, or a value without a name");
+        Error::options(reason).advise(format!("Write {option} NAME=VALUE")).at(option)
+    })
 }
 
 fn size(option: &str, text: &str) -> Result<usize> {
@@ -98,7 +101,7 @@ pub(super) fn seconds(text: &str) -> std::result::Result<Duration, String> {
     let value: f64 = text.trim().parse().map_err(|_| "not a number of seconds".to_string())?;
     match (0.0..=3600.0).contains(&value) {
         true => Ok(Duration::from_secs_f64(value)),
-        false => Err("not in 0..=3600".to_string()),
+        false => Err("not a number of seconds from 0 to 3600".to_string()),
     }
 }
 

@@ -203,7 +203,7 @@ impl QuantizeArgs {
         &self,
         model: &Model,
         onnx: &Onnx,
-        known: &Facts,
+        known: &Known,
         samples: &[Sample],
         observer: &dyn Observer,
     ) -> Result<Quantized> {

@@ -53,7 +53,7 @@ pub(super) fn run(args: &RunOnceArgs, report: &Report) -> Result<ExitCode> {
     let inputs = session.inputs(&data)?;
     let outputs = session.executor.run(&inputs)?;
     std::fs::create_dir_all(&args.out).map_err(|e| {
-        Error::new(Kind::Io, format!("cannot be made: {e}")).at(args.out.display().to_string())
+        Error::new(Kind::Io, format!("the folder cannot be made: {e}")).at(args.out.display().to_string())
     })?;
     let mut rows = Vec::new();
     let mut list = Vec::new();

@@ -24,7 +24,7 @@ pub(super) struct TuneArgs {
     #[arg(short, long)]
     out: Option<PathBuf>,
     /// How long to search for each kernel.
-    #[arg(long, default_value = "2", value_parser = seconds)]
+    #[arg(long, default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
     seconds: Duration,
 }
 
@@ -35,8 +35,11 @@ fn search(args: &TuneArgs, observer: &dyn Observer) -> Result<(Target, Outcome)>
     let build = args.target.build(&args.model)?;
     let target = build.resolve_target()?;
     if !crate::run::executor::is_host(&target) {
-        return Err(Error::options(format!("{} does not run {} code", std::env::consts::ARCH, target.cpu))
-            .advise("Schedules are measured on the machine they are for; choose --cpu native there")
+        let (triple, cpu) = (&target.triple, &target.cpu);
+        return Err(Error::options(format!("this machine does not run code for {triple} ({cpu})"))
+            .advise(
+                "Schedules are measured on the machine that they are for: run lmc there, with --cpu native",
+            )
             .at("--target"));
     }
     let definitions = build.definitions(observer)?;

@@ -24,14 +24,14 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "DIR", num_args = 1..)]
     data: Vec<PathBuf>,
     /// Relative tolerance.
-    #[arg(long, default_value = "0.001", value_parser = tolerance)]
+    #[arg(long, default_value = "0.001", value_parser = tolerance, allow_negative_numbers = true)]
     rtol: f64,
     /// Absolute tolerance.
-    #[arg(long, default_value = "0.0001", value_parser = tolerance)]
+    #[arg(long, default_value = "0.0001", value_parser = tolerance, allow_negative_numbers = true)]
     atol: f64,
     /// Outputs of this cosine with the reference are right, too: where values are rounded to integers, a bit
     /// in the floats before moves some by a step [default: 0.999 for quantized models, none for others].
-    #[arg(long, value_name = "COSINE", value_parser = tolerance)]
+    #[arg(long, value_name = "COSINE", value_parser = tolerance, allow_negative_numbers = true)]
     min_cosine: Option<f64>,
     /// Compare every node with its naive loops and name the first that differs.
     #[arg(long)]

@@ -150,9 +150,12 @@ impl SourceNode {
 /// Reads a model file; external data is looked for in its folder.
 pub fn read(path: &Path) -> Result<Model> {
     let place = path.display().to_string();
-    let size = std::fs::metadata(path)
-        .map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place))?
-        .len();
+    let file = std::fs::metadata(path)
+        .map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place))?;
+    if file.is_dir() {
+        return Err(Error::new(Kind::Io, "is a folder").advise("Name the .onnx file in it").at(&place));
+    }
+    let size = file.len();
     if size > limits::MAX_FILE_BYTES {
         return Err(Error::model(format!("the file has {size} bytes; ONNX files end at 2 GiB"))
             .advise("Save the weights as external data")

@@ -136,13 +136,20 @@ fn narrow(target: &mut Target, part: &str) -> Result<()> {
 }
 
 fn unknown(arch: Arch, name: &str) -> Error {
-    let near = crate::base::nearest(name, cpu_names(arch).chain(["native"]));
-    let elsewhere = ROWS.iter().any(|r| r.name == name);
-    let why = if elsewhere { " is of another architecture" } else { " is not known" };
-    Error::new(Kind::Target, format!("processor `{name}`{why}")).at("--cpu").advise(format!(
-        "Near names: {}; `generic` runs on every processor of the architecture",
-        near.join(", ")
-    ))
+    let (why, advice) = match ROWS.iter().find(|r| r.name == name) {
+        Some(row) => {
+            let [own, asked] = [row.arch, arch].map(|arch| format!("{arch:?}").to_lowercase());
+            (format!("is an {own} processor, the target is {asked}"), format!("Give --target {own} with it"))
+        }
+        None => {
+            let near = crate::base::nearest(name, cpu_names(arch).chain(["native"])).join(", ");
+            let advice = format!(
+                "Near names: {near}; `lmc cpus` lists all, `generic` runs on every processor of the architecture"
+            );
+            ("is not known".to_string(), advice)
+        }
+    };
+    Error::new(Kind::Target, format!("processor `{name}` {why}")).at("--cpu").advise(advice)
 }
 
 #[cfg(test)]
