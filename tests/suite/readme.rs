@@ -138,6 +138,13 @@ fn commands_of_the_page_on_integration_run() {
     );
 }
 
+/// The operator that is added is a file that is compiled with lmc's own tests.
+#[test]
+fn the_operator_of_the_page_is_an_example() {
+    let page = read(&repository().join("docs/adding-an-operator.md"));
+    assert_eq!(blocks(&page, "rust"), [read(&repository().join("tests/examples/row_center.rs"))]);
+}
+
 /// The table of error codes has those of `lmc.h`, with their texts.
 #[test]
 fn error_codes_are_documented() {

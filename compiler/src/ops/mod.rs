@@ -42,6 +42,10 @@ pub use crate::graph::{Ctx, DefineFn, ExpandFn, InferFn, Lower, NodeBuilder, Ope
 mod older;
 #[cfg(test)]
 mod regressions;
+/// The operator that `docs/adding-an-operator.md` adds.
+#[cfg(test)]
+#[path = "../../../tests/examples/row_center.rs"]
+mod row_center;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Tests of what ONNX's own cases don't have: meanings of old opsets, and models that are wrong.
 
-use super::{NodeBuilder, Pending, find};
+use super::{NodeBuilder, Operator, Pending, find, row_center};
 use crate::base::{DType, Tensor};
 use crate::error::Result;
 use crate::graph::{Attr, Attrs, Graph};
@@ -26,11 +26,22 @@ pub(super) fn fold_given(
     outputs: usize,
 ) -> Result<Vec<Tensor>> {
     let (domain, name) = op.rsplit_once('.').unwrap_or(("", op));
+    fold_row(find(domain, name).expect("a row"), opset, attrs, inputs, outputs)
+}
+
+/// The same of a row.
+fn fold_row(
+    op: &'static Operator,
+    opset: i64,
+    attrs: &[(&str, Attr)],
+    inputs: &[Option<Tensor>],
+    outputs: usize,
+) -> Result<Vec<Tensor>> {
     let mut graph = Graph::default();
     let mut builder = NodeBuilder::new(&mut graph, "n", opset);
     let given = inputs.iter().map(|t| t.clone().map(|t| builder.constant(t))).collect();
     let pending = Pending {
-        op: find(domain, name).expect("a row"),
+        op,
         opset,
         name: "n".into(),
         attrs: Attrs(attrs.iter().map(|(n, a)| (n.to_string(), a.clone())).collect()),
@@ -50,6 +61,13 @@ pub(super) fn floats(op: &str, opset: i64, attrs: &[(&str, Attr)], inputs: &[Ten
 
 fn row(values: &[f32]) -> Tensor {
     Tensor::new([values.len()], values)
+}
+
+#[test]
+fn the_documented_operator_computes() {
+    let x = Tensor::new([2, 3], &[0f32, 1.0, 2.0, 5.0, 5.0, 8.0]);
+    let y = fold_row(&row_center::ROWS[0], 1, &[], &[Some(x)], 1).expect("a result");
+    assert_eq!(y[0].to_vec::<f32>().expect("f32"), [-1.0, 0.0, 1.0, -1.0, -1.0, 2.0]);
 }
 
 #[test]
