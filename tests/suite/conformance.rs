@@ -2,12 +2,13 @@
 //!
 //! The cases are `tests/data/onnx_node_tests*.tar.xz` (from onnx/onnx, Apache-2.0; see
 //! `tests/data/LICENSES.md`). Each model is typed, then run by the interpreter of definitions, and
-//! compiled to an object that runs on this machine and under emulation. Models may get a shape or an axis as an input, which must be a constant for lmc:
-//! where that is the only obstacle, such inputs are given as constants.
+//! compiled to an object that runs on this machine and under emulation. Models may get a shape or an axis as an
+//! input, which must be a constant for lmc: where that is the only obstacle, such inputs are given as constants.
 //!
 //! A case that fails must be listed, with its reason, in `conformance_exceptions.txt`, or, where the
-//! interpreter passes it, in `conformance_compiled.txt`; listed cases that pass are printed. `LMC_CASE=name` runs only the cases whose name holds `name`, and prints
-//! why each fails; `LMC_ONNX_TESTS=folder` takes the cases from there, newer ones for example.
+//! interpreter passes it, in `conformance_compiled.txt`; listed cases that pass are printed. `LMC_CASE=name` runs
+//! only the cases whose name holds `name`, and prints why each fails; `LMC_ONNX_TESTS=folder` takes the cases from
+//! there, newer ones for example.
 //!
 //! Of the cases whose values are tensors of numbers, `docs/testing.md` says how many pass.
 

@@ -101,7 +101,8 @@ fn examples_run_and_agree() {
     assert!((sum - 1.0).abs() < 0.01, "{c}");
 }
 
-/// A command `ssh` that takes this machine for the board: what lies in its folder for temporary files is elsewhere there.
+/// A command `ssh` that takes this machine for the board: what lies in its folder for temporary files is elsewhere
+/// there.
 const SSH: &str = r#"#!/bin/sh
 shift
 exec sh -c "$(printf %s "$*" | sed "s|$TMPDIR|$BOARD|g")"

@@ -168,7 +168,8 @@ fn positions_up_to_a_number_that_is_doubled() {
     gives(nodes, [4, 5], &all, &cases(of));
 }
 
-/// `n = (x > 0).sum()`, `y = x[x > 0][None] * ones(n) + arange(n) - full([1, n], 2)`: each is as long as what the mask takes.
+/// `n = (x > 0).sum()`, `y = x[x > 0][None] * ones(n) + arange(n) - full([1, n], 2)`: each is as long as what the
+/// mask takes.
 #[test]
 fn constants_as_long_as_a_count() {
     let two = Tensor::new([1], &[2f32]);

@@ -279,8 +279,8 @@ fn is_close(got: &Tensor, want: &[f32], what: &str) {
     assert!(close, "{what}: {got:?}, not {want:?}");
 }
 
-/// Two classes of which trees vote for one, as ONNX Runtime 1.32 scores them: a logistic transform is there whatever the
-/// signs of votes are; votes for the second class leave the first one a score of nothing.
+/// Two classes of which trees vote for one, as ONNX Runtime 1.32 scores them: a logistic transform is there whatever
+/// the signs of votes are; votes for the second class leave the first one a score of nothing.
 #[test]
 fn votes_for_one_of_two_classes() {
     let (mixed, positive) = ([-0.1, 0.4, 0.2, -0.3], [1.5, 0.4, 2.2, 0.3]);

@@ -34,8 +34,8 @@ pub(super) struct BuildArgs {
     /// Schedules that `lmc tune` found.
     #[arg(long, value_name = "FILE")]
     schedule: Option<PathBuf>,
-    /// Print the intermediate form after a stage (graph, a pass, lower, group, strips, schedule, nest, plan); the object is
-    /// built all the same.
+    /// Print the intermediate form after a stage (graph, a pass, lower, group, strips, schedule, nest, plan); the
+    /// object is built all the same.
     #[arg(long, value_name = "STAGE")]
     dump_after: Vec<String>,
 }

@@ -1,9 +1,9 @@
 //! Orders channels so that products by four weights of each fit 16 bits.
 //!
-//! Before: `y[o] = sum over c of w[o, c] * x[c]`, whose weights' magnitudes add up to more than [`FOUR_WEIGHTS`] in some
-//! four channels `c` that are multiplied together. After: the channels of `x` have another order in memory, and so have
-//! those of `w` and of all constants with which `x` is made, so that none do. It costs nothing: `x` lies between
-//! layers of integers, and what is between keeps channels apart (activations, depthwise filters).
+//! Before: `y[o] = sum over c of w[o, c] * x[c]`, whose weights' magnitudes add up to more than [`FOUR_WEIGHTS`] in
+//! some four channels `c` that are multiplied together. After: the channels of `x` have another order in memory, and
+//! so have those of `w` and of all constants with which `x` is made, so that none do. It costs nothing: `x` lies
+//! between layers of integers, and what is between keeps channels apart (activations, depthwise filters).
 //!
 //! The order: each four channels begin with the one with the largest weight; others join it, largest first, that
 //! leave room for those still to come.

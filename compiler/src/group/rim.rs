@@ -4,10 +4,11 @@
 //! an edge, and no two alike, so that each point is a loop of its own. After: `t[i] = x[i - 254 or 0]`
 //! and `y[p] = sum(k) t[4 p + k] * w[k]`, whose tiles are all alike. The copy is cut where the padding
 //! begins ([`super::split`]) and vanishes where the producer can write into its middle
-//! ([`super::forward`]). Narrow windows keep their padding: the schedule leaves out what lies outside. Bytes, and numbers of 16 bits, always get a
-//! rim: their padding is a zero point, which cannot be left out, and four points of a window are
-//! multiplied at once. Filters of single channels are multiplied by words along their outermost axis alone: along the
-//! others their padding may be left to the schedule, which saves memory ([`Rims`]). Where a size is known only at run time, what lies behind it is no padding yet: nothing is copied.
+//! ([`super::forward`]). Narrow windows keep their padding: the schedule leaves out what lies outside. Bytes, and
+//! numbers of 16 bits, always get a rim: their padding is a zero point, which cannot be left out, and four points of
+//! a window are multiplied at once. Filters of single channels are multiplied by words along their outermost axis
+//! alone: along the others their padding may be left to the schedule, which saves memory ([`Rims`]). Where a size is
+//! known only at run time, what lies behind it is no padding yet: nothing is copied.
 
 use super::rewrite::{plain_var, replace_loads};
 use crate::base::{Affine, DType, TensorType};

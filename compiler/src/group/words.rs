@@ -3,7 +3,8 @@
 //! `y[m, n] = sum(k) a[m, k] * b[k, n]`, as scores or attended values of quantized attention. Weights are
 //! packed at compile time so that each lane finds the bytes it multiplies in one word; what is computed is
 //! not, and would be widened byte by byte. After: `t[k / 4, n, k % 4] = b[k, n]`, and the sum of `a` and `t`
-//! over `k / 4` and `k % 4`; two in place of four where bytes are multiplied as couples of 16 bits. The copy pays where each of its elements is a factor of many products.
+//! over `k / 4` and `k % 4`; two in place of four where bytes are multiplied as couples of 16 bits. The copy pays
+//! where each of its elements is a factor of many products.
 
 use super::rewrite::{Var, rebuild, same_vars, split_vars};
 use super::split::split;

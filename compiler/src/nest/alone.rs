@@ -1,8 +1,8 @@
 //! The loop over tiles of an axis that ends at a size known only at run time.
 //!
-//! A tile that begins inside is computed as a whole: the bound has room for it. But where the size is 1, as the batch of
-//! a network of dense layers often is, all but one of its points would be computed for nothing: then the first tile has
-//! but one.
+//! A tile that begins inside is computed as a whole: the bound has room for it. But where the size is 1, as the batch
+//! of a network of dense layers often is, all but one of its points would be computed for nothing: then the first
+//! tile has but one.
 
 use super::Nest;
 use super::emit::Emitter;

@@ -12,7 +12,8 @@ const LONGEST: usize = LENGTHS[0];
 /// Lanes of a vector at most.
 pub(super) const LANES: usize = 16;
 /// Other chains that are tried for each, and how much more than fits the largest sums of both may be together: they
-/// are seldom of the same channel (MobileNetV2's products take 2 % longer with 24 and 64; with all of them, 0.5 % less).
+/// are seldom of the same channel (MobileNetV2's products take 2 % longer with 24 and 64; with all of them, 0.5 %
+/// less).
 const TRIED: usize = 48;
 const APART: usize = 96;
 

@@ -60,7 +60,8 @@ impl Grouped {
         Ok(Grouped { lowered, layouts })
     }
 
-    /// The stages in which what is there as a whole until its range is known is computed twice; `None` where nothing is.
+    /// The stages in which what is there as a whole until its range is known is computed twice; `None` where nothing
+    /// is.
     pub fn twice(&self, wanted: &[ValueId], again: Again) -> Result<Option<Grouped>> {
         let (mut lowered, mut layouts) = (self.lowered.clone(), self.layouts.clone());
         if !group::twice(&mut lowered.lowering, &mut layouts, wanted, again) {

@@ -6,8 +6,8 @@
 //! found by following both through all pieces of the step's kernels ([`crate::tile::pieces`]), so that whatever the
 //! new one's pieces reach lies before everything that pieces of the old one reach then or later. Since encoders
 //! may mix neighbouring pieces, the one before counts as later. Strips are followed through all their
-//! iterations, and from the steps at one edge to those at the other. A kernel that runs backwards does the same upwards: where steps take turns, a chain of values of one
-//! size takes little more than one of them.
+//! iterations, and from the steps at one edge to those at the other. A kernel that runs backwards does the same
+//! upwards: where steps take turns, a chain of values of one size takes little more than one of them.
 
 use super::arena::{ALIGN, Trail};
 use super::draft::{Draft, Place};

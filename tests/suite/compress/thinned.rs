@@ -88,7 +88,8 @@ fn halves() -> pb::ModelProto {
 
 #[test]
 fn parts_of_channels_are_followed() {
-    // The two factors keep the same channels, which the layers do not all have: of the parts that meet, each keeps half.
+    // The two factors keep the same channels, which the layers do not all have: of the parts that meet, each keeps
+    // half.
     let onnx = decode(&halves());
     let made = thinned(&onnx);
     check_text("compress/halves.txt", &graph(&made.onnx));

@@ -31,7 +31,8 @@ fn case(kernel: Kernel, seed: u64) -> Case {
     Case { kernel, inputs }
 }
 
-/// Integer division and products of couples that are whole are left to others; which of two equal zeros is the smaller is not specified.
+/// Integer division and products of couples that are whole are left to others; which of two equal zeros is the
+/// smaller is not specified.
 fn taken(target: &Target, ty: RegType, value: &Value) -> bool {
     use lmc::scalar::Fold;
     use lmc::tile::Bin::*;

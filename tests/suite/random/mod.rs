@@ -2,9 +2,9 @@
 //!
 //! A graph has a seed: the same one is the same graph. `LMC_RANDOM_FIRST=n` and
 //! `LMC_RANDOM_COUNT=n` choose the seeds, `LMC_RANDOM_OPERATOR=name` makes every graph begin with
-//! that operator, `LMC_RANDOM_RECIPES=1` leaves out what inference alone says to be valid. `LMC_RANDOM_DIR=folder` writes each model there with its inputs,
-//! on which `tests/tools/random_graphs.py` compares with ONNX Runtime. What was found is in
-//! `compiler/src/ops/regressions.rs`.
+//! that operator, `LMC_RANDOM_RECIPES=1` leaves out what inference alone says to be valid. `LMC_RANDOM_DIR=folder`
+//! writes each model there with its inputs, on which `tests/tools/random_graphs.py` compares with ONNX Runtime. What
+//! was found is in `compiler/src/ops/regressions.rs`.
 
 mod blocks;
 mod bodies;

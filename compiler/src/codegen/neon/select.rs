@@ -1,7 +1,7 @@
 //! A kernel to instructions on virtual registers: the state, and the forms that values have.
 //!
-//! A register of the language is one or more vectors of four lanes, or of eight half floats. A value is brought to that form
-//! only where it is needed so: an element that fills all lanes stays a lane of what was loaded, for
+//! A register of the language is one or more vectors of four lanes, or of eight half floats. A value is brought to
+//! that form only where it is needed so: an element that fills all lanes stays a lane of what was loaded, for
 //! instructions by element, and bytes stay bytes for instructions that widen.
 
 use super::Result;

@@ -1,8 +1,8 @@
 //! What a logarithm is taken of is not summed from bytes.
 //!
-//! A logarithm shows the ratio of numbers, however small they are; bytes have steps of the largest one. Of the powers of
-//! a spectrum only the loudest would be left (kaldi's features: cosine .71). So sums of which a logarithm
-//! is taken, and those that squares or further such sums are made of, are computed in float.
+//! A logarithm shows the ratio of numbers, however small they are; bytes have steps of the largest one. Of the powers
+//! of a spectrum only the loudest would be left (kaldi's features: cosine .71). So sums of which a logarithm is
+//! taken, and those that squares or further such sums are made of, are computed in float.
 
 use crate::compress::onnx::Onnx;
 use std::collections::BTreeSet;

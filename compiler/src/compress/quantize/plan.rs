@@ -23,7 +23,8 @@ pub struct Plan {
     pub values: BTreeMap<String, String>,
     /// Tables of constants that a Gather picks from: the nodes.
     pub tables: Vec<usize>,
-    /// Recurrent operators and products that need floats: they compute in float with weights that are stored as integers.
+    /// Recurrent operators and products that need floats: they compute in float with weights that are stored as
+    /// integers.
     pub stored: BTreeSet<usize>,
     /// Layers in bodies whose weights stay in float, by name.
     pub inner: BTreeSet<String>,

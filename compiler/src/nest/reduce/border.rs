@@ -8,7 +8,8 @@
 //!     point 2 of the window, without the tile's last point        in the last tile only
 //! ```
 //! Where the window is unrolled, points that may lie outside are tested ([`super::tested`]), or, where code is
-//! listed anew and wants to be straight, its points are one piece, of which there is one per kind of tile; what accumulators begin with and how they are finished is the same for all.
+//! listed anew and wants to be straight, its points are one piece, of which there is one per kind of tile; what
+//! accumulators begin with and how they are finished is the same for all.
 
 use super::{Reduction, range_steps, steps};
 use crate::base::{Affine, Bound};

@@ -2,8 +2,8 @@
 //!
 //! Two products of signed bytes always fit the 16 bits they are made in, where no weight is -128: each two are
 //! followed by an instruction that adds them to sums of 32 bits. Four fit where the magnitudes of their weights add
-//! up to [`FOUR_WEIGHTS`] at most, since a byte's is 128. So two words of each channel are multiplied at a time where that
-//! holds for all words of the constants:
+//! up to [`FOUR_WEIGHTS`] at most, since a byte's is 128. So two words of each channel are multiplied at a time where
+//! that holds for all words of the constants:
 //! ```text
 //! pairs = half_pairs(0, word 0 of the row, word 0 of the channels)
 //! pairs = half_pairs(pairs, word 1 of the row, word 1 of the channels)

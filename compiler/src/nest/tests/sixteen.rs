@@ -69,7 +69,8 @@ fn agrees(def: &Definition, dot: usize) {
     }
 }
 
-/// Odd and even numbers of channels, whole vectors and parts, windows over the edge, padding that adds and that does not.
+/// Odd and even numbers of channels, whole vectors and parts, windows over the edge, padding that adds and that does
+/// not.
 #[test]
 fn couples_in_memory_agree_with_the_naive_loops() {
     for (inner, outer) in [(16, 16), (3, 24), (17, 35), (64, 12)] {

@@ -162,19 +162,11 @@ impl Rotary {
         if matches!(self.positions, Positions::InTables) { 3 } else { 2 }
     }
 
-    fn angle(
-        &self,
-        b: &mut DefBuilder,
-        table: &Val,
-        batch: &Affine,
-        position: &Affine,
-        pair: &Affine,
-        float: DType,
-    ) -> ExprId {
+    /// An element of a table of cosines or sines: that of a pair of a head, `at` which batch, position and pair.
+    fn angle(&self, b: &mut DefBuilder, table: &Val, at: [&Affine; 3], float: DType) -> ExprId {
+        let [batch, position, pair] = at;
         let row = match &self.positions {
-            Positions::InTables => {
-                return b.elem(table, &[batch.clone(), position.clone(), pair.clone()], float);
-            }
+            Positions::InTables => return b.elem(table, &at.map(Affine::clone), float),
             Positions::Given(rows) => {
                 let batch = if rows.shape()[0] == 1 { Affine::constant(0) } else { batch.clone() };
                 b.elem(rows, &[batch, position.clone()], DType::I64)
@@ -213,8 +205,8 @@ impl Rotary {
             e.define_at("rotated", &out.val, &[batch, x.heads, x.length, half], store, |b| {
                 let at = |i| x.index(&axes[0], &axes[1], &axes[2], &element(i));
                 let (x1, x2) = (b.elem(&x.val, &at(0), float), b.elem(&x.val, &at(1), float));
-                let cos = self.angle(b, &self.cos, &axes[0], &axes[2], &axes[3], float);
-                let sin = self.angle(b, &self.sin, &axes[0], &axes[2], &axes[3], float);
+                let [cos, sin] = [&self.cos, &self.sin]
+                    .map(|table| self.angle(b, table, [&axes[0], &axes[2], &axes[3]], float));
                 let (first, other) = if second == 0 { (x1, x2) } else { (x2, x1) };
                 let (first, other) = (b.times(cos, first), b.times(sin, other));
                 if second == 0 { b.minus(first, other) } else { b.plus(first, other) }

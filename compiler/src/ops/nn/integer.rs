@@ -184,7 +184,8 @@ pub fn define_product(
         (Zero::Known(zero), Zero::None) if zero.len() == 1 => Some(zero[0].wrapping_neg()),
         _ => None,
     };
-    let zeros = [zero_term(e, a_zero, &a, false, vector)?, zero_term(e, b_zero, &b, true, vector)?];
+    let rows = if vector { Several::LastAxis } else { Several::Rows };
+    let zeros = [zero_term(e, a_zero, &a, rows)?, zero_term(e, b_zero, &b, Several::LastAxis)?];
     let column_sums = zeros[0].is_some().then(|| {
         let sums = inner_sums(e, &b, inner, scale);
         if vector { Term(sums) } else { Term(beside_columns(e, &sums, b_transposed, a.rank() == 1)) }
@@ -252,9 +253,17 @@ fn beside_columns(e: &mut Emit, sums: &Val, transposed: bool, vector: bool) -> V
     e.reshape(sums, shape)
 }
 
-/// A zero point under a shape that is broadcast to the product's axes: one per row of the first
-/// side, one per column of the second.
-fn zero_term(e: &mut Emit, zero: Zero, side: &Val, second: bool, vector: bool) -> Result<Option<Term>> {
+/// What zero points belong to, where a factor has several.
+#[derive(Clone, Copy, PartialEq)]
+enum Several {
+    /// Rows, with columns behind them.
+    Rows,
+    /// The product's last axis: columns, or rows where there are no columns.
+    LastAxis,
+}
+
+/// The zero point of a factor under a shape that is broadcast to the product's axes.
+fn zero_term(e: &mut Emit, zero: Zero, side: &Val, several: Several) -> Result<Option<Term>> {
     let value = match zero {
         Zero::None => return Ok(None),
         Zero::Known(zero) => {
@@ -271,7 +280,7 @@ fn zero_term(e: &mut Emit, zero: Zero, side: &Val, second: bool, vector: bool) -
         return Ok(Some(Term(value)));
     }
     require(side.rank() > 1, || "a zero point per row or column needs a matrix".into())?;
-    let shape = if second || vector { vec![elems] } else { vec![elems, 1] };
+    let shape = if several == Several::LastAxis { vec![elems] } else { vec![elems, 1] };
     Ok(Some(Term(e.reshape(&value, shape))))
 }
 

@@ -1,8 +1,8 @@
 //! Random graphs whose sizes are left to run time: one object gives at each size what the naive loops of
 //! the graph bound to that size give.
 //!
-//! `LMC_RANDOM_SIZED=n` and `LMC_RANDOM_BATCHES=n` say how many, `LMC_RANDOM_FIRST=n` from which seed on. What is refused or differs is
-//! in `target/tmp/random_sized`.
+//! `LMC_RANDOM_SIZED=n` and `LMC_RANDOM_BATCHES=n` say how many, `LMC_RANDOM_FIRST=n` from which seed on. What is
+//! refused or differs is in `target/tmp/random_sized`.
 
 mod batches;
 mod steps;
