@@ -3,7 +3,7 @@
 
 use crate::lengths::body;
 use crate::sizes::{agree, built, decode, naive};
-use crate::support::onnx::{int, model, node};
+use crate::support::onnx::{int, model, node, with};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::run::executor::Executor;
 use lmc::target::resolve;
@@ -12,9 +12,7 @@ use tract_onnx::pb;
 const ROWS: usize = 6;
 
 fn cast(from: &str, to: &str, dtype: i64) -> pb::NodeProto {
-    let mut cast = node("Cast", &[from], to);
-    cast.attribute.push(int("to", dtype));
-    cast
+    with(node("Cast", &[from], to), [int("to", dtype)])
 }
 
 /// `from = [n]`, `to = min([length of rows], [int(float(n) + 1)])`, and the numbers between them.
@@ -62,8 +60,7 @@ fn condition() -> Vec<pb::NodeProto> {
 fn filling() -> pb::ModelProto {
     let mut repeated = node("Loop", &["endless", "", "zero", "truth", "x", "zeros", "undefined"], "last_n");
     repeated.output.extend(["last_on", "last_s", "filled", "last"].map(String::from));
-    let mut largest = node("ReduceMax", &["size"], "largest");
-    largest.attribute.push(int("keepdims", 0));
+    let largest = with(node("ReduceMax", &["size"], "largest"), [int("keepdims", 0)]);
     let mut nodes = vec![node("Mul", &["s", "part"], "next")];
     nodes.extend(places());
     nodes.extend([

@@ -2,7 +2,7 @@
 
 use crate::lengths::lengths;
 use crate::sizes::{agree, bounded, built, built_as, check, check_as, decode, floats};
-use crate::support::onnx::{int, ints, model, node, text};
+use crate::support::onnx::{int, ints, model, node, text, with};
 use lmc::base::{Tensor, abi};
 use lmc::build::{Build, Silent};
 use lmc::import::{Bindings, Sum};
@@ -12,8 +12,7 @@ use lmc::target::resolve;
 
 /// The size of a dimension as an integer `n` and a float `f`.
 fn length_of(dim: i64) -> (Vec<tract_onnx::pb::NodeProto>, Vec<(&'static str, Tensor)>) {
-    let mut float = node("Cast", &["n"], "f");
-    float.attribute.push(int("to", 1));
+    let float = with(node("Cast", &["n"], "f"), [int("to", 1)]);
     let nodes = vec![node("Shape", &["x"], "shape"), node("Gather", &["shape", "dim"], "n"), float];
     (nodes, vec![("dim", Tensor::scalar(dim)), ("zero", Tensor::scalar(0i64)), ("one", Tensor::scalar(1i64))])
 }
@@ -22,8 +21,7 @@ fn length_of(dim: i64) -> (Vec<tract_onnx::pb::NodeProto>, Vec<(&'static str, Te
 #[test]
 fn positions_are_divided_by_the_length() {
     let (mut nodes, constants) = length_of(1);
-    let mut places = node("Cast", &["range"], "places");
-    places.attribute.push(int("to", 1));
+    let places = with(node("Cast", &["range"], "places"), [int("to", 1)]);
     nodes.extend([
         node("Range", &["zero", "n", "one"], "range"),
         places,
@@ -38,8 +36,7 @@ fn positions_are_divided_by_the_length() {
 #[test]
 fn distances_from_the_end() {
     let (mut nodes, constants) = length_of(0);
-    let mut distances = node("Cast", &["near"], "distances");
-    distances.attribute.push(int("to", 1));
+    let distances = with(node("Cast", &["near"], "distances"), [int("to", 1)]);
     nodes.extend([
         node("Range", &["zero", "n", "one"], "range"),
         node("Sub", &["n", "range"], "far"),
@@ -82,8 +79,7 @@ fn a_mask_depends_on_the_length() {
 #[test]
 fn a_table_is_resized_to_the_input() {
     for mode in ["linear", "cubic"] {
-        let mut resize = node("Resize", &["table", "", "", "shape"], "positions");
-        resize.attribute.push(text("mode", mode));
+        let resize = with(node("Resize", &["table", "", "", "shape"], "positions"), [text("mode", mode)]);
         let nodes = vec![node("Shape", &["x"], "shape"), resize, node("Add", &["x", "positions"], "y")];
         let proto = model(nodes, &[1, 2, -2, -1], &[1, 2, -2, -1], &[("table", floats(&[1, 2, 4, 4], 3))]);
         let cases: Vec<Vec<Tensor>> = [(9, 12), (4, 4), (4, 7), (9, 4), (2, 3), (1, 1)]
@@ -97,8 +93,7 @@ fn a_table_is_resized_to_the_input() {
 #[test]
 fn a_mask_that_is_all_true_for_small_sizes() {
     let (mut nodes, constants) = length_of(1);
-    let mut float = node("Cast", &["both"], "y");
-    float.attribute.push(int("to", 1));
+    let float = with(node("Cast", &["both"], "y"), [int("to", 1)]);
     nodes.extend([
         node("Range", &["zero", "n", "one"], "columns"),
         node("Unsqueeze", &["columns", "last"], "rows"),
@@ -110,8 +105,7 @@ fn a_mask_that_is_all_true_for_small_sizes() {
         node("And", &["wide", "near"], "both"),
         float,
     ]);
-    let mut square = node("Concat", &["size", "size"], "square");
-    square.attribute.push(int("axis", 0));
+    let square = with(node("Concat", &["size", "size"], "square"), [int("axis", 0)]);
     nodes.splice(3..3, [node("Unsqueeze", &["n", "first"], "size"), square]);
     let more = [
         ("first", Tensor::new([1], &[0i64])),
@@ -127,8 +121,7 @@ fn a_mask_that_is_all_true_for_small_sizes() {
 /// A window wider than most inputs: what lies behind the actual length is padding.
 #[test]
 fn wide_windows_reach_over_the_end() {
-    let mut conv = node("Conv", &["r", "w"], "y");
-    conv.attribute.extend([ints("pads", &[8, 8]), int("group", 2)]);
+    let conv = with(node("Conv", &["r", "w"], "y"), [ints("pads", &[8, 8]), int("group", 2)]);
     let constants = [("w", floats(&[64, 32, 16], 3))];
     let cases = lengths(&[24, 1, 9, 20], |n| vec![1, 64, n]);
     let nodes = vec![node("Relu", &["x"], "r"), conv];
@@ -139,8 +132,7 @@ fn wide_windows_reach_over_the_end() {
 #[test]
 fn padding_to_a_fixed_length() {
     let (mut nodes, constants) = length_of(1);
-    let mut joined = node("Concat", &["start", "missing", "none"], "pads");
-    joined.attribute.push(int("axis", 0));
+    let joined = with(node("Concat", &["start", "missing", "none"], "pads"), [int("axis", 0)]);
     nodes.extend([
         node("Sub", &["whole", "n"], "rest"),
         node("Unsqueeze", &["rest", "zeros"], "missing"),
@@ -164,8 +156,7 @@ fn padding_to_a_fixed_length() {
 /// Two dimensions, each with a smallest size of its own.
 #[test]
 fn two_dimensions_that_may_be_too_small() {
-    let mut pool = node("MaxPool", &["x"], "p");
-    pool.attribute.extend([ints("kernel_shape", &[3, 5]), ints("strides", &[2, 2])]);
+    let pool = with(node("MaxPool", &["x"], "p"), [ints("kernel_shape", &[3, 5]), ints("strides", &[2, 2])]);
     let nodes = vec![pool, node("Relu", &["p"], "y")];
     let sizes = [(12, 14), (3, 5), (4, 13), (11, 6)];
     let cases: Vec<Vec<Tensor>> = sizes.iter().map(|&(h, w)| vec![floats(&[1, 2, h, w], 5)]).collect();
@@ -189,8 +180,8 @@ fn running_sums_in_the_middle() {
     let cases: Vec<Vec<Tensor>> =
         [(3, 9), (1, 1), (2, 5), (3, 8)].iter().map(|&(b, n)| vec![floats(&[b, n, 2], 5)]).collect();
     for (axis, reverse, exclusive) in [(1, 0, 0), (1, 1, 1), (0, 1, 0), (2, 0, 1)] {
-        let mut sum = node("CumSum", &["x", "axis"], "y");
-        sum.attribute.extend([int("reverse", reverse), int("exclusive", exclusive)]);
+        let sum =
+            with(node("CumSum", &["x", "axis"], "y"), [int("reverse", reverse), int("exclusive", exclusive)]);
         let proto = model(vec![sum], &[-2, -1, 2], &[-2, -1, 2], &[("axis", Tensor::scalar(axis as i64))]);
         check(&proto, &[("batch", 3), ("length", 9)], &cases);
     }
@@ -201,10 +192,11 @@ fn running_sums_in_the_middle() {
 fn grids_as_fine_as_the_input() {
     let size = |values: &[i64]| Tensor::new([values.len()], values);
     for (aligned, padding) in [(0, "zeros"), (1, "border"), (0, "reflection")] {
-        let mut grid = node("AffineGrid", &["theta", "shape"], "grid");
-        grid.attribute.push(int("align_corners", aligned));
-        let mut sample = node("GridSample", &["x", "grid"], "y");
-        sample.attribute.extend([int("align_corners", aligned), text("padding_mode", padding)]);
+        let grid = with(node("AffineGrid", &["theta", "shape"], "grid"), [int("align_corners", aligned)]);
+        let sample = with(
+            node("GridSample", &["x", "grid"], "y"),
+            [int("align_corners", aligned), text("padding_mode", padding)],
+        );
         let nodes = vec![node("Shape", &["x"], "shape"), grid, sample];
         let theta = Tensor::new([1, 2, 3], &[0.9f32, 0.1, 0.05, -0.1, 1.1, 0.2]);
         let sizes = [(9, 12), (1, 1), (4, 7), (8, 3)];
@@ -219,15 +211,10 @@ fn grids_as_fine_as_the_input() {
 /// A loop over half of the size: once in the smallest.
 #[test]
 fn a_loop_that_may_run_once() {
-    let mut gru = node("GRU", &["p", "w", "r"], "y");
-    gru.attribute.push(int("hidden_size", 3));
-    let mut pool = node("MaxPool", &["t"], "m");
-    pool.attribute.extend([ints("kernel_shape", &[2]), ints("strides", &[2])]);
-    let permuted = |from: &str, to: &str, perm: &[i64]| {
-        let mut node = node("Transpose", &[from], to);
-        node.attribute.push(ints("perm", perm));
-        node
-    };
+    let gru = with(node("GRU", &["p", "w", "r"], "y"), [int("hidden_size", 3)]);
+    let pool = with(node("MaxPool", &["t"], "m"), [ints("kernel_shape", &[2]), ints("strides", &[2])]);
+    let permuted =
+        |from: &str, to: &str, perm: &[i64]| with(node("Transpose", &[from], to), [ints("perm", perm)]);
     let nodes = vec![permuted("x", "t", &[1, 2, 0]), pool, permuted("m", "p", &[2, 0, 1]), gru];
     let constants = [("w", floats(&[1, 9, 4], 1)), ("r", floats(&[1, 9, 3], 2))];
     let proto = model(nodes, &[-1, 1, 4], &[-1, 1, 1, 3], &constants);
@@ -237,10 +224,8 @@ fn a_loop_that_may_run_once() {
 /// Rows turned around by two: all but two, then two. There must be three.
 #[test]
 fn parts_behind_all_but_some() {
-    let mut joined = node("Concat", &["tail", "head"], "j");
-    joined.attribute.push(int("axis", 0));
-    let mut back = node("Concat", &["most", "rest"], "y");
-    back.attribute.push(int("axis", 0));
+    let joined = with(node("Concat", &["tail", "head"], "j"), [int("axis", 0)]);
+    let back = with(node("Concat", &["most", "rest"], "y"), [int("axis", 0)]);
     let nodes = vec![
         node("Slice", &["x", "two", "end"], "tail"),
         node("Slice", &["x", "zero", "two"], "head"),
@@ -259,15 +244,11 @@ fn parts_behind_all_but_some() {
 /// Halved twice and doubled again beside what it was: for multiples of four alone.
 fn halved() -> tract_onnx::pb::ModelProto {
     let pool = |from: &str, to: &str| {
-        let mut pool = node("MaxPool", &[from], to);
-        pool.attribute.extend([ints("kernel_shape", &[2]), ints("strides", &[2])]);
-        pool
+        with(node("MaxPool", &[from], to), [ints("kernel_shape", &[2]), ints("strides", &[2])])
     };
     let resize = |from: &str, to: &str| node("Resize", &[from, "", "scales"], to);
-    let mut joined = node("Concat", &["x", "again"], "j");
-    joined.attribute.push(int("axis", 1));
-    let mut conv = node("Conv", &["j", "w"], "y");
-    conv.attribute.push(ints("pads", &[1, 1]));
+    let joined = with(node("Concat", &["x", "again"], "j"), [int("axis", 1)]);
+    let conv = with(node("Conv", &["j", "w"], "y"), [ints("pads", &[1, 1])]);
     let nodes = vec![pool("x", "a"), pool("a", "b"), resize("b", "c"), resize("c", "again"), joined, conv];
     let constants = [("scales", Tensor::new([3], &[1f32, 1., 2.])), ("w", floats(&[4, 6, 3], 9))];
     model(nodes, &[1, 3, -1], &[1, 4, -1], &constants)
@@ -294,12 +275,9 @@ fn multiples_of_a_number() {
 #[test]
 fn resizing_where_small_sizes_have_no_meaning() {
     let pool = |from: &str, to: &str| {
-        let mut pool = node("MaxPool", &[from], to);
-        pool.attribute.extend([ints("kernel_shape", &[2]), ints("strides", &[2])]);
-        pool
+        with(node("MaxPool", &[from], to), [ints("kernel_shape", &[2]), ints("strides", &[2])])
     };
-    let mut resize = node("Resize", &["b", "", "", "shape"], "c");
-    resize.attribute.push(text("mode", "linear"));
+    let resize = with(node("Resize", &["b", "", "", "shape"], "c"), [text("mode", "linear")]);
     let nodes = vec![
         pool("x", "a"),
         pool("a", "b"),
@@ -315,8 +293,7 @@ fn resizing_where_small_sizes_have_no_meaning() {
 /// wanted, and it is compared with what has a fixed size.
 #[test]
 fn how_many_are_chosen_is_all_that_counts() {
-    let mut weight = node("Cast", &["below"], "weight");
-    weight.attribute.push(int("to", 1));
+    let weight = with(node("Cast", &["below"], "weight"), [int("to", 1)]);
     let nodes = vec![
         node("Greater", &["x", "least"], "flags"),
         node("NonZero", &["flags"], "places"),
@@ -347,8 +324,7 @@ fn how_many_are_chosen_is_all_that_counts() {
 /// A computation that other numbers of elements change is refused; it is not done as for one of them.
 #[test]
 fn what_no_lowering_fits_is_refused() {
-    let mut chosen = node("Concat", &["distinct", "last"], "all");
-    chosen.attribute.push(int("axis", 0));
+    let chosen = with(node("Concat", &["distinct", "last"], "all"), [int("axis", 0)]);
     let nodes = vec![
         node("Unique", &["x"], "distinct"),
         chosen,
@@ -367,13 +343,8 @@ fn what_no_lowering_fits_is_refused() {
 /// `x[1:3, p:p + 2]` with `p = x[0, 0]`, from the front or from the end: exporters join computed ends from parts.
 #[test]
 fn a_slice_begins_where_data_say() {
-    let mut place = node("Cast", &["corner"], "place");
-    place.attribute.push(int("to", 7));
-    let list = |inputs: &[&str], output: &str| {
-        let mut list = node("Concat", inputs, output);
-        list.attribute.push(int("axis", 0));
-        list
-    };
+    let place = with(node("Cast", &["corner"], "place"), [int("to", 7)]);
+    let list = |inputs: &[&str], output: &str| with(node("Concat", inputs, output), [int("axis", 0)]);
     let nodes = vec![
         node("Slice", &["x", "from", "to"], "corner2"),
         node("Reshape", &["corner2", "one"], "corner"),
@@ -414,11 +385,7 @@ fn a_slice_begins_where_data_say() {
 /// `range(p, p + 5, 2)` and `range(p, p - 3, -1)` with `p = x[0]`: three numbers each.
 #[test]
 fn a_range_begins_where_data_say() {
-    let cast = |from: &str, to: &str, dtype| {
-        let mut cast = node("Cast", &[from], to);
-        cast.attribute.push(int("to", dtype));
-        cast
-    };
+    let cast = |from: &str, to: &str, dtype| with(node("Cast", &[from], to), [int("to", dtype)]);
     let nodes = vec![
         node("Squeeze", &["x"], "scalar"),
         cast("scalar", "place", 7),

@@ -3,7 +3,7 @@
 
 use crate::lengths::{body, lengths};
 use crate::sizes::{agree, built, check, decode, floats, naive};
-use crate::support::onnx::{int, model, node};
+use crate::support::onnx::{int, model, node, with};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::definition::Stage;
 use lmc::passes::infer;
@@ -16,8 +16,7 @@ use tract_onnx::pb;
 fn recurrence(counter: bool, rows: usize, length: i64) -> pb::ModelProto {
     let mut repeated = node("Loop", &["endless", "", "zero", "s0", "w"], "last_n");
     repeated.output.extend(["last".into(), "last_w".into(), "y".into()]);
-    let mut number = node("Cast", &[if counter { "n" } else { "i" }], "at");
-    number.attribute.push(int("to", 6));
+    let number = with(node("Cast", &[if counter { "n" } else { "i" }], "at"), [int("to", 6)]);
     let nodes = vec![
         number,
         node("Gather", &["x", "at"], "row"),
@@ -97,8 +96,7 @@ fn a_counted_loop_over_a_length_known_only_at_run_time() {
 fn rows_from_the_middle_and_the_number_itself() {
     let mut repeated = node("Loop", &["trips", "", "two", "s0"], "last_n");
     repeated.output.extend(["last".into(), "y".into()]);
-    let mut number = node("Cast", &["i"], "float");
-    number.attribute.push(int("to", 1));
+    let number = with(node("Cast", &["i"], "float"), [int("to", 1)]);
     let nodes = vec![
         node("Gather", &["x", "n"], "row"),
         number,
@@ -203,8 +201,7 @@ fn data_alone_end_a_loop() {
         let trips = if counted { "trips" } else { "" };
         let mut repeated = node("Loop", &[trips, "open", "x"], "y");
         let largest = |of: &str, to: &str| {
-            let mut largest = node("ReduceMax", &[of], to);
-            largest.attribute.push(int("keepdims", 0));
+            let largest = with(node("ReduceMax", &[of], to), [int("keepdims", 0)]);
             vec![node("Abs", &[if of == "size0" { "x" } else { "next" }], of), largest]
         };
         let mut nodes = vec![node("Mul", &["s", "part"], "next")];
@@ -212,8 +209,7 @@ fn data_alone_end_a_loop() {
         nodes.push(node("Greater", &["largest", "least"], "on"));
         body(&mut repeated, nodes, (&[("i", 7), ("go", 9), ("s", 1)], &[("on", 9), ("next", 1)]));
         let mut nodes = largest("size0", "largest0");
-        let mut whole = node("Cast", &["second"], "trips");
-        whole.attribute.push(int("to", 7));
+        let whole = with(node("Cast", &["second"], "trips"), [int("to", 7)]);
         nodes.extend([node("Gather", &["row", "one"], "second"), whole]);
         nodes.insert(0, node("Squeeze", &["x", "first"], "row"));
         nodes.extend([node("Greater", &["largest0", "least"], "open"), repeated]);

@@ -3,7 +3,7 @@
 
 use crate::golden::check_folder;
 use crate::sizes::{bounded, built, check, check_as, decode, floats};
-use crate::support::onnx::{int, ints, model, node, value};
+use crate::support::onnx::{int, ints, model, node, value, with};
 use lmc::base::{Affine, Tensor};
 use lmc::definition::{ValueId, parse, verify};
 use lmc::import::Bindings;
@@ -117,8 +117,7 @@ fn networks_are_those_of_a_single_entry() {
 /// Attention within each entry, an input and an output that have no entries, and one that is the sum of two.
 #[test]
 fn tensors_without_entries_stay_where_they_are() {
-    let mut turned = node("Transpose", &["k"], "t");
-    turned.attribute.push(ints("perm", &[0, 2, 1]));
+    let turned = with(node("Transpose", &["k"], "t"), [ints("perm", &[0, 2, 1])]);
     let nodes = vec![
         node("Add", &["x", "places"], "a"),
         node("MatMul", &["a", "wq"], "q"),
@@ -143,10 +142,8 @@ fn tensors_without_entries_stay_where_they_are() {
 /// A loop over time within each entry's sequence, where time comes second.
 #[test]
 fn loops_run_within_an_entry() {
-    let mut turned = node("Transpose", &["x"], "steps");
-    turned.attribute.push(ints("perm", &[1, 0, 2]));
-    let mut cell = node("GRU", &["steps", "w", "r"], "all");
-    cell.attribute.push(int("hidden_size", 4));
+    let turned = with(node("Transpose", &["x"], "steps"), [ints("perm", &[1, 0, 2])]);
+    let mut cell = with(node("GRU", &["steps", "w", "r"], "all"), [int("hidden_size", 4)]);
     cell.output.push("last".to_string());
     let mut wide = node("MatMul", &["x", "square"], "wide");
     wide.name = "wide".into();
@@ -171,12 +168,10 @@ fn loops_run_within_an_entry() {
 /// What reads other entries, or counts them, is a matter of the whole batch.
 #[test]
 fn entries_that_are_mixed_are_computed_together() {
-    let mut mean = node("ReduceMean", &["a"], "y");
-    mean.attribute.push(ints("axes", &[0]));
+    let mean = with(node("ReduceMean", &["a"], "y"), [ints("axes", &[0])]);
     let mut sums = node("CumSum", &["a", "zero"], "y");
     sums.name = "sums".into();
-    let mut first = node("Gather", &["a", "zero"], "y");
-    first.attribute.push(int("axis", 0));
+    let first = with(node("Gather", &["a", "zero"], "y"), [int("axis", 0)]);
     let mut ends: [pb::NodeProto; 5] = [
         mean,
         sums,

@@ -2,7 +2,7 @@
 
 use crate::lengths::body;
 use crate::sizes::{agree, built, decode, floats};
-use crate::support::onnx::{int, ints, model, node};
+use crate::support::onnx::{int, ints, model, node, with};
 use lmc::base::Tensor;
 use lmc::run::executor::Executor;
 use lmc::target::resolve;
@@ -43,9 +43,7 @@ fn best_of_rows() -> Vec<NodeProto> {
         labels.push(name("labels"));
     }
     let joined = |names: &[String], to: &str| -> NodeProto {
-        let mut joined = node("Concat", &names.iter().map(String::as_str).collect::<Vec<_>>(), to);
-        joined.attribute.push(int("axis", 0));
-        joined
+        with(node("Concat", &names.iter().map(String::as_str).collect::<Vec<_>>(), to), [int("axis", 0)])
     };
     let doubled = node("Mul", &["all", "which"], "y");
     // Joined from the last: where a part begins is known only when all have been found.
@@ -128,8 +126,7 @@ pub fn list(values: &[i64]) -> Tensor {
 
 /// The first row of the input as integers, `head`.
 fn head() -> Vec<NodeProto> {
-    let mut head = node("Cast", &["first"], "head");
-    head.attribute.push(int("to", 7));
+    let head = with(node("Cast", &["first"], "head"), [int("to", 7)]);
     vec![node("Gather", &["x", "zero"], "first"), head]
 }
 
@@ -218,10 +215,11 @@ fn a_size_for_each_of_many_rows() {
         nodes.push(node("NonZero", &[&name("above", row)], &name("places", row)));
     }
     let joined = all("places");
-    let mut join = node("Concat", &joined.iter().map(String::as_str).collect::<Vec<_>>(), "places");
-    join.attribute.push(int("axis", 1));
-    let mut cast = node("Cast", &["places"], "y");
-    cast.attribute.push(int("to", 1));
+    let join = with(
+        node("Concat", &joined.iter().map(String::as_str).collect::<Vec<_>>(), "places"),
+        [int("axis", 1)],
+    );
+    let cast = with(node("Cast", &["places"], "y"), [int("to", 1)]);
     nodes.extend([join, cast]);
     let x = numbers(&floats(&[ROWS, 6], 9));
     let place = |row: &[f32]| (0..6).filter(|&i| row[i] > 0.0).map(|i| i as f32).collect::<Vec<f32>>();

@@ -2,7 +2,7 @@
 //! a model is not defined.
 
 use crate::sizes::{agree, built, check, decode, floats, naive};
-use crate::support::onnx::{self, int, ints, model, node, text, value};
+use crate::support::onnx::{self, int, ints, model, node, text, value, with};
 use lmc::base::{Tensor, abi};
 use lmc::run::executor::Executor;
 use lmc::run::load::Loaded;
@@ -16,8 +16,8 @@ pub fn lengths(of: &[usize], shape: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<Ten
 /// The loop goes forwards over turned copies, since its first step is no place known beforehand.
 #[test]
 fn recurrences_in_both_directions() {
-    let mut gru = node("GRU", &["x", "w", "r"], "y");
-    gru.attribute.extend([int("hidden_size", 3), text("direction", "bidirectional")]);
+    let gru =
+        with(node("GRU", &["x", "w", "r"], "y"), [int("hidden_size", 3), text("direction", "bidirectional")]);
     let constants = [("w", floats(&[2, 9, 4], 1)), ("r", floats(&[2, 9, 3], 2))];
     let proto = model(vec![gru], &[-1, 1, 4], &[-1, 2, 1, 3], &constants);
     check(&proto, &[("length", 9)], &lengths(&[9, 1, 4, 8], |n| vec![n, 1, 4]));
@@ -73,8 +73,7 @@ fn loops_as_long_as_their_input() {
 
 #[test]
 fn running_sums_and_the_best_of_any_length() {
-    let mut back = node("CumSum", &["x", "axis"], "y");
-    back.attribute.push(int("reverse", 1));
+    let back = with(node("CumSum", &["x", "axis"], "y"), [int("reverse", 1)]);
     let axis = [("axis", Tensor::scalar(1i64))];
     check(
         &model(vec![back], &[1, -1], &[1, -1], &axis),
@@ -85,10 +84,8 @@ fn running_sums_and_the_best_of_any_length() {
     // As many as there are, but at most seven.
     let mut column = node("Slice", &["shape", "one", "two"], "there");
     column.name = "the column".into();
-    let mut joined = node("Concat", &["there", "seven"], "both");
-    joined.attribute.push(int("axis", 0));
-    let mut fewest = node("ReduceMin", &["both"], "count");
-    fewest.attribute.push(ints("axes", &[0]));
+    let joined = with(node("Concat", &["there", "seven"], "both"), [int("axis", 0)]);
+    let fewest = with(node("ReduceMin", &["both"], "count"), [ints("axes", &[0])]);
     let mut best = node("TopK", &["x", "count"], "y");
     best.output.push("places".into());
     let nodes = vec![node("Shape", &["x"], "shape"), column, joined, fewest, best];
@@ -110,8 +107,7 @@ fn name_dim(value: &mut pb::ValueInfoProto, axis: usize, name: &str) {
 /// A mask over what was there before and one more: its length is named as a sum.
 #[test]
 fn a_length_that_is_the_sum_of_another_and_one() {
-    let mut joined = node("Concat", &["x", "more"], "all");
-    joined.attribute.push(int("axis", 1));
+    let joined = with(node("Concat", &["x", "more"], "all"), [int("axis", 1)]);
     let nodes = vec![joined, node("Add", &["all", "mask"], "y")];
     let mut proto = model(nodes, &[1, -1], &[1, -1], &[("more", floats(&[1, 1], 3))]);
     let mut mask = value("mask", 1, &[1, -1]);
@@ -135,8 +131,7 @@ fn a_length_that_is_the_sum_of_another_and_one() {
 /// A window that is larger than the smallest sizes: those are refused at run time.
 #[test]
 fn a_model_that_is_not_defined_for_small_sizes() {
-    let mut conv = node("Conv", &["x", "w"], "y");
-    conv.attribute.push(ints("strides", &[2]));
+    let conv = with(node("Conv", &["x", "w"], "y"), [ints("strides", &[2])]);
     let proto = model(vec![conv], &[1, 3, -1], &[1, 4, -1], &[("w", floats(&[4, 3, 7], 3))]);
     check(&proto, &[("length", 40)], &lengths(&[40, 7, 8, 23], |n| vec![1, 3, n]));
     let target = resolve("native", "generic").expect("a host");
@@ -155,10 +150,9 @@ fn a_model_that_is_not_defined_for_small_sizes() {
 /// bound has; others are refused at run time.
 #[test]
 fn a_model_that_is_defined_at_steps() {
-    let mut pool = node("MaxPool", &["x"], "half");
-    pool.attribute.extend([ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]);
-    let mut up = node("ConvTranspose", &["half", "w"], "back");
-    up.attribute.push(ints("strides", &[2, 2]));
+    let pool =
+        with(node("MaxPool", &["x"], "half"), [ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]);
+    let up = with(node("ConvTranspose", &["half", "w"], "back"), [ints("strides", &[2, 2])]);
     let nodes = vec![pool, up, node("Add", &["x", "back"], "y")];
     let weights = floats(&[3, 3, 2, 2], 3);
     let mut proto = model(nodes, &[1, 3, -1, -1], &[1, 3, -1, -1], &[("w", weights)]);
@@ -187,8 +181,7 @@ fn positions_of_maxima_in_an_input_of_any_size() {
     let mut pool = node("MaxPool", &["x"], "largest");
     pool.output.push("at".into());
     pool.attribute.extend([ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]);
-    let mut cast = node("Cast", &["at"], "y");
-    cast.attribute.push(int("to", 1));
+    let cast = with(node("Cast", &["at"], "y"), [int("to", 1)]);
     let proto = model(vec![pool, cast], &[-2, 3, -1, 6], &[-2, 3, -1, 3], &[]);
     let cases = [[2, 8], [1, 4], [2, 3]].map(|[b, h]| vec![floats(&[b, 3, h, 6], 1)]);
     check(&proto, &[("batch", 2), ("length", 8)], &cases);
@@ -202,8 +195,10 @@ fn more_than(of: &str, limit: i64, first: Vec<pb::NodeProto>) -> pb::ModelProto 
         let graph = pb::GraphProto { name: name.into(), node: nodes, output, ..Default::default() };
         onnx::body(name, graph)
     };
-    let mut choice = node("If", &["more"], "y");
-    choice.attribute.extend([branch("then_branch", "ten", "a"), branch("else_branch", "twenty", "b")]);
+    let choice = with(
+        node("If", &["more"], "y"),
+        [branch("then_branch", "ten", "a"), branch("else_branch", "twenty", "b")],
+    );
     let nodes = [node("Size", &[of], "count"), node("Greater", &["count", "limit"], "more"), choice];
     let nodes = first.into_iter().chain(nodes).collect();
     let constants =
@@ -241,8 +236,7 @@ fn conditions_on_one_and_on_nothing() {
 #[test]
 fn numbers_that_differ_for_one_and_for_nothing() {
     let number = |of: &str, first: Vec<pb::NodeProto>| {
-        let mut least = node("Cast", &["least"], "float");
-        least.attribute.push(int("to", 1));
+        let least = with(node("Cast", &["least"], "float"), [int("to", 1)]);
         let nodes = [
             node("Size", &[of], "count"),
             node("Min", &["count", "two"], "least"),
@@ -280,10 +274,8 @@ fn numbers_that_differ_for_one_and_for_nothing() {
 #[test]
 fn numbers_that_differ_at_a_length_of_one() {
     for (op, number, smallest) in [("Max", 2i64, 2), ("Min", 5, 1)] {
-        let mut float = node("Cast", &["limited"], "factor");
-        float.attribute.push(int("to", 1));
-        let mut row = node("ReduceSum", &["x", "first"], "row");
-        row.attribute.push(int("keepdims", 1));
+        let float = with(node("Cast", &["limited"], "factor"), [int("to", 1)]);
+        let row = with(node("ReduceSum", &["x", "first"], "row"), [int("keepdims", 1)]);
         let limited = || {
             vec![
                 node("Shape", &["x"], "shape"),

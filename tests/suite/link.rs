@@ -4,7 +4,7 @@
 //! The programs are in `tests/apps`, what bare metal needs besides in `tests/baremetal`.
 
 use crate::sizes::{bounded, decode};
-use crate::support::onnx::{ints, model, node};
+use crate::support::onnx::{ints, model, node, with};
 use crate::support::{self, aarch64_gcc, kws::Kws};
 use lmc::build::{Build, Silent};
 use lmc::import::{Bindings, Sum};
@@ -176,8 +176,7 @@ fn rust_program_on_both_targets() {
 /// others.
 #[test]
 fn sizes_are_what_header_and_binding_say() {
-    let mut pool = node("MaxPool", &["x"], "y");
-    pool.attribute.push(ints("kernel_shape", &[6]));
+    let pool = with(node("MaxPool", &["x"], "y"), [ints("kernel_shape", &[6])]);
     let proto = model(vec![pool], &[1, 3, -1], &[1, 3, -2], &[]);
     let sum = Sum::parse("4*k").expect("a multiple");
     let bindings = Bindings { sums: [("length".to_string(), sum)].into(), ..bounded(&[("k", 5)]) };

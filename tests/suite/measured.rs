@@ -1,7 +1,7 @@
 //! Sizes computed from data: as long as what they meet, or up to a bound.
 
 use crate::sizes::{agree, bounded, built, decode, floats};
-use crate::support::onnx::{int, model, node, value};
+use crate::support::onnx::{int, model, node, value, with};
 use lmc::base::Tensor;
 use lmc::build::{Build, Silent};
 use lmc::run::executor::Executor;
@@ -19,10 +19,8 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
 /// `y[b, i] = x[b, i]` where `i < lengths[b]`, else 0: masks are made as speech models make them, `arange` of the
 /// largest length, and that many columns of ones.
 fn masked(columns: i64) -> ModelProto {
-    let mut largest = node("ReduceMax", &["lengths"], "largest");
-    largest.attribute.push(int("keepdims", 0));
-    let mut shape = node("Concat", &["rows", "wide"], "shape");
-    shape.attribute.push(int("axis", 0));
+    let largest = with(node("ReduceMax", &["lengths"], "largest"), [int("keepdims", 0)]);
+    let shape = with(node("Concat", &["rows", "wide"], "shape"), [int("axis", 0)]);
     let nodes = vec![
         largest,
         node("Range", &["zero", "largest", "one"], "places"),
@@ -85,12 +83,9 @@ fn a_mask_is_as_long_as_what_it_meets_at_any_size() {
 /// `y[i] = 2 i` for as many `i` as `x` has in sum.
 fn counting() -> ModelProto {
     let cast = |from: &str, to: &str, dtype: i64| -> NodeProto {
-        let mut cast = node("Cast", &[from], to);
-        cast.attribute.push(int("to", dtype));
-        cast
+        with(node("Cast", &[from], to), [int("to", dtype)])
     };
-    let mut sum = node("ReduceSum", &["x"], "sum");
-    sum.attribute.push(int("keepdims", 0));
+    let sum = with(node("ReduceSum", &["x"], "sum"), [int("keepdims", 0)]);
     let nodes = vec![
         sum,
         cast("sum", "frames", 7),

@@ -179,6 +179,15 @@ fn generated_pages_are_up_to_date() {
 }
 
 #[test]
+fn every_module_of_the_suite_is_described() {
+    let (page, suite) = ("docs/testing.md", "tests/suite/main.rs");
+    let [page, suite] = [page, suite].map(|file| read(&repository().join(file)));
+    let modules = suite.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    let missing: Vec<&str> = modules.filter(|module| !page.contains(&format!("`{module}`"))).collect();
+    assert!(missing.is_empty(), "docs/testing.md says nothing of {missing:?}");
+}
+
+#[test]
 fn links_lead_somewhere() {
     let mut wrong = Vec::new();
     for folder in ["", "docs", "benches", "tests/models"] {

@@ -1,7 +1,7 @@
 //! Sizes known only at run time: one object for all sizes gives, at each, what the naive loops of the
 //! model bound to that size give.
 
-use crate::support::onnx::{int, ints, model, node, value};
+use crate::support::onnx::{int, ints, model, node, value, with};
 use lmc::base::{Tensor, abi};
 use lmc::build::{Build, Built, Silent};
 use lmc::definition::{Env, interpret};
@@ -114,10 +114,8 @@ pub fn check_as(proto: &pb::ModelProto, bindings: &Bindings, cases: &[Vec<Tensor
 
 /// Self-attention, then a mean: sizes as axes, as a product's depth, in a softmax and in a divisor.
 fn attention() -> pb::ModelProto {
-    let mut transposed = node("Transpose", &["k"], "t");
-    transposed.attribute.push(ints("perm", &[0, 2, 1]));
-    let mut mean = node("ReduceMean", &["a"], "y");
-    mean.attribute.push(ints("axes", &[1]));
+    let transposed = with(node("Transpose", &["k"], "t"), [ints("perm", &[0, 2, 1])]);
+    let mean = with(node("ReduceMean", &["a"], "y"), [ints("axes", &[1])]);
     let nodes = vec![
         node("MatMul", &["x", "wq"], "q"),
         node("MatMul", &["x", "wk"], "k"),
@@ -163,8 +161,7 @@ fn heads(bytes: bool) -> pb::ModelProto {
         nodes.push(node("MatMul", &["given", &weights], &product));
         stored(&mut nodes, &product, &whole);
         nodes.push(node("Reshape", &[&whole, "split"], &apart));
-        let mut turned = node("Transpose", &[&apart], name);
-        turned.attribute.push(ints("perm", &order));
+        let turned = with(node("Transpose", &[&apart], name), [ints("perm", &order)]);
         nodes.push(turned);
     }
     let mixed = [("q", "k", "scores"), ("parts", "v", "mixed")];
@@ -176,8 +173,7 @@ fn heads(bytes: bool) -> pb::ModelProto {
             stored(&mut nodes, "shares", "parts");
         }
     }
-    let mut turned = node("Transpose", &["mixed"], "rows");
-    turned.attribute.push(ints("perm", &[0, 2, 1, 3]));
+    let turned = with(node("Transpose", &["mixed"], "rows"), [ints("perm", &[0, 2, 1, 3])]);
     nodes.extend([turned, node("Reshape", &["rows", "joined"], "y")]);
     let weights = |seed: usize| {
         let all: Vec<i8> = (0..64 * 256).map(|i| ((i * 7 + seed * i / 5) % 31) as i8 - 15).collect();
@@ -222,10 +218,8 @@ fn heads_are_computed_a_few_at_a_time() {
 /// Windows over the free dimension: its end moves, what lies behind it is padding.
 #[test]
 fn convolutions_over_any_length() {
-    let mut conv = node("Conv", &["x", "w", "b"], "c");
-    conv.attribute.extend([ints("pads", &[2, 2]), ints("strides", &[2])]);
-    let mut pool = node("MaxPool", &["r"], "y");
-    pool.attribute.extend([ints("kernel_shape", &[3]), ints("pads", &[1, 1])]);
+    let conv = with(node("Conv", &["x", "w", "b"], "c"), [ints("pads", &[2, 2]), ints("strides", &[2])]);
+    let pool = with(node("MaxPool", &["r"], "y"), [ints("kernel_shape", &[3]), ints("pads", &[1, 1])]);
     let nodes = vec![conv, node("Relu", &["c"], "r"), pool];
     let constants = [("w", floats(&[8, 3, 5], 3)), ("b", floats(&[8], 4))];
     let cases: Vec<Vec<Tensor>> =
@@ -236,13 +230,15 @@ fn convolutions_over_any_length() {
 /// Parts that follow one another, shapes computed from shapes, the last element, all reversed.
 #[test]
 fn movement_of_any_length() {
-    let mut joined = node("Concat", &["first", "x", "first"], "j");
-    joined.attribute.push(pb::AttributeProto {
-        name: "axis".into(),
-        i: 1,
-        r#type: pb::attribute_proto::AttributeType::Int as i32,
-        ..Default::default()
-    });
+    let joined = with(
+        node("Concat", &["first", "x", "first"], "j"),
+        [pb::AttributeProto {
+            name: "axis".into(),
+            i: 1,
+            r#type: pb::attribute_proto::AttributeType::Int as i32,
+            ..Default::default()
+        }],
+    );
     let nodes = vec![
         node("Slice", &["x", "zero", "one", "one"], "first"),
         joined,
@@ -369,10 +365,8 @@ fn determinants_of_any_size() {
 #[test]
 fn a_size_is_padded_to_a_multiple() {
     let number = |values: &[i64]| Tensor::new([values.len()], values);
-    let mut joined = node("Concat", &["none", "missing"], "pads");
-    joined.attribute.push(int("axis", 0));
-    let mut conv = node("Conv", &["padded", "w"], "y");
-    conv.attribute.push(ints("strides", &[3]));
+    let joined = with(node("Concat", &["none", "missing"], "pads"), [int("axis", 0)]);
+    let conv = with(node("Conv", &["padded", "w"], "y"), [ints("strides", &[3])]);
     let nodes = vec![
         node("Shape", &["x"], "shape"),
         node("Gather", &["shape", "last"], "size"),
@@ -397,13 +391,12 @@ fn a_size_is_padded_to_a_multiple() {
 #[test]
 fn many_sizes_are_joined() {
     let pool = |kernel: i64, to: &str| {
-        let mut pool = node("MaxPool", &["x"], to);
-        pool.attribute.extend([ints("kernel_shape", &[kernel]), ints("strides", &[kernel])]);
+        let mut pool =
+            with(node("MaxPool", &["x"], to), [ints("kernel_shape", &[kernel]), ints("strides", &[kernel])]);
         pool.attribute.push(int("ceil_mode", 1));
         pool
     };
-    let mut joined = node("Concat", &["x", "two", "three", "five", "two"], "j");
-    joined.attribute.push(int("axis", 2));
+    let joined = with(node("Concat", &["x", "two", "three", "five", "two"], "j"), [int("axis", 2)]);
     let nodes = vec![pool(2, "two"), pool(3, "three"), pool(5, "five"), joined, node("Relu", &["j"], "y")];
     let cases: Vec<Vec<Tensor>> =
         [33, 32, 31, 5, 7, 9, 17].iter().map(|&n| vec![floats(&[1, 3, n], 5)]).collect();
@@ -419,8 +412,10 @@ fn resizing_to_any_length() {
         r#type: pb::attribute_proto::AttributeType::String as i32,
         ..Default::default()
     };
-    let mut pool = node("MaxPool", &["x"], "small");
-    pool.attribute.extend([ints("kernel_shape", &[3]), ints("strides", &[2]), ints("pads", &[1, 1])]);
+    let pool = with(
+        node("MaxPool", &["x"], "small"),
+        [ints("kernel_shape", &[3]), ints("strides", &[2]), ints("pads", &[1, 1])],
+    );
     let modes = [
         ("linear", "half_pixel", "floor"),
         ("linear", "align_corners", "floor"),
@@ -434,13 +429,14 @@ fn resizing_to_any_length() {
     ];
     for (mode, coordinates, nearest) in modes {
         let resize = |inputs: &[&str], to: &str| {
-            let mut resize = node("Resize", inputs, to);
-            resize.attribute.extend([
-                text("mode", mode),
-                text("coordinate_transformation_mode", coordinates),
-                text("nearest_mode", nearest),
-            ]);
-            resize
+            with(
+                node("Resize", inputs, to),
+                [
+                    text("mode", mode),
+                    text("coordinate_transformation_mode", coordinates),
+                    text("nearest_mode", nearest),
+                ],
+            )
         };
         let nodes = vec![
             pool.clone(),

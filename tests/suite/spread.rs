@@ -4,19 +4,12 @@
 use crate::found::{Case, gives, list};
 use crate::lengths::body;
 use crate::sizes::floats;
-use crate::support::onnx::{int, ints, node};
+use crate::support::onnx::{int, ints, node, with};
 use lmc::base::Tensor;
 use tract_onnx::pb::{AttributeProto, NodeProto, attribute_proto};
 
 fn cast(from: &str, to: &str, dtype: i64) -> NodeProto {
-    let mut cast = node("Cast", &[from], to);
-    cast.attribute.push(int("to", dtype));
-    cast
-}
-
-fn with(mut node: NodeProto, attributes: Vec<AttributeProto>) -> NodeProto {
-    node.attribute.extend(attributes);
-    node
+    with(node("Cast", &[from], to), [int("to", dtype)])
 }
 
 fn tensor(name: &str, tensor: &Tensor) -> AttributeProto {
@@ -54,7 +47,7 @@ fn cases(of: impl Fn(&[f32]) -> ([usize; 2], Vec<f32>)) -> Vec<Case> {
 fn doubled(mask: &str) -> Vec<NodeProto> {
     vec![
         node("NonZero", &[mask], "places"),
-        with(node("Transpose", &["places"], "where"), vec![ints("perm", &[1, 0])]),
+        with(node("Transpose", &["places"], "where"), [ints("perm", &[1, 0])]),
         node("GatherND", &["x", "where"], "taken"),
         node("Mul", &["taken", "two"], "double"),
     ]
@@ -66,14 +59,14 @@ fn put(counted: bool, shape: &[&str]) -> Vec<NodeProto> {
         node("Shape", &["x"], "shape"),
         node("Expand", &["wide", "shape"], "all"),
         node("NonZero", &["all"], "targets"),
-        with(node("Transpose", &["targets"], "indices"), vec![ints("perm", &[1, 0])]),
+        with(node("Transpose", &["targets"], "indices"), [ints("perm", &[1, 0])]),
     ];
     if counted {
         nodes.extend([
             node("Reshape", &["mask", "-1"], "flags"),
             cast("flags", "numbers", 7),
-            with(node("ReduceSum", &["numbers"], "count"), vec![int("keepdims", 1)]),
-            with(node("Concat", shape, "extent"), vec![int("axis", 0)]),
+            with(node("ReduceSum", &["numbers"], "count"), [int("keepdims", 1)]),
+            with(node("Concat", shape, "extent"), [int("axis", 0)]),
             node("Expand", &["double", "extent"], "spread"),
             node("Reshape", &["spread", "-1"], "values"),
         ]);
@@ -106,7 +99,7 @@ fn elements_are_assigned_where_a_mask_is_true() {
 fn rows_are_assigned_where_a_mask_is_true() {
     for counted in [false, true] {
         let mut nodes = vec![
-            with(node("Gather", &["x", "first"], "column"), vec![int("axis", 1)]),
+            with(node("Gather", &["x", "first"], "column"), [int("axis", 1)]),
             node("Greater", &["column", "zero"], "mask"),
             node("Unsqueeze", &["mask", "1"], "wide"),
         ];
@@ -123,8 +116,8 @@ fn positions_up_to_the_longest_length() {
     let nodes = vec![
         node("Greater", &["x", "zero"], "mask"),
         cast("mask", "numbers", 7),
-        with(node("ReduceSum", &["numbers", "1"], "lengths"), vec![int("keepdims", 1)]),
-        with(node("ReduceMax", &["lengths"], "longest"), vec![int("keepdims", 0)]),
+        with(node("ReduceSum", &["numbers", "1"], "lengths"), [int("keepdims", 1)]),
+        with(node("ReduceMax", &["lengths"], "longest"), [int("keepdims", 0)]),
         node("Range", &["first", "longest", "step"], "positions"),
         node("Add", &["lengths", "positions"], "sum"),
         cast("sum", "y", 1),
@@ -145,8 +138,8 @@ fn positions_up_to_a_number_that_is_doubled() {
     let mut nodes = vec![
         node("Greater", &["x", "zero"], "mask"),
         cast("mask", "numbers", 7),
-        with(node("ReduceSum", &["numbers", "1"], "lengths"), vec![int("keepdims", 1)]),
-        with(node("ReduceMax", &["lengths"], "doubled0"), vec![int("keepdims", 0)]),
+        with(node("ReduceSum", &["numbers", "1"], "lengths"), [int("keepdims", 1)]),
+        with(node("ReduceMax", &["lengths"], "doubled0"), [int("keepdims", 0)]),
     ];
     for i in 0..TIMES {
         let (from, to) = (format!("doubled{i}"), format!("doubled{}", i + 1));
@@ -177,13 +170,13 @@ fn constants_as_long_as_a_count() {
         node("Greater", &["x", "zero"], "mask"),
         node("Reshape", &["mask", "-1"], "flags"),
         cast("mask", "numbers", 7),
-        with(node("ReduceSum", &["numbers"], "n"), vec![int("keepdims", 0)]),
+        with(node("ReduceSum", &["numbers"], "n"), [int("keepdims", 0)]),
         node("Reshape", &["n", "1"], "count"),
         node("Expand", &["two", "count"], "twos"),
         node("Range", &["first", "n", "step"], "range"),
         cast("range", "positions", 1),
-        with(node("Concat", &["1", "count"], "row"), vec![int("axis", 0)]),
-        with(node("ConstantOfShape", &["row"], "full"), vec![tensor("value", &two)]),
+        with(node("Concat", &["1", "count"], "row"), [int("axis", 0)]),
+        with(node("ConstantOfShape", &["row"], "full"), [tensor("value", &two)]),
         node("Compress", &["x", "flags"], "taken"),
         node("Mul", &["taken", "twos"], "product"),
         node("Add", &["product", "positions"], "sum"),
@@ -202,7 +195,7 @@ fn constants_as_long_as_a_count() {
 #[test]
 fn lengths_in_branches_of_the_same_names_are_each_their_own() {
     let mut nodes = vec![
-        with(node("Gather", &["x", "first"], "corner"), vec![int("axis", 0)]),
+        with(node("Gather", &["x", "first"], "corner"), [int("axis", 0)]),
         node("Slice", &["corner", "0", "1"], "between"),
         cast("between", "place", 7),
     ];
@@ -210,7 +203,7 @@ fn lengths_in_branches_of_the_same_names_are_each_their_own() {
         let mut sums = node("If", &[&format!("{part}empty")], part);
         let inner = vec![
             node("Slice", &["x", from, to, "1"], "slice"),
-            with(node("ReduceSum", &["slice", "1"], "sum"), vec![int("keepdims", 1)]),
+            with(node("ReduceSum", &["slice", "1"], "sum"), [int("keepdims", 1)]),
         ];
         let nothing =
             vec![node("Slice", &["x", "0", "1", "1"], "column"), node("Sub", &["column", "column"], "none")];
@@ -220,7 +213,7 @@ fn lengths_in_branches_of_the_same_names_are_each_their_own() {
         }
         nodes.extend([node("Equal", &[from, to], &format!("{part}empty")), sums]);
     }
-    nodes.push(with(node("Concat", &["a", "b"], "y"), vec![int("axis", 1)]));
+    nodes.push(with(node("Concat", &["a", "b"], "y"), [int("axis", 1)]));
     let case = |place: usize| -> Case {
         let mut x = elements(1.0, 0.0);
         x[0] = place as f32;

@@ -2,7 +2,7 @@
 
 use super::{decode, fixed, floats};
 use crate::golden::check_text;
-use crate::support::onnx::{float, model, node};
+use crate::support::onnx::{float, model, node, with};
 use lmc::base::Tensor;
 use lmc::build::Silent;
 use lmc::compress::observe::Sample;
@@ -50,8 +50,7 @@ fn silu() -> Vec<pb::NodeProto> {
 /// input is read elsewhere or that differ by channel leave theirs in float.
 #[test]
 fn inputs_of_costly_activations_are_quantized() {
-    let mut leaky = node("LeakyRelu", &["c"], "e");
-    leaky.attribute.push(float("alpha", 0.25));
+    let leaky = with(node("LeakyRelu", &["c"], "e"), [float("alpha", 0.25)]);
     let elsewhere = [silu(), vec![node("ReduceMax", &["c"], "z")]].concat();
     let cases = [
         ("silu", silu()),

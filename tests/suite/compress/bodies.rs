@@ -1,7 +1,7 @@
 //! Models with operators that loop: recurrent ones, and control flow.
 
 use super::{NONE, agreement, decode, fixed, floats, graph, known};
-use crate::support::onnx::{body, int, ints, model, node, value};
+use crate::support::onnx::{body, int, ints, model, node, value, with};
 use lmc::base::{DType, Tensor};
 use lmc::build::Silent;
 use lmc::compress::half::half;
@@ -17,8 +17,7 @@ fn tensor(shape: &[usize], seed: u32) -> Tensor {
 
 /// An LSTM, and a product of its results.
 pub(super) fn recurrent() -> pb::ModelProto {
-    let mut lstm = node("LSTM", &["x", "w", "r", "b"], "h");
-    lstm.attribute.push(int("hidden_size", 16));
+    let lstm = with(node("LSTM", &["x", "w", "r", "b"], "h"), [int("hidden_size", 16)]);
     let nodes = vec![lstm, node("MatMul", &["h", "w2"], "y")];
     let constants = [
         ("w", tensor(&[1, 64, 8], 1)),
@@ -115,8 +114,7 @@ fn holding(name: &str, seed: u32) -> pb::GraphProto {
 fn weights_in_bodies_are_stored() {
     let mut choose = node("If", &["positive"], "y");
     choose.attribute = vec![body("then_branch", holding("t", 1)), body("else_branch", holding("e", 2))];
-    let mut sum = node("ReduceSum", &["x", "axes"], "s");
-    sum.attribute.push(int("keepdims", 0));
+    let sum = with(node("ReduceSum", &["x", "axes"], "s"), [int("keepdims", 0)]);
     let nodes = vec![sum, node("Greater", &["s", "limit"], "positive"), choose];
     let constants = [("limit", Tensor::scalar(0.0f32)), ("axes", Tensor::new([2], &[0i64, 1]))];
     let onnx = decode(&model(nodes, &[1, 16], &[1, 32], &constants));

@@ -10,7 +10,7 @@ mod thinned;
 mod weights;
 
 use crate::golden::check_text;
-use crate::support::onnx::{int, ints, model, node};
+use crate::support::onnx::{int, ints, model, node, with};
 use crate::support::{models, repository};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::build::Silent;
@@ -38,8 +38,7 @@ fn floats(count: usize, seed: u32) -> Vec<f32> {
 
 /// A residual net: convolution, normalization, a block with an addition, a pool, a product.
 fn residual() -> pb::ModelProto {
-    let mut pad = node("Conv", &["r", "w2", "b2"], "c2");
-    pad.attribute.push(ints("pads", &[1, 1, 1, 1]));
+    let pad = with(node("Conv", &["r", "w2", "b2"], "c2"), [ints("pads", &[1, 1, 1, 1])]);
     let mut normalize = node("BatchNormalization", &["c1", "scale", "shift", "mean", "variance"], "n");
     let kind = pb::attribute_proto::AttributeType::Float as i32;
     normalize.attribute.push(pb::AttributeProto {
@@ -214,8 +213,7 @@ fn a_real_model_keeps_its_outputs() {
 fn stored() -> pb::ModelProto {
     let mut gather = node("Gather", &["table", "rows"], "g");
     gather.name = "pick".to_string();
-    let mut rows = node("ArgMax", &["x"], "rows");
-    rows.attribute.push(int("axis", 1));
+    let mut rows = with(node("ArgMax", &["x"], "rows"), [int("axis", 1)]);
     rows.attribute.push(int("keepdims", 0));
     let nodes = vec![
         rows,
@@ -343,8 +341,7 @@ fn opsets_are_raised() {
 /// Balanced layers compute the same floats, and lose less to the grid that channels share.
 #[test]
 fn channels_are_balanced() {
-    let mut depthwise = node("Conv", &["r", "w2"], "c2");
-    depthwise.attribute.push(int("group", 4));
+    let depthwise = with(node("Conv", &["r", "w2"], "c2"), [int("group", 4)]);
     let nodes = vec![
         node("Conv", &["x", "w1", "b1"], "c1"),
         node("Relu", &["c1"], "r"),

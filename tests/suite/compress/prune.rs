@@ -3,7 +3,7 @@
 use super::{decode, floats, graph, inputs, known, stored};
 use crate::golden::check_text;
 use crate::support::models;
-use crate::support::onnx::{int, ints, model, node};
+use crate::support::onnx::{int, ints, model, node, with};
 use lmc::base::Tensor;
 use lmc::compress::observe::Observed;
 use lmc::compress::onnx::Onnx;
@@ -22,8 +22,7 @@ fn half_empty() -> pb::ModelProto {
     let (a, b, c) = ([1, 4, 5, 7], [0, 2], [1, 2, 3]);
     let mut depthwise = node("Conv", &["r1", "w2", "b2"], "c2");
     depthwise.attribute = vec![int("group", 8), ints("pads", &[1, 1, 1, 1])];
-    let mut concat = node("Concat", &["s", "c4"], "k");
-    concat.attribute.push(int("axis", 1));
+    let concat = with(node("Concat", &["s", "c4"], "k"), [int("axis", 1)]);
     let nodes = vec![
         node("Conv", &["x", "w1"], "c1"),
         node("BatchNormalization", &["c1", "scale", "shift", "mean", "variance"], "n1"),
@@ -65,11 +64,8 @@ fn empty_heads() -> pb::ModelProto {
         w.iter_mut().enumerate().filter(|(i, _)| !columns.contains(&(i % 12))).for_each(|(_, w)| *w = 0.0);
         Tensor::new([8, 12], &w)
     };
-    let moved = |from: &str, to: &str, order: &[i64]| {
-        let mut node = node("Transpose", &[from], to);
-        node.attribute.push(ints("perm", order));
-        node
-    };
+    let moved =
+        |from: &str, to: &str, order: &[i64]| with(node("Transpose", &[from], to), [ints("perm", order)]);
     let mut nodes = Vec::new();
     for (name, order) in [("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])] {
         let [weights, all, heads, turned] = ["w", "all_", "heads_", ""].map(|what| format!("{what}{name}"));
@@ -211,8 +207,7 @@ fn constant_nodes_are_rewritten() {
         r#type: pb::attribute_proto::AttributeType::Tensor as i32,
         ..Default::default()
     };
-    let mut constant = node("Constant", &[], "w");
-    constant.attribute.push(tensor);
+    let constant = with(node("Constant", &[], "w"), [tensor]);
     let onnx = decode(&model(vec![constant, node("MatMul", &["x", "w"], "y")], &[1, 16], &[1, 16], &[]));
     let options = prune::Options { sparsity: 0.5, structured: false, global: false };
     let made = prune::prune(&onnx, &options, &known(&onnx)).expect("pruned").onnx;

@@ -1,7 +1,7 @@
 //! Weights: what several layers share, and what is rounded against samples.
 
 use super::{NONE, agreement, decode, fixed, floats, known};
-use crate::support::onnx::{int, ints, model, node};
+use crate::support::onnx::{int, ints, model, node, with};
 use lmc::base::{DType, Tensor};
 use lmc::build::Silent;
 use lmc::compress::observe::Sample;
@@ -113,9 +113,7 @@ fn logarithms_are_taken_of_floats() {
 #[test]
 fn ranges_are_taken_where_that_gains_time() {
     let filter = |from: &str, to: &str| {
-        let mut conv = node("Conv", &[from, "filter"], to);
-        conv.attribute.extend([int("group", 16), ints("pads", &[1, 1, 1, 1])]);
-        conv
+        with(node("Conv", &[from, "filter"], to), [int("group", 16), ints("pads", &[1, 1, 1, 1])])
     };
     let nodes = vec![
         node("Conv", &["x", "wide"], "a"),

@@ -3,6 +3,7 @@
 use super::file::{attribute, type_proto};
 use super::maker::{Maker, V};
 use super::recipes::Recipe;
+use crate::support::onnx::with;
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::graph::Attr;
 use tract_onnx::pb;
@@ -107,9 +108,7 @@ fn inner_loop(m: &mut Maker, output: &str, x: &str, scope: &mut Scope) -> pb::No
     let [scalar, flag] = [DType::I64, DType::Bool].map(|d| TensorType::new(d, []));
     let inputs = vec![info(&p("i"), &scalar), info(&p("go"), &flag), info(&p("s"), scope.ty)];
     let outputs = vec![info(&p("on"), &flag), info(&last, scope.ty)];
-    let mut made = node("Loop", &[&m.name(trips), "", x], output);
-    made.attribute.push(body("body", nodes, [inputs, outputs]));
-    made
+    with(node("Loop", &[&m.name(trips), "", x], output), [body("body", nodes, [inputs, outputs])])
 }
 
 fn truth(m: &mut Maker) -> Tensor {
@@ -168,8 +167,8 @@ fn repeat(m: &mut Maker) -> Option<()> {
         types.push(TensorType::new(DType::F32, [&[trips as usize], &shape[..]].concat()));
     }
     let inputs = vec![info(&p("i"), &scalar), info(&p("go"), &flag), info(&p("s"), &ty)];
-    let mut proto = node("Loop", &[&m.name(count), "", &m.name(x)], "");
-    proto.attribute.push(body("body", nodes, [inputs, outputs]));
+    let proto =
+        with(node("Loop", &[&m.name(count), "", &m.name(x)], ""), [body("body", nodes, [inputs, outputs])]);
     m.raw(proto, &reads, &types);
     Some(())
 }
@@ -198,8 +197,10 @@ fn ended(m: &mut Maker) -> Option<()> {
     let inputs =
         vec![info(&p("i"), &scalar), info(&p("go"), &flag), info(&p("n"), &scalar), info(&p("s"), &ty)];
     let outputs = vec![info(&p("on"), &flag), info(&p("next"), &scalar), info(&last, &ty)];
-    let mut proto = node("Loop", &[&m.name(most), &m.name(first), &m.name(start), &m.name(x)], "");
-    proto.attribute.push(body("body", nodes, [inputs, outputs]));
+    let proto = with(
+        node("Loop", &[&m.name(most), &m.name(first), &m.name(start), &m.name(x)], ""),
+        [body("body", nodes, [inputs, outputs])],
+    );
     m.raw(proto, &reads, &[scalar, ty]);
     Some(())
 }
@@ -222,8 +223,10 @@ fn scan(m: &mut Maker) -> Option<()> {
     nodes.push(node("Abs", &[&last], &p("seen")));
     let io =
         [vec![info(&p("s"), &part), info(&p("e"), &part)], vec![info(&last, &part), info(&p("seen"), &part)]];
-    let mut proto = node("Scan", &[&m.name(start), &m.name(x)], "");
-    proto.attribute.extend([body("body", nodes, io), int("num_scan_inputs", 1)]);
+    let mut proto = with(
+        node("Scan", &[&m.name(start), &m.name(x)], ""),
+        [body("body", nodes, io), int("num_scan_inputs", 1)],
+    );
     for name in ["scan_input_directions", "scan_output_directions"] {
         let back = m.random.between(0, 1);
         let list = pb::AttributeProto {

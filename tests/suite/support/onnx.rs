@@ -31,6 +31,11 @@ pub fn node(op: &str, inputs: &[&str], output: &str) -> pb::NodeProto {
     }
 }
 
+/// A node with attributes.
+pub fn with<const N: usize>(node: pb::NodeProto, attributes: [pb::AttributeProto; N]) -> pb::NodeProto {
+    pb::NodeProto { attribute: attributes.to_vec(), ..node }
+}
+
 /// A model of opset 13 with one input `x` and one output `y`, of the given shapes.
 pub fn model(
     nodes: Vec<pb::NodeProto>,
