@@ -11,7 +11,7 @@
 //!
 //! | files | what they do |
 //! |---|---|
-//! | `range`, `requantize`, `bounds`, `fixed`, `grid`, `fitted`, `scaled`, `joined`, `pairs`, `formed` | what constants tell about an expression: how large it is, in how few operations it is exact |
+//! | `range`, `requantize`, `bounds`, `fixed`, `grid`, `fitted`, `scaled`, `joined`, `pairs`, `formed`, `placed` | what constants tell about an expression: how large it is, in how few operations it is exact |
 //! | `segments`, `pack`, `panel`, `restored`, `chains` | the tiles of each axis; constants in the order in which they are read; what is widened ahead |
 //! | [`emit`], `registers`, `ops`, `half`, `half_lanes`, `sixteen`, `expr` | registers, and the expressions of a point in them |
 //! | `accumulate`, `reduce` | the fold inside a tile |
@@ -35,6 +35,7 @@ mod joined;
 mod ops;
 mod pack;
 mod pairs;
+mod placed;
 mod panel;
 mod range;
 mod reduce;
@@ -52,6 +53,7 @@ pub use bounds::bounded;
 pub use fixed::fix;
 pub use formed::{Formed, chains};
 pub use pairs::pair;
+pub use placed::place;
 pub use range::{BOUND, Range, range};
 pub use reduce::long::{bytes, long};
 pub use registers::lane_of;

@@ -202,7 +202,7 @@ fn integer(linear: &Linear, id: u32) -> Option<Zero> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::{Nested, bounded, fix, nest};
+    use super::super::{Nested, bounded, fix, nest, place};
     use super::*;
     use crate::base::TensorType;
     use crate::definition::{DefBuilder, Definition, ExprId};
@@ -354,6 +354,17 @@ pub(super) mod tests {
                 let text = nested.kernel.to_string();
                 assert!(text.contains("shr_round") && !text.contains("nearest"), "{text}");
                 assert_eq!(got, expected, "{text}");
+            }
+            for cpu in ["x86-64-v4", "x86-64-v3"] {
+                let mut placed = linear.clone();
+                let new = place(&mut placed, |i| constant[i as usize].then(|| bytes[i as usize].as_slice()));
+                let new = new.expect("numbers for every channel");
+                let schedule = choose(&placed, &resolve("x86_64", cpu).unwrap());
+                let other = |i: usize| new.iter().find(|n| n.0 as usize == i).map(|n| n.1.clone());
+                let (nested, got) = run_with(&placed, &schedule, other);
+                let text = nested.kernel.to_string();
+                assert!(text.contains("mla") && (residual || !text.contains("nearest")), "{text}");
+                assert_eq!(got, expected, "{cpu}: {text}");
             }
             for (triple, cpu) in [("x86_64", "x86-64-v4"), ("x86_64", "x86-64-v3"), ("aarch64", "cortex-a53")]
             {

@@ -93,7 +93,7 @@ fn has_halves(scales: &[f32], sums: &RangeInclusive<i64>, mut steps: Range<i64>)
 }
 
 /// The least sum that is scaled to what rounds to more than an integer; past the largest where none is.
-fn first_above(scales: &[f32], step: i64, sums: &RangeInclusive<i64>, near: i64) -> i64 {
+pub(super) fn first_above(scales: &[f32], step: i64, sums: &RangeInclusive<i64>, near: i64) -> i64 {
     let above = |sum: i64| scaled(sum, scales).round_ties_even() as i64 > step;
     let mut first = near.clamp(*sums.start(), sums.end() + 1);
     while first > *sums.start() && above(first - 1) {

@@ -6,6 +6,7 @@
 mod eval;
 pub mod fixed;
 pub mod math;
+pub mod placed;
 mod value;
 
 pub use eval::{Function, cast, eval, function};

@@ -44,6 +44,8 @@ pub struct Core {
     pub begins: bool,
     /// Requantization by fixed-point factors takes less than by floats.
     pub fixed: bool,
+    /// Requantization by one multiply-add takes less than by conversions and a product.
+    pub placed: bool,
     /// Vector stores per cycle.
     pub stores: f64,
     /// Vector additions per cycle, beside multiply-adds.
@@ -153,6 +155,7 @@ const X86: Core = Core {
     apart: None,
     begins: true,
     fixed: false,
+    placed: true,
     stores: 1.0,
     adds: 2.0,
     couples: 3.2,
@@ -205,6 +208,7 @@ const X86_512_TWICE: Core = Core {
     ..X86_512
 };
 const X86_128: Core = Core {
+    placed: false,
     apart: Some(Apart { instructions: 6.0, arithmetic: 4.0 }),
     begins: false,
     astride: 1.0,
@@ -232,6 +236,7 @@ const NEON: Core = Core {
     apart: None,
     begins: true,
     fixed: true,
+    placed: false,
     stores: 1.0,
     adds: 1.0,
     couples: 1.0,
@@ -297,6 +302,11 @@ pub fn core(target: &Target) -> &'static Core {
 /// Whether a target's kernels requantize by fixed-point factors.
 pub fn requantizes_fixed(target: &Target) -> bool {
     core(target).fixed
+}
+
+/// Whether they do so by one multiply-add.
+pub fn requantizes_placed(target: &Target) -> bool {
+    core(target).placed
 }
 
 /// From which on a target's functions of bytes are tables.

@@ -61,6 +61,20 @@ pub struct Fixed {
     pub shift: u32,
 }
 
+/// A product of an integer and a float that is only rounded: the low 16 bits of `number * factor + offset`, where
+/// the bits of `number` are those of the sum, whose addend is another, and the offset is `apart` elements behind the
+/// factor, see [`crate::scalar::placed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct Placed {
+    pub product: ExprId,
+    pub sum: ExprId,
+    pub factor: ExprId,
+    pub apart: i64,
+    /// The zero point is in the offset.
+    pub whole: bool,
+}
+
 /// A number that is only rounded, computed from two bytes by two multiply-adds: `x * a + (y * b + offset)`. Bytes
 /// that the definition itself computes are less their zero points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +116,8 @@ pub struct Linear {
     pub bounded: Option<ExprId>,
     /// What is requantized by fixed-point factors.
     pub fixed: Option<Fixed>,
+    /// What is requantized by one multiply-add.
+    pub placed: Option<Placed>,
     /// What is requantized as a sum of two bytes.
     pub pair: Option<Pair>,
     /// The chains of words in which constants can be multiplied.
@@ -175,6 +191,7 @@ impl Linear {
             margins: margins(def, known.nonzero),
             bounded: None,
             fixed: None,
+            placed: None,
             pair: None,
             chains: None,
             long: false,

@@ -4,7 +4,7 @@
 //! only printed, since it follows from a definition and the layouts.
 
 use super::chains::Chains;
-use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node, Pair};
+use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node, Pair, Placed};
 use super::winograd::{Conv, Winograd, product};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::lex::{Cursor, write_name};
@@ -295,6 +295,10 @@ impl fmt::Display for Linear {
         }
         if let Some(Fixed { product, sum, factor, shift }) = self.fixed {
             writeln!(f, "  fixed %{product} = %{sum} * %{factor} >> {}", 31 + shift)?;
+        }
+        if let Some(Placed { product, sum, factor, whole, .. }) = self.placed {
+            let zero = if whole { ", with the zero point" } else { "" };
+            writeln!(f, "  placed %{product} = %{sum} * %{factor}{zero}")?;
         }
         if let Some(Pair { value, bytes: [x, y], factors: [a, b], offset }) = self.pair {
             writeln!(f, "  pair %{value} = %{x} * %{a} + %{y} * %{b} + %{offset}")?;

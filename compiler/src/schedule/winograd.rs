@@ -327,6 +327,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         margins: Vec::new(),
         bounded: None,
         fixed: None,
+        placed: None,
         pair: None,
         chains: None,
         long: false,

@@ -50,6 +50,8 @@ struct Search<'a> {
 /// refuses the data that are tried, or where its time depends on its constants.
 pub fn tune(linear: &Linear, target: &Target, budget: Duration) -> Result<Found> {
     let end = Instant::now() + budget;
+    // Seeded sums do not begin with the bits of floats.
+    let linear = &Linear { placed: None, ..linear.clone() };
     let schedule = choose(linear, target);
     if in_chains(&schedule) {
         return Err(Error::options(

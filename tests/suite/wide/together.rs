@@ -54,6 +54,30 @@ fn rows_of_bytes_are_narrowed_together() {
     }
 }
 
+/// The same of the lower halves of lanes.
+fn half_rows(ty: &str, rows: usize, lanes: usize, gap: usize) -> Kernel {
+    let text = byte_rows(ty, rows, lanes, gap, None).to_string();
+    let text = text.replace("= xor ", "= sext_low 16, ").replace(", %0\n", "\n");
+    parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+/// Lower halves of lanes become words by blending.
+#[test]
+fn halves_of_lanes_are_narrowed_together() {
+    for target in targets() {
+        let lanes = target.lanes();
+        for ty in ["u8", "i8"] {
+            for rows in 1..=9 {
+                [0, 1, 16].iter().for_each(|&gap| check(&half_rows(ty, rows, lanes, gap), &target));
+            }
+            let text = disassembly(&half_rows(ty, 8, lanes, 0), &target);
+            // Three rows, four, and one alone.
+            let blends = text.matches("vpblendw").count() + text.matches("vpternlogd").count();
+            assert_eq!(blends, 4, "{text}");
+        }
+    }
+}
+
 /// Clamped bytes of some vectors whose lanes take turns in memory; the last store is `missing` elements off.
 fn pixels(ty: &str, channels: usize, lanes: usize, missing: usize) -> Kernel {
     let (lo, hi) = if ty == "u8" { (0, 255) } else { (-128, 127) };

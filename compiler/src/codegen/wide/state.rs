@@ -44,6 +44,8 @@ pub struct Waiting {
     /// The same before the clamp and the zero point.
     pub(super) value: Reg,
     pub(super) zero: i64,
+    /// Of the value's lanes only the lower halves count, which have a sign.
+    pub(super) low: bool,
     pub(super) signed: bool,
     /// The table that the bytes are looked up in.
     pub(super) table: Option<Mem>,

@@ -8,6 +8,9 @@
 //! Vectors whose lanes take turns in memory (pixels of three channels, one channel in each vector) are
 //! woven on the way, by one shuffle more.
 //!
+//! Where numbers are the lower halves of lanes (`scalar::placed`), two vectors become words by a shift and a blend,
+//! lanes of both by turns, and a shuffle puts the bytes in order.
+//!
 //! Two vectors become numbers of 16 bits by one instruction, and one that puts them side by side; zero points are
 //! added before, since sums that saturate do so at the end.
 //!
@@ -21,12 +24,15 @@ use super::rows::Op;
 use super::select::{Select, vector_bytes};
 use super::state::Waiting;
 use crate::base::DType;
-use crate::tile::{Addr, Bin, Reg, Value};
+use crate::tile::{Addr, Bin, Convert, Reg, Value};
 
 /// Vectors narrowed together, at most.
 const MOST: usize = 4;
 /// Zero points of this magnitude leave words that saturate beyond the range of every byte.
 const MOST_ZERO: i64 = 1 << 14;
+
+/// Of three bits the first where the third is set, and otherwise the second.
+const CHOSEN: i64 = 0xe4;
 
 /// Vectors narrowed to 16 bits together.
 const MOST_HALVES: usize = 2;
@@ -34,7 +40,7 @@ const MOST_HALVES: usize = 2;
 impl Waiting {
     /// Whether it can be stored with others.
     fn goes_with(&self, others: &[Waiting]) -> bool {
-        let kind = |w: &Waiting| (w.param, w.width, w.signed, w.zero, w.stride, w.table, w.size);
+        let kind = |w: &Waiting| (w.param, w.width, w.signed, w.zero, w.low, w.stride, w.table, w.size);
         let Some(first) = others.first() else { return true };
         let next = self.stride == 1 || self.mem == first.mem.offset(others.len() as i64);
         kind(self) == kind(first) && next
@@ -76,8 +82,12 @@ impl Select<'_> {
             None => None,
         };
         let mem = self.mem(addr)?;
-        let (signed, stride) = (dtype.is_signed_int(), stride as usize);
-        let new = Waiting { src, size, value, zero, signed, table, mem, param: addr.param, width, stride };
+        let (value, low) = match self.halves_of(value).filter(|_| size == 1) {
+            Some(value) => (value, true),
+            None => (value, false),
+        };
+        let (signed, stride, param) = (dtype.is_signed_int(), stride as usize, addr.param);
+        let new = Waiting { src, size, value, zero, low, signed, table, mem, param, width, stride };
         if !new.goes_with(&self.waiting) {
             self.store_waiting();
         }
@@ -111,6 +121,14 @@ impl Select<'_> {
             }
         }
         (sum, 0)
+    }
+
+    /// What numbers are the lower halves of, where two vectors' halves are put together by blending them.
+    fn halves_of(&self, r: Reg) -> Option<Reg> {
+        match self.single(r) {
+            Some(Value::Convert(Convert::SextLow(16), from)) => self.single(*from).is_some().then_some(*from),
+            _ => None,
+        }
     }
 
     /// Stores what waits, if it waits for a buffer.
@@ -177,8 +195,11 @@ impl Select<'_> {
         }
         let mut words = Vec::new();
         for pair in waiting.chunks(2) {
-            let [low, high] = [pair[0].value, pair[pair.len() - 1].value].map(|r| self.source(r));
-            let mut sum = self.def(Op::Packssdw, width, &[low.into(), high.into()]);
+            let pair = [pair[0].value, pair[pair.len() - 1].value].map(|r| self.source(r));
+            let mut sum = match waiting[0].low {
+                true => self.lower_halves(pair, width),
+                false => self.def(Op::Packssdw, width, &pair.map(Arg::from)),
+            };
             if zero != 0 {
                 let couple = u64::from(zero as i16 as u16) * 0x1_0001;
                 let zero = self.splat(couple, 4, width);
@@ -192,7 +213,24 @@ impl Select<'_> {
             let flip = self.splat(0x8080_8080, 4, width);
             bytes = self.def(Op::Pxor, width, &[bytes.into(), flip.into()]);
         }
+        if waiting[0].low {
+            let order = (0..64).map(|i| (8 * (i % 16 / 8) + i % 8 / 4 + 2 * (i % 4)) as u8).collect();
+            let order = self.constant(order, 0, width);
+            bytes = self.def(Op::Pshufb, width, &[bytes.into(), order.into()]);
+        }
         table.map_or(bytes, |table| self.mapped(bytes, table, width))
+    }
+
+    /// The lower halves of two vectors' lanes by turns.
+    fn lower_halves(&mut self, [low, high]: [VReg; 2], width: usize) -> VReg {
+        let high = self.def(Op::Pslld, width, &[high.into(), Arg::Imm(16)]);
+        if !self.isa.masks {
+            return self.def(Op::Pblendw, width, &[low.into(), high.into(), Arg::Imm(0xaa)]);
+        }
+        let mask = self.splat(0xffff, 4, width);
+        let halves = self.def(Op::Movaps, width, &[low.into()]);
+        self.op(Op::Pternlogd, width, &[halves.into(), high.into(), mask.into(), Arg::Imm(CHOSEN)]);
+        halves
     }
 
     /// The vectors' bytes one behind the other.

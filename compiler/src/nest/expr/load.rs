@@ -39,6 +39,15 @@ impl Exprs<'_> {
         self.load_checked(e, (operand, index, dynamic, guards, fill), dtype, stride, point)
     }
 
+    /// What lies so many elements behind what an expression loads, which nothing guards.
+    pub(super) fn load_behind(&self, e: &mut Emitter, id: u32, apart: i64, point: &Point) -> Reg {
+        let Node::Load { operand, addr, .. } = &self.linear.nodes[id as usize] else {
+            return constant(e, Scalar::from_i64(DType::F32, 0), point.lanes);
+        };
+        let dtype = self.linear.types[id as usize];
+        self.load(e, (*operand, &addr.offset(apart), &[], &[], None), dtype, point)
+    }
+
     /// Four bytes along the innermost reduction axis as the word of each lane: `left` of them, at
     /// the axis' end, are put together one by one.
     pub fn words(&self, e: &mut Emitter, id: u32, point: &Point, left: usize, along: u32) -> Option<Reg> {

@@ -7,8 +7,10 @@ use crate::nest::pairs::integers;
 use crate::nest::range::{BOUND, divisor, range};
 use crate::nest::registers::constant;
 use crate::nest::requantize::{Requantized, Zero};
+use crate::scalar::placed::PLACE;
 use crate::scalar::{Op, Scalar};
-use crate::schedule::linear::{Node, Pair};
+use crate::schedule::Linear;
+use crate::schedule::linear::{Node, Pair, Placed};
 use crate::tile::{Bin, Convert, Lane, Reg, RegType, Un, Value};
 
 /// Where numbers are emitted: of which expressions, at which point, and what of it is in registers already.
@@ -47,6 +49,9 @@ impl Requantized {
     /// The integers before they are limited.
     pub(super) fn emit_whole(&self, at: &mut Site) -> Reg {
         let sum = self.rounded(at);
+        if self.placed(at.exprs.linear).is_some_and(|p| p.whole) {
+            return sum;
+        }
         let zero = match self.zero {
             Zero::Known(0) => return sum,
             Zero::Known(n) => number(at.e, n, at.point.lanes),
@@ -64,8 +69,18 @@ impl Requantized {
 
     /// The same as floats.
     pub(super) fn emit_less_zero_as_floats(&self, at: &mut Site) -> Reg {
-        let value = self.before_rounding(at);
-        let rounded = at.e.value(at.e.ty(value), Value::Un(Un::Round, value));
+        let rounded = match self.placed(at.exprs.linear) {
+            Some(placed) => {
+                let (float, place) = (placed.emit(at), f64::from(PLACE as i32) as f32);
+                let ty = at.e.ty(float);
+                let place = at.e.value(ty, Value::Const(u64::from(place.to_bits())));
+                at.e.value(ty, Value::Bin(Bin::Sub, float, place))
+            }
+            None => {
+                let value = self.before_rounding(at);
+                at.e.value(at.e.ty(value), Value::Un(Un::Round, value))
+            }
+        };
         let zero = at.zero(self);
         let limits = self.float_limits(at.e, zero, at.point.lanes);
         clamp(at.e, rounded, limits)
@@ -92,8 +107,19 @@ impl Requantized {
         limits.map(|limit| e.value(ty, Value::Convert(Convert::IntToFloat, limit)))
     }
 
-    /// The nearest integers, before the zero point.
+    /// The multiply-add that it is.
+    fn placed(&self, linear: &Linear) -> Option<Placed> {
+        linear.placed.filter(|p| p.product == self.value)
+    }
+
+    /// The nearest integers, before the zero point unless that is in an offset.
     fn rounded(&self, at: &mut Site) -> Reg {
+        if let Some(placed) = self.placed(at.exprs.linear) {
+            let float = placed.emit(at);
+            let ty = RegType { lane: Lane::I32, lanes: at.point.lanes as u8 };
+            let bits = at.e.value(ty, Value::Convert(Convert::Bits, float));
+            return at.e.value(ty, Value::Convert(Convert::SextLow(16), bits));
+        }
         let Some(fixed) = at.exprs.linear.fixed.filter(|f| f.product == self.value) else {
             return self.nearest(at);
         };
@@ -126,6 +152,17 @@ impl Requantized {
             }
             _ => at.eval(self.value),
         }
+    }
+}
+
+impl Placed {
+    /// The float whose low bits are the integer.
+    fn emit(&self, at: &mut Site) -> Reg {
+        let ty = RegType { lane: Lane::F32, lanes: at.point.lanes as u8 };
+        let [sum, factor] = [self.sum, self.factor].map(|id| at.eval(id));
+        let number = at.e.value(ty, Value::Convert(Convert::Bits, sum));
+        let offset = at.exprs.load_behind(at.e, self.factor, self.apart, at.point);
+        at.e.value(ty, Value::Mla(offset, number, factor))
     }
 }
 

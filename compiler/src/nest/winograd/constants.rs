@@ -43,7 +43,7 @@ impl Constants {
         let (_, powers) = filter.quotient();
         let multiple = (filter.multiple * filter.multiple) as i32;
         let none = Constants { bias: None, scale: None, multiple, powers };
-        if !conv.couples {
+        if !conv.couples || linear.placed.is_some() {
             return none;
         }
         let room = (1i64 << (31 - powers)) - conv.most(linear) as i64;
