@@ -364,8 +364,26 @@ fn channels_are_balanced() {
     let onnx = decode(&model(nodes, &[1, 2, 4, 4], &[1, 2, 4, 4], &constants));
     let cosine = |balance| {
         let options = Options { balance, ..fixed(Method::MinMax) };
-        quantize(&onnx, &inputs(2), &options, &Silent).expect("quantized").report.worst()
+        quantize(&onnx, &inputs(4), &options, &Silent).expect("quantized").report.worst()
     };
     let (plain, balanced) = (cosine(false), cosine(true));
     assert!(balanced > plain && balanced > Some(0.9995), "{plain:?} {balanced:?}");
+}
+
+/// A range that fits the few numbers which samples show of a channel is none for others.
+#[test]
+fn channels_are_balanced_where_samples_that_were_not_seen_gain() {
+    let nodes =
+        vec![node("MatMul", &["x", "w1"], "a"), node("Relu", &["a"], "r"), node("MatMul", &["r", "w2"], "y")];
+    let constants =
+        [("w1", Tensor::new([8, 16], &floats(128, 1))), ("w2", Tensor::new([16, 8], &floats(128, 2)))];
+    let onnx = decode(&model(nodes, &[1, 8], &[1, 8], &constants));
+    let samples = |first: u32, count: u32| -> Vec<Sample> {
+        (first..first + count).map(|i| vec![Tensor::new([1, 8], &floats(8, i))]).collect()
+    };
+    let (seen, unseen) = (samples(100, 4), samples(500, 40));
+    let made = quantize(&onnx, &seen, &Options { balance: true, ..fixed(Method::MinMax) }, &Silent);
+    let reference = Reference::new(&onnx, &unseen).expect("the float model runs");
+    let cosine = reference.cosine(&made.expect("quantized").onnx, &unseen).expect("it runs");
+    assert!(cosine > 0.999, "{cosine}");
 }

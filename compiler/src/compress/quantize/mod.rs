@@ -193,11 +193,36 @@ impl Work<'_> {
         let (old, histograms) = (std::mem::replace(&mut self.onnx, onnx), self.histograms.clone());
         self.calibrate(plan)?;
         let found = self.choose(plan, Some(before.method))?;
-        if found.cosine > before.cosine {
+        if found.cosine > before.cosine && self.balances_unseen(&old, plan, before.method)? {
             return Ok(found);
         }
         (self.onnx, self.histograms) = (old, histograms);
         Ok(before)
+    }
+
+    /// Whether balancing by each half of the samples makes the outputs on the other half better, too: of channels of
+    /// which few numbers were seen, others exceed a range that fits these.
+    fn balances_unseen(&self, plain: &Onnx, plan: &Plan, method: Method) -> Result<bool> {
+        let half = |odd: usize| self.samples.iter().skip(odd).step_by(2).cloned().collect::<Vec<Sample>>();
+        let halves = [half(0), half(1)];
+        if halves[1].is_empty() {
+            return Ok(true);
+        }
+        for (seen, unseen) in [(&halves[0], &halves[1]), (&halves[1], &halves[0])] {
+            let Some(balanced) = balance::balanced(plain, plan, seen)? else { return Ok(false) };
+            let reference = Reference::new(plain, unseen)?;
+            let cosine = |onnx: &Onnx| {
+                let mut observed = Observed::new(onnx, &plan.values.keys().cloned().collect::<Vec<_>>())?;
+                let histograms = stats::histograms(&mut observed, seen, &plan.values, self.observer)?;
+                let grids = grids(&histograms, plan, method, self.options.activations);
+                let recipe = Recipe { plan, grids: &grids, rounded: &Rounded::default() };
+                reference.cosine(&emit::qdq(onnx, &recipe)?, unseen)
+            };
+            if cosine(&balanced)? <= cosine(plain)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The nodes that the options leave in float.
@@ -226,21 +251,10 @@ impl Work<'_> {
         plan::plan(&facts, &Choice { float: float.clone(), inner: self.inner(), per_channel, activations })
     }
 
-    /// The grids of the groups of values that share one.
-    fn grids(&self, plan: &Plan, method: Method) -> BTreeMap<String, Grid> {
-        let mut groups: BTreeMap<&String, Vec<&Histogram>> = BTreeMap::new();
-        for (value, group) in &plan.values {
-            groups.entry(group).or_default().extend(self.histograms.get(value));
-        }
-        let dtype = self.options.activations;
-        let grid =
-            |members: &[&Histogram]| Grid::over(method.range(&Histogram::merged(members), dtype), dtype);
-        groups.into_iter().map(|(group, members)| (group.clone(), grid(&members))).collect()
-    }
-
     /// The quantized form with corrected biases, measured.
     fn candidate(&self, plan: &Plan, method: Method, changes: &Changes) -> Result<Candidate> {
-        let (mut plan, grids) = (plan.clone(), self.grids(plan, method));
+        let mut plan = plan.clone();
+        let grids = grids(&self.histograms, &plan, method, self.options.activations);
         let float = self.biased(&mut plan, &changes.shifts);
         let onnx = emit::qdq(&float, &Recipe { plan: &plan, grids: &grids, rounded: &changes.rounded })?;
         let cosines = self.reference.cosines(&onnx, self.samples)?;
@@ -275,4 +289,19 @@ impl Work<'_> {
         }
         best.ok_or_else(|| Error::bug("no method of calibration"))
     }
+}
+
+/// The grids of the groups of values that share one.
+fn grids(
+    histograms: &BTreeMap<String, Histogram>,
+    plan: &Plan,
+    method: Method,
+    dtype: DType,
+) -> BTreeMap<String, Grid> {
+    let mut groups: BTreeMap<&String, Vec<&Histogram>> = BTreeMap::new();
+    for (value, group) in &plan.values {
+        groups.entry(group).or_default().extend(histograms.get(value));
+    }
+    let grid = |members: &[&Histogram]| Grid::over(method.range(&Histogram::merged(members), dtype), dtype);
+    groups.into_iter().map(|(group, members)| (group.clone(), grid(&members))).collect()
 }
