@@ -283,7 +283,10 @@ impl Select<'_> {
             Some(looked) => {
                 let (index, table) = (self.source(looked.index), self.mem(looked.table)?);
                 let bytes = self.narrow(looked.index, index, self.index_type(looked.index), width);
-                self.mapped(bytes, table, vector_bytes(lanes))
+                match self.single_entry(bytes, table, ty.lanes) {
+                    Some(entry) => self.def(Op::Broadcast8, 16, &[entry.into()]),
+                    None => self.mapped(bytes, table, vector_bytes(lanes)),
+                }
             }
             None => {
                 let source = self.source(src);

@@ -5,7 +5,7 @@
 //! 16 shuffles and 15 blends, or two permutations and one. It takes as many for a whole vector of bytes as for one,
 //! so that bytes are looked up where they lie close together: on their way to memory ([`super::together`]). Where
 //! more is computed with the entries they lie in lanes of four bytes; vectors that are looked up next to each other
-//! share these, a byte each.
+//! share these, a byte each. A byte that is alone is loaded from the table.
 
 use super::Result;
 use super::inst::{Arg, Class, Mem, VReg};
@@ -59,10 +59,25 @@ impl<'a> Select<'a> {
     /// Translates a lookup by the lowest byte of each lane.
     pub(super) fn lookup(&mut self, r: Reg, table: &Addr, index: Reg) -> Result<()> {
         let (from, place) = (self.source(index), self.mem(table)?);
+        if let Some(entry) = self.single_entry(from, place, self.ty(r).lanes) {
+            let packed = self.def(Op::Broadcast8, ROW, &[entry.into()]);
+            self.entry(r, table, packed, 0);
+            return Ok(());
+        }
         // The other bytes of a lane are looked up in vain.
         let entries = self.mapped(from, place, self.width(r));
         self.entry(r, table, entries, 0);
         Ok(())
+    }
+
+    /// Where the entry of a byte is that has no others beside it.
+    pub(super) fn single_entry(&mut self, index: VReg, table: Mem, lanes: u8) -> Option<Mem> {
+        if lanes > 1 || table.index.is_some() {
+            return None;
+        }
+        let byte = self.def(Op::MovdToGpr, ROW, &[index.into()]);
+        self.op(Op::AndImm, ROW, &[byte.into(), Arg::Imm(0xff)]);
+        Some(Mem { index: Some((byte, 1)), ..table })
     }
 
     /// Takes a byte of each lane to a register.
@@ -82,7 +97,7 @@ impl<'a> Select<'a> {
     pub(super) fn lookups(&mut self, stmts: &[Stmt]) -> Result<()> {
         let Some(Stmt::Let(first, Value::Lookup(table, _))) = stmts.first() else { return Ok(()) };
         let place = std::ptr::from_ref(&stmts[0]);
-        let members = match self.shared.contains(&place) {
+        let members = match self.shared.contains(&place) || self.ty(*first).lanes == 1 {
             true => Vec::new(),
             false => self.beside(stmts, *first, table),
         };
