@@ -1,7 +1,8 @@
 //! Accumulators of a fold: what they begin with, how an element or another accumulator joins them.
 
 use super::emit::Emitter;
-use super::registers::lane_of;
+use super::ops::of_quads;
+use super::registers::{lane_of, quad};
 use super::{Nest, TilePoint};
 use crate::base::DType;
 use crate::scalar::{Fold, cast};
@@ -49,13 +50,15 @@ impl Started {
 pub struct Accumulator {
     pub fold: Fold,
     pub dtype: DType,
+    /// Four numbers of one byte in each lane.
+    pub quads: bool,
 }
 
 impl Accumulator {
     /// A register that holds the fold's identity.
     pub fn start(self, e: &mut Emitter, lanes: usize) -> Reg {
         let reg = e.fresh(RegType { lane: lane_of(self.dtype), lanes: lanes as u8 });
-        e.assign(reg, Value::Const(self.identity()));
+        e.assign(reg, Value::Const(if self.quads { quad(self.identity()) } else { self.identity() }));
         reg
     }
 
@@ -71,6 +74,7 @@ impl Accumulator {
 
     fn bin(self) -> Bin {
         match (self.fold, self.dtype.is_unsigned_int()) {
+            (Fold::Max | Fold::Min, unsigned) if self.quads => of_quads(self.fold == Fold::Max, unsigned),
             (Fold::Sum, _) => Bin::Add,
             (Fold::Prod, _) => Bin::Mul,
             (Fold::Max, true) => Bin::MaxU,
@@ -98,6 +102,7 @@ impl Accumulator {
     /// The folded value: sums and products of narrow integers wrap at the end.
     pub fn finished(self, e: &mut Emitter, value: Reg) -> Reg {
         match self.dtype {
+            _ if self.quads => value,
             DType::I8 | DType::I16 | DType::U8 | DType::U16 => {
                 super::ops::cast(e, value, DType::I32, self.dtype, true)
             }

@@ -2,15 +2,16 @@
 //!
 //! A long finish (GELU is 60 operations) on each of 28 accumulators is code for each of them, while all
 //! the others occupy registers. Here the folded values go to memory first, and a loop over the tile's
-//! rows finishes them.
+//! rows finishes them. So do numbers go there that folds over lanes have left, to be finished as vectors.
 
 use super::emit::{Emitter, addr};
+use super::expr::Point;
 use super::expr::requantize::prepared;
 use super::{Nest, TilePoint, pairs, requantize};
 use crate::base::{Affine, DType};
 use crate::schedule::Linear;
 use crate::schedule::linear::Node;
-use crate::tile::{Reg, Value};
+use crate::tile::{Reg, RegType, Value};
 
 /// Stores the folded values of a tile in `between`, a parameter, `lanes` apart, and finishes them.
 pub fn finish(
@@ -47,6 +48,31 @@ pub fn finish(
         if full < rows {
             some(e, Affine::constant(full as i64), rows - full);
         }
+    }
+}
+
+/// Finishes points whose folds have filled lanes, each a number then: neighbours along the axis of the tile become
+/// vectors by way of memory.
+pub fn side_by_side(nest: &Nest, e: &mut Emitter, points: &[TilePoint], folded: &[Reg], index_error: i32) {
+    let (between, _) = nest.between();
+    let vector = rows(nest).0;
+    if vector.is_some() {
+        for (i, &value) in folded.iter().enumerate() {
+            e.store(addr(between, Affine::constant(i as i64)), 1, value);
+        }
+    }
+    for first in (0..points.len()).step_by(nest.schedule.apart) {
+        let lanes = nest.schedule.apart.min(points.len() - first);
+        let acc = match vector {
+            Some(_) => {
+                let ty = RegType { lanes: lanes as u8, ..e.ty(folded[first]) };
+                e.value(ty, Value::Load(addr(between, Affine::constant(first as i64)), 1))
+            }
+            None => folded[first],
+        };
+        let place = nest.place_of(&points[first]);
+        let point = Point { vector, lanes, ..nest.point(&place, &points[first], Some(acc)) };
+        nest.store_point(e, &point, index_error);
     }
 }
 

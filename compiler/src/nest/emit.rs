@@ -18,6 +18,8 @@ struct Scope {
 pub struct Emitter {
     kernel: Kernel,
     scopes: Vec<Scope>,
+    /// Lanes hold four numbers of one byte each ([`crate::schedule::in_quads`]).
+    pub quads: bool,
 }
 
 impl Emitter {
@@ -31,7 +33,7 @@ impl Emitter {
             fused,
             body: Vec::new(),
         };
-        Emitter { kernel, scopes: vec![Scope::default()] }
+        Emitter { kernel, scopes: vec![Scope::default()], quads: false }
     }
 
     /// The finished kernel, and the sizes that it reads from its last parameters, in order.

@@ -157,6 +157,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     let mut nest = Nest::new(linear, schedule);
     let (params, between) = nest.params();
     let mut emitter = Emitter::new(&linear.name, params, fused);
+    emitter.quads = linear.quads;
     nest.axes(&mut emitter, 0, index_error);
     let (kernel, sizes) = emitter.finish();
     let Nest { packings, chains, .. } = nest;
@@ -288,9 +289,10 @@ impl<'a> Nest<'a> {
             None => vec![None; points.len()],
         };
         match accumulators.iter().copied().collect::<Option<Vec<Reg>>>() {
-            Some(folded) if self.schedule.apart > 0 => {
-                apart::finish(self, e, &points, &folded, self.between(), index_error);
-            }
+            Some(folded) if self.schedule.apart > 0 => match self.vector_axis() {
+                Some(_) => apart::finish(self, e, &points, &folded, self.between(), index_error),
+                None => apart::side_by_side(self, e, &points, &folded, index_error),
+            },
             _ => {
                 let store = |e: &mut Emitter, i: usize| {
                     self.store_at(e, &self.place_of(&points[i]), &points[i], accumulators[i], index_error);
@@ -450,15 +452,18 @@ impl<'a> Nest<'a> {
         acc: Option<Reg>,
         index_error: i32,
     ) {
-        let vector = self.vector_axis();
-        let point = self.point(place, tile_point, acc);
+        self.store_point(e, &self.point(place, tile_point, acc), index_error);
+    }
+
+    /// Finishes and stores a point, whose lanes are those that it has.
+    fn store_point(&self, e: &mut Emitter, point: &Point, index_error: i32) {
         let value = match self.schedule.half_finish {
-            true => self.half(e, self.linear.finish, &point),
-            false => self.eval(e, self.linear.stored(), &point, index_error),
+            true => self.half(e, self.linear.finish, point),
+            false => self.eval(e, self.linear.stored(), point, index_error),
         };
         let out = self.linear.buffers.len() as u32;
-        let index = self.linear.store.map_vars(|v| place[v as usize].clone());
-        let stride = vector.map_or(1, |v| self.linear.store.coefficient(v));
+        let index = self.linear.store.map_vars(|v| point.place[v as usize].clone());
+        let stride = point.vector.map_or(1, |v| self.linear.store.coefficient(v));
         memory_store(e, emit::addr(out, index), self.linear.output.dtype, stride, value);
     }
 }

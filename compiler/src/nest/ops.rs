@@ -50,6 +50,9 @@ impl Emit for Lanes<'_> {
 pub fn operation(e: &mut Emitter, op: Op, from: DType, args: &[Reg]) -> Reg {
     let ty = e.ty(args[args.len() - 1]);
     match op {
+        Op::Max | Op::Min if e.quads => {
+            e.value(ty, Value::Bin(of_quads(op == Op::Max, from.is_unsigned_int()), args[0], args[1]))
+        }
         Op::Select => select(e, args[0], args[1], args[2]),
         _ if compare(op).is_some() => comparison(e, op, from, args),
         _ if from == DType::Bool => truth(e, op, args),
@@ -64,6 +67,16 @@ pub fn operation(e: &mut Emitter, op: Op, from: DType, args: &[Reg]) -> Reg {
             }
             _ => expanded(e, op, from, args, ty.lanes),
         },
+    }
+}
+
+/// The larger or the smaller one of numbers of a byte, four in each lane.
+pub fn of_quads(larger: bool, unsigned: bool) -> Bin {
+    match (larger, unsigned) {
+        (true, true) => Bin::MaxBytesU,
+        (true, false) => Bin::MaxBytes,
+        (false, true) => Bin::MinBytesU,
+        (false, false) => Bin::MinBytes,
     }
 }
 

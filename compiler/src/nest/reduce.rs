@@ -76,7 +76,7 @@ pub fn reduction(
     index_error: i32,
 ) -> Vec<Option<Reg>> {
     let Some((fold, dtype, body)) = nest.linear.fold else { return vec![None; points.len()] };
-    let kind = Accumulator { fold, dtype };
+    let kind = Accumulator { fold, dtype, quads: nest.linear.quads };
     let mut r = Reduction::new(nest, points, kind, body, index_error);
     if nest.schedule.dot == 8 {
         r.couples = squares::begin(nest, e, points, index_error);

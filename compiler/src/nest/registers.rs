@@ -31,11 +31,17 @@ pub fn select(e: &mut Emitter, cond: Reg, a: Reg, b: Reg) -> Reg {
     e.value(ty, Value::Select(cond, a, b))
 }
 
+/// A byte, four times in a word.
+pub fn quad(byte: u64) -> u64 {
+    (byte & 0xff) * 0x0101_0101
+}
+
 /// A constant in every lane.
 pub fn constant(e: &mut Emitter, s: Scalar, lanes: usize) -> Reg {
     let lane = lane_of(s.dtype);
     let ty = RegType { lane, lanes: lanes as u8 };
     let wide = match s.dtype {
+        DType::I8 | DType::U8 if e.quads => quad(s.bits),
         _ if lane == Lane::F32 && s.dtype != DType::F32 => crate::scalar::cast(s, DType::F32, true).bits,
         DType::I8 | DType::I16 | DType::I4 | DType::I2 => crate::scalar::cast(s, DType::I32, true).bits,
         _ => s.bits,

@@ -21,7 +21,7 @@ use crate::nest::{Formed, bounded, bytes, chains, fix, long, pair, place, scaled
 use crate::scalar::{Fold, Op};
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Known, Layout, Linear, Node};
-use crate::schedule::{requantizes_fixed, requantizes_placed};
+use crate::schedule::{QUAD, in_quads, requantizes_fixed, requantizes_placed};
 use crate::target::Target;
 use crate::tile::Kernel;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -239,6 +239,11 @@ impl Planner<'_> {
         remade.iter().for_each(|(&operand, bytes)| measure(&mut linear, operand, bytes));
         let data = |i: usize| remade.get(&(i as u32)).map(Vec::as_slice).or_else(|| given(i));
         let (mut other, mut formed) = self.tell_constants(&mut linear, &data);
+        let written = self.place(def.output.value).moved(starts.output * def.output.ty.dtype.size());
+        let read = (0..def.operands.len()).map(|i| self.place(def.operands[i].value).moved(begin(i)));
+        if !constant.contains(&true) && read.chain([written.clone()]).all(|p| p.is_aligned(QUAD)) {
+            in_quads(&mut linear);
+        }
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {
@@ -253,8 +258,7 @@ impl Planner<'_> {
                 None => self.place(operand.value).moved(begin(i)),
             });
         }
-        let start = starts.output * def.output.ty.dtype.size();
-        args.push(self.place(def.output.value).moved(start));
+        args.push(written);
         if nested.between > 0 {
             let buffer = self.buffers.add(None, nested.between * size_of::<f32>());
             args.push(Place::start(buffer));

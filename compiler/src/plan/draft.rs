@@ -23,6 +23,11 @@ impl Place {
         Place { offset: self.offset + bytes, ..self }
     }
 
+    /// Whether it is a multiple of so many bytes from the buffer's start in every iteration.
+    pub fn is_aligned(&self, bytes: usize) -> bool {
+        self.offset.is_multiple_of(bytes) && self.strides.iter().all(|s| s % bytes as i64 == 0)
+    }
+
     /// Whether it is the whole buffer in every iteration.
     pub fn is_start(&self) -> bool {
         self.offset == 0 && self.strides.is_empty()

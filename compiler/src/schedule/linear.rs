@@ -127,6 +127,8 @@ pub struct Linear {
     /// A sum's products are those of bytes in lanes of their own, two of which are added in 16 bits, see
     /// [`crate::nest::bytes`].
     pub bytes: bool,
+    /// Elements are words of four bytes, each a number of the type that expressions have ([`super::in_quads`]).
+    pub quads: bool,
     /// Bytes count before time: constants stay as narrow as they are, and no copy of weights is made.
     pub compact: bool,
 }
@@ -196,6 +198,7 @@ impl Linear {
             chains: None,
             long: false,
             bytes: false,
+            quads: false,
             compact: false,
         };
         linear.exact |= linear.checks();

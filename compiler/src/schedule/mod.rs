@@ -9,7 +9,7 @@
 //!
 //! | files | what they answer |
 //! |---|---|
-//! | `nodes`, `margins`, [`linear`], `starts`, `guards` | the definition with places in memory: what is chosen for |
+//! | `nodes`, `margins`, [`linear`], `starts`, `guards`, `quads` | the definition with places in memory: what is chosen for |
 //! | `instructions`, `cores`, [`chains`] | what a target does with narrow numbers, and per cycle |
 //! | `loads`, `factors`, `bytes`, `halves`, [`restored`] | what a definition reads and multiplies, seen from an axis |
 //! | `cost`, `reduction`, `elementwise`, `over_lanes` | what a register tile takes; orders of loops |
@@ -37,6 +37,7 @@ mod margins;
 mod neighbours;
 mod nodes;
 mod over_lanes;
+mod quads;
 mod reduction;
 pub mod restored;
 mod starts;
@@ -57,6 +58,7 @@ pub use instructions::{couple_halves, dots, leaves_padding, word};
 pub use linear::Linear;
 pub use margins::reached;
 pub use neighbours::{neighbours, openings};
+pub use quads::{QUAD, in_quads};
 pub use starts::Starts;
 pub use text::parse;
 pub use tiled::tile_code;

@@ -8,7 +8,7 @@ use super::factors::{drop_squares, factors};
 use super::guards::decided;
 use super::instructions::multiplies_words;
 use super::linear::{Linear, Node};
-use super::loads::loads;
+use super::loads::{finish_length, follows, lanes_possible, loads};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::DType;
 use crate::target::Target;
@@ -18,6 +18,8 @@ const CHAINS: usize = 4;
 const SHARING: usize = 4;
 /// Chains of words at most: points that share a factor are chains as well.
 const CHAINS_OF_WORDS: usize = 2;
+/// Operations from which on points are finished side by side.
+const LONG_FINISH: usize = 4;
 /// Bytes that a lane multiplies at a time.
 const WORD: usize = 4;
 
@@ -81,19 +83,39 @@ pub(super) fn lane_fold(linear: &Linear) -> bool {
         .is_some_and(|(_, dtype, _)| matches!(dtype, DType::F32 | DType::I32 | DType::F16 | DType::BF16))
 }
 
+/// The axis along which points of a tile are finished side by side: that of its neighbours, where all that is made of
+/// a sum can be made of a vector of them.
+pub(super) fn finish_along(linear: &Linear, tile: &[(u32, usize)]) -> Option<u32> {
+    let mut several = tile.iter().filter(|t| t.1 > 1);
+    let (Some(&(var, _)), None) = (several.next(), several.next()) else { return None };
+    let along = loads(linear, linear.finish).iter().all(|l| follows(linear, l, var));
+    (along && lanes_possible(linear, false)).then_some(var)
+}
+
 /// A fold over lanes: several chains, and several points that share a factor.
 pub(super) fn over_lanes(linear: &Linear, target: &Target, var: u32, lanes: usize) -> Schedule {
-    let words = words(linear, target, var);
+    let (words, filled) = (words(linear, target, var), lanes);
     let (lanes, dot) = words.as_ref().map_or((lanes, 1), |w| (w.lanes, WORD));
     let vectors = linear.extent(var) / dot / lanes;
-    let chains = vectors.clamp(1, if dot > 1 { CHAINS_OF_WORDS } else { CHAINS });
     let naive = Schedule::naive(linear);
     let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
     let shared =
         |v: u32| body.iter().any(|l| matches!(l, Node::Load { addr, .. } if addr.coefficient(v) == 0));
     let along = naive.order.last().copied().filter(|&v| !linear.compact && !linear.ends(v) && shared(v));
-    let points = |v: u32| (v, linear.extent(v).min(target.vector_regs / 2 / chains).min(SHARING));
-    let tile: Vec<(u32, usize)> = along.map(points).filter(|t| t.1 > 1).into_iter().collect();
+    let points = |v: u32, chains: usize, most: usize| {
+        let held = (v, linear.extent(v).min(target.vector_regs / 2 / chains).min(most));
+        Some(held).filter(|t| t.1 > 1).into_iter().collect::<Vec<(u32, usize)>>()
+    };
+    // A tile that is finished as a vector has as many chains as points.
+    let apart = match along.filter(|_| finish_length(linear) >= LONG_FINISH) {
+        Some(v) => finish_along(linear, &points(v, 1, filled)).map_or(0, |_| filled),
+        None => 0,
+    };
+    let chains = match apart {
+        0 => vectors.clamp(1, if dot > 1 { CHAINS_OF_WORDS } else { CHAINS }),
+        _ => 1,
+    };
+    let tile = along.map_or(Vec::new(), |v| points(v, chains, apart.max(SHARING)));
     let mut reduce: Vec<ReduceStep> =
         linear.reductions().filter(|&v| v != var).map(|var| ReduceStep { var, unroll: 1 }).collect();
     if words.is_some_and(|w| w.count <= w.lanes * chains) && !linear.compact {
@@ -108,7 +130,7 @@ pub(super) fn over_lanes(linear: &Linear, target: &Target, var: u32, lanes: usiz
     let mut pack: Vec<u32> = factors.filter(|&o| linear.buffers[o as usize].constant).collect();
     drop_squares(&mut pack);
     let pack = lie_along(linear, var).filter(|_| dot > 1).unwrap_or(pack);
-    Schedule { vector: Vector::Reduction { var, lanes }, tile, reduce, pack, dot, ..naive }
+    Schedule { vector: Vector::Reduction { var, lanes }, tile, reduce, pack, dot, apart, ..naive }
 }
 
 /// Unrolls the axes around words, the inner ones first: what neighbours share of a window is loaded once then.

@@ -314,6 +314,9 @@ impl fmt::Display for Linear {
         if self.bytes {
             writeln!(f, "  bytes")?;
         }
+        if self.quads {
+            writeln!(f, "  quads")?;
+        }
         writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)
     }
 }

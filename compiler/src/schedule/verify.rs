@@ -19,8 +19,8 @@
 //!    outside of a padded tensor is zero, and decided by the schedule. `half finish` needs operations on half
 //!    floats, of a short sum where there is one.
 //! 8. `begun` needs a sum of f32, not over lanes, that is used once, in a sum with a plain load. `tested`
-//!    needs a padded load whose window the schedule can decide. `apart` needs a fold of f32 in the lanes of
-//!    an axis.
+//!    needs a padded load whose window the schedule can decide. `apart` needs a fold of 32 bits,
+//!    which is finished in the lanes of an axis.
 //! 9. `restored` needs a sum of products of f32 of which one factor follows the vector axis and is made of
 //!    narrower constants, and the other one is the same in all lanes.
 //! 10. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
@@ -36,7 +36,7 @@ use super::guards::decidable_guards;
 use super::halves::{half_factors, half_finish};
 use super::linear::{Linear, Node};
 use super::loads::{follows, lanes_possible, loads};
-use super::over_lanes::lie_along;
+use super::over_lanes::{finish_along, lie_along};
 use super::restored::Restored;
 use super::text::{Subject, fault, lines};
 use super::winograd::{Conv, HALVES, product};
@@ -242,10 +242,14 @@ impl Checker<'_> {
     }
 
     fn apart(&self) -> Check {
-        let axis = matches!(self.schedule.vector, Vector::Axis { .. });
+        let lanes = match self.schedule.vector {
+            Vector::Axis { .. } => true,
+            Vector::Reduction { .. } => finish_along(self.linear, &self.schedule.tile).is_some(),
+            Vector::None => false,
+        };
         let words = self.linear.fold.is_some_and(|f| matches!(f.1, DType::F32 | DType::I32));
-        require(self.schedule.apart == 0 || axis && words, || {
-            "what is no fold of 32 bits in the lanes of an axis is not kept in memory".to_string()
+        require(self.schedule.apart == 0 || lanes && words, || {
+            "what is no fold of 32 bits, finished in the lanes of an axis, is not kept in memory".to_string()
         })
     }
 

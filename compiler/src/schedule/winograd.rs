@@ -332,6 +332,7 @@ pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Lin
         chains: None,
         long: false,
         bytes: false,
+        quads: false,
         compact: linear.compact,
         finish: 3,
     }

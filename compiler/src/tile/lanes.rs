@@ -136,6 +136,12 @@ fn halves(a: u64, b: u64, op: fn(u16, u16) -> u16) -> u64 {
     u64::from(op(a as u16, b as u16)) | u64::from(op((a >> 16) as u16, (b >> 16) as u16)) << 16
 }
 
+/// An operation on the bytes of two lanes.
+fn bytes(a: u64, b: u64, op: fn(u8, u8) -> u8) -> u64 {
+    let (a, b) = ((a as u32).to_le_bytes(), (b as u32).to_le_bytes());
+    u64::from(u32::from_le_bytes(std::array::from_fn(|i| op(a[i], b[i]))))
+}
+
 /// The upper 32 bits of twice a product of signed numbers.
 fn product_high(a: u64, b: u64) -> u64 {
     let high = (i64::from(a as i32) * i64::from(b as i32)) >> 31;
@@ -153,6 +159,10 @@ pub fn bin(op: Bin, lane: Lane) -> Option<BinFn> {
     match (op, lane) {
         (Bin::AddCouples, Lane::I32) => return Some(|a, b| halves(a, b, u16::wrapping_add)),
         (Bin::SubCouples, Lane::I32) => return Some(|a, b| halves(a, b, u16::wrapping_sub)),
+        (Bin::MinBytes, Lane::I32) => return Some(|a, b| bytes(a, b, |a, b| (a as i8).min(b as i8) as u8)),
+        (Bin::MaxBytes, Lane::I32) => return Some(|a, b| bytes(a, b, |a, b| (a as i8).max(b as i8) as u8)),
+        (Bin::MinBytesU, Lane::I32) => return Some(|a, b| bytes(a, b, u8::min)),
+        (Bin::MaxBytesU, Lane::I32) => return Some(|a, b| bytes(a, b, u8::max)),
         (Bin::MulHigh, Lane::I32) => return Some(product_high),
         (Bin::ShrRound, Lane::I32) => return Some(rounded_quotient),
         _ => {}
@@ -369,6 +379,8 @@ mod tests {
         assert_eq!(dot(Dot::Couples)(1, 0xffff_0003, 0x0002_0005), 1 + 15 - 2);
         assert_eq!(bin(Bin::AddCouples, Lane::I32).map(|f| f(0x0001_ffff, 0xffff_0002)), Some(1));
         assert_eq!(bin(Bin::SubCouples, Lane::I32).map(|f| f(0, 0x0001_0002)), Some(0xffff_fffe));
+        assert_eq!(apply(Bin::MaxBytes, Lane::I32, 0x80ff_017f, 0x7f00_02ff), 0x7f00_027f);
+        assert_eq!(apply(Bin::MinBytesU, Lane::I32, 0x80ff_017f, 0x7f00_02ff), 0x7f00_017f);
         assert_eq!(dot(Dot::Couples)(0, 0x8000_8000, 0x8000_8000), int32(i32::MIN));
         assert_eq!(dot(Dot::Pairs)(0x0001_ffff, 0xff02_0203, 0x01ff_0504), 0x00fe_0015);
         assert_eq!(dot(Dot::Pairs)(0, 0xffff_ffff, 0x8080_7f7f), 0x8000_7fff);

@@ -195,6 +195,12 @@ pub enum Bin {
     AddCouples,
     /// Likewise.
     SubCouples,
+    /// Four bytes in each lane of 32 bits, signed.
+    MinBytes,
+    MaxBytes,
+    /// Likewise, without a sign.
+    MinBytesU,
+    MaxBytesU,
 }
 
 impl Bin {

@@ -58,6 +58,10 @@ pub(super) const BINS: &[(Bin, &str)] = &[
     (Bin::ShrRound, "shr_round"),
     (Bin::AddCouples, "add_couples"),
     (Bin::SubCouples, "sub_couples"),
+    (Bin::MinBytes, "min_bytes"),
+    (Bin::MaxBytes, "max_bytes"),
+    (Bin::MinBytesU, "min_bytes_u"),
+    (Bin::MaxBytesU, "max_bytes_u"),
 ];
 
 pub(super) const CMPS: &[(Cmp, &str)] = &[

@@ -114,15 +114,20 @@ impl Body<'_> {
         pairs.into_iter().map(|(a, b)| self.binary_part(op, shape, a, b)).collect()
     }
 
-    /// Sums or differences of the halves of lanes.
-    fn couples_part(&mut self, op: Bin, shape: Shape, a: Value, b: Value) -> Value {
+    /// Sums or differences of the halves of lanes, and comparisons of their bytes.
+    fn parts_part(&mut self, op: Bin, shape: Shape, a: Value, b: Value) -> Value {
+        let couples = matches!(op, Bin::AddCouples | Bin::SubCouples);
         let [a, b] = [a, b].map(|v| {
             let vector = if shape.is_scalar() { self.b.ins().scalar_to_vector(types::I32X4, v) } else { v };
-            self.cast(types::I16X8, vector)
+            self.cast(if couples { types::I16X8 } else { types::I8X16 }, vector)
         });
         let made = match op {
             Bin::AddCouples => self.b.ins().iadd(a, b),
-            _ => self.b.ins().isub(a, b),
+            Bin::SubCouples => self.b.ins().isub(a, b),
+            Bin::MinBytes => self.b.ins().smin(a, b),
+            Bin::MaxBytes => self.b.ins().smax(a, b),
+            Bin::MinBytesU => self.b.ins().umin(a, b),
+            _ => self.b.ins().umax(a, b),
         };
         let made = self.cast(types::I32X4, made);
         if shape.is_scalar() { self.b.ins().extractlane(made, 0) } else { made }
@@ -156,8 +161,9 @@ impl Body<'_> {
     pub fn binary_part(&mut self, op: Bin, shape: Shape, a: Value, b: Value) -> Result<Value> {
         let float = shape.is_float();
         let int = !float && !shape.is_mask();
-        if int && matches!(op, Bin::AddCouples | Bin::SubCouples) {
-            return Ok(self.couples_part(op, shape, a, b));
+        let bytes = matches!(op, Bin::MinBytes | Bin::MaxBytes | Bin::MinBytesU | Bin::MaxBytesU);
+        if int && (bytes || matches!(op, Bin::AddCouples | Bin::SubCouples)) {
+            return Ok(self.parts_part(op, shape, a, b));
         }
         let i = self.b.ins();
         Ok(match op {

@@ -189,6 +189,10 @@ impl Select<'_> {
             Bin::ShrS if !float => by_lane(lane, [Op::Psravd, Op::Psravq, Op::Psravd, Op::Psravq]),
             Bin::AddCouples if lane == Lane::I32 => Op::Paddw,
             Bin::SubCouples if lane == Lane::I32 => Op::Psubw,
+            Bin::MinBytes if lane == Lane::I32 => Op::Pminsb,
+            Bin::MaxBytes if lane == Lane::I32 => Op::Pmaxsb,
+            Bin::MinBytesU if lane == Lane::I32 => Op::Pminub,
+            Bin::MaxBytesU if lane == Lane::I32 => Op::Pmaxub,
             Bin::MinNan | Bin::MaxNan if float => {
                 self.propagate_nan(lane, bin, (dst, x, y), width);
                 return Ok(());

@@ -64,7 +64,7 @@ struct Generator<'a> {
 }
 
 const UNS: [Un; 8] = [Un::Neg, Un::Abs, Un::Sqrt, Un::Floor, Un::Ceil, Un::Trunc, Un::Round, Un::Not];
-const BINS: [Bin; 24] = [
+const BINS: [Bin; 28] = [
     Bin::Add,
     Bin::Sub,
     Bin::Mul,
@@ -89,6 +89,10 @@ const BINS: [Bin; 24] = [
     Bin::ShrRound,
     Bin::AddCouples,
     Bin::SubCouples,
+    Bin::MinBytes,
+    Bin::MaxBytes,
+    Bin::MinBytesU,
+    Bin::MaxBytesU,
 ];
 const CMPS: [Cmp; 8] = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge, Cmp::LtU, Cmp::LeU];
 const CONVERTS: [Convert; 10] = [
