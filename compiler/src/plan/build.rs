@@ -19,9 +19,9 @@ use crate::definition::{
 use crate::error::{Error, Result};
 use crate::nest::{Formed, bounded, bytes, chains, fix, long, pair, place, scaled};
 use crate::scalar::{Fold, Op};
-use crate::schedule::choose::choose;
+use crate::schedule::choose::places;
 use crate::schedule::linear::{Known, Layout, Linear, Node};
-use crate::schedule::{QUAD, in_quads, requantizes_fixed, requantizes_placed};
+use crate::schedule::{QUAD, in_quads, requantizes_fixed};
 use crate::target::Target;
 use crate::tile::Kernel;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -200,16 +200,9 @@ impl Planner<'_> {
         linear.chains = formed.as_ref().map(|f| f.chains);
         linear.bytes = bytes(linear, target);
         linear.long = long(linear, target, data);
-        let placed = self.places(linear).then(|| place(linear, data)).flatten();
+        let placed = places(linear, target).then(|| place(linear, data)).flatten();
         let new = fixed.into_iter().chain(paired.into_iter().flatten()).chain(placed.into_iter().flatten());
         (new.collect(), formed)
-    }
-
-    /// Whether multiply-adds requantize a definition, not where filters change the same constants.
-    fn places(&self, linear: &Linear) -> bool {
-        requantizes_placed(self.request.target)
-            && !linear.compact
-            && choose(linear, self.request.target).winograd.is_none()
     }
 
     fn definition(&mut self, def: &Definition, dying: &[ValueId]) -> Result<Option<Draft>> {

@@ -6,6 +6,7 @@
 //! schedule that does what the definition says (`direct`), then whether a convolution takes fewer
 //! multiplications (`filtering`). Goldens of the decisions: `tests/golden/schedule`.
 
+use super::cores::requantizes_placed;
 use super::direct::direct;
 use super::filtering::filtered;
 use super::linear::Linear;
@@ -28,4 +29,9 @@ pub fn choose_small(linear: &Linear, target: &Target) -> Schedule {
 pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> Schedule {
     let (schedule, tiling) = direct(linear, target, vector);
     tiling.and_then(|tiling| filtered(linear, target, &schedule, tiling)).unwrap_or(schedule)
+}
+
+/// Whether multiply-adds requantize a definition: not where filters change the same constants.
+pub fn places(linear: &Linear, target: &Target) -> bool {
+    requantizes_placed(target) && !linear.compact && choose(linear, target).winograd.is_none()
 }

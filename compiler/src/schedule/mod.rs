@@ -48,9 +48,7 @@ mod verify;
 pub mod winograd;
 
 pub use bytes::{Bytes, FOUR_WEIGHTS, word_axis};
-pub use cores::{
-    Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed, requantizes_placed, throughput,
-};
+pub use cores::{Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed, throughput};
 pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use guards::{decidable_guards, decided, safe_range};
