@@ -381,3 +381,51 @@ fn repeated_votes_of_one_target_count_once() {
         }
     }
 }
+
+/// A tree as tensors, as Hummingbird writes it: each step down asks for a feature by its place, and uses the place again
+/// for the next one. A walk along all uses of the places would not end.
+#[test]
+fn steps_down_a_deep_tree() {
+    const STEPS: usize = 40;
+    let features: Vec<i64> = (0..64).map(|i| (i * 5 + 3) % 8).collect();
+    let mut nodes = Vec::new();
+    for step in 0..STEPS {
+        let name = |what: &str, step: usize| format!("{what}{step}");
+        let place = if step == 0 { "root".to_string() } else { name("place", step - 1) };
+        let mut add = |op: &str, inputs: &[&str], output: &str, attribute: Option<(&str, i64)>| -> String {
+            let output = name(output, step);
+            let mut node = node(op, inputs, &output);
+            node.attribute.extend(attribute.map(|(name, value)| int(name, value)));
+            nodes.push(node);
+            output
+        };
+        let feature = add("Gather", &["features", &place], "feature", None);
+        let asked = add("GatherElements", &["x", &feature], "asked", Some(("axis", 1)));
+        let over = add("Greater", &[&asked, "half"], "over", None);
+        let over = add("Cast", &[&over], "right", Some(("to", 7)));
+        let twice = add("Mul", &[&place, "two"], "twice", None);
+        let next = add("Add", &[&twice, &over], "next", None);
+        add("Mod", &[&next, "all"], "place", None);
+    }
+    let mut last = node("Cast", &[&format!("place{}", STEPS - 1)], "y");
+    last.attribute.push(int("to", 1));
+    nodes.push(last);
+    let list = |n: i64| Tensor::new([1], &[n]);
+    let constants = [
+        ("root", Tensor::new([4, 1], &[0i64, 1, 2, 3])),
+        ("features", Tensor::new([64], &features)),
+        ("half", Tensor::scalar(0.0f32)),
+        ("two", list(2)),
+        ("all", list(64)),
+    ];
+    let x: Vec<f32> = (0..32).map(|i| ((i * 37 + 11) % 23) as f32 - 11.5).collect();
+    let walk = |row: usize| {
+        let step = |place: usize, _| {
+            let over = x[row * 8 + features[place] as usize] > 0.0;
+            (2 * place + usize::from(over)) % 64
+        };
+        (0..STEPS).fold(row, step) as f32
+    };
+    let want = (0..4).map(walk).collect();
+    crate::found::gives(nodes, [4, 8], &constants, &[(x.clone(), Some(([4, 1], want)))]);
+}

@@ -184,6 +184,34 @@ impl Definition {
         &self.exprs[e as usize]
     }
 
+    /// The expressions that one is computed from, those of indices and itself included. Each is met once: steps down
+    /// a tree use every place several times, and a walk along all uses would not end.
+    pub fn reached(&self, from: ExprId) -> Vec<ExprId> {
+        let mut used = vec![false; self.exprs.len()];
+        let mark = |used: &mut Vec<bool>, e: ExprId| {
+            if let Some(flag) = used.get_mut(e as usize) {
+                *flag = true;
+            }
+        };
+        mark(&mut used, from);
+        for e in (0..used.len()).rev() {
+            if used[e] {
+                types::arguments(&self.exprs[e]).into_iter().for_each(|a| mark(&mut used, a));
+            }
+        }
+        (0..used.len() as ExprId).filter(|&e| used[e as usize]).collect()
+    }
+
+    /// Whether a variable of a kind has a part in an expression, indices included.
+    pub fn walks(&self, e: ExprId, kind: impl Fn(u32) -> bool) -> bool {
+        let walks = |form: &Affine| form.terms.iter().any(|t| as_size(t.0).is_none() && kind(t.0));
+        self.reached(e).into_iter().any(|e| match &self.exprs[e as usize] {
+            Expr::Index(form) => walks(form),
+            Expr::Load { index, .. } => index.iter().any(|i| matches!(i, Index::Affine(form) if walks(form))),
+            _ => false,
+        })
+    }
+
     /// Whether sizes known only at run time occur.
     pub fn has_sizes(&self) -> bool {
         self.forms().any(Affine::has_size)

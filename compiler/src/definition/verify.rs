@@ -190,23 +190,6 @@ impl Checker<'_> {
         })
     }
 
-    /// The expressions that one uses, itself included.
-    fn uses(&self, from: ExprId) -> Vec<usize> {
-        let mut used = vec![false; self.d.exprs.len()];
-        let mark = |used: &mut Vec<bool>, e: ExprId| {
-            if let Some(flag) = used.get_mut(e as usize) {
-                *flag = true;
-            }
-        };
-        mark(&mut used, from);
-        for i in (0..used.len()).rev() {
-            if used[i] {
-                arguments(&self.d.exprs[i]).into_iter().for_each(|a| mark(&mut used, a));
-            }
-        }
-        (0..used.len()).filter(|&i| used[i]).collect()
-    }
-
     fn fold(&self) -> Check {
         let Some(fold) = &self.d.fold else {
             let reduced = self.d.vars.get(self.d.axes);
@@ -214,7 +197,7 @@ impl Checker<'_> {
         };
         let dtype = self.typed(fold.body)?;
         require(dtype == fold.dtype, || format!("%{} is {dtype}, not {}", fold.body, fold.dtype))?;
-        let acc = self.uses(fold.body).into_iter().find(|&e| self.d.exprs[e] == Expr::Acc);
+        let acc = self.d.reached(fold.body).into_iter().find(|&e| self.d.exprs[e as usize] == Expr::Acc);
         require(acc.is_none(), || "the folded expression uses acc".to_string())
     }
 
@@ -223,7 +206,7 @@ impl Checker<'_> {
         let dtype = self.typed(d.finish)?;
         require(dtype == ty.dtype, || format!("%{} is {dtype}, not {}", d.finish, ty.dtype))?;
         let on_axes = |form: &Affine| form.terms.iter().all(|t| t.0 >= SIZE || (t.0 as usize) < d.axes);
-        for e in self.uses(d.finish) {
+        for e in d.reached(d.finish).into_iter().map(|e| e as usize) {
             let forms: Vec<&Affine> = match &d.exprs[e] {
                 Expr::Index(form) => vec![form],
                 Expr::Load { index, .. } => index.iter().filter_map(Index::affine).collect(),

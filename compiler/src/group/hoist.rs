@@ -4,9 +4,8 @@
 //! Where few rows share the weights, a fourth of the arithmetic was this product.
 
 use super::rewrite::{Copy, keep, same_vars};
-use crate::base::affine::SIZE;
-use crate::base::{Affine, DType};
-use crate::definition::{Definition, Expr, ExprId, Index, Stage};
+use crate::base::DType;
+use crate::definition::{Definition, Expr, ExprId, Stage};
 use crate::scalar::Op;
 
 /// Moves scales behind sums, in loops as well.
@@ -60,18 +59,8 @@ fn is_integer(def: &Definition, types: &[DType], e: ExprId) -> bool {
 
 /// Whether an expression differs along a reduction axis.
 fn moves(def: &Definition, e: ExprId) -> bool {
-    let walks = |form: &Affine| form.terms.iter().any(|t| t.0 < SIZE && t.0 as usize >= def.axes);
-    match &def.exprs[e as usize] {
-        Expr::Const(_) => false,
-        Expr::Acc => true,
-        Expr::Index(form) => walks(form),
-        Expr::Load { index, .. } => index.iter().any(|i| match i {
-            Index::Affine(form) => walks(form),
-            Index::Dynamic(e) => moves(def, *e),
-        }),
-        Expr::Op(_, args) => args.iter().any(|&a| moves(def, a)),
-        Expr::Cast { arg, .. } | Expr::Bitcast { arg, .. } => moves(def, *arg),
-    }
+    let sums = |&e: &ExprId| def.exprs[e as usize] == Expr::Acc;
+    def.reached(e).iter().any(sums) || def.walks(e, |v| v as usize >= def.axes)
 }
 
 #[cfg(test)]

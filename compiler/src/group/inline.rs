@@ -7,7 +7,6 @@
 
 use super::element;
 use super::rewrite::{Var, copied_load, plain_var, replace_loads, split_vars, store_axes, with_vars};
-use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{Definition, Expr, ExprId, Index, ValueId};
 use crate::scalar::math::primitives;
@@ -89,31 +88,16 @@ pub fn picks(copy: &Definition, constant: &dyn Fn(ValueId) -> bool) -> bool {
         Index::Dynamic(e) => Some(*e),
         Index::Affine(_) => None,
     });
-    let mut moving = vec![false; copy.vars.len()];
-    let mut stack: Vec<ExprId> = computed.collect();
-    if stack.is_empty() {
+    let computed: Vec<ExprId> = computed.collect();
+    if computed.is_empty() {
         return false;
     }
-    while let Some(e) = stack.pop() {
-        let mut walk = |form: &Affine| {
-            form.terms.iter().filter(|t| t.0 < SIZE).for_each(|t| moving[t.0 as usize] = true);
-        };
-        match &copy.exprs[e as usize] {
-            Expr::Index(form) => walk(form),
-            Expr::Load { index, .. } => index.iter().for_each(|i| match i {
-                Index::Affine(form) => walk(form),
-                Index::Dynamic(e) => stack.push(*e),
-            }),
-            Expr::Op(_, args) => stack.extend(args),
-            Expr::Cast { arg, .. } | Expr::Bitcast { arg, .. } => stack.push(*arg),
-            Expr::Const(_) | Expr::Acc => {}
-        }
-    }
+    let moving = |v: u32| computed.iter().any(|&e| copy.walks(e, |moved| moved == v));
     // Neighbours lie in the last dimension of a constant; another value's layout can be chosen.
     let last = constant(copy.operands[operand as usize].value);
     let along = |i: &Index| match i {
         Index::Affine(form) => {
-            plain_var(form).is_some_and(|v| !moving[v as usize] && copy.vars[v as usize].extent >= LONG)
+            plain_var(form).is_some_and(|v| copy.vars[v as usize].extent >= LONG && !moving(v))
         }
         Index::Dynamic(_) => false,
     };

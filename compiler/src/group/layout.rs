@@ -83,7 +83,11 @@ fn definitions(lowering: &Lowering) -> Vec<&Definition> {
 fn folded_loads(def: &Definition) -> Vec<(ValueId, &Vec<Index>)> {
     let Some(fold) = &def.fold else { return Vec::new() };
     let (mut stack, mut found) = (vec![fold.body], Vec::new());
+    let mut seen = vec![false; def.exprs.len()];
     while let Some(e) = stack.pop() {
+        if std::mem::replace(&mut seen[e as usize], true) {
+            continue;
+        }
         match &def.exprs[e as usize] {
             Expr::Load { operand, index, .. } => found.push((def.operands[*operand as usize].value, index)),
             Expr::Op(_, args) => stack.extend(args),

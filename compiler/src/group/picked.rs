@@ -79,27 +79,13 @@ fn position(values: &[LoweredValue], def: &Definition, axis: u32) -> Option<Expr
     let counts = |e: ExprId| matches!(expr(e), Expr::Index(form) if plain_var(form) == Some(axis));
     let (_, position) = [(x, y), (y, x)].into_iter().find(|s| counts(s.0))?;
     let fits = is(on, 1.0) && is(off, 0.0) && def.expr_types()[position as usize] == DType::I64;
-    (fits && !moves(def, position, axis)).then_some(position)
+    (fits && !def.walks(position, |v| v == axis)).then_some(position)
 }
 
 /// An element of a constant vector of floats.
 fn element(constant: Option<&Tensor>, index: &[Index]) -> Option<f32> {
     let ([Index::Affine(form)], Some(list)) = (index, constant?.to_vec::<f32>()) else { return None };
     list.get(usize::try_from(form.base).ok()?).copied()
-}
-
-/// Whether an expression changes along a variable.
-fn moves(def: &Definition, e: ExprId, var: u32) -> bool {
-    match &def.exprs[e as usize] {
-        Expr::Const(_) | Expr::Acc => false,
-        Expr::Index(form) => form.coefficient(var) != 0,
-        Expr::Load { index, .. } => index.iter().any(|i| match i {
-            Index::Affine(form) => form.coefficient(var) != 0,
-            Index::Dynamic(e) => moves(def, *e, var),
-        }),
-        Expr::Op(_, args) => args.iter().any(|&a| moves(def, a, var)),
-        Expr::Cast { arg, .. } | Expr::Bitcast { arg, .. } => moves(def, *arg, var),
-    }
 }
 
 /// Whether all elements are finite floats of which none is -0.

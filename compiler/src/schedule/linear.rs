@@ -275,12 +275,10 @@ impl Linear {
 
     /// Whether an expression's value changes with a variable.
     pub fn depends(&self, e: ExprId, var: u32) -> bool {
-        let node = &self.nodes[e as usize];
-        if matches!(node, Node::Acc) {
-            return !self.vars[var as usize].reduce;
-        }
-        node.forms().iter().any(|f| f.coefficient(var) != 0)
-            || node.args().iter().any(|&a| self.depends(a, var))
+        self.reachable(e).into_iter().any(|e| match &self.nodes[e as usize] {
+            Node::Acc => !self.vars[var as usize].reduce,
+            node => node.forms().iter().any(|f| f.coefficient(var) != 0),
+        })
     }
 
     /// All expressions that `root` is computed from, itself included.
