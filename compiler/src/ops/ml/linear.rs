@@ -101,8 +101,7 @@ fn classifier(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let scores = scores(&mut e, &model)?;
     if model.targets == 1 && labels.len() == 2 {
         let pair = if transform == Transform::Logistic { Pair::Signed } else { Pair::Probability };
-        choose_of_two(&mut e, &scores, pair, transform, 0.0, [labels[0], labels[1]]);
-        return Ok(());
+        return choose_of_two(&mut e, &scores, pair, transform, 0.0, [labels[0], labels[1]]);
     }
     if let Some(out) = e.output(0) {
         choose(&mut e, &scores, &labels, &out);

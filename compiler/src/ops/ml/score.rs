@@ -4,7 +4,7 @@ use crate::base::{Affine, DType, Tensor};
 use crate::definition::{DefBuilder, ExprId, Index};
 use crate::error::{Error, Result};
 use crate::ops::Ctx;
-use crate::ops::emit::{Arith, Emit, Val};
+use crate::ops::emit::{Arith, Emit, Val, require};
 use crate::scalar::{Fold, Op, Scalar};
 
 const F: DType = DType::F32;
@@ -162,9 +162,13 @@ pub fn choose_of_two(
     transform: Transform,
     threshold: f64,
     labels: [i64; 2],
-) {
+) -> Result<()> {
     label_of_two(e, score, 0, threshold, labels);
-    let Some(out) = e.output(1) else { return };
+    let Some(out) = e.output(1) else { return Ok(()) };
+    // ONNX Runtime transforms the one score and leaves the other column as it was in memory.
+    require(transform != Transform::Probit, || {
+        "PROBIT of one score that stands for two classes is not defined".into()
+    })?;
     for column in 0..2 {
         let store = vec![Affine::var(0), Affine::constant(column)];
         e.define_at("scores", &out, &[out.shape()[0]], store, |b| {
@@ -184,5 +188,32 @@ pub fn choose_of_two(
                 }
             }
         });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::Tensor;
+    use crate::graph::Attr;
+    use crate::ops::older::fold;
+
+    /// One score for two classes: every transform but PROBIT says what both columns are.
+    #[test]
+    fn one_score_for_two_classes_takes_no_probit() {
+        let x = Tensor::new([1, 1], &[0.25f32]);
+        let scores = |transform: &str| {
+            let attrs = [
+                ("coefficients", Attr::Floats(vec![1.0])),
+                ("intercepts", Attr::Floats(vec![0.0])),
+                ("classlabels_ints", Attr::Ints(vec![0, 1])),
+                ("post_transform", Attr::Str(transform.into())),
+            ];
+            fold("ai.onnx.ml.LinearClassifier", 1, &attrs, std::slice::from_ref(&x), 2)
+        };
+        let none = scores("NONE").expect("two columns");
+        assert_eq!(none[1].to_vec::<f32>().expect("f32"), [0.75, 0.25]);
+        let error = scores("PROBIT").expect_err("one column is not defined").to_string();
+        assert!(error.contains("PROBIT"), "{error}");
     }
 }

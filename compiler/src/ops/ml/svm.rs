@@ -214,8 +214,7 @@ fn classifier(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             Transform::None | Transform::Logistic => Pair::Signed,
             _ => Pair::Probability,
         };
-        choose_of_two(&mut e, &decisions, pair, transform, 0.0, [*second, *first]);
-        return Ok(());
+        return choose_of_two(&mut e, &decisions, pair, transform, 0.0, [*second, *first]);
     }
     if let Some(out) = e.output(0) {
         let votes = votes(&mut e, &decisions, &pairs, labels.len());

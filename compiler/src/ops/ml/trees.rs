@@ -108,8 +108,7 @@ fn classifier(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     if let (&[first, second], Some(0)) = (&labels[..], only) {
         votes.keep_column();
         let score = scores(&mut e, &tables, &votes, F)?;
-        choose_of_two(&mut e, &score, pair, transform, threshold, [first, second]);
-        return Ok(());
+        return choose_of_two(&mut e, &score, pair, transform, threshold, [first, second]);
     }
     require(votes.targets <= labels.len(), || "trees vote for more classes than there are labels".into())?;
     votes.widen(labels.len());
