@@ -4,7 +4,7 @@
 use super::heads::{Heads, Layout, Positions, Rotary};
 use super::ms_attention::{count, present, scale};
 use super::scaled_attention::{Attention, Offset, Visible, check_scores};
-use crate::base::{DType, TensorType};
+use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
@@ -68,14 +68,21 @@ fn infer_grouped(ctx: &Ctx) -> Result<Vec<TensorType>> {
     Ok(vec![TensorType::new(dtype, [g.batch, g.queries, g.heads * g.size]), cache.clone(), cache])
 }
 
-/// The positions of the first query of each batch: the number of keys so far, `[batch]`.
+/// The positions of the first query of each batch: the number of keys so far, `[batch]`. Where the queries are all
+/// there is, none: the shorter ones of a batch of prompts end in padding.
 fn first_positions(e: &mut Emit, g: &Grouped) -> Result<Val> {
-    let lengths = e.input(5)?;
+    let (lengths, total) = (e.input(5)?, e.optional(6));
     require(lengths.ty.elems() == g.batch, || format!("seqlens_k of type {} does not fit", lengths.ty))?;
     let lengths = e.reshape(&lengths, [g.batch]);
+    let total = total.filter(|t| t.ty.elems() == 1).map(|t| e.reshape(&t, [1]));
     Ok(e.map("first", DType::I64, [g.batch], |b| {
         let last = b.broadcast(&lengths, DType::I64);
-        b.plus_number(last, 1.0 - g.queries as f64)
+        let first = b.plus_number(last, 1.0 - g.queries as f64);
+        let Some(total) = &total else { return first };
+        let total = b.elem(total, &[Affine::constant(0)], DType::I64);
+        let (queries, zero) = (b.number(DType::I64, g.queries as f64), b.number(DType::I64, 0.0));
+        let prompt = b.op(Op::Eq, &[total, queries]);
+        b.op(Op::Select, &[prompt, zero, first])
     }))
 }
 
@@ -260,5 +267,32 @@ mod tests {
         let of = |v: f32| Some(Tensor::new([8], &[v; 8]));
         inputs.extend([None, None, None, of(1.0), of(0.5)]);
         near(weights(&smooth, &inputs).expect("normalized"), [0.982_014; 2]);
+    }
+
+    /// Prompts of three and two tokens in one batch: each as it would be alone; what follows the shorter one is padding.
+    #[test]
+    fn prompts_of_a_batch_begin_at_the_first_position() {
+        let number = |i: usize| ((i * 37 + 11) % 23) as f32 / 7.0 - 1.5;
+        let rows = |first: usize, n: usize| (first * 8..(first + n) * 8).map(number).collect::<Vec<f32>>();
+        let run = |first: usize, batch: usize, queries: usize, lengths: &[i32]| {
+            let input =
+                |shift: usize| Some(Tensor::new([batch, queries, 8], &rows(first + shift, batch * queries)));
+            let inputs = [
+                input(0),
+                input(50),
+                input(90),
+                None,
+                None,
+                Some(Tensor::new([batch], lengths)),
+                Some(Tensor::new([1], &[queries as i32])),
+            ];
+            let heads = [("num_heads", Attr::Int(1)), ("kv_num_heads", Attr::Int(1))];
+            let y =
+                fold_given("com.microsoft.GroupQueryAttention", 1, &heads, &inputs, 3).expect("attention");
+            y[0].to_vec::<f32>().expect("floats")
+        };
+        let both = run(0, 2, 3, &[2, 1]);
+        assert_eq!(both[..24], run(0, 1, 3, &[2])[..]);
+        assert_eq!(both[24..40], run(3, 1, 2, &[1])[..]);
     }
 }
