@@ -182,7 +182,7 @@ fn sample(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         let prefix = [Index::Affine(b.var(0)), Index::Affine(b.var(1))];
         let to = if settings.mode == Mode::Nearest { x.dtype() } else { float };
         let value = weighted(b, &x, &prefix, &taps, settings.padding == Padding::Zeros, to);
-        super::resize::rounded(b, value, out.dtype())
+        super::sample::rounded(b, value, out.dtype())
     });
     Ok(())
 }

@@ -49,6 +49,7 @@ pub mod quantize;
 pub mod recurrent;
 pub mod resize;
 mod resize_moving;
+mod resize_region;
 pub mod roi;
 pub mod softmax;
 pub mod unpool;

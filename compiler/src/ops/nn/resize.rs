@@ -5,13 +5,15 @@
 
 use super::resample::{Axis, Coordinates, Filter, Nearest};
 use super::resize_moving::{Moving, Taps};
+use super::resize_region;
+use super::sample::rounded;
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, ExprId, Index, Lowering};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::emit::{Arith, Emit, Val, compute_type, numbers, require};
 use crate::ops::{Ctx, Lower, Operator};
-use crate::scalar::{Fold, Op, Scalar};
+use crate::scalar::{Fold, Op};
 use std::cmp::Reverse;
 
 /// The rows.
@@ -22,7 +24,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[10, 11, 13, 18, 19],
         infer,
         lower: Lower::Define(lower),
-        note: "scales, sizes and roi must be constant, or follow from the shapes",
+        note: "scales and sizes must be constant, or follow from the shapes; with scales, the roi too",
     },
     Operator {
         domain: "",
@@ -95,6 +97,10 @@ fn request(ctx: &Ctx) -> Result<Request> {
             sizes.iter().try_for_each(|&s| positive(s))?;
             by_sizes(ctx, shape, &axes, &sizes, &mut request)?;
         }
+        (None, Some(_)) if resize_region::moves(ctx, coordinates(ctx)?) => {
+            return Err(Error::model("data give the region, and with scales its size as well")
+                .advise("Give the size that regions are resized to (input sizes) in place of scales"));
+        }
         (None, Some(scales)) => {
             fits(&scales, axes.len())?;
             for (&a, &scale) in axes.iter().zip(&scales) {
@@ -116,7 +122,9 @@ fn request(ctx: &Ctx) -> Result<Request> {
 
 fn roi(ctx: &Ctx) -> Result<Option<Vec<f64>>> {
     match coordinates(ctx)? {
-        Coordinates::CropAndResize => constant_numbers(ctx, 1),
+        Coordinates::CropAndResize if !resize_region::moves(ctx, Coordinates::CropAndResize) => {
+            constant_numbers(ctx, 1)
+        }
         _ => Ok(None),
     }
 }
@@ -192,6 +200,11 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         return Ok(());
     }
     let (request, filter, coordinates) = (request(ctx)?, filter(ctx)?, coordinates(ctx)?);
+    if resize_region::moves(ctx, coordinates) {
+        let sizes: Vec<_> =
+            request.axes.iter().map(|r| (r.output, (!r.stretched).then_some(r.scale))).collect();
+        return resize_region::lower(&mut e, &x, &sizes, filter, &out);
+    }
     let moving = moving(ctx, &request, filter, coordinates)?;
     if moving.iter().any(Option::is_some) {
         return lower_moving(&mut e, &x, &request, &moving, &out);
@@ -447,17 +460,4 @@ fn interpolate(e: &mut Emit, x: &Val, d: usize, axis: &Axis, float: DType, fill:
         let value = outside(b, mask.as_ref(), d, fill, sum);
         rounded(b, value, out.dtype())
     });
-}
-
-/// For integers: the nearest value of the type, halves to even.
-pub fn rounded(b: &mut DefBuilder, value: ExprId, to: DType) -> ExprId {
-    if !to.is_int() {
-        return value;
-    }
-    let bound = |s: Scalar| match to.is_signed_int() {
-        true => ((s.bits << (64 - 8 * to.size())) as i64 >> (64 - 8 * to.size())) as f64,
-        false => s.bits as f64,
-    };
-    let nearest = b.op(Op::Round, &[value]);
-    b.clamp(nearest, bound(Scalar::lowest(to)), bound(Scalar::highest(to)))
 }

@@ -4,7 +4,8 @@
 use super::resample::{Coordinates, Filter, Nearest};
 use crate::base::{Affine, DType};
 use crate::definition::{DefBuilder, ExprId, Index};
-use crate::ops::emit::{Arith, Emit, Val};
+use crate::graph::{Graph, Node, ValueId};
+use crate::ops::emit::{Arith, Emit, Val, numbers};
 use crate::scalar::Op;
 
 const F: DType = DType::F32;
@@ -17,6 +18,14 @@ pub struct Moving {
     pub scale: Option<f64>,
     pub coordinates: Coordinates,
     pub filter: Filter,
+}
+
+/// A region that data give: where the start and the end of an axis stand in the roi.
+#[derive(Clone)]
+pub struct Region {
+    pub roi: Val,
+    pub start: usize,
+    pub end: usize,
 }
 
 /// The input elements of each output, and their weights; one element without weights is copied.
@@ -36,11 +45,34 @@ impl Moving {
         filter && self.coordinates != Coordinates::CropAndResize
     }
 
+    /// Whether the mode has computed positions within a region that data give.
+    pub fn takes_regions(&self) -> bool {
+        Moving { coordinates: Coordinates::Asymmetric, ..*self }.is_supported()
+    }
+
     /// Defines the tables.
     pub fn taps(&self, e: &mut Emit, float: DType) -> Taps {
-        let position = e.map("position", F, [self.output], |b| self.position(b));
-        let at = |b: &mut DefBuilder| {
+        let position = e.map("position", F, [self.output], |b| self.position(b, None));
+        self.taps_at(e, float, &position)
+    }
+
+    /// The tables of a region of the input, and which outputs lie outside of the input.
+    pub fn taps_of(&self, e: &mut Emit, float: DType, region: &Region) -> (Taps, Val) {
+        let position = e.map("position", F, [self.output], |b| self.position(b, Some(region)));
+        let outside = e.map("outside", DType::Bool, [self.output], |b| {
             let x = b.elem(&position, &[b.var(0)], F);
+            let (zero, last) = (b.number(F, 0.0), b.index(Affine::constant(self.input as i64 - 1)));
+            let last = b.cast(F, last);
+            let (from, to) = (b.op(Op::Ge, &[x, zero]), b.op(Op::Le, &[x, last]));
+            let inside = b.op(Op::And, &[from, to]);
+            b.op(Op::Not, &[inside])
+        });
+        (self.taps_at(e, float, &position), outside)
+    }
+
+    fn taps_at(&self, e: &mut Emit, float: DType, position: &Val) -> Taps {
+        let at = |b: &mut DefBuilder| {
+            let x = b.elem(position, &[b.var(0)], F);
             b.cast(DType::F64, x)
         };
         if let Filter::Nearest(nearest) = self.filter {
@@ -73,7 +105,7 @@ impl Moving {
     }
 
     /// Where an output lies in the input: [`Coordinates::original`] as an expression.
-    fn position(&self, b: &mut DefBuilder) -> ExprId {
+    fn position(&self, b: &mut DefBuilder, region: Option<&Region>) -> ExprId {
         let length = |b: &mut DefBuilder, n: usize| {
             let n = b.index(Affine::constant(n as i64));
             b.cast(F, n)
@@ -96,6 +128,10 @@ impl Moving {
             b.op(Op::Select, &[single, otherwise, x])
         };
         let width = b.times(scale, input);
+        if let Some(region) = region {
+            let width = if self.scale.is_some() { width } else { output };
+            return region.position(b, [o, input, width]);
+        }
         match self.coordinates {
             Coordinates::HalfPixel | Coordinates::CropAndResize => half_pixel(b),
             Coordinates::PytorchHalfPixel => {
@@ -212,5 +248,47 @@ impl Taps {
             });
         }
         sum.unwrap_or_else(|| b.number(float, 0.0))
+    }
+}
+
+/// An element of a list, where it is known: lists are put together from parts, of which some are constant.
+fn known(graph: &Graph, mut value: ValueId, mut at: usize) -> Option<f64> {
+    loop {
+        if let Some(tensor) = &graph.value(value).constant {
+            return numbers(tensor).ok()?.get(at).copied();
+        }
+        let joins = |n: &&Node| n.op.name == "Concat" && n.outputs.contains(&Some(value));
+        let node = graph.nodes.iter().find(joins)?;
+        let mut parts = node.inputs.iter().flatten();
+        value = *parts.find(|&&part| {
+            let length = graph.value(part).ty.elems();
+            let here = at < length;
+            at -= if here { 0 } else { length };
+            here
+        })?;
+    }
+}
+
+impl Region {
+    /// Whether it is known to be the whole axis.
+    pub fn is_whole(&self, graph: &Graph) -> bool {
+        let is = |at: usize, number: f64| known(graph, self.roi.id, at) == Some(number);
+        is(self.start, 0.0) && is(self.end, 1.0)
+    }
+
+    /// Where an output lies in the input: `Coordinates::original` of the region, as an expression.
+    pub fn position(&self, b: &mut DefBuilder, [output, input, width]: [ExprId; 3]) -> ExprId {
+        let [start, end] =
+            [self.start, self.end].map(|i| b.elem(&self.roi, &[Affine::constant(i as i64)], F));
+        let last = b.plus_number(input, -1.0);
+        let span = b.minus(end, start);
+        let reach = b.times(span, last);
+        let (steps, one) = (b.plus_number(width, -1.0), b.number(F, 1.0));
+        let within = b.times(output, reach);
+        let within = b.over(within, steps);
+        let (single, middle) = (b.op(Op::Eq, &[width, one]), b.times_number(reach, 0.5));
+        let inside = b.op(Op::Select, &[single, middle, within]);
+        let first = b.times(start, last);
+        b.plus(inside, first)
     }
 }

@@ -90,3 +90,16 @@ pub fn reflected(b: &mut DefBuilder, x: ExprId, lo: f64, hi: f64) -> ExprId {
     let least = b.op(Op::Min, &[within, back]);
     b.plus_number(least, lo)
 }
+
+/// For integers: the nearest value of the type, halves to even.
+pub fn rounded(b: &mut DefBuilder, value: ExprId, to: DType) -> ExprId {
+    if !to.is_int() {
+        return value;
+    }
+    let bound = |s: Scalar| match to.is_signed_int() {
+        true => ((s.bits << (64 - 8 * to.size())) as i64 >> (64 - 8 * to.size())) as f64,
+        false => s.bits as f64,
+    };
+    let nearest = b.op(Op::Round, &[value]);
+    b.clamp(nearest, bound(Scalar::lowest(to)), bound(Scalar::highest(to)))
+}
