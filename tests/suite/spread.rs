@@ -3,9 +3,11 @@
 
 use crate::found::{Case, gives, list};
 use crate::lengths::body;
-use crate::sizes::floats;
-use crate::support::onnx::{int, ints, node, with};
+use crate::sizes::{decode, floats};
+use crate::support::onnx::{int, ints, model, node, with};
 use lmc::base::Tensor;
+use lmc::build::{Build, Silent};
+use lmc::target::resolve;
 use tract_onnx::pb::{AttributeProto, NodeProto, attribute_proto};
 
 fn cast(from: &str, to: &str, dtype: i64) -> NodeProto {
@@ -221,4 +223,65 @@ fn lengths_in_branches_of_the_same_names_are_each_their_own() {
         (x.clone(), Some(([4, 2], x.chunks(5).flat_map(sums).collect())))
     };
     gives(nodes, [4, 5], &constants(), &[case(2), case(1), case(4), case(0), case(5)]);
+}
+
+/// An If with two branches, each of which gives what its last node writes.
+fn branches(cond: &str, output: &str, then: Vec<NodeProto>, otherwise: Vec<NodeProto>) -> NodeProto {
+    let mut chosen = node("If", &[cond], output);
+    for (name, inner) in [("then_branch", then), ("else_branch", otherwise)] {
+        let last = inner.last().expect("a node").output[0].clone();
+        body(&mut chosen, inner, (&[], &[(&last, 1)]));
+        chosen.attribute.last_mut().expect("a branch").name = name.into();
+    }
+    chosen
+}
+
+/// `count`, how many elements of x are positive.
+fn counted() -> Vec<NodeProto> {
+    vec![
+        node("Reshape", &["x", "-1"], "row"),
+        node("Greater", &["row", "zero"], "flags"),
+        node("Compress", &["row", "flags"], "taken"),
+        node("Size", &["taken"], "count"),
+    ]
+}
+
+/// Where the sum is positive, what the nodes write; the magnitudes otherwise.
+fn where_large(nodes: Vec<NodeProto>) -> Vec<NodeProto> {
+    vec![
+        with(node("ReduceSum", &["x"], "sum"), vec![int("keepdims", 0)]),
+        node("Greater", &["sum", "zero"], "large"),
+        branches("large", "y", nodes, vec![node("Abs", &["x"], "size")]),
+    ]
+}
+
+/// Within the branch of an If, an If on whether any element is positive: in no sample with elements is its condition
+/// false, and yet it is no constant. What cannot be computed there is an error where it is met, never the other branch.
+#[test]
+fn whether_anything_is_found_is_no_constant_within_a_branch() {
+    let mut nodes = counted();
+    nodes.extend([
+        node("Greater", &["count", "first"], "any"),
+        branches("any", "found", vec![node("Add", &["x", "two"], "more")], vec![node("Neg", &["x"], "less")]),
+    ]);
+    let negative = elements(1.0, -5.0);
+    let sizes = negative.iter().map(|v| v.abs()).collect();
+    let cases = [(elements(1.0, 5.0), None), (negative, Some(([4, 5], sizes)))];
+    gives(where_large(nodes), [4, 5], &constants(), &cases);
+}
+
+/// The same as a number: it is refused, since it would have to be computed within the branch.
+#[test]
+fn a_number_that_is_special_where_nothing_is_found_is_refused_within_a_branch() {
+    let mut nodes = counted();
+    nodes.extend([
+        node("Equal", &["count", "first"], "none"),
+        cast("none", "number", 1),
+        node("Add", &["x", "number"], "more"),
+    ]);
+    let found = decode(&model(where_large(nodes), &[4, 5], &[-1, -1], &constants()));
+    let target = resolve("x86_64", "generic").expect("known");
+    let built = Build::new("m.onnx").build_model(&found, target, "m", &Silent);
+    let error = built.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("'number'") && error.contains("body of an If"), "{error}");
 }

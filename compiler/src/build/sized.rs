@@ -11,7 +11,7 @@ use crate::passes::{Around, Given, unfold, wanted};
 use crate::plan::{Lowered, own_outputs};
 use crate::sizes::{
     Merged, Open, Sample, Single, Typings, alike, differing, merge, same_steps, samples, single, special,
-    uniform,
+    special_within, uniform,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -243,7 +243,17 @@ impl Sizer<'_> {
         self.alike = Arc::new(alike(&graphs));
         self.uniform = Arc::new(uniform(&graphs));
         self.computed = differing(&graphs);
-        self.computed.extend(special(&graphs, &self.small));
+        let small: Vec<&Graph> = self.small.iter().collect();
+        self.computed.extend(special(&graphs, &small));
+        if let Some(name) = special_within(&graphs, &small) {
+            let error = Error::model(format!(
+                "'{name}', in the body of an If, Loop or Scan, is another constant where sizes known only at run time are 0 or 1"
+            ));
+            return Err((
+                0,
+                error.advise("Compute it outside of the body, or bind the dimension to one size"),
+            ));
+        }
         self.computed.extend(self.given.open.iter().cloned());
         let (mut made, mut notes) = (Vec::new(), Vec::new());
         for (number, (sizes, graph)) in typed.iter().enumerate() {
@@ -269,9 +279,10 @@ impl Sizer<'_> {
         let ones = self.free.keys().map(|name| typed(&one(name), AT_BOUNDS));
         let data = [SAMPLE_OF_NONE, SAMPLE_OF_ONE].map(|number| typed(bounds, number));
         let small: Vec<Graph> = ones.chain(data).flatten().collect();
-        let said: HashMap<String, bool> = at_bounds.decided.into_iter().collect();
+        let names: HashSet<String> = at_bounds.decided.iter().map(|(name, _)| name.clone()).collect();
+        let said: HashSet<(String, bool)> = at_bounds.decided.into_iter().collect();
         let decided = small.iter().flat_map(|graph| &graph.decided);
-        let open = decided.filter(|(name, branch)| said.get(name).is_some_and(|said| said != branch));
+        let open = decided.filter(|said_small| names.contains(&said_small.0) && !said.contains(*said_small));
         self.given.open = Arc::new(open.map(|(name, _)| name.clone()).collect());
         self.small = small;
     }

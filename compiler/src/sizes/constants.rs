@@ -5,7 +5,7 @@ use super::{Merger, unlike};
 use crate::base::{Affine, DType, Tensor, TensorType, row_major_strides};
 use crate::definition::{DefBuilder, Stage, ValueId};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Value};
+use crate::graph::{Attr, Graph, Value};
 use crate::scalar::Op;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -84,16 +84,45 @@ pub fn differing(graphs: &[&Graph]) -> HashSet<String> {
 }
 
 /// The names of what is the same in all samples, but not in graphs of small sizes.
-pub fn special(graphs: &[&Graph], small: &[Graph]) -> HashSet<String> {
+pub fn special(graphs: &[&Graph], small: &[&Graph]) -> HashSet<String> {
     let maps: Vec<_> = graphs.iter().map(|g| made(g)).collect();
     let Some((first, others)) = maps.split_first() else { return HashSet::new() };
-    let small: Vec<_> = small.iter().map(made).collect();
+    let small: Vec<_> = small.iter().map(|g| made(g)).collect();
     let differs = |(name, tensor): &(&&str, &&Tensor)| {
         let typed = |map: &Constants| map.get(*name).is_some_and(|t| t.ty == tensor.ty);
         let same = |map: &Constants| map.get(*name) == Some(*tensor);
         others.iter().all(same) && small.iter().any(|map| typed(map) && !same(map))
     };
     first.iter().filter(differs).map(|(name, _)| name.to_string()).collect()
+}
+
+/// The bodies that an attribute of a node is in several samples.
+fn bodies_of<'g>(graphs: &[&'g Graph], node: &str, attribute: &str) -> Vec<&'g Graph> {
+    let body =
+        |graph: &&'g Graph| match graph.nodes.iter().find(|n| n.name == node)?.attrs.0.get(attribute)? {
+            Attr::Graph(body) => Some(&**body),
+            _ => None,
+        };
+    graphs.iter().filter_map(body).collect()
+}
+
+/// Something that is special within a body of control flow, and that a node reads there: it is not computed again as the
+/// model runs, as it would be outside.
+pub fn special_within(graphs: &[&Graph], small: &[&Graph]) -> Option<String> {
+    for node in &graphs.first()?.nodes {
+        for attribute in node.attrs.0.keys() {
+            let (all, few) =
+                (bodies_of(graphs, &node.name, attribute), bodies_of(small, &node.name, attribute));
+            let Some(own) = all.first() else { continue };
+            let found = special(&all, &few);
+            let read = own.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).chain(&own.outputs);
+            let name = read.map(|&v| &own.value(v).name).find(|name| found.contains(*name));
+            if let Some(name) = name.cloned().or_else(|| special_within(&all, &few)) {
+                return Some(name);
+            }
+        }
+    }
+    None
 }
 
 /// Constants of a graph by name.

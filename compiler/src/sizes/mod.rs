@@ -25,7 +25,7 @@ mod rules;
 mod samples;
 mod single;
 
-pub use constants::{alike, differing, special, uniform};
+pub use constants::{alike, differing, special, special_within, uniform};
 pub use entries::single;
 pub use samples::samples;
 pub use single::{Single, Typings};

@@ -55,14 +55,22 @@ impl Driver {
         Ok(self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect())
     }
 
-    /// Whether a constant condition holds for all sizes; notes what it says.
-    fn decides(&mut self, condition: &Option<Binding>, known: bool) -> bool {
-        let in_body = self.frames.last().is_some_and(|f| f.level > 0);
-        let (Some(Binding::Value(id)), false) = (condition, in_body) else { return true };
-        let name = self.graph().value(*id).name.clone();
+    /// Whether a constant condition holds for all sizes; notes what it says. Within a body, where it cannot be
+    /// computed as the model runs, one that does not is an error.
+    fn decides(&mut self, node: &SourceNode, condition: &Option<Binding>, known: bool) -> Result<bool> {
+        let Some(Binding::Value(id)) = condition else { return Ok(true) };
+        let level = self.frames.last().map_or(0, |f| f.level);
+        let value = self.graph().value(*id).name.clone();
+        let name = if level == 0 { value } else { format!("{level} {} {value}", node.name) };
         let open = self.given.open.contains(&name);
-        self.level().graph.decided.push((name, known));
-        !open
+        self.levels[0].graph.decided.push((name, known));
+        if open && level > 0 {
+            return Err(Error::model(
+                "its condition depends on sizes that are known only at run time, and it stands in the body of another If, Loop or Scan",
+            )
+            .advise("Bind the dimension to one size, or compute the condition outside of the body"));
+        }
+        Ok(!open)
     }
 
     pub(super) fn if_node(&mut self, node: &SourceNode, inputs: Bindings) -> Result<Bindings> {
@@ -72,7 +80,8 @@ impl Driver {
         let (then, otherwise) = (body(node, "then_branch")?, body(node, "else_branch")?);
         let known = self.known(condition).map(|known| known != 0);
         let taken = if known == Some(false) { otherwise } else { then };
-        if known.is_some_and(|known| self.decides(condition, known)) {
+        let decided = known.map(|known| self.decides(node, condition, known)).transpose()?;
+        if decided == Some(true) {
             return Ok(self.inline(taken, Vec::new())?.into_iter().map(Some).collect());
         }
         let inputs = values(&inputs)?;
