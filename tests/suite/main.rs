@@ -40,6 +40,8 @@ mod spread;
 #[allow(dead_code, reason = "helpers for the other modules")]
 mod support;
 mod readme;
+mod regions;
+mod signatures;
 mod strips;
 mod tables;
 mod tile;

@@ -249,7 +249,7 @@ fn counted() -> Vec<NodeProto> {
 /// Where the sum is positive, what the nodes write; the magnitudes otherwise.
 fn where_large(nodes: Vec<NodeProto>) -> Vec<NodeProto> {
     vec![
-        with(node("ReduceSum", &["x"], "sum"), vec![int("keepdims", 0)]),
+        with(node("ReduceSum", &["x"], "sum"), [int("keepdims", 0)]),
         node("Greater", &["sum", "zero"], "large"),
         branches("large", "y", nodes, vec![node("Abs", &["x"], "size")]),
     ]

@@ -4,7 +4,7 @@ use super::external::Folder;
 use super::functions::{Extras, Functions, Names};
 use super::limits::{MAX_CONSTANT_BYTES, MAX_DEPTH, MAX_NODES, canonical_domain, opset_of};
 use super::words::{STRING, UNKNOWN, Words, strings};
-use super::{Body, Declared, Dim, SourceNode, attrs, order, tensor};
+use super::{Body, Declared, Dim, SourceNode, attrs, order, signature, tensor};
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -193,7 +193,7 @@ impl<'a> Converter<'a> {
         let mut node = SourceNode {
             domain: domain.to_string(),
             op: proto.op_type.clone(),
-            opset: opset_of(frame.imports, domain).unwrap_or(1),
+            opset: self.opset(proto, domain, &attributes, frame)?,
             name,
             attrs: Default::default(),
             bodies: BTreeMap::new(),
@@ -224,6 +224,24 @@ impl<'a> Converter<'a> {
         self.number_labels(&node);
         out.push(node);
         Ok(())
+    }
+
+    /// The version of its domain that a node is read by. Within a function it is the function's; nodes that are
+    /// not defined there but by the model's version are taken to be of that, by which ONNX Runtime reads them all.
+    fn opset(
+        &self,
+        proto: &pb::NodeProto,
+        domain: &str,
+        attributes: &[pb::AttributeProto],
+        frame: &Frame,
+    ) -> Result<i64> {
+        let version = |imports| opset_of(imports, domain).unwrap_or(1);
+        let (here, outside) = (version(frame.imports), version(self.imports));
+        match signature::check(proto, domain, here, attributes) {
+            Ok(()) => Ok(here),
+            Err(_) if signature::check(proto, domain, outside, attributes).is_ok() => Ok(outside),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the node is a Constant of strings, which is then one of the body's constants.

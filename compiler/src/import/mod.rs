@@ -14,6 +14,7 @@ mod functions;
 mod limits;
 mod lists;
 mod order;
+mod signature;
 mod tensor;
 mod words;
 
