@@ -103,21 +103,31 @@ fn request(ctx: &Ctx) -> Result<Request> {
         }
         (None, Some(scales)) => {
             fits(&scales, axes.len())?;
-            for (&a, &scale) in axes.iter().zip(&scales) {
-                positive(scale)?;
-                let cropped = match coordinates(ctx)? {
-                    Coordinates::CropAndResize => request[a].roi.1 - request[a].roi.0,
-                    _ => 1.0,
-                };
-                request[a].scale = scale;
-                // In f32, as all runtimes: 30 elements at 0.76666665 are 23, which the exact product falls short of.
-                let length = shape[a] as f32 * cropped as f32 * scale as f32;
-                request[a].output = length.floor().max(0.0) as usize;
-            }
+            scales.iter().try_for_each(|&s| positive(s))?;
+            by_scales(ctx, shape, &axes, &scales, &mut request)?;
         }
         (None, None) => return Err(Error::model("neither scales nor sizes are given")),
     }
     Ok(Request { axes: request })
+}
+
+/// Lengths that follow from the scales, and from the region where that is what is resized.
+fn by_scales(
+    ctx: &Ctx,
+    shape: &[usize],
+    axes: &[usize],
+    scales: &[f64],
+    request: &mut [AxisRequest],
+) -> Result<()> {
+    let cropped = coordinates(ctx)? == Coordinates::CropAndResize;
+    for (&a, &scale) in axes.iter().zip(scales) {
+        let part = if cropped { request[a].roi.1 - request[a].roi.0 } else { 1.0 };
+        request[a].scale = scale;
+        // In f32, as all runtimes: 30 elements at 0.76666665 are 23, which the exact product falls short of.
+        let length = shape[a] as f32 * part as f32 * scale as f32;
+        request[a].output = length.floor().max(0.0) as usize;
+    }
+    Ok(())
 }
 
 fn roi(ctx: &Ctx) -> Result<Option<Vec<f64>>> {
