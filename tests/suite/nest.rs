@@ -10,7 +10,7 @@ use lmc::nest::nest;
 use lmc::scalar::{Fold, Op, Scalar, cast};
 use lmc::schedule::choose::choose;
 use lmc::schedule::linear::{Layout, Linear};
-use lmc::schedule::winograd::{Conv, Winograd, product};
+use lmc::schedule::winograd::{Conv, Tiles, Winograd, product};
 use lmc::schedule::{Schedule, Vector, verify};
 use lmc::target::{Target, resolve};
 use lmc::tile::random::Rng;
@@ -240,20 +240,21 @@ fn minimal_filtering_agrees_with_the_naive_loops() {
         let constant = [false, true, true];
         let expected = run(&linear, &Schedule::naive(&linear), &[false; 3]);
         for (target, outputs) in targets().iter().flat_map(|t| [(t, 2), (t, 4)]) {
-            let tiles = conv.tiles(&linear, 0, outputs);
-            let rows = (1..=tiles).filter(|r| tiles.is_multiple_of(*r));
-            for (rows, columns) in rows.flat_map(|rows| [0, 1, 3].map(|columns| (rows, columns))) {
-                let each = columns == 1 && conv.in_rows(&linear, outputs, columns);
-                let products = Box::new(choose(&product(&conv, &linear, outputs, rows), target));
+            let [down, most] = [0, 1].map(|slide| conv.tiles(&linear, slide, outputs));
+            let rows = (1..=down).filter(|r| down.is_multiple_of(*r));
+            let parts = (1..=most).filter(|&across| conv.in_rows(&linear, outputs, across));
+            let blocks =
+                rows.flat_map(|rows| parts.clone().map(move |across| Tiles { outputs, rows, across }));
+            for (tiles, columns) in blocks.flat_map(|tiles| [0, 1, 3].map(|columns| (tiles, columns))) {
+                let products = Box::new(choose(&product(&conv, &linear, tiles), target));
                 let schedule = Schedule {
                     vector: Vector::Axis { var: conv.outer, lanes: target.lanes() },
                     pack: vec![conv.weights],
                     winograd: Some(Winograd {
-                        outputs,
-                        rows,
+                        tiles,
                         halves: false,
                         columns,
-                        each,
+                        each: columns == 1,
                         product: products,
                     }),
                     ..Schedule::naive(&linear)

@@ -1,14 +1,13 @@
 //! The nest of a convolution by minimal filtering ([`crate::schedule::winograd`]).
 //!
 //! ```text
-//! for each block of rows of tiles:
-//!     for each row of tiles:  strip = B x, down;  data = strip B^T, across
+//! for each block of rows of tiles, or of a part of a row:
+//!     for each of its rows:  strip = B x, down;  data = strip B^T, across
 //!     products = data * weights, a matrix product per point
 //!     for each tile:  outputs = A products A^T, finished and stored
 //! ```
 //! Transforms go down and across in turn, so that few registers are needed. What lies between is in a
-//! parameter of its own, behind the output: the strip (a row of tiles and its rim), the transformed
-//! data, the products, and one tile half transformed.
+//! parameter of its own, behind the output ([`scratch`]). Each part of a row writes what its strips have of the rim.
 //!
 //! Bytes are couples of 16 bits from the first transform to the products, which are sums of 32 bits. All
 //! matrices are whole, and the multiple of the outputs that they give is divided at the end, or by constants
@@ -19,71 +18,46 @@ mod constants;
 pub(super) mod filter;
 mod outputs;
 mod products;
+mod scratch;
+mod sides;
 pub(super) mod weights;
 
 use self::constants::Constants;
 use self::filter::{Filter, Numbers, filter, transform};
-use self::outputs::together;
+use self::outputs::{Vectors, together};
 use self::products::multiply_couples;
+use self::scratch::Scratch;
 use self::weights::Weights;
 use super::Nested;
 use super::emit::{Emitter, addr, param};
 use super::segments::constant_of;
 use crate::base::{Affine, Bound};
 use crate::error::{Error, Result};
-use crate::schedule::winograd::{Block, Conv, HALVES, Slide, WINDOW, Winograd, product};
+use crate::schedule::winograd::{Block, Conv, HALVES, Slide, Tiles, Winograd, product};
 use crate::schedule::{Linear, Schedule, Vector};
-use crate::tile::{Access, Bin, Dot, Lane, Reg, RegType, Value};
+use crate::tile::{Access, Bin, Dot, Lane, Param, Reg, RegType, Value};
 
 struct Nest<'a> {
     linear: &'a Linear,
     conv: Conv,
     filter: &'static Filter,
     block: Block,
-    /// Outputs of a tile along one axis, and rows of tiles in a block.
+    /// Outputs of a tile along one axis, rows of tiles in a block, and tiles of each.
     outputs: usize,
     rows: usize,
+    across: usize,
     /// Tiles whose products of a column are transformed before they are stored; 0: none are.
     at_once: usize,
-    /// Tiles down and across.
-    tiles: [usize; 2],
+    /// Each vector of channels out is finished before the next one is multiplied.
+    each: bool,
+    /// Rows of tiles, and the parts of each.
+    row_count: usize,
+    parts: usize,
     lanes: usize,
     scratch: Scratch,
     place: Vec<Affine>,
     index_error: i32,
     constants: Constants,
-}
-
-/// Where things begin in the parameter for what lies between.
-struct Scratch {
-    param: u32,
-    /// Columns of the strip.
-    columns: usize,
-    strip: usize,
-    data: usize,
-    products: usize,
-    tile: usize,
-    elems: usize,
-}
-
-impl Scratch {
-    fn of(linear: &Linear, conv: &Conv, block: &Block, winograd: &Winograd, lanes: usize) -> Scratch {
-        let outputs = winograd.outputs;
-        let columns = conv.tiles(linear, 1, outputs) * outputs + WINDOW - 1;
-        let points = block.inputs * block.inputs;
-        let strip_elems = (block.inputs * columns * conv.channels(linear)).next_multiple_of(16);
-        // Products lie over the strip, of which nothing stays.
-        let over = inside(conv, columns) == (0, columns);
-        let data = if over { 0 } else { strip_elems };
-        let products = data + points * block.data;
-        let strip = if over { products } else { 0 };
-        let rows = if winograd.columns > 0 { outputs } else { block.inputs };
-        let tile = products + rows * block.inputs * block.products;
-        let half = together(linear, conv, lanes) * outputs * block.inputs * lanes;
-        let end = tile + if winograd.columns > 0 { 0 } else { half };
-        let elems = end.max(strip + strip_elems);
-        Scratch { param: linear.buffers.len() as u32 + 1, columns, strip, data, products, tile, elems }
-    }
 }
 
 /// Builds the kernel. Its last parameter is memory for what lies between.
@@ -101,41 +75,40 @@ pub fn nest(
         _ => 1,
     };
     let (products, inner) = products_nest(linear, &conv, winograd, (fused, index_error))?;
-    let block = Block::of(&conv, linear, winograd.outputs, winograd.rows);
-    let block = if winograd.each { block.with(&conv, linear, winograd.columns) } else { block };
-    let filter = filter(winograd.outputs, conv.couples);
+    let Tiles { outputs, rows, across } = winograd.tiles;
+    let block = Block::of(&conv, linear, winograd.tiles);
+    let block = if winograd.each { block.with(lanes.min(linear.extent(conv.outer))) } else { block };
+    let filter = filter(outputs, conv.couples);
     let constants = Constants::of(linear, &conv, filter);
     let mut nest = Nest {
         linear,
         conv: conv.clone(),
         filter,
         block,
-        outputs: winograd.outputs,
-        rows: winograd.rows,
+        outputs,
+        rows,
+        across,
         at_once: winograd.columns,
-        tiles: [0, 1].map(|s| conv.tiles(linear, s, winograd.outputs)),
+        each: winograd.each,
+        row_count: conv.tiles(linear, 0, outputs),
+        parts: conv.tiles(linear, 1, outputs) / across,
         lanes,
         scratch: Scratch::of(linear, &conv, &block, winograd, lanes),
         place: vec![Affine::constant(0); linear.vars.len()],
         index_error,
         constants,
     };
-    let mut params = super::operands(linear);
-    let weights = &mut params[conv.weights as usize];
-    weights.dtype = conv.dtype();
-    weights.elems = match winograd.columns {
-        0 => inner.kernel.params[1].elems,
-        _ => products.buffers[1].elems,
-    };
-    params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
-    params.push(param("between", conv.dtype(), nest.scratch.elems, Access::ReadWrite));
+    let points = winograd.columns == 0;
+    let weights = if points { inner.kernel.params[1].elems } else { products.buffers[1].elems };
+    let params = params(linear, &conv, weights, nest.scratch.elems);
     let mut e = Emitter::new(&linear.name, params, fused);
-    nest.rim(&mut e);
+    if nest.parts == 1 {
+        nest.rim(&mut e, &Affine::constant(0));
+    }
     nest.around(&mut e, &conv.around(linear), &inner);
     let between = nest.scratch.elems;
-    let Winograd { outputs, halves, columns, .. } = *winograd;
-    let columns = (columns > 0).then_some(lanes);
-    let weights = Weights { conv, outputs, halves, columns, products, inner, constants };
+    let columns = (winograd.columns > 0).then_some(lanes);
+    let weights = Weights { conv, outputs, halves: winograd.halves, columns, products, inner, constants };
     let (kernel, sizes) = e.finish();
     Ok(Nested {
         kernel,
@@ -147,6 +120,16 @@ pub fn nest(
     })
 }
 
+/// The parameters, with so many elements of transformed weights and in between.
+fn params(linear: &Linear, conv: &Conv, weights: usize, between: usize) -> Vec<Param> {
+    let mut params = super::operands(linear);
+    let operand = &mut params[conv.weights as usize];
+    (operand.dtype, operand.elems) = (conv.dtype(), weights);
+    params.push(param("out", linear.output.dtype, linear.output.elems, Access::Write));
+    params.push(param("between", conv.dtype(), between, Access::ReadWrite));
+    params
+}
+
 /// The products of the transformed data and weights, point by point: as a definition, and their nest.
 fn products_nest(
     linear: &Linear,
@@ -154,7 +137,7 @@ fn products_nest(
     winograd: &Winograd,
     (fused, index_error): (bool, i32),
 ) -> Result<(Linear, Nested)> {
-    let products = product(conv, linear, winograd.outputs, winograd.rows);
+    let products = product(conv, linear, winograd.tiles);
     let mut inner = super::nest(&products, &winograd.product, fused, index_error)?;
     if conv.couples {
         let kind = if winograd.halves { Dot::CoupleHalves } else { Dot::Couples };
@@ -220,22 +203,6 @@ impl Nest<'_> {
         self.conv.channels(self.linear)
     }
 
-    /// Zeroes the strip's columns on both sides of the data, which nothing overwrites.
-    fn rim(&mut self, e: &mut Emitter) {
-        let (columns, channels) = (self.scratch.columns, self.channels());
-        let (first, end) = inside(&self.conv, columns);
-        for (lo, hi) in [(0, first), (end, columns)] {
-            e.repeat("i", 0, self.block.inputs as i64, 1, |e, i| {
-                let row = i.scaled((columns * channels) as i64).offset((lo * channels) as i64);
-                let row = row.offset(self.scratch.strip as i64);
-                self.vectors(e, (hi - lo) * channels, &mut |nest, e, at, lanes| {
-                    let zero = e.value(nest.ty(lanes), Value::Const(0));
-                    nest.keep(e, row.plus(at), zero);
-                });
-            });
-        }
-    }
-
     fn around(&mut self, e: &mut Emitter, vars: &[u32], inner: &Nested) {
         let Some((&var, rest)) = vars.split_first() else { return self.blocks(e, inner) };
         let name = self.linear.vars[var as usize].name.clone();
@@ -252,42 +219,58 @@ impl Nest<'_> {
     }
 
     fn blocks(&mut self, e: &mut Emitter, inner: &Nested) {
-        let count = (self.tiles[0] / self.rows) as i64;
-        let weights = self.conv.weights;
+        let (count, across) = ((self.row_count / self.rows) as i64, self.across as i64);
         e.repeat("block", 0, count, 1, |e, block| {
-            let first = block.scaled(self.rows as i64);
-            e.repeat("r", 0, self.rows as i64, 1, |e, r| {
-                let row = first.plus(&r);
-                self.strip(e, &row);
-                self.across(e, &r);
+            let row = block.scaled(self.rows as i64);
+            e.repeat("part", 0, self.parts as i64, 1, |e, part| {
+                self.block(e, &row, &part.scaled(across), inner)
             });
-            let (data, products) = (self.scratch.data as i64, self.scratch.products as i64);
-            let between = self.scratch.param;
-            match self.at_once {
-                0 => e.splice(&inner.kernel, &[(between, data), (weights, 0), (between, products)]),
-                _ if self.block.multiplied < self.block.tiles => return self.each(e, &first),
-                _ => self.columns(e, &Affine::constant(0)),
-            }
-            e.repeat("r", 0, self.rows as i64, 1, |e, r| self.row_out(e, &first.plus(&r), &r));
         });
     }
 
-    /// The products and outputs of a block from a row of tiles on, of some tiles at a time.
-    fn each(&mut self, e: &mut Emitter, first: &Affine) {
-        let (across, some) = (self.tiles[1], self.block.multiplied);
+    /// The block from a row of tiles and one of them on.
+    fn block(&mut self, e: &mut Emitter, row: &Affine, tile: &Affine, inner: &Nested) {
+        let strips = self.across / self.scratch.tiles;
         e.repeat("r", 0, self.rows as i64, 1, |e, r| {
-            e.repeat("t", 0, across as i64, some as i64, |e, t| {
-                self.columns(e, &r.scaled(across as i64).plus(&t));
-                self.tiles_out(e, &first.plus(&r), (&t, (some, 0)), &Affine::constant(0));
+            e.repeat("s", 0, strips as i64, 1, |e, s| {
+                let first = s.scaled(self.scratch.tiles as i64);
+                let left = tile.plus(&first).scaled(self.outputs as i64);
+                if self.parts > 1 {
+                    self.rim(e, &left);
+                }
+                self.strip(e, &row.plus(&r), &left);
+                self.across(e, &first.plus_scaled(&r, self.across as i64));
+            });
+        });
+        let (data, products) = (self.scratch.data as i64, self.scratch.products as i64);
+        let (between, weights) = (self.scratch.param, self.conv.weights);
+        let outer = self.linear.extent(self.conv.outer);
+        if self.each {
+            return self.vectors_of(e, outer, 1, &mut |nest, e, first, (count, lanes)| {
+                let vectors = Vectors { first, count, lanes };
+                nest.columns(e, (first, lanes));
+                nest.rows_out(e, (row, tile), &mut |nest, e, at, t| {
+                    nest.tile_out(e, at, &t.scaled(lanes as i64), &vectors);
+                });
+            });
+        }
+        match self.at_once {
+            0 => e.splice(&inner.kernel, &[(between, data), (weights, 0), (between, products)]),
+            _ => self.columns(e, (&Affine::constant(0), outer)),
+        }
+        let together = together(self.linear, &self.conv, self.lanes);
+        self.rows_out(e, (row, tile), &mut |nest, e, at, t| {
+            nest.vectors_of(e, outer, together, &mut |nest, e, first, (count, lanes)| {
+                nest.tile_out(e, at, &t.scaled(outer as i64).plus(first), &Vectors { first, count, lanes });
             });
         });
     }
 
-    /// The strip of a row of tiles: a part for each way in which its rows of data can lie inside, of which
-    /// one runs.
-    fn strip(&mut self, e: &mut Emitter, row: &Affine) {
+    /// The strip of a row of tiles from a column on: a piece for each way in which its rows of data can lie inside,
+    /// of which one runs.
+    fn strip(&mut self, e: &mut Emitter, row: &Affine, left: &Affine) {
         let alike = self.alike();
-        let last = self.tiles[0];
+        let last = self.row_count;
         for &(start, end) in &alike {
             let bound = |edge: usize, form: Affine, join| {
                 constant_of(Bound(vec![Affine::constant(edge as i64), form]), join)
@@ -296,8 +279,8 @@ impl Nest<'_> {
             let hi =
                 if end == last { Bound(vec![row.offset(1)]) } else { bound(end, row.offset(1), i64::min) };
             match alike.len() {
-                1 => self.down(e, row, start),
-                _ => each(e, "row", lo, hi, |e, row| self.down(e, &row, start)),
+                1 => self.down(e, (row, left), start),
+                _ => each(e, "row", lo, hi, |e, row| self.down(e, (&row, left), start)),
             }
         }
     }
@@ -313,7 +296,7 @@ impl Nest<'_> {
     /// Rows of tiles in order, those together whose rows of data lie alike inside.
     fn alike(&self) -> Vec<(usize, usize)> {
         let mut list: Vec<(usize, usize)> = Vec::new();
-        for row in 0..self.tiles[0] {
+        for row in 0..self.row_count {
             match list.last_mut() {
                 Some(last) if self.valid(last.0) == self.valid(row) => last.1 = row + 1,
                 _ => list.push((row, row + 1)),
@@ -332,18 +315,33 @@ impl Nest<'_> {
         self.conv.addr.map_vars(|v| place[v as usize].clone())
     }
 
+    /// Where the transformed data of a point begins.
+    fn data_at(&self, row: &Affine, column: &Affine) -> Affine {
+        self.point(row, column, self.block.inputs)
+            .scaled(self.block.data as i64)
+            .offset(self.scratch.data as i64)
+    }
+
+    /// The number of a point: of one in `rows` where columns lie one after the other.
+    fn point(&self, row: &Affine, column: &Affine, rows: usize) -> Affine {
+        match self.at_once {
+            0 => row.scaled(self.block.inputs as i64).plus(column),
+            _ => column.scaled(rows as i64).plus(row),
+        }
+    }
+
     /// The strip of a row of tiles: each column of data, transformed.
-    fn down(&mut self, e: &mut Emitter, row: &Affine, like: usize) {
+    fn down(&mut self, e: &mut Emitter, (row, left): (&Affine, &Affine), like: usize) {
         let (n, channels, columns) = (self.block.inputs, self.channels(), self.scratch.columns);
         let (lo, hi) = self.valid(like);
-        let (first, end) = inside(&self.conv, columns);
         let top = row.scaled(self.outputs as i64);
-        e.repeat("x", first as i64, end as i64, 1, |e, x| {
+        let (first, end) = self.held(left);
+        each(e, "x", first, end, |e, x| {
             self.vectors(e, channels, &mut |nest, e, c, lanes| {
                 let ty = nest.ty(lanes);
                 let loaded: Vec<Option<Reg>> = (0..n)
                     .map(|i| {
-                        let at = addr(nest.conv.data, nest.data(&top.offset(i as i64), &x, c));
+                        let at = addr(nest.conv.data, nest.data(&top.offset(i as i64), &left.plus(&x), c));
                         let value = match nest.conv.couples {
                             true => Value::LoadCouples(at),
                             false => Value::Load(at, 1),
@@ -361,36 +359,27 @@ impl Nest<'_> {
         });
     }
 
-    /// The transformed data of a row of tiles, the `r`-th of its block.
-    fn across(&mut self, e: &mut Emitter, r: &Affine) {
+    /// The transformed data of a strip, whose first tile has this number in the block.
+    fn across(&mut self, e: &mut Emitter, first: &Affine) {
         let (n, channels, columns) = (self.block.inputs, self.channels(), self.scratch.columns);
-        let tiles = self.tiles[1];
-        e.repeat("t", 0, tiles as i64, 1, |e, t| {
-            let tile = r.scaled(tiles as i64).plus(&t).scaled(channels as i64);
+        e.repeat("t", 0, self.scratch.tiles as i64, 1, |e, t| {
+            let tile = first.plus(&t).scaled(channels as i64);
             let left = t.scaled((self.outputs * channels) as i64);
             e.repeat("i", 0, n as i64, 1, |e, i| {
                 let strip = left.plus_scaled(&i, (columns * channels) as i64);
                 let strip = strip.offset(self.scratch.strip as i64);
-                let point = i.scaled((n * self.block.data) as i64).offset(self.scratch.data as i64);
                 self.vectors(e, channels, &mut |nest, e, c, lanes| {
                     let at = |j: usize| strip.plus(c).offset((j * channels) as i64);
                     let loaded: Vec<Option<Reg>> = (0..n).map(|j| Some(nest.load(e, at(j), lanes))).collect();
                     let made = transform(e, nest.inputs(lanes), nest.filter.inputs, &loaded);
                     for (j, value) in made.into_iter().enumerate() {
-                        let at = point.plus(&tile).plus(c).offset((j * nest.block.data) as i64);
-                        nest.keep(e, at, value);
+                        let point = nest.data_at(&i, &Affine::constant(j as i64));
+                        nest.keep(e, point.plus(&tile).plus(c), value);
                     }
                 });
             });
         });
     }
-}
-
-/// Columns of a strip that hold data: the rest is zero.
-fn inside(conv: &Conv, columns: usize) -> (usize, usize) {
-    let across = &conv.slides[1];
-    let end = (across.before + across.extent as i64).max(0) as usize;
-    (across.before.max(0) as usize, end.min(columns))
 }
 
 /// What `body` emits in a scope of its own: it takes up no value loaded before it.

@@ -1,4 +1,4 @@
-//! Whether minimal filtering pays, in tiles of how many outputs, how many rows of tiles at a time.
+//! Whether minimal filtering pays, in tiles of how many outputs, how many of them at a time.
 
 use super::cores::core;
 use super::cost::{Operands, best_tile};
@@ -7,7 +7,7 @@ use super::instructions::{couple_halves, couples, dots};
 use super::linear::Linear;
 use super::tiled::Tiling;
 use super::vector::choose_vector;
-use super::winograd::{Block, CHANNELS, Conv, HALVES, Winograd, product};
+use super::winograd::{Block, CHANNELS, Conv, HALVES, Tiles, Winograd, product};
 use super::{Schedule, Vector};
 use crate::target::Target;
 
@@ -30,6 +30,8 @@ const STORED: f64 = 0.75;
 const UNHIDDEN: f64 = 0.3;
 /// The share of the first-level cache that weights may fill which each few tiles read again.
 const AGAIN: f64 = 0.6;
+/// The share of it that transformed data may fill which each vector of channels out reads again.
+const KEPT: f64 = 0.25;
 /// How much slower it may be for as much less in between as the second-level cache holds.
 const MEMORY: f64 = 0.4;
 /// ... or as this, where that holds more: memory is not less scarce for it.
@@ -77,33 +79,28 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: Tiling) -> Opti
     let direct = pass * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
     let batches = times(&conv.around(linear));
     let candidates = conv.outputs(linear).iter().flat_map(|&outputs| {
-        let [down, across] = [0, 1].map(|s| conv.tiles(linear, s, outputs));
-        let divides = move |r: &usize| down.is_multiple_of(*r) && r * across <= TILES;
-        (1..=down).filter(divides).map(move |r| (outputs, r))
+        let down = conv.tiles(linear, 0, outputs);
+        let rows = (1..=down).map(|rows| conv.whole_rows(linear, outputs, rows));
+        rows.filter(move |t| down.is_multiple_of(t.rows) && t.rows * t.across <= TILES).collect::<Vec<_>>()
     });
-    let costs = candidates.map(|(outputs, r)| {
-        let blocks = (conv.tiles(linear, 0, outputs) / r) as f64;
-        (batches * blocks * block_cycles(&conv, linear, target, outputs, r), (outputs, r))
+    let costs = candidates.map(|tiles| {
+        let blocks = (conv.tiles(linear, 0, tiles.outputs) / tiles.rows) as f64;
+        (batches * blocks * block_cycles(&conv, linear, target, tiles), tiles)
     });
-    let (cost, (outputs, rows)) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let (cost, tiles) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
     if cost >= GAIN * direct {
         return None;
     }
-    let block = Block::of(&conv, linear, outputs, rows);
-    let columns = columns(target, &block);
-    let each = each(&conv, linear, target, (outputs, &block));
-    let product = Box::new(products(&conv, linear, target, (outputs, rows, halves)));
-    Some(Winograd { outputs, rows, halves, columns, each, product })
+    let tiles = few(&conv, linear, target, tiles).unwrap_or(tiles);
+    let columns = columns(target, &Block::of(&conv, linear, tiles));
+    let each = columns > 0 && each(&conv, linear, target, tiles);
+    let product = Box::new(products(&conv, linear, target, (tiles, halves)));
+    Some(Winograd { tiles, halves, columns, each, product })
 }
 
 /// The schedule of the products of each point.
-fn products(
-    conv: &Conv,
-    linear: &Linear,
-    target: &Target,
-    (outputs, rows, halves): (usize, usize, bool),
-) -> Schedule {
-    let products = product(conv, linear, outputs, rows);
+fn products(conv: &Conv, linear: &Linear, target: &Target, (tiles, halves): (Tiles, bool)) -> Schedule {
+    let products = product(conv, linear, tiles);
     let vector = match halves {
         true => Vector::Axis { var: CHANNELS, lanes: HALVES },
         false => choose_vector(&products, target),
@@ -123,12 +120,22 @@ fn columns(target: &Target, block: &Block) -> usize {
     }
 }
 
-/// Whether these tiles are finished before the next ones are multiplied.
-fn each(conv: &Conv, linear: &Linear, target: &Target, (outputs, block): (usize, &Block)) -> bool {
-    let columns = columns(target, block);
-    columns < block.tiles
-        && conv.in_rows(linear, outputs, columns)
-        && weights(conv, linear, block) <= AGAIN * target.l1 as f64
+/// No more tiles than those whose sums are in registers at once, where the weights, which all of these read again, are
+/// in the nearest cache: what lies between is small then.
+fn few(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> Option<Tiles> {
+    let block = Block::of(conv, linear, tiles);
+    let across = columns(target, &block);
+    let part = across > 0 && across < block.tiles && conv.in_rows(linear, tiles.outputs, across);
+    let near = weights(conv, linear, &block) <= AGAIN * target.l1 as f64;
+    (part && near).then_some(Tiles { rows: 1, across, ..tiles })
+}
+
+/// Whether each vector of channels out is finished before the next one is multiplied: these read what all of the block
+/// are transformed from again, which the nearest cache then has to keep.
+fn each(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> bool {
+    let block = Block::of(conv, linear, tiles);
+    let data = 4 * block.inputs * block.inputs * block.data;
+    linear.extent(conv.outer) > target.lanes() && data as f64 <= KEPT * target.l1 as f64
 }
 
 /// Short sums of couples are no loop, and begin with their first product.
@@ -153,23 +160,23 @@ fn weights(conv: &Conv, linear: &Linear, block: &Block) -> f64 {
     (block.inputs * block.inputs * conv.channels(linear) * linear.extent(conv.outer) * 4) as f64
 }
 
-/// Cycles of one block, by the model.
-fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, rows: usize) -> f64 {
-    let (core, block) = (core(target), Block::of(conv, linear, outputs, rows));
+/// Cycles of one block, by the model; also where it is done a few tiles at a time.
+fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, of: Tiles) -> f64 {
+    let (core, block) = (core(target), Block::of(conv, linear, of));
     let (inner, outer) = (conv.channels(linear), linear.extent(conv.outer));
-    let (n, m, tiles) = (block.inputs as f64, outputs as f64, block.tiles as f64);
+    let (n, m, tiles) = (block.inputs as f64, of.outputs as f64, block.tiles as f64);
     let points = n * n;
     let weights = weights(conv, linear, &block);
     let rate = if weights > target.l2 as f64 * 0.75 { core.far } else { core.near };
-    let few = if conv.couples { columns(target, &block) } else { 0 };
-    let in_columns = few > 0;
+    let at_once = if conv.couples { columns(target, &block) } else { 0 };
+    let in_columns = at_once > 0;
     // Every block reads all weights, each few tiles of it again: the nearest cache has them where these are finished
     // one after the other.
-    let again = weights * tiles / few.max(1) as f64;
-    let (read, block) = match in_columns && each(conv, linear, target, (outputs, &block)) {
-        true => (again / (2.0 * core.near), block.with(conv, linear, few)),
-        false if in_columns => (weights / rate + (again - weights) / core.near, block),
-        false => (weights / rate, block),
+    let again = weights * tiles / at_once.max(1) as f64;
+    let (read, block) = match few(conv, linear, target, of).filter(|_| in_columns) {
+        Some(few) => (again / (2.0 * core.near), Block::of(conv, linear, few)),
+        None if in_columns => (weights / rate + (again - weights) / core.near, block),
+        None => (weights / rate, block),
     };
     // Sums of floats are chosen as if each point's went to memory: tiles of four outputs would pay more often, by
     // 2 % of the time for 60 % more constants.
@@ -179,7 +186,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
             let sums = points * tiles * outer.div_ceil(target.lanes()) as f64;
             sums * (inner as f64 / core.fma + m / n / core.stores / 2.0) + UNHIDDEN * read
         }
-        false => points * point_cycles(conv, linear, target, outputs, rows),
+        false => points * point_cycles(conv, linear, target, of),
     };
     // A vector of n inputs or products to so many outputs; about two additions for each input. Those of
     // integers take one cycle each, so that one vector need not wait for another.
@@ -202,8 +209,8 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, r
 }
 
 /// Cycles of the products of a point, by the model.
-fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, outputs: usize, rows: usize) -> f64 {
-    let products = product(conv, linear, outputs, rows);
+fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> f64 {
+    let products = product(conv, linear, tiles);
     let inner = conv.channels(linear);
     // Where halves lie apart, each is multiplied by itself.
     let halves = conv.couples && couple_halves(target);

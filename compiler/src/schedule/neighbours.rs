@@ -6,7 +6,7 @@
 
 use super::choose::with_vector;
 use super::linear::Linear;
-use super::winograd::{Conv, Winograd, product};
+use super::winograd::{Conv, Tiles, Winograd, product};
 use super::{ReduceStep, Schedule, Vector, verify};
 use crate::target::Target;
 
@@ -63,7 +63,7 @@ fn valid(found: Vec<Schedule>, linear: &Linear, target: &Target) -> Vec<Schedule
 /// Other schedules of the products of a filtering.
 fn filterings(schedule: &Schedule, winograd: &Winograd, linear: &Linear, target: &Target) -> Vec<Schedule> {
     let Some(conv) = Conv::of(linear) else { return Vec::new() };
-    let products = product(&conv, linear, winograd.outputs, winograd.rows);
+    let products = product(&conv, linear, winograd.tiles);
     let near = neighbours(&winograd.product, &products, target).into_iter();
     let near = near.map(|product| Winograd {
         product: Box::new(product),
@@ -75,7 +75,12 @@ fn filterings(schedule: &Schedule, winograd: &Winograd, linear: &Linear, target:
     let columns = columns
         .into_iter()
         .flat_map(|columns| [false, true].map(|each| Winograd { columns, each, ..winograd.clone() }));
-    near.chain(columns).map(|w| Schedule { winograd: Some(w), ..schedule.clone() }).collect()
+    let all = conv.tiles(linear, 1, winograd.tiles.outputs);
+    // Products of columns alone have a schedule whatever their block is.
+    let parts = (1..=all).filter(|_| winograd.columns > 0);
+    let parts =
+        parts.map(|across| Winograd { tiles: Tiles { across, ..winograd.tiles }, ..winograd.clone() });
+    near.chain(columns).chain(parts).map(|w| Schedule { winograd: Some(w), ..schedule.clone() }).collect()
 }
 
 /// Other sizes of the tile along its axes, two axes at once, and along one axis more.

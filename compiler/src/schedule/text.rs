@@ -5,7 +5,7 @@
 
 use super::chains::Chains;
 use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node, Pair, Placed};
-use super::winograd::{Conv, Winograd, product};
+use super::winograd::{Conv, Tiles, Winograd, product};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::lex::{Cursor, write_name};
 use crate::base::{Affine, elements};
@@ -63,8 +63,11 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         let halves = if w.halves { " halves" } else { "" };
         let columns = if w.columns > 0 { format!(" columns {}", w.columns) } else { String::new() };
         let each = if w.each { " each" } else { "" };
-        line(Subject::Winograd, format!("winograd {} rows {}{halves}{columns}{each} {{", w.outputs, w.rows));
-        let products = product(&conv, linear, w.outputs, w.rows);
+        let Tiles { outputs, rows, across } = w.tiles;
+        let all = across == conv.tiles(linear, 1, outputs);
+        let across = if all { String::new() } else { format!(" across {across}") };
+        line(Subject::Winograd, format!("winograd {outputs} rows {rows}{across}{halves}{columns}{each} {{"));
+        let products = product(&conv, linear, w.tiles);
         let inner = self::lines(&w.product, &products);
         inner[1..].iter().for_each(|(text, _)| line(Subject::Winograd, text.clone()));
     }
@@ -207,19 +210,22 @@ impl Reader<'_> {
         Ok(schedule)
     }
 
-    /// `OUTPUTS rows ROWS [halves] [columns TILES [each]] { vector ... }`, the schedule of the products.
+    /// `OUTPUTS rows ROWS [across TILES] [halves] [columns TILES [each]] { vector ... }`, the schedule of the products.
     fn winograd(&mut self) -> Result<Winograd> {
         let outputs = self.cursor.int()?;
         self.cursor.expect("rows")?;
         let rows = self.cursor.int()?;
+        let across = if self.cursor.eat("across") { Some(self.cursor.int()?) } else { None };
         let halves = self.cursor.eat("halves");
         let columns = if self.cursor.eat("columns") { self.cursor.int()? } else { 0 };
         let each = self.cursor.eat("each");
         let conv = Conv::of(self.linear).filter(|_| outputs == 2 || outputs == 4);
         let conv = conv.ok_or_else(|| self.cursor.error("no convolution for this filtering".to_string()))?;
-        let products = product(&conv, self.linear, outputs, rows);
+        let tiles = conv.whole_rows(self.linear, outputs, rows);
+        let tiles = Tiles { across: across.unwrap_or(tiles.across), ..tiles };
+        let products = product(&conv, self.linear, tiles);
         let mut reader = Reader { cursor: self.cursor, linear: &products };
-        Ok(Winograd { outputs, rows, halves, columns, each, product: Box::new(reader.body()?) })
+        Ok(Winograd { tiles, halves, columns, each, product: Box::new(reader.body()?) })
     }
 
     fn vector(&mut self) -> Result<Vector> {

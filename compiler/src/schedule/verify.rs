@@ -257,22 +257,23 @@ impl Checker<'_> {
         let Some(w) = &self.schedule.winograd else { return Ok(()) };
         let conv = Conv::of(self.linear).ok_or("no convolution of 3 by 3 points, one apart")?;
         let sizes = conv.outputs(self.linear);
-        require(sizes.contains(&w.outputs), || format!("tiles of {} outputs", w.outputs))?;
+        require(sizes.contains(&w.tiles.outputs), || format!("tiles of {} outputs", w.tiles.outputs))?;
         let along = matches!(self.schedule.vector, Vector::Axis { var, .. } if var == conv.outer);
         require(along, || format!("{} does not fill the lanes", self.name(conv.outer)))?;
-        let rows = conv.tiles(self.linear, 0, w.outputs);
-        require(w.rows > 0 && rows.is_multiple_of(w.rows), || {
-            format!("{rows} rows of tiles are not done {} at a time", w.rows)
+        let rows = conv.tiles(self.linear, 0, w.tiles.outputs);
+        require(w.tiles.rows > 0 && rows.is_multiple_of(w.tiles.rows), || {
+            format!("{rows} rows of tiles are not done {} at a time", w.tiles.rows)
+        })?;
+        require(conv.in_rows(self.linear, w.tiles.outputs, w.tiles.across), || {
+            format!("{} tiles at a time are not whole in a row", w.tiles.across)
         })?;
         let whole = |v: Vector| matches!(v, Vector::Axis { lanes, .. } if lanes.is_multiple_of(HALVES));
         require(!w.halves || conv.in_halves(self.linear) && whole(w.product.vector), || {
             "the couples of channels cannot lie in halves".to_string()
         })?;
         require(w.columns == 0 || !w.halves, || "columns of couples in halves".to_string())?;
-        require(!w.each || conv.in_rows(self.linear, w.outputs, w.columns), || {
-            format!("{} tiles at a time are not whole in a row", w.columns)
-        })?;
-        let products = product(&conv, self.linear, w.outputs, w.rows);
+        require(!w.each || w.columns > 0, || "vectors of channels finished by points".to_string())?;
+        let products = product(&conv, self.linear, w.tiles);
         let faults = check(&w.product, &products);
         faults.into_iter().next().map_or(Ok(()), |(_, reason)| Err(format!("the products: {reason}")))
     }

@@ -4,7 +4,8 @@
 //! multiplied point by point, which takes `(m+2)^2 / m^2` multiplications an output in place of 9, and
 //! the products, summed over the channels, are transformed back (Lavin and Gray, arXiv:1509.09308).
 //! Between the transforms is a product of matrices per point, the [`product`], with a schedule of
-//! its own. The tiles of some rows are done at a time, so that little memory is needed in between.
+//! its own. The tiles of some rows, or of a part of a row, are done at a time, so that little memory is needed in
+//! between.
 
 use super::Schedule;
 use super::factors::factors;
@@ -17,20 +18,29 @@ pub const HALVES: usize = 8;
 /// Points of a window along one axis.
 pub const WINDOW: usize = 3;
 
+/// Tiles that are done at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tiles {
+    /// Outputs of a tile along one axis: 2 or 4.
+    pub outputs: usize,
+    /// Rows of tiles; divides their number.
+    pub rows: usize,
+    /// Tiles of each row: all there are, or a part of them, which are whole.
+    pub across: usize,
+}
+
 /// How a convolution is done by minimal filtering.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Winograd {
-    /// Outputs of a tile along one axis: 2 or 4.
-    pub outputs: usize,
-    /// Rows of tiles that are done at a time; divides their number.
-    pub rows: usize,
+    /// What is done at a time.
+    pub tiles: Tiles,
     /// The words of couples of [`HALVES`] channels lie in halves, for [`crate::tile::Dot::CoupleHalves`].
     pub halves: bool,
     /// Tiles whose products of a column of points stay in registers until they are transformed down; 0: the
     /// products of each point go to memory.
     pub columns: usize,
-    /// These tiles are finished before the next ones are multiplied, which read all weights again: their products
-    /// alone are in memory then.
+    /// Each vector of channels out is finished before the next one is multiplied: its products alone are in memory
+    /// then.
     pub each: bool,
     /// The schedule of the products of a block.
     pub product: Box<Schedule>,
@@ -161,10 +171,15 @@ impl Conv {
         linear.extent(self.inner).div_ceil(if self.couples { 2 } else { 1 })
     }
 
-    /// Whether so many tiles can be finished before others are multiplied: they are in one row, and whole.
-    pub fn in_rows(&self, linear: &Linear, outputs: usize, tiles: usize) -> bool {
+    /// Whether rows of tiles can be done so many at a time: all, or some that are whole.
+    pub fn in_rows(&self, linear: &Linear, outputs: usize, across: usize) -> bool {
         let width = linear.extent(self.slides[1].axis);
-        tiles > 0 && width.is_multiple_of(outputs * tiles)
+        across == self.tiles(linear, 1, outputs) || across > 0 && width.is_multiple_of(outputs * across)
+    }
+
+    /// So many rows of all their tiles.
+    pub fn whole_rows(&self, linear: &Linear, outputs: usize, rows: usize) -> Tiles {
+        Tiles { outputs, rows, across: self.tiles(linear, 1, outputs) }
     }
 
     /// What the numbers in between are.
@@ -239,8 +254,6 @@ pub struct Block {
     pub data: usize,
     /// ... and of its products.
     pub products: usize,
-    /// Tiles whose products are there at a time.
-    pub multiplied: usize,
 }
 
 /// Elements in a cache line.
@@ -257,20 +270,19 @@ fn apart(elems: usize) -> usize {
 
 impl Block {
     /// The block of a convolution.
-    pub fn of(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Block {
-        let tiles = rows * conv.tiles(linear, 1, outputs);
+    pub fn of(conv: &Conv, linear: &Linear, of: Tiles) -> Block {
+        let tiles = of.rows * of.across;
         Block {
-            inputs: outputs + WINDOW - 1,
+            inputs: of.outputs + WINDOW - 1,
             tiles,
             data: apart(tiles * conv.channels(linear)),
             products: apart(tiles * linear.extent(conv.outer)),
-            multiplied: tiles,
         }
     }
 
-    /// The block with the products of so many tiles at a time.
-    pub fn with(self, conv: &Conv, linear: &Linear, multiplied: usize) -> Block {
-        Block { products: apart(multiplied * linear.extent(conv.outer)), multiplied, ..self }
+    /// The block with the products of so many channels out at a time.
+    pub fn with(self, channels: usize) -> Block {
+        Block { products: apart(self.tiles * channels), ..self }
     }
 }
 
@@ -279,8 +291,8 @@ pub const CHANNELS: u32 = 2;
 
 /// The products of a block: `out[p, t, o] = sum(c) in0[p, t, c] * in1[p, c, o]` for points `p` and
 /// tiles `t`; a product of couples is the sum of two.
-pub fn product(conv: &Conv, linear: &Linear, outputs: usize, rows: usize) -> Linear {
-    let block = Block::of(conv, linear, outputs, rows);
+pub fn product(conv: &Conv, linear: &Linear, tiles: Tiles) -> Linear {
+    let block = Block::of(conv, linear, tiles);
     let (points, inner, outer) =
         (block.inputs * block.inputs, conv.channels(linear), linear.extent(conv.outer));
     let var =

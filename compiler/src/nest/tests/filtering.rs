@@ -2,29 +2,32 @@
 
 use super::*;
 use crate::schedule::linear::Magnitude;
-use crate::schedule::winograd::{CHANNELS, Conv, HALVES, Winograd, product};
+use crate::schedule::winograd::{CHANNELS, Conv, HALVES, Tiles, Winograd, product};
 
 /// Schedules that filter a convolution in tiles of so many outputs, so many rows of them at a time: with couples
-/// as they are, by points and by columns of points, and in halves where those can be.
+/// as they are, by points and by columns of points, and in halves where those can be; of whole rows, and of each part
+/// that there is.
 fn filtering(linear: &Linear, conv: &Conv, outputs: usize, rows: usize) -> Vec<Schedule> {
     let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
-    let each = |columns: usize| conv.in_rows(linear, outputs, columns);
-    let kinds = [(false, 0, false), (false, 3, false), (false, 1, true), (false, 2, true), (true, 0, false)];
-    let possible = |k: &(bool, usize, bool)| (!k.0 || conv.in_halves(linear)) && (!k.2 || each(k.1));
-    let schedules = kinds.into_iter().filter(possible).map(|(halves, columns, each)| {
-        let mut product = Box::new(choose(&product(conv, linear, outputs, rows), &target));
-        if halves {
-            product.vector = Vector::Axis { var: CHANNELS, lanes: HALVES };
-        }
-        let schedule = Schedule {
-            vector: Vector::Axis { var: conv.outer, lanes: 16 },
-            pack: vec![conv.weights],
-            winograd: Some(Winograd { outputs, rows, halves, columns, each, product }),
-            ..Schedule::naive(linear)
-        };
-        verify(&schedule, linear).expect("a valid schedule");
-        schedule
-    });
+    let kinds = [(false, 0, false), (false, 2, true), (false, 3, false), (false, 4, false), (true, 0, false)];
+    let parts = (1..=conv.tiles(linear, 1, outputs)).filter(|&across| conv.in_rows(linear, outputs, across));
+    let kinds = parts.flat_map(|across| kinds.map(|kind| (kind, across)));
+    let schedules =
+        kinds.filter(|(k, _)| !k.0 || conv.in_halves(linear)).map(|((halves, columns, each), across)| {
+            let tiles = Tiles { outputs, rows, across };
+            let mut product = Box::new(choose(&product(conv, linear, tiles), &target));
+            if halves {
+                product.vector = Vector::Axis { var: CHANNELS, lanes: HALVES };
+            }
+            let schedule = Schedule {
+                vector: Vector::Axis { var: conv.outer, lanes: 16 },
+                pack: vec![conv.weights],
+                winograd: Some(Winograd { tiles, halves, columns, each, product }),
+                ..Schedule::naive(linear)
+            };
+            verify(&schedule, linear).expect("a valid schedule");
+            schedule
+        });
     schedules.collect()
 }
 
@@ -44,12 +47,13 @@ fn couples_of_some_channels_do_not_lie_in_halves() {
     }
 }
 
-/// Filtering of bytes rounds nothing, whatever the rows of a block and the last tile's outputs are.
+/// Filtering of bytes rounds nothing, whatever the rows of a block, its parts and strips, and the last tile's outputs
+/// are.
 #[test]
 fn filtered_bytes_are_exact() {
     let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
     for types in [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
-        for (c, o, out) in [(2, 3, 5), (16, 20, 8), (6, 9, 4), (34, 16, 7), (10, 24, 6)] {
+        for (c, o, out) in [(2, 3, 5), (16, 20, 8), (6, 9, 4), (34, 16, 7), (10, 24, 6), (16, 4, 16)] {
             let def = byte_windows((c, o), (out, 3), 1, types);
             let layouts = [last(&def.operands[0].ty), Layout::dense(&def.operands[1].ty.shape)];
             let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));

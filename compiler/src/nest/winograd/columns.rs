@@ -16,42 +16,41 @@ use crate::nest::emit::{Emitter, addr};
 use crate::tile::{Dot, Reg, RegType, Value};
 
 impl Nest<'_> {
-    /// The products of tiles of a block from `first` on, transformed down.
-    pub(super) fn columns(&mut self, e: &mut Emitter, first: &Affine) {
-        let (tiles, at_once) = (self.block.multiplied, self.at_once);
+    /// The products of a block for some channels out, transformed down.
+    pub(super) fn columns(&mut self, e: &mut Emitter, (first, count): (&Affine, usize)) {
+        let (tiles, at_once) = (self.block.tiles, self.at_once);
         let full = tiles - tiles % at_once;
         e.repeat("j", 0, self.block.inputs as i64, 1, |e, j| {
-            self.vectors(e, self.linear.extent(self.conv.outer), &mut |nest, e, o, lanes| {
+            self.vectors(e, count, &mut |nest, e, o, lanes| {
+                let vector = (first, count, o, lanes);
                 e.repeat("t", 0, full as i64, at_once as i64, |e, t| {
-                    scoped(e, |e| nest.column(e, first, (&j, &t, at_once), o, lanes));
+                    scoped(e, |e| nest.column(e, (&j, &t, at_once), vector));
                 });
                 if full < tiles {
-                    nest.column(e, first, (&j, &Affine::constant(full as i64), tiles - full), o, lanes);
+                    nest.column(e, (&j, &Affine::constant(full as i64), tiles - full), vector);
                 }
             });
         });
     }
 
-    /// A column's products of some tiles, which are counted from `first` on.
+    /// A column's products of some tiles, for a vector of some channels: the first one and their count, where the
+    /// vector begins among them, and its lanes.
     fn column(
         &self,
         e: &mut Emitter,
-        first: &Affine,
         (j, t, tiles): (&Affine, &Affine, usize),
-        o: &Affine,
-        lanes: usize,
+        (first, count, o, lanes): (&Affine, usize, &Affine, usize),
     ) {
         let (n, channels) = (self.block.inputs, self.channels());
         let numbers = self.sums(lanes);
         let sums: Vec<Vec<Reg>> = (0..n).map(|_| (0..tiles).map(|_| zero(e, numbers.ty)).collect()).collect();
         e.repeat("c", 0, channels as i64, 1, |e, c| {
             for (i, sums) in sums.iter().enumerate() {
-                let weights = self.weights_at(j, o, &c, (i, lanes));
+                let weights = self.weights_at(j, &first.plus(o), &c, (i, lanes));
                 let weights = e.value(numbers.ty, Value::Load(addr(self.conv.weights, weights), 1));
-                let point = j.offset((i * n) as i64).scaled(self.block.data as i64);
-                let point = point.plus(&c).offset(self.scratch.data as i64);
+                let point = self.data_at(&Affine::constant(i as i64), j).plus(&c);
                 for (k, &sum) in sums.iter().enumerate() {
-                    let at = point.plus_scaled(&first.plus(t).offset(k as i64), channels as i64);
+                    let at = point.plus_scaled(&t.offset(k as i64), channels as i64);
                     let data = e.value(numbers.ty, Value::Load(addr(self.scratch.param, at), 0));
                     let value = match self.conv.couples {
                         true => Value::Dot(Dot::Couples, sum, weights, data),
@@ -64,7 +63,7 @@ impl Nest<'_> {
         for k in 0..tiles {
             let column: Vec<Option<Reg>> = sums.iter().map(|row| Some(row[k])).collect();
             let made = transform(e, numbers, &[self.filter.outputs], &column);
-            let tile = t.offset(k as i64).scaled(self.linear.extent(self.conv.outer) as i64).plus(o);
+            let tile = t.offset(k as i64).scaled(count as i64).plus(o);
             for (a, value) in made.into_iter().enumerate() {
                 self.keep(e, self.product_at(&Affine::constant(a as i64), j, &tile), value);
             }

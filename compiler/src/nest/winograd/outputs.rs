@@ -21,13 +21,13 @@ const TOGETHER: usize = 2;
 const UNIT: usize = 1;
 
 /// Neighbouring vectors of the channels out.
-struct Vectors<'a> {
+pub(super) struct Vectors<'a> {
     /// The first channel.
-    first: &'a Affine,
+    pub first: &'a Affine,
     /// How many vectors.
-    count: usize,
+    pub count: usize,
     /// Lanes of each.
-    lanes: usize,
+    pub lanes: usize,
 }
 
 /// Vectors of so many lanes of the channels that are done at a time.
@@ -38,43 +38,49 @@ pub(super) fn together(linear: &Linear, conv: &Conv, lanes: usize) -> usize {
 }
 
 impl Nest<'_> {
-    /// The outputs of a row of tiles, the `r`-th of its block.
-    pub(super) fn row_out(&mut self, e: &mut Emitter, row: &Affine, r: &Affine) {
-        let width = self.linear.extent(self.conv.slides[1].axis);
-        let tiles = (width / self.outputs, width % self.outputs);
-        let products = r.scaled(self.tiles[1] as i64);
-        self.tiles_out(e, row, (&Affine::constant(0), tiles), &products);
-    }
-
-    /// The outputs of tiles of a row from `first` on: so many, and of one more so many columns. `products`: the
-    /// tile of which the products of the first are.
-    pub(super) fn tiles_out(
+    /// What `body` makes of the tiles of a block, of a row of tiles and one of them on: it gets a tile's row, its place
+    /// there, the columns that it has, and its number in the block.
+    pub(super) fn rows_out(
         &mut self,
         e: &mut Emitter,
-        row: &Affine,
-        (first, (full, rest)): (&Affine, (usize, usize)),
-        products: &Affine,
+        (row, first): (&Affine, &Affine),
+        body: &mut dyn FnMut(&mut Self, &mut Emitter, (&Affine, &Affine, usize), &Affine),
     ) {
-        let (outer, outputs) = (self.linear.extent(self.conv.outer), self.outputs);
-        let together = together(self.linear, &self.conv, self.lanes);
-        if outer >= self.lanes {
-            same(self.linear, e, self.lanes, &|e, id| self.eval(e, id, &self.place, (None, self.lanes)));
-        }
-        let mut tile = |e: &mut Emitter, t: Affine, columns: usize| {
-            let at = products.plus(&t).scaled(outer as i64);
-            let t = first.plus(&t);
-            self.vectors_of(e, outer, together, &mut |nest, e, first, (count, lanes)| {
-                let vectors = Vectors { first, count, lanes };
-                if nest.at_once == 0 {
-                    nest.half(e, &at, &vectors);
-                }
-                nest.finish(e, (row, &t, columns), &at, &vectors);
-            });
+        let (outputs, width) = (self.outputs, self.linear.extent(self.conv.slides[1].axis));
+        // Of the last tile of a row there may be a part; tiles of a part of it are whole.
+        let (full, rest) = match self.parts {
+            1 => (width / outputs, width % outputs),
+            _ => (self.across, 0),
         };
-        e.repeat("t", 0, full as i64, 1, |e, t| tile(e, t, outputs));
-        if rest > 0 {
-            tile(e, Affine::constant(full as i64), rest);
+        let across = self.across as i64;
+        e.repeat("r", 0, self.rows as i64, 1, |e, r| {
+            let row = row.plus(&r);
+            if self.linear.extent(self.conv.outer) >= self.lanes {
+                same(self.linear, e, self.lanes, &|e, id| self.eval(e, id, &self.place, (None, self.lanes)));
+            }
+            let mut tile = |e: &mut Emitter, t: Affine, columns: usize| {
+                let number = t.plus_scaled(&r, across);
+                body(self, e, (&row, &first.plus(&t), columns), &number);
+            };
+            e.repeat("t", 0, full as i64, 1, |e, t| tile(e, t, outputs));
+            if rest > 0 {
+                tile(e, Affine::constant(full as i64), rest);
+            }
+        });
+    }
+
+    /// The outputs of a tile, whose products begin `at` some number of them, in some channels.
+    pub(super) fn tile_out(
+        &self,
+        e: &mut Emitter,
+        of: (&Affine, &Affine, usize),
+        at: &Affine,
+        vectors: &Vectors,
+    ) {
+        if self.at_once == 0 {
+            self.half(e, at, vectors);
         }
+        self.finish(e, of, at, vectors);
     }
 
     /// Where a vector of a tile half transformed is.
@@ -87,7 +93,7 @@ impl Nest<'_> {
 
     /// Where a tile's products of a point begin, or of a row of half transformed ones.
     pub(super) fn product_at(&self, row: &Affine, column: &Affine, tile: &Affine) -> Affine {
-        let point = row.scaled(self.block.inputs as i64).plus(column);
+        let point = self.point(row, column, self.outputs);
         point.scaled(self.block.products as i64).plus(tile).offset(self.scratch.products as i64)
     }
 
@@ -96,7 +102,7 @@ impl Nest<'_> {
         let n = self.block.inputs;
         e.repeat("j", 0, n as i64, 1, |e, j| {
             for v in 0..vectors.count {
-                let channel = at.plus(vectors.first).offset((v * self.lanes) as i64);
+                let channel = at.offset((v * self.lanes) as i64);
                 let row = |i: usize| self.product_at(&Affine::constant(i as i64), &j, &channel);
                 let loaded: Vec<Option<Reg>> =
                     (0..n).map(|i| Some(self.load(e, row(i), vectors.lanes))).collect();
@@ -135,7 +141,7 @@ impl Nest<'_> {
             };
             let made: Vec<Vec<Reg>> = (0..vectors.count)
                 .map(|v| {
-                    let tile = at.plus(vectors.first).offset((v * self.lanes) as i64);
+                    let tile = at.offset((v * self.lanes) as i64);
                     let from = |j: usize| match self.at_once {
                         0 => self.place_in_tile(v, &a, &Affine::constant(j as i64)),
                         _ => self.product_at(&a, &Affine::constant(j as i64), &tile),
