@@ -114,13 +114,14 @@ impl<'a> Chain<'a> {
         Some(Chain { links })
     }
 
-    /// Whether rows of what lies outside are apart in memory: an axis that fills vectors must not be cut.
-    /// Nor must factors that are packed.
+    /// Whether rows of what lies outside are apart in memory, or one number each: an axis that fills vectors must not be
+    /// cut. Nor must factors that are packed.
     pub fn apart(&self, lowering: &Lowering, layouts: &[Layout]) -> bool {
         let far = |o: &Operand, dim: usize, step: i64| {
             let stride = layouts[o.value as usize].strides[dim].abs();
             (step * stride) as usize >= VECTOR
         };
+        let single = |o: &Operand, dim: usize| o.ty.elems() == o.ty.shape[dim];
         let packed = |l: &Link, o: &Operand| {
             l.def.fold.is_some() && lowering.values[o.value as usize].constant.is_some()
         };
@@ -128,7 +129,7 @@ impl<'a> Chain<'a> {
             let mut outside = l.reads.iter().filter(|r| r.from.is_none());
             outside.all(|r| {
                 let operand = &l.def.operands[r.operand];
-                far(operand, r.dim, r.step) && !packed(l, operand)
+                (single(operand, r.dim) || far(operand, r.dim, r.step)) && !packed(l, operand)
             })
         });
         reads && self.links.last().is_some_and(|l| far(&l.def.output, l.dim, l.step))

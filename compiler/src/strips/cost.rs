@@ -8,7 +8,7 @@ use super::chain::{Chain, Link};
 use super::halves::is_half;
 use super::rates::Rates;
 use crate::base::TensorType;
-use crate::definition::{Definition, Operand, ValueId};
+use crate::definition::{Definition, Expr, Operand, ValueId};
 use crate::schedule::{Prefer, Throughput, throughput};
 use crate::target::Target;
 use std::collections::BTreeMap;
@@ -71,6 +71,9 @@ impl Costs<'_> {
             let moves = |o: usize| link.reads.iter().find(|r| r.operand == o);
             for (o, operand) in link.def.operands.iter().enumerate() {
                 match moves(o) {
+                    None if found(link.def, o) => {
+                        moving += bytes(&operand.ty) * rows.rate as f64 / link.rows() as f64;
+                    }
                     None => still += bytes(&operand.ty),
                     Some(read) if read.from.is_none() => {
                         let share = (read.step * rows.rate) as f64 / link.room(read) as f64;
@@ -183,6 +186,16 @@ impl Costs<'_> {
 /// Bytes of a tensor as it is kept in windows: half floats as `f32`.
 fn window_bytes(ty: &TensorType) -> usize {
     if is_half(ty) { ty.elems() * size_of::<f32>() } else { ty.bytes() }
+}
+
+/// Whether the rows of an operand are looked up, so that each strip reads some of them: those between which it is
+/// interpolated.
+fn found(def: &Definition, operand: usize) -> bool {
+    let mut loads = def.exprs.iter().filter_map(|expr| match expr {
+        Expr::Load { operand: o, index, .. } if *o as usize == operand => Some(index),
+        _ => None,
+    });
+    loads.all(|index| index.iter().any(|i| i.affine().is_none()))
 }
 
 /// Bytes of all that lies between the definitions.
