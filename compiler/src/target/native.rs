@@ -11,33 +11,26 @@ pub(super) fn arch() -> Option<Arch> {
     }
 }
 
-/// The host's features, as the processor and the operating system report them.
-#[cfg(target_arch = "x86_64")]
+/// The host's features: what programs find by the bits of [`Feature::bit`], and what they need not know.
 pub(super) fn features() -> Vec<Feature> {
-    use Feature::*;
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    // As the psABI level v4: kernels assume the four extensions together.
-    let avx512 = avx2
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl");
-    [
-        (Sse41, is_x86_feature_detected!("sse4.1") && is_x86_feature_detected!("ssse3")),
-        (Avx, is_x86_feature_detected!("avx")),
-        (Fma, is_x86_feature_detected!("fma")),
-        (F16c, is_x86_feature_detected!("f16c")),
-        (Avx2, avx2),
-        (Avx512, avx512),
-        (AvxVnni, is_x86_feature_detected!("avxvnni")),
-        (Avx512Vnni, avx512 && is_x86_feature_detected!("avx512vnni")),
-        (Avx512Vbmi, avx512 && is_x86_feature_detected!("avx512vbmi")),
-        (Avx512Twice, avx512 && twice()),
-    ]
-    .into_iter()
-    .filter_map(|(feature, there)| there.then_some(feature))
-    .collect()
+    let there = lmc_runtime::features();
+    let mut found: Vec<Feature> = OF_HOST.iter().copied().filter(|f| there & f.bit() != 0).collect();
+    if found.contains(&Feature::Avx512) && twice() {
+        found.push(Feature::Avx512Twice);
+    }
+    found
 }
+
+/// What this architecture's processors may have.
+#[cfg(target_arch = "x86_64")]
+const OF_HOST: &[Feature] = {
+    use Feature::*;
+    &[Sse41, Avx, Fma, F16c, Avx2, Avx512, AvxVnni, Avx512Vnni, Avx512Vbmi]
+};
+#[cfg(target_arch = "aarch64")]
+const OF_HOST: &[Feature] = &[Feature::DotProd, Feature::Fp16, Feature::I8mm, Feature::Bf16];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const OF_HOST: &[Feature] = &[];
 
 /// Whether the host multiplies and adds two vectors of 512 bits a cycle: what no flag of CPUID says.
 #[cfg(target_arch = "x86_64")]
@@ -59,24 +52,9 @@ fn twice() -> bool {
 const TWICE: [(&[u8; 4], u32, &[u32]); 2] =
     [(b"Genu", 6, &[0x55, 0x6a, 0x6c, 0x8f, 0xcf, 0xad, 0xae]), (b"Auth", 0x1a, &[])];
 
-/// The host's features, as the operating system reports them.
-#[cfg(target_arch = "aarch64")]
-pub(super) fn features() -> Vec<Feature> {
-    use std::arch::is_aarch64_feature_detected as has;
-    [
-        (Feature::DotProd, has!("dotprod")),
-        (Feature::Fp16, has!("fp16")),
-        (Feature::I8mm, has!("i8mm")),
-        (Feature::Bf16, has!("bf16")),
-    ]
-    .into_iter()
-    .filter_map(|(feature, there)| there.then_some(feature))
-    .collect()
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) fn features() -> Vec<Feature> {
-    Vec::new()
+#[cfg(not(target_arch = "x86_64"))]
+fn twice() -> bool {
+    false
 }
 
 /// Bytes of the host's first-level data cache and second-level cache, where they can be asked.
