@@ -92,25 +92,37 @@ pub(super) fn finish_along(linear: &Linear, tile: &[(u32, usize)]) -> Option<u32
     (along && lanes_possible(linear, false)).then_some(var)
 }
 
+/// Whether so many points, a vector, are finished side by side.
+pub(super) fn finished_beside(linear: &Linear, target: &Target, lanes: usize) -> bool {
+    let along = neighbours(linear).filter(|_| finish_length(linear) >= LONG_FINISH);
+    along.is_some_and(|v| finish_along(linear, &points(linear, target, v, 1, lanes)).is_some())
+}
+
+/// The axis whose points are neighbours in order and share a factor.
+fn neighbours(linear: &Linear) -> Option<u32> {
+    let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
+    let shared =
+        |v: u32| body.iter().any(|l| matches!(l, Node::Load { addr, .. } if addr.coefficient(v) == 0));
+    let last = Schedule::naive(linear).order.last().copied();
+    last.filter(|&v| !linear.compact && !linear.ends(v) && shared(v))
+}
+
+/// The points along an axis of which registers hold so many chains each, `most` of them at most.
+fn points(linear: &Linear, target: &Target, v: u32, chains: usize, most: usize) -> Vec<(u32, usize)> {
+    let held = (v, linear.extent(v).min(target.vector_regs / 2 / chains).min(most));
+    Some(held).filter(|t| t.1 > 1).into_iter().collect()
+}
+
 /// A fold over lanes: several chains, and several points that share a factor.
 pub(super) fn over_lanes(linear: &Linear, target: &Target, var: u32, lanes: usize) -> Schedule {
     let (words, filled) = (words(linear, target, var), lanes);
     let (lanes, dot) = words.as_ref().map_or((lanes, 1), |w| (w.lanes, WORD));
     let vectors = linear.extent(var) / dot / lanes;
     let naive = Schedule::naive(linear);
-    let body = linear.fold.map(|f| loads(linear, f.2)).unwrap_or_default();
-    let shared =
-        |v: u32| body.iter().any(|l| matches!(l, Node::Load { addr, .. } if addr.coefficient(v) == 0));
-    let along = naive.order.last().copied().filter(|&v| !linear.compact && !linear.ends(v) && shared(v));
-    let points = |v: u32, chains: usize, most: usize| {
-        let held = (v, linear.extent(v).min(target.vector_regs / 2 / chains).min(most));
-        Some(held).filter(|t| t.1 > 1).into_iter().collect::<Vec<(u32, usize)>>()
-    };
+    let along = neighbours(linear);
+    let points = |v: u32, chains: usize, most: usize| points(linear, target, v, chains, most);
     // A tile that is finished as a vector has as many chains as points.
-    let apart = match along.filter(|_| finish_length(linear) >= LONG_FINISH) {
-        Some(v) => finish_along(linear, &points(v, 1, filled)).map_or(0, |_| filled),
-        None => 0,
-    };
+    let apart = if finished_beside(linear, target, filled) { filled } else { 0 };
     let chains = match apart {
         0 => vectors.clamp(1, if dot > 1 { CHAINS_OF_WORDS } else { CHAINS }),
         _ => 1,

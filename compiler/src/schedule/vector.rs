@@ -7,7 +7,7 @@ use super::factors::factor_loads;
 use super::guards::{decided, safe_range};
 use super::linear::{Guard, Linear, Node};
 use super::loads::{finish_length, follows, lanes, lanes_possible, loads, overlap};
-use super::over_lanes::{lane_fold, words};
+use super::over_lanes::{finished_beside, lane_fold, words};
 use crate::base::Affine;
 use crate::target::Target;
 
@@ -128,13 +128,20 @@ impl FoldCost<'_> {
         if extent < 4 || !lane_fold(linear) || !self.body.iter().all(|l| follows(linear, l, var)) {
             return None;
         }
-        let vectors = match words(linear, self.target, var) {
+        let words = words(linear, self.target, var);
+        let vectors = match &words {
             Some(words) => words.count.div_ceil(words.lanes) * words.cost,
             None => extent.div_ceil(self.lanes),
         };
         let filled = extent as f64 / vectors as f64;
         let packs = factor_loads(linear).is_some();
-        Some(self.points * self.point(var, packs) / filled + JOINED + self.made)
+        // Sums of one channel of words are finished as vectors; those of more channels, or of longer products, cost
+        // more than what is made of them.
+        let single = linear.axes().filter(|&v| linear.extent(v) > 1).count() == 1;
+        let words = words.is_some_and(|w| w.cost == 1);
+        let beside = single && words && finished_beside(linear, self.target, self.lanes);
+        let made = self.made / if beside { self.lanes as f64 } else { 1.0 };
+        Some(self.points * self.point(var, packs) / filled + JOINED + made)
     }
 
     /// Cost of a result by single numbers.
