@@ -5,6 +5,12 @@ use super::{
     scan, scatter, sized, structure, suppress, top_k,
 };
 use crate::graph::{Attr, Graph};
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// The rows by domain and name: they are looked up for each node, as often as a model is typed.
+static BY_NAME: LazyLock<HashMap<(&str, &str), &Operator>> =
+    LazyLock::new(|| rows().map(|row| ((row.domain, row.name), row)).collect());
 
 /// All families of operators, each a list of rows.
 const FAMILIES: &[&[Operator]] = &[
@@ -36,7 +42,7 @@ pub fn rows() -> impl Iterator<Item = &'static Operator> {
 
 /// The row of an operator.
 pub fn find(domain: &str, name: &str) -> Option<&'static Operator> {
-    rows().find(|r| r.domain == domain && r.name == name)
+    BY_NAME.get(&(domain, name)).copied()
 }
 
 /// Whether data decide the size of an operator's result.
