@@ -34,6 +34,7 @@ mod passes;
 mod random;
 mod robustness;
 mod plan;
+mod rules;
 mod schedule;
 mod sizes;
 mod spread;

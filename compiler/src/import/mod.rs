@@ -29,7 +29,7 @@ use crate::error::{Error, Kind, Result};
 use crate::graph::Attrs;
 use external::Folder;
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use tract_onnx::pb;
 
@@ -72,6 +72,12 @@ impl Body {
     pub fn computes(&self, name: &str) -> bool {
         let writes = |n: &SourceNode| n.outputs.iter().any(|o| o == name);
         self.nodes.iter().any(|n| writes(n) || n.bodies.values().any(|body| body.computes(name)))
+    }
+
+    /// The names of what nodes write, of this graph and of the bodies within it.
+    pub fn names(&self) -> HashSet<String> {
+        let within = self.nodes.iter().flat_map(|n| n.bodies.values()).flat_map(Body::names);
+        self.nodes.iter().flat_map(|n| n.outputs.iter().cloned()).chain(within).collect()
     }
 }
 

@@ -11,10 +11,13 @@ use crate::base::{Affine, DType, TensorType, gcd};
 use crate::definition::{DefBuilder, ExprId, Lowering, Size, Stage};
 use crate::error::Result;
 use crate::scalar::Op;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// No number beyond is a form in sizes; products of those up to it with sizes are no overflow.
 const LARGEST: u64 = 1 << 36;
+
+/// Sizes that the caller may choose, by number; the others are at their bounds.
+pub(super) type Point = Vec<(usize, i64)>;
 
 /// Whether one of some numbers lies beyond.
 pub(super) fn too_large(numbers: &[i64]) -> bool {
@@ -31,6 +34,10 @@ pub(super) struct Fact {
     pub(super) rule: Option<Derived>,
     /// Its values have this distance, or a multiple.
     pub(super) step: i64,
+    /// What it is the sum of, where it is one (see [`Size::sum`]).
+    pub(super) sum: Option<(Vec<(usize, usize)>, usize)>,
+    /// The forms that it is the product of, where these are known.
+    pub(super) factors: Vec<Affine>,
 }
 
 impl Fact {
@@ -46,8 +53,12 @@ pub struct Facts {
     pub(super) sizes: Vec<Fact>,
     /// Forms of numbers that are known otherwise than by comparing.
     known: HashMap<Vec<i64>, Affine>,
-    /// A size, and values of it where rules that hold in all samples differ.
-    pub(super) open: Vec<(usize, i64)>,
+    /// Sizes for which rules that hold in all samples differ.
+    pub(super) open: Vec<Point>,
+    /// Such for which the model is not defined.
+    pub(super) undefined: HashSet<Point>,
+    /// Whether no more samples will be made: then rules must not differ.
+    pub(super) last: bool,
     /// Limits that too few samples have shown to tell whose they are.
     pub(super) limits: BTreeSet<usize>,
 }
@@ -55,13 +66,15 @@ pub struct Facts {
 impl Facts {
     /// Nothing known, of so many samples.
     pub fn new(samples: usize) -> Self {
-        Facts { samples, sizes: Vec::new(), known: HashMap::new(), open: Vec::new(), limits: BTreeSet::new() }
+        let (sizes, known, open, undefined, limits) = Default::default();
+        Facts { samples, sizes, known, open, undefined, last: false, limits }
     }
 
     /// Adds the next size of the lowering.
     pub fn declare(&mut self, size: &Size, values: Vec<i64>) {
         let (var, step) = (size_var(self.sizes.len(), size.max), size.step.0 as i64);
-        self.sizes.push(Fact { var, values, available: size.name.is_some(), rule: None, step });
+        let (available, sum) = (size.name.is_some(), size.sum.clone());
+        self.sizes.push(Fact { var, values, available, rule: None, step, sum, factors: Vec::new() });
     }
 
     /// From here on a size's value is there.
@@ -105,7 +118,7 @@ impl Facts {
         if let Some(form) = sum {
             return Ok(form);
         }
-        if let Some(derived) = self.derived(numbers) {
+        if let Some(derived) = self.derived(numbers)? {
             return self.add(derived, numbers, low, before);
         }
         if let Some(form) = other {
@@ -114,7 +127,9 @@ impl Facts {
         // A multiple of a number, such as a size that is padded: how many times, then a form.
         let step = numbers.iter().fold(0, |step, n| gcd(step, n - numbers[0])).abs();
         let times: Vec<i64> = numbers.iter().map(|n| n.div_euclid(step)).collect();
-        if let (2.., Some(derived)) = (step, self.derived(&times)) {
+        if step > 1
+            && let Some(derived) = self.derived(&times)?
+        {
             let times = self.add(derived, &times, low, before)?;
             return Ok(times.scaled(step).offset(numbers[0].rem_euclid(step)));
         }
@@ -143,7 +158,7 @@ impl Facts {
             (0..self.samples).map(|k| form.with_sizes(|n| self.sizes[n].values[k]).base).collect();
         let mut b = DefBuilder::new(&[]);
         let value = b.index(form.clone());
-        self.push(b, value, &numbers, low, before)
+        self.push(b, value, &numbers, vec![form.clone()], low, before)
     }
 
     fn add(
@@ -175,19 +190,20 @@ impl Facts {
                 b.op(op, &[x, limit])
             }
         };
-        let form = self.push(b, value, numbers, low, before)?;
+        let form = self.push(b, value, numbers, Vec::new(), low, before)?;
         if let Some(size) = self.sizes.last_mut() {
             size.rule = Some(derived);
         }
         Ok(form)
     }
 
-    /// Adds a size that an expression computes.
+    /// Adds a size that an expression computes; `factors` are the forms that it is the product of, where these are known.
     fn push(
         &mut self,
         mut b: DefBuilder,
         value: ExprId,
         numbers: &[i64],
+        factors: Vec<Affine>,
         low: &mut Lowering,
         before: &mut Vec<Stage>,
     ) -> Result<Affine> {
@@ -211,6 +227,8 @@ impl Facts {
             available: true,
             rule: None,
             step: 1,
+            sum: None,
+            factors,
         });
         before.push(Stage::Define(b.finish(&format!("size{number}"), to, &ty, value)));
         Ok(Affine::var(var))
@@ -226,9 +244,10 @@ impl Facts {
         before: &mut Vec<Stage>,
     ) -> Result<Affine> {
         let mut builder = DefBuilder::new(&[]);
+        let factors = vec![a.clone(), b.clone()];
         let (a, b) = (builder.index(a.clone()), builder.index(b.clone()));
         let product = builder.op(Op::Mul, &[a, b]);
-        self.push(builder, product, numbers, low, before)
+        self.push(builder, product, numbers, factors, low, before)
     }
 
     /// The value of a form in a sample.

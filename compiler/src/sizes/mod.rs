@@ -19,6 +19,7 @@ mod entries;
 mod fit;
 mod parts;
 mod places;
+mod quotients;
 mod reshape;
 mod routines;
 mod rules;
@@ -36,8 +37,8 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::plan::Lowered;
 use border::Border;
-use fit::Facts;
-use std::collections::HashSet;
+use fit::{Facts, Point};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A model lowered for some sizes.
 pub struct Sample {
@@ -60,29 +61,25 @@ pub enum Merged {
 
 /// What several lowerings leave open: further samples are needed.
 pub struct Open {
-    /// Of these values of named sizes.
-    pub sizes: Vec<(String, usize)>,
+    /// For these values of named sizes, the others being at their bounds.
+    pub sizes: Vec<BTreeMap<String, usize>>,
     /// Of sizes around these limits, for those that depend on data.
     pub limits: Vec<usize>,
-    /// The dimensions whose size of 1 is another case: what was found says something else there.
-    pub unfit: Vec<String>,
+    /// The numbers of the other sizes (see [`Typings`]) for which what was found says something else, and of which value;
+    /// they are compared where nothing else is open, or where that is asked for.
+    pub unfit: Option<Vec<(usize, String)>>,
 }
 
 /// One lowering of several; the first sample is the one at the bounds.
 pub fn merge(samples: &[Sample], typings: &Typings) -> Result<Merged> {
     let first = samples.first().ok_or_else(|| Error::bug("no sample"))?;
     samples.iter().try_for_each(|other| same_steps(first, other))?;
-    let mut merger = Merger::new(samples);
+    let mut merger = Merger::new(samples, typings);
     let merged = merger.all();
     match (merger.unlike.is_empty(), merged) {
         (true, merged) => {
             let (inputs, outputs) = merged?;
-            let named =
-                |(size, value): (usize, usize)| Some((first.lowering.sizes.get(size)?.name.clone()?, value));
-            let sizes = merger.facts.undecided().into_iter().filter_map(named).collect();
-            let data = first.lowering.sizes.iter().any(|s| s.name.is_none());
-            let limits = merger.facts.limits.iter().copied().filter(|_| data).collect();
-            let open = Open { sizes, limits, unfit: merger.unfit(typings) };
+            let open = merger.open(typings);
             Ok(Merged::One(merger.finish(inputs, outputs)?, open))
         }
         (false, _) => {
@@ -99,10 +96,15 @@ pub fn same_steps(first: &Sample, other: &Sample) -> Result<()> {
     if same && a.stages.len() == b.stages.len() && a.sizes.len() == b.sizes.len() {
         return Ok(());
     }
-    let names = a.values.iter().zip(&b.values).find(|(x, y)| x.name != y.name);
+    let list = |l: &Lowering| -> Vec<String> {
+        let written = l.stages.iter().flat_map(Stage::writes).map(|v| l.values[v as usize].name.clone());
+        l.values.iter().map(|v| v.name.clone()).chain(written).collect()
+    };
+    let (x, y) = (list(a), list(b));
+    let apart = x.iter().zip(&y).position(|(x, y)| x != y).unwrap_or(x.len().min(y.len()));
     let error = unlike("another computation is needed for other sizes");
-    Err(match names {
-        Some((x, _)) => error.at(format!("around '{}'", x.name)),
+    Err(match x.get(apart).or(y.get(apart)) {
+        Some(name) => error.at(format!("around '{name}'")),
         None => error,
     })
 }
@@ -118,6 +120,15 @@ fn unlike(reason: &str) -> Error {
         .advise("Bind the dimension to one size with --dim NAME=N, or export the model without this node")
 }
 
+/// Sizes by their numbers.
+fn point(sizes: &[Size], named: &BTreeMap<String, usize>) -> Point {
+    let number = |name: &String| sizes.iter().position(|s| s.name.as_ref() == Some(name));
+    let mut point: Point =
+        named.iter().filter_map(|(name, &value)| Some((number(name)?, value as i64))).collect();
+    point.sort_unstable();
+    point
+}
+
 struct Merger<'a> {
     samples: &'a [Sample],
     low: Lowering,
@@ -131,15 +142,35 @@ struct Merger<'a> {
 }
 
 impl<'a> Merger<'a> {
-    fn new(samples: &'a [Sample]) -> Self {
+    fn new(samples: &'a [Sample], typings: &Typings) -> Self {
         let first = &samples[0].lowering;
         let mut facts = Facts::new(samples.len());
         for (i, size) in first.sizes.iter().enumerate() {
             let values = samples.iter().map(|s| s.lowering.sizes[i].sample as i64).collect();
             facts.declare(size, values);
         }
+        facts.last = typings.last;
+        facts.undefined = typings.undefined.iter().map(|sizes| point(&first.sizes, sizes)).collect();
         let low = Lowering { stages: Vec::new(), ..first.clone() };
         Merger { samples, low, facts, known: HashSet::new(), before: Vec::new(), unlike: Vec::new() }
+    }
+
+    /// What is left open.
+    fn open(&self, typings: &Typings) -> Open {
+        let (given, mut limits) = (&self.samples[0].lowering.sizes, self.facts.limits.clone());
+        let mut sizes = BTreeSet::new();
+        for point in &self.facts.open {
+            let named = |&(size, value): &(usize, i64)| Some((given[size].name.clone()?, value as usize));
+            match point.iter().map(named).collect::<Option<BTreeMap<_, _>>>() {
+                Some(point) => drop(sizes.insert(point)),
+                None => limits.extend(point.iter().map(|p| p.1 as usize)),
+            }
+        }
+        let data = given.iter().any(|s| s.name.is_none());
+        let limits: Vec<usize> = limits.into_iter().filter(|_| data).collect();
+        let compares = typings.compares || (sizes.is_empty() && limits.is_empty());
+        let unfit = compares.then(|| self.unfit(typings));
+        Open { sizes: sizes.into_iter().collect(), limits, unfit }
     }
 
     /// Merges everything; gives inputs and outputs.

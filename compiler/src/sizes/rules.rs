@@ -1,21 +1,18 @@
 //! Which function of the sizes a number is: the first that holds in every sample.
 //!
-//! Affine functions of one size or two; quotients, products and limits. Where two quotients hold in all samples
-//! but differ elsewhere, the sizes at which they do are noted, so that those become samples too.
+//! Affine functions of one size or two; products, limits and quotients. Where two quotients hold in all samples
+//! but differ elsewhere ([`super::quotients`]), the sizes at which they do are noted, so that those become samples too.
 
 use super::derived::Derived;
 use super::fit::{Facts, too_large};
+use super::quotients::Family;
+use super::unlike;
 use crate::base::Affine;
+use crate::error::Result;
 use crate::scalar::Op;
-
-/// Divisors that are tried.
-const MAX_DIVISOR: i64 = 64;
 
 /// In so many samples a size must lie on the other side of a limit.
 const MIN_SHOWN: usize = 5;
-
-/// Values of a size up to which rules are compared.
-const MAX_COMPARED: i64 = 1 << 14;
 
 impl Facts {
     pub(super) fn line_or_same(&self, numbers: &[i64]) -> Option<Affine> {
@@ -73,10 +70,8 @@ impl Facts {
         None
     }
 
-    fn rule(&self, numbers: &[i64]) -> Option<(Derived, Option<(usize, i64)>)> {
-        if too_large(numbers) {
-            return None;
-        }
+    /// A product or a limit that holds in all samples.
+    fn rule(&self, numbers: &[i64]) -> Option<Derived> {
         let usable: Vec<usize> = self.usable().collect();
         let holds = |d: &Derived| (0..self.samples).all(|k| self.value(d, k) == numbers[k]);
         let limited = usable.iter().flat_map(|&size| {
@@ -95,76 +90,50 @@ impl Facts {
                 Some(Derived::Product { a, b, factor, offset })
             })
         });
-        if let Some(found) = limited.chain(products).find(|d| holds(d)) {
-            return Some((found, None));
-        }
-        usable.iter().find_map(|&size| self.quotients(size, numbers))
+        limited.chain(products).find(|d| holds(d))
+    }
+
+    /// Whether numbers can be a size: what computes one keeps it from 0 to what it is at the bounds.
+    fn is_size(&self, numbers: &[i64]) -> bool {
+        let roots = || self.sizes.iter().filter(|s| s.rule.is_none() && s.factors.is_empty());
+        let within = |k: &usize| roots().all(|root| root.values[*k] <= root.values[0]);
+        !too_large(numbers)
+            && (0..self.samples).filter(within).all(|k| (0..=numbers[0]).contains(&numbers[k]))
     }
 
     /// The rule that holds in all samples.
     pub(super) fn rule_found(&self, numbers: &[i64]) -> Option<Derived> {
-        self.rule(numbers).map(|(rule, _)| rule)
+        let rule = || self.rule(numbers).or_else(|| self.quotients(numbers).first().map(Family::plain));
+        self.is_size(numbers).then(rule).flatten()
     }
 
-    pub(super) fn derived(&mut self, numbers: &[i64]) -> Option<Derived> {
-        let (rule, open) = self.rule(numbers)?;
-        self.open.extend(open);
+    /// The same, with what it leaves open noted; an error where nothing may be left.
+    pub(super) fn derived(&mut self, numbers: &[i64]) -> Result<Option<Derived>> {
+        if !self.is_size(numbers) {
+            return Ok(None);
+        }
+        let Some(rule) = self.rule(numbers) else { return self.divided(numbers) };
         if let Derived::Limited { limit, .. } = rule
             && numbers.iter().filter(|n| **n != limit).count() < MIN_SHOWN
         {
             self.limits.extend(usize::try_from(limit));
         }
-        Some(rule)
+        Ok(Some(rule))
     }
 
-    /// The first quotient of a size that holds in all samples; and a value of the size for which another
-    /// one that holds too gives something else.
-    fn quotients(&self, size: usize, numbers: &[i64]) -> Option<(Derived, Option<(usize, i64)>)> {
-        let values = &self.sizes[size].values;
-        let candidates = (2..=MAX_DIVISOR).flat_map(|divisor| {
-            (1..=3).flat_map(move |factor| {
-                (0..divisor).map(move |rest| {
-                    let first = (factor * values[0] + rest).div_euclid(divisor);
-                    (factor, rest + divisor * (numbers[0] - first), divisor)
-                })
-            })
-        });
-        let at =
-            |(factor, offset, divisor): (i64, i64, i64), v: i64| (factor * v + offset).div_euclid(divisor);
-        let mut holding = candidates.filter(|&c| values.iter().zip(numbers).all(|(&v, &n)| at(c, v) == n));
-        let first = holding.next()?;
-        let most = values.iter().copied().max().unwrap_or(0).min(MAX_COMPARED);
-        let differ = |c| (1..=most).find(|&v| self.sizes[size].may_be(v) && at(c, v) != at(first, v));
-        let open = holding.find_map(differ);
-        let (factor, offset, divisor) = first;
-        Some((Derived::Divided { size, factor, offset, divisor }, open.map(|v| (size, v))))
-    }
-
-    /// Values of sizes that must be looked at: what they make of the numbers is not decided yet. For each
-    /// the size that the caller chooses, and its value, the other sizes being at their bounds.
-    pub fn undecided(&self) -> Vec<(usize, usize)> {
-        let chosen = |open: &(usize, i64)| {
-            let roots = (0..self.sizes.len()).filter(|&s| self.sizes[s].rule.is_none());
-            roots.into_iter().find_map(|root| {
-                let most = self.sizes[root].values[0].min(MAX_COMPARED);
-                let may_be = |v: &i64| self.sizes[root].may_be(*v) && self.with(open.0, root, *v) == open.1;
-                let value = (1..=most).find(may_be)?;
-                Some((root, value as usize))
-            })
-        };
-        let mut all: Vec<_> = self.open.iter().filter_map(chosen).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
-    /// The value of a size where another has the given one, and all others are at their bounds.
-    fn with(&self, size: usize, root: usize, value: i64) -> i64 {
-        match (size == root, self.sizes[size].rule) {
-            (true, _) => value,
-            (_, None) => self.sizes[size].values[0],
-            (_, Some(rule)) => rule.of(|s| self.with(s, root, value)),
+    fn divided(&mut self, numbers: &[i64]) -> Result<Option<Derived>> {
+        let families = self.quotients(numbers);
+        let Some(first) = families.first() else { return Ok(None) };
+        let differing = self.differing(&families);
+        if let Some(point) = differing.first().filter(|_| self.last) {
+            let sizes: Vec<String> = point.iter().map(|(_, value)| value.to_string()).collect();
+            return Err(unlike(&format!(
+                "several quotients fit a number that depends on the sizes, and differ where they are {}",
+                sizes.join(" and ")
+            )));
         }
+        self.open.extend(differing);
+        Ok(Some(first.plain()))
     }
 
     /// Factor and offset in `(factor * a + offset) * b`.

@@ -1,136 +1,265 @@
-//! Whether what was found of numbers holds where a size is 1, which is no sample: 1 broadcasts, so steps may be
-//! others there. Shapes and integers that the graph has at that size are compared with what their forms say.
+//! Whether what was found of numbers holds for sizes that are no samples: 1, which broadcasts, so that steps may be
+//! others there, and sizes in between, for which the model is only typed, since that takes little time. Shapes and
+//! integers that the graph has for these are compared with what their forms say, within bodies too.
 
 use super::Merger;
 use super::constants::{agree, are_integers, made};
 use super::derived::Derived;
-use crate::base::{Affine, Tensor};
-use crate::graph::Graph;
+use crate::base::{Affine, Tensor, TensorType};
+use crate::definition::Size;
+use crate::graph::{Attr, Graph};
+use crate::passes::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// The graph where one dimension is 1 and the others are at their bounds.
+/// The graph for sizes that are no sample.
 pub struct Single {
-    /// Which dimension.
-    pub name: String,
     /// The sizes of all dimensions.
     pub sizes: BTreeMap<String, usize>,
     /// The graph.
     pub graph: Graph,
+    /// Whether steps may be others than in the samples: then only what the model itself names is compared.
+    pub is_apart: bool,
 }
 
 /// Graphs as they were typed, before they are rewritten.
 pub struct Typings<'a> {
     /// For each sample.
     pub samples: Vec<&'a Graph>,
-    /// Where a dimension is 1.
-    pub singles: &'a [Single],
+    /// For other sizes.
+    pub others: Vec<&'a Single>,
+    /// The values that the model itself names.
+    pub names: &'a HashSet<String>,
     /// What is computed at run time, whatever it was in the samples.
     pub computed: &'a HashSet<String>,
-    /// The values that results are made of: what others are makes no difference.
-    pub wanted: HashSet<&'a str>,
+    /// Sizes for which the model is not defined, by the names of those that are not at their bounds.
+    pub undefined: &'a [BTreeMap<String, usize>],
+    /// Whether no more samples will be made.
+    pub last: bool,
+    /// Whether other sizes are compared, even if more is open.
+    pub compares: bool,
+}
+
+impl<'a> Typings<'a> {
+    /// What is compared of one of the others.
+    fn listed(&self, other: &'a Single) -> Listed<'a> {
+        match other.is_apart {
+            true => Listed::named(&other.graph, self.names),
+            false => Listed::of(&other.graph),
+        }
+    }
+}
+
+/// What a number is, by its values in the samples.
+#[derive(Clone)]
+enum Said {
+    Form(Affine),
+    Rule(Derived, i64),
+    Nothing,
+}
+
+/// What elements are, by their values in the samples.
+enum Elements<'g> {
+    /// The same in each, wherever they have any.
+    Same(&'g Tensor),
+    /// Integers, each by itself.
+    Each(TensorType, Vec<Said>),
+    /// Nothing is said of them.
+    Any,
+}
+
+/// What a graph has, and the bodies in it: by name, behind the names of the nodes around.
+#[derive(Default)]
+struct Listed<'g> {
+    shapes: HashMap<String, &'g [usize]>,
+    constants: HashMap<String, &'g Tensor>,
+    /// Constant conditions, and what they chose.
+    decided: HashSet<(&'g str, bool)>,
+    /// What results are made of.
+    wanted: HashSet<String>,
+}
+
+impl<'g> Listed<'g> {
+    fn of(graph: &'g Graph) -> Self {
+        let mut all = Listed::default();
+        all.add(graph, "", None);
+        all
+    }
+
+    /// The same of values of these names alone.
+    fn named(graph: &'g Graph, names: &HashSet<String>) -> Self {
+        let mut all = Listed::default();
+        all.add(graph, "", Some(names));
+        all
+    }
+
+    fn add(&mut self, graph: &'g Graph, around: &str, names: Option<&HashSet<String>>) {
+        let named = |name: &str| format!("{around}{name}");
+        let is_listed = |name: &str| names.is_none_or(|names| names.contains(name));
+        let values = graph.values.iter().filter(|v| is_listed(&v.name));
+        self.shapes.extend(values.clone().map(|v| (named(&v.name), v.ty.shape.as_slice())));
+        self.wanted.extend(wanted(graph).map(named));
+        if around.is_empty() {
+            let made = made(graph).into_iter().filter(|(name, _)| is_listed(name));
+            self.constants.extend(made.map(|(name, t)| (named(name), t)));
+        } else {
+            self.constants.extend(values.filter_map(|v| Some((named(&v.name), v.constant.as_ref()?))));
+        }
+        self.decided.extend(graph.decided.iter().map(|(name, said)| (name.as_str(), *said)));
+        for node in &graph.nodes {
+            for (name, attr) in &node.attrs.0 {
+                if let Attr::Graph(body) = attr {
+                    self.add(body, &format!("{around}{}/{name}/", node.name), names);
+                }
+            }
+        }
+    }
+}
+
+/// What is said of what the samples have, each found when it is first asked for.
+struct Compared<'m, 'a, 'g> {
+    merger: &'m Merger<'a>,
+    samples: &'m [Listed<'g>],
+    computed: &'m HashSet<String>,
+    numbers: HashMap<Vec<i64>, Said>,
+    shapes: HashMap<&'m str, Vec<Said>>,
+    constants: HashMap<&'m str, Elements<'g>>,
 }
 
 impl Merger<'_> {
-    /// The dimensions that must not be 1.
-    pub(super) fn unfit(&self, typings: &Typings) -> Vec<String> {
-        if typings.singles.is_empty() {
+    /// The numbers of the other sizes for which something else is said than what the samples have shown, and of what.
+    pub(super) fn unfit(&self, typings: &Typings) -> Vec<(usize, String)> {
+        if typings.others.is_empty() {
             return Vec::new();
         }
-        let shapes: Vec<HashMap<&str, &[usize]>> = typings.samples.iter().map(|g| shapes(g)).collect();
-        let constants: Vec<_> = typings.samples.iter().map(|g| made(g)).collect();
-        let fits = |single: &&Single| {
-            let shape = |(name, at_one): (&str, &[usize])| {
-                let all: Option<Vec<_>> = shapes.iter().map(|m| m.get(name).copied()).collect();
-                all.is_none_or(|all| self.shape_fits(&all, at_one, &single.sizes))
-            };
-            let constant = |(name, at_one): (&str, &Tensor)| {
-                let all: Option<Vec<_>> = constants.iter().map(|m| m.get(name).copied()).collect();
-                let all = all.filter(|_| !typings.computed.contains(name));
-                all.is_none_or(|all| self.constant_fits(&all, at_one, &single.sizes))
-            };
-            let is_wanted = |name: &str| typings.wanted.contains(name);
-            shapes_of(&single.graph).filter(|s| is_wanted(s.0)).all(shape)
-                && made(&single.graph).into_iter().filter(|c| is_wanted(c.0)).all(constant)
-        };
-        typings.singles.iter().filter(|s| !fits(s)).map(|s| s.name.clone()).collect()
+        let samples: Vec<Listed> = typings.samples.iter().map(|g| Listed::of(g)).collect();
+        let (numbers, shapes, constants) = Default::default();
+        let computed = typings.computed;
+        let mut compared = Compared { merger: self, samples: &samples, computed, numbers, shapes, constants };
+        let others = typings.others.iter().enumerate();
+        others
+            .filter_map(|(i, other)| Some((i, compared.contradicts(other, typings.listed(other))?)))
+            .collect()
     }
 
-    fn shape_fits(&self, samples: &[&[usize]], at_one: &[usize], sizes: &BTreeMap<String, usize>) -> bool {
-        let ranks = samples.iter().all(|s| s.len() == at_one.len());
-        let same = |d: usize| {
-            let numbers: Vec<i64> = samples.iter().map(|s| s[d] as i64).collect();
-            self.said(&numbers, sizes).is_none_or(|said| said == at_one[d] as i64)
-        };
-        !ranks || (0..at_one.len()).all(same)
+    /// A size, where those that nothing computes are as given.
+    fn size_at(&self, number: usize, known: &HashMap<usize, i64>) -> Option<i64> {
+        let computed = || self.facts.computed(number, &|s| self.size_at(s, known));
+        known.get(&number).copied().or_else(computed)
     }
 
-    fn constant_fits(&self, samples: &[&Tensor], at_one: &Tensor, sizes: &BTreeMap<String, usize>) -> bool {
-        if samples.iter().all(|t| agree(t, samples[0])) {
-            return samples[0].ty.rank() != at_one.ty.rank() || agree(samples[0], at_one);
-        }
-        let all: Vec<&Tensor> = samples.iter().copied().chain([at_one]).collect();
-        let numbers: Option<Vec<Vec<i64>>> = all.iter().map(|t| t.to_i64s()).collect();
-        let Some(numbers) = numbers.filter(|_| are_integers(&all)) else { return true };
-        let Some((at_one, samples)) = numbers.split_last() else { return true };
-        let same = |(i, &one): (usize, &i64)| {
-            let element: Vec<i64> = samples.iter().map(|n| n[i]).collect();
-            self.said(&element, sizes).is_none_or(|said| said == one)
-        };
-        at_one.iter().enumerate().all(same)
-    }
-
-    /// What the form that was found for a number in the samples says of it where dimensions have the given sizes;
-    /// nothing where there is none, or where sizes that depend on data are in it.
-    fn said(&self, numbers: &[i64], sizes: &BTreeMap<String, usize>) -> Option<i64> {
-        if numbers.iter().all(|n| *n == numbers[0]) {
-            return Some(numbers[0]);
-        }
-        let of_form = |form: Affine| {
-            let known = (0..self.facts.sizes.len()).map(|n| self.size_at(n, sizes)).collect::<Vec<_>>();
-            let unknown = std::cell::Cell::new(false);
-            let value = form.with_sizes(|n| {
-                known[n].unwrap_or_else(|| {
-                    unknown.set(true);
-                    0
-                })
-            });
-            (!unknown.get()).then_some(value.base)
-        };
-        let (sum, other) = self.facts.form_found(numbers);
-        match (sum, self.facts.rule_found(numbers), other) {
-            (Some(form), ..) => of_form(form),
-            (None, Some(rule), _) => self.rule_at(rule, sizes),
-            (None, None, other) => of_form(other?),
+    /// What was said of a number, where sizes are as given; nothing where one that is needed is not known.
+    fn said_at(&self, said: &Said, known: &HashMap<usize, i64>) -> Option<i64> {
+        let at = |size| self.size_at(size, known);
+        match said {
+            Said::Form(form) => self.facts.formed(form, &at),
+            Said::Rule(rule, most) => self.facts.ruled(*rule, &at).map(|n| n.clamp(0, *most)),
+            Said::Nothing => None,
         }
     }
+}
 
-    /// A size, where dimensions have the given ones.
-    fn size_at(&self, number: usize, sizes: &BTreeMap<String, usize>) -> Option<i64> {
-        match &self.low.sizes[number].name {
-            Some(name) => sizes.get(name).map(|&s| s as i64),
+impl<'m, 'g> Compared<'m, '_, 'g> {
+    /// The name of a value that is another one than what was found says.
+    fn contradicts(&mut self, other: &Single, found: Listed) -> Option<String> {
+        let (first, known) = (&self.samples[0], self.known(other, &found));
+        let is_wanted = |name: &String| found.wanted.contains(name) || first.wanted.contains(name);
+        let mut wrong: Vec<String> = Vec::new();
+        for (name, is) in found.decided.iter().filter(|d| !self.computed.contains(d.0)) {
+            let same = first.decided.contains(&(*name, *is)) || !first.decided.contains(&(*name, !is));
+            wrong.extend((!same).then(|| name.to_string()));
+        }
+        for (name, shape) in found.shapes.iter().filter(|s| is_wanted(s.0)) {
+            wrong.extend((!self.shape_fits(name, shape, &known)).then(|| name.clone()));
+        }
+        let folded = |name: &String| is_wanted(name) && !self.computed.contains(name);
+        let constants: Vec<_> = found.constants.iter().filter(|c| folded(c.0)).collect();
+        for (name, tensor) in constants {
+            wrong.extend((!self.constant_fits(name, tensor, &known)).then(|| name.clone()));
+        }
+        wrong.into_iter().min()
+    }
+
+    /// The sizes that the caller gives, and those that data decide, as the shapes say that are as long.
+    fn known(&self, other: &Single, found: &Listed) -> HashMap<usize, i64> {
+        let Merger { facts, samples, .. } = self.merger;
+        let size = |(number, size): (usize, &Size)| match &size.name {
+            Some(name) => Some((number, *other.sizes.get(name)? as i64)),
             None => {
-                let fact = &self.facts.sizes[number];
-                Some(self.rule_at(fact.rule?, sizes)?.clamp(0, fact.values[0].max(0)))
+                let values = &facts.sizes[number].values;
+                let as_long = |name: &str, shape: &[usize]| {
+                    let of = |d: usize, k: usize| self.samples[k].shapes.get(name)?.get(d).map(|&n| n as i64);
+                    let same = |d: &usize| values.iter().enumerate().all(|(k, v)| of(*d, k) == Some(*v));
+                    (0..shape.len()).find(same).map(|d| shape[d] as i64)
+                };
+                // The first of the graph: what is made of it may be as long in the samples alone.
+                let of_graph = other.graph.values.iter().find_map(|v| as_long(&v.name, &v.ty.shape));
+                let within = || {
+                    let found = found.shapes.iter().filter_map(|(name, s)| Some((name, as_long(name, s)?)));
+                    found.min().map(|(_, length)| length)
+                };
+                Some((number, of_graph.or_else(within)?))
             }
+        };
+        samples[0].lowering.sizes.iter().enumerate().filter_map(size).collect()
+    }
+
+    fn shape_fits(&mut self, name: &str, at_other: &[usize], known: &HashMap<usize, i64>) -> bool {
+        let Some((name, first)) = self.samples[0].shapes.get_key_value(name) else { return true };
+        if !self.shapes.contains_key(name.as_str()) {
+            let all: Option<Vec<_>> = self.samples.iter().map(|s| s.shapes.get(name).copied()).collect();
+            let all = all.filter(|all| all.iter().all(|s| s.len() == first.len())).unwrap_or_default();
+            let of = |d: usize| all.iter().map(|s| s[d] as i64).collect();
+            let dims = if all.is_empty() { 0 } else { first.len() };
+            let said = (0..dims).map(|d| self.said(of(d))).collect();
+            self.shapes.insert(name, said);
+        }
+        let said = &self.shapes[name.as_str()];
+        let fits =
+            |(said, &d): (&Said, &usize)| self.merger.said_at(said, known).is_none_or(|n| n == d as i64);
+        said.len() != at_other.len() || said.iter().zip(at_other).all(fits)
+    }
+
+    fn constant_fits(&mut self, name: &str, at_other: &Tensor, known: &HashMap<usize, i64>) -> bool {
+        let Some((name, _)) = self.samples[0].constants.get_key_value(name) else { return true };
+        if !self.constants.contains_key(name.as_str()) {
+            let elements = self.elements(name);
+            self.constants.insert(name, elements);
+        }
+        match &self.constants[name.as_str()] {
+            Elements::Same(first) => first.ty.rank() != at_other.ty.rank() || agree(first, at_other),
+            Elements::Each(ty, said) if *ty == at_other.ty => {
+                let fits = |(said, n): (&Said, i64)| self.merger.said_at(said, known).is_none_or(|s| s == n);
+                at_other.to_i64s().is_none_or(|numbers| said.iter().zip(numbers).all(fits))
+            }
+            Elements::Each(..) | Elements::Any => true,
         }
     }
 
-    fn rule_at(&self, rule: Derived, sizes: &BTreeMap<String, usize>) -> Option<i64> {
-        let at = |size| self.size_at(size, sizes);
-        match rule {
-            Derived::Divided { size, .. } | Derived::Limited { size, .. } => at(size).map(|v| rule.of(|_| v)),
-            Derived::Product { a, b, .. } => {
-                let (x, y) = (at(a)?, at(b)?);
-                Some(rule.of(|size| if size == a { x } else { y }))
-            }
+    /// What is said of a constant.
+    fn elements(&mut self, name: &String) -> Elements<'g> {
+        let all: Option<Vec<&Tensor>> = self.samples.iter().map(|s| s.constants.get(name).copied()).collect();
+        let Some(all) = all else { return Elements::Any };
+        if all.iter().all(|t| agree(t, all[0])) {
+            return Elements::Same(all[0]);
         }
+        let numbers: Option<Vec<Vec<i64>>> = all.iter().map(|t| t.to_i64s()).collect();
+        let Some(numbers) = numbers.filter(|_| are_integers(&all)) else { return Elements::Any };
+        let of = |i: usize| numbers.iter().map(|n| n[i]).collect();
+        let said = (0..numbers[0].len()).map(|i| self.said(of(i))).collect();
+        Elements::Each(all[0].ty.clone(), said)
     }
-}
 
-fn shapes_of(graph: &Graph) -> impl Iterator<Item = (&str, &[usize])> {
-    graph.values.iter().map(|v| (v.name.as_str(), v.ty.shape.as_slice()))
-}
-
-fn shapes(graph: &Graph) -> HashMap<&str, &[usize]> {
-    shapes_of(graph).collect()
+    /// The form that was found for a number in the samples.
+    fn said(&mut self, numbers: Vec<i64>) -> Said {
+        if numbers.iter().all(|n| *n == numbers[0]) {
+            return Said::Form(Affine::constant(numbers[0]));
+        }
+        let facts = &self.merger.facts;
+        let said = self.numbers.entry(numbers).or_insert_with_key(|numbers| {
+            let (sum, other) = facts.form_found(numbers);
+            let rule = || Some(Said::Rule(facts.rule_found(numbers)?, numbers[0].max(0)));
+            sum.map(Said::Form).or_else(rule).or(other.map(Said::Form)).unwrap_or(Said::Nothing)
+        });
+        said.clone()
+    }
 }

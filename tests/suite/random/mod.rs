@@ -17,6 +17,7 @@ mod layouts;
 mod maker;
 mod moves;
 mod nets;
+mod numbers;
 mod quantized;
 mod recipes;
 mod sized;

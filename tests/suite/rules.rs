@@ -1,0 +1,196 @@
+//! Which function of the sizes a number is: decided, though few sizes are looked at, or the model is refused.
+
+use crate::lengths::lengths;
+use crate::sizes::{bounded, built, check, decode, floats};
+use crate::support::onnx::{body, int, ints, model, node, text, value};
+use lmc::base::Tensor;
+use lmc::build::{Build, Silent};
+use lmc::error::Kind;
+use lmc::target::resolve;
+use tract_onnx::pb;
+
+fn list(numbers: &[i64]) -> Tensor {
+    Tensor::new([numbers.len()], numbers)
+}
+
+/// The number `n` that a dimension of the input is.
+fn size_of(dim: i64) -> (Vec<pb::NodeProto>, Vec<(&'static str, Tensor)>) {
+    let nodes = vec![node("Shape", &["x"], "shape"), node("Gather", &["shape", "dim"], "n")];
+    (nodes, vec![("dim", Tensor::scalar(dim))])
+}
+
+fn refused(proto: &pb::ModelProto, bounds: &[(&str, usize)]) -> String {
+    let target = resolve("native", "native").expect("this machine");
+    let build = Build::new("m.onnx").bindings(bounded(bounds));
+    let error = build.build_model(&decode(proto), target, "m", &Silent).err().expect("an error");
+    assert_eq!(error.kind, Kind::Model, "{error}");
+    error.to_string()
+}
+
+/// Frames that are a hop apart, with the number of each added: further than any kernel strides.
+#[test]
+fn frames_are_a_hop_apart() {
+    for (hop, window, bound) in [(160, 40, 4000), (128, 30, 1000), (512, 24, 3000)] {
+        let mut conv = node("Conv", &["padded", "w"], "frames");
+        conv.attribute.push(ints("strides", &[hop]));
+        let mut pad = node("Pad", &["x", "pads"], "padded");
+        pad.attribute.push(text("mode", "constant"));
+        let mut floats_of = node("Cast", &["range"], "numbers");
+        floats_of.attribute.push(int("to", 1));
+        let (mut nodes, mut constants) = size_of(2);
+        nodes.extend([
+            pad,
+            conv,
+            node("Div", &["n", "hop"], "whole"),
+            node("Add", &["whole", "one"], "count"),
+            node("Range", &["zero", "count", "one"], "range"),
+            floats_of,
+            node("Add", &["frames", "numbers"], "y"),
+        ]);
+        constants.extend([
+            ("pads", list(&[0, 0, window / 2, 0, 0, window / 2])),
+            ("hop", Tensor::scalar(hop)),
+            ("zero", Tensor::scalar(0i64)),
+            ("one", Tensor::scalar(1i64)),
+            ("w", floats(&[4, 1, window as usize], 3)),
+        ]);
+        let hop = hop as usize;
+        let sizes = [bound, bound - 1, 2 * hop, 2 * hop - 1, 2 * hop + 1, hop + 1, bound / 2];
+        let cases = lengths(&sizes, |n| vec![1, 1, n]);
+        check(&model(nodes, &[1, 1, -1], &[1, 4, -1], &constants), &[("length", bound)], &cases);
+    }
+}
+
+/// Two numbers that are one in all samples but not in between: they are not taken for each other.
+#[test]
+fn numbers_that_are_alike_in_all_samples() {
+    let (mut nodes, mut constants) = size_of(0);
+    nodes.extend([
+        node("Min", &["n", "fifty"], "few"),
+        node("Greater", &["n", "eighty"], "more"),
+        node("Where", &["more", "n", "few"], "either"),
+        node("Add", &["either", "n"], "sum"),
+        node("Cast", &["sum"], "float"),
+        node("Add", &["x", "float"], "y"),
+    ]);
+    nodes[6].attribute.push(int("to", 1));
+    constants.extend([("fifty", Tensor::scalar(50i64)), ("eighty", Tensor::scalar(80i64))]);
+    let cases = lengths(&[1000, 1, 49, 50, 51, 79, 80, 81], |n| vec![n]);
+    check(&model(nodes, &[-1], &[-1], &constants), &[("length", 1000)], &cases);
+}
+
+/// `x + 1` in a loop that ends when data say so, but where there is one row `x - 1`: a condition within a body.
+#[test]
+fn a_condition_in_a_body_says_something_else_at_one() {
+    let scalar = |name: &str, dtype: i32| value(name, dtype, &[]);
+    let branch = |op: &str, to: &str| pb::GraphProto {
+        name: to.to_string(),
+        node: vec![node(op, &["state", "unit"], to)],
+        output: vec![value(to, 1, &[-1])],
+        ..Default::default()
+    };
+    let mut either = node("If", &["alone"], "next");
+    either
+        .attribute
+        .extend([body("then_branch", branch("Sub", "less")), body("else_branch", branch("Add", "more"))]);
+    let mut sum = node("ReduceMax", &["next"], "largest");
+    sum.attribute.push(int("keepdims", 0));
+    let inner = pb::GraphProto {
+        name: "body".to_string(),
+        node: vec![either, sum, node("Less", &["largest", "limit"], "again")],
+        input: vec![scalar("trip", 7), scalar("go", 9), value("state", 1, &[-1])],
+        output: vec![scalar("again", 9), value("next", 1, &[-1])],
+        ..Default::default()
+    };
+    let mut repeat = node("Loop", &["most", "", "x"], "y");
+    repeat.attribute.push(body("body", inner));
+    let (mut nodes, mut constants) = size_of(0);
+    nodes.extend([node("Equal", &["n", "one"], "alone"), repeat]);
+    constants.extend([
+        ("one", Tensor::scalar(1i64)),
+        ("most", Tensor::scalar(6i64)),
+        ("unit", Tensor::scalar(1f32)),
+        ("limit", Tensor::scalar(3f32)),
+    ]);
+    let proto = model(nodes, &[-1], &[-1], &constants);
+    let built =
+        built(&decode(&proto), &[("length", 12)], &resolve("native", "native").expect("this machine"));
+    assert_eq!(built.program.symbols[0].least, 2);
+    check(&proto, &[("length", 12)], &lengths(&[12, 2, 7], |n| vec![n]));
+}
+
+/// As many ones as there are elements above 0, but two at least: what none and one are is no sample.
+#[test]
+fn a_length_that_follows_data_but_not_down_to_none() {
+    let (mut nodes, mut constants) = (Vec::new(), Vec::new());
+    nodes.extend([
+        node("NonZero", &["x"], "places"),
+        node("Shape", &["places"], "shape"),
+        node("Gather", &["shape", "dim"], "n"),
+        node("Max", &["n", "two"], "some"),
+        node("Unsqueeze", &["some", "first"], "list"),
+        node("Expand", &["unit", "list"], "y"),
+    ]);
+    constants.extend([
+        ("dim", Tensor::scalar(1i64)),
+        ("two", Tensor::scalar(2i64)),
+        ("first", list(&[0])),
+        ("unit", Tensor::new([1], &[1f32])),
+    ]);
+    let error = refused(&model(nodes, &[9], &[-1], &constants), &[]);
+    assert!(error.contains("where they are 0 or 1"), "{error}");
+}
+
+/// A bound above a table of positions: the largest that would do is named.
+#[test]
+fn a_bound_beyond_the_positions() {
+    let mut end = node("Slice", &["shape", "first", "last"], "end");
+    end.name = "the end".to_string();
+    let nodes = vec![
+        node("Shape", &["x"], "shape"),
+        end,
+        node("Slice", &["table", "zero", "end"], "positions"),
+        node("Add", &["x", "positions"], "y"),
+    ];
+    let constants =
+        [("table", floats(&[19, 4], 1)), ("zero", list(&[0])), ("first", list(&[1])), ("last", list(&[2]))];
+    let proto = model(nodes, &[1, -1, 4], &[1, -1, 4], &constants);
+    let error = refused(&proto, &[("length", 77)]);
+    assert!(error.contains("--dim 'length<=19'"), "{error}");
+    check(&proto, &[("length", 19)], &lengths(&[19, 1, 2, 18], |n| vec![1, n, 4]));
+}
+
+/// Padded by one row where the length is odd: even lengths are one case.
+#[test]
+fn a_length_is_padded_to_even() {
+    let (mut nodes, mut constants) = size_of(0);
+    let joined = |inputs: &[&str], to: &str| {
+        let mut concat = node("Concat", inputs, to);
+        concat.attribute.push(int("axis", 0));
+        concat
+    };
+    let mut softmax = node("Softmax", &["padded"], "y");
+    softmax.attribute.push(int("axis", 0));
+    nodes.extend([
+        node("Mod", &["n", "two"], "odd"),
+        node("Unsqueeze", &["odd", "zero"], "rows"),
+        joined(&["rows", "width"], "more"),
+        node("Slice", &["x", "last", "end", "zero"], "row"),
+        node("Expand", &["row", "more"], "padding"),
+        joined(&["x", "padding"], "padded"),
+        softmax,
+    ]);
+    constants.extend([
+        ("two", Tensor::scalar(2i64)),
+        ("zero", list(&[0])),
+        ("width", list(&[3])),
+        ("last", list(&[-1])),
+        ("end", list(&[i64::MAX])),
+    ]);
+    let proto = model(nodes, &[-1, 3], &[-1, 3], &constants);
+    let built =
+        built(&decode(&proto), &[("length", 20)], &resolve("native", "native").expect("this machine"));
+    assert_eq!(built.program.symbols[0].step, 2);
+    assert!(built.notes.iter().any(|n| n.contains("in steps of 2")), "{:?}", built.notes);
+    check(&proto, &[("length", 20)], &lengths(&[20, 2, 8, 18], |n| vec![n, 3]));
+}
