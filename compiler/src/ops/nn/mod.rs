@@ -40,6 +40,7 @@ pub mod matmul_nbits;
 pub mod ms_attention;
 pub mod ms_fused;
 pub mod ms_grouped;
+mod ms_resident;
 pub mod ms_rotary;
 pub mod ngrams;
 pub mod normalize;

@@ -3,6 +3,7 @@
 
 use super::heads::{Heads, Layout, Positions, Rotary};
 use super::ms_attention::{count, present, scale};
+use super::ms_resident::Resident;
 use super::scaled_attention::{Attention, Offset, Visible, check_scores};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
@@ -18,7 +19,7 @@ pub const ROWS: &[Operator] = &[Operator {
     versions: &[1],
     infer: infer_grouped,
     lower: Lower::Define(grouped),
-    note: "no quantized cache, no cache of a window",
+    note: "no quantized cache, no bias beside a cache of a window",
 }];
 
 /// Extents of a GroupQueryAttention.
@@ -28,18 +29,21 @@ struct Grouped {
     kv_heads: usize,
     queries: usize,
     size: usize,
+    /// Keys that the queries read.
     total: usize,
+    /// Rows of the caches after the step.
+    cache: usize,
+    /// Where the caches hold a window: what of it stays.
+    resident: Option<Resident>,
     packed: bool,
 }
 
 /// Refuses what changes the result and is not implemented.
 fn check_grouped(ctx: &Ctx) -> Result<()> {
-    for (i, what) in [(12, "a quantized cache"), (13, "a quantized cache"), (16, "padded queries")] {
-        require(!ctx.has(i), || format!("{what} (input {i}) is not supported"))?;
+    for i in [12, 13] {
+        require(!ctx.has(i), || format!("a quantized cache (input {i}) is not supported"))?;
     }
     require(ctx.has(14) == ctx.has(15), || "q_norm_weight and k_norm_weight do not go alone".into())?;
-    let sliding = ctx.attrs().flag("sliding_window_cache", false)?;
-    require(!sliding, || "a cache that holds a window alone is not supported".into())?;
     require(ctx.attrs().flag("causal", true)?, || "attention that is not causal is not supported".into())
 }
 
@@ -57,39 +61,69 @@ fn grouped_extents(ctx: &Ctx) -> Result<Grouped> {
     // The caches hold what is there before and after: the total length where it is known.
     let known = ctx.optional(6).and_then(|t| t.constant.as_ref()).and_then(|t| t.to_i64s());
     let known = known.and_then(|t| t.first().copied()).and_then(|t| usize::try_from(t).ok());
-    let total = known.map_or(past + queries, |t| t.max(past).min(past + queries));
-    Ok(Grouped { batch: q.shape[0], heads, kv_heads, queries, size: q.shape[2] / all, total, packed })
+    let mut total = known.map_or(past + queries, |t| t.max(past).min(past + queries));
+    let mut cache = total;
+    let resident = Resident::of(ctx, past)?;
+    if resident.is_some() {
+        (total, cache) = (past + queries, past);
+    }
+    let (batch, size) = (q.shape[0], q.shape[2] / all);
+    Ok(Grouped { batch, heads, kv_heads, queries, size, total, cache, resident, packed })
 }
 
 fn infer_grouped(ctx: &Ctx) -> Result<Vec<TensorType>> {
     let g = grouped_extents(ctx)?;
     let dtype = ctx.dtype(0)?;
-    let cache = TensorType::new(dtype, [g.batch, g.kv_heads, g.total, g.size]);
+    let cache = TensorType::new(dtype, [g.batch, g.kv_heads, g.cache, g.size]);
     Ok(vec![TensorType::new(dtype, [g.batch, g.queries, g.heads * g.size]), cache.clone(), cache])
+}
+
+/// One number per entry of the batch, in input `i`.
+fn per_entry(e: &mut Emit, i: usize, g: &Grouped) -> Result<Val> {
+    let lengths = e.input(i)?;
+    require(lengths.ty.elems() == g.batch, || {
+        format!("lengths (input {i}) of type {} do not fit", lengths.ty)
+    })?;
+    Ok(e.reshape(&lengths, [g.batch]))
 }
 
 /// The positions of the first query of each batch: the number of keys so far, `[batch]`. Where the queries are all
 /// there is, none: the shorter ones of a batch of prompts end in padding.
 fn first_positions(e: &mut Emit, g: &Grouped) -> Result<Val> {
-    let (lengths, total) = (e.input(5)?, e.optional(6));
-    require(lengths.ty.elems() == g.batch, || format!("seqlens_k of type {} does not fit", lengths.ty))?;
-    let lengths = e.reshape(&lengths, [g.batch]);
-    let total = total.filter(|t| t.ty.elems() == 1).map(|t| e.reshape(&t, [1]));
+    let lengths = per_entry(e, 5, g)?;
+    let padded = if e.ctx.has(16) { Some(per_entry(e, 16, g)?) } else { None };
+    let total = e.optional(6).filter(|t| t.ty.elems() == 1).map(|t| e.reshape(&t, [1]));
     Ok(e.map("first", DType::I64, [g.batch], |b| {
         let last = b.broadcast(&lengths, DType::I64);
+        let zero = b.number(DType::I64, 0.0);
+        if let Some(padded) = &padded {
+            let (end, count) = (b.plus_number(last, 1.0), b.broadcast(padded, DType::I64));
+            let first = b.minus(end, count);
+            return b.op(Op::Max, &[first, zero]);
+        }
         let first = b.plus_number(last, 1.0 - g.queries as f64);
+        if g.resident.is_some() {
+            return b.op(Op::Max, &[first, zero]);
+        }
         let Some(total) = &total else { return first };
         let total = b.elem(total, &[Affine::constant(0)], DType::I64);
-        let (queries, zero) = (b.number(DType::I64, g.queries as f64), b.number(DType::I64, 0.0));
+        let queries = b.number(DType::I64, g.queries as f64);
         let prompt = b.op(Op::Eq, &[total, queries]);
         b.op(Op::Select, &[prompt, zero, first])
     }))
 }
 
-/// The cache after this step: what was there, then the new keys (or values), then zeros.
+/// The cache after this step: what was there, then the new keys (or values), then zeros. Where the cache is a window:
+/// what the queries read.
 fn updated(e: &mut Emit, new: &Heads, past: usize, output: usize, first: &Val, g: &Grouped) -> Result<Heads> {
     let past = e.optional(past);
-    let all = present(e, output, new, g.total, g.batch);
+    let all = match g.resident {
+        Some(_) => {
+            let val = e.temp("staged", new.val.dtype(), [g.batch, new.heads, g.total, new.size]);
+            Heads { layout: Layout::HeadFirst, val, length: g.total, ..new.clone() }
+        }
+        None => present(e, output, new, g.total, g.batch),
+    };
     let dtype = all.val.dtype();
     let past = past.map(|p| Heads::of(&p, g.kv_heads)).transpose()?.filter(|p| p.length > 0);
     if let Some(past) = &past {
@@ -207,14 +241,25 @@ fn grouped(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             *heads = rotated(&mut e, heads, &first, g.batch)?;
         }
     }
-    let k = updated(&mut e, &k, 3, 1, &first, &g)?;
-    let v = updated(&mut e, &v, 4, 2, &first, &g)?;
+    // Where the cache is a window, its first row is the position 0 of all that follows.
+    let start = match &g.resident {
+        Some(resident) => resident.before(&mut e, &first, g.batch),
+        None => first.clone(),
+    };
+    let k = updated(&mut e, &k, 3, 1, &start, &g)?;
+    let v = updated(&mut e, &v, 4, 2, &start, &g)?;
+    if let Some(resident) = &g.resident {
+        let lengths = per_entry(&mut e, 5, &g)?;
+        for (staged, output) in [(&k, 1), (&v, 2)] {
+            resident.store(&mut e, staged, output, [&first, &start, &lengths], g.batch);
+        }
+    }
     let window = ctx.attrs().int("local_window_size", -1)?;
     let softcap = f64::from(ctx.attrs().float("softcap", 0.0)?);
     let sink = sink(&mut e, &g, float)?;
     let visible = Visible {
         causal: true,
-        offset: Offset::PerBatch(first, 0),
+        offset: Offset::PerBatch(start, 0),
         left: (window > 0).then_some(window - 1),
         ..Visible::all()
     };
