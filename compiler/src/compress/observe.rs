@@ -5,7 +5,8 @@ use crate::base::{Tensor, TensorType};
 use crate::build::{Build, Silent};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::import::{self, Bindings, Model};
+use crate::import::{self, Bindings, Declared, Model};
+use crate::ops::data_decide_sizes;
 use crate::passes::{Around, infer, run_passes};
 use crate::run::executor::Executor;
 use std::collections::{BTreeMap, HashMap};
@@ -71,6 +72,9 @@ impl Observed {
     fn compile(&self, sample: &Sample) -> Result<Run> {
         let types = types(&self.model, sample)?;
         let (mut graph, ids) = infer(&self.model, &types).into_named()?;
+        if data_decide_sizes(&graph) {
+            return self.compile_sized(&graph, &ids, sample);
+        }
         let Exposed { names, known, passed } = expose(&mut graph, &ids, &self.wanted);
         let build = Build::new("").cpu("native");
         let target = build.resolve_target()?;
@@ -78,6 +82,24 @@ impl Observed {
         let built = build.build_graph(&graph, target, "observed", &Silent)?;
         let executor = Executor::new(&built.program, &built.object.bytes, &built.target, None)?;
         Ok(Run { executor, names, known, passed })
+    }
+
+    /// As [`Observed::compile`], where data decide sizes: the values wanted are outputs of the model, each as large as
+    /// it is for the sample.
+    fn compile_sized(&self, graph: &Graph, ids: &HashMap<String, u32>, sample: &Sample) -> Result<Run> {
+        let mut found = expose(&mut graph.clone(), ids, &self.wanted);
+        let mut model = self.model.clone();
+        if !found.names.is_empty() {
+            model.body.outputs = found.names.iter().map(|(name, _)| Declared::plain(name)).collect();
+            found.names.iter_mut().enumerate().for_each(|(i, (_, output))| *output = i);
+        }
+        let inputs = model.body.inputs.iter().zip(sample);
+        let build = inputs.fold(Build::new("").cpu("native"), |build, (input, tensor)| {
+            build.input(input.name.clone(), tensor.ty.shape.to_vec())
+        });
+        let built = build.build_model(&model, build.resolve_target()?, "observed", &Silent)?;
+        let executor = Executor::new(&built.program, &built.object.bytes, &built.target, None)?;
+        Ok(Run { executor, names: found.names, known: found.known, passed: found.passed })
     }
 }
 

@@ -5,6 +5,7 @@ mod bodies;
 mod branches;
 mod commands;
 mod halves;
+mod measured;
 mod prune;
 mod thinned;
 mod weights;

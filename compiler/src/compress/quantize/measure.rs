@@ -5,6 +5,7 @@ use crate::compress::observe::{Observed, Sample};
 use crate::compress::onnx::Onnx;
 use crate::error::Result;
 use crate::run::compare::{Tolerance, compare};
+use std::borrow::Cow;
 
 /// The outputs of the float model for every sample.
 pub struct Reference {
@@ -51,19 +52,34 @@ impl Reference {
     }
 }
 
-/// The least cosine of pairs of what is found and wanted; that of the whole where each has one element.
+/// The least cosine of pairs of what is found and wanted; that of the whole where each has one element. Where data
+/// decide how many there are, what one lacks is zero.
 fn least(pairs: &[(Tensor, Tensor)]) -> f64 {
     let any = Tolerance { rtol: 0.0, atol: f64::INFINITY };
-    let cosine = |(found, wanted): &(Tensor, Tensor)| match compare(found, wanted, any).cosine {
-        none if none.is_nan() => -1.0,
-        cosine => cosine,
-    };
+    let cosine =
+        |(found, wanted): &(Tensor, Tensor)| match compare(&like(found, wanted), &like(wanted, found), any)
+            .cosine
+        {
+            none if none.is_nan() => -1.0,
+            cosine => cosine,
+        };
     if pairs.len() > 1
         && pairs.iter().all(|(f, w)| f.ty == w.ty && w.ty == pairs[0].1.ty && w.ty.elems() == 1)
     {
         return cosine(&(together(pairs.iter().map(|p| &p.0)), together(pairs.iter().map(|p| &p.1))));
     }
     pairs.iter().map(cosine).fold(1.0, f64::min)
+}
+
+/// A tensor as it is; flat, followed by zeros up to the number of elements of the other, where their shapes differ.
+fn like<'t>(tensor: &'t Tensor, other: &Tensor) -> Cow<'t, Tensor> {
+    if tensor.ty.shape == other.ty.shape {
+        return Cow::Borrowed(tensor);
+    }
+    let elements = tensor.ty.elems().max(other.ty.elems());
+    let mut data = tensor.data.to_vec();
+    data.resize(elements * tensor.ty.dtype.size(), 0);
+    Cow::Owned(Tensor { ty: TensorType::new(tensor.ty.dtype, [elements]), data: data.into() })
 }
 
 /// Tensors of one type as one of a row each.
@@ -104,5 +120,14 @@ mod tests {
         assert!(least(&wrong) < 0.8);
         assert_eq!(least(&[pair(&[1.0, 0.0], &[0.0, 1.0]), pair(&[1.0, 0.0], &[1.0, 0.0])]), 0.0);
         assert_eq!(least(&[pair(&[f32::NAN], &[1.0])]), -1.0);
+    }
+
+    #[test]
+    fn what_one_result_lacks_is_zero() {
+        let pair = |found: &[f32], wanted: &[f32]| {
+            [(Tensor::new([found.len()], found), Tensor::new([wanted.len()], wanted))]
+        };
+        assert!((least(&pair(&[3.0], &[3.0, 4.0])) - 0.6).abs() < 1e-9);
+        assert!((least(&pair(&[3.0, 4.0], &[3.0])) - 0.6).abs() < 1e-9);
     }
 }
