@@ -6,8 +6,7 @@ use crate::build::{Build, Silent};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::import::{self, Bindings, Declared, Model};
-use crate::ops::data_decide_sizes;
-use crate::passes::{Around, infer, run_passes};
+use crate::passes::{Around, data_decide_outputs, infer, run_passes};
 use crate::run::executor::Executor;
 use std::collections::{BTreeMap, HashMap};
 
@@ -72,22 +71,21 @@ impl Observed {
     fn compile(&self, sample: &Sample) -> Result<Run> {
         let types = types(&self.model, sample)?;
         let (mut graph, ids) = infer(&self.model, &types).into_named()?;
-        if data_decide_sizes(&graph) {
-            return self.compile_sized(&graph, &ids, sample);
+        let found = expose(&mut graph, &ids, &self.wanted);
+        if data_decide_outputs(&graph) {
+            return self.compile_sized(found, sample);
         }
-        let Exposed { names, known, passed } = expose(&mut graph, &ids, &self.wanted);
         let build = Build::new("").cpu("native");
         let target = build.resolve_target()?;
         run_passes(&mut graph, Around::new(&target), &mut |_, _, _| {})?;
         let built = build.build_graph(&graph, target, "observed", &Silent)?;
         let executor = Executor::new(&built.program, &built.object.bytes, &built.target, None)?;
-        Ok(Run { executor, names, known, passed })
+        Ok(found.run(executor))
     }
 
     /// As [`Observed::compile`], where data decide sizes: the values wanted are outputs of the model, each as large as
     /// it is for the sample.
-    fn compile_sized(&self, graph: &Graph, ids: &HashMap<String, u32>, sample: &Sample) -> Result<Run> {
-        let mut found = expose(&mut graph.clone(), ids, &self.wanted);
+    fn compile_sized(&self, mut found: Exposed, sample: &Sample) -> Result<Run> {
         let mut model = self.model.clone();
         if !found.names.is_empty() {
             model.body.outputs = found.names.iter().map(|(name, _)| Declared::plain(name)).collect();
@@ -99,7 +97,7 @@ impl Observed {
         });
         let built = build.build_model(&model, build.resolve_target()?, "observed", &Silent)?;
         let executor = Executor::new(&built.program, &built.object.bytes, &built.target, None)?;
-        Ok(Run { executor, names: found.names, known: found.known, passed: found.passed })
+        Ok(found.run(executor))
     }
 }
 
@@ -112,6 +110,12 @@ struct Exposed {
     known: Vec<(String, Tensor)>,
     /// Those that are inputs, by number.
     passed: Vec<(String, usize)>,
+}
+
+impl Exposed {
+    fn run(self, executor: Executor) -> Run {
+        Run { executor, names: self.names, known: self.known, passed: self.passed }
+    }
 }
 
 /// Makes the graph's outputs those wanted; its own stay where none of those are computed.

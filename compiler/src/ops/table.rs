@@ -4,7 +4,7 @@ use super::{
     Operator, cast, chosen, compositions, control, elementwise, ml, movement, nn, random, reduce, require,
     scan, scatter, sized, structure, suppress, top_k,
 };
-use crate::graph::{Attr, Graph};
+use crate::graph::{Attr, Graph, Node};
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -52,6 +52,11 @@ pub fn decides_size(op: &Operator) -> bool {
 
 /// Whether data decide the size of a result in a graph, or in the bodies of its control flow.
 pub fn data_decide_sizes(graph: &Graph) -> bool {
+    graph.nodes.iter().any(data_decide)
+}
+
+/// Whether data decide the size of a node's result, or of one in its bodies.
+pub fn data_decide(node: &Node) -> bool {
     let inside = |attr: &Attr| matches!(attr, Attr::Graph(body) if data_decide_sizes(body));
-    graph.nodes.iter().any(|n| decides_size(n.op) || n.attrs.0.values().any(inside))
+    decides_size(node.op) || node.attrs.0.values().any(inside)
 }

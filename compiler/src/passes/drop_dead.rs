@@ -6,8 +6,8 @@
 
 use super::edit::reads;
 use crate::error::Result;
-use crate::graph::{Attr, Graph, ValueId};
-use crate::ops::decides_size;
+use crate::graph::{Attr, Graph, Node, ValueId};
+use crate::ops::{data_decide, decides_size};
 
 /// Drops dead nodes, outputs and values. Values are renumbered, in the same order.
 pub fn drop_dead(graph: &mut Graph) -> Result<bool> {
@@ -40,6 +40,19 @@ pub fn drop_dead(graph: &mut Graph) -> Result<bool> {
 /// The names of the values that results are made of: the outputs, and what the nodes read that lead to them, those that
 /// were computed while the graph was typed included.
 pub fn wanted(graph: &Graph) -> impl Iterator<Item = &str> {
+    let read = graph.values.iter().zip(read(graph));
+    read.filter(|(_, live)| *live).map(|(value, _)| value.name.as_str())
+}
+
+/// Whether data decide a size that the outputs are made of.
+pub fn data_decide_outputs(graph: &Graph) -> bool {
+    let live = read(graph);
+    let is_read = |node: &Node| node.outputs.iter().flatten().any(|&o| live[o as usize]);
+    graph.nodes.iter().any(|node| is_read(node) && data_decide(node))
+}
+
+/// Which values the outputs are made of.
+fn read(graph: &Graph) -> Vec<bool> {
     let mut live = vec![false; graph.values.len()];
     graph.outputs.iter().for_each(|&id| live[id as usize] = true);
     for node in graph.nodes.iter().rev().chain(graph.folded.iter().rev()) {
@@ -47,7 +60,7 @@ pub fn wanted(graph: &Graph) -> impl Iterator<Item = &str> {
             reads(node).for_each(|id| live[id as usize] = true);
         }
     }
-    graph.values.iter().zip(live).filter(|(_, live)| *live).map(|(value, _)| value.name.as_str())
+    live
 }
 
 /// Keeps the live values only.

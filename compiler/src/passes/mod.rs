@@ -23,7 +23,7 @@ mod merge_transposes;
 mod unfold;
 mod window;
 
-pub use drop_dead::wanted;
+pub use drop_dead::{data_decide_outputs, wanted};
 pub use infer::{Given, Inferred, infer, infer_sample, is_supported};
 pub use unfold::unfold;
 pub use window::Window;

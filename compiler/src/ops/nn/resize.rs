@@ -59,10 +59,9 @@ fn constant_numbers(ctx: &Ctx, i: usize) -> Result<Option<Vec<f64>>> {
 
 fn request(ctx: &Ctx) -> Result<Request> {
     let shape = ctx.shape(0)?;
-    let rank = shape.len();
     let (scales, sizes, roi) = match (ctx.node.op.name, ctx.version()) {
         ("Upsample", 1) => {
-            require(rank == 4, || "the input must have four dimensions".into())?;
+            require(shape.len() == 4, || "the input must have four dimensions".into())?;
             let [height, width] = ["height_scale", "width_scale"].map(|name| ctx.attrs().float(name, 1.0));
             (Some(vec![1.0, 1.0, f64::from(height?), f64::from(width?)]), None, None)
         }
@@ -73,10 +72,7 @@ fn request(ctx: &Ctx) -> Result<Request> {
         ("Upsample", _) | (_, 10) => (constant_numbers(ctx, 1)?, None, None),
         _ => (constant_numbers(ctx, 2)?, constant_numbers(ctx, 3)?, roi(ctx)?),
     };
-    let axes: Vec<usize> = match ctx.attrs().get_ints("axes")? {
-        Some(axes) => axes.iter().map(|&a| ctx.axis(a, rank)).collect::<Result<_>>()?,
-        None => (0..rank).collect(),
-    };
+    let axes = resize_region::axes(ctx)?;
     let mut request: Vec<AxisRequest> = shape
         .iter()
         .map(|&d| AxisRequest { output: d, scale: 1.0, stretched: false, roi: (0.0, 1.0) })

@@ -11,6 +11,15 @@ use crate::ops::Ctx;
 use crate::ops::emit::{Arith, Emit, Val, compute_type, require};
 use crate::scalar::Op;
 
+/// The axes that scales, sizes and the region are given for.
+pub fn axes(ctx: &Ctx) -> Result<Vec<usize>> {
+    let rank = ctx.shape(0)?.len();
+    match ctx.attrs().get_ints("axes")? {
+        Some(axes) => axes.iter().map(|&a| ctx.axis(a, rank)).collect(),
+        None => Ok((0..rank).collect()),
+    }
+}
+
 /// Whether the region is known at run time only.
 pub fn moves(ctx: &Ctx, coordinates: Coordinates) -> bool {
     let given = || ctx.optional(1).is_some_and(|roi| roi.constant.is_none() && roi.ty.elems() > 0);
@@ -19,11 +28,7 @@ pub fn moves(ctx: &Ctx, coordinates: Coordinates) -> bool {
 
 /// Resizes a region to an output length per axis, by a factor where one is given.
 pub fn lower(e: &mut Emit, x: &Val, sizes: &[(usize, Option<f64>)], filter: Filter, out: &Val) -> Result<()> {
-    let (roi, given) = (e.input(1)?, e.ctx.attrs().get_ints("axes")?);
-    let axes: Vec<usize> = match given {
-        Some(axes) => axes.iter().map(|&a| e.ctx.axis(a, x.rank())).collect::<Result<_>>()?,
-        None => (0..x.rank()).collect(),
-    };
+    let (roi, axes) = (e.input(1)?, axes(e.ctx)?);
     require(roi.ty.elems() == 2 * axes.len(), || {
         format!("the roi {} does not fit {} axes", roi.ty, axes.len())
     })?;
