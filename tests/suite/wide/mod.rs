@@ -2,6 +2,7 @@
 //! machine code (`tests/golden/wide`).
 
 mod ahead;
+mod alike;
 mod execute;
 mod longs;
 mod table;

@@ -9,7 +9,8 @@
 //! vpbroadcastd zmm1, [rax + 48]       mov rdx, rax;  add rdx, [numbers + 16];  vpbroadcastd zmm1, [rdx]
 //! ```
 //! A place that differs is reached from a pointer's copy that walks from one access to the next, or, for the
-//! distances that are needed most, through an index register.
+//! distances that are needed most, through an index register. Kernels between which copies would walk as often as
+//! they multiply (a first layer that reads channels, where others read points) have functions apart.
 
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
@@ -27,6 +28,10 @@ const REGISTERS: usize = 14;
 const LOOPS: usize = 4;
 /// Distances in registers at most.
 const STEPS: usize = 3;
+
+/// Multiply-adds for each move of a copy at least: one unit may do both (measured on Golden Cove: three moves beside
+/// 24 multiply-adds of 256 bits are 4 % of the time, seven beside 48 are 10 %).
+const BESIDE: f64 = 16.0;
 
 /// A function for several kernels.
 pub struct Shared {
@@ -60,8 +65,29 @@ pub fn share(kernels: &[Kernel], own: &[Code], isa: Isa) -> Vec<Shared> {
             None => classes.push((plain, vec![i])),
         }
     }
-    let several = classes.into_iter().map(|c| c.1).filter(|members| members.len() > 1);
+    let parts = classes.into_iter().flat_map(|(_, members)| in_step(&kernels, members, isa));
+    let several = parts.filter(|members| members.len() > 1);
     several.filter_map(|members| Alike::of(&kernels, &members, isa)?.shared(own)).collect()
+}
+
+/// The members of a class in parts, each one's function of which moves few copies of pointers beside what it multiplies.
+fn in_step(kernels: &[Kernel], members: Vec<usize>, isa: Isa) -> Vec<Vec<usize>> {
+    let busy = |members: &[usize]| {
+        let Some(alike) = Alike::of(kernels, members, isa) else { return false };
+        let places = alike.places();
+        alike.walk(&places).is_busy()
+    };
+    if members.len() < 2 || !busy(&members) {
+        return vec![members];
+    }
+    let (mut parts, mut rest) = (Vec::new(), members);
+    while let [first, others @ ..] = rest.as_slice() {
+        let (mut part, mut apart) = (vec![*first], Vec::new());
+        others.iter().for_each(|&k| if busy(&[*first, k]) { apart.push(k) } else { part.push(k) });
+        parts.push(part);
+        rest = apart;
+    }
+    parts
 }
 
 /// A kernel's instructions inside so many loops, the same with all numbers zero, and the numbers.
@@ -130,27 +156,36 @@ impl Alike {
         Some(Alike { members: members.iter().copied().zip(numbers).collect(), first, isa, params })
     }
 
-    /// One function for all, where that is less than their own, and keeps no more vectors in memory.
-    fn shared(self, own: &[Code]) -> Option<Shared> {
-        let codes = || self.members.iter().map(|(kernel, _)| &own[*kernel]);
-        let (separate, stack) = (codes().map(|c| c.bytes.len()).sum(), codes().map(|c| c.stack).max());
-        let table = self.params;
-        let places = (0..self.members[0].1.len()).map(|p| self.members.iter().map(|m| m.1[p]).collect());
-        let places: Vec<Numbers> = places.collect();
-        let mut best = Walk::run(&self.first, &places, table, &[]);
+    /// The numbers at each place.
+    fn places(&self) -> Vec<Numbers> {
+        let of = |place: usize| self.members.iter().map(|m| m.1[place]).collect();
+        (0..self.members[0].1.len()).map(of).collect()
+    }
+
+    /// One function for all, with the distances in registers that save the most moves.
+    fn walk<'a>(&self, places: &'a [Numbers]) -> Walk<'a> {
+        let mut best = Walk::run(&self.first, places, self.params, &[]);
         let mut steps: Vec<Numbers> = Vec::new();
         // Where registers are few, pointers of the outer loops give way.
         for _ in 0..STEPS {
             let wanted = best.wanted.clone();
             let with = |step: &Numbers| {
                 let steps = [steps.clone(), vec![step.clone()]].concat();
-                (Walk::run(&self.first, &places, table, &steps), steps)
+                (Walk::run(&self.first, places, self.params, &steps), steps)
             };
             let found = wanted.iter().map(with).min_by(|a, b| a.0.moves.total_cmp(&b.0.moves));
             let Some((walk, with)) = found.filter(|(walk, _)| walk.moves < best.moves) else { break };
             (best, steps) = (walk, with);
         }
-        let Walk { f, slots, .. } = best;
+        best
+    }
+
+    /// One function for all, where that is less than their own, and keeps no more vectors in memory.
+    fn shared(self, own: &[Code]) -> Option<Shared> {
+        let codes = || self.members.iter().map(|(kernel, _)| &own[*kernel]);
+        let (separate, stack) = (codes().map(|c| c.bytes.len()).sum(), codes().map(|c| c.stack).max());
+        let places = self.places();
+        let Walk { f, slots, .. } = self.walk(&places);
         let code = finish(f, self.isa).ok()?;
         let tables = 8 * slots.len() * self.members.len();
         if code.bytes.len() + tables >= separate || code.stack > stack? + REGISTERS * 8 {
@@ -181,6 +216,11 @@ struct Walk<'a> {
     /// The distances that they move by.
     wanted: Vec<Numbers>,
     places: std::slice::Iter<'a, Numbers>,
+}
+
+/// How often something runs, as it seems from how many loops are around it.
+fn often(depth: u32) -> f64 {
+    10f64.powi(depth as i32)
 }
 
 fn differ(numbers: &[i64]) -> bool {
@@ -232,6 +272,19 @@ impl<'a> Walk<'a> {
                 reg.again = Again::No;
             }
         }
+    }
+
+    /// Whether copies of pointers move so often beside multiply-adds that several functions are worth their bytes.
+    /// Where vectors are loaded as often as they are multiplied, moves cost nothing.
+    fn is_busy(&self) -> bool {
+        let count = |counts: &dyn Fn(&Inst) -> bool| -> f64 {
+            self.f.insts.iter().filter(|inst| counts(inst)).map(|inst| often(inst.depth)).sum()
+        };
+        let multiplies = count(&|inst| inst.op == Op::Fma32);
+        let general = |op: Op| matches!(op, Op::Mov | Op::Add | Op::Cmp);
+        let loads =
+            count(&|inst| !general(inst.op) && inst.args.iter().any(|arg| matches!(arg, Arg::Mem(_))));
+        loads < multiplies && self.moves * BESIDE > multiplies
     }
 
     fn push(&mut self, op: Op, args: &[Arg], depth: u32) {
@@ -302,7 +355,7 @@ impl<'a> Walk<'a> {
             return mem;
         }
         let by: Numbers = numbers.iter().zip(&at).map(|(to, from)| to - from).collect();
-        self.moves += 10f64.powi(depth as i32);
+        self.moves += often(depth);
         if !self.wanted.contains(&by) {
             self.wanted.push(by.clone());
         }
