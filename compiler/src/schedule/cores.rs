@@ -80,6 +80,9 @@ pub struct Core {
     pub unrolled: usize,
     /// Those in each iteration of a loop that goes on, at most.
     pub repeated: usize,
+    /// Those, where each iteration asks for constants ahead (`schedule/asked.rs`; measured on Golden Cove at AVX2: a
+    /// request for each 24 multiply-adds costs 9 % of the time, one for each 48 nothing).
+    pub asking: usize,
     /// Products of groups of neighbours in each iteration, at most.
     pub grouped: usize,
     /// From which on a function of bytes is a table.
@@ -169,12 +172,14 @@ const X86: Core = Core {
     sets: 64,
     unrolled: 48,
     repeated: 24,
+    asking: 48,
     grouped: 36,
     lookups: Lookups { stored: 10, inside: 24 },
     code: Code { step: 8.4, vector: 27.8, fetch: 0.35 },
 };
 const X86_512: Core = Core {
     fma: 1.0,
+    asking: 24,
     sustained: 1.0,
     loads: 1.5,
     begins: false,
@@ -208,6 +213,7 @@ const X86_512_TWICE: Core = Core {
     ..X86_512
 };
 const X86_128: Core = Core {
+    asking: 0,
     placed: false,
     apart: Some(Apart { instructions: 6.0, arithmetic: 4.0 }),
     begins: false,
@@ -250,6 +256,7 @@ const NEON: Core = Core {
     sets: 128,
     unrolled: 96,
     repeated: 48,
+    asking: 0,
     grouped: 36,
     lookups: Lookups { stored: 10, inside: 12 },
     code: Code { step: 2.3, vector: 44.4, fetch: 0.2 },

@@ -17,6 +17,7 @@
 //! | `tiled`, `direct`, [`winograd`], `filtering`, [`choose`] | the schedule |
 //! | `text`, `verify`, `file`, `neighbours` | schedules as text, checked, in files, and varied by a search |
 
+pub mod asked;
 mod bytes;
 pub mod chained;
 pub mod chains;

@@ -15,7 +15,7 @@ use super::loads::{finish_length, loads, overlap};
 use super::reduction::reduction_steps;
 use super::restored::Restored;
 use super::vector::choose_vector;
-use super::{ReduceStep, Schedule, Vector};
+use super::{ReduceStep, Schedule, Vector, asked};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::target::{Arch, Feature, Target};
@@ -388,7 +388,11 @@ impl<'a> Contraction<'a> {
     /// How the reduction runs in a tile of `m` rows and so many sums.
     fn reduction(&self, pack: &[u32], m: usize, sums: usize, by_lane: usize) -> Vec<ReduceStep> {
         let Contraction { linear, target, var, .. } = *self;
-        let limits = (by_lane, core(target).unrolled, core(target).repeated);
+        let repeated = match self.dot {
+            None => asked::repeated(linear, target, pack, (self.rows, m)),
+            Some(_) => core(target).repeated,
+        };
+        let limits = (by_lane, core(target).unrolled, repeated);
         let rows = self.rows.filter(|_| m > 1);
         let mut reduce = reduction_steps(linear, self.product, var, rows, sums, limits);
         if pack.iter().any(|&o| four_bits(linear, o)) {

@@ -16,14 +16,9 @@
 
 use crate::base::{Affine, Bound};
 use crate::codegen::pointer::Asked;
+use crate::schedule::asked;
 use crate::tile::{Access, Addr, Kernel, LoopVar, Stmt, Value};
 use std::collections::HashMap;
-
-/// Bytes of a parameter from which on they are taken to come from beyond the second-level cache: the others of
-/// the model push them out.
-const LARGE: usize = 1 << 16;
-/// How often a panel is read where prefetching the next one each time costs less than it gains.
-const READ: std::ops::RangeInclusive<i64> = 2..=64;
 
 /// Bytes from a place in a table to what is asked for meanwhile: some hundred cycles of products.
 const FURTHER: i64 = 2048;
@@ -97,7 +92,8 @@ fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Opt
     };
     let param = &kernel.params[addr.param as usize];
     let size = param.dtype.size() as i64;
-    if addr.dynamic.is_some() || param.access != Access::Read || param.elems * (size as usize) < LARGE {
+    if addr.dynamic.is_some() || param.access != Access::Read || param.elems * (size as usize) < asked::LARGE
+    {
         return None;
     }
     let moves = |l: &Around| addr.index.coefficient(l.var) * l.step * size;
@@ -137,7 +133,7 @@ fn spread(panel: &Panel) -> Option<Affine> {
     let again = rows.iter().try_fold(1, |product, l| Some(product * l.trips?))?;
     let length = walk.iter().try_fold(at.1 / size, |length, l| Some(length.max(moves(l) * l.trips?)))?;
     let next = moves(&outer.next()?);
-    if !READ.contains(&again) || next != length || length * size <= LINE {
+    if !asked::READ.contains(&again) || next != length || length * size <= LINE {
         return None;
     }
     let part = |elements: i64| (elements + again - 1) / again;
