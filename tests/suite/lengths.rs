@@ -95,7 +95,8 @@ fn running_sums_and_the_best_of_any_length() {
     check(&proto, &[("length", 12)], &lengths(&[12, 7, 3, 8, 1], |n| vec![1, n]));
 }
 
-fn name_dim(value: &mut pb::ValueInfoProto, axis: usize, name: &str) {
+/// Names a dimension of an input.
+pub fn name_dim(value: &mut pb::ValueInfoProto, axis: usize, name: &str) {
     let kind = value.r#type.as_mut().and_then(|t| t.value.as_mut());
     if let Some(pb::type_proto::Value::TensorType(tensor)) = kind
         && let Some(dim) = tensor.shape.as_mut().and_then(|s| s.dim.get_mut(axis))

@@ -1,6 +1,6 @@
 //! Which function of the sizes a number is: decided, though few sizes are looked at, or the model is refused.
 
-use crate::lengths::lengths;
+use crate::lengths::{lengths, name_dim};
 use crate::sizes::{bounded, built, check, decode, floats};
 use crate::support::onnx::{body, int, ints, model, node, text, value};
 use lmc::base::Tensor;
@@ -77,6 +77,47 @@ fn numbers_that_are_alike_in_all_samples() {
     constants.extend([("fifty", Tensor::scalar(50i64)), ("eighty", Tensor::scalar(80i64))]);
     let cases = lengths(&[1000, 1, 49, 50, 51, 79, 80, 81], |n| vec![n]);
     check(&model(nodes, &[-1], &[-1], &constants), &[("length", 1000)], &cases);
+}
+
+/// A number that follows another rule for few sizes in between alone: it is not taken for what it is for the others.
+#[test]
+fn a_number_that_begins_anew_in_between() {
+    let (mut nodes, mut constants) = size_of(0);
+    nodes.extend([
+        node("Mod", &["n", "turn"], "rest"),
+        node("Min", &["rest", "fifty"], "few"),
+        node("Add", &["few", "n"], "sum"),
+        node("Div", &["sum", "hundred"], "count"),
+        node("Unsqueeze", &["count", "first"], "list"),
+        node("Expand", &["unit", "list"], "y"),
+    ]);
+    constants.extend([
+        ("turn", Tensor::scalar(512i64)),
+        ("fifty", Tensor::scalar(50i64)),
+        ("hundred", Tensor::scalar(100i64)),
+        ("first", list(&[0])),
+        ("unit", Tensor::new([1], &[1f32])),
+    ]);
+    let error = refused(&model(nodes, &[-1], &[-1], &constants), &[("length", 1000)]);
+    assert!(error.contains("no rule was found"), "{error}");
+}
+
+/// A mask as long as what was there before and what comes now: the error says of what its length must be the sum.
+#[test]
+fn a_length_that_must_be_the_sum_of_two() {
+    let mut joined = node("Concat", &["x", "more"], "all");
+    joined.attribute.push(int("axis", 0));
+    let mut proto = model(vec![joined, node("Mul", &["all", "mask"], "y")], &[-1], &[-1], &[]);
+    let graph = proto.graph.as_mut().expect("a graph");
+    for (name, dim) in [("more", "now"), ("mask", "total")] {
+        let mut input = value(name, 1, &[-1]);
+        name_dim(&mut input, 0, dim);
+        graph.input.push(input);
+    }
+    for total in [14, 20, 9] {
+        let error = refused(&proto, &[("length", 8), ("now", 6), ("total", total)]);
+        assert!(error.contains("--dim 'total=length+now'"), "{error}");
+    }
 }
 
 /// `x + 1` in a loop that ends when data say so, but where there is one row `x - 1`: a condition within a body.

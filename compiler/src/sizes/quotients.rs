@@ -69,7 +69,13 @@ impl Facts {
             return Vec::new();
         };
         let (range, growth) = (values[high] - values[low], numbers[high] - numbers[low]);
-        if range == 0 || growth <= 0 {
+        if range == 0 || growth <= 0 || numbers[high] <= 0 {
+            return Vec::new();
+        }
+        // Of the smallest size for which it is more than nothing: below, it may be that of any.
+        let from = (0..values.len()).filter(|k| numbers[*k] > 0).min_by_key(place).unwrap_or(high);
+        let (shown, steps) = (values[high] - values[from], numbers[high] - numbers[from]);
+        if steps < 0 {
             return Vec::new();
         }
         let family = |factor: i64, divisor: i64| {
@@ -87,7 +93,7 @@ impl Facts {
         };
         let of_factor = |factor: i64| {
             // As many steps as from the smallest to the largest size, or one less or more.
-            let least = (factor * range / (growth + 1) + 1).max(2);
+            let least = (factor * shown / (steps + 1) + 1).max(2);
             let alone = factor * (values[high].max(values[0]) + 1);
             let most = if growth > 1 { (factor * range - 1) / (growth - 1) } else { alone };
             let beyond =
@@ -256,6 +262,16 @@ mod tests {
         panic!("not decided");
     }
 
+    /// Not even where the first that is more than nothing is more than the last.
+    #[test]
+    fn what_falls_is_no_quotient() {
+        let name = Some("n".to_string());
+        let size = Size { name, value: 0, max: 20, sample: 20, least: 1, sum: None, step: (1, 0) };
+        let mut facts = Facts::new(4);
+        facts.declare(&size, vec![20, 12, 7, 2]);
+        assert!(facts.quotients(&[1, 1, 2, 0]).is_empty());
+    }
+
     #[test]
     fn quotients_are_decided_for_every_size() {
         for (factor, offset, divisor, bound) in [
@@ -268,6 +284,7 @@ mod tests {
             (1, 9000, 20_000, 30_000),
             (1, 5, 1000, 1200),
             (1, -4, 128, 300),
+            (2, -700, 90, 1000),
         ] {
             let number = |v: i64| (factor * v + offset).div_euclid(divisor).max(0);
             let (rule, looked_at) = found(bound, number);

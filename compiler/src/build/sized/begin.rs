@@ -23,6 +23,12 @@ const ALIKE: [usize; 12] = [2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 32, 64];
 /// Where the model is not defined at a bound, the multiples of these below it are tried, too, to say which bound would do.
 const MULTIPLES: [usize; 14] = [2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 32, 64, 128];
 
+/// Pairs of sizes of which another may be the sum; 1 would broadcast.
+const SUMS: [(usize, usize); 4] = [(3, 2), (2, 4), (5, 3), (2, 2)];
+
+/// Of more dimensions none is tried as the sum of others.
+const MOST_SUMMED: usize = 6;
+
 /// Samples that have no size below the least ones, with some that begin there.
 pub(super) fn begin_at(all: &mut Vec<Sizes>, least: &Sizes, free: &Sizes) {
     for sizes in &mut *all {
@@ -45,6 +51,37 @@ fn raise(sizes: &mut Sizes, name: &str, least: usize) {
 }
 
 impl Sizer<'_> {
+    /// What a dimension must be the sum of, where the model is not defined otherwise.
+    pub(super) fn sum(&self, bounds: &Sizes) -> Option<String> {
+        let names: Vec<&String> = self.free.keys().filter(|name| !self.hidden.contains_key(*name)).collect();
+        let at = |sizes: &[(&String, usize)]| {
+            let within = sizes.iter().all(|(name, size)| *size <= bounds[*name]);
+            let chosen = sizes.iter().map(|(name, size)| (name.to_string(), *size)).collect();
+            within.then(|| self.typed(&over(bounds, chosen), AT_BOUNDS, &Silent).is_ok())
+        };
+        let holds = |whole: &String, a: &String, b: Option<&String>| {
+            let is_sum = |(x, y): (usize, usize), more: usize| {
+                let parts = [(a, x)].into_iter().chain(b.map(|b| (b, y)));
+                let number = if b.is_some() { y } else { 1 };
+                at(&parts.chain([(whole, x + number + more)]).collect::<Vec<_>>())
+            };
+            let defined: Vec<bool> = SUMS.iter().filter_map(|sizes| is_sum(*sizes, 0)).collect();
+            let beyond: Vec<bool> = SUMS.iter().filter_map(|sizes| is_sum(*sizes, 1)).collect();
+            defined.len() > 1 && defined.iter().all(|d| *d) && !beyond.is_empty() && !beyond.contains(&true)
+        };
+        if names.len() > MOST_SUMMED {
+            return None;
+        }
+        names.iter().enumerate().find_map(|(i, whole)| {
+            let parts: Vec<&String> = names.iter().enumerate().filter(|n| n.0 != i).map(|n| *n.1).collect();
+            let two =
+                parts.iter().enumerate().flat_map(|(i, a)| parts[i + 1..].iter().map(|b| (*a, Some(*b))));
+            let all = two.chain(parts.iter().map(|a| (*a, None)));
+            let found = all.into_iter().find(|(a, b)| holds(whole, a, *b))?;
+            Some(format!("{whole}={}+{}", found.0, found.1.map_or("1", String::as_str)))
+        })
+    }
+
     /// The error with the bound that would do, where the model is not defined at the given ones.
     pub(super) fn advised(&self, bounds: &Sizes, number: usize, error: Error) -> Error {
         if number > 0 || self.typed(bounds, AT_BOUNDS, &Silent).is_ok() {

@@ -4,9 +4,13 @@
 use super::{SMALLEST, Sizes, over};
 use crate::graph::Graph;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-/// So many sizes are looked at of one dimension.
-const MOST: usize = 64;
+/// So many sizes are looked at of one dimension: of a large model the fewer, of a small one the more.
+const MOST: Range<usize> = 64..1024;
+
+/// So many nodes are typed for one of these, if those are more than the fewest.
+const NODES: usize = 1 << 14;
 
 /// Of these, as many next to numbers of the model.
 const NEAR: usize = 36;
@@ -20,9 +24,11 @@ const NUMBERS: usize = 8;
 /// Sets of sizes; what is below the least ones is left out.
 pub(super) fn between(graph: &Graph, free: &Sizes, least: &Sizes) -> Vec<Sizes> {
     let numbers = numbers(graph);
+    let nodes = (graph.nodes.len() + graph.folded.len()).max(1) * free.len().max(1);
+    let most = (NODES / nodes).clamp(MOST.start, MOST.end);
     let beginning = |name: &String| least.get(name).copied().unwrap_or(SMALLEST);
     let lists: Vec<(&String, Vec<usize>)> =
-        free.iter().map(|(name, &bound)| (name, list(beginning(name), bound, &numbers))).collect();
+        free.iter().map(|(name, &bound)| (name, list(beginning(name), bound, most, &numbers))).collect();
     let alone = lists.iter().flat_map(|(name, list)| {
         list.iter().map(move |&size| over(free, [(name.to_string(), size)].into_iter().collect()))
     });
@@ -36,8 +42,8 @@ pub(super) fn between(graph: &Graph, free: &Sizes, least: &Sizes) -> Vec<Sizes> 
     alone.chain(together).collect()
 }
 
-fn list(least: usize, bound: usize, numbers: &BTreeSet<usize>) -> Vec<usize> {
-    if bound < least + MOST {
+fn list(least: usize, bound: usize, most: usize, numbers: &BTreeSet<usize>) -> Vec<usize> {
+    if bound < least + most {
         return (least..=bound).collect();
     }
     let near: BTreeSet<usize> = numbers.iter().flat_map(|n| n.saturating_sub(1)..=n + 1).collect();
@@ -46,7 +52,7 @@ fn list(least: usize, bound: usize, numbers: &BTreeSet<usize>) -> Vec<usize> {
     let mut all: BTreeSet<usize> = near.into_iter().step_by(step).collect();
     // Parts of the golden section lie apart from each other, however many there are.
     let mut place = 0u64;
-    while all.len() < MOST {
+    while all.len() < most {
         place = (place + 0x9e37_79b9) % (1 << 32);
         all.insert(least + (((bound - least) as u64 * place) >> 32) as usize);
     }

@@ -88,6 +88,12 @@ pub fn lowered(
     let mut all = samples(&sizer.free);
     sizer.look_at_small(&all[0])?;
     let mut found = sizer.samples(&all, observer);
+    let sum = found.is_err().then(|| sizer.sum(&all[0])).flatten();
+    if let Some(sum) = sum
+        && let Err((_, error)) = found
+    {
+        return Err(error.advise(format!("The model is defined for sums alone: give --dim '{sum}'")));
+    }
     let again = |stepped: Option<(Bindings, String)>| {
         let (bindings, note) = stepped?;
         let with_note = |(lowered, mut notes): (Lowered, Vec<String>)| {
