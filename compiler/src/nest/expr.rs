@@ -145,7 +145,7 @@ impl Exprs<'_> {
                 if let Some(form) = self.linear.narrow_index(id) {
                     let index = self.index(e, form, Lane::I32, point);
                     super::ops::cast(e, index, DType::I32, *to, *saturate)
-                } else if let Some(integers) = Requantized::of(self.linear, *arg, *to) {
+                } else if let Some(integers) = self.requantized(e, *arg, *to) {
                     integers.emit(&mut Site { exprs: self, e, point, memo })
                 } else {
                     let value = self.eval_memo(e, *arg, point, memo);
@@ -167,6 +167,14 @@ impl Exprs<'_> {
         };
         memo[id as usize] = Some(reg);
         reg
+    }
+
+    /// The conversion to a narrow integer, taken apart.
+    fn requantized(&self, e: &Emitter, arg: u32, to: DType) -> Option<Requantized> {
+        match e.fused() {
+            true => Requantized::limited(self.linear, arg, to),
+            false => Requantized::of(self.linear, arg, to),
+        }
     }
 
     /// The type to convert to in a register: a narrow one whose range a value does not leave is `i32`,

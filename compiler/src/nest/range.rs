@@ -108,7 +108,7 @@ impl Ranges<'_> {
                 }
             }
             Node::Op(Op::Div, args) if dtype == DType::F32 => match divisor(self.linear, args[1]) {
-                Some(least) => {
+                Some((least, _)) => {
                     let a = self.of(args[0]);
                     let most = a.lo.abs().max(a.hi.abs()) / least;
                     Range { lo: -most, hi: most, nan: a.nan }.computed(dtype)
@@ -160,8 +160,9 @@ impl Ranges<'_> {
     }
 }
 
-/// The least magnitude of a divisor that is known and far from zero and from what floats hold.
-pub fn divisor(linear: &Linear, id: u32) -> Option<f64> {
+/// The least magnitude of a divisor that is known and far from zero and from what floats hold, and one that none
+/// exceeds.
+pub fn divisor(linear: &Linear, id: u32) -> Option<(f64, f64)> {
     let (least, below) = match &linear.nodes[id as usize] {
         Node::Const(s) => (s.to_f64().abs(), s.to_f64().abs()),
         Node::Load { operand, guards, dynamic, .. } if guards.is_empty() && dynamic.is_empty() => {
@@ -170,7 +171,7 @@ pub fn divisor(linear: &Linear, id: u32) -> Option<f64> {
         }
         _ => return None,
     };
-    (linear.types[id as usize] == DType::F32 && least > 1e-30 && below < 1e30).then_some(least)
+    (linear.types[id as usize] == DType::F32 && least > 1e-30 && below < 1e30).then_some((least, below))
 }
 
 /// What an operation on real numbers gives; `None` where nothing is known of it.

@@ -6,9 +6,10 @@
 //! what rounds in the float sum lies far outside of the clamp.
 //!
 //! A quotient by a constant is a product with its reciprocal, corrected by what that leaves of the
-//! dividend: rounded correctly (Markstein, IBM J. Res. Dev. 34, 1990), where nothing overflows.
+//! dividend: rounded correctly (Markstein, IBM J. Res. Dev. 34, 1990), where nothing overflows. Of a dividend of which
+//! nothing is known, what lies so far out that it ends at a limit is limited before.
 
-use super::range::{divisor, range};
+use super::range::{BOUND, divisor, range};
 use crate::base::DType;
 use crate::scalar::{Op, Scalar};
 use crate::schedule::Linear;
@@ -26,6 +27,8 @@ pub struct Requantized {
     pub(super) zero: Zero,
     pub(super) lo: i64,
     pub(super) hi: i64,
+    /// The magnitude that the dividend is limited to before it is divided.
+    pub(super) within: Option<f64>,
 }
 
 /// A zero point.
@@ -39,6 +42,29 @@ impl Requantized {
     /// Takes apart the argument of a conversion to `to`; `None` where it has another form or its
     /// range is not known.
     pub fn of(linear: &Linear, arg: u32, to: DType) -> Option<Requantized> {
+        let found = Requantized::parts(linear, arg, to)?;
+        let known = range(linear, found.value);
+        (!known.nan && known.lo >= -FITS && known.hi <= FITS).then_some(found)
+    }
+
+    /// The same; or a quotient by a constant, whose dividend may be anything.
+    pub fn limited(linear: &Linear, arg: u32, to: DType) -> Option<Requantized> {
+        if let Some(known) = Requantized::of(linear, arg, to) {
+            return Some(known);
+        }
+        let found = Requantized::parts(linear, arg, to)?;
+        let Node::Op(Op::Div, args) = &linear.nodes[found.value as usize] else { return None };
+        let (least, below) = divisor(linear, args[1])?;
+        let zero = match found.zero {
+            Zero::Known(n) => n.abs() as f64,
+            Zero::Value(id) => range(linear, id).lo.abs().max(range(linear, id).hi.abs()),
+        };
+        let beyond = zero + found.lo.abs().max(found.hi.abs()) as f64 + 1.0;
+        let within = 2f64.powi(beyond.log2().ceil() as i32) * below;
+        (within / least <= BOUND).then_some(Requantized { within: Some(within), ..found })
+    }
+
+    fn parts(linear: &Linear, arg: u32, to: DType) -> Option<Requantized> {
         if !to.is_int() || to.bits() > 16 || linear.types[arg as usize] != DType::F32 {
             return None;
         }
@@ -54,8 +80,7 @@ impl Requantized {
             }
             _ => (round(inner)?, Zero::Known(0)),
         };
-        let known = range(linear, value);
-        (!known.nan && known.lo >= -FITS && known.hi <= FITS).then_some(Requantized { value, zero, lo, hi })
+        Some(Requantized { value, zero, lo, hi, within: None })
     }
 
     /// The integers above which others are, for every zero point; `data` gives the bytes of constant operands.
@@ -144,7 +169,7 @@ pub(super) fn narrow(linear: &Linear, mut id: u32) -> u32 {
 /// Whether an expression is what quantized values are divided by.
 pub fn divides(linear: &Linear, id: u32) -> bool {
     let by = |n: &Node| match n {
-        Node::Cast { to, arg, .. } => match Requantized::of(linear, *arg, *to) {
+        Node::Cast { to, arg, .. } => match Requantized::limited(linear, *arg, *to) {
             Some(found) => {
                 let whole = found.pair(linear).is_none();
                 whole

@@ -15,6 +15,7 @@ mod half_sums;
 mod halves;
 mod margins;
 mod quads;
+mod quotients;
 mod restored;
 mod side_by_side;
 mod sixteen;

@@ -133,7 +133,8 @@ impl Requantized {
     fn nearest(&self, at: &mut Site) -> Reg {
         let (value, linear) = (self.before_rounding(at), at.exprs.linear);
         let known = range(linear, self.value);
-        let small = known.lo >= -BOUND && known.hi <= BOUND || self.pair(linear).is_some();
+        let small = known.lo >= -BOUND && known.hi <= BOUND || self.within.is_some();
+        let small = small || self.pair(linear).is_some();
         let nearest = if small { Convert::NearestSmall } else { Convert::Nearest };
         let ty = RegType { lane: Lane::I32, lanes: at.point.lanes as u8 };
         at.e.value(ty, Value::Convert(nearest, value))
@@ -148,10 +149,21 @@ impl Requantized {
         match &linear.nodes[self.value as usize] {
             Node::Op(Op::Div, args) if divisor(linear, args[1]).is_some() && at.e.fused() => {
                 let [dividend, divisor] = [args[0], args[1]].map(|id| at.eval(id));
+                let dividend = self.limit(at.e, dividend);
                 quotient(at.e, dividend, divisor)
             }
             _ => at.eval(self.value),
         }
+    }
+}
+
+impl Requantized {
+    /// A dividend within what it is limited to.
+    fn limit(&self, e: &mut Emitter, dividend: Reg) -> Reg {
+        let Some(most) = self.within else { return dividend };
+        let ty = e.ty(dividend);
+        let limits = [-most, most].map(|n| e.value(ty, Value::Const(u64::from((n as f32).to_bits()))));
+        clamp(e, dividend, limits)
     }
 }
 
