@@ -4,6 +4,7 @@
 
 mod assigned;
 mod cranelift;
+mod chosen;
 mod classifiers;
 mod cli;
 mod compress;

@@ -157,6 +157,12 @@ impl Build {
         self
     }
 
+    /// Compiles one branch of the If whose condition is an input of this name; `run` returns an error for the other.
+    pub fn branch(mut self, input: impl Into<String>, taken: bool) -> Self {
+        self.bindings.branches.insert(input.into(), taken);
+        self
+    }
+
     /// All bindings at once.
     pub fn bindings(mut self, bindings: Bindings) -> Self {
         self.bindings = bindings;

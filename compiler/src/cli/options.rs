@@ -17,8 +17,9 @@ pub(super) struct ModelArgs {
     /// 'seq<=128', or say which sum or multiple of others it is, as in 'total=past+1', 'height=32*k'.
     #[arg(long = "dim", value_name = "NAME=N|NAME<=N|NAME=SUM")]
     dims: Vec<String>,
-    /// Give the whole shape of an input, as in data=1x3x224x224.
-    #[arg(long = "input", value_name = "NAME=AxBxC")]
+    /// Give the whole shape of an input, as in data=1x3x224x224, or say which branch is compiled where it is the
+    /// condition of an If, as in use_cache_branch=true.
+    #[arg(long = "input", value_name = "NAME=AxBxC|NAME=true|NAME=false")]
     inputs: Vec<String>,
 }
 
@@ -131,6 +132,10 @@ impl ModelArgs {
         }
         for text in &self.inputs {
             let (name, value) = split("--input", text)?;
+            if let Ok(branch) = value.parse::<bool>() {
+                bindings.branches.insert(name.to_string(), branch);
+                continue;
+            }
             let shape: Result<Vec<usize>> = match value {
                 "" => Ok(Vec::new()),
                 dims => dims.split('x').map(|d| size("--input", d)).collect(),

@@ -18,6 +18,8 @@ pub struct Bindings {
     pub bounds: BTreeMap<String, usize>,
     /// By the name of the input: its whole shape (`--input NAME=1x3x224x224`, or from data).
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// By the name of an input that is the condition of an If: which branch is compiled (`--input NAME=true`).
+    pub branches: BTreeMap<String, bool>,
     /// Dimensions whose size in `shapes` does not count.
     pub left: BTreeSet<String>,
     /// Dimensions that are sums of others (`--dim NAME=OTHER+1`, `--dim NAME=32*K`), or are named like one.
@@ -286,11 +288,18 @@ impl Bindings {
                 .advise(format!("Named free dimensions of this model: {known}"))
                 .at("--dim"));
         }
-        if let Some(name) = self.shapes.keys().find(|n| !body.inputs.iter().any(|i| i.name == **n)) {
+        let named = self.shapes.keys().chain(self.branches.keys());
+        if let Some(name) = named.into_iter().find(|n| !body.inputs.iter().any(|i| i.name == **n)) {
             let known: Vec<_> = body.inputs.iter().map(|i| i.name.as_str()).collect();
             return Err(Error::options(format!("the model has no input named '{name}'"))
                 .advise(format!("Its inputs: {}", known.join(", ")))
                 .at("--input"));
+        }
+        let decides =
+            |name: &String| body.nodes.iter().any(|n| n.op == "If" && n.inputs.first() == Some(name));
+        if let Some(name) = self.branches.keys().find(|n| !decides(n)) {
+            let reason = format!("'{name}' is not the condition of an If, and true or false is no shape");
+            return Err(Error::options(reason).advise("Write --input NAME=AxBxC").at("--input"));
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ fn infer_if(ctx: &Ctx) -> Result<Vec<TensorType>> {
             return Err(Error::model(format!(
                 "the branches give different types for output {i}: {a} and {b}"
             ))
-            .advise("Make the condition a constant, or both branches give the same shape"));
+            .advise("Make the condition a constant, or both branches give the same shape; where it is an input of the model, choose one: --input NAME=true"));
         }
     }
     if then.len() != otherwise.len() {

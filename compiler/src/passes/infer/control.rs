@@ -89,6 +89,9 @@ impl Driver {
         if ty.is_none_or(|t| t.dtype != DType::Bool || t.elems() != 1) {
             return Err(Error::model("the condition must be one boolean"));
         }
+        if let Some(value) = inputs[0].and_then(|condition| self.chosen(condition)) {
+            return self.chosen_branch(node, inputs, if value { then } else { otherwise }, value);
+        }
         match (self.typed_body(then, Vec::new()), self.typed_body(otherwise, Vec::new())) {
             // A branch of nothing is what the other one gives where there is nothing.
             (Ok(a), Ok(b)) if known.is_some_and(|known| is_empty(if known { &b } else { &a })) => {
@@ -114,6 +117,13 @@ impl Driver {
         }
     }
 
+    /// Which branch the options choose, where the condition is an input of the model.
+    fn chosen(&self, condition: ValueId) -> Option<bool> {
+        let graph = self.graph();
+        let is_input = self.levels.len() == 1 && graph.inputs.contains(&condition);
+        self.given.branches.get(&graph.value(condition).name).copied().filter(|_| is_input)
+    }
+
     /// Inlines the one branch that fits the shapes; taking the other is an error at run time.
     fn only_branch(
         &mut self,
@@ -127,6 +137,17 @@ impl Driver {
             "{}: only the branch for {value} fits these shapes; the other is an error at run time ({error})",
             node.place()
         ));
+        self.chosen_branch(node, inputs, taken, value)
+    }
+
+    /// Inlines one branch; a condition that says otherwise is an error at run time.
+    fn chosen_branch(
+        &mut self,
+        node: &SourceNode,
+        inputs: Vec<Option<ValueId>>,
+        taken: &Body,
+        value: bool,
+    ) -> Result<Bindings> {
         let op = find("lmc", "Require").ok_or_else(|| Error::bug("no row for Require"))?;
         let outputs = self.inline(taken, Vec::new())?;
         let mut checked = Vec::new();

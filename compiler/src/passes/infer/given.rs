@@ -21,14 +21,17 @@ pub struct Given {
     pub open: Arc<HashSet<String>>,
     /// Bounds of numbers (by name) that sizes are computed from.
     pub bounds: Arc<BTreeMap<String, usize>>,
+    /// Inputs of the model (by name) that are conditions: which branch is compiled.
+    pub branches: Arc<BTreeMap<String, bool>>,
     /// Numbers (by name) that are the length of a tensor in other samples: here they are 1 where they meet none.
     pub lengths: Arc<BTreeSet<String>>,
 }
 
 impl Given {
-    /// What the options say of numbers that the model computes.
+    /// What the options say of numbers that the model computes, and of branches.
     pub fn of(bindings: &Bindings) -> Given {
-        Given { bounds: Arc::new(bindings.numbers.clone()), ..Given::default() }
+        let (bounds, branches) = (Arc::new(bindings.numbers.clone()), Arc::new(bindings.branches.clone()));
+        Given { bounds, branches, ..Given::default() }
     }
 }
 
