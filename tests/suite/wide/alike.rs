@@ -38,7 +38,7 @@ fn product(row: usize, point: usize, lanes: usize) -> Kernel {
 }
 
 /// Rows at other distances are read by one function; where points are at other distances, too, it would move
-/// pointers as often as it multiplies, so the kernel that differs has its own.
+/// pointers as often as it multiplies, so the kernel that differs has its own at 256 bits.
 #[test]
 fn a_shared_function_moves_few_pointers() {
     for target in targets() {
@@ -49,6 +49,7 @@ fn a_shared_function_moves_few_pointers() {
         let shared = share(&kernels, &own, &target);
         let members: Vec<Vec<usize>> =
             shared.iter().map(|s| s.members.iter().map(|(kernel, _)| *kernel).collect()).collect();
-        assert_eq!(members, [[0, 1, 3]], "{}", target.cpu);
+        let together: &[usize] = if target.lanes() == 8 { &[0, 1, 3] } else { &[0, 1, 2, 3] };
+        assert_eq!(members, [together], "{}", target.cpu);
     }
 }
