@@ -19,6 +19,12 @@ fn size_of(dim: i64) -> (Vec<pb::NodeProto>, Vec<(&'static str, Tensor)>) {
     (nodes, vec![("dim", Tensor::scalar(dim))])
 }
 
+/// As many ones as a number says, `y`.
+fn ones(number: &str) -> ([pb::NodeProto; 2], [(&'static str, Tensor); 2]) {
+    let nodes = [node("Unsqueeze", &[number, "first"], "list"), node("Expand", &["unit", "list"], "y")];
+    (nodes, [("first", list(&[0])), ("unit", Tensor::new([1], &[1f32]))])
+}
+
 fn refused(proto: &pb::ModelProto, bounds: &[(&str, usize)]) -> String {
     let target = resolve("native", "native").expect("this machine");
     let build = Build::new("m.onnx").bindings(bounded(bounds));
@@ -88,15 +94,14 @@ fn a_number_that_begins_anew_in_between() {
         node("Min", &["rest", "fifty"], "few"),
         node("Add", &["few", "n"], "sum"),
         node("Div", &["sum", "hundred"], "count"),
-        node("Unsqueeze", &["count", "first"], "list"),
-        node("Expand", &["unit", "list"], "y"),
     ]);
+    let (made, more) = ones("count");
+    nodes.extend(made);
+    constants.extend(more);
     constants.extend([
         ("turn", Tensor::scalar(512i64)),
         ("fifty", Tensor::scalar(50i64)),
         ("hundred", Tensor::scalar(100i64)),
-        ("first", list(&[0])),
-        ("unit", Tensor::new([1], &[1f32])),
     ]);
     let error = refused(&model(nodes, &[-1], &[-1], &constants), &[("length", 1000)]);
     assert!(error.contains("no rule was found"), "{error}");
@@ -169,15 +174,11 @@ fn a_length_that_follows_data_but_not_down_to_none() {
         node("Shape", &["places"], "shape"),
         node("Gather", &["shape", "dim"], "n"),
         node("Max", &["n", "two"], "some"),
-        node("Unsqueeze", &["some", "first"], "list"),
-        node("Expand", &["unit", "list"], "y"),
     ]);
-    constants.extend([
-        ("dim", Tensor::scalar(1i64)),
-        ("two", Tensor::scalar(2i64)),
-        ("first", list(&[0])),
-        ("unit", Tensor::new([1], &[1f32])),
-    ]);
+    let (made, more) = ones("some");
+    nodes.extend(made);
+    constants.extend(more);
+    constants.extend([("dim", Tensor::scalar(1i64)), ("two", Tensor::scalar(2i64))]);
     let error = refused(&model(nodes, &[9], &[-1], &constants), &[]);
     assert!(error.contains("where they are 0 or 1"), "{error}");
 }

@@ -42,26 +42,33 @@ impl Requantized {
     /// Takes apart the argument of a conversion to `to`; `None` where it has another form or its
     /// range is not known.
     pub fn of(linear: &Linear, arg: u32, to: DType) -> Option<Requantized> {
-        let found = Requantized::parts(linear, arg, to)?;
-        let known = range(linear, found.value);
-        (!known.nan && known.lo >= -FITS && known.hi <= FITS).then_some(found)
+        Requantized::parts(linear, arg, to).filter(|found| found.is_bounded(linear))
     }
 
     /// The same; or a quotient by a constant, whose dividend may be anything.
     pub fn limited(linear: &Linear, arg: u32, to: DType) -> Option<Requantized> {
-        if let Some(known) = Requantized::of(linear, arg, to) {
-            return Some(known);
-        }
         let found = Requantized::parts(linear, arg, to)?;
+        if found.is_bounded(linear) {
+            return Some(found);
+        }
         let Node::Op(Op::Div, args) = &linear.nodes[found.value as usize] else { return None };
         let (least, below) = divisor(linear, args[1])?;
         let zero = match found.zero {
             Zero::Known(n) => n.abs() as f64,
-            Zero::Value(id) => range(linear, id).lo.abs().max(range(linear, id).hi.abs()),
+            Zero::Value(id) => {
+                let known = range(linear, id);
+                known.lo.abs().max(known.hi.abs())
+            }
         };
         let beyond = zero + found.lo.abs().max(found.hi.abs()) as f64 + 1.0;
         let within = 2f64.powi(beyond.log2().ceil() as i32) * below;
         (within / least <= BOUND).then_some(Requantized { within: Some(within), ..found })
+    }
+
+    /// Whether what is rounded is a number that is not too large.
+    fn is_bounded(&self, linear: &Linear) -> bool {
+        let known = range(linear, self.value);
+        !known.nan && known.lo >= -FITS && known.hi <= FITS
     }
 
     fn parts(linear: &Linear, arg: u32, to: DType) -> Option<Requantized> {
