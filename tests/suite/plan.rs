@@ -84,9 +84,10 @@ fn strips_take_less_memory_where_size_is_preferred() {
 }
 
 /// The search for strips is no complete one, and small schedules may take more memory in between: the plan for size is
-/// the smaller one all the same. Code for it may take more flash, but never more than it saves of the arena.
+/// the smaller one all the same, a byte of memory counted as four of flash. Code for it may take more flash, but never
+/// more than that saves of the arena.
 #[test]
-fn size_takes_no_more_memory_than_speed() {
+fn size_takes_fewer_bytes_than_speed() {
     let own = tests_folder().join("models");
     for (target, cpu) in [("x86_64", "icelake-server"), ("x86_64", "x86-64-v3"), ("aarch64", "generic")] {
         // Others take long.
@@ -98,7 +99,7 @@ fn size_takes_no_more_memory_than_speed() {
                 (built.program.arena_bytes, built.object.code_bytes + built.object.constant_bytes)
             };
             let (fast, small) = (bytes(Prefer::Speed), bytes(Prefer::Size));
-            let less = small.0 <= fast.0 && small.0 + small.1 <= fast.0 + fast.1;
+            let less = 4 * small.0 + small.1 <= 4 * fast.0 + fast.1;
             assert!(less, "{} for {cpu}: {small:?} and {fast:?} bytes", entry.name);
         }
     }

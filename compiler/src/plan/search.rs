@@ -33,6 +33,10 @@ const LARGE: f64 = 0.5;
 const CHEAP: f64 = 0.01;
 /// How much must be left of the arena at most, where no budget asks for less.
 const LESS: f64 = 0.9;
+/// Bytes of flash that a byte of memory is worth: microcontrollers have some four times as much of it.
+const WORTH: usize = 4;
+/// The share of all bytes that other schedules must save to be looked for.
+const WORTHWHILE: usize = 100;
 
 /// What is wanted of a plan.
 pub struct Aim<'a> {
@@ -174,18 +178,22 @@ impl<'a> Planning<'a> {
         Ok(if bytes(&other) as f64 <= bytes(&made) as f64 * less { other } else { made })
     }
 
-    /// A plan for size that takes no more memory than the fast one. Where that is smaller, fast schedules take the
-    /// place of small ones where most is live; if that is not enough, small ones that of its own in parts of the model.
+    /// A plan for size that takes fewer bytes than the fast one. Where that has the smaller arena, fast schedules take
+    /// the place of small ones where most is live; if that is not enough, small ones that of its own in parts of the
+    /// model. Constants of fast schedules are larger: what counts is both.
     fn no_larger(&self, ways: &[Spend], small: Made, dump: &Dump) -> Result<Made> {
         let fast = [Spend::fast()];
-        let mut best = self.smallest(&fast, &Others::All, dump)?;
-        let most = bytes(&best);
-        if most >= bytes(&small) {
+        let mut made = self.smallest(&fast, &Others::All, dump)?;
+        let most = bytes(&made);
+        let key = |made: &Made| (self.exceeds(made), worth(made));
+        let more = bytes(&small).saturating_sub(most) * WORTH;
+        let hardly = more < worth(&small) / WORTHWHILE && !self.exceeds(&small) && key(&small) <= key(&made);
+        if more == 0 || hardly {
             return Ok(small);
         }
         let exchanged = self.exchanged(ways, small, most, dump)?;
         if bytes(&exchanged) <= most {
-            return Ok(exchanged);
+            return Ok(if key(&made) < key(&exchanged) { made } else { exchanged });
         }
         let mut names: Vec<String> = Vec::new();
         defined(&self.grouped[0].lowered.lowering.stages, &mut names);
@@ -193,12 +201,17 @@ impl<'a> Planning<'a> {
         for part in names.chunks(names.len().div_ceil(PARTS).max(1)) {
             let part: HashSet<String> = part.iter().cloned().collect();
             let fewer: HashSet<String> = others.difference(&part).cloned().collect();
-            let made = self.smallest(&fast, &Others::Named(fewer.clone()), dump)?;
-            if bytes(&made) <= most {
-                (best, others) = (made, fewer);
+            let other = self.smallest(&fast, &Others::Named(fewer.clone()), dump)?;
+            if bytes(&other) <= most {
+                (made, others) = (other, fewer);
             }
         }
-        Ok(best)
+        Ok(if key(&made) < key(&exchanged) { made } else { exchanged })
+    }
+
+    /// Whether a plan takes more memory than there is.
+    fn exceeds(&self, made: &Made) -> bool {
+        self.aim.ram.is_some_and(|limit| bytes(made) > limit)
     }
 
     /// A plan that keeps to a limit, if one is found, by other schedules where most is live; the smallest otherwise.
@@ -332,4 +345,11 @@ fn defined(stages: &[Stage], names: &mut Vec<String>) {
 
 fn bytes(made: &Made) -> usize {
     made.0.program.arena_bytes
+}
+
+/// Bytes of flash that a plan's memory and constants are worth.
+fn worth(made: &Made) -> usize {
+    let program = &made.0.program;
+    let constants = program.constants.iter().map(|c| c.bytes.len()).sum::<usize>();
+    program.arena_bytes * WORTH + constants
 }
