@@ -198,6 +198,28 @@ fn a_model_is_inspected_built_and_run() {
     assert!(dumped.contains("graph tf2onnx {"), "{dumped}");
 }
 
+/// The form that a budget makes can be run, compared and timed as it is built.
+#[test]
+fn what_keeps_to_a_budget_is_run_as_it_is_built() {
+    let folder = scratch("cli_budget");
+    let source = repository().join("tests/models/ic_resnet8");
+    let (model, data) = (source.join("model.onnx"), source.join("test_data_set_0"));
+    let (model, data) = (model.to_string_lossy(), data.to_string_lossy());
+    let with = |command: &[&str], limit: &str| lmc(&folder, &[command, &["--max-ram", limit]].concat());
+    let commands: [&[&str]; 4] = [
+        &["build", &model, "-o", "out"],
+        &["run", &model, "--data", &data, "-o", "outputs"],
+        &["verify", &model, "--data", &data],
+        &["bench", &model, "--seconds", "0"],
+    ];
+    for command in commands {
+        let kept = with(command, "150K");
+        assert!(kept.contains("kept within `--max-ram`") && kept.contains("exit code 0"), "{kept}");
+        let refused = with(command, "1K");
+        assert!(refused.contains("more than allowed") && refused.contains("exit code 2"), "{refused}");
+    }
+}
+
 /// Each kernel of a model with its calls and its time; how long these are is not asserted.
 #[test]
 fn the_time_of_each_kernel_is_measured() {

@@ -1,6 +1,6 @@
 //! `lmc build`: an object file, its header and bindings.
 
-use super::options::{ModelArgs, TargetArgs, bytes};
+use super::options::{FormArgs, ModelArgs, TargetArgs};
 use super::report::{Report, table, thousands};
 use crate::build::{Built, Files, stages};
 use crate::error::{Error, Result};
@@ -16,24 +16,14 @@ pub(super) struct BuildArgs {
     model: ModelArgs,
     #[command(flatten)]
     target: TargetArgs,
+    #[command(flatten)]
+    form: FormArgs,
     /// Folder for NAME.o, NAME.h, NAME.rs and NAME.json.
     #[arg(short, long, default_value = ".")]
     out: PathBuf,
     /// Prefix of the symbols and files; otherwise the model's file name.
     #[arg(long)]
     name: Option<String>,
-    /// Fail where the arena is larger (64K, 1.5M).
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    max_ram: Option<usize>,
-    /// Fail where code and constants are larger.
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    max_flash: Option<usize>,
-    /// Fail where the stack is larger.
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    max_stack: Option<usize>,
-    /// Schedules that `lmc tune` found.
-    #[arg(long, value_name = "FILE")]
-    schedule: Option<PathBuf>,
     /// Print the intermediate form after a stage (graph, a pass, lower, group, strips, schedule, nest, plan); the
     /// object is built all the same.
     #[arg(long, value_name = "STAGE")]
@@ -46,21 +36,9 @@ pub(super) fn run(args: &BuildArgs, report: &Report) -> Result<ExitCode> {
             .advise(format!("Stages: {}", stages().join(", ")))
             .at("--dump-after"));
     }
-    let mut build = args.target.build(&args.model)?;
+    let mut build = args.form.of(args.target.build(&args.model)?);
     if let Some(name) = &args.name {
         build = build.name(name);
-    }
-    if let Some(file) = &args.schedule {
-        build = build.schedules(file);
-    }
-    for (limit, set) in [
-        (args.max_ram, crate::Build::max_ram as fn(crate::Build, usize) -> crate::Build),
-        (args.max_flash, crate::Build::max_flash),
-        (args.max_stack, crate::Build::max_stack),
-    ] {
-        if let Some(limit) = limit {
-            build = set(build, limit);
-        }
     }
     let built = report.follow(&args.dump_after, |observer| build.build(observer))?;
     let files = built.write(&args.out)?;

@@ -76,7 +76,7 @@ impl Session {
                 bindings.shapes.entry(input.name.clone()).or_insert_with(|| tensor.ty.shape.clone());
             }
         }
-        let build = args.target.build(&args.model)?.bindings(bindings);
+        let build = args.form.of(args.target.build(&args.model)?.bindings(bindings));
         let built = report.follow(&[], |observer| build.build(observer))?;
         built.notes.iter().for_each(|n| report.note(n));
         let executor =

@@ -47,6 +47,23 @@ enum Preferred {
     Size,
 }
 
+/// Which form of the object is made: what keeps to budgets, or is scheduled as a file says.
+#[derive(Args, Clone, Debug)]
+pub(super) struct FormArgs {
+    /// Fail where the arena is larger (64K, 1.5M).
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_ram: Option<usize>,
+    /// Fail where code and constants are larger.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_flash: Option<usize>,
+    /// Fail where the stack is larger.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_stack: Option<usize>,
+    /// Schedules that `lmc tune` found.
+    #[arg(long, value_name = "FILE")]
+    schedule: Option<PathBuf>,
+}
+
 /// A model, what it is compiled for, and how that is run.
 #[derive(Args, Clone, Debug)]
 pub(super) struct RunArgs {
@@ -54,6 +71,8 @@ pub(super) struct RunArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub target: TargetArgs,
+    #[command(flatten)]
+    pub form: FormArgs,
     /// The command that starts programs of the target, as in 'qemu-aarch64 -cpu max'.
     #[arg(long, value_name = "COMMAND")]
     pub runner: Option<String>,
@@ -155,6 +174,26 @@ impl TargetArgs {
         };
         let build = Build::new(&model.model).target(&self.target).cpu(&self.cpu).prefer(prefer);
         Ok(build.bindings(model.bindings()?))
+    }
+}
+
+impl FormArgs {
+    /// A build in this form.
+    pub(super) fn of(&self, mut build: Build) -> Build {
+        let budgets = [
+            (self.max_ram, Build::max_ram as fn(Build, usize) -> Build),
+            (self.max_flash, Build::max_flash),
+            (self.max_stack, Build::max_stack),
+        ];
+        for (limit, set) in budgets {
+            if let Some(limit) = limit {
+                build = set(build, limit);
+            }
+        }
+        match &self.schedule {
+            Some(file) => build.schedules(file),
+            None => build,
+        }
     }
 }
 
