@@ -3,6 +3,7 @@
 use crate::golden::check_text;
 use crate::support::onnx::{node, value};
 use crate::support::{repository, scratch};
+use lmc::base::Tensor;
 use prost::Message;
 use std::fmt::Write;
 use std::path::Path;
@@ -196,6 +197,47 @@ fn a_model_is_inspected_built_and_run() {
     assert!(layers.contains("agree with the naive loops"), "{layers}");
     let dumped = lmc(&folder, &["build", &model, "-o", "out", "--dump-after", "fold-affine"]);
     assert!(dumped.contains("graph tf2onnx {"), "{dumped}");
+}
+
+/// Data may be files named as inputs and outputs are: what a run has written is a reference.
+#[test]
+fn data_lie_in_files_of_the_models_names() {
+    let folder = scratch("cli_named");
+    let weights = pb::TensorProto {
+        name: "w".to_string(),
+        dims: vec![4, 3],
+        data_type: 1,
+        float_data: (0..12).map(|i| i as f32 / 8.0 - 0.5).collect(),
+        ..Default::default()
+    };
+    let graph = pb::GraphProto {
+        name: "g".to_string(),
+        node: vec![node("MatMul", &["a:0", "w"], "p"), node("Add", &["p", "in/b"], "out:0")],
+        input: vec![value("a:0", 1, &[1, 4]), value("in/b", 1, &[1, 3])],
+        output: vec![value("out:0", 1, &[1, 3])],
+        initializer: vec![weights],
+        ..Default::default()
+    };
+    let model = pb::ModelProto { graph: Some(graph), ..model(Vec::new()) };
+    std::fs::write(folder.join("m.onnx"), model.encode_to_vec()).expect("a file");
+    let place = folder.join("data/one");
+    std::fs::create_dir_all(&place).expect("a folder");
+    let write = |name: &str, elems: &[f32]| {
+        let tensor = Tensor::new([1, elems.len()], elems);
+        lmc::data::write_npy(&place.join(name), &tensor).expect("a file");
+    };
+    write("a_0.npy", &[1.0, -2.0, 0.5, 3.0]);
+    write("in_b.npy", &[0.25, 4.0, -1.0]);
+    let ran = lmc(&folder, &["run", "m.onnx", "--data", "data/one", "-o", "data/one"]);
+    assert!(place.join("out_0.npy").exists(), "{ran}");
+    let exact = ["verify", "m.onnx", "--data", "data", "--rtol", "0", "--atol", "0"];
+    let verified = lmc(&folder, &exact);
+    assert!(verified.contains("right") && verified.contains("exit code 0"), "{verified}");
+    write("out_0.npy", &[1.0, 1.0, 1.0]);
+    let other = lmc(&folder, &exact);
+    assert!(other.contains("WRONG") && other.contains("exit code 1"), "{other}");
+    let quantized = lmc(&folder, &["quantize", "m.onnx", "--data", "data", "-o", "q.onnx"]);
+    assert!(folder.join("q.onnx").exists() && quantized.contains("exit code 0"), "{quantized}");
 }
 
 /// The form that a budget makes can be run, compared and timed as it is built.

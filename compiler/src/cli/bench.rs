@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) struct BenchArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// A folder of ONNX test data for the inputs; seeded ones otherwise.
+    /// A folder of data for the inputs (input_0.pb or .npy ..., or a file for each name); seeded ones otherwise.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// How long to measure.

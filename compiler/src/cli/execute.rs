@@ -32,7 +32,8 @@ fn fitted(declared: &import::Declared, tensor: Tensor) -> Tensor {
 pub(super) fn data_sets(model: &Model, folders: &[PathBuf]) -> Result<Vec<DataSet>> {
     let (inputs, outputs) = names(model);
     let read = |folder: &PathBuf| DataSet::read(folder, &inputs, &outputs, &model.words);
-    let folders = folders.iter().map(|f| DataSet::folders(f)).collect::<Result<Vec<_>>>()?.concat();
+    let folders =
+        folders.iter().map(|f| DataSet::folders(f, &inputs, &outputs)).collect::<Result<Vec<_>>>()?.concat();
     let mut sets = folders.iter().map(read).collect::<Result<Vec<_>>>()?;
     for set in &mut sets {
         for (declared, slot) in model.body.inputs.iter().zip(&mut set.inputs) {

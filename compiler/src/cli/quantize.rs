@@ -23,8 +23,8 @@ use std::process::ExitCode;
 pub(super) struct QuantizeArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Samples: folders of ONNX test data (input_0.pb or .npy ...), folders of such folders, or, for a
-    /// model with one input, .npy files; an array may hold many samples, one after the other.
+    /// Samples: folders of ONNX test data (input_0.pb or .npy ...) or with a file for each input's name, folders of such
+    /// folders, or, for a model with one input, .npy files; an array may hold many samples, one after the other.
     #[arg(long, value_name = "DIR", num_args = 1..)]
     data: Vec<PathBuf>,
     /// Use so many seeded random samples in place of data: for a try, not for a product.

@@ -4,7 +4,7 @@ use super::execute::{Session, data_sets, input_files};
 use super::options::RunArgs;
 use super::report::{Report, table};
 use crate::base::Tensor;
-use crate::data::write_npy;
+use crate::data::{STEM, write_npy};
 use crate::error::{Error, Kind, Result};
 use crate::import;
 use crate::package::names::Scope;
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 pub(super) struct RunOnceArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// A folder of ONNX test data (input_0.pb ...).
+    /// A folder of data: input_0.pb or .npy ..., or a file for each input's name.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// A tensor for one input, .npy or .pb.
@@ -59,8 +59,7 @@ pub(super) fn run(args: &RunOnceArgs, report: &Report) -> Result<ExitCode> {
     let mut list = Vec::new();
     let mut files = Scope::default();
     for (tensor, interface) in outputs.iter().zip(&session.built.program.outputs) {
-        // Systems limit the length of a file's name.
-        let short: String = interface.name.chars().take(100).collect();
+        let short: String = interface.name.chars().take(STEM).collect();
         let file = args.out.join(format!("{}.npy", files.unique(&short)));
         write_npy(&file, tensor)?;
         rows.push(vec![

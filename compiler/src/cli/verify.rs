@@ -19,8 +19,8 @@ use std::process::ExitCode;
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// Folders of ONNX test data (input_0.pb, output_0.pb ...), or of such folders; without them tract computes the
-    /// reference on seeded inputs, or lmc's naive loops where tract cannot.
+    /// Folders of data (input_0.pb or .npy, output_0.pb ..., or a file for each name), or of such folders; without them
+    /// tract computes the reference on seeded inputs, or lmc's naive loops where tract cannot.
     #[arg(long, value_name = "DIR", num_args = 1..)]
     data: Vec<PathBuf>,
     /// Relative tolerance.

@@ -1,14 +1,15 @@
-//! Samples to calibrate with: folders of ONNX test data, folders of `.npy` files, files of one or many.
+//! Samples to calibrate with: folders of ONNX test data or of a file for each input, folders of `.npy` files, files of
+//! one or many.
 
 use super::observe::Sample;
 use crate::base::{Tensor, TensorType};
-use crate::data::{DataSet, entries, is_numbered, read_tensor};
+use crate::data::{DataSet, entries, is_named, is_numbered, read_tensor};
 use crate::error::{Error, Kind, Result};
 use crate::import::{Bindings, Declared, Dim, Model};
 use std::path::{Path, PathBuf};
 
-/// Reads samples. A path is a folder of test data (`input_0.pb` or `.npy`, ...), a folder of such
-/// folders, or, for a model with one input, a `.npy` or `.pb` file or a folder of them. What has more in
+/// Reads samples. A path is a folder of test data (`input_0.pb` or `.npy`, ...) or with a file for each of several
+/// inputs (`NAME.npy`), a folder of such folders, or, for a model with one input, a `.npy` or `.pb` file or a folder of them. What has more in
 /// its first dimension than the model takes at once, or one dimension more, holds several samples.
 pub fn read(model: &Model, bindings: &Bindings, paths: &[PathBuf]) -> Result<Vec<Sample>> {
     let declared = bindings.declared(&model.body)?;
@@ -49,7 +50,7 @@ impl Reader<'_> {
         if !path.is_dir() {
             return Err(Error::new(Kind::Options, "is neither a folder nor a .npy or .pb file"));
         }
-        if is_numbered(path, "input") {
+        if is_numbered(path, "input") || self.declared.len() > 1 && is_named(path, &self.names()) {
             samples.extend(self.set(path)?);
             return Ok(());
         }
@@ -65,10 +66,10 @@ impl Reader<'_> {
     fn single(&self, path: &Path) -> Result<Vec<Sample>> {
         let place = path.display().to_string();
         let [declared] = self.declared.as_slice() else {
-            let names: Vec<&str> = self.declared.iter().map(|i| i.name.as_str()).collect();
+            let names = self.names();
             return Err(Error::options(format!("the model has {} inputs", names.len()))
                 .advise(format!(
-                    "Give folders with one file per input, input_0.npy ..., for {}",
+                    "Give folders with one file per input, input_0.npy ... or by their names, for {}",
                     names.join(", ")
                 ))
                 .at(place));
@@ -77,10 +78,14 @@ impl Reader<'_> {
         Ok(tensors.into_iter().map(|t| vec![t]).collect())
     }
 
+    fn names(&self) -> Vec<String> {
+        self.declared.iter().map(|i| i.name.clone()).collect()
+    }
+
     /// A folder of test data.
     fn set(&self, folder: &Path) -> Result<Vec<Sample>> {
         let place = folder.display().to_string();
-        let names: Vec<String> = self.declared.iter().map(|i| i.name.clone()).collect();
+        let names = self.names();
         let found = DataSet::read(folder, &names, &[], &self.model.words)?.inputs;
         let one = |(declared, tensor): (&Declared, Option<Tensor>)| match tensor {
             Some(tensor) => fitted(declared, tensor),

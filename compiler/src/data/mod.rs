@@ -1,4 +1,4 @@
-//! Tensors in files: NumPy's `.npy`, ONNX's `.pb`, and folders of ONNX test data.
+//! Tensors in files: NumPy's `.npy`, ONNX's `.pb`, and folders of them: ONNX test data, or a file for each name.
 
 mod npy;
 
@@ -9,7 +9,14 @@ use crate::error::{Error, Kind, Result};
 use crate::import::{Words, decode_tensor_of};
 use std::path::{Path, PathBuf};
 
-/// One folder of ONNX test data (`input_0.pb`, `output_0.pb`, ...).
+/// Extensions of files that hold a tensor.
+const ENDS: [&str; 2] = ["pb", "npy"];
+/// Letters of a file's name at most: systems limit them.
+pub const STEM: usize = 100;
+/// What a folder of data holds, for advice.
+const HELD: &str = "input_0.npy (or .pb), output_0.npy, ..., or a file for each name (NAME.npy)";
+
+/// One folder of data: ONNX test data (`input_0.pb`, `output_0.pb`, ...), or files named as inputs and outputs are.
 #[derive(Clone, Debug)]
 pub struct DataSet {
     /// The folder.
@@ -49,7 +56,27 @@ pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
 
 /// Whether a folder holds `PREFIX_0` (`.pb` or `.npy`).
 pub fn is_numbered(folder: &Path, prefix: &str) -> bool {
-    ["pb", "npy"].iter().any(|end| folder.join(format!("{prefix}_0.{end}")).is_file())
+    file(folder, &format!("{prefix}_0")).is_some()
+}
+
+/// Whether a folder has a file for one of some inputs or outputs, by its name.
+pub fn is_named(folder: &Path, names: &[String]) -> bool {
+    (0..names.len()).any(|number| named(folder, names, number).is_some())
+}
+
+fn file(folder: &Path, stem: &str) -> Option<PathBuf> {
+    ENDS.iter().map(|end| folder.join(format!("{stem}.{end}"))).find(|f| f.is_file())
+}
+
+/// The file of a value's name; `_` stands there for what is no letter, digit, `.` or `-`.
+fn named(folder: &Path, names: &[String], number: usize) -> Option<PathBuf> {
+    let stem = |name: &String| -> String {
+        let plain = |c: char| if c.is_alphanumeric() || ".-".contains(c) { c } else { '_' };
+        name.chars().map(plain).take(STEM).collect()
+    };
+    let stems: Vec<String> = names.iter().map(stem).collect();
+    let own = stems.iter().filter(|s| **s == stems[number]).count() == 1;
+    file(folder, &stems[number]).filter(|_| own)
 }
 
 /// What lies in a folder, by name.
@@ -61,18 +88,14 @@ pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
-/// Reads `PREFIX_0`, `PREFIX_1`, ... (`.pb` or `.npy`) of a folder. A tensor belongs to the value
-/// of its name; without a name that fits, to the value of its number.
-fn read_numbered(
-    folder: &Path,
-    prefix: &str,
-    names: &[String],
-    words: &Words,
-) -> Result<Vec<Option<Tensor>>> {
+/// Reads `PREFIX_0`, `PREFIX_1`, ... (`.pb` or `.npy`) of a folder, or where there is no first one, files named as the
+/// values are. A tensor belongs to the value of its name; without a name that fits, to the value of its number.
+fn read_all(folder: &Path, prefix: &str, names: &[String], words: &Words) -> Result<Vec<Option<Tensor>>> {
     let mut tensors: Vec<Option<Tensor>> = vec![None; names.len()];
+    let numbered = is_numbered(folder, prefix);
     for number in 0..names.len() {
-        let file = ["pb", "npy"].iter().map(|e| folder.join(format!("{prefix}_{number}.{e}")));
-        let Some(file) = file.into_iter().find(|f| f.exists()) else { continue };
+        let by_name = || named(folder, names, number).filter(|_| !numbered);
+        let Some(file) = file(folder, &format!("{prefix}_{number}")).or_else(by_name) else { continue };
         let (name, tensor) = read_tensor_of(&file, words)?;
         let at = names.iter().position(|n| *n == name).unwrap_or(number);
         tensors[at] = Some(tensor);
@@ -81,17 +104,19 @@ fn read_numbered(
 }
 
 impl DataSet {
-    /// The folders of test data at a place: itself, or those in it.
-    pub fn folders(place: &Path) -> Result<Vec<PathBuf>> {
-        let numbered = |folder: &Path| is_numbered(folder, "input") || is_numbered(folder, "output");
-        if !place.is_dir() || numbered(place) {
+    /// The folders of data at a place, for inputs and outputs of given names: itself, or those in it.
+    pub fn folders(place: &Path, inputs: &[String], outputs: &[String]) -> Result<Vec<PathBuf>> {
+        let sides = [("input", inputs), ("output", outputs)];
+        let holds =
+            |folder: &Path| sides.iter().any(|(p, names)| is_numbered(folder, p) || is_named(folder, names));
+        if !place.is_dir() || holds(place) {
             return Ok(vec![place.to_path_buf()]);
         }
         let mut found = entries(place).map_err(|e| e.at(place.display().to_string()))?;
-        found.retain(|folder| folder.is_dir() && numbered(folder));
+        found.retain(|folder| folder.is_dir() && holds(folder));
         match found.is_empty() {
             true => Err(Error::options("holds no data")
-                .advise("Name a folder that holds input_0.pb, output_0.pb, ..., or such folders")
+                .advise(format!("Name a folder that holds {HELD}, or such folders"))
                 .at(place.display().to_string())),
             false => Ok(found),
         }
@@ -101,13 +126,13 @@ impl DataSet {
     pub fn read(folder: &Path, inputs: &[String], outputs: &[String], words: &Words) -> Result<DataSet> {
         if !folder.is_dir() {
             return Err(Error::new(Kind::Options, "is not a folder")
-                .advise("Name a folder that holds input_0.pb, output_0.pb, ...")
+                .advise(format!("Name a folder that holds {HELD}"))
                 .at(folder.display().to_string()));
         }
         Ok(DataSet {
             path: folder.to_path_buf(),
-            inputs: read_numbered(folder, "input", inputs, words)?,
-            outputs: read_numbered(folder, "output", outputs, words)?,
+            inputs: read_all(folder, "input", inputs, words)?,
+            outputs: read_all(folder, "output", outputs, words)?,
         })
     }
 }
