@@ -35,10 +35,14 @@ struct Found {
 }
 
 /// Puts multiply-adds in place of what a definition requantizes: the operands of bias and scale, and their new
-/// elements. `data` gives the bytes of constant operands.
-pub fn place<'a>(linear: &mut Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> Option<[(u32, Vec<u8>); 2]> {
+/// elements. `data` gives the bytes of constant operands; `may` is asked, last because a schedule answers it.
+pub fn place<'a>(
+    linear: &mut Linear,
+    data: impl Fn(u32) -> Option<&'a [u8]>,
+    may: impl Fn(&Linear) -> bool,
+) -> Option<[(u32, Vec<u8>); 2]> {
     let products: usize = linear.reductions().map(|v| linear.extent(v)).product();
-    let mut found = Found::of(linear).filter(|_| products <= SHORT)?;
+    let mut found = Found::of(linear).filter(|_| products <= SHORT && may(linear))?;
     let numbers: Vec<Vec<f32>> = (found.scales.iter())
         .map(|&o| Some(data(o)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()))
         .collect::<Option<_>>()?;
@@ -121,8 +125,10 @@ impl Found {
         if of != sum || !(alone && integers && once && dynamic.is_empty() && guards.is_empty()) {
             return None;
         }
-        // Nothing takes its zero point off again.
-        let whole = id == linear.before_tables() && users(id) == usize::from(id != linear.finish);
+        // Nothing takes its zero point off again; what made a table's index of it is dead.
+        let reached = linear.reachable(linear.finish);
+        let uses = reached.iter().filter(|&&user| linear.nodes[user as usize].args().contains(&id)).count();
+        let whole = id == linear.before_tables() && uses == usize::from(id != linear.finish);
         let placed = Placed { product: conversion.value, sum, factor: loads[0].0, apart: 0, whole };
         let (factors, scales) = loads.into_iter().unzip();
         Some(Found { placed, conversion, factors, scales, bias: *bias, at: addr.clone() })

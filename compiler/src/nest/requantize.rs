@@ -240,7 +240,7 @@ pub(super) mod tests {
     use crate::definition::{DefBuilder, Definition, ExprId};
     use crate::scalar::Fold;
     use crate::scalar::fixed::settled;
-    use crate::schedule::linear::{Layout, Magnitude};
+    use crate::schedule::linear::{Buffer, Layout, Magnitude};
     use crate::schedule::{Schedule, choose::choose};
     use crate::target::resolve;
 
@@ -389,7 +389,8 @@ pub(super) mod tests {
             }
             for cpu in ["x86-64-v4", "x86-64-v3"] {
                 let mut placed = linear.clone();
-                let new = place(&mut placed, |i| constant[i as usize].then(|| bytes[i as usize].as_slice()));
+                let given = |i: u32| constant[i as usize].then(|| bytes[i as usize].as_slice());
+                let new = place(&mut placed, given, |_| true);
                 let new = new.expect("numbers for every channel");
                 let schedule = choose(&placed, &resolve("x86_64", cpu).unwrap());
                 let other = |i: usize| new.iter().find(|n| n.0 as usize == i).map(|n| n.1.clone());
@@ -408,6 +409,42 @@ pub(super) mod tests {
                 assert!(!residual || text.contains("-133"), "the zero point moves the limits: {text}");
                 assert_eq!(got, expected, "{cpu}: {text}");
             }
+        }
+    }
+
+    /// What made a table's index of a byte is left behind unused, and does not count as what takes its zero point off.
+    #[test]
+    fn offsets_hold_zero_points_of_bytes_that_are_looked_up() {
+        let def = product(false);
+        let layouts: Vec<Layout> = def.operands.iter().map(|o| Layout::dense(&o.ty.shape)).collect();
+        let constant: Vec<bool> = (0..layouts.len()).map(|i| matches!(i, 1..=3)).collect();
+        let mut linear = Linear::new(&def, &layouts, &constant, &Layout::dense(&def.output.ty.shape));
+        let plain = run(&linear, &Schedule::naive(&linear)).1;
+        for (operand, least, below) in [(2, i32::MIN, 11), (3, -9, -7)] {
+            linear.buffers[operand].magnitude = Some(Magnitude { least, below });
+        }
+        let (byte, table) = (linear.finish, linear.buffers.len() as u32);
+        let elems = crate::tile::TABLE;
+        linear.buffers.push(Buffer { elems, constant: true, ..linear.buffers[1].clone() });
+        let lookup = Node::Lookup { operand: table, arg: byte };
+        let unsigned = Node::Bitcast { to: DType::U8, arg: byte };
+        let index = Node::Cast { to: DType::I64, saturate: false, arg: byte + 1 };
+        linear.nodes.extend([unsigned, index, lookup]);
+        linear.types.extend([DType::U8, DType::I64, DType::I8]);
+        linear.finish = byte + 3;
+        let bytes: Vec<Vec<u8>> =
+            (linear.buffers.iter().enumerate()).map(|(i, b)| data(i, b.elems, b.dtype)).collect();
+        let given = |i: u32| (i > 0).then(|| bytes[i as usize].as_slice());
+        linear.bounded = bounded(&linear, given);
+        let new = place(&mut linear, given, |_| true);
+        let new = new.expect("numbers for every channel");
+        assert!(linear.placed.unwrap().whole, "{linear}");
+        let looked_up: Vec<u8> = plain.iter().map(|&b| bytes[table as usize][b as usize]).collect();
+        for cpu in ["x86-64-v4", "x86-64-v3"] {
+            let schedule = choose(&linear, &resolve("x86_64", cpu).unwrap());
+            let other = |i: usize| new.iter().find(|n| n.0 as usize == i).map(|n| n.1.clone());
+            let (nested, got) = run_with(&linear, &schedule, other);
+            assert_eq!(got, looked_up, "{cpu}: {}", nested.kernel);
         }
     }
 }

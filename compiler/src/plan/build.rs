@@ -200,7 +200,7 @@ impl Planner<'_> {
         linear.chains = formed.as_ref().map(|f| f.chains);
         linear.bytes = bytes(linear, target);
         linear.long = long(linear, target, data);
-        let placed = places(linear, target).then(|| place(linear, data)).flatten();
+        let placed = place(linear, data, |linear| places(linear, target));
         let new = fixed.into_iter().chain(paired.into_iter().flatten()).chain(placed.into_iter().flatten());
         (new.collect(), formed)
     }

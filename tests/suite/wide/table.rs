@@ -26,6 +26,9 @@ fn tables_of_bytes() {
             true => assert_eq!((permutes, shuffles), (4, 0), "{text}"),
             false => assert_eq!((permutes, shuffles), (0, 32), "{text}"),
         }
+        if !target.has(Feature::Avx512) {
+            assert_eq!(text.matches("vpblendvb").count(), 6, "{text}");
+        }
     }
 }
 
