@@ -412,3 +412,16 @@ fn a_range_begins_where_data_say() {
         }
     }
 }
+
+/// Numbers that are drawn without a seed: fewer are the first of more, in each dimension.
+#[test]
+fn noise_of_any_length() {
+    let noise = with(node("RandomNormalLike", &["x"], "noise"), [int("dtype", 1)]);
+    let nodes = vec![noise, node("Mul", &["noise", "x"], "part"), node("Add", &["part", "x"], "y")];
+    let shape = [2, 3, -1];
+    check(
+        &model(nodes, &shape, &shape, &[]),
+        &[("length", 20)],
+        &lengths(&[20, 3, 1, 11], |n| vec![2, 3, n]),
+    );
+}

@@ -5,7 +5,9 @@
 //! object: every run gives the same values. The generator is the one of ONNX's reference
 //! implementation (numpy's `RandomState`): the 32-bit Mersenne Twister of Matsumoto and Nishimura,
 //! seeded with the attribute `seed` as an integer; doubles of 53 bits from two numbers each; normal
-//! numbers by Marsaglia's polar method. Without the attribute the seed is a hash of the node's name.
+//! numbers by Marsaglia's polar method. Without the attribute nobody can know the order, and each number is
+//! made of the node's name and its place alone (SplitMix64 of Steele, Lea and Flood): a smaller tensor is then a
+//! corner of a larger one, so that sizes may be left to run time.
 
 use super::emit::{float_tensor, require};
 use super::{Ctx, ExpandFn, InferFn, Lower, NodeBuilder, Operator};
@@ -14,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, ValueId, check_size};
 use crate::scalar::{Op, Scalar, eval};
 
-const NOTE: &str = "drawn at compile time from the seed, or from the node's name without one";
+const NOTE: &str =
+    "drawn at compile time from the seed; without one from the node's name and the place, for any size";
 
 const fn row(name: &'static str, versions: &'static [i64], infer: InferFn, expand: ExpandFn) -> Operator {
     Operator { domain: "", name, versions, infer, lower: Lower::Expand(expand), note: NOTE }
@@ -33,11 +36,36 @@ pub const ROWS: &[Operator] = &[
 const WORDS: usize = 624;
 const MIDDLE: usize = 397;
 
-/// The Mersenne Twister, and the second number of a pair of normal ones.
+/// Where words come from.
+enum Words {
+    /// The Mersenne Twister: one after the other.
+    Twister { state: Vec<u32>, at: usize },
+    /// The key of a node, and the state for one place.
+    Places { key: u64, state: u64 },
+}
+
+/// Words, and the second number of a pair of normal ones.
 struct Generator {
-    state: Vec<u32>,
-    at: usize,
+    words: Words,
     spare: Option<f64>,
+}
+
+/// The step of SplitMix64.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The bits of a number, mixed.
+fn mixed(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+fn twist(state: &mut [u32]) {
+    for i in 0..WORDS {
+        let bits = (state[i] & 0x8000_0000) | (state[(i + 1) % WORDS] & 0x7fff_ffff);
+        let odd = if bits & 1 == 1 { 0x9908_b0df } else { 0 };
+        state[i] = state[(i + MIDDLE) % WORDS] ^ (bits >> 1) ^ odd;
+    }
 }
 
 impl Generator {
@@ -47,42 +75,49 @@ impl Generator {
             let last = state[i as usize - 1];
             state.push(1_812_433_253u32.wrapping_mul(last ^ (last >> 30)).wrapping_add(i));
         }
-        Generator { state, at: WORDS, spare: None }
+        Generator { words: Words::Twister { state, at: WORDS }, spare: None }
     }
 
     /// Of a node, whose seed is a float or (Dropout) an integer.
     fn of(ctx: &Ctx) -> Generator {
-        let seed = match ctx.attrs().0.get("seed") {
-            Some(Attr::Float(seed)) if seed.is_finite() => *seed as i64 as u32,
-            Some(Attr::Int(seed)) => *seed as u32,
-            _ => ctx
-                .node
-                .name
-                .bytes()
-                .fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)),
-        };
-        Generator::new(seed)
+        match ctx.attrs().0.get("seed") {
+            Some(Attr::Float(seed)) if seed.is_finite() => Generator::new(*seed as i64 as u32),
+            Some(Attr::Int(seed)) => Generator::new(*seed as u32),
+            _ => {
+                let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                let key = ctx.node.name.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
+                Generator { words: Words::Places { key, state: key }, spare: None }
+            }
+        }
     }
 
-    fn twist(&mut self) {
-        for i in 0..WORDS {
-            let bits = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % WORDS] & 0x7fff_ffff);
-            let odd = if bits & 1 == 1 { 0x9908_b0df } else { 0 };
-            self.state[i] = self.state[(i + MIDDLE) % WORDS] ^ (bits >> 1) ^ odd;
+    /// What follows is drawn for this place of a tensor.
+    fn begin(&mut self, place: &[usize]) {
+        if let Words::Places { key, state } = &mut self.words {
+            *state = place.iter().fold(*key, |key, &i| mixed(key ^ (i as u64 + 1).wrapping_mul(STEP)));
+            self.spare = None;
         }
-        self.at = 0;
     }
 
     fn word(&mut self) -> u32 {
-        if self.at == WORDS {
-            self.twist();
+        match &mut self.words {
+            Words::Twister { state, at } => {
+                if *at == WORDS {
+                    twist(state);
+                    *at = 0;
+                }
+                let mut word = state[*at];
+                *at += 1;
+                word ^= word >> 11;
+                word ^= (word << 7) & 0x9d2c_5680;
+                word ^= (word << 15) & 0xefc6_0000;
+                word ^ (word >> 18)
+            }
+            Words::Places { state, .. } => {
+                *state = state.wrapping_add(STEP);
+                (mixed(*state) >> 32) as u32
+            }
         }
-        let mut word = self.state[self.at];
-        self.at += 1;
-        word ^= word >> 11;
-        word ^= (word << 7) & 0x9d2c_5680;
-        word ^= (word << 15) & 0xefc6_0000;
-        word ^ (word >> 18)
     }
 
     /// From 0 up to but not including 1.
@@ -112,14 +147,25 @@ impl Generator {
 
 /// Uniform numbers from 0 to 1, as Dropout compares them with its ratio.
 pub fn drawn(ctx: &Ctx, shape: &[usize], dtype: DType) -> Result<Tensor> {
-    let mut generator = Generator::of(ctx);
-    filled(shape, dtype, || generator.uniform())
+    filled(ctx, &TensorType::new(dtype, shape), Generator::uniform)
 }
 
-fn filled(shape: &[usize], dtype: DType, mut number: impl FnMut() -> f64) -> Result<Tensor> {
-    check_size(&TensorType::new(dtype, shape))?;
-    let values: Vec<f64> = (0..shape.iter().product::<usize>()).map(|_| number()).collect();
-    Ok(float_tensor(dtype, shape, &values))
+/// A tensor of what `number` draws for each place.
+fn filled(ctx: &Ctx, ty: &TensorType, mut number: impl FnMut(&mut Generator) -> f64) -> Result<Tensor> {
+    check_size(ty)?;
+    let (mut generator, mut place) = (Generator::of(ctx), vec![0usize; ty.rank()]);
+    let mut values = Vec::with_capacity(ty.elems());
+    for _ in 0..ty.elems() {
+        generator.begin(&place);
+        values.push(number(&mut generator));
+        for (at, &size) in place.iter_mut().zip(&ty.shape).rev() {
+            *at = (*at + 1) % size;
+            if *at > 0 {
+                break;
+            }
+        }
+    }
+    Ok(float_tensor(ty.dtype, &ty.shape, &values))
 }
 
 /// The element type that attribute `dtype` names.
@@ -148,16 +194,14 @@ fn infer_like(ctx: &Ctx) -> Result<Vec<TensorType>> {
 
 fn uniform(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let (low, high) = (f64::from(ctx.attrs().float("low", 0.0)?), f64::from(ctx.attrs().float("high", 1.0)?));
-    let (ty, mut generator) = (ctx.out(0)?, Generator::of(ctx));
-    let tensor = filled(&ty.shape, ty.dtype, || generator.uniform() * (high - low) + low)?;
+    let tensor = filled(ctx, ctx.out(0)?, |generator| generator.uniform() * (high - low) + low)?;
     Ok(vec![b.constant(tensor)])
 }
 
 fn normal(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
     let (mean, scale) = (ctx.attrs().float("mean", 0.0)?, ctx.attrs().float("scale", 1.0)?);
-    let (ty, mut generator) = (ctx.out(0)?, Generator::of(ctx));
-    let number = || generator.normal() * f64::from(scale) + f64::from(mean);
-    Ok(vec![b.constant(filled(&ty.shape, ty.dtype, number)?)])
+    let number = |generator: &mut Generator| generator.normal() * f64::from(scale) + f64::from(mean);
+    Ok(vec![b.constant(filled(ctx, ctx.out(0)?, number)?)])
 }
 
 fn infer_bernoulli(ctx: &Ctx) -> Result<Vec<TensorType>> {
@@ -259,5 +303,24 @@ mod tests {
         assert_eq!(draw(std::slice::from_ref(&shape)).data, draw(std::slice::from_ref(&shape)).data);
         let seeded = draw(&[shape.clone(), ("seed", Attr::Float(1.0))]);
         assert_ne!(seeded.data, draw(&[shape]).data);
+    }
+
+    /// Without a seed each number is that of its place, whatever the shape; they are spread as they should be.
+    #[test]
+    fn numbers_without_a_seed_are_those_of_their_places() {
+        let draw = |op: &str, shape: [i64; 3]| {
+            let shape = ("shape", Attr::Ints(shape.to_vec()));
+            fold(op, 1, &[shape], &[], 1).expect("numbers")[0].to_vec::<f32>().expect("floats")
+        };
+        for (op, mean, spread) in [("RandomNormal", 0.0, 1.0), ("RandomUniform", 0.5, 1.0 / 12.0)] {
+            let (small, large) = (draw(op, [2, 3, 4]), draw(op, [3, 40, 50]));
+            let corner = (0..24).map(|i| large[(i / 12 * 40 + i / 4 % 3) * 50 + i % 4]);
+            assert_eq!(small, corner.collect::<Vec<_>>(), "{op}");
+            let average = |f: &dyn Fn(f32) -> f32| large.iter().map(|&x| f(x)).sum::<f32>() / 6000.0;
+            let middle = average(&|x| x);
+            assert!((middle - mean).abs() < 0.05, "{op}: {middle}");
+            let square = average(&|x| (x - middle) * (x - middle));
+            assert!((square / spread - 1.0).abs() < 0.1, "{op}: {square}");
+        }
     }
 }
