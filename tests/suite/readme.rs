@@ -3,6 +3,7 @@
 
 use crate::golden::check_file;
 use crate::support::{self, repository, run, rustc, scratch, write};
+use prost::Message;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -123,6 +124,8 @@ fn commands_of_the_page_on_integration_run() {
             std::fs::copy(path, folder.join(file)).expect("a copy");
         }
     }
+    std::fs::write(folder.join("decoder_model_merged.onnx"), crate::chosen::decoder().encode_to_vec())
+        .expect("a model");
     write(&folder, "main.c", read(&repository().join("tests/examples/main.c")));
     ["bin", "here", "board"].iter().for_each(|f| std::fs::create_dir(folder.join(f)).expect("a folder"));
     write(&folder, "bin/ssh", SSH);

@@ -25,7 +25,7 @@ use crate::base::TensorType;
 use crate::emit::Emitted;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
-use crate::import::{Bindings, Model};
+use crate::import::{Bindings, Dim, Model};
 use crate::ops::data_decide_sizes;
 use crate::package;
 use crate::passes::{Around, Given};
@@ -154,6 +154,13 @@ impl Build {
     /// Gives the whole shape of an input.
     pub fn input(mut self, name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
         self.bindings.shapes.insert(name.into(), shape.into());
+        self
+    }
+
+    /// Names dimensions of an input, for [`Build::dim`] and [`Build::dim_up_to`]: those without a name, or with one that
+    /// another of another size has; as in `batch,3,side,side`.
+    pub fn input_dims(mut self, name: impl Into<String>, dims: impl Into<Vec<Dim>>) -> Self {
+        self.bindings.named.insert(name.into(), dims.into());
         self
     }
 
@@ -302,12 +309,13 @@ impl Build {
 
     fn build_timed(
         &self,
-        model: Model,
+        mut model: Model,
         target: Target,
         name: &str,
         observer: &dyn Observer,
         clock: Clock,
     ) -> Result<Built> {
+        self.bindings.name_dims(&mut model.body)?;
         let schedules = self.read_schedules(&target)?;
         let given = |linear: &Linear, otherwise: fn(&Linear, &Target) -> Schedule| {
             Ok(schedules.get(linear)?.unwrap_or_else(|| otherwise(linear, &target)))

@@ -5,7 +5,7 @@ use super::report::{Report, error_json, table, thousands};
 use crate::definition::{Expr, Stage};
 use crate::error::{Error, Result};
 use crate::graph::Attr;
-use crate::import::{self, Body, Declared, Dim, Model};
+use crate::import::{Body, Declared, Dim, Model};
 use crate::lower::lower;
 use crate::passes::{Given, infer_sample, is_supported};
 use crate::scalar::Op;
@@ -32,7 +32,7 @@ struct Findings {
 }
 
 pub(super) fn run(args: &Inspect, report: &Report) -> Result<ExitCode> {
-    let model = import::read(&args.model.model)?;
+    let model = args.model.read()?;
     let found = examine(&model, args)?;
     let operators = count_operators(&model.body);
     let parameters = parameters(&model.body);

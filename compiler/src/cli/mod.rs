@@ -15,6 +15,7 @@ mod prune;
 mod quantize;
 mod report;
 mod run;
+mod source;
 mod tune;
 mod verify;
 

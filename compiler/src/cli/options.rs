@@ -3,7 +3,7 @@
 use crate::base::affine::MAX_SIZE;
 use crate::build::{Build, Prefer};
 use crate::error::{Error, Result};
-use crate::import::{Bindings, Sum};
+use crate::import::{self, Bindings, Model, Sum};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,9 +17,10 @@ pub(super) struct ModelArgs {
     /// 'seq<=128', or say which sum or multiple of others it is, as in 'total=past+1', 'height=32*k'.
     #[arg(long = "dim", value_name = "NAME=N|NAME<=N|NAME=SUM")]
     dims: Vec<String>,
-    /// Give the whole shape of an input, as in data=1x3x224x224, or say which branch is compiled where it is the
-    /// condition of an If, as in use_cache_branch=true.
-    #[arg(long = "input", value_name = "NAME=AxBxC|NAME=true|NAME=false")]
+    /// Give the whole shape of an input, as in data=1x3x224x224, or name its free dimensions for --dim, as in
+    /// data=batch,3,side,side, or say which branch is compiled where it is the condition of an If, as in
+    /// use_cache_branch=true.
+    #[arg(long = "input", value_name = "NAME=AxBxC|NAME=A,B,C|NAME=true|NAME=false")]
     inputs: Vec<String>,
 }
 
@@ -134,6 +135,13 @@ pub(super) fn tolerance(text: &str) -> std::result::Result<f64, String> {
 }
 
 impl ModelArgs {
+    /// The model, with the names that the options give to dimensions.
+    pub(super) fn read(&self) -> Result<Model> {
+        let mut model = import::read(&self.model)?;
+        self.bindings()?.name_dims(&mut model.body)?;
+        Ok(model)
+    }
+
     /// The options as bindings.
     pub(super) fn bindings(&self) -> Result<Bindings> {
         let mut bindings = Bindings::default();
@@ -153,6 +161,14 @@ impl ModelArgs {
             let (name, value) = split("--input", text)?;
             if let Ok(branch) = value.parse::<bool>() {
                 bindings.branches.insert(name.to_string(), branch);
+                continue;
+            }
+            if value.starts_with(|c: char| c.is_alphabetic()) || value.contains(',') {
+                let reason = format!("'{value}' is neither a shape nor names and sizes of dimensions");
+                let advice = "Write --input NAME=AxBxC, or NAME=A,B,C with names in place of some sizes";
+                let dims = Bindings::parse_dims(value);
+                let dims = dims.ok_or_else(|| Error::options(reason).advise(advice).at("--input"))?;
+                bindings.named.insert(name.to_string(), dims);
                 continue;
             }
             let shape: Result<Vec<usize>> = match value {

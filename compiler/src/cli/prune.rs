@@ -1,13 +1,13 @@
 //! `lmc prune`: a model with fewer weights or channels.
 
 use super::options::ModelArgs;
-use super::quantize::{Results, compared, keep_source, types};
+use super::quantize::{Results, keep_source};
 use super::report::Report;
-use crate::compress::onnx::Onnx;
+use super::source::Source;
+use crate::compress;
 use crate::compress::prune::{self, Options};
-use crate::compress::{quantize, samples};
+use crate::compress::quantize;
 use crate::error::Result;
-use crate::{compress, import};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,11 +40,10 @@ pub(super) struct PruneArgs {
 pub(super) fn run(args: &PruneArgs, report: &Report) -> Result<ExitCode> {
     keep_source(&args.model.model, &args.out)?;
     let place = args.model.model.display().to_string();
-    let model = import::read(&args.model.model)?;
-    let samples = samples::read(&model, &args.model.bindings()?, &args.data)?;
-    let onnx = Onnx::read(&args.model.model)?;
-    let known = match types(&args.model, &model, &samples) {
-        Ok(types) => compress::observe::known_for(&model, &types).map_err(|e| e.at(&place))?,
+    let source = Source::read(&args.model)?;
+    let samples = source.samples(&args.data)?;
+    let known = match source.types(&samples) {
+        Ok(types) => compress::observe::known_for(&source.model, &types).map_err(|e| e.at(&place))?,
         Err(error) if args.structured => return Err(error),
         // Weights are found without the types of values.
         Err(_) => compress::observe::Known::new(),
@@ -52,8 +51,8 @@ pub(super) fn run(args: &PruneArgs, report: &Report) -> Result<ExitCode> {
     let options = Options { sparsity: args.sparsity, structured: args.structured, global: args.global };
     let made = report.follow(&[], |observer| {
         observer.progress("pruning", 0, 1);
-        let made = prune::prune(&onnx, &options, &known)?;
-        Ok((compared(&args.model, &model, [&onnx, &made.onnx], &samples)?, made))
+        let made = prune::prune(&source.onnx, &options, &known)?;
+        Ok((source.compared([&source.onnx, &made.onnx], &samples)?, made))
     });
     let ((compared, cosine), made) =
         made.map_err(|e: crate::error::Error| if e.exit_code() == 1 { e.at(&place) } else { e })?;

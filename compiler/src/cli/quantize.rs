@@ -2,7 +2,8 @@
 
 use super::options::ModelArgs;
 use super::report::{Report, table, thousands};
-use crate::base::{DType, TensorType};
+use super::source::Source;
+use crate::base::DType;
 use crate::build::Observer;
 use crate::compress::half::{Halved, half};
 use crate::compress::observe::{self, Known, Sample};
@@ -10,7 +11,6 @@ use crate::compress::onnx::Onnx;
 use crate::compress::quantize::{self, Compared, Data, Made, Method, Options, Quantized};
 use crate::compress::samples;
 use crate::error::{Error, Kind, Result};
-use crate::import::{self, Model};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -145,10 +145,9 @@ impl QuantizeArgs {
     }
 
     /// The samples that the options name.
-    fn samples(&self, model: &Model) -> Result<Vec<Sample>> {
+    fn samples(&self, source: &Source) -> Result<Vec<Sample>> {
         if let Some(count) = self.random_data {
-            let (types, _) = self.model.bindings()?.resolve(&model.body)?;
-            return Ok(samples::random(&types, count.get()));
+            return Ok(samples::random(&source.types(&[])?, count.get()));
         }
         if self.data.is_empty() && self.is_static() {
             return Err(Error::options("no data are given to find the ranges of activations")
@@ -158,13 +157,13 @@ impl QuantizeArgs {
                 )
                 .at("--data"));
         }
-        samples::read(model, &self.model.bindings()?, &self.data)
+        source.samples(&self.data)
     }
 
     /// What is known of the model's values.
-    fn known(&self, model: &Model, samples: &[Sample]) -> Result<Known> {
-        match types(&self.model, model, samples) {
-            Ok(types) => observe::known_for(model, &types),
+    fn known(&self, source: &Source, samples: &[Sample]) -> Result<Known> {
+        match source.types(samples) {
+            Ok(types) => observe::known_for(&source.model, &types),
             // Only fp16 needs the types of all values.
             Err(_) if !self.fp16 => Ok(Known::new()),
             Err(error) => Err(error),
@@ -172,27 +171,26 @@ impl QuantizeArgs {
     }
 
     /// Quantizes as the options say.
-    fn quantize(&self, model: &Model, observer: &dyn Observer) -> Result<Quantized> {
-        let samples = self.samples(model)?;
-        let onnx = Onnx::read(&self.model.model)?;
+    fn quantize(&self, source: &Source, observer: &dyn Observer) -> Result<Quantized> {
+        let (samples, onnx) = (self.samples(source)?, &source.onnx);
         if self.is_static() {
-            let mut made = quantize::quantize(&onnx, &samples, &self.options(), observer)?;
+            let mut made = quantize::quantize(onnx, &samples, &self.options(), observer)?;
             if self.random_data.is_some() {
                 made.report.compared = Compared::SeededInputs;
             }
             return Ok(made);
         }
-        let known = self.known(model, &samples)?;
+        let known = self.known(source, &samples)?;
         if self.fp16 {
-            return self.half(model, &onnx, &known, &samples, observer);
+            return self.half(source, &known, &samples, observer);
         }
         let data = Data { samples: if self.no_compensation { &[] } else { &samples }, observer };
         let (name, Made { onnx: made, layers }) = match self.weights_only {
-            None => ("dynamic", quantize::dynamic(&onnx, &known, &data)?),
-            Some(Stored::Int8) => ("int8 weights", quantize::weights_only(&onnx, DType::I8, &known, &data)?),
-            Some(Stored::Int4) => ("int4 weights", quantize::weights_only(&onnx, DType::I4, &known, &data)?),
+            None => ("dynamic", quantize::dynamic(onnx, &known, &data)?),
+            Some(Stored::Int8) => ("int8 weights", quantize::weights_only(onnx, DType::I8, &known, &data)?),
+            Some(Stored::Int4) => ("int4 weights", quantize::weights_only(onnx, DType::I4, &known, &data)?),
         };
-        let (compared, cosine) = compared(&self.model, model, [&onnx, &made], &samples)?;
+        let (compared, cosine) = source.compared([onnx, &made], &samples)?;
         let (samples, kept) = (samples.len(), Vec::new());
         let report = quantize::Report { calibration: name, samples, compared, cosine, layers, kept };
         Ok(Quantized { onnx: made, report })
@@ -201,55 +199,31 @@ impl QuantizeArgs {
     /// Half precision; without samples, seeded ones show what it cannot hold, where the model runs on them.
     fn half(
         &self,
-        model: &Model,
-        onnx: &Onnx,
+        source: &Source,
         known: &Known,
         samples: &[Sample],
         observer: &dyn Observer,
     ) -> Result<Quantized> {
-        let seeded = types(&self.model, model, samples).map(|types| samples::random(&types, 1));
+        let onnx = &source.onnx;
+        let seeded = source.types(samples).map(|types| samples::random(&types, 1));
         let Halved { onnx: made, kept } = match (samples, seeded) {
             ([], Ok(seeded)) => {
                 half(onnx, known, &seeded, observer).or_else(|_| half(onnx, known, &[], observer))?
             }
             _ => half(onnx, known, samples, observer)?,
         };
-        let (compared, cosine) = compared(&self.model, model, [onnx, &made], samples)?;
+        let (compared, cosine) = source.compared([onnx, &made], samples)?;
         let (calibration, samples, layers) = ("fp16", samples.len(), Vec::new());
         let report = quantize::Report { calibration, samples, compared, cosine, layers, kept };
         Ok(Quantized { onnx: made, report })
     }
 }
 
-/// The types of a model's inputs: those of a sample, or by the options that bind dimensions.
-pub(super) fn types(args: &ModelArgs, model: &Model, samples: &[Sample]) -> Result<Vec<TensorType>> {
-    match samples.first() {
-        Some(sample) => Ok(sample.iter().map(|t| t.ty.clone()).collect()),
-        None => Ok(args.bindings()?.resolve(&model.body)?.0),
-    }
-}
-
-/// Compares the outputs of two forms of a model: on the samples, on seeded inputs where none were given; not
-/// at all where the shapes of the inputs are not known, or the model does not run on random numbers.
-pub(super) fn compared(
-    args: &ModelArgs,
-    model: &Model,
-    [onnx, made]: [&Onnx; 2],
-    samples: &[Sample],
-) -> Result<(Compared, Vec<(String, f64)>)> {
-    if !samples.is_empty() {
-        return Ok((Compared::Samples, quantize::compared(onnx, made, samples)?));
-    }
-    let seeded = types(args, model, samples).map(|types| samples::random(&types, 1));
-    let found = seeded.and_then(|seeded| quantize::compared(onnx, made, &seeded));
-    Ok(found.map_or((Compared::Nothing, Vec::new()), |cosines| (Compared::SeededInputs, cosines)))
-}
-
 pub(super) fn run(args: &QuantizeArgs, report: &Report) -> Result<ExitCode> {
     keep_source(&args.model.model, &args.out)?;
-    let model = import::read(&args.model.model)?;
     let place = args.model.model.display().to_string();
-    let made = report.follow(&[], |observer| args.quantize(&model, observer));
+    let source = Source::read(&args.model)?;
+    let made = report.follow(&[], |observer| args.quantize(&source, observer));
     let inside =
         |e: Error| if e.exit_code() == 1 && e.place.first() != Some(&place) { e.at(&place) } else { e };
     let made = made.map_err(inside)?;

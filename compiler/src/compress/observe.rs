@@ -5,7 +5,7 @@ use crate::base::{Tensor, TensorType};
 use crate::build::{Build, Silent};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::import::{self, Bindings, Declared, Model};
+use crate::import::{self, Bindings, Declared, Dim, Model};
 use crate::passes::{Around, data_decide_outputs, infer, run_passes};
 use crate::run::executor::Executor;
 use std::collections::{BTreeMap, HashMap};
@@ -38,7 +38,7 @@ impl Observed {
     /// Prepares a model; `wanted` are names of values, those that are computed in no sample are left
     /// out of the results.
     pub fn new(onnx: &Onnx, wanted: &[String]) -> Result<Observed> {
-        let model = import::decode(&onnx.encode()?, None)?;
+        let model = decoded(onnx)?;
         Ok(Observed { model, wanted: wanted.to_vec(), runs: BTreeMap::new() })
     }
 
@@ -141,6 +141,17 @@ fn expose(graph: &mut Graph, ids: &HashMap<String, u32>, wanted: &[String]) -> E
     found
 }
 
+/// The model; its inputs have the sizes that samples have, whatever names their dimensions share.
+fn decoded(onnx: &Onnx) -> Result<Model> {
+    let mut model = import::decode(&onnx.encode()?, None)?;
+    for dim in model.body.inputs.iter_mut().flat_map(|i| i.dims.iter_mut().flatten()) {
+        if let Dim::Free(name) = dim {
+            *name = None;
+        }
+    }
+    Ok(model)
+}
+
 /// The types of the inputs for a sample; an error that names the input where they do not fit.
 fn types(model: &Model, sample: &Sample) -> Result<Vec<TensorType>> {
     let shapes = model.body.inputs.iter().zip(sample);
@@ -162,7 +173,7 @@ pub type Known = HashMap<String, (TensorType, Option<Tensor>)>;
 
 /// Types the model for one sample.
 pub fn known(onnx: &Onnx, sample: &Sample) -> Result<Known> {
-    let model = import::decode(&onnx.encode()?, None)?;
+    let model = decoded(onnx)?;
     known_for(&model, &types(&model, sample)?)
 }
 

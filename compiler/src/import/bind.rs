@@ -18,6 +18,8 @@ pub struct Bindings {
     pub bounds: BTreeMap<String, usize>,
     /// By the name of the input: its whole shape (`--input NAME=1x3x224x224`, or from data).
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// By the name of the input: names and sizes of its dimensions (`--input NAME=batch,total`).
+    pub named: BTreeMap<String, Vec<Dim>>,
     /// By the name of an input that is the condition of an If: which branch is compiled (`--input NAME=true`).
     pub branches: BTreeMap<String, bool>,
     /// Dimensions whose size in `shapes` does not count.
@@ -288,13 +290,13 @@ impl Bindings {
                 .advise(format!("Named free dimensions of this model: {known}"))
                 .at("--dim"));
         }
-        let named = self.shapes.keys().chain(self.branches.keys());
-        if let Some(name) = named.into_iter().find(|n| !body.inputs.iter().any(|i| i.name == **n)) {
-            let known: Vec<_> = body.inputs.iter().map(|i| i.name.as_str()).collect();
-            return Err(Error::options(format!("the model has no input named '{name}'"))
-                .advise(format!("Its inputs: {}", known.join(", ")))
-                .at("--input"));
-        }
+        self.shapes.keys().try_for_each(|name| input(body, name).map(|_| ()))?;
+        self.check_branches(body)
+    }
+
+    /// Choices of branches that nothing in the model leaves are errors.
+    pub fn check_branches(&self, body: &Body) -> Result<()> {
+        self.branches.keys().try_for_each(|name| input(body, name).map(|_| ()))?;
         let decides =
             |name: &String| body.nodes.iter().any(|n| n.op == "If" && n.inputs.first() == Some(name));
         if let Some(name) = self.branches.keys().find(|n| !decides(n)) {
@@ -334,7 +336,7 @@ impl Bindings {
                             |e| {
                                 e.advise(
                                     "One name is one size: if the model takes both, give the dimensions names of their \
-                                     own in the file",
+                                     own, as in --input NAME=batch,total",
                                 )
                             },
                         );
@@ -344,6 +346,16 @@ impl Bindings {
         }
         Ok(())
     }
+}
+
+/// The number of the input of a name, as options give it.
+pub(super) fn input(body: &Body, name: &str) -> Result<usize> {
+    let known: Vec<&str> = body.inputs.iter().map(|i| i.name.as_str()).collect();
+    known.iter().position(|n| *n == name).ok_or_else(|| {
+        Error::options(format!("the model has no input named '{name}'"))
+            .advise(format!("Its inputs: {}", known.join(", ")))
+            .at("--input")
+    })
 }
 
 /// All free dimensions of the inputs: input, axis, name.
@@ -403,11 +415,29 @@ fn unbound(body: &Body, free: &BTreeSet<Key>) -> Error {
     let named = free.iter().filter(|k| k.1.is_none() && !covered.contains(&k.0));
     options.extend(named.map(|(name, _)| format!("--dim {name}=N")));
     let name = free.iter().find(|k| k.1.is_none()).map(|k| &k.0);
-    let bound = name.map_or(String::new(), |name| {
-        format!(", or leave what has a name to run time, up to a bound, as in --dim '{name}<=128'")
-    });
+    let bound = match (name, body.inputs.iter().find(|i| unnamed(i))) {
+        (Some(name), _) => {
+            format!(", or leave what has a name to run time, up to a bound, as in --dim '{name}<=128'")
+        }
+        (None, Some(input)) => format!(
+            ", or name them, as in --input {}={}, and leave them to run time, up to bounds: --dim 'a<=128'",
+            input.name,
+            input.dims.as_ref().map_or("a,b".into(), |d| lettered(d))
+        ),
+        (None, None) => String::new(),
+    };
     Error::options(format!("free dimensions are unbound: {}", list.join(", ")))
         .advise(format!("Bind them with {}{bound}", options.join(" ")))
+}
+
+/// The dimensions, with letters for names.
+fn lettered(dims: &[Dim]) -> String {
+    let mut letters = ('a'..='z').cycle();
+    let text = |d: &Dim| match d {
+        Dim::Fixed(n) => n.to_string(),
+        Dim::Free(_) => letters.next().map(String::from).unwrap_or_default(),
+    };
+    dims.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 fn pattern(dims: &[Dim]) -> String {

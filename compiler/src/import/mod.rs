@@ -13,6 +13,7 @@ mod external;
 mod functions;
 mod limits;
 mod lists;
+mod named;
 mod order;
 mod signature;
 mod tensor;

@@ -209,6 +209,11 @@ impl Onnx {
         name
     }
 
+    /// Adds a constant under the name that it has.
+    pub fn add_initializer(&mut self, proto: pb::TensorProto) {
+        self.initializers.push(Initializer::new(proto));
+    }
+
     /// A name that nothing has, made of `base`.
     pub fn fresh(&mut self, base: &str) -> String {
         let taken = |name: &str| {
