@@ -15,37 +15,47 @@ const fn row(name: &'static str, infer: InferFn, expand: ExpandFn) -> Operator {
 pub const ROWS: &[Operator] =
     &[row("FeatureVectorizer", infer_features, features), row("OneHotEncoder", infer_one_hot, one_hot)];
 
-/// Columns that each input has.
-fn widths(ctx: &Ctx) -> Result<Vec<usize>> {
-    let rows = ctx.shape(0)?.first().copied().unwrap_or(1);
-    let width = |i: usize| -> Result<usize> {
+/// Rows of all inputs; a vector is one row.
+fn rows(ctx: &Ctx) -> Result<usize> {
+    let shape = ctx.shape(0)?;
+    Ok(if shape.len() > 1 { shape[0] } else { 1 })
+}
+
+/// Columns that each input has, and that it has in the result: as onnxruntime, more are zeros, and fewer the first.
+fn widths(ctx: &Ctx) -> Result<Vec<[usize; 2]>> {
+    let (all, stated) = (rows(ctx)?, ctx.attrs().get_ints("inputdimensions")?);
+    let count = ctx.node.inputs.len();
+    require(stated.is_none_or(|s| s.len() == count && s.iter().all(|&d| d >= 0)), || {
+        format!("inputdimensions {stated:?} do not fit {count} inputs")
+    })?;
+    let width = |i: usize| -> Result<[usize; 2]> {
         let x = ctx.ty(i)?;
-        require(x.rank() <= 2 && x.shape.first().copied().unwrap_or(1) == rows, || {
-            format!("input {i} of type {x} does not have {rows} rows")
-        })?;
-        Ok(x.shape.get(1).copied().unwrap_or(1))
+        let (rows, columns) = match x.shape.as_slice() {
+            [columns] => (1, *columns),
+            shape => (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product()),
+        };
+        require(rows == all, || format!("input {i} of type {x} does not have {all} rows"))?;
+        Ok([columns, stated.map_or(columns, |s| s[i] as usize)])
     };
-    let found: Vec<usize> = (0..ctx.node.inputs.len()).map(width).collect::<Result<_>>()?;
-    if let Some(stated) = ctx.attrs().get_ints("inputdimensions")? {
-        let same = stated.iter().map(|&d| d as usize).eq(found.iter().copied());
-        require(same, || format!("inputdimensions {stated:?} differ from the inputs' {found:?}"))?;
-    }
-    Ok(found)
+    (0..count).map(width).collect()
 }
 
 fn infer_features(ctx: &Ctx) -> Result<Vec<TensorType>> {
-    let rows = ctx.shape(0)?.first().copied().unwrap_or(1);
-    Ok(vec![TensorType::new(DType::F32, [rows, widths(ctx)?.iter().sum()])])
+    let columns = widths(ctx)?.iter().map(|[_, stated]| stated).sum();
+    Ok(vec![TensorType::new(DType::F32, [rows(ctx)?, columns])])
 }
 
 /// All columns side by side, as floats.
 fn features(ctx: &Ctx, b: &mut NodeBuilder) -> Result<Vec<ValueId>> {
-    let rows = ctx.shape(0)?.first().copied().unwrap_or(1) as i64;
+    let rows = rows(ctx)? as i64;
     let mut parts = Vec::new();
-    for (i, width) in widths(ctx)?.into_iter().enumerate() {
+    for (i, [width, stated]) in widths(ctx)?.into_iter().enumerate() {
         let x = b.cast(input(ctx, i)?, DType::F32)?;
         let shape = ints(b, &[rows, width as i64]);
-        parts.push(b.binary("Reshape", x, shape)?);
+        let x = b.binary("Reshape", x, shape)?;
+        // Negative pads cut.
+        let pads = ints(b, &[0, 0, 0, stated as i64 - width as i64]);
+        parts.push(if stated == width { x } else { b.binary("Pad", x, pads)? });
     }
     Ok(vec![b.one("Concat", &parts, Attrs::default().with("axis", Attr::Int(1)))?])
 }
@@ -94,6 +104,20 @@ mod tests {
         let widths = ("inputdimensions", Attr::Ints(vec![1, 2]));
         let features = floats("ai.onnx.ml.FeatureVectorizer", &[widths], &[a, b]);
         assert_eq!(features, [1.0, 0.5, 1.5, 2.0, 2.5, 3.5]);
+        // What onnxruntime gives for a vector, for more dimensions, and where other widths are stated.
+        let numbers = |shape: &[usize]| {
+            let values: Vec<f32> = (1..=shape.iter().product::<usize>()).map(|i| i as f32).collect();
+            Tensor::new(shape, &values)
+        };
+        let of = |stated: &[i64], inputs: &[Tensor]| {
+            let widths = ("inputdimensions", Attr::Ints(stated.to_vec()));
+            floats("ai.onnx.ml.FeatureVectorizer", &[widths], inputs)
+        };
+        assert_eq!(of(&[3, 1], &[numbers(&[3]), numbers(&[1])]), [1.0, 2.0, 3.0, 1.0]);
+        assert_eq!(of(&[4], &[numbers(&[1, 2, 2])]), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(of(&[2], &[numbers(&[2, 3])]), [1.0, 2.0, 4.0, 5.0]);
+        let more = of(&[4, 2], &[numbers(&[2, 3]), numbers(&[2, 1])]);
+        assert_eq!(more, [1.0, 2.0, 3.0, 0.0, 1.0, 0.0, 4.0, 5.0, 6.0, 0.0, 2.0, 0.0]);
         let categories = ("cats_int64s", Attr::Ints(vec![3, 9]));
         let hot = |values: &[i64], zeros: i64| {
             let attrs = [categories.clone(), ("zeros", Attr::Int(zeros))];
