@@ -1,8 +1,9 @@
 //! Loops that fill a row per iteration as frameworks without scalars write it: places that are computed by floats and
-//! bounded by a length, single elements whose rank depends on the way, values that the first iteration makes.
+//! bounded by a length, single elements whose rank depends on the way, values that the first iteration makes. And parts
+//! of a tensor that are set, at places which are constants.
 
-use crate::lengths::body;
-use crate::sizes::{agree, built, decode, naive};
+use crate::lengths::{body, lengths};
+use crate::sizes::{agree, built, check, decode, floats, naive};
 use crate::support::onnx::{int, model, node, with};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::run::executor::Executor;
@@ -122,4 +123,77 @@ fn a_loop_fills_a_row_per_iteration() {
             agree(&executor.run(std::slice::from_ref(&x)).expect("a result"), &want, arch);
         }
     }
+}
+
+/// `y = x`, then `y[...] = values` at the places of a box, of whatever size.
+fn assigned(shape: &[i64], box_of: &[[i64; 2]], grid: &[i64]) -> pb::ModelProto {
+    let mut places = vec![Vec::new()];
+    for &[start, count] in box_of {
+        let along =
+            |p: &Vec<i64>| (0..count).map(|i| [p.clone(), vec![start + i]].concat()).collect::<Vec<_>>();
+        places = places.iter().flat_map(along).collect();
+    }
+    let rest = &shape[box_of.len()..];
+    let dims = |more: &[i64]| grid.iter().chain(more).map(|&n| n as usize).collect::<Vec<_>>();
+    let values = floats(&dims(rest), 7);
+    let constants =
+        [("places", Tensor::new(dims(&[box_of.len() as i64]), &places.concat())), ("values", values)];
+    let nodes = vec![
+        node("Neg", &["x"], "copy"),
+        node("ScatterND", &["copy", "places", "values"], "set"),
+        node("Abs", &["set"], "y"),
+    ];
+    model(nodes, shape, shape, &constants)
+}
+
+/// What exporters write for assignments to parts: first, last and middle ones, in one dimension and in two.
+#[test]
+fn parts_are_assigned() {
+    let cases: [(&[i64], &[[i64; 2]], &[i64]); 6] = [
+        (&[2, 3, 4], &[[0, 2], [0, 3], [3, 1]], &[2, 3]),
+        (&[2, 3, 4], &[[0, 2], [1, 2], [-3, 2]], &[2, 2, 2]),
+        (&[2, 3, 4], &[[1, 1], [0, 2]], &[1, 2]),
+        (&[5, 2], &[[1, 3]], &[3]),
+        (&[2, 3], &[[0, 2], [0, 3]], &[2, 3]),
+        (&[4], &[[2, 1]], &[]),
+    ];
+    for (shape, box_of, grid) in cases {
+        let x = floats(&shape.iter().map(|&n| n as usize).collect::<Vec<_>>(), 3);
+        check(&assigned(shape, box_of, grid), &[], &[vec![x]]);
+    }
+    // No box: an axis twice, and one in the other order.
+    let mut other = assigned(&[3, 3], &[[0, 3], [0, 3]], &[3, 3]);
+    let turned: Vec<i64> = (0..9).flat_map(|i| [i % 3, i / 3]).collect();
+    let graph = other.graph.as_mut().expect("a graph");
+    let places = graph.initializer.iter_mut().find(|i| i.name == "places").expect("places");
+    *places = lmc::import::to_tensor_proto("places", &Tensor::new([3, 3, 2], &turned));
+    check(&other, &[], &[vec![floats(&[3, 3], 3)]]);
+}
+
+/// The last column of any number of rows in the middle: the places are constants for each length.
+#[test]
+fn a_column_of_any_length_is_assigned() {
+    let nodes = vec![
+        node("Shape", &["x"], "shape"),
+        node("Gather", &["shape", "one"], "n"),
+        node("Range", &["zero", "n", "one"], "rows"),
+        node("Unsqueeze", &["rows", "last"], "wide"),
+        node("Pad", &["wide", "pads", "two"], "places"),
+        node("Gather", &["x", "zero"], "entry"),
+        with(node("ReduceSum", &["entry", "last"], "sums"), [int("keepdims", 0)]),
+        node("Squeeze", &["x", "first"], "flat"),
+        node("ScatterND", &["flat", "places", "sums"], "set"),
+        node("Mul", &["set", "set"], "y"),
+    ];
+    let number = |n: i64| Tensor::new([1], &[n]);
+    let constants = [
+        ("zero", Tensor::scalar(0i64)),
+        ("one", Tensor::scalar(1i64)),
+        ("two", Tensor::scalar(2i64)),
+        ("last", number(-1)),
+        ("first", number(0)),
+        ("pads", Tensor::new([4], &[0i64, 0, 0, 1])),
+    ];
+    let proto = model(nodes, &[1, -1, 3], &[-1, 3], &constants);
+    check(&proto, &[("length", 9)], &lengths(&[9, 4, 1, 2], |n| vec![1, n, 3]));
 }

@@ -22,6 +22,7 @@ mod merge_pad;
 mod merge_transposes;
 mod unfold;
 mod window;
+mod write_boxes;
 
 pub use drop_dead::{data_decide_outputs, wanted};
 pub use infer::{Given, Inferred, infer, infer_sample, is_supported};
@@ -61,6 +62,7 @@ impl<'a> Around<'a> {
 /// All passes, in order.
 pub const PASSES: &[Pass] = &[
     Pass { name: "drop-dead", run: |g, _| drop_dead::drop_dead(g) },
+    Pass { name: "write-boxes", run: |g, _| write_boxes::write_boxes(g) },
     Pass { name: "late-broadcast", run: |g, _| late_broadcast::late_broadcast(g) },
     Pass { name: "drop-copies", run: |g, _| drop_copies::drop_copies(g) },
     Pass { name: "merge-equal", run: |g, _| merge_equal::merge_equal(g) },
