@@ -1,5 +1,6 @@
 //! Stages to a program: a kernel per definition, a place per value, steps in order.
 
+use super::alternate::alternate;
 use super::arena::ALIGN;
 use super::buffers::Buffers;
 use super::draft::{Draft, Place, Planned};
@@ -459,6 +460,7 @@ impl Planner<'_> {
             steps,
             macs: self.macs,
         };
+        alternate(&mut program, self.request.target);
         if let Some(symbol) = self.request.entries {
             repeat_entries(&mut program, symbol, once);
         }

@@ -1,5 +1,6 @@
 //! The program: kernels in order, and a place for every tensor.
 
+mod alternate;
 mod arena;
 mod buffers;
 mod build;
