@@ -74,6 +74,7 @@ uint32_t lmc_features(void) {
     found |= LMC_FEATURE_AVX512;
     if (has(seven[2], 1u << 11)) found |= LMC_FEATURE_AVX512_VNNI;
     if (has(seven[2], 1u << 1)) found |= LMC_FEATURE_AVX512_VBMI;
+    if (has(seven[3], 1u << 23)) found |= LMC_FEATURE_AVX512_FP16;
     return found;
 }
 

@@ -49,9 +49,13 @@ fn detect() -> u32 {
         let avx512 = avx2 && has(seven.ebx, 0xc003_0000) && has(saved, 0xe6);
         add(avx2, abi::FEATURE_AVX2);
         add(avx2 && seven.eax >= 1 && has(__cpuid_count(7, 1).eax, 1 << 4), abi::FEATURE_AVX_VNNI);
-        add(avx512, abi::FEATURE_AVX512);
-        add(avx512 && has(seven.ecx, 1 << 11), abi::FEATURE_AVX512_VNNI);
-        add(avx512 && has(seven.ecx, 1 << 1), abi::FEATURE_AVX512_VBMI);
+        let bit = |word: u32, at: u32, feature: u32| (word >> at & 1) * feature;
+        if avx512 {
+            found |= abi::FEATURE_AVX512
+                | bit(seven.ecx, 11, abi::FEATURE_AVX512_VNNI)
+                | bit(seven.ecx, 1, abi::FEATURE_AVX512_VBMI)
+                | bit(seven.edx, 23, abi::FEATURE_AVX512_FP16);
+        }
     }
     found
 }

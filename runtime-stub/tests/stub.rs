@@ -86,6 +86,7 @@ fn features_are_those_of_this_processor() {
     assert_eq!(has(abi::FEATURE_AVX_VNNI), is_x86_feature_detected!("avxvnni"));
     assert_eq!(has(abi::FEATURE_AVX512_VNNI), avx512 && is_x86_feature_detected!("avx512vnni"));
     assert_eq!(has(abi::FEATURE_AVX512_VBMI), avx512 && is_x86_feature_detected!("avx512vbmi"));
+    assert_eq!(has(abi::FEATURE_AVX512_FP16), avx512 && is_x86_feature_detected!("avx512fp16"));
 }
 
 /// A C program that prints what Rust must agree with: texts, sizes and offsets.

@@ -196,18 +196,30 @@ impl Exprs<'_> {
 
     /// `max(x, constant)` of floats keeps a NaN of `x` without a test for it when the constant
     /// comes first: the comparison is then false, which gives the second operand.
-    fn min_max_with_constant(&self, e: &mut Emitter, op: Op, args: &[u32], regs: &[Reg]) -> Option<Reg> {
+    pub(super) fn min_max_with_constant(
+        &self,
+        e: &mut Emitter,
+        op: Op,
+        args: &[u32],
+        regs: &[Reg],
+    ) -> Option<Reg> {
         let bin = match op {
             Op::Max => Bin::Max,
             Op::Min => Bin::Min,
             _ => return None,
         };
-        let is_number = |i: usize| match &self.linear.nodes[args[i] as usize] {
-            Node::Const(s) => s.dtype == DType::F32 && !f32::from_bits(s.bits as u32).is_nan(),
+        let (number, other) = if self.is_number(args[0]) { (0, 1) } else { (1, 0) };
+        self.is_number(args[number])
+            .then(|| e.value(e.ty(regs[0]), Value::Bin(bin, regs[number], regs[other])))
+    }
+
+    /// Whether an expression is a constant float, as such or from another type of floats, and no NaN.
+    fn is_number(&self, id: u32) -> bool {
+        match &self.linear.nodes[id as usize] {
+            Node::Const(s) => s.dtype.is_float() && !s.to_f64().is_nan(),
+            Node::Cast { to, arg, .. } => to.is_float() && self.is_number(*arg),
             _ => false,
-        };
-        let (number, other) = if is_number(0) { (0, 1) } else { (1, 0) };
-        is_number(number).then(|| e.value(e.ty(regs[0]), Value::Bin(bin, regs[number], regs[other])))
+        }
     }
 
     pub(super) fn place(&self, form: &Affine, point: &Point) -> Affine {

@@ -29,8 +29,9 @@ impl Exprs<'_> {
             Node::Const(s) => e.value(ty, Value::Const(cast(*s, DType::F16, true).bits)),
             Node::Cast { arg, .. } => self.half_memo(e, *arg, point, memo),
             Node::Op(op, args) => {
-                let args: Vec<Reg> = args.iter().map(|&a| self.half_memo(e, a, point, memo)).collect();
-                operation(e, *op, DType::F16, &args)
+                let regs: Vec<Reg> = args.iter().map(|&a| self.half_memo(e, a, point, memo)).collect();
+                let exact = self.min_max_with_constant(e, *op, args, &regs);
+                exact.unwrap_or_else(|| operation(e, *op, DType::F16, &regs))
             }
             Node::Load { operand, addr: form, .. } => self.half_load(e, (*operand, form), ty, point),
             _ => point.acc.unwrap_or(0),

@@ -73,6 +73,8 @@ pub struct Core {
     /// 8.3 % by the model, 7, 6.5 and 4 to 7 % as measured; with 60 the last ones 22 %. What person detection would
     /// save with 20 by couples takes 7 % of the time at AVX2, 5 % at 512 bits).
     pub calls: (f64, f64),
+    /// Sums of half floats that are added to sums in `f32`.
+    pub widened: Widened,
     /// Sets of the first-level cache.
     pub sets: usize,
     /// Multiply-adds unrolled in one block of a loop at most: where instructions run out of order, a loop's own
@@ -131,6 +133,16 @@ pub struct Ends {
     pub tile: f64,
 }
 
+/// Short sums of half floats, several of which make one in `f32`.
+pub struct Widened {
+    /// Cycles in which a vector of them is added to two of sums in `f32`.
+    pub cycles: f64,
+    /// Registers that it takes with these, where they are not left in memory meanwhile.
+    pub registers: usize,
+    /// Vectors of other sums that its code is as long as.
+    pub code: f64,
+}
+
 /// Multiply-adds of three instructions: a factor is copied, multiplied, and the product added.
 pub struct Apart {
     /// Instructions per cycle.
@@ -169,6 +181,7 @@ const X86: Core = Core {
     near: 32.0,
     far: 8.0,
     calls: (60.0, 20.0),
+    widened: Widened { cycles: 5.0, registers: 1, code: 3.0 },
     sets: 64,
     unrolled: 48,
     repeated: 24,
@@ -253,6 +266,7 @@ const NEON: Core = Core {
     near: 16.0,
     far: 4.0,
     calls: (60.0, 60.0),
+    widened: Widened { cycles: 4.0, registers: 3, code: 1.0 },
     sets: 128,
     unrolled: 96,
     repeated: 48,

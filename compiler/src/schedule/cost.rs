@@ -26,8 +26,6 @@ const LATE: f64 = 6.5;
 const CHAINS: f64 = 40.0;
 /// Cycles that the loop around a chain takes at least.
 const CHAIN: f64 = 4.0;
-/// Instructions in which a vector of short sums is added to two of sums in `f32`.
-const WIDENED: f64 = 4.0;
 /// The part of the second-level cache that floats made of narrower constants may fill.
 const RESTORED: usize = 4;
 /// Bytes of vectors that count as kept from one tile to the next, however small the second-level cache: a class of
@@ -139,7 +137,7 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
             for (count, rows, points) in tiles((row_extent, m), (width, v * lanes)) {
                 let vectors = points.div_ceil(lanes);
                 total += count as f64 * model.cycles(rows, vectors, row_extent > m);
-                code += core.code_of((rows * vectors * model.parts) as f64, model.depth);
+                code += model.code(rows, vectors);
                 bodies += 1;
             }
             total += model.restored(width, v);
@@ -247,9 +245,18 @@ impl<'a> Model<'a> {
             2 => m_f * (core.ends.vector * v_f + core.ends.store * stores(v * self.parts)) + core.ends.tile,
             // Pairs of sums become rows.
             8 => 2.0 * m_f * v_f + self.sums(m, v) + 12.0,
-            _ => (2.0 + WIDENED * self.short) * m_f * v_f + 12.0,
+            _ => (2.0 + core.widened.cycles * self.short) * m_f * v_f + 12.0,
         };
         self.depth * (issue + made + slots + lost) + ends
+    }
+
+    /// The code of a tile.
+    fn code(&self, m: usize, v: usize) -> Unrolled {
+        let mut code = self.core.code_of((m * v * self.parts) as f64, self.depth);
+        if self.short > 1.0 {
+            code.sums *= self.core.widened.code;
+        }
+        code
     }
 
     /// Cycles in which tiles of `v` vectors have their floats made, for one run of all rows.
@@ -343,8 +350,7 @@ impl<'a> Model<'a> {
             return (m + words) * v * parts + HALVES < target.vector_regs;
         }
         if self.short > 0.0 {
-            // Sums in `f32` beside the short ones, where these are several.
-            let sums = if self.short > 1.0 { 3 } else { 1 };
+            let sums = if self.short > 1.0 { core.widened.registers } else { 1 };
             return (sums * m + 1) * v * parts + held < target.vector_regs;
         }
         match operands.split {

@@ -2,12 +2,12 @@
 //! others follow.
 
 use super::cost::LINE;
-use super::halves::half_finish;
+use super::halves::{half_finish, half_lanes};
 use super::linear::{Linear, Node};
 use super::loads::{finish_length, follows, loads, value_nodes};
 use super::{Schedule, Vector};
 use crate::scalar::math::primitives;
-use crate::target::{Arch, Feature, Target};
+use crate::target::{Arch, Target};
 
 /// Operations from which on several vectors are computed in turn.
 const LONG_FINISH: usize = 12;
@@ -92,7 +92,8 @@ pub(super) fn interleaved(linear: &Linear, var: u32, lanes: usize) -> Option<u32
 
 /// The schedule of an element-wise definition whose lanes are filled along `var`.
 pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize) -> Schedule {
-    let half_finish = target.has(Feature::Fp16) && half_finish(linear);
+    let half_finish = target.multiplies_halves() && half_finish(linear);
+    let lanes = if half_finish { half_lanes(target) } else { lanes };
     let (vector, naive) = (Vector::Axis { var, lanes }, Schedule { half_finish, ..Schedule::naive(linear) });
     if let Some(between) = interleaved(linear, var, lanes) {
         let others = linear.axes().filter(|&v| v != var && v != between);

@@ -8,11 +8,17 @@ use super::guards::decided;
 use super::linear::{Linear, Node};
 use crate::base::DType;
 use crate::scalar::{Fold, Op, cast};
+use crate::target::Target;
 
 /// Products of half floats that are summed as such at most. By a random walk such a sum has six times the error of
 /// its own rounding to a half float, which 32 products have four times and 960, the longest sum of MobileNetV2,
 /// 22 times; sums of these sums in `f32` add none. The shorter, the more of them are converted and added.
 pub const HALF_SUMS: usize = 64;
+
+/// Half floats in a vector.
+pub(super) fn half_lanes(target: &Target) -> usize {
+    target.vector_bytes / size_of::<u16>()
+}
 
 /// Whether a fold sums products of two half floats, plain loads. What lies outside of a padded tensor is zero,
 /// and decided before a kernel is built. The sum is a half float itself, so that what overflows does so in the model.

@@ -9,7 +9,7 @@ use super::factors::{
     added_first, beside, drop_squares, factor_loads, four_bits, lane_factor, packed_for, walks,
 };
 use super::guards::decidable_guards;
-use super::halves::{HALF_SUMS, half_factors, half_finish};
+use super::halves::{HALF_SUMS, half_factors, half_finish, half_lanes};
 use super::linear::{Guard, Linear, Node};
 use super::loads::{finish_length, loads, overlap};
 use super::reduction::reduction_steps;
@@ -71,10 +71,10 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
     let order = match of.bytes.as_ref().filter(|_| ahead) {
         Some(bytes) => widened_order(linear, bytes, of.rows, var),
         None if of.restored => of.restored_order(),
-        None => loop_order(linear, target, of.product, of.rows, (var, v * lanes), m),
+        None => loop_order(linear, target, of.product, of.rows, (var, v * of.lanes), m),
     };
     let pack = of.packed();
-    let sums = m * v * (lanes * of.summed()).div_ceil(target.vector_bytes);
+    let sums = m * v * (of.lanes * of.summed()).div_ceil(target.vector_bytes);
     let reduce = of.reduction(&pack, m, sums, operands.by_lane);
     let tested = !core(target).relists && of.edged(&reduce, m);
     // Filtering is measured against couples (where the model has chains of words as fast, ResNet-8 takes 1.1 times
@@ -87,9 +87,9 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
     let begun = core(target).begins
         && linear.fold.is_some_and(|f| f.1 == DType::F32)
         && added_first(linear).is_some();
-    let looped = finish_length(linear) * m * v > FINISHED && !of.half_finish();
+    let looped = (finish_length(linear) * m * v > FINISHED || of.waits()) && !of.half_finish();
     let schedule = Schedule {
-        vector: Vector::Axis { var, lanes },
+        vector: Vector::Axis { var, lanes: of.lanes },
         tile,
         order,
         reduce,
@@ -135,6 +135,10 @@ fn best<'a>(
         (of, operands, tile)
     };
     let plain = Contraction::new(linear, target, var, lanes);
+    // In registers of `f32` a half float that all lanes share takes three instructions.
+    if let (Some(halved), Arch::X86_64) = (plain.in_half_sums(), target.arch) {
+        return with_tile(halved);
+    }
     let restored = || plain.restored().filter(|_| !linear.compact);
     let others = [plain.in_squares(), plain.in_chains(), restored(), plain.in_half_sums()];
     let others = others.into_iter().flatten().map(with_tile).collect::<Vec<_>>();
@@ -194,8 +198,9 @@ impl<'a> Contraction<'a> {
 
     /// The same with products that are summed in half floats, where the target multiplies them.
     fn in_half_sums(&self) -> Option<Contraction<'a>> {
-        let possible = self.target.has(Feature::Fp16) && half_factors(self.linear);
-        possible.then_some(Contraction { half_sums: true, narrow: None, ..self.clone() })
+        let possible = self.target.multiplies_halves() && half_factors(self.linear);
+        let lanes = half_lanes(self.target);
+        possible.then_some(Contraction { half_sums: true, narrow: None, lanes, ..self.clone() })
     }
 
     /// Bytes of a lane of the sums.
@@ -205,6 +210,11 @@ impl<'a> Contraction<'a> {
             Some((_, DType::F64, _)) => 8,
             _ => 4,
         }
+    }
+
+    /// Whether sums lie in memory while short ones are made that are added to them.
+    fn waits(&self) -> bool {
+        self.half_sums && self.products() > HALF_SUMS && core(self.target).widened.registers == 1
     }
 
     /// Whether what is stored is computed in half floats.

@@ -25,7 +25,7 @@ pub use live::{Live, Room, together};
 
 use crate::definition::{Definition, Lowering, ValueId};
 use crate::schedule::linear::Layout;
-use crate::target::{Feature, Target};
+use crate::target::Target;
 use chain::{Chain, Link, Part};
 use cost::Costs;
 pub use cost::Spend;
@@ -70,7 +70,7 @@ pub fn form(
 ) -> usize {
     let stages = std::mem::take(&mut lowering.stages);
     let values = lowering.values.len();
-    let multiplied = target.has(Feature::Fp16);
+    let multiplied = target.multiplies_halves();
     let copied = halves::copies(lowering, layouts, &stages, multiplied).map(units);
     let plain = units(stages);
     let prefer = spend.prefer;

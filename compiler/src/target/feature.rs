@@ -16,6 +16,7 @@ pub enum Feature {
     AvxVnni,
     Avx512Vnni,
     Avx512Vbmi,
+    Avx512Fp16,
     /// No extension: two multiply-adds of 512 bits a cycle, where others take two cycles for two, or have one unit.
     Avx512Twice,
     // aarch64; the baseline has NEON with fused multiply-add
@@ -47,6 +48,7 @@ impl Feature {
             Feature::AvxVnni => ("AVX-VNNI", abi::FEATURE_AVX_VNNI),
             Feature::Avx512Vnni => ("AVX-512 VNNI", abi::FEATURE_AVX512_VNNI),
             Feature::Avx512Vbmi => ("AVX-512 VBMI", abi::FEATURE_AVX512_VBMI),
+            Feature::Avx512Fp16 => ("AVX-512 FP16", abi::FEATURE_AVX512_FP16),
             Feature::Avx512Twice => ("two of 512 bits a cycle", 0),
             Feature::DotProd => ("DotProd", abi::FEATURE_DOT_PROD),
             Feature::Fp16 => ("FP16", abi::FEATURE_FP16),

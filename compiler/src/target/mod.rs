@@ -45,6 +45,11 @@ impl Target {
         self.features.contains(&feature)
     }
 
+    /// Whether half floats are multiplied and added as such.
+    pub fn multiplies_halves(&self) -> bool {
+        self.has(Feature::Fp16) || self.has(Feature::Avx512Fp16)
+    }
+
     /// 32-bit lanes of a vector register.
     pub fn lanes(&self) -> usize {
         self.vector_bytes / 4

@@ -25,7 +25,7 @@ pub(super) fn features() -> Vec<Feature> {
 #[cfg(target_arch = "x86_64")]
 const OF_HOST: &[Feature] = {
     use Feature::*;
-    &[Sse41, Avx, Fma, F16c, Avx2, Avx512, AvxVnni, Avx512Vnni, Avx512Vbmi]
+    &[Sse41, Avx, Fma, F16c, Avx2, Avx512, AvxVnni, Avx512Vnni, Avx512Vbmi, Avx512Fp16]
 };
 #[cfg(target_arch = "aarch64")]
 const OF_HOST: &[Feature] = &[Feature::DotProd, Feature::Fp16, Feature::I8mm, Feature::Bf16];

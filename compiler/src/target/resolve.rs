@@ -127,7 +127,8 @@ fn narrow(target: &mut Target, part: &str) -> Result<()> {
         .advise(format!("Give vector={widest} or less")));
     }
     if bytes < 64 && target.arch == Arch::X86_64 {
-        let wide = [Feature::Avx512, Feature::Avx512Vnni, Feature::Avx512Vbmi, Feature::Avx512Twice];
+        use Feature::{Avx512, Avx512Fp16, Avx512Twice, Avx512Vbmi, Avx512Vnni};
+        let wide = [Avx512, Avx512Vnni, Avx512Vbmi, Avx512Fp16, Avx512Twice];
         target.features.retain(|f| !wide.contains(f));
         target.vector_regs = 16;
     }

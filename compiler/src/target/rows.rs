@@ -28,6 +28,8 @@ const V4_VBMI_SERVER: &[Feature] =
     &[Sse41, Avx, Fma, F16c, Avx2, Avx512, Avx512Vnni, Avx512Vbmi, Avx512Twice];
 const V4_BOTH: &[Feature] =
     &[Sse41, Avx, Fma, F16c, Avx2, Avx512, AvxVnni, Avx512Vnni, Avx512Vbmi, Avx512Twice];
+const V4_FP16: &[Feature] =
+    &[Sse41, Avx, Fma, F16c, Avx2, Avx512, AvxVnni, Avx512Vnni, Avx512Vbmi, Avx512Fp16, Avx512Twice];
 const A82: &[Feature] = &[DotProd, Fp16];
 const A86: &[Feature] = &[DotProd, Fp16, I8mm, Bf16];
 
@@ -55,9 +57,9 @@ pub(super) const ROWS: &[Row] = &[
     row(X86_64, "icelake-server", V4_VBMI_SERVER, 48, 1280),
     row(X86_64, "tigerlake", V4_VBMI, 48, 1280),
     row(X86_64, "rocketlake", V4_VBMI, 48, 512),
-    row(X86_64, "sapphirerapids", V4_BOTH, 48, 2048),
-    row(X86_64, "emeraldrapids", V4_BOTH, 48, 2048),
-    row(X86_64, "graniterapids", V4_BOTH, 48, 2048),
+    row(X86_64, "sapphirerapids", V4_FP16, 48, 2048),
+    row(X86_64, "emeraldrapids", V4_FP16, 48, 2048),
+    row(X86_64, "graniterapids", V4_FP16, 48, 2048),
     row(X86_64, "alderlake", V3_VNNI, 32, 1280),
     row(X86_64, "raptorlake", V3_VNNI, 32, 1280),
     row(X86_64, "meteorlake", V3_VNNI, 32, 2048),

@@ -31,6 +31,7 @@
 #define LMC_FEATURE_AVX_VNNI (1u << 6)    /* x86_64: AVX-VNNI */
 #define LMC_FEATURE_AVX512_VNNI (1u << 7) /* x86_64: AVX-512 VNNI */
 #define LMC_FEATURE_AVX512_VBMI (1u << 8) /* x86_64: AVX-512 VBMI */
+#define LMC_FEATURE_AVX512_FP16 (1u << 9) /* x86_64: AVX-512 FP16 */
 #define LMC_FEATURE_DOT_PROD (1u << 0)    /* aarch64: FEAT_DotProd */
 #define LMC_FEATURE_FP16 (1u << 1)        /* aarch64: FEAT_FP16 */
 #define LMC_FEATURE_I8MM (1u << 2)        /* aarch64: FEAT_I8MM */

@@ -25,7 +25,7 @@ use lmc::tile::{Bin, Dot, Kernel, RegType, Stmt, Value, interpret, parse, verify
 /// The targets this machine can run.
 fn targets() -> Vec<Target> {
     let native = resolve("x86_64", "native").expect("a host");
-    let all = ["x86-64-v3", "x86-64-v4", "znver4"];
+    let all = ["x86-64-v3", "x86-64-v4", "znver4", "sapphirerapids"];
     let all = all.into_iter().map(|cpu| resolve("x86_64", cpu).expect("a known processor"));
     let (can, cannot): (Vec<Target>, Vec<Target>) =
         all.partition(|t| t.features.iter().all(|f| native.has(*f)));
@@ -310,6 +310,27 @@ fn machine_code() {
         }
         disassembly(&kernel, &target)
     });
+}
+
+/// Lanes of two vectors are computed one by one.
+fn taken_of_two(ty: RegType, value: &Value) -> bool {
+    let across =
+        matches!(value, Value::Reduce(..) | Value::Broadcast(..) | Value::Lookup(..) | Value::Dot(..));
+    taken(ty, value) && !across && !matches!(value, Value::LoadWords(..) | Value::LoadCouples(_))
+}
+
+/// Random kernels with half floats as such, beside lanes of 32 bits that take two vectors.
+#[test]
+fn random_kernels_of_half_floats() {
+    let count = std::env::var("LMC_RANDOM_KERNELS").ok().and_then(|n| n.parse().ok());
+    for target in targets().iter().filter(|t| t.multiplies_halves()) {
+        let words = Vocabulary { accept: &taken_of_two, half_lanes: true, ..Vocabulary::vectors(32) };
+        for seed in 0..count.unwrap_or(100) {
+            let kernel = random::kernel(seed, &words);
+            supports(&kernel, target).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            agrees(&kernel, target, seed);
+        }
+    }
 }
 
 /// Integer division, fixed-point factors and products of rows by columns are left to others.

@@ -281,7 +281,7 @@ impl<'a> Walk<'a> {
         let count = |counts: &dyn Fn(&Inst) -> bool| -> f64 {
             self.f.insts.iter().filter(|inst| counts(inst)).map(|inst| often(inst.depth)).sum()
         };
-        let multiplies = count(&|inst| inst.op == Op::Fma32);
+        let multiplies = count(&|inst| matches!(inst.op, Op::Fma16 | Op::Fma32));
         let general = |op: Op| matches!(op, Op::Mov | Op::Add | Op::Cmp);
         let loads =
             count(&|inst| !general(inst.op) && inst.args.iter().any(|arg| matches!(arg, Arg::Mem(_))));

@@ -58,7 +58,7 @@ impl Registers for Allocation<'_> {
 
     /// Copies, and accumulations that replace their sum.
     fn partners(&self, inst: &Inst) -> Option<(VReg, VReg)> {
-        let joins = matches!(inst.op, Op::Movaps | Op::KMove | Op::Mov | Op::Fma32 | Op::Fma64);
+        let joins = matches!(inst.op, Op::Movaps | Op::KMove | Op::Mov | Op::Fma16 | Op::Fma32 | Op::Fma64);
         match &inst.args[..] {
             [Arg::Reg(a), Arg::Reg(b), ..] if joins => Some((*a, *b)),
             _ => None,

@@ -16,7 +16,6 @@ impl Select<'_> {
         let (dst, src) = (self.target(r), self.source(a));
         let (to, from) = (self.ty(r).lane, self.ty(a).lane);
         let width = self.width(r).max(self.width(a));
-        let unsupported = || Err(format!("{convert:?} from {from:?} to {to:?} lanes"));
         let op = match (convert, from, to) {
             (Convert::Bits, ..) => Op::Movaps,
             (Convert::FloatToInt, Lane::F32, Lane::I32) => {
@@ -40,6 +39,7 @@ impl Select<'_> {
             (Convert::UintToFloat, Lane::I32, Lane::F64) => Op::Cvtudq2pd,
             (Convert::UintToFloat, Lane::I64, Lane::F64) => Op::Cvtuqq2pd,
             (Convert::UintToFloat, Lane::I64, Lane::F32) => Op::Cvtuqq2ps,
+            (Convert::Float, Lane::F16, Lane::F32) => Op::Cvtph2ps,
             (Convert::Float, Lane::F32, Lane::F64) => Op::Cvtps2pd,
             (Convert::Float, Lane::F64, Lane::F32) => Op::Cvtpd2ps,
             (Convert::RoundF16, Lane::F32, Lane::F32) | (Convert::RoundBf16, Lane::F32, Lane::F32) => {
@@ -66,7 +66,7 @@ impl Select<'_> {
                 self.op(Op::Pand, width, &[dst.into(), src.into(), low.into()]);
                 return Ok(());
             }
-            _ => return unsupported(),
+            _ => return Err(format!("{convert:?} from {from:?} to {to:?} lanes")),
         };
         self.has(op)?;
         self.op(op, width, &[dst.into(), src.into()]);

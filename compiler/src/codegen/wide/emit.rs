@@ -160,7 +160,7 @@ impl Emitter<'_> {
             Op::Movaps | Op::KMove | Op::Mov if same && self.number(&inst.args[0]).is_some() => {}
             Op::Arguments => {}
             Op::Label => self.place_label(inst),
-            Op::Fma32 | Op::Fma64 => self.multiply_add(inst)?,
+            Op::Fma16 | Op::Fma32 | Op::Fma64 => self.multiply_add(inst)?,
             Op::Zero => {
                 let zero = inst.args[0];
                 self.row(Op::Pxor, &Inst { args: vec![zero; 3], width: 16, ..inst.clone() })?;
@@ -272,6 +272,7 @@ impl Emitter<'_> {
         let n = |arg: &Arg| self.number(arg);
         let is = |arg: &Arg| n(arg).is_some() && n(arg) == n(&dst);
         let (f132, f213, f231) = match inst.op {
+            Op::Fma16 => (Op::Fma132ph, Op::Fma213ph, Op::Fma231ph),
             Op::Fma32 => (Op::Fma132ps, Op::Fma213ps, Op::Fma231ps),
             _ => (Op::Fma132pd, Op::Fma213pd, Op::Fma231pd),
         };
@@ -309,7 +310,7 @@ impl Emitter<'_> {
         }
         if let Some(mask) = inst.mask {
             instruction.set_op_mask(Register::K0 + u32::from(self.numbers[mask as usize]));
-            let selects = matches!(op, Op::KBlend8 | Op::KBlend32 | Op::KBlend64);
+            let selects = matches!(op, Op::KBlend8 | Op::KBlend16 | Op::KBlend32 | Op::KBlend64);
             let zeroes = !inst.merge
                 && !selects
                 && !matches!(inst.args[0], Arg::Mem(_))

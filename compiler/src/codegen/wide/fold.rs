@@ -21,6 +21,15 @@ fn broadcast_uses(width: usize, isa: Isa) -> usize {
     }
 }
 
+/// Bytes of the element that a broadcast spreads.
+pub fn broadcast_size(op: Op) -> usize {
+    match op {
+        Op::Broadcast16 => 2,
+        Op::Broadcast64 => 8,
+        _ => 4,
+    }
+}
+
 /// Where a load's value is used.
 struct Load {
     at: usize,
@@ -34,7 +43,7 @@ fn plain_load(inst: &Inst) -> Option<(VReg, Mem)> {
     match (inst.op, &inst.args[..]) {
         _ if inst.mask.is_some() => None,
         (Op::Load, [Arg::Reg(r), Arg::Mem(m)]) => Some((*r, *m)),
-        (Op::Broadcast32 | Op::Broadcast64, [Arg::Reg(r), Arg::Mem(m)]) => {
+        (Op::Broadcast16 | Op::Broadcast32 | Op::Broadcast64, [Arg::Reg(r), Arg::Mem(m)]) => {
             Some((*r, Mem { broadcast: true, ..*m }))
         }
         _ => None,
@@ -146,7 +155,7 @@ fn find_uses(insts: &[Inst], at: usize, reg: VReg, mem: Mem, expected: usize) ->
 
 fn apply(f: &mut Function, load: &Load) -> bool {
     let origin = &f.insts[load.at];
-    let size = if origin.op == Op::Broadcast64 { 8 } else { 4 };
+    let size = broadcast_size(origin.op);
     let fits = |inst: &Inst| load.mem.broadcast || inst.width == origin.width;
     let replaced: Option<Vec<Inst>> = load
         .uses

@@ -5,12 +5,14 @@
 //! Narrow elements are first one packed vector, which is then extended (or was narrowed).
 
 use super::Result;
-use super::inst::lane_size;
 use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
 use super::select::{Select, vector_bytes};
 use crate::base::DType;
 use crate::tile::{Addr, Lane, Reg, extends};
+
+/// Bytes of a vector that pieces are put into.
+const ROW: usize = 16;
 
 /// How packed elements become lanes.
 fn extension(dtype: DType, lane: Lane) -> Result<Option<Op>> {
@@ -19,6 +21,7 @@ fn extension(dtype: DType, lane: Lane) -> Result<Option<Op>> {
         (F32, Lane::F32) | (I32 | U32, Lane::I32) | (F64, Lane::F64) | (I64 | U64, Lane::I64) => {
             return Ok(None);
         }
+        (F16 | BF16, Lane::F16) => return Ok(None),
         (F16, Lane::F32) => Op::Cvtph2ps,
         (BF16, Lane::F32) => Op::Pmovzxwd,
         (I8 | I4 | I2, Lane::I32) => Op::Pmovsxbd,
@@ -53,18 +56,48 @@ impl Select<'_> {
             self.extend(dst, packed.into(), dtype, extend, width, None);
             return Ok(());
         }
-        let full = lanes * lane_size(ty.lane) == width;
-        match (extend, full) {
+        self.load_run(dst, mem, dtype, extend, (lanes, width));
+        Ok(())
+    }
+
+    /// Elements side by side, of a whole vector or of a part of one.
+    fn load_run(
+        &mut self,
+        dst: VReg,
+        mem: Mem,
+        dtype: DType,
+        extend: Option<Op>,
+        (lanes, width): (usize, usize),
+    ) {
+        let size = dtype.size();
+        let lane = if extend.is_some() { size_of::<f32>() } else { size };
+        match (extend, lanes * lane == width) {
             (None, true) => self.op(Op::Load, width, &[dst.into(), mem.into()]),
             (Some(_), true) => self.extend(dst, mem.into(), dtype, extend, width, None),
             (None, false) if lanes * size <= 8 && (lanes * size).is_power_of_two() => {
-                let op = if lanes * size == 4 { Op::Load32 } else { Op::Load64 };
+                let op = match lanes * size {
+                    2 => Op::Broadcast16,
+                    4 => Op::Load32,
+                    _ => Op::Load64,
+                };
                 self.op(op, 16, &[dst.into(), mem.into()]);
             }
             (None, false) if self.isa.masks => {
                 let mask = self.lanes_mask(lanes);
-                let op = if size == 4 { Op::Load } else { Op::LoadQuads };
+                let op = match size {
+                    2 => Op::LoadWords,
+                    4 => Op::Load,
+                    _ => Op::LoadQuads,
+                };
                 self.masked(op, width, &[dst.into(), mem.into()], Some(mask), false);
+            }
+            (None, false) if size == 2 => {
+                let low = self.load_pieces(mem, ROW.min(lanes * size));
+                if lanes * size <= ROW {
+                    return self.op(Op::Movaps, width, &[dst.into(), low.into()]);
+                }
+                let high = self.load_pieces(mem.offset(ROW as i64), lanes * size - ROW);
+                self.op(Op::Insert128, width, &[dst.into(), low.into(), high.into(), Arg::Imm(1)]);
             }
             (None, false) => {
                 let bytes = (0..64).map(|i| if i < lanes * size { 0xff } else { 0 }).collect();
@@ -80,7 +113,6 @@ impl Select<'_> {
                 self.extend(dst, packed.into(), dtype, extend, width, None);
             }
         }
-        Ok(())
     }
 
     /// Translates a load of couples of bytes.
@@ -130,6 +162,7 @@ impl Select<'_> {
         match dtype.size() {
             4 => return self.op(Op::Broadcast32, width, &[dst.into(), mem.into()]),
             8 => return self.op(Op::Broadcast64, width, &[dst.into(), mem.into()]),
+            2 if extend.is_none() => return self.op(Op::Broadcast16, width, &[dst.into(), mem.into()]),
             _ => {}
         }
         // Conversions of long vectors are slower than a broadcast more.

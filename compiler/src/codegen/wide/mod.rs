@@ -17,11 +17,13 @@ mod convert;
 mod dot;
 mod emit;
 mod fold;
+mod halved;
 mod inst;
 mod late;
 mod longs;
 mod loops;
 mod memory;
+mod moves;
 mod narrow;
 mod pool;
 mod reduce;
@@ -40,7 +42,7 @@ pub use alike::Shared;
 
 use super::{Code, flatten};
 use crate::target::{Arch, Feature, Target};
-use crate::tile::{Addr, Kernel, Value, visit};
+use crate::tile::{Addr, Kernel, Lane, Value, visit};
 use allocate::Allocation;
 
 /// Bytes of a vector that Cranelift has as well.
@@ -62,6 +64,8 @@ struct Isa {
     vex_dot: bool,
     /// Two multiply-adds of 512 bits begin each cycle.
     twice: bool,
+    /// `vfmadd231ph`.
+    halves: bool,
 }
 
 impl Isa {
@@ -75,7 +79,8 @@ impl Isa {
         let permutes_bytes = masks && has(Feature::Avx512Vbmi);
         let dot = vex_dot || (masks && has(Feature::Avx512Vnni));
         let twice = has(Feature::Avx512Twice);
-        Ok(Isa { masks, permutes_bytes, dot, vex_dot, twice })
+        let halves = masks && has(Feature::Avx512Fp16);
+        Ok(Isa { masks, permutes_bytes, dot, vex_dot, twice, halves })
     }
 
     /// Bytes of a vector register.
@@ -96,6 +101,17 @@ impl Isa {
 }
 
 fn select(kernel: &Kernel, isa: Isa, alike: bool) -> Result<inst::Function> {
+    if !isa.halves && kernel.regs.iter().any(|t| t.lane == Lane::F16) {
+        return Err("lanes of half floats".into());
+    }
+    let moved = moves::moves(kernel);
+    let kernel = moved.as_ref().unwrap_or(kernel);
+    let halved = match isa.halves {
+        true => halved::halved(kernel, isa.vector_bytes())?,
+        false => None,
+    };
+    let whole = halved::Parts::new();
+    let (kernel, parts) = halved.as_ref().map_or((kernel, &whole), |h| (&h.kernel, &h.parts));
     let fits = |t: &crate::tile::RegType| inst::lane_size(t.lane) * t.lanes as usize <= isa.vector_bytes();
     if !kernel.regs.iter().all(fits) {
         return Err("a register is wider than the target's".into());
@@ -105,7 +121,7 @@ fn select(kernel: &Kernel, isa: Isa, alike: bool) -> Result<inst::Function> {
             "where it reads follows from what it has read, step by step, through vector registers".into()
         );
     }
-    let mut function = select::Select::run(kernel, isa, alike)?;
+    let mut function = select::Select::run((kernel, parts), isa, alike)?;
     fold::drop_unused(&mut function);
     fold::fold(&mut function, isa);
     Ok(function)

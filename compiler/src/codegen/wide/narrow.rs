@@ -21,8 +21,8 @@ impl Select<'_> {
     pub(super) fn narrow(&mut self, r: Reg, src: VReg, dtype: DType, width: usize) -> VReg {
         let lane = self.ty(r).lane;
         match (dtype, dtype.size()) {
-            (DType::F16, _) => self.def(Op::Cvtps2ph, width, &[src.into(), Arg::Imm(0)]),
-            (DType::BF16, _) => {
+            (DType::F16, _) if lane == Lane::F32 => self.def(Op::Cvtps2ph, width, &[src.into(), Arg::Imm(0)]),
+            (DType::BF16, _) if lane == Lane::F32 => {
                 let rounded = self.round_bf16(src, width);
                 self.pack(rounded, 2, width)
             }

@@ -4,7 +4,7 @@
 //! `V` a vector of the instruction's width, `H` `Q` `E` its half, quarter, eighth (at least 128
 //! bits), `X` 128 bits, `Y` 256 bits, `K` a mask, `R` `D` a general register of 64, 32 bits, `I` an
 //! immediate, `M` memory. `=` is written, `+` read and written, others read. `~` may also be
-//! memory, `4` and `8` memory of which, in EVEX, one element of so many bytes is broadcast.
+//! memory, `2`, `4` and `8` memory of which, in EVEX, one element of so many bytes is broadcast.
 //! Vector rows have five codes: VEX 128 and 256, EVEX 128, 256 and 512 bits; others one; rows
 //! without are expanded where registers are known.
 
@@ -65,6 +65,7 @@ fn operand(text: &str) -> Operand {
         _ => Kind::Mem,
     };
     let broadcast = match text.as_bytes().get(1) {
+        Some(b'2') => 2,
         Some(b'4') => 4,
         Some(b'8') => 8,
         _ => 0,
@@ -86,6 +87,22 @@ impl Op {
         ROWS[self as usize].2
     }
 
+    /// The same operation on half floats.
+    pub fn of_halves(self) -> Op {
+        match self {
+            Op::Addps => Op::Addph,
+            Op::Subps => Op::Subph,
+            Op::Mulps => Op::Mulph,
+            Op::Divps => Op::Divph,
+            Op::Minps => Op::Minph,
+            Op::Maxps => Op::Maxph,
+            Op::Sqrtps => Op::Sqrtph,
+            Op::Roundps => Op::Roundph,
+            Op::Fma32 => Op::Fma16,
+            other => other,
+        }
+    }
+
     /// Whether the two last register operands may change places.
     pub fn commutes(self) -> bool {
         use Op::*;
@@ -95,6 +112,8 @@ impl Op {
                 | Mulps
                 | Addpd
                 | Mulpd
+                | Addph
+                | Mulph
                 | Paddd
                 | Pmulld
                 | Pminsd
@@ -163,6 +182,17 @@ rows! {
     Maxps "=V V V4" [VEX_Vmaxps_xmm_xmm_xmmm128, VEX_Vmaxps_ymm_ymm_ymmm256, EVEX_Vmaxps_xmm_k1z_xmm_xmmm128b32, EVEX_Vmaxps_ymm_k1z_ymm_ymmm256b32, EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae],
     Sqrtps "=V V4" [VEX_Vsqrtps_xmm_xmmm128, VEX_Vsqrtps_ymm_ymmm256, EVEX_Vsqrtps_xmm_k1z_xmmm128b32, EVEX_Vsqrtps_ymm_k1z_ymmm256b32, EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er],
     Roundps "=V V4 I" [VEX_Vroundps_xmm_xmmm128_imm8, VEX_Vroundps_ymm_ymmm256_imm8, EVEX_Vrndscaleps_xmm_k1z_xmmm128b32_imm8, EVEX_Vrndscaleps_ymm_k1z_ymmm256b32_imm8, EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae],
+    Addph "=V V V2" [INVALID, INVALID, EVEX_Vaddph_xmm_k1z_xmm_xmmm128b16, EVEX_Vaddph_ymm_k1z_ymm_ymmm256b16, EVEX_Vaddph_zmm_k1z_zmm_zmmm512b16_er],
+    Subph "=V V V2" [INVALID, INVALID, EVEX_Vsubph_xmm_k1z_xmm_xmmm128b16, EVEX_Vsubph_ymm_k1z_ymm_ymmm256b16, EVEX_Vsubph_zmm_k1z_zmm_zmmm512b16_er],
+    Mulph "=V V V2" [INVALID, INVALID, EVEX_Vmulph_xmm_k1z_xmm_xmmm128b16, EVEX_Vmulph_ymm_k1z_ymm_ymmm256b16, EVEX_Vmulph_zmm_k1z_zmm_zmmm512b16_er],
+    Divph "=V V V2" [INVALID, INVALID, EVEX_Vdivph_xmm_k1z_xmm_xmmm128b16, EVEX_Vdivph_ymm_k1z_ymm_ymmm256b16, EVEX_Vdivph_zmm_k1z_zmm_zmmm512b16_er],
+    Minph "=V V V2" [INVALID, INVALID, EVEX_Vminph_xmm_k1z_xmm_xmmm128b16, EVEX_Vminph_ymm_k1z_ymm_ymmm256b16, EVEX_Vminph_zmm_k1z_zmm_zmmm512b16_sae],
+    Maxph "=V V V2" [INVALID, INVALID, EVEX_Vmaxph_xmm_k1z_xmm_xmmm128b16, EVEX_Vmaxph_ymm_k1z_ymm_ymmm256b16, EVEX_Vmaxph_zmm_k1z_zmm_zmmm512b16_sae],
+    Sqrtph "=V V2" [INVALID, INVALID, EVEX_Vsqrtph_xmm_k1z_xmmm128b16, EVEX_Vsqrtph_ymm_k1z_ymmm256b16, EVEX_Vsqrtph_zmm_k1z_zmmm512b16_er],
+    Roundph "=V V2 I" [INVALID, INVALID, EVEX_Vrndscaleph_xmm_k1z_xmmm128b16_imm8, EVEX_Vrndscaleph_ymm_k1z_ymmm256b16_imm8, EVEX_Vrndscaleph_zmm_k1z_zmmm512b16_imm8_sae],
+    Fma132ph "+V V V2" [INVALID, INVALID, EVEX_Vfmadd132ph_xmm_k1z_xmm_xmmm128b16, EVEX_Vfmadd132ph_ymm_k1z_ymm_ymmm256b16, EVEX_Vfmadd132ph_zmm_k1z_zmm_zmmm512b16_er],
+    Fma213ph "+V V V2" [INVALID, INVALID, EVEX_Vfmadd213ph_xmm_k1z_xmm_xmmm128b16, EVEX_Vfmadd213ph_ymm_k1z_ymm_ymmm256b16, EVEX_Vfmadd213ph_zmm_k1z_zmm_zmmm512b16_er],
+    Fma231ph "+V V V2" [INVALID, INVALID, EVEX_Vfmadd231ph_xmm_k1z_xmm_xmmm128b16, EVEX_Vfmadd231ph_ymm_k1z_ymm_ymmm256b16, EVEX_Vfmadd231ph_zmm_k1z_zmm_zmmm512b16_er],
     Addpd "=V V V8" [VEX_Vaddpd_xmm_xmm_xmmm128, VEX_Vaddpd_ymm_ymm_ymmm256, EVEX_Vaddpd_xmm_k1z_xmm_xmmm128b64, EVEX_Vaddpd_ymm_k1z_ymm_ymmm256b64, EVEX_Vaddpd_zmm_k1z_zmm_zmmm512b64_er],
     Subpd "=V V V8" [VEX_Vsubpd_xmm_xmm_xmmm128, VEX_Vsubpd_ymm_ymm_ymmm256, EVEX_Vsubpd_xmm_k1z_xmm_xmmm128b64, EVEX_Vsubpd_ymm_k1z_ymm_ymmm256b64, EVEX_Vsubpd_zmm_k1z_zmm_zmmm512b64_er],
     Mulpd "=V V V8" [VEX_Vmulpd_xmm_xmm_xmmm128, VEX_Vmulpd_ymm_ymm_ymmm256, EVEX_Vmulpd_xmm_k1z_xmm_xmmm128b64, EVEX_Vmulpd_ymm_k1z_ymm_ymmm256b64, EVEX_Vmulpd_zmm_k1z_zmm_zmmm512b64_er],
@@ -233,6 +263,7 @@ rows! {
     Pcmpgtq "=V V V~" [VEX_Vpcmpgtq_xmm_xmm_xmmm128, VEX_Vpcmpgtq_ymm_ymm_ymmm256, INVALID, INVALID, INVALID],
     Cmpps "=V V V~ I" [VEX_Vcmpps_xmm_xmm_xmmm128_imm8, VEX_Vcmpps_ymm_ymm_ymmm256_imm8, INVALID, INVALID, INVALID],
     Cmppd "=V V V~ I" [VEX_Vcmppd_xmm_xmm_xmmm128_imm8, VEX_Vcmppd_ymm_ymm_ymmm256_imm8, INVALID, INVALID, INVALID],
+    KCmpph "=K V V2 I" [INVALID, INVALID, EVEX_Vcmpph_kr_k1_xmm_xmmm128b16_imm8, EVEX_Vcmpph_kr_k1_ymm_ymmm256b16_imm8, EVEX_Vcmpph_kr_k1_zmm_zmmm512b16_imm8_sae],
     KCmpps "=K V V4 I" [INVALID, INVALID, EVEX_Vcmpps_kr_k1_xmm_xmmm128b32_imm8, EVEX_Vcmpps_kr_k1_ymm_ymmm256b32_imm8, EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae],
     KCmppd "=K V V8 I" [INVALID, INVALID, EVEX_Vcmppd_kr_k1_xmm_xmmm128b64_imm8, EVEX_Vcmppd_kr_k1_ymm_ymmm256b64_imm8, EVEX_Vcmppd_kr_k1_zmm_zmmm512b64_imm8_sae],
     KCmpd "=K V V4 I" [INVALID, INVALID, EVEX_Vpcmpd_kr_k1_xmm_xmmm128b32_imm8, EVEX_Vpcmpd_kr_k1_ymm_ymmm256b32_imm8, EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8],
@@ -245,6 +276,7 @@ rows! {
     Pternlogd "+V V V4 I" [INVALID, INVALID, EVEX_Vpternlogd_xmm_k1z_xmm_xmmm128b32_imm8, EVEX_Vpternlogd_ymm_k1z_ymm_ymmm256b32_imm8, EVEX_Vpternlogd_zmm_k1z_zmm_zmmm512b32_imm8],
     KBlend32 "=V V V4" [INVALID, INVALID, EVEX_Vpblendmd_xmm_k1z_xmm_xmmm128b32, EVEX_Vpblendmd_ymm_k1z_ymm_ymmm256b32, EVEX_Vpblendmd_zmm_k1z_zmm_zmmm512b32],
     KBlend64 "=V V V8" [INVALID, INVALID, EVEX_Vpblendmq_xmm_k1z_xmm_xmmm128b64, EVEX_Vpblendmq_ymm_k1z_ymm_ymmm256b64, EVEX_Vpblendmq_zmm_k1z_zmm_zmmm512b64],
+    KBlend16 "=V V V~" [INVALID, INVALID, EVEX_Vpblendmw_xmm_k1z_xmm_xmmm128, EVEX_Vpblendmw_ymm_k1z_ymm_ymmm256, EVEX_Vpblendmw_zmm_k1z_zmm_zmmm512],
     KBlend8 "=V V V~" [INVALID, INVALID, EVEX_Vpblendmb_xmm_k1z_xmm_xmmm128, EVEX_Vpblendmb_ymm_k1z_ymm_ymmm256, EVEX_Vpblendmb_zmm_k1z_zmm_zmmm512],
     BlendBytes "=V V V~ V" [VEX_Vpblendvb_xmm_xmm_xmmm128_xmm, VEX_Vpblendvb_ymm_ymm_ymmm256_ymm, INVALID, INVALID, INVALID],
     KTops "=K V" [INVALID, INVALID, EVEX_Vpmovb2m_kr_xmm, EVEX_Vpmovb2m_kr_ymm, EVEX_Vpmovb2m_kr_zmm],
@@ -352,6 +384,7 @@ rows! {
     Movsx16 "=D D~" [Movsx_r32_rm16],
     Neg32 "+D" [Neg_rm32],
     Sbb32 "+D D" [Sbb_r32_rm32],
+    Fma16 "=V V2 V2 V2" [],
     Fma32 "=V V4 V4 V4" [],
     Fma64 "=V V8 V8 V8" [],
     Zero "=V" [],

@@ -3,6 +3,7 @@
 //! Statements and loops are in `loops`, branches in `control`, values in `value`, `convert`, `dot`,
 //! `reduce`, and accesses in `memory`.
 
+use super::halved::Parts;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg, lane_size};
 use super::rows::Op;
 use super::state::{Derived, Eights, Exit, Turned, Waiting};
@@ -18,6 +19,8 @@ type Constants = HashMap<(Vec<u8>, usize), (VReg, usize)>;
 /// A kernel being translated.
 pub struct Select<'a> {
     pub(super) kernel: &'a Kernel,
+    /// The registers that are parts of others.
+    parts: &'a Parts,
     pub(super) isa: Isa,
     /// Instructions do not depend on numbers.
     pub(super) alike: bool,
@@ -58,14 +61,12 @@ fn small_lanes(bytes: &[u8]) -> Option<Vec<u8>> {
 
 impl<'a> Select<'a> {
     /// Translates a kernel; `alike`: so that kernels that differ in numbers alone have the same instructions.
-    pub fn run(kernel: &'a Kernel, isa: Isa, alike: bool) -> Result<Function> {
-        if kernel.regs.iter().any(|ty| ty.lane == Lane::F16) {
-            return Err("lanes of half floats".into());
-        }
+    pub fn run((kernel, parts): (&'a Kernel, &'a Parts), isa: Isa, alike: bool) -> Result<Function> {
         let mut f = Function::default();
         let args = f.reg(Class::General);
         let mut select = Select {
             kernel,
+            parts,
             isa,
             alike,
             f,
@@ -229,6 +230,13 @@ impl<'a> Select<'a> {
 
     /// The virtual register of a kernel's register, to be read.
     pub(super) fn source(&mut self, r: Reg) -> VReg {
+        if let Some(&(whole, upper)) = self.parts.get(&r) {
+            let whole = self.source(whole);
+            return match upper {
+                true => self.def(Op::Extract256, 64, &[whole.into(), Arg::Imm(1)]),
+                false => whole,
+            };
+        }
         match self.constant_reg(r) {
             Some(bits) if !self.in_mask(r) => {
                 let (bits, element) = self.constant_bits(r, bits);
@@ -243,7 +251,7 @@ impl<'a> Select<'a> {
         match self.kernel.regs[r as usize].lane {
             Lane::M32 => (if bits & 1 != 0 { 0xffff_ffff } else { 0 }, 4),
             Lane::M64 => (if bits & 1 != 0 { u64::MAX } else { 0 }, 8),
-            Lane::F16 => (bits & 0xffff, 2),
+            Lane::F16 => ((bits & 0xffff) * 0x1_0001, 4),
             Lane::F32 | Lane::I32 => (bits & 0xffff_ffff, 4),
             Lane::F64 | Lane::I64 => (bits, 8),
         }

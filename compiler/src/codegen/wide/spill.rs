@@ -4,7 +4,7 @@
 //! register.
 
 use super::Isa;
-use super::fold::replace;
+use super::fold::{broadcast_size, replace};
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
 use super::rows::{Kind, Op};
 use crate::codegen::live::Instruction;
@@ -114,8 +114,7 @@ fn folded(f: &mut Function, isa: Isa, inst: &Inst, reg: VReg, home: &Home) -> Op
             let broadcast = load.op != Op::Load;
             let Arg::Mem(mem) = load.args[1] else { return None };
             let fits = if broadcast { isa.masks } else { load.width == inst.width };
-            let size = if load.op == Op::Broadcast64 { 8 } else { 4 };
-            fits.then(|| replace(inst, reg, Mem { broadcast, ..mem }, size))?
+            fits.then(|| replace(inst, reg, Mem { broadcast, ..mem }, broadcast_size(load.op)))?
         }
         Home::Mask(_) => None,
     }

@@ -14,7 +14,8 @@ use crate::tile::{Bin, Cmp, Dot, Lane, Reg, RegType, Un, Value};
 /// By lane type: f32, f64, i32, i64.
 fn by_lane(lane: Lane, ops: [Op; 4]) -> Op {
     match lane {
-        Lane::F16 | Lane::F32 => ops[0],
+        Lane::F16 => ops[0].of_halves(),
+        Lane::F32 => ops[0],
         Lane::F64 => ops[1],
         Lane::I32 | Lane::M32 => ops[2],
         Lane::I64 | Lane::M64 => ops[3],
@@ -55,6 +56,12 @@ impl Select<'_> {
             }
             Value::Dot(Dot::Squares(_), ..) => return Err("products of two rows by two columns".into()),
             Value::Dot(dot, acc, a, b) => self.dot(r, *dot, *acc, *a, *b),
+            Value::Cmp(_, a, _) | Value::Select(_, a, _) if self.ty(*a).lane == Lane::F16 => {
+                return Err("comparisons of half floats".into());
+            }
+            Value::Broadcast(a, 1..) if self.ty(*a).lane == Lane::F16 => {
+                return Err("a lane of half floats".into());
+            }
             Value::Cmp(cmp, a, b) => self.compare(r, *cmp, *a, *b),
             Value::Select(m, a, b) => match self.extreme(*m, *a, *b) {
                 Some(bin) => self.binary(r, bin, *a, *b)?,
@@ -104,9 +111,11 @@ impl Select<'_> {
 
     fn unary(&mut self, r: Reg, un: Un, a: Reg) -> Result<()> {
         let (dst, src, width, ty) = (self.target(r), self.source(a), self.width(r), self.ty(r));
-        let float = matches!(ty.lane, Lane::F32 | Lane::F64);
-        let size = lane_size(ty.lane);
-        let sign = 1u64 << (8 * size - 1);
+        let float = matches!(ty.lane, Lane::F16 | Lane::F32 | Lane::F64);
+        let size = lane_size(ty.lane).max(4);
+        // Half floats have one in each half of 32 bits.
+        let sign = if ty.lane == Lane::F16 { 0x8000_8000 } else { 1u64 << (8 * size - 1) };
+        let rest = if ty.lane == Lane::F16 { 0x7fff_7fff } else { sign - 1 };
         match un {
             Un::Neg if float => {
                 let sign = self.splat(sign, size, width);
@@ -118,14 +127,14 @@ impl Select<'_> {
                 self.op(op, width, &[dst.into(), zero.into(), src.into()]);
             }
             Un::Abs if float => {
-                let rest = self.splat(sign - 1, size, width);
+                let rest = self.splat(rest, size, width);
                 self.op(Op::Pand, width, &[dst.into(), src.into(), rest.into()]);
             }
             Un::Abs if size == 4 => self.op(Op::Pabsd, width, &[dst.into(), src.into()]),
             Un::Abs if self.isa.masks => self.op(Op::Pabsq, width, &[dst.into(), src.into()]),
             Un::Abs => self.magnitude_longs(dst, src, width),
             Un::Sqrt if float => {
-                let op = if size == 4 { Op::Sqrtps } else { Op::Sqrtpd };
+                let op = by_lane(ty.lane, [Op::Sqrtps, Op::Sqrtpd, Op::Sqrtps, Op::Sqrtpd]);
                 self.op(op, width, &[dst.into(), src.into()]);
             }
             Un::Floor | Un::Ceil | Un::Trunc | Un::Round if float => {
@@ -135,7 +144,7 @@ impl Select<'_> {
                     Un::Ceil => 10,
                     _ => 11,
                 };
-                let op = if size == 4 { Op::Roundps } else { Op::Roundpd };
+                let op = by_lane(ty.lane, [Op::Roundps, Op::Roundpd, Op::Roundps, Op::Roundpd]);
                 self.op(op, width, &[dst.into(), src.into(), Arg::Imm(mode)]);
             }
             Un::Not if self.in_mask(r) => self.op(Op::KNot, width, &[dst.into(), src.into()]),
@@ -166,7 +175,7 @@ impl Select<'_> {
             self.extreme_long(bin, (dst, x, y), width);
             return Ok(());
         }
-        let float = matches!(lane, Lane::F32 | Lane::F64);
+        let float = matches!(lane, Lane::F16 | Lane::F32 | Lane::F64);
         let op = match bin {
             Bin::And | Bin::Or | Bin::Xor if self.in_mask(r) => match bin {
                 Bin::And => Op::KAnd,
@@ -227,13 +236,16 @@ impl Select<'_> {
         };
         let best = self.def(op, width, &[x.into(), y.into()]);
         let unordered = Arg::Imm(3);
-        let wide = lane == Lane::F64;
         if self.isa.masks {
-            let (cmp, blend) = if wide { (Op::KCmppd, Op::KBlend64) } else { (Op::KCmpps, Op::KBlend32) };
+            let (cmp, blend) = match lane {
+                Lane::F16 => (Op::KCmpph, Op::KBlend16),
+                Lane::F64 => (Op::KCmppd, Op::KBlend64),
+                _ => (Op::KCmpps, Op::KBlend32),
+            };
             let nan = self.def(cmp, width, &[x.into(), x.into(), unordered]);
             self.masked(blend, width, &[dst.into(), best.into(), x.into()], Some(nan), false);
         } else {
-            let cmp = if wide { Op::Cmppd } else { Op::Cmpps };
+            let cmp = if lane == Lane::F64 { Op::Cmppd } else { Op::Cmpps };
             let nan = self.def(cmp, width, &[x.into(), x.into(), unordered]);
             self.op(Op::Blendv, width, &[dst.into(), best.into(), x.into(), nan.into()]);
         }
@@ -265,9 +277,12 @@ impl Select<'_> {
         }
         let (dst, width, lane) = (self.target(r), self.width(r), self.ty(r).lane);
         let (acc, x, y) = (self.source(acc), self.source(a), self.source(b));
-        let float = matches!(lane, Lane::F32 | Lane::F64);
+        let float = matches!(lane, Lane::F16 | Lane::F32 | Lane::F64);
+        if lane == Lane::F16 && !self.kernel.fused {
+            return Err("products of half floats that are rounded".into());
+        }
         if float && self.kernel.fused {
-            let op = if lane == Lane::F32 { Op::Fma32 } else { Op::Fma64 };
+            let op = by_lane(lane, [Op::Fma32, Op::Fma64, Op::Fma32, Op::Fma64]);
             self.op(op, width, &[dst.into(), acc.into(), x.into(), y.into()]);
             return Ok(());
         }
@@ -401,7 +416,11 @@ impl Select<'_> {
     fn broadcast(&mut self, r: Reg, a: Reg, lane: u8) {
         let (dst, src) = (self.target(r), self.source(a));
         let (to, from, size) = (self.width(r), self.width(a), lane_size(self.ty(r).lane));
-        let splat = if size == 4 { Op::Broadcast32 } else { Op::Broadcast64 };
+        let splat = match size {
+            2 => Op::Broadcast16,
+            4 => Op::Broadcast32,
+            _ => Op::Broadcast64,
+        };
         if self.in_mask(r) {
             let bits = self.def(Op::KToGpr, 16, &[src.into()]);
             if lane > 0 {

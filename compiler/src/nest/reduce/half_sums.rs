@@ -35,10 +35,9 @@ impl HalfSums {
         let last = schedule.reduce.len().checked_sub(1)?;
         let depth = (0..last).find(|&depth| extents[depth..].iter().product::<usize>() <= most);
         let depth = depth.unwrap_or(last);
-        // Blocks of about one length.
         let (extent, unroll) = (extents[depth], schedule.reduce[depth].unroll);
         let block = match extents[depth..].iter().product::<usize>() > most {
-            true => extent.div_ceil(extent.div_ceil(most)).next_multiple_of(unroll).min(extent),
+            true => block(extent, unroll, most),
             false => extent,
         };
         Some(HalfSums { depth, block })
@@ -48,6 +47,14 @@ impl HalfSums {
     pub(super) fn is_whole(self, nest: &Nest) -> bool {
         self.depth == 0 && self.block == nest.linear.extent(nest.schedule.reduce[0].var)
     }
+}
+
+/// Points of a block of a reduction, a multiple of `unroll`: blocks of one length, where those are not much shorter than
+/// `most`, or else of about one length.
+fn block(extent: usize, unroll: usize, most: usize) -> usize {
+    let whole = |block: &usize| block.is_multiple_of(unroll) && extent.is_multiple_of(*block);
+    let equal = (most / 2..=most).rev().find(whole);
+    equal.unwrap_or_else(|| extent.div_ceil(extent.div_ceil(most)).next_multiple_of(unroll).min(extent))
 }
 
 /// A short sum that is empty yet.

@@ -75,11 +75,14 @@ fn linear(def: &Definition, constant: &[bool]) -> Linear {
     Linear::new(def, &layouts, constant, &layout(&def.output.ty))
 }
 
-/// The schedule for Neoverse N1, which gives what the naive loops give: the numbers are small integers, whose short
+/// The processors that multiply half floats.
+const TARGETS: [(&str, &str); 2] = [("aarch64", "neoverse-n1"), ("x86_64", "sapphirerapids")];
+
+/// The schedule for a processor, which gives what the naive loops give: the numbers are small integers, whose short
 /// sums are exact.
-fn agrees(def: &Definition, constant: &[bool]) -> Schedule {
+fn agrees((triple, cpu): (&str, &str), def: &Definition, constant: &[bool]) -> Schedule {
     let linear = linear(&halved(def), constant);
-    let schedule = choose(&linear, &resolve("aarch64", "neoverse-n1").expect("the target is known"));
+    let schedule = choose(&linear, &resolve(triple, cpu).expect("the target is known"));
     let text = schedule.display(&linear);
     verify(&schedule, &linear).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(parse(&text, &linear).expect("it is read back"), schedule);
@@ -91,6 +94,12 @@ fn agrees(def: &Definition, constant: &[bool]) -> Schedule {
 /// Sums that are one short sum, several, and several with a shorter last one; edges, partial vectors.
 #[test]
 fn half_sums_agree_with_the_naive_loops() {
+    for target in TARGETS {
+        half_sums_agree(target);
+    }
+}
+
+fn half_sums_agree(target: (&str, &str)) {
     let constant = [false, true, true];
     for (def, finish) in [
         (conv((16, 24), (7, 9), 1, 1, 1), true),
@@ -101,22 +110,24 @@ fn half_sums_agree_with_the_naive_loops() {
         (conv((6, 18), (12, 15), 3, 2, 1), true),
         (conv((40, 18), (12, 15), 3, 2, 1), false),
     ] {
-        let schedule = agrees(&def, &constant);
+        let schedule = agrees(target, &def, &constant);
         assert_eq!((schedule.half_sums, schedule.half_finish), (64, finish));
     }
     for stride in [1, 2] {
-        let schedule = agrees(&depthwise(35, (9, 31), stride), &constant[..2]);
+        let schedule = agrees(target, &depthwise(35, (9, 31), stride), &constant[..2]);
         assert!(schedule.half_sums == 64 && schedule.half_finish);
-        agrees(&depthwise(8, (5, 3), stride), &constant[..2]);
+        agrees(target, &depthwise(8, (5, 3), stride), &constant[..2]);
     }
     for (m, n, k) in [(1, 640, 33), (50, 70, 19), (128, 48, 200), (7, 5, 3), (16, 1, 40)] {
-        agrees(&matmul(m, n, k), &constant[..2]);
+        agrees(target, &matmul(m, n, k), &constant[..2]);
     }
 }
 
 #[test]
 fn operations_on_half_floats_agree_with_the_naive_loops() {
-    assert!(agrees(&arithmetic(&[5, 37]), &[false, false]).half_finish);
+    for target in TARGETS {
+        assert!(agrees(target, &arithmetic(&[5, 37]), &[false, false]).half_finish);
+    }
 }
 
 /// Targets that do not multiply half floats, sums of other types, and a finish that loses what is rounded.
