@@ -1,8 +1,8 @@
 //! Making models smaller before they are compiled: quantization and pruning of ONNX files.
 //!
 //! A file is edited as it is ([`onnx`]), so that what is written is the model with few other nodes. `prepare` brings it
-//! into the form that is worked on ([`chosen`], `bodies`, `branches`, `normalization`, [`opset`]); [`samples`] are run through it
-//! ([`observe`]) to know the ranges of its values; then `quantize`, `prune` or `half` rewrites it.
+//! into the form that is worked on ([`chosen`], `bodies`, `branches`, `normalization`, [`opset`]); [`samples`] are run
+//! through it ([`observe`]) to know the ranges of its values; then `quantize`, `prune` or `half` rewrites it.
 
 mod bodies;
 mod branches;

@@ -9,8 +9,9 @@ use crate::import::{Bindings, Declared, Dim, Model};
 use std::path::{Path, PathBuf};
 
 /// Reads samples. A path is a folder of test data (`input_0.pb` or `.npy`, ...) or with a file for each of several
-/// inputs (`NAME.npy`), a folder of such folders, or, for a model with one input, a `.npy` or `.pb` file or a folder of them. What has more in
-/// its first dimension than the model takes at once, or one dimension more, holds several samples.
+/// inputs (`NAME.npy`), a folder of such folders, or, for a model with one input, a `.npy` or `.pb` file or a folder of
+/// them. What has more in its first dimension than the model takes at once, or one dimension more, holds several
+/// samples.
 pub fn read(model: &Model, bindings: &Bindings, paths: &[PathBuf]) -> Result<Vec<Sample>> {
     let declared = bindings.declared(&model.body)?;
     let reader = Reader { model, declared };

@@ -35,7 +35,7 @@ const CHEAP: f64 = 0.01;
 const LESS: f64 = 0.9;
 /// Bytes of flash that a byte of memory is worth: microcontrollers have some four times as much of it.
 const WORTH: usize = 4;
-/// The share of all bytes that other schedules must save to be looked for.
+/// Other schedules are looked for where they may save one byte in so many.
 const WORTHWHILE: usize = 100;
 
 /// What is wanted of a plan.
