@@ -317,3 +317,50 @@ fn what_tract_cannot_run_is_compared_with_naive_loops() {
     let said = lmc(&folder, &["verify", "bf16.onnx"]);
     assert!(said.contains("compared with lmc's own naive loops") && said.contains("exit code 0"), "{said}");
 }
+
+/// Results of half floats are right by their cosine where single elements are outside of the tolerance; floats have no
+/// such default.
+#[test]
+fn half_floats_are_verified_within_their_precision() {
+    let folder = scratch("cli_half");
+    let source = repository().join("tests/models/kws_dscnn");
+    let (model, data) = (source.join("model.onnx"), source.join("test_data_set_1"));
+    let (model, data) = (model.to_string_lossy(), data.to_string_lossy());
+    let halved = lmc(&folder, &["quantize", &model, "--fp16", "-o", "half.onnx"]);
+    assert!(halved.contains("exit code 0"), "{halved}");
+    for cpu in ["generic", "native"] {
+        let strict = ["--data", &data, "--cpu", cpu, "--rtol", "0", "--atol", "0"];
+        let with = |args: &[&str]| lmc(&folder, &[&["verify"], args, &strict].concat());
+        let half = with(&["half.onnx"]);
+        assert!(half.contains("right by its cosine") && half.contains("exit code 0"), "{cpu}: {half}");
+        let exact = with(&["half.onnx", "--min-cosine", "1"]);
+        assert!(exact.contains("WRONG") && exact.contains("exit code 1"), "{cpu}: {exact}");
+        let float = with(&[&model]);
+        assert!(!float.contains("by its cosine"), "{cpu}: {float}");
+    }
+    let layers = lmc(&folder, &["verify", "half.onnx", "--data", &data, "--per-layer", "--cpu", "native"]);
+    assert!(layers.contains("agree with the naive loops"), "{layers}");
+}
+
+/// Sizes that the inputs bind replace the names that a file gives to the dimensions of what lies between.
+#[test]
+fn tract_runs_a_model_whose_dimensions_are_bound() {
+    let folder = scratch("cli_bound");
+    let named = |name: &str| {
+        let mut value = value(name, 1, &[2, 3]);
+        if let Some(pb::type_proto::Value::TensorType(tensor)) =
+            value.r#type.as_mut().and_then(|t| t.value.as_mut())
+        {
+            let batch = pb::tensor_shape_proto::dimension::Value::DimParam("batch".to_string());
+            tensor.shape.as_mut().expect("a shape").dim[0].value = Some(batch);
+        }
+        value
+    };
+    let bytes = edited(|_, g| {
+        g.node = vec![node("Relu", &["x"], "h"), node("Neg", &["h"], "y")];
+        (g.input, g.value_info, g.output) = (vec![named("x")], vec![named("h")], vec![named("y")]);
+    });
+    std::fs::write(folder.join("named.onnx"), bytes).expect("a file under target");
+    let said = lmc(&folder, &["verify", "named.onnx", "--dim", "batch=3"]);
+    assert!(said.contains("right") && !said.contains("naive loops"), "{said}");
+}

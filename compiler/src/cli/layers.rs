@@ -18,8 +18,13 @@ use crate::run::executor::Executor;
 use serde_json::json;
 use std::collections::HashMap;
 
-/// Compares all nodes; true where all are right.
-pub(super) fn run(args: &RunArgs, inputs: &[Tensor], tolerance: Tolerance, report: &Report) -> Result<bool> {
+/// Compares all nodes; true where all are right: within the tolerance, or of the least cosine that is enough.
+pub(super) fn run(
+    args: &RunArgs,
+    inputs: &[Tensor],
+    (tolerance, least): (Tolerance, Option<f64>),
+    report: &Report,
+) -> Result<bool> {
     let model = import::read(&args.model.model)?;
     let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
     let (graph, _) = infer(&model, &types).into_result()?;
@@ -42,7 +47,7 @@ pub(super) fn run(args: &RunArgs, inputs: &[Tensor], tolerance: Tolerance, repor
         let Some(want) = wanted.get(name) else { continue };
         compared += 1;
         let found = compare(result, want, tolerance);
-        if !found.is_within() {
+        if !found.is_right(least) {
             let row = vec![
                 format!("node '{node}'"),
                 format!("value '{name}' {}", result.ty),

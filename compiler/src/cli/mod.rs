@@ -10,6 +10,7 @@ mod inspect;
 mod layers;
 mod operators;
 mod options;
+mod precision;
 mod processors;
 mod prune;
 mod quantize;

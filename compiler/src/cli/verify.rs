@@ -3,10 +3,11 @@
 use super::execute::{Session, data_sets};
 use super::layers;
 use super::options::{RunArgs, tolerance};
+use super::precision::least_cosine;
 use super::report::{Report, table};
 use crate::base::Tensor;
 use crate::error::Result;
-use crate::import::{self, Body, SourceNode};
+use crate::import;
 use crate::run::compare::{Difference, Tolerance, compare};
 use crate::run::reference::tract;
 use clap::Args;
@@ -30,7 +31,8 @@ pub(super) struct VerifyArgs {
     #[arg(long, default_value = "0.0001", value_parser = tolerance, allow_negative_numbers = true)]
     atol: f64,
     /// Outputs of this cosine with the reference are right, too: where values are rounded to integers, a bit
-    /// in the floats before moves some by a step [default: 0.999 for quantized models, none for others].
+    /// in the floats before moves some by a step, and half floats are off by many roundings near zero
+    /// [default: 0.999 for quantized models, 0.9995 for those with f16, 0.97 with bf16, none for others].
     #[arg(long, value_name = "COSINE", value_parser = tolerance, allow_negative_numbers = true)]
     min_cosine: Option<f64>,
     /// Compare every node with its naive loops and name the first that differs.
@@ -45,20 +47,10 @@ struct Case {
     outputs: Vec<Option<Tensor>>,
 }
 
-/// The cosine that outputs of a quantized model must have, where the tolerance is not met.
-const QUANTIZED: f64 = 0.999;
-
-/// Whether a model rounds to integers at run time: ONNX and ONNX Runtime name the operators that do so.
-fn quantizes(body: &Body) -> bool {
-    let rounds = |op: &str| op.starts_with('Q') || op.contains("Quantize");
-    let one = |node: &SourceNode| rounds(&node.op) || node.bodies.values().any(quantizes);
-    body.nodes.iter().any(one)
-}
-
 pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
     let model = import::read(&args.run.model.model)?;
     let tolerance = Tolerance { rtol: args.rtol, atol: args.atol };
-    let least = args.min_cosine.or_else(|| quantizes(&model.body).then_some(QUANTIZED));
+    let least = args.min_cosine.or_else(|| least_cosine(&model.body));
     let sets = data_sets(&model, &args.data)?;
     let mut cases: Vec<Case> = sets
         .into_iter()
@@ -73,7 +65,7 @@ pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
         let mut session = Session::new(&args.run, &case.inputs, report)?;
         let inputs = session.inputs(&case.inputs)?;
         if args.per_layer {
-            right &= layers::run(&args.run, &inputs, tolerance, report)?;
+            right &= layers::run(&args.run, &inputs, (tolerance, least), report)?;
             continue;
         }
         let expected = match case.outputs.iter().any(Option::is_some) {
@@ -86,7 +78,7 @@ pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
             .zip(results.iter().zip(&expected))
             .filter_map(|(name, (result, want))| Some((name, compare(result, want.as_ref()?, tolerance))))
             .collect();
-        right &= found.iter().all(|f| is_right(&f.1, least));
+        right &= found.iter().all(|f| f.1.is_right(least));
         report.result("verified", &text(&case.name, &found, least), data(&case.name, &found, least));
     }
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -108,18 +100,12 @@ fn reference(args: &VerifyArgs, inputs: &[Tensor], report: &Report) -> Result<Ve
     }
 }
 
-/// Whether an output is within the tolerance, or has the least cosine that is enough.
-fn is_right(difference: &Difference, least: Option<f64>) -> bool {
-    let close = least.is_some_and(|least| difference.cosine >= least);
-    difference.is_within() || difference.mismatch.is_none() && close
-}
-
 fn verdict(difference: &Difference, least: Option<f64>) -> String {
     match (&difference.mismatch, difference.first) {
         (Some(mismatch), _) => mismatch.clone(),
         (None, Some((at, is, should))) => format!(
             "{}: {} of {} elements outside, the first at {at}: {is} instead of {should}",
-            if is_right(difference, least) { "right by its cosine" } else { "WRONG" },
+            if difference.is_right(least) { "right by its cosine" } else { "WRONG" },
             difference.outside,
             difference.elements
         ),
@@ -144,7 +130,7 @@ fn data(case: &str, found: &[(&str, Difference)], least: Option<f64>) -> Value {
     let one = |(name, d): &(&str, Difference)| {
         json!({
             "name": name, "max_abs": d.max_abs, "max_rel": d.max_rel, "cosine": d.cosine,
-            "outside": d.outside, "elements": d.elements, "right": is_right(d, least), "verdict": verdict(d, least),
+            "outside": d.outside, "elements": d.elements, "right": d.is_right(least), "verdict": verdict(d, least),
         })
     };
     json!({ "case": case, "outputs": found.iter().map(one).collect::<Vec<_>>() })

@@ -36,6 +36,12 @@ impl Difference {
     pub fn is_within(&self) -> bool {
         self.mismatch.is_none() && self.outside == 0
     }
+
+    /// Whether they are, or have the least cosine that is enough.
+    pub fn is_right(&self, least: Option<f64>) -> bool {
+        let close = least.is_some_and(|least| self.cosine >= least);
+        self.is_within() || self.mismatch.is_none() && close
+    }
 }
 
 /// The elements of any tensor as numbers.
