@@ -207,7 +207,7 @@ impl Grouping<'_> {
             }
             let only_reader = reading.len() == 1 && !self.outputs.contains(&value);
             for &reader in &reading {
-                if only_reader && self.dissolves(reader, &readers) {
+                if only_reader && self.dissolves(producer, reader, &readers) {
                     continue;
                 }
                 let fused = self.fused(producer, reader, only_reader);
@@ -221,17 +221,25 @@ impl Grouping<'_> {
     }
 
     /// Whether what a stage makes wider is read by one other, which sums it or joins it with another tensor and
-    /// will widen it itself: the narrow tensor is what is stored then. Several readers would widen it as often,
-    /// and could not work in its place.
-    fn dissolves(&self, stage: usize, readers: &HashMap<ValueId, Vec<usize>>) -> bool {
+    /// will widen it itself, or by several that all will: what `producer` makes, the narrow tensor, is stored then.
+    /// Where one of several sums it, as normalizations do, each widens it in more time than it takes to load it wide;
+    /// unless the narrow tensor is there already, and `producer` only moves it.
+    fn dissolves(&self, producer: usize, stage: usize, readers: &HashMap<ValueId, Vec<usize>>) -> bool {
         let Some(def) = self.definition(stage).filter(|d| inline::widens(d)) else { return false };
         let value = def.output.value;
+        if self.outputs.contains(&value) {
+            return false;
+        }
+        let fused = |reader: usize, only: bool| self.fused(stage, reader, only);
         match readers.get(&value).map_or(&[][..], Vec::as_slice) {
-            &[reader] if !self.outputs.contains(&value) => {
-                let fused = self.fused(stage, reader, true);
-                fused.is_some_and(|fused| fused.fold.is_some() || self.joins(reader, value))
+            &[] => false,
+            &[reader] => {
+                fused(reader, true).is_some_and(|fused| fused.fold.is_some() || self.joins(reader, value))
             }
-            _ => false,
+            several => {
+                let moved = self.definition(producer).and_then(rewrite::copied_load).is_some();
+                several.iter().all(|&r| fused(r, false).is_some_and(|fused| moved || fused.fold.is_none()))
+            }
         }
     }
 
