@@ -212,7 +212,7 @@ mod tests {
     use crate::base::Affine;
     use crate::group::tests::result;
 
-    const ALWAYS: Lookups = Lookups { stored: 1, inside: 1 };
+    const ALWAYS: Lookups = Lookups { stored: 1, inside: 1, beside: 1 };
 
     /// `y = q(f(x) * scale[..])`, a byte of `to`: the sigmoid of a byte `from` less 3, times a number per row or one
     /// for all, or times another byte `z`.
@@ -278,7 +278,7 @@ mod tests {
     fn what_is_short_is_computed() {
         let mut low = activation(DType::U8, DType::U8, 1, false);
         let before = low.to_string();
-        tabulate(&mut low, &Lookups { stored: 1000, inside: 1000 });
+        tabulate(&mut low, &Lookups { stored: 1000, inside: 1000, beside: 1 });
         assert_eq!(low.to_string(), before);
     }
 }

@@ -127,8 +127,13 @@ impl Found {
         }
         // Nothing takes its zero point off again; what made a table's index of it is dead.
         let reached = linear.reachable(linear.finish);
-        let uses = reached.iter().filter(|&&user| linear.nodes[user as usize].args().contains(&id)).count();
-        let whole = id == linear.before_tables() && uses == usize::from(id != linear.finish);
+        let users = reached.iter().map(|&user| &linear.nodes[user as usize]);
+        let users: Vec<&Node> = users.filter(|user| user.args().contains(&id)).collect();
+        let whole = match users[..] {
+            [] => id == linear.finish,
+            [user] => matches!(user, Node::Lookup { .. }),
+            _ => false,
+        };
         let placed = Placed { product: conversion.value, sum, factor: loads[0].0, apart: 0, whole };
         let (factors, scales) = loads.into_iter().unzip();
         Some(Found { placed, conversion, factors, scales, bias: *bias, at: addr.clone() })

@@ -412,9 +412,16 @@ pub(super) mod tests {
         }
     }
 
-    /// What made a table's index of a byte is left behind unused, and does not count as what takes its zero point off.
+    /// What made a table's index of a byte is left behind unused, and does not count as what takes its zero point off;
+    /// nor does it matter what is computed with the entry.
     #[test]
     fn offsets_hold_zero_points_of_bytes_that_are_looked_up() {
+        check_looked_up(false);
+        check_looked_up(true);
+    }
+
+    /// A product's bytes looked up in a table, and stored; `inside`: by way of other integers.
+    fn check_looked_up(inside: bool) {
         let def = product(false);
         let layouts: Vec<Layout> = def.operands.iter().map(|o| Layout::dense(&o.ty.shape)).collect();
         let constant: Vec<bool> = (0..layouts.len()).map(|i| matches!(i, 1..=3)).collect();
@@ -431,7 +438,12 @@ pub(super) mod tests {
         let index = Node::Cast { to: DType::I64, saturate: false, arg: byte + 1 };
         linear.nodes.extend([unsigned, index, lookup]);
         linear.types.extend([DType::U8, DType::I64, DType::I8]);
-        linear.finish = byte + 3;
+        if inside {
+            linear.nodes.push(Node::Cast { to: DType::I32, saturate: false, arg: byte + 3 });
+            linear.nodes.push(Node::Cast { to: DType::I8, saturate: false, arg: byte + 4 });
+            linear.types.extend([DType::I32, DType::I8]);
+        }
+        linear.finish = linear.nodes.len() as u32 - 1;
         let bytes: Vec<Vec<u8>> =
             (linear.buffers.iter().enumerate()).map(|(i, b)| data(i, b.elems, b.dtype)).collect();
         let given = |i: u32| (i > 0).then(|| bytes[i as usize].as_slice());

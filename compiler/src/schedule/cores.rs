@@ -104,6 +104,8 @@ pub struct Lookups {
     pub stored: usize,
     /// Where more is computed with its entries: in lanes of 32 bits.
     pub inside: usize,
+    /// Vectors next to each other that are looked up at once there.
+    pub beside: usize,
 }
 
 /// How much code a tile is, and what that costs. `cargo bench --bench code` prints these numbers: the bytes are
@@ -187,7 +189,7 @@ const X86: Core = Core {
     repeated: 24,
     asking: 48,
     grouped: 36,
-    lookups: Lookups { stored: 10, inside: 24 },
+    lookups: Lookups { stored: 10, inside: 24, beside: 4 },
     code: Code { step: 8.4, vector: 27.8, fetch: 0.35 },
 };
 const X86_512: Core = Core {
@@ -205,7 +207,7 @@ const X86_512: Core = Core {
     ends: ALONE,
     chains: [6.0, 3.46, 2.06],
     columns: 24,
-    lookups: Lookups { stored: 10, inside: 24 },
+    lookups: Lookups { stored: 10, inside: 24, beside: 4 },
     code: Code { step: 6.9, vector: 38.4, fetch: 0.35 },
     ..X86
 };
@@ -235,7 +237,7 @@ const X86_128: Core = Core {
     late: 0.0,
     wide: false,
     ends: ALONE,
-    lookups: Lookups { stored: 10, inside: 10 },
+    lookups: Lookups { stored: 10, inside: 10, beside: 4 },
     code: Code { step: 15.4, vector: 38.1, fetch: 0.35 },
     ..X86
 };
@@ -272,12 +274,12 @@ const NEON: Core = Core {
     repeated: 48,
     asking: 0,
     grouped: 36,
-    lookups: Lookups { stored: 10, inside: 12 },
+    lookups: Lookups { stored: 10, inside: 12, beside: 1 },
     code: Code { step: 2.3, vector: 44.4, fetch: 0.2 },
 };
 
 /// Where bytes are picked out of whole registers.
-const PERMUTED: Lookups = Lookups { stored: 10, inside: 12 };
+const PERMUTED: Lookups = Lookups { stored: 10, inside: 12, beside: 4 };
 
 impl Core {
     /// The code of a tile of so many sums of so many products each.

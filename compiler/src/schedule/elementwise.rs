@@ -1,6 +1,7 @@
 //! Schedules of element-wise definitions: what fills the lanes, how many vectors are held, and in which order the
 //! others follow.
 
+use super::cores::lookups;
 use super::cost::LINE;
 use super::halves::{half_finish, half_lanes};
 use super::linear::{Linear, Node};
@@ -101,7 +102,8 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
         let tile = vec![(var, 1), (between, linear.extent(between))];
         return Schedule { vector, tile, order, woven: true, ..naive };
     }
-    let woven = finish_length(linear) >= LONG_FINISH;
+    let shares = linear.looks_up_inside() && lookups(target).beside > 1;
+    let woven = finish_length(linear) >= LONG_FINISH || shares;
     let along = along_lines(linear, target, var);
     let short = finish_length(linear) <= SHORT_FINISH;
     let fits = |v: u32| match along {
@@ -132,13 +134,15 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
 }
 
 /// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5
-/// to 6), and few of them fill the core.
+/// to 6), and few of them fill the core. Those that look entries up share that.
 pub(super) fn woven_points(linear: &Linear, target: &Target) -> usize {
-    match target.vector_regs / (3 + finish_length(linear) / 20) {
+    let sharing = if linear.looks_up_inside() { lookups(target).beside } else { 1 };
+    let held = match target.vector_regs / (3 + finish_length(linear) / 20) {
         ..2 => 1,
         2..4 => 2,
         _ => POINTWISE_VECTORS,
-    }
+    };
+    held.max(sharing)
 }
 
 /// Vectors of a tile along `var`.

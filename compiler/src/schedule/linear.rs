@@ -273,6 +273,12 @@ impl Linear {
         e
     }
 
+    /// Whether more is computed with entries of a table.
+    pub fn looks_up_inside(&self) -> bool {
+        let lookup = |e: ExprId| matches!(self.nodes[e as usize], Node::Lookup { .. });
+        self.reachable(self.before_tables()).into_iter().any(lookup)
+    }
+
     /// Whether an expression's value changes with a variable.
     pub fn depends(&self, e: ExprId, var: u32) -> bool {
         self.reachable(e).into_iter().any(|e| match &self.nodes[e as usize] {

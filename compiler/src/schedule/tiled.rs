@@ -2,7 +2,7 @@
 
 use super::bytes::{Bytes, innermost, runs, unroll_around, words};
 use super::chains::Chains;
-use super::cores::{Code, Unrolled, core, packs_densely};
+use super::cores::{Code, Unrolled, core, lookups, packs_densely};
 use super::cost::{Operands, Tile, best_tile};
 use super::elementwise::woven_points;
 use super::factors::{
@@ -87,7 +87,9 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
     let begun = core(target).begins
         && linear.fold.is_some_and(|f| f.1 == DType::F32)
         && added_first(linear).is_some();
-    let looped = (finish_length(linear) * m * v > FINISHED || of.waits()) && !of.half_finish();
+    let served = linear.looks_up_inside() && lookups(target).beside > 1 && m * v > 1;
+    let looped = finish_length(linear) * m * v > FINISHED || served || of.waits();
+    let looped = looped && !of.half_finish();
     let schedule = Schedule {
         vector: Vector::Axis { var, lanes: of.lanes },
         tile,

@@ -32,6 +32,32 @@ fn tables_of_bytes() {
     }
 }
 
+/// So are bytes that were loaded, whatever their sign.
+#[test]
+fn loaded_bytes_are_looked_up_together() {
+    for target in targets() {
+        let lanes = target.lanes();
+        for index in ["u8", "i8"] {
+            let mut text =
+                format!("kernel bytes {{ read x: {index}[{0}] read t: i8[256] write y: i8[{0}]\n", 4 * lanes);
+            for row in 0..4 {
+                let (byte, entry, at) = (2 * row, 2 * row + 1, row * lanes);
+                text += &format!(
+                    "%{byte}: i32x{lanes} = load x[{at}]\n%{entry}: i32x{lanes} = lookup t[0], %{byte}\n"
+                );
+                text += &format!("store y[{at}] = %{entry}\n");
+            }
+            let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+            check(&kernel, &target);
+            let text = disassembly(&kernel, &target);
+            match target.has(Feature::Avx512Vbmi) {
+                true => assert_eq!(text.matches("vpermi2b").count(), 2, "{text}"),
+                false => assert_eq!(text.matches("vpshufb").count(), 16, "{text}"),
+            }
+        }
+    }
+}
+
 /// Vectors whose indices are there before the first lookup share it, up to four; another table is looked up by itself.
 #[test]
 fn neighbours_share_lookups() {

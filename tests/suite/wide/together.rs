@@ -101,9 +101,14 @@ fn pixels(ty: &str, channels: usize, lanes: usize, missing: usize) -> Kernel {
 fn channels_of_pixels_are_woven() {
     for target in targets() {
         for (ty, channels) in [("u8", 2), ("i8", 2), ("u8", 3), ("i8", 3), ("u8", 4), ("i8", 4), ("u8", 5)] {
-            [0, 1, 7].iter().for_each(|&off| check(&pixels(ty, channels, target.lanes(), off), &target));
-            let text = disassembly(&pixels(ty, channels, target.lanes(), 0), &target);
-            assert_eq!(text.contains("vpextrb"), channels > 4, "{text}");
+            let all = target.lanes();
+            for lanes in [all, all - 2, all - 3, all / 2 + 1, all / 2] {
+                [0, 1, 7].iter().for_each(|&off| check(&pixels(ty, channels, lanes, off), &target));
+            }
+            for lanes in [all, all - 2] {
+                let text = disassembly(&pixels(ty, channels, lanes, 0), &target);
+                assert_eq!(text.contains("vpextrb"), channels > 4, "{text}");
+            }
         }
     }
 }

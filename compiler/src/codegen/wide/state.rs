@@ -34,6 +34,24 @@ pub enum Derived {
     Index,
 }
 
+/// What a vector of 32-bit lanes is narrowed from: it saturates.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Narrowed {
+    /// The number before the clamp and the zero point.
+    pub(super) value: Reg,
+    pub(super) zero: i64,
+    /// Of the value's lanes only the lower halves count, which have a sign.
+    pub(super) low: bool,
+    pub(super) signed: bool,
+}
+
+impl Narrowed {
+    /// Whether it is narrowed as another one is.
+    pub(super) fn is_like(&self, other: &Narrowed) -> bool {
+        *self == Narrowed { value: self.value, ..*other }
+    }
+}
+
 /// A vector of 32-bit lanes on its way to bytes, or to numbers of 16 bits.
 #[derive(Clone, Copy)]
 pub struct Waiting {
@@ -41,16 +59,12 @@ pub struct Waiting {
     pub(super) src: Reg,
     /// Bytes of an element.
     pub(super) size: usize,
-    /// The same before the clamp and the zero point.
-    pub(super) value: Reg,
-    pub(super) zero: i64,
-    /// Of the value's lanes only the lower halves count, which have a sign.
-    pub(super) low: bool,
-    pub(super) signed: bool,
+    pub(super) from: Narrowed,
     /// The table that the bytes are looked up in.
     pub(super) table: Option<Mem>,
     pub(super) mem: Mem,
     pub(super) param: u32,
+    pub(super) lanes: usize,
     pub(super) width: usize,
     /// Elements from one lane to the next.
     pub(super) stride: usize,

@@ -58,9 +58,13 @@ impl<'a> Select<'a> {
     /// The type of the bytes that a register is clamped to or was loaded as; any where it is neither, for then
     /// its lowest byte counts.
     pub(super) fn index_type(&self, index: Reg) -> DType {
+        let loaded = match self.single(index) {
+            Some(Value::Load(from, _)) => Some(self.kernel.params[from.param as usize].dtype),
+            _ => None,
+        };
         match self.clamped(index, DType::I8) {
-            Some(_) => DType::I8,
-            None => DType::U8,
+            None if loaded != Some(DType::I8) => DType::U8,
+            _ => DType::I8,
         }
     }
 
@@ -113,20 +117,16 @@ impl<'a> Select<'a> {
             return Ok(());
         }
         let (place, width) = (self.mem(table)?, self.width(*first));
-        let mut all: Option<VReg> = None;
-        for (byte, &(_, _, index)) in (0..).zip(&members) {
-            let from = self.source(index);
-            let upper = self.def(Op::Pslld, width, &[from.into(), Arg::Imm(TOP)]);
-            let part = match TOP - BYTE * byte {
-                0 => upper,
-                down => self.def(Op::Psrld, width, &[upper.into(), Arg::Imm(down)]),
-            };
-            all = Some(match all {
-                Some(all) => self.def(Op::Por, width, &[all.into(), part.into()]),
-                None => part,
-            });
+        let indices: Vec<Reg> = members.iter().map(|m| m.2).collect();
+        if let Some(entries) = self.found(&indices, place) {
+            for (quarter, (stmt, r, _)) in members.into_iter().enumerate() {
+                self.entry_of_quarter(r, table, entries, quarter);
+                self.assigned(r);
+                self.shared.insert(stmt);
+            }
+            return Ok(());
         }
-        let Some(all) = all else { return Ok(()) };
+        let all = self.in_lanes(&indices, width);
         let entries = self.mapped(all, place, width);
         for (byte, (stmt, r, _)) in (0..).zip(members) {
             self.entry(r, table, entries, byte);
@@ -134,6 +134,32 @@ impl<'a> Select<'a> {
             self.shared.insert(stmt);
         }
         Ok(())
+    }
+
+    /// The lowest bytes of vectors' lanes, a byte of each lane for each vector.
+    fn in_lanes(&mut self, indices: &[Reg], width: usize) -> VReg {
+        let part = |select: &mut Self, byte: usize| {
+            let from = select.source(indices[byte]);
+            let upper = select.def(Op::Pslld, width, &[from.into(), Arg::Imm(TOP)]);
+            match TOP - BYTE * byte as i64 {
+                0 => upper,
+                down => select.def(Op::Psrld, width, &[upper.into(), Arg::Imm(down)]),
+            }
+        };
+        let first = part(self, 0);
+        (1..indices.len()).fold(first, |all, byte| {
+            let part = part(self, byte);
+            self.def(Op::Por, width, &[all.into(), part.into()])
+        })
+    }
+
+    /// Takes a quarter of each 128 bits' bytes to the lanes of a register.
+    fn entry_of_quarter(&mut self, r: Reg, table: &Addr, entries: VReg, quarter: usize) {
+        let width = self.width(r);
+        let place = |i: usize| if i % BYTES == BYTES - 1 { BYTES * quarter + i % ROW / BYTES } else { 0x80 };
+        let order = self.constant((0..width).map(|i| place(i) as u8).collect(), 0, width);
+        let upper = self.def(Op::Pshufb, width, &[entries.into(), order.into()]);
+        self.entry(r, table, upper, BYTES as i64 - 1);
     }
 
     /// The lookups beside the first one, with what they give and take.

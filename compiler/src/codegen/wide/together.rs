@@ -22,7 +22,7 @@ use super::Result;
 use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
 use super::select::{Select, vector_bytes};
-use super::state::Waiting;
+use super::state::{Narrowed, Waiting};
 use crate::base::DType;
 use crate::tile::{Addr, Bin, Convert, Reg, Value};
 
@@ -40,10 +40,10 @@ const MOST_HALVES: usize = 2;
 impl Waiting {
     /// Whether it can be stored with others.
     fn goes_with(&self, others: &[Waiting]) -> bool {
-        let kind = |w: &Waiting| (w.param, w.width, w.signed, w.zero, w.low, w.stride, w.table, w.size);
+        let kind = |w: &Waiting| (w.param, w.lanes, w.stride, w.table, w.size);
         let Some(first) = others.first() else { return true };
         let next = self.stride == 1 || self.mem == first.mem.offset(others.len() as i64);
-        kind(self) == kind(first) && next
+        kind(self) == kind(first) && self.from.is_like(&first.from) && next
     }
 
     /// Vectors that are stored at once.
@@ -57,7 +57,7 @@ impl Waiting {
 
     /// Bytes it is stored as.
     fn bytes(&self) -> usize {
-        self.width / 4 * self.size
+        self.lanes * self.size
     }
 }
 
@@ -66,7 +66,9 @@ impl Select<'_> {
     pub(super) fn wait(&mut self, addr: &Addr, stride: i64, src: Reg) -> Result<bool> {
         let dtype = self.kernel.params[addr.param as usize].dtype;
         let width = self.width(src);
-        let whole = 4 * self.ty(src).lanes as usize == width && width > 16;
+        let lanes = self.ty(src).lanes as usize;
+        // Lanes that take turns in memory may end early.
+        let whole = width > 16 && (4 * lanes == width || stride > 1);
         let size = dtype.size();
         let halves = dtype == DType::I16 && stride == 1 && !self.isa.masks;
         let narrow = (1..=MOST as i64).contains(&stride) && size == 1 || halves;
@@ -76,18 +78,14 @@ impl Select<'_> {
         let looked = self.looked_up(src);
         let (src, dtype) =
             looked.map_or((src, dtype), |looked| (looked.index, self.index_type(looked.index)));
-        let Some((value, zero)) = self.before_clamp(src, dtype) else { return Ok(false) };
+        let Some(from) = self.narrowed(src, dtype) else { return Ok(false) };
         let table = match looked {
             Some(looked) => Some(self.mem(looked.table)?),
             None => None,
         };
         let mem = self.mem(addr)?;
-        let (value, low) = match self.halves_of(value).filter(|_| size == 1) {
-            Some(value) => (value, true),
-            None => (value, false),
-        };
-        let (signed, stride, param) = (dtype.is_signed_int(), stride as usize, addr.param);
-        let new = Waiting { src, size, value, zero, low, signed, table, mem, param, width, stride };
+        let (stride, param) = (stride as usize, addr.param);
+        let new = Waiting { src, size, from, table, mem, param, lanes, width, stride };
         if !new.goes_with(&self.waiting) {
             self.store_waiting();
         }
@@ -96,6 +94,26 @@ impl Select<'_> {
             self.store_waiting();
         }
         Ok(true)
+    }
+
+    /// What a register saturates from to a type; `None` where it is no number of that.
+    fn narrowed(&self, src: Reg, dtype: DType) -> Option<Narrowed> {
+        let (value, zero) = self.before_clamp(src, dtype)?;
+        let half = self.halves_of(value).filter(|_| dtype.size() == 1);
+        let (value, signed) = (half.unwrap_or(value), dtype.is_signed_int());
+        Some(Narrowed { value, zero, low: half.is_some(), signed })
+    }
+
+    /// What is found in a table by whole vectors of indices, up to four: in each 128 bits four lanes of every vector.
+    /// `None` where these are not narrowed alike.
+    pub(super) fn found(&mut self, indices: &[Reg], table: Mem) -> Option<VReg> {
+        let (first, width) = (*indices.first()?, self.width(indices[0]));
+        let dtype = self.index_type(first);
+        let narrowed = |&index: &Reg| self.narrowed(index, dtype).filter(|_| self.index_type(index) == dtype);
+        let from: Vec<Narrowed> = indices.iter().map(narrowed).collect::<Option<_>>()?;
+        let whole = 4 * self.ty(first).lanes as usize == width && width > 16;
+        let alike = from.iter().all(|n| n.is_like(&from[0]));
+        (whole && alike).then(|| self.bytes_of(&from, width, Some(table)))
     }
 
     /// What saturates to the number that is stored, and a zero point added to it; bytes that are only moved
@@ -144,7 +162,7 @@ impl Select<'_> {
         match waiting[..] {
             [] => {}
             [first, ..] if first.stride > 1 && first.stride == waiting.len() => {
-                let bytes = self.bytes_of(&waiting);
+                let bytes = self.waiting_bytes(&waiting);
                 let bytes = self.weave(bytes, first.width, first.stride);
                 match first.stride * first.bytes() {
                     all if all == first.width => self.op(Op::Store, all, &[first.mem.into(), bytes.into()]),
@@ -152,7 +170,7 @@ impl Select<'_> {
                 }
             }
             [first, second] if first.size == 2 => {
-                let [low, high] = [first, second].map(|w| self.source(w.value));
+                let [low, high] = [first, second].map(|w| self.source(w.from.value));
                 let halves = self.def(Op::Packssdw, first.width, &[low.into(), high.into()]);
                 // Each 128 bits have four lanes of both.
                 let place = |i: usize| i % 2 + 4 * (i / 2 % 2) + 2 * (i / 4);
@@ -160,7 +178,7 @@ impl Select<'_> {
                 self.store_parts(halves, &waiting);
             }
             [first, _, ..] if first.stride == 1 => {
-                let bytes = self.bytes_of(&waiting);
+                let bytes = self.waiting_bytes(&waiting);
                 let bytes = self.line_up(bytes, first.width);
                 self.store_parts(bytes, &waiting);
             }
@@ -170,7 +188,7 @@ impl Select<'_> {
 
     fn store_alone(&mut self, one: &Waiting) {
         let source = self.source(one.src);
-        let dtype = match (one.size, one.signed) {
+        let dtype = match (one.size, one.from.signed) {
             (2, _) => DType::I16,
             (_, true) => DType::I8,
             (_, false) => DType::U8,
@@ -185,18 +203,24 @@ impl Select<'_> {
         }
     }
 
-    /// The bytes of up to four vectors: in each 128 bits four lanes of every vector.
-    fn bytes_of(&mut self, waiting: &[Waiting]) -> VReg {
-        let Waiting { width, mut zero, mut signed, table, .. } = waiting[0];
+    fn waiting_bytes(&mut self, waiting: &[Waiting]) -> VReg {
+        let from: Vec<Narrowed> = waiting.iter().map(|w| w.from).collect();
+        self.bytes_of(&from, waiting[0].width, waiting[0].table)
+    }
+
+    /// The bytes of up to four vectors, or what is found by them in a table: in each 128 bits four lanes of every
+    /// vector.
+    fn bytes_of(&mut self, from: &[Narrowed], width: usize, table: Option<Mem>) -> VReg {
+        let Narrowed { mut zero, mut signed, low, .. } = from[0];
         // A zero point at the end of the range is a limit at the other type's zero, and the flip of a bit.
         let flips = zero == if signed { -128 } else { 128 };
         if flips {
             (zero, signed) = (0, !signed);
         }
         let mut words = Vec::new();
-        for pair in waiting.chunks(2) {
+        for pair in from.chunks(2) {
             let pair = [pair[0].value, pair[pair.len() - 1].value].map(|r| self.source(r));
-            let mut sum = match waiting[0].low {
+            let mut sum = match low {
                 true => self.lower_halves(pair, width),
                 false => self.def(Op::Packssdw, width, &pair.map(Arg::from)),
             };
@@ -213,7 +237,7 @@ impl Select<'_> {
             let flip = self.splat(0x8080_8080, 4, width);
             bytes = self.def(Op::Pxor, width, &[bytes.into(), flip.into()]);
         }
-        if waiting[0].low {
+        if low {
             let order = (0..64).map(|i| (8 * (i % 16 / 8) + i % 8 / 4 + 2 * (i % 4)) as u8).collect();
             let order = self.constant(order, 0, width);
             bytes = self.def(Op::Pshufb, width, &[bytes.into(), order.into()]);
