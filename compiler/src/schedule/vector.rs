@@ -6,7 +6,7 @@ use super::elementwise::{apart, elementwise_vector};
 use super::factors::factor_loads;
 use super::guards::{decided, safe_range};
 use super::linear::{Guard, Linear, Node};
-use super::loads::{finish_length, follows, lanes, lanes_possible, loads, overlap};
+use super::loads::{finish_length, follows, lanes, lanes_possible, loads, overlap_along};
 use super::over_lanes::{finished_beside, lane_fold, words};
 use crate::base::Affine;
 use crate::target::Target;
@@ -24,9 +24,14 @@ const JOINED: f64 = 12.0;
 /// What single numbers must be cheaper by than lanes.
 const ALONE: f64 = 0.5;
 
-/// What a window that slides along another axis loads anew for each point of it, of what it holds.
+/// What a window that slides along another axis loads anew for each point of it, of what it holds. In lanes along the
+/// window itself its elements lie elsewhere at the next point.
 fn slid(linear: &Linear, addr: &Affine, var: u32) -> f64 {
-    let slides = |axis: u32| overlap(linear, addr, axis).map(|(step, extent)| step as f64 / extent as f64);
+    let slides = |axis: u32| {
+        let mut windows = linear.reductions().filter(|&r| r != var);
+        let (step, extent) = windows.find_map(|r| overlap_along(linear, addr, axis, r))?;
+        Some(step as f64 / extent as f64)
+    };
     let anew = linear.axes().filter(|&axis| axis != var).filter_map(slides).fold(1.0, f64::min);
     (anew + SLID_TILE).min(1.0)
 }
