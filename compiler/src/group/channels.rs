@@ -13,7 +13,7 @@ use crate::base::{Affine, DType};
 use crate::definition::{Definition, Expr, Index, Lowering, Reduction, Stage, ValueId};
 use crate::scalar::Fold;
 use crate::schedule::FOUR_WEIGHTS;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Channels whose products are added in 16 bits.
 const FOUR: usize = 4;
@@ -125,7 +125,7 @@ impl Chain {
         if counts || !exact || def.vars[var as usize].extent != self.channels {
             return None;
         }
-        let mut found: HashMap<ValueId, Option<usize>> = HashMap::new();
+        let mut found: BTreeMap<ValueId, Option<usize>> = BTreeMap::new();
         for expr in &def.exprs {
             let Expr::Load { operand, index, .. } = expr else { continue };
             let value = def.operands[*operand as usize].value;
