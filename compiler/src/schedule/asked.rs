@@ -12,8 +12,10 @@ use crate::target::Target;
 /// Bytes of a parameter from which on they are taken to come from beyond the second-level cache: the others of
 /// the model push them out.
 pub const LARGE: usize = 1 << 16;
-/// How often a panel is read where prefetching the next one each time costs less than it gains.
-pub const READ: std::ops::RangeInclusive<i64> = 2..=64;
+/// How often a panel is read, at most, where prefetching the next one each time costs less than it gains.
+const READ: i64 = 64;
+/// The same of constants for which loops are unrolled.
+const READ_UNROLLED: i64 = 192;
 /// How often where one line is asked for again and again (measured on Golden Cove: 10 tiles of rows gain nothing).
 const AGAIN: i64 = 16;
 /// Bytes of constants for which more code is little.
@@ -32,12 +34,19 @@ pub(super) fn repeated(
         let tiles = (linear.axes().filter(|&v| !follows(linear, o, v)))
             .map(|v| linear.extent(v).div_ceil(if Some(v) == rows { m } else { 1 }))
             .product::<usize>() as i64;
-        buffer.elems * buffer.dtype.size() >= WORTH && tiles >= AGAIN && READ.contains(&tiles)
+        let bytes = buffer.elems * buffer.dtype.size();
+        bytes >= WORTH && tiles >= AGAIN && asks(bytes, tiles)
     };
     match packed.iter().any(|&o| asked(o)) {
         true => core.repeated.max(core.asking),
         false => core.repeated,
     }
+}
+
+/// Whether the next panel is asked for where each one of so many bytes of constants is read so often.
+pub fn asks(bytes: usize, read: i64) -> bool {
+    let most = if bytes >= WORTH { READ_UNROLLED } else { READ };
+    (2..=most).contains(&read)
 }
 
 /// Whether what is read of a buffer moves with an axis.

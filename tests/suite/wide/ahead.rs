@@ -21,14 +21,15 @@ fn panels(panels: usize, rows: usize, depth: usize, lanes: usize) -> Kernel {
 }
 
 /// A prefetch in the loop over a large panel that is read again, from a panel further on; none where the panel is
-/// read once, very often, or all panels are small. What lies behind the last panel cannot be read.
+/// read once, too often for its size, or all panels are small. What lies behind the last panel cannot be read.
 #[test]
 fn the_next_panel_is_asked_for() {
     for target in targets() {
         let lanes = target.lanes();
         let (many, depth) = (32768 / lanes / 64, 64);
-        for (panels_, rows, expected) in [(many, 3, 1), (many, 64, 1), (many, 1, 0), (many, 65, 0), (4, 3, 0)]
-        {
+        let large = 2 * many;
+        let cases = [(many, 3, 1), (many, 64, 1), (many, 1, 0), (many, 65, 0), (4, 3, 0)];
+        for (panels_, rows, expected) in cases.into_iter().chain([(large, 65, 1), (large, 193, 0)]) {
             let kernel = panels(panels_, rows, depth, lanes);
             check(&kernel, &target);
             let text = disassembly(&kernel, &target);

@@ -92,8 +92,8 @@ fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Opt
     };
     let param = &kernel.params[addr.param as usize];
     let size = param.dtype.size() as i64;
-    if addr.dynamic.is_some() || param.access != Access::Read || param.elems * (size as usize) < asked::LARGE
-    {
+    let all = param.elems * size as usize;
+    if addr.dynamic.is_some() || param.access != Access::Read || all < asked::LARGE {
         return None;
     }
     let moves = |l: &Around| addr.index.coefficient(l.var) * l.step * size;
@@ -104,13 +104,15 @@ fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Opt
         let asks = line >= at.1 && lanes > 1 && at.0.rem_euclid(line) < at.1;
         return asks.then_some(Addr { index, ..addr.clone() });
     }
-    let index = spread(&Panel { index: &addr.index, size, at, around })?;
+    let index = spread(&Panel { index: &addr.index, all, size, at, around })?;
     Some(Addr { index, ..addr.clone() })
 }
 
 /// A vector of a panel.
 struct Panel<'a> {
     index: &'a Affine,
+    /// Bytes of all panels.
+    all: usize,
     /// Bytes of an element.
     size: i64,
     /// Its first byte, but for what loops move it, and its bytes.
@@ -120,7 +122,7 @@ struct Panel<'a> {
 
 /// Where in the next panel asks what reads a vector of this one, so that all who read it ask for the whole of that.
 fn spread(panel: &Panel) -> Option<Affine> {
-    let Panel { index, size, at, around } = *panel;
+    let Panel { index, all, size, at, around } = *panel;
     let moves = |l: &&Around| index.coefficient(l.var) * l.step;
     // From the innermost loop outwards: some that walk through the panel, some that read it again, the one that
     // goes to the next.
@@ -133,7 +135,7 @@ fn spread(panel: &Panel) -> Option<Affine> {
     let again = rows.iter().try_fold(1, |product, l| Some(product * l.trips?))?;
     let length = walk.iter().try_fold(at.1 / size, |length, l| Some(length.max(moves(l) * l.trips?)))?;
     let next = moves(&outer.next()?);
-    if !asked::READ.contains(&again) || next != length || length * size <= LINE {
+    if !asked::asks(all, again) || next != length || length * size <= LINE {
         return None;
     }
     let part = |elements: i64| (elements + again - 1) / again;
