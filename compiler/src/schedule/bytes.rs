@@ -1,13 +1,15 @@
 //! Sums of products of bytes, or of numbers of 16 bits by bytes, several neighbours of a reduction axis at a time.
 
 use super::ReduceStep;
+use super::chains::WORD;
 use super::cores::core;
 use super::cost::UNROLLED_WORDS;
 use super::factors::{factors, walks};
 use super::instructions::{couples, dots, multiplies_words, weaves_couples, word};
 use super::linear::{Linear, Node};
+use super::loads::overlap_along;
 use super::reduction::{SLIDING, whole_steps};
-use crate::base::DType;
+use crate::base::{Affine, DType};
 use crate::target::{Arch, Target};
 
 /// Products of groups of neighbours unrolled in a window at most (measured on Zen 4: with 24 EfficientNet-Lite0 is
@@ -83,6 +85,27 @@ impl Bytes<'_> {
             return linear.extent(along);
         }
         if self.sixteen || couples(target) && (self.woven || self.can_widen(linear)) { 2 } else { 4 }
+    }
+
+    /// Unrolls what is around the words of a tile of `m` rows and so many sums.
+    pub(super) fn unroll_outside(
+        &self,
+        linear: &Linear,
+        target: &Target,
+        reduce: &mut Vec<ReduceStep>,
+        (rows, m, sums): (Option<u32>, usize, usize),
+    ) {
+        let core = core(target);
+        // Where a vector of constants serves each row once, words take as long to load as to multiply.
+        let waits = sums == m && core.loads <= core.fma && !core.by_lane;
+        let words = multiplies_words(target) && !self.woven && !self.sixteen;
+        match (self.rows, rows) {
+            _ if self.in_place.is_some() => unroll_around(linear, reduce, sums),
+            (Node::Load { addr, .. }, Some(axis)) if waits && words => {
+                unroll_shared(linear, reduce, addr, (axis, m));
+            }
+            _ => {}
+        }
     }
 
     /// Whether what a tile reads of the broadcast factor are bytes that are widened ahead, to couples.
@@ -234,11 +257,25 @@ pub(super) fn innermost(
 }
 
 /// Unrolls the axis around words that lie in place, as one of words along it would be.
-pub(super) fn unroll_around(linear: &Linear, reduce: &mut [ReduceStep], tile: usize) {
+fn unroll_around(linear: &Linear, reduce: &mut [ReduceStep], tile: usize) {
     if let [.., around, _] = reduce {
         let extent = linear.extent(around.var);
         let most = (UNROLLED / tile).clamp(1, extent).min(4);
         around.unroll = around.unroll.max(whole_steps(most, extent));
+    }
+}
+
+/// Unrolls the window that slides along a tile's rows, of which there are `m`, so that words that these share are
+/// loaded once; two thirds of a window that are not shared take longer (person detection's first convolution).
+fn unroll_shared(linear: &Linear, reduce: &mut Vec<ReduceStep>, rows: &Affine, (axis, m): (u32, usize)) {
+    let Some((words, around)) = reduce.split_last() else { return };
+    let shared = |(step, extent): (usize, usize)| 2 * step <= extent;
+    let window = |r: &ReduceStep| overlap_along(linear, rows, axis, r.var).is_some_and(shared);
+    let Some(at) = around.iter().position(window) else { return };
+    let (length, extent) = (linear.extent(words.var), linear.extent(around[at].var));
+    if words.unroll >= length && m * length.div_ceil(WORD) * extent <= UNROLLED_WORDS {
+        let window = ReduceStep { unroll: extent, ..reduce.remove(at) };
+        reduce.insert(reduce.len() - 1, window);
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Core {
     pub slot: f64,
     /// Cycles until a multiply-add's result can be added to.
     pub latency: f64,
+    /// The same of products of words of bytes.
+    pub words: f64,
     /// Loads that a vector takes which begins anywhere: it is loaded twice where two lines hold a part of it.
     pub astride: f64,
     /// The share of the lesser one of multiply-adds and loads that the other does not hide (fitted on Zen 4:
@@ -162,6 +164,7 @@ const X86: Core = Core {
     loads: 2.0,
     slot: 0.0,
     latency: 4.0,
+    words: 4.0,
     astride: 1.5,
     unhidden: 0.05,
     late: 0.12,
@@ -218,6 +221,7 @@ const X86_512: Core = Core {
 /// larger, quantized MiniLM's 2.6 times, to gain 1 %.
 const X86_512_TWICE: Core = Core {
     fma: 2.0,
+    words: 5.0,
     loads: 2.0,
     adds: 0.0,
     stores: 1.0,
@@ -247,6 +251,7 @@ const NEON: Core = Core {
     loads: 1.0,
     slot: 0.25,
     latency: 4.0,
+    words: 4.0,
     astride: 1.0,
     unhidden: 0.0,
     late: 0.0,

@@ -225,7 +225,7 @@ impl<'a> Model<'a> {
                 ((operations + BESIDE * (row_loads + vector_loads)) / 2.0, 2.0, 0.5)
             }
             8 => (self.sums(m, v) / core.fma, 1.0, core.latency),
-            _ => (m_f * v_f / core.fma, 1.0, core.latency),
+            _ => (m_f * v_f / core.fma, 1.0, self.latency()),
         };
         let loads = ((row_loads + vector_loads) / core.loads / per).max(streamed);
         let lost = match m > kept_rows(self.target, operands.row_bytes) {
@@ -248,6 +248,11 @@ impl<'a> Model<'a> {
             _ => (2.0 + core.widened.cycles * self.short) * m_f * v_f + 12.0,
         };
         self.depth * (issue + made + slots + lost) + ends
+    }
+
+    /// Cycles until a product's sum can be added to.
+    fn latency(&self) -> f64 {
+        if self.operands.neighbours == 4 { self.core.words } else { self.core.latency }
     }
 
     /// The code of a tile.

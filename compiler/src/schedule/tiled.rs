@@ -1,6 +1,6 @@
 //! Contractions: a register tile along the axis that fills the lanes and one more.
 
-use super::bytes::{Bytes, innermost, runs, unroll_around, words};
+use super::bytes::{Bytes, innermost, runs, words};
 use super::chains::Chains;
 use super::cores::{Code, Unrolled, core, lookups, packs_densely};
 use super::cost::{Operands, Tile, best_tile};
@@ -417,8 +417,8 @@ impl<'a> Contraction<'a> {
         if let Some(along) = self.dot {
             let how = (by_lane > 1, self.woven(), self.is_sixteen());
             innermost(linear, target, &mut reduce, (along, self.neighbours), sums, how);
-            if self.bytes.as_ref().is_some_and(|b| b.in_place.is_some()) {
-                unroll_around(linear, &mut reduce, sums);
+            if let Some(bytes) = &self.bytes {
+                bytes.unroll_outside(linear, target, &mut reduce, (rows, m, sums));
             }
         }
         reduce
