@@ -182,8 +182,7 @@ impl<'a> Planning<'a> {
     /// the place of small ones where most is live; if that is not enough, small ones that of its own in parts of the
     /// model. Constants of fast schedules are larger: what counts is both.
     fn no_larger(&self, ways: &[Spend], small: Made, dump: &Dump) -> Result<Made> {
-        let fast = [Spend::fast()];
-        let mut made = self.smallest(&fast, &Others::All, dump)?;
+        let mut made = self.smallest(&[Spend::fast()], &Others::All, dump)?;
         let most = bytes(&made);
         let key = |made: &Made| (self.exceeds(made), worth(made));
         let more = bytes(&small).saturating_sub(most) * WORTH;
@@ -192,21 +191,27 @@ impl<'a> Planning<'a> {
             return Ok(small);
         }
         let exchanged = self.exchanged(ways, small, most, dump)?;
-        if bytes(&exchanged) <= most {
-            return Ok(if key(&made) < key(&exchanged) { made } else { exchanged });
+        if bytes(&exchanged) > most {
+            made = self.in_parts(made, dump)?;
         }
+        Ok(if key(&made) < key(&exchanged) { made } else { exchanged })
+    }
+
+    /// The plan of fast schedules, with small ones in parts of the model that take no more memory then.
+    fn in_parts(&self, mut made: Made, dump: &Dump) -> Result<Made> {
+        let most = bytes(&made);
         let mut names: Vec<String> = Vec::new();
         defined(&self.grouped[0].lowered.lowering.stages, &mut names);
         let mut others: HashSet<String> = names.iter().cloned().collect();
         for part in names.chunks(names.len().div_ceil(PARTS).max(1)) {
             let part: HashSet<String> = part.iter().cloned().collect();
             let fewer: HashSet<String> = others.difference(&part).cloned().collect();
-            let other = self.smallest(&fast, &Others::Named(fewer.clone()), dump)?;
+            let other = self.smallest(&[Spend::fast()], &Others::Named(fewer.clone()), dump)?;
             if bytes(&other) <= most {
                 (made, others) = (other, fewer);
             }
         }
-        Ok(if key(&made) < key(&exchanged) { made } else { exchanged })
+        Ok(made)
     }
 
     /// Whether a plan takes more memory than there is.
