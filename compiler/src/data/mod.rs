@@ -61,22 +61,21 @@ pub fn is_numbered(folder: &Path, prefix: &str) -> bool {
 
 /// Whether a folder has a file for one of some inputs or outputs, by its name.
 pub fn is_named(folder: &Path, names: &[String]) -> bool {
-    (0..names.len()).any(|number| named(folder, names, number).is_some())
+    stems(names).iter().flatten().any(|stem| file(folder, stem).is_some())
 }
 
 fn file(folder: &Path, stem: &str) -> Option<PathBuf> {
     ENDS.iter().map(|end| folder.join(format!("{stem}.{end}"))).find(|f| f.is_file())
 }
 
-/// The file of a value's name; `_` stands there for what is no letter, digit, `.` or `-`.
-fn named(folder: &Path, names: &[String], number: usize) -> Option<PathBuf> {
-    let stem = |name: &String| -> String {
-        let plain = |c: char| if c.is_alphanumeric() || ".-".contains(c) { c } else { '_' };
-        name.chars().map(plain).take(STEM).collect()
-    };
+/// The names of values as files have them: `_` stands there for what is no letter, digit, `.` or `-`; `None` where
+/// another one has the same.
+fn stems(names: &[String]) -> Vec<Option<String>> {
+    let plain = |c: char| if c.is_alphanumeric() || ".-".contains(c) { c } else { '_' };
+    let stem = |name: &String| name.chars().map(plain).take(STEM).collect::<String>();
     let stems: Vec<String> = names.iter().map(stem).collect();
-    let own = stems.iter().filter(|s| **s == stems[number]).count() == 1;
-    file(folder, &stems[number]).filter(|_| own)
+    let own = |stem: &&String| stems.iter().filter(|s| s == stem).count() == 1;
+    stems.iter().map(|stem| Some(stem).filter(own).cloned()).collect()
 }
 
 /// What lies in a folder, by name.
@@ -92,9 +91,9 @@ pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 /// values are. A tensor belongs to the value of its name; without a name that fits, to the value of its number.
 fn read_all(folder: &Path, prefix: &str, names: &[String], words: &Words) -> Result<Vec<Option<Tensor>>> {
     let mut tensors: Vec<Option<Tensor>> = vec![None; names.len()];
-    let numbered = is_numbered(folder, prefix);
-    for number in 0..names.len() {
-        let by_name = || named(folder, names, number).filter(|_| !numbered);
+    let stems = if is_numbered(folder, prefix) { vec![None; names.len()] } else { stems(names) };
+    for (number, stem) in stems.iter().enumerate() {
+        let by_name = || file(folder, stem.as_ref()?);
         let Some(file) = file(folder, &format!("{prefix}_{number}")).or_else(by_name) else { continue };
         let (name, tensor) = read_tensor_of(&file, words)?;
         let at = names.iter().position(|n| *n == name).unwrap_or(number);
