@@ -33,7 +33,7 @@ pub struct Packing {
 impl Packing {
     /// The packing that a schedule asks for.
     pub fn of(linear: &Linear, schedule: &Schedule) -> Option<Packing> {
-        let chains = linear.chains.filter(|_| schedule.chains)?;
+        let chains = linear.facts.chains.filter(|_| schedule.chains)?;
         let words = Words::of(linear, chains.var)?;
         let Node::Load { operand, .. } = words.vectors else { return None };
         let panel = Panel::of(linear, schedule, 0)?;

@@ -55,7 +55,7 @@ pub fn fix<'a>(linear: &mut Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> O
     let factors = each.collect::<Option<Vec<i32>>>()?;
     linear.types[load as usize] = DType::I32;
     linear.buffers[operand as usize].dtype = DType::I32;
-    linear.fixed = Some(Fixed { product: found.value, sum, factor: load, shift });
+    linear.facts.fixed = Some(Fixed { product: found.value, sum, factor: load, shift });
     Some((operand, factors.into_iter().flat_map(i32::to_le_bytes).collect()))
 }
 

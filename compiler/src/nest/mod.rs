@@ -157,7 +157,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     let mut nest = Nest::new(linear, schedule);
     let (params, between) = nest.params();
     let mut emitter = Emitter::new(&linear.name, params, fused);
-    emitter.quads = linear.quads;
+    emitter.quads = linear.facts.quads;
     nest.axes(&mut emitter, 0, index_error);
     let (kernel, sizes) = emitter.finish();
     let Nest { packings, chains, .. } = nest;

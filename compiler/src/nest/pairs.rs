@@ -22,7 +22,7 @@ const NUDGE: f64 = 1.0 / (1 << 18) as f64;
 /// constant operands.
 pub fn pair<'a>(linear: &mut Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> Option<[(u32, Vec<u8>); 3]> {
     let (pair, new) = (0..linear.nodes.len() as u32).rev().find_map(|id| of_conversion(linear, id, &data))?;
-    linear.pair = Some(pair);
+    linear.facts.pair = Some(pair);
     Some(new)
 }
 
@@ -121,7 +121,7 @@ impl Points<'_> {
 
 /// The expressions that are computed: of a sum of two bytes these and the factors alone.
 pub(super) fn needed(linear: &Linear) -> Vec<u32> {
-    let args = |id: u32| match linear.pair.filter(|pair| pair.value == id) {
+    let args = |id: u32| match linear.facts.pair.filter(|pair| pair.value == id) {
         Some(Pair { bytes: [x, y], factors: [a, b], offset, .. }) => vec![x, y, a, b, offset],
         None => linear.nodes[id as usize].args(),
     };
@@ -137,7 +137,7 @@ pub(super) fn needed(linear: &Linear) -> Vec<u32> {
 
 /// The bytes of a sum whose zero point is an expression's value, and is taken off.
 pub(super) fn taken_back(linear: &Linear, zero: u32) -> impl Iterator<Item = Requantized> {
-    let bytes = linear.pair.into_iter().flat_map(|pair| pair.bytes);
+    let bytes = linear.facts.pair.into_iter().flat_map(|pair| pair.bytes);
     bytes.filter_map(|id| integers(linear, id)).filter(move |i| i.zero_value() == Some(zero))
 }
 
@@ -259,7 +259,7 @@ mod tests {
         buffers.push(vec![0; nested.between * 4]);
         buffers.truncate(nested.kernel.params.len());
         assert_eq!(interpret(&nested.kernel, &mut buffers).unwrap(), 0);
-        (buffers.swap_remove(out), linear.pair.is_some(), text)
+        (buffers.swap_remove(out), linear.facts.pair.is_some(), text)
     }
 
     #[test]

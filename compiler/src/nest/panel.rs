@@ -98,7 +98,7 @@ impl Panel {
         let follows = |v: u32| source.coefficient(v) != 0;
         let run = run(linear, schedule);
         let length: usize = run.iter().map(|&v| linear.extent(v)).product();
-        let chains = linear.chains.filter(|_| schedule.chains);
+        let chains = linear.facts.chains.filter(|_| schedule.chains);
         let unit = if chains.is_some() { WORD } else { 2 };
         let points = |v: u32| schedule.points(v).min(linear.extent(v));
         let mut moving: Vec<u32> = schedule.order.clone();

@@ -74,7 +74,7 @@ pub fn place<'a>(
     let begun = |(i, b): (usize, &i32)| b.wrapping_add(placed[if each { i } else { 0 }].begin);
     let begun: Vec<i32> = bias.iter().enumerate().map(begun).collect();
     linear.buffers[operand as usize].elems += placed.len();
-    linear.placed = Some(Placed { factor, apart: placed.len() as i64, ..found.placed });
+    linear.facts.placed = Some(Placed { factor, apart: placed.len() as i64, ..found.placed });
     let halves = placed.iter().map(|f| f.scale).chain(placed.iter().map(|f| f.offset));
     Some([
         (found.bias, begun.into_iter().flat_map(i32::to_le_bytes).collect()),

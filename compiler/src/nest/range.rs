@@ -87,10 +87,10 @@ impl Ranges<'_> {
             return known;
         }
         let dtype = self.linear.types[id as usize];
-        if self.linear.bounded == Some(id) {
+        if self.linear.facts.bounded == Some(id) {
             return Range::new(-BOUND, BOUND);
         }
-        if let Some(fixed) = self.linear.fixed.filter(|f| f.product == id) {
+        if let Some(fixed) = self.linear.facts.fixed.filter(|f| f.product == id) {
             let (sum, whole) = (self.of(fixed.sum), f64::from(1 << fixed.shift));
             return Range { lo: sum.lo / whole, hi: sum.hi / whole, nan: false };
         }

@@ -76,7 +76,7 @@ pub fn reduction(
     index_error: i32,
 ) -> Vec<Option<Reg>> {
     let Some((fold, dtype, body)) = nest.linear.fold else { return vec![None; points.len()] };
-    let kind = Accumulator { fold, dtype, quads: nest.linear.quads };
+    let kind = Accumulator { fold, dtype, quads: nest.linear.facts.quads };
     let mut r = Reduction::new(nest, points, kind, body, index_error);
     if nest.schedule.dot == 8 {
         r.couples = squares::begin(nest, e, points, index_error);
@@ -450,8 +450,8 @@ fn accumulate(nest: &Nest, e: &mut Emitter, r: &Reduction, acc: Reg, point: &Poi
     };
     if let Some(factors) = r.factors.or(product) {
         let [a, b] = factors.map(|f| nest.factor(e, f, point, r.index_error));
-        let bytes =
-            product.filter(|_| nest.linear.bytes && r.factors.is_none() && point.guards != Guards::Outside);
+        let bytes = product
+            .filter(|_| nest.linear.facts.bytes && r.factors.is_none() && point.guards != Guards::Outside);
         let product = match bytes {
             Some([_, second]) if symmetric(nest, second) => Value::Dot(Dot::Bytes, acc, a, b),
             Some(_) => Value::Dot(Dot::Bytes, acc, b, a),

@@ -134,7 +134,7 @@ impl Requantized {
     }
 
     pub(super) fn pair(&self, linear: &Linear) -> Option<Pair> {
-        linear.pair.filter(|p| p.value == self.value)
+        linear.facts.pair.filter(|p| p.value == self.value)
     }
 }
 
@@ -375,7 +375,7 @@ pub(super) mod tests {
                 (linear.buffers.iter().enumerate()).map(|(i, b)| data(i, b.elems, b.dtype)).collect();
             let small = bounded(&linear, |i| constant[i as usize].then(|| bytes[i as usize].as_slice()));
             assert_eq!(small.is_some(), !residual, "a product of a sum and a scale");
-            linear.bounded = small;
+            linear.facts.bounded = small;
             let mut fixed = linear.clone();
             let factors = fix(&mut fixed, |i| constant[i as usize].then(|| bytes[i as usize].as_slice()));
             assert_eq!(factors.is_some(), !residual, "a product of a sum and a scale");
@@ -447,10 +447,10 @@ pub(super) mod tests {
         let bytes: Vec<Vec<u8>> =
             (linear.buffers.iter().enumerate()).map(|(i, b)| data(i, b.elems, b.dtype)).collect();
         let given = |i: u32| (i > 0).then(|| bytes[i as usize].as_slice());
-        linear.bounded = bounded(&linear, given);
+        linear.facts.bounded = bounded(&linear, given);
         let new = place(&mut linear, given, |_| true);
         let new = new.expect("numbers for every channel");
-        assert!(linear.placed.unwrap().whole, "{linear}");
+        assert!(linear.facts.placed.unwrap().whole, "{linear}");
         let looked_up: Vec<u8> = plain.iter().map(|&b| bytes[table as usize][b as usize]).collect();
         for cpu in ["x86-64-v4", "x86-64-v3"] {
             let schedule = choose(&linear, &resolve("x86_64", cpu).unwrap());

@@ -9,7 +9,7 @@
 use super::cores::requantizes_placed;
 use super::direct::direct;
 use super::filtering::filtered;
-use super::linear::Linear;
+use super::linear::{Facts, Linear};
 use super::vector::choose_vector;
 use super::{Schedule, Vector};
 use crate::target::Target;
@@ -21,7 +21,8 @@ pub fn choose(linear: &Linear, target: &Target) -> Schedule {
 
 /// The same where bytes count before time: nothing is filtered, and no copy of weights is made.
 pub fn choose_small(linear: &Linear, target: &Target) -> Schedule {
-    let linear = &Linear { chains: None, compact: true, ..linear.clone() };
+    let facts = Facts { chains: None, ..linear.facts };
+    let linear = &Linear { facts, compact: true, ..linear.clone() };
     Schedule { winograd: None, ..choose(linear, target) }
 }
 

@@ -86,6 +86,28 @@ pub struct Pair {
     pub offset: ExprId,
 }
 
+/// What constants, and what is known of other operands, say about how the numbers of a definition can be computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// An expression whose magnitude is known to be below `nest::BOUND`.
+    pub bounded: Option<ExprId>,
+    /// What is requantized by fixed-point factors.
+    pub fixed: Option<Fixed>,
+    /// What is requantized by one multiply-add.
+    pub placed: Option<Placed>,
+    /// What is requantized as a sum of two bytes.
+    pub pair: Option<Pair>,
+    /// The chains of words in which constants can be multiplied.
+    pub chains: Option<Chains>,
+    /// Sums of products of two words of constants fit 16 bits, see [`crate::nest::long`].
+    pub long: bool,
+    /// A sum's products are those of bytes in lanes of their own, two of which are added in 16 bits, see
+    /// [`crate::nest::bytes`].
+    pub bytes: bool,
+    /// Elements are words of four bytes, each a number of the type that expressions have ([`super::in_quads`]).
+    pub quads: bool,
+}
+
 /// A definition with addresses in place of indices, axes merged and sorted by the output's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Linear {
@@ -112,23 +134,8 @@ pub struct Linear {
     pub exact: bool,
     /// Indices outside of which memory holds zeros that the fold need not sum (`schedule/margins.rs`).
     pub margins: Vec<Guard>,
-    /// An expression whose magnitude is known to be below `nest::BOUND`.
-    pub bounded: Option<ExprId>,
-    /// What is requantized by fixed-point factors.
-    pub fixed: Option<Fixed>,
-    /// What is requantized by one multiply-add.
-    pub placed: Option<Placed>,
-    /// What is requantized as a sum of two bytes.
-    pub pair: Option<Pair>,
-    /// The chains of words in which constants can be multiplied.
-    pub chains: Option<Chains>,
-    /// Sums of products of two words of constants fit 16 bits, see [`crate::nest::long`].
-    pub long: bool,
-    /// A sum's products are those of bytes in lanes of their own, two of which are added in 16 bits, see
-    /// [`crate::nest::bytes`].
-    pub bytes: bool,
-    /// Elements are words of four bytes, each a number of the type that expressions have ([`super::in_quads`]).
-    pub quads: bool,
+    /// What is known of its numbers.
+    pub facts: Facts,
     /// Bytes count before time: constants stay as narrow as they are, and no copy of weights is made.
     pub compact: bool,
 }
@@ -191,14 +198,7 @@ impl Linear {
             finish: def.finish,
             exact: known.exact,
             margins: margins(def, known.nonzero),
-            bounded: None,
-            fixed: None,
-            placed: None,
-            pair: None,
-            chains: None,
-            long: false,
-            bytes: false,
-            quads: false,
+            facts: Facts::default(),
             compact: false,
         };
         linear.exact |= linear.checks();

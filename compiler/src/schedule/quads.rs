@@ -29,7 +29,7 @@ pub fn in_quads(linear: &mut Linear) {
         (buffer.dtype, buffer.elems) = (DType::I32, buffer.elems / QUAD);
     }
     linear.vars[var as usize].extent /= QUAD;
-    linear.quads = true;
+    linear.facts.quads = true;
 }
 
 /// Whether nothing but bytes of one type is computed, from memory and constants, by comparisons alone.

@@ -296,31 +296,31 @@ impl fmt::Display for Linear {
         for margin in &self.margins {
             writeln!(f, "  zero outside {} < {}", self.form(&margin.form), margin.extent)?;
         }
-        if let Some(bounded) = self.bounded {
+        if let Some(bounded) = self.facts.bounded {
             writeln!(f, "  bounded %{bounded}")?;
         }
-        if let Some(Fixed { product, sum, factor, shift }) = self.fixed {
+        if let Some(Fixed { product, sum, factor, shift }) = self.facts.fixed {
             writeln!(f, "  fixed %{product} = %{sum} * %{factor} >> {}", 31 + shift)?;
         }
-        if let Some(Placed { product, sum, factor, whole, .. }) = self.placed {
+        if let Some(Placed { product, sum, factor, whole, .. }) = self.facts.placed {
             let zero = if whole { ", with the zero point" } else { "" };
             writeln!(f, "  placed %{product} = %{sum} * %{factor}{zero}")?;
         }
-        if let Some(Pair { value, bytes: [x, y], factors: [a, b], offset }) = self.pair {
+        if let Some(Pair { value, bytes: [x, y], factors: [a, b], offset }) = self.facts.pair {
             writeln!(f, "  pair %{value} = %{x} * %{a} + %{y} * %{b} + %{offset}")?;
         }
-        if let Some(Chains { var, lanes, counts, vectors, words, turns }) = self.chains {
+        if let Some(Chains { var, lanes, counts, vectors, words, turns }) = self.facts.chains {
             let vector = format!("{lanes} of {}", write_name(&self.vars[var as usize].name));
             let counts = list(&counts, ToString::to_string);
             writeln!(f, "  chains {vectors} by {vector}: {counts}, {words} words turned {turns}")?;
         }
-        if self.long {
+        if self.facts.long {
             writeln!(f, "  long")?;
         }
-        if self.bytes {
+        if self.facts.bytes {
             writeln!(f, "  bytes")?;
         }
-        if self.quads {
+        if self.facts.quads {
             writeln!(f, "  quads")?;
         }
         writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)

@@ -194,7 +194,7 @@ impl<'a> Contraction<'a> {
     /// The same with words that are multiplied in 16 bits, where the constants allow it.
     fn in_chains(&self) -> Option<Contraction<'a>> {
         let fits = |c: &Chains| c.var == self.var && c.lanes == self.lanes;
-        let chains = self.linear.chains.filter(fits)?;
+        let chains = self.linear.facts.chains.filter(fits)?;
         self.is_widened().then_some(Contraction { neighbours: 4, chains: Some(chains), ..self.clone() })
     }
 
@@ -264,7 +264,7 @@ impl<'a> Contraction<'a> {
 
     /// Whether products of two words in halves are added in 16 bits.
     fn is_long(&self) -> bool {
-        self.in_halves() && self.neighbours == 4 && self.linear.long
+        self.in_halves() && self.neighbours == 4 && self.linear.facts.long
     }
 
     /// Whether the couples of the constants are packed as 16 bits: where the first-level cache keeps them beside

@@ -316,7 +316,7 @@ impl Checker<'_> {
         require(!self.schedule.halves || in_halves, || {
             format!("in{v} has no signed words that can lie in halves")
         })?;
-        require(!self.schedule.long || self.schedule.halves && self.linear.long, || {
+        require(!self.schedule.long || self.schedule.halves && self.linear.facts.long, || {
             format!("products of two words of in{v} are not known to fit 16 bits")
         })?;
         require(!self.schedule.dense || neighbours == 4 && bytes.woven, || {
@@ -327,7 +327,7 @@ impl Checker<'_> {
     /// Whether constants are known to form chains, of the schedule's vectors.
     fn forms_chains(&self, var: u32) -> bool {
         let lanes = |c: Chains| c.var == var && self.schedule.axis_lanes(var) == c.lanes;
-        let formed = self.linear.chains.is_some_and(lanes) && Words::of(self.linear, var).is_some();
+        let formed = self.linear.facts.chains.is_some_and(lanes) && Words::of(self.linear, var).is_some();
         self.schedule.dot == 4 && formed
     }
 

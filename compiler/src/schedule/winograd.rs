@@ -9,7 +9,7 @@
 
 use super::Schedule;
 use super::factors::factors;
-use super::linear::{Buffer, Guard, Linear, LinearVar, Node};
+use super::linear::{Buffer, Facts, Guard, Linear, LinearVar, Node};
 use crate::base::{Affine, DType};
 use crate::scalar::{Fold, Op};
 
@@ -337,14 +337,7 @@ pub fn product(conv: &Conv, linear: &Linear, tiles: Tiles) -> Linear {
         fold: Some((Fold::Sum, conv.dtype(), 2)),
         exact: false,
         margins: Vec::new(),
-        bounded: None,
-        fixed: None,
-        placed: None,
-        pair: None,
-        chains: None,
-        long: false,
-        bytes: false,
-        quads: false,
+        facts: Facts::default(),
         compact: linear.compact,
         finish: 3,
     }

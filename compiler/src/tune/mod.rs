@@ -9,6 +9,7 @@ mod trial;
 use crate::base::Tensor;
 use crate::error::{Error, Result};
 use crate::schedule::choose::choose;
+use crate::schedule::linear::Facts;
 use crate::schedule::{Linear, Schedule, neighbours, openings};
 use crate::target::Target;
 use std::time::{Duration, Instant};
@@ -51,7 +52,7 @@ struct Search<'a> {
 pub fn tune(linear: &Linear, target: &Target, budget: Duration) -> Result<Found> {
     let end = Instant::now() + budget;
     // Seeded sums do not begin with the bits of floats.
-    let linear = &Linear { placed: None, ..linear.clone() };
+    let linear = &Linear { facts: Facts { placed: None, ..linear.facts }, ..linear.clone() };
     let schedule = choose(linear, target);
     if in_chains(&schedule) {
         return Err(Error::options(
@@ -211,7 +212,7 @@ mod tests {
         let target = resolve("x86_64", "x86-64-v3").unwrap();
         let weights: Vec<u8> = (0..64 * 32).map(|i| (i * 7 % 61) as u8).collect();
         let formed = crate::nest::chains(&linear, &target, |i| (i == 1).then_some(weights.as_slice()));
-        linear.chains = formed.map(|f| f.chains);
+        linear.facts.chains = formed.map(|f| f.chains);
         assert!(choose(&linear, &target).chains);
         assert!(tune(&linear, &target, Duration::ZERO).is_err());
     }

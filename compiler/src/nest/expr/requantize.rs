@@ -109,7 +109,7 @@ impl Requantized {
 
     /// The multiply-add that it is.
     fn placed(&self, linear: &Linear) -> Option<Placed> {
-        linear.placed.filter(|p| p.product == self.value)
+        linear.facts.placed.filter(|p| p.product == self.value)
     }
 
     /// The nearest integers, before the zero point unless that is in an offset.
@@ -120,7 +120,7 @@ impl Requantized {
             let bits = at.e.value(ty, Value::Convert(Convert::Bits, float));
             return at.e.value(ty, Value::Convert(Convert::SextLow(16), bits));
         }
-        let Some(fixed) = at.exprs.linear.fixed.filter(|f| f.product == self.value) else {
+        let Some(fixed) = at.exprs.linear.facts.fixed.filter(|f| f.product == self.value) else {
             return self.nearest(at);
         };
         let [sum, factor] = [fixed.sum, fixed.factor].map(|id| at.eval(id));

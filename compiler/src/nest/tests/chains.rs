@@ -52,7 +52,7 @@ pub(super) fn run(
 /// The definition with the chains that constants form, in the schedule chosen: whether it has any, and their counts.
 fn chained(def: &Definition, constants: &[u8], cpu: &str) -> (Linear, Schedule) {
     let mut linear = linear(def);
-    linear.chains = formed(&linear, constants, cpu).map(|f| f.chains);
+    linear.facts.chains = formed(&linear, constants, cpu).map(|f| f.chains);
     let schedule = choose(&linear, &target(cpu));
     verify(&schedule, &linear).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(parse(&schedule.display(&linear), &linear).unwrap(), schedule);
@@ -104,7 +104,7 @@ fn windows_that_overlap_are_one_run() {
     let def = byte_windows((8, 40), (6, 3), 2, (DType::U8, DType::I8));
     let constants = vec![1; linear(&def).buffers[1].elems];
     let (linear, schedule) = chained(&def, &constants, "x86-64-v3");
-    let turns = linear.chains.expect("small weights form chains").turns;
+    let turns = linear.facts.chains.expect("small weights form chains").turns;
     assert!(schedule.chains && schedule.tile.iter().any(|t| t.1 == 6), "{}", schedule.display(&linear));
     let nested = nest(&linear, &schedule, true, 1).expect("the kernel is built");
     // Five windows are two columns of eight bytes from the one before, the last one is three wide.

@@ -90,7 +90,7 @@ fn two_words_are_added_in_16_bits_where_they_fit() {
             let known = |weights: &[u8]| long(&linear, &target, |operand| (operand == 1).then_some(weights));
             let negative = weights(&def, 255, |_| -1);
             assert!(!known(&weights(&def, 0, |_| 1)) && known(&negative));
-            linear.long = true;
+            linear.facts.long = true;
             let schedule = choose(&linear, &target);
             let text = schedule.display(&linear);
             assert!(schedule.long, "{text}");
@@ -108,7 +108,7 @@ fn two_words_are_added_in_16_bits_where_they_fit() {
                     assert_eq!(chains::run(&linear, &schedule, (&data, weights), cpu), expected, "{text}");
                 }
             }
-            linear.long = false;
+            linear.facts.long = false;
             assert!(verify(&schedule, &linear).is_err());
         }
     }

@@ -62,7 +62,7 @@ fn in_words(def: &Definition) -> bool {
         Linear::new(def, &layouts, &vec![false; layouts.len()], &Layout::dense(&def.output.ty.shape));
     let mut words = linear.clone();
     in_quads(&mut words);
-    if words.quads {
+    if words.facts.quads {
         assert!(words.output.dtype == DType::I32, "{words}");
         let expected = run(&linear, &Schedule::naive(&linear));
         assert_eq!(run(&words, &Schedule::naive(&words)), expected, "{words}");
@@ -75,7 +75,7 @@ fn in_words(def: &Definition) -> bool {
     } else {
         assert_eq!(words, linear);
     }
-    words.quads
+    words.facts.quads
 }
 
 #[test]

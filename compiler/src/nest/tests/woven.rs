@@ -174,11 +174,11 @@ fn products_in_lanes_of_their_own_agree_with_the_naive_loops() {
             let mut linear = linear(&filters(c, out, kernel, stride, (data, DType::I8)));
             linear.buffers[1].symmetric = symmetric;
             assert!(!bytes(&linear, &target("neoverse-n1")));
-            linear.bytes = bytes(&linear, &target("cortex-a53"));
-            assert_eq!(linear.bytes, data == DType::I8 && symmetric);
+            linear.facts.bytes = bytes(&linear, &target("cortex-a53"));
+            assert_eq!(linear.facts.bytes, data == DType::I8 && symmetric);
             let schedule = choose(&linear, &target("cortex-a53"));
             let text = nest(&linear, &schedule, true, 1).expect("a kernel").kernel.to_string();
-            assert_eq!(text.contains("dot_bytes"), linear.bytes, "{text}");
+            assert_eq!(text.contains("dot_bytes"), linear.facts.bytes, "{text}");
             let expected = run(&linear, &Schedule::naive(&linear), &[false, false]);
             assert_eq!(run(&linear, &schedule, &[false, true]), expected, "{text}");
         }

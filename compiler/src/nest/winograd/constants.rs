@@ -43,7 +43,7 @@ impl Constants {
         let (_, powers) = filter.quotient();
         let multiple = (filter.multiple * filter.multiple) as i32;
         let none = Constants { bias: None, scale: None, multiple, powers };
-        if !conv.couples || linear.placed.is_some() {
+        if !conv.couples || linear.facts.placed.is_some() {
             return none;
         }
         let room = (1i64 << (31 - powers)) - conv.most(linear) as i64;
@@ -95,7 +95,7 @@ fn bias(linear: &Linear, conv: &Conv, room: i64) -> Option<Bias> {
 /// The first scale that a sum is multiplied by, where nothing else reads either and all its elements are normal
 /// once they are divided.
 fn scale(linear: &Linear, sum: u32, powers: i32) -> Option<u32> {
-    if linear.fixed.is_some() || users(linear, sum) != 1 {
+    if linear.facts.fixed.is_some() || users(linear, sum) != 1 {
         return None;
     }
     let products = (0..linear.nodes.len() as u32).filter_map(|id| scales(linear, id));
