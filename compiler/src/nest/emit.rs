@@ -160,18 +160,18 @@ impl Emitter {
         (self.kernel.vars.len() - 1) as LoopVar
     }
 
-    /// A loop that ends at a size known only at run time, at `hi` at most.
+    /// A loop from 0 that ends at a size known only at run time, at `most` at the latest.
     pub fn repeat_until(
         &mut self,
         name: &str,
-        (lo, hi): (i64, i64),
+        most: i64,
         size: &Affine,
         step: i64,
         body: impl FnMut(&mut Self, Affine),
     ) {
-        if hi > lo {
-            let ends = Bound(vec![Affine::constant(hi), size.clone()]);
-            self.repeat_bounds(name, Bound::constant(lo), ends, step, body);
+        if most > 0 {
+            let ends = Bound(vec![Affine::constant(most), size.clone()]);
+            self.repeat_bounds(name, Bound::constant(0), ends, step, body);
         }
     }
 

@@ -213,7 +213,7 @@ impl Nest<'_> {
             self.around(e, rest, inner);
         };
         match size {
-            Some(size) => e.repeat_until(&name, (0, extent), &size, 1, body),
+            Some(size) => e.repeat_until(&name, extent, &size, 1, body),
             None => e.repeat(&name, 0, extent, 1, body),
         }
     }

@@ -94,8 +94,13 @@ pub(super) fn finish_along(linear: &Linear, tile: &[(u32, usize)]) -> Option<u32
 
 /// Whether so many points, a vector, are finished side by side.
 pub(super) fn finished_beside(linear: &Linear, target: &Target, lanes: usize) -> bool {
-    let along = neighbours(linear).filter(|_| finish_length(linear) >= LONG_FINISH);
-    along.is_some_and(|v| finish_along(linear, &points(linear, target, v, 1, lanes)).is_some())
+    neighbours(linear).is_some_and(|along| finishes_beside(linear, target, along, lanes))
+}
+
+/// Whether so many neighbours along an axis, a vector, are finished side by side.
+fn finishes_beside(linear: &Linear, target: &Target, along: u32, lanes: usize) -> bool {
+    finish_length(linear) >= LONG_FINISH
+        && finish_along(linear, &points(linear, target, along, 1, lanes)).is_some()
 }
 
 /// The axis whose points are neighbours in order and share a factor.
@@ -122,7 +127,8 @@ pub(super) fn over_lanes(linear: &Linear, target: &Target, var: u32, lanes: usiz
     let along = neighbours(linear);
     let points = |v: u32, chains: usize, most: usize| points(linear, target, v, chains, most);
     // A tile that is finished as a vector has as many chains as points.
-    let apart = if finished_beside(linear, target, filled) { filled } else { 0 };
+    let beside = along.is_some_and(|v| finishes_beside(linear, target, v, filled));
+    let apart = if beside { filled } else { 0 };
     let chains = match apart {
         0 => vectors.clamp(1, if dot > 1 { CHAINS_OF_WORDS } else { CHAINS }),
         _ => 1,
