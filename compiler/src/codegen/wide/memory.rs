@@ -15,9 +15,17 @@ use crate::tile::{Addr, Lane, Reg, extends};
 const ROW: usize = 16;
 
 /// How packed elements become lanes.
-fn extension(dtype: DType, lane: Lane) -> Result<Option<Op>> {
+#[derive(Clone, Copy)]
+struct Extend {
+    op: Op,
+    /// Elements are the upper half of their lanes.
+    upper: bool,
+}
+
+/// How elements of a type become lanes; `None` where they are lanes as they are.
+fn extension(dtype: DType, lane: Lane) -> Result<Option<Extend>> {
     use DType::*;
-    Ok(Some(match (dtype, lane) {
+    let op = match (dtype, lane) {
         (F32, Lane::F32) | (I32 | U32, Lane::I32) | (F64, Lane::F64) | (I64 | U64, Lane::I64) => {
             return Ok(None);
         }
@@ -29,7 +37,8 @@ fn extension(dtype: DType, lane: Lane) -> Result<Option<Op>> {
         (I16, Lane::I32) => Op::Pmovsxwd,
         (U16, Lane::I32) => Op::Pmovzxwd,
         _ => return Err(format!("{dtype} elements in {lane:?} lanes")),
-    }))
+    };
+    Ok(Some(Extend { op, upper: dtype == BF16 }))
 }
 
 impl Select<'_> {
@@ -53,10 +62,10 @@ impl Select<'_> {
         }
         if stride != size as i64 && lanes > 1 {
             let packed = self.gather(mem, size, stride, lanes);
-            self.extend(dst, packed.into(), dtype, extend, width, None);
+            self.extend(dst, packed.into(), extend, width, None);
             return Ok(());
         }
-        self.load_run(dst, mem, dtype, extend, (lanes, width));
+        self.load_run(dst, mem, size, extend, (lanes, width));
         Ok(())
     }
 
@@ -65,15 +74,14 @@ impl Select<'_> {
         &mut self,
         dst: VReg,
         mem: Mem,
-        dtype: DType,
-        extend: Option<Op>,
+        size: usize,
+        extend: Option<Extend>,
         (lanes, width): (usize, usize),
     ) {
-        let size = dtype.size();
         let lane = if extend.is_some() { size_of::<f32>() } else { size };
         match (extend, lanes * lane == width) {
             (None, true) => self.op(Op::Load, width, &[dst.into(), mem.into()]),
-            (Some(_), true) => self.extend(dst, mem.into(), dtype, extend, width, None),
+            (Some(_), true) => self.extend(dst, mem.into(), extend, width, None),
             (None, false) if lanes * size <= 8 && (lanes * size).is_power_of_two() => {
                 let op = match lanes * size {
                     2 => Op::Broadcast16,
@@ -92,12 +100,8 @@ impl Select<'_> {
                 self.masked(op, width, &[dst.into(), mem.into()], Some(mask), false);
             }
             (None, false) if size == 2 => {
-                let low = self.load_pieces(mem, ROW.min(lanes * size));
-                if lanes * size <= ROW {
-                    return self.op(Op::Movaps, width, &[dst.into(), low.into()]);
-                }
-                let high = self.load_pieces(mem.offset(ROW as i64), lanes * size - ROW);
-                self.op(Op::Insert128, width, &[dst.into(), low.into(), high.into(), Arg::Imm(1)]);
+                let packed = self.load_pieces(mem, lanes * size);
+                self.op(Op::Movaps, width, &[dst.into(), packed.into()]);
             }
             (None, false) => {
                 let bytes = (0..64).map(|i| if i < lanes * size { 0xff } else { 0 }).collect();
@@ -106,11 +110,11 @@ impl Select<'_> {
             }
             (Some(_), false) if self.isa.masks => {
                 let mask = self.lanes_mask(lanes);
-                self.extend(dst, mem.into(), dtype, extend, width, Some(mask));
+                self.extend(dst, mem.into(), extend, width, Some(mask));
             }
             (Some(_), false) => {
                 let packed = self.load_pieces(mem, lanes * size);
-                self.extend(dst, packed.into(), dtype, extend, width, None);
+                self.extend(dst, packed.into(), extend, width, None);
             }
         }
     }
@@ -137,28 +141,20 @@ impl Select<'_> {
     }
 
     /// Packed elements, in memory or a register, to lanes.
-    fn extend(
-        &mut self,
-        dst: VReg,
-        from: Arg,
-        dtype: DType,
-        op: Option<Op>,
-        width: usize,
-        mask: Option<VReg>,
-    ) {
-        match op {
+    fn extend(&mut self, dst: VReg, from: Arg, extend: Option<Extend>, width: usize, mask: Option<VReg>) {
+        match extend {
             None => self.op(Op::Movaps, width, &[dst.into(), from]),
-            Some(op) if dtype == DType::BF16 => {
+            Some(Extend { op, upper: true }) => {
                 let low = self.f.reg(super::inst::Class::Vector);
                 self.masked(op, width, &[low.into(), from], mask, false);
                 self.op(Op::Pslld, width, &[dst.into(), low.into(), Arg::Imm(16)]);
             }
-            Some(op) => self.masked(op, width, &[dst.into(), from], mask, false),
+            Some(Extend { op, .. }) => self.masked(op, width, &[dst.into(), from], mask, false),
         }
     }
 
     /// One element in every lane.
-    fn load_repeated(&mut self, dst: VReg, mem: Mem, dtype: DType, extend: Option<Op>, width: usize) {
+    fn load_repeated(&mut self, dst: VReg, mem: Mem, dtype: DType, extend: Option<Extend>, width: usize) {
         match dtype.size() {
             4 => return self.op(Op::Broadcast32, width, &[dst.into(), mem.into()]),
             8 => return self.op(Op::Broadcast64, width, &[dst.into(), mem.into()]),
@@ -174,25 +170,33 @@ impl Select<'_> {
         // The narrow vector that extends to the whole one.
         let (op, part) = if dtype.size() == 1 { (Op::Broadcast8, 4) } else { (Op::Broadcast16, 2) };
         let packed = self.def(op, (width / part).max(16), &[mem.into()]);
-        self.extend(dst, packed.into(), dtype, extend, width, None);
+        self.extend(dst, packed.into(), extend, width, None);
     }
 
-    /// So many bytes, at most 16, in the low part of a vector.
+    /// So many bytes in the low part of a vector.
     fn load_pieces(&mut self, mem: Mem, bytes: usize) -> VReg {
+        let rows = (0..bytes).step_by(ROW);
+        let rows: Vec<VReg> =
+            rows.map(|at| self.load_row(mem.offset(at as i64), ROW.min(bytes - at))).collect();
+        self.join(&rows)
+    }
+
+    /// So many bytes, at most 16, in the low part of a vector of 128 bits.
+    fn load_row(&mut self, mem: Mem, bytes: usize) -> VReg {
         let mut at = 0;
         let mut vector = None;
         while at < bytes {
             let piece = 1 << (bytes - at).ilog2();
             let from = mem.offset(at as i64);
             vector = Some(match (vector, piece) {
-                (_, 16) => self.def(Op::Load, 16, &[from.into()]),
+                (_, ROW) => self.def(Op::Load, 16, &[from.into()]),
                 (None, 8) => self.def(Op::Load64, 16, &[from.into()]),
                 (None, 4) => self.def(Op::Load32, 16, &[from.into()]),
                 (v, _) => self.insert(v, from, piece, at / piece),
             });
             at += piece;
         }
-        vector.unwrap_or_else(|| self.splat(0, 4, 16))
+        vector.expect("a row has a byte")
     }
 
     /// A vector of 128 bits with one element, from memory, replaced.

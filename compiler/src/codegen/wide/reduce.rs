@@ -36,7 +36,7 @@ impl Select<'_> {
             };
             width = (width / 2).max(16);
             let dst = if lanes == 1 { self.target(r) } else { self.f.reg(super::inst::Class::Vector) };
-            self.join_halves(dst, fold, ty.lane, vector, upper, width)?;
+            self.join_halves(fold, ty.lane, (dst, vector, upper), width)?;
             vector = dst;
         }
         Ok(())
@@ -45,11 +45,9 @@ impl Select<'_> {
     /// The fold of two vectors.
     fn join_halves(
         &mut self,
-        dst: VReg,
         fold: Fold,
         lane: Lane,
-        a: VReg,
-        b: VReg,
+        (dst, a, b): (VReg, VReg, VReg),
         width: usize,
     ) -> Result<()> {
         use Fold::*;
