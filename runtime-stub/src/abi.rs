@@ -82,61 +82,51 @@ unsafe impl Sync for Symbol {}
 // SAFETY: as above.
 unsafe impl Sync for Model {}
 
-/// Declares the bits of [`Model::features`] once: constant, number, name in C, what it is.
-macro_rules! features {
-    ($($name:ident = $bit:literal, $c:literal, $text:literal;)*) => {
-        $(#[doc = $text] pub const $name: u32 = 1 << $bit;)*
+/// Constants, and a list of them with their names in C and what they mean.
+macro_rules! rows {
+    ($(#[$about:meta])* $list:ident: $ty:ty;
+     $($(#[$doc:meta])* $name:ident = $number:expr, $c:literal, $text:literal;)*) => {
+        $(#[doc = $text] #[doc = ""] $(#[$doc])* pub const $name: $ty = $number;)*
 
-        /// Every feature: bit, name in C, what it is. Both architectures begin at bit 0.
-        pub const FEATURES: &[(u32, &str, &str)] = &[$(($name, $c, $text)),*];
+        $(#[$about])*
+        pub const $list: &[($ty, &str, &str)] = &[$(($name, $c, $text)),*];
     };
 }
 
-features! {
-    FEATURE_SSE41 = 0, "LMC_FEATURE_SSE41", "x86_64: SSE4.1 and what x86-64-v2 has besides";
-    FEATURE_AVX = 1, "LMC_FEATURE_AVX", "x86_64: AVX";
-    FEATURE_FMA = 2, "LMC_FEATURE_FMA", "x86_64: FMA3";
-    FEATURE_F16C = 3, "LMC_FEATURE_F16C", "x86_64: F16C";
-    FEATURE_AVX2 = 4, "LMC_FEATURE_AVX2", "x86_64: AVX2, BMI and LZCNT";
-    FEATURE_AVX512 = 5, "LMC_FEATURE_AVX512", "x86_64: AVX-512 F, BW, DQ, VL";
-    FEATURE_AVX_VNNI = 6, "LMC_FEATURE_AVX_VNNI", "x86_64: AVX-VNNI";
-    FEATURE_AVX512_VNNI = 7, "LMC_FEATURE_AVX512_VNNI", "x86_64: AVX-512 VNNI";
-    FEATURE_AVX512_VBMI = 8, "LMC_FEATURE_AVX512_VBMI", "x86_64: AVX-512 VBMI";
-    FEATURE_AVX512_FP16 = 9, "LMC_FEATURE_AVX512_FP16", "x86_64: AVX-512 FP16";
-    FEATURE_DOT_PROD = 0, "LMC_FEATURE_DOT_PROD", "aarch64: FEAT_DotProd";
-    FEATURE_FP16 = 1, "LMC_FEATURE_FP16", "aarch64: FEAT_FP16";
-    FEATURE_I8MM = 2, "LMC_FEATURE_I8MM", "aarch64: FEAT_I8MM";
-    FEATURE_BF16 = 3, "LMC_FEATURE_BF16", "aarch64: FEAT_BF16";
+rows! {
+    /// Every feature: bit, name in C, what it is. Both architectures begin at bit 0.
+    FEATURES: u32;
+    FEATURE_SSE41 = 1 << 0, "LMC_FEATURE_SSE41", "x86_64: SSE4.1 and what x86-64-v2 has besides";
+    FEATURE_AVX = 1 << 1, "LMC_FEATURE_AVX", "x86_64: AVX";
+    FEATURE_FMA = 1 << 2, "LMC_FEATURE_FMA", "x86_64: FMA3";
+    FEATURE_F16C = 1 << 3, "LMC_FEATURE_F16C", "x86_64: F16C";
+    FEATURE_AVX2 = 1 << 4, "LMC_FEATURE_AVX2", "x86_64: AVX2, BMI and LZCNT";
+    FEATURE_AVX512 = 1 << 5, "LMC_FEATURE_AVX512", "x86_64: AVX-512 F, BW, DQ, VL";
+    FEATURE_AVX_VNNI = 1 << 6, "LMC_FEATURE_AVX_VNNI", "x86_64: AVX-VNNI";
+    FEATURE_AVX512_VNNI = 1 << 7, "LMC_FEATURE_AVX512_VNNI", "x86_64: AVX-512 VNNI";
+    FEATURE_AVX512_VBMI = 1 << 8, "LMC_FEATURE_AVX512_VBMI", "x86_64: AVX-512 VBMI";
+    FEATURE_AVX512_FP16 = 1 << 9, "LMC_FEATURE_AVX512_FP16", "x86_64: AVX-512 FP16";
+    FEATURE_DOT_PROD = 1 << 0, "LMC_FEATURE_DOT_PROD", "aarch64: FEAT_DotProd";
+    FEATURE_FP16 = 1 << 1, "LMC_FEATURE_FP16", "aarch64: FEAT_FP16";
+    FEATURE_I8MM = 1 << 2, "LMC_FEATURE_I8MM", "aarch64: FEAT_I8MM";
+    FEATURE_BF16 = 1 << 3, "LMC_FEATURE_BF16", "aarch64: FEAT_BF16";
 }
 
 /// Everything went well.
 pub const OK: i32 = 0;
 
-/// Declares every error code once: constant, number, name in C, text.
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $c:literal, $text:literal;)*) => {
-        $($(#[$doc])* pub const $name: i32 = $number;)*
-
-        /// Every error code: number, name in C, text.
-        pub const CODES: &[(i32, &str, &str)] = &[$(($number, $c, $text)),*];
-    };
-}
-
-codes! {
-    /// An index computed from data lies outside its tensor.
+rows! {
+    /// Every error code: number, name in C, text.
+    CODES: i32;
     ERR_INDEX = 1, "LMC_ERR_INDEX", "an index computed from the input data lies outside its tensor";
-    /// The arena is null, too small or not aligned.
     ERR_ARENA = 2, "LMC_ERR_ARENA", "the arena is null, too small or not aligned as the model asks";
-    /// A run-time size is outside `0..=max`, or the sizes contradict each other.
     ERR_SYMBOL = 3, "LMC_ERR_SYMBOL", "a run-time size is negative, over its bound, or contradicts another";
-    /// A loop ran, or a data-dependent size grew, past the bound it was compiled for.
     ERR_LIMIT = 4, "LMC_ERR_LIMIT", "a loop or a data-dependent size went past the bound it was compiled for";
-    /// An input value is outside what the operator defines.
     ERR_VALUE = 5, "LMC_ERR_VALUE", "an input value lies outside what its operator defines";
-    /// Found by the wrapper, not by a model: a missing tensor, or one of the wrong size or alignment.
+    /// Found by the wrapper, not by a model.
     ERR_TENSOR = 6, "LMC_ERR_TENSOR", "a tensor is missing, or its size or alignment is not the model's";
-    /// Found by the wrapper, not by a model: the model was compiled for another version of the ABI.
+    /// Found by the wrapper, not by a model.
     ERR_VERSION = 7, "LMC_ERR_VERSION", "the model was compiled for another version of the interface";
-    /// Found by the wrapper, not by a model: the processor lacks one of [`Model::features`].
+    /// Found by the wrapper, not by a model.
     ERR_CPU = 8, "LMC_ERR_CPU", "the processor lacks instructions that the model was compiled for";
 }
