@@ -52,15 +52,14 @@ struct Run {
 
 #[test]
 fn operator_tests_by_the_interpreter() {
-    report("interpreter", each_run(interpreted, HALF), &[LISTED]);
+    report("interpreter", each_run(interpreted), &[LISTED]);
 }
 
 #[test]
 fn operator_tests_on_this_machine() {
     for cpu in ["generic", "native"] {
         let target = resolve("native", cpu).expect("this machine");
-        let half = if target.multiplies_halves() { HALF_SUMS } else { HALF };
-        report(cpu, each_run(|run| compiled(run, &target), half), &[LISTED, LISTED_COMPILED]);
+        report(cpu, each_run(|run| compiled(run, &target)), &[LISTED, LISTED_COMPILED]);
     }
 }
 
@@ -73,7 +72,7 @@ fn operator_tests_on_aarch64_under_emulation() {
             let with_object = |run: Run| Ok((object(&run, &target)?, run));
             let (sized, fixed): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(|r| r.sized.is_some());
             for run in &sized {
-                compare(&compiled(run, &target)?, &run.wanted, HALF)?;
+                compare(&compiled(run, &target)?, &run.wanted)?;
             }
             if fixed.is_empty() {
                 refused.lock().expect("no panic").insert(name(case), None);
@@ -103,19 +102,13 @@ fn operator_tests_on_aarch64_under_emulation() {
             .collect();
         let outcomes = batch::run_on_aarch64(&format!("conformance_{number}"), &models);
         for ((name, _, run), outcome) in part.iter().zip(outcomes) {
-            let failed =
-                outcome.and_then(|bytes| compare(&tensors_of(&run.graph, bytes)?, &run.wanted, HALF));
+            let failed = outcome.and_then(|bytes| compare(&tensors_of(&run.graph, bytes)?, &run.wanted));
             let before = results.entry(name.clone()).or_default();
             *before = before.take().or(failed.err());
         }
     }
     report("aarch64", results, &[LISTED, LISTED_COMPILED]);
 }
-
-/// By how much half floats may differ: two units of the last place, for what is rounded at each step of a function.
-const HALF: f64 = 2e-3;
-/// The same where sums of products are rounded at each step, too.
-const HALF_SUMS: f64 = 4e-3;
 
 /// Cases that may fail.
 const LISTED: &str = include_str!("conformance_exceptions.txt");
@@ -150,12 +143,11 @@ fn each_case(work: impl Fn(&Path) + Sync) {
 }
 
 /// Executes each run of each case and compares.
-fn each_run(execute: impl Fn(&Run) -> Result<Vec<Tensor>, String> + Sync, half: f64) -> Failures {
+fn each_run(execute: impl Fn(&Run) -> Result<Vec<Tensor>, String> + Sync) -> Failures {
     let results = Mutex::new(Failures::new());
     each_case(|case| {
-        let checked = AssertUnwindSafe(|| {
-            typed(case)?.iter().try_for_each(|run| compare(&execute(run)?, &run.wanted, half))
-        });
+        let checked =
+            AssertUnwindSafe(|| typed(case)?.iter().try_for_each(|run| compare(&execute(run)?, &run.wanted)));
         let result = std::panic::catch_unwind(checked).unwrap_or_else(|_| Err("panicked".into()));
         results.lock().expect("no panic").insert(name(case), result.err());
     });
@@ -394,7 +386,7 @@ fn tensors_of(graph: &Graph, outputs: Vec<Vec<u8>>) -> Result<Vec<Tensor>, Strin
     types.zip(outputs).map(tensor).collect()
 }
 
-fn compare(got: &[Tensor], want: &[Tensor], half: f64) -> Result<(), String> {
+fn compare(got: &[Tensor], want: &[Tensor]) -> Result<(), String> {
     if got.len() != want.len() {
         return Err(format!("{} outputs instead of {}", got.len(), want.len()));
     }
@@ -407,7 +399,7 @@ fn compare(got: &[Tensor], want: &[Tensor], half: f64) -> Result<(), String> {
             t.data.chunks_exact(dtype.size()).map(|b| Scalar::from_le(dtype, b)).collect()
         };
         let pairs = elements(got).into_iter().zip(elements(want));
-        if let Some((at, (a, b))) = pairs.enumerate().find(|(_, (a, b))| !close((dtype, half), *a, *b)) {
+        if let Some((at, (a, b))) = pairs.enumerate().find(|(_, (a, b))| !close(dtype, *a, *b)) {
             return Err(format!("output {i}: element {at} is {} instead of {}", a.to_f64(), b.to_f64()));
         }
     }
@@ -416,14 +408,15 @@ fn compare(got: &[Tensor], want: &[Tensor], half: f64) -> Result<(), String> {
 
 /// Equal; for floats within ONNX's own tolerance for these tests, and for half types within the
 /// last place.
-fn close((dtype, half): (DType, f64), got: Scalar, want: Scalar) -> bool {
+fn close(dtype: DType, got: Scalar, want: Scalar) -> bool {
     if !dtype.is_float() {
         return got == want;
     }
     let (a, b) = (got.to_f64(), want.to_f64());
+    // Half types: two units of the last place, for what is rounded at each step of a function.
     let relative = match dtype {
         DType::BF16 => 1.6e-2,
-        DType::F16 => half,
+        DType::F16 => 2e-3,
         _ => 1e-3,
     };
     a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-7 + relative * b.abs()

@@ -50,8 +50,8 @@ struct Reduction<'a> {
     factors: Option<[u32; 2]>,
     /// Blocks with scales of their own, outside of one.
     blocks: Option<Blocks>,
-    /// Short sums of half floats, outside of one.
-    half_sums: Option<HalfSums>,
+    /// Sums of half floats, outside of them.
+    half_sums: Vec<HalfSums>,
     index_error: i32,
     /// Accumulators: `[chain][point]`.
     chains: Vec<Vec<Reg>>,
@@ -89,7 +89,7 @@ pub fn reduction(
         e.forget();
         return sums.into_iter().map(Some).collect();
     }
-    let whole = r.half_sums.take_if(|sums| sums.is_whole(nest)).is_some();
+    let whole = r.half_sums.pop_if(|sums| sums.is_whole(nest)).is_some();
     r.start(nest, e, whole);
     parted(nest, e, &mut r);
     e.forget();

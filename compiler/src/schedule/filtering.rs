@@ -55,6 +55,7 @@ pub(super) fn filtered(
     Some(Schedule {
         lane_loads: direct.lane_loads.min(4),
         half_sums: 0,
+        half_parts: 0,
         half_finish: false,
         begun: false,
         restored: false,

@@ -143,6 +143,9 @@ pub struct Schedule {
     /// Products of half floats are summed in half floats, so many at most, and these sums in `f32`: for targets that
     /// multiply half floats. 0: all are summed in `f32`.
     pub half_sums: usize,
+    /// Such a sum is made of parts of so many products at most, which are added up in half floats. As many as it has
+    /// itself: it has no parts.
+    pub half_parts: usize,
     /// What is stored is computed in half floats, which gives the same: no float is summed, or products of half
     /// floats in one short sum.
     pub half_finish: bool,
@@ -181,6 +184,7 @@ impl Schedule {
             long: false,
             dense: false,
             half_sums: 0,
+            half_parts: 0,
             half_finish: false,
             begun: false,
             tested: false,

@@ -46,7 +46,11 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         line(Subject::Dot, products);
     }
     if schedule.half_sums > 0 {
-        line(Subject::HalfSums, format!("half sums {}", schedule.half_sums));
+        let parts = match schedule.half_parts < schedule.half_sums {
+            true => format!(" by {}", schedule.half_parts),
+            false => String::new(),
+        };
+        line(Subject::HalfSums, format!("half sums {}{parts}", schedule.half_sums));
     }
     let flags = [
         (schedule.half_finish, Subject::HalfFinish, "half finish"),
@@ -193,6 +197,8 @@ impl Reader<'_> {
                 false => {
                     self.cursor.expect("sums")?;
                     schedule.half_sums = self.cursor.int()?;
+                    let by = self.cursor.eat("by");
+                    schedule.half_parts = if by { self.cursor.int()? } else { schedule.half_sums };
                 }
             }
         }

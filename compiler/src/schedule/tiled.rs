@@ -88,8 +88,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
         && linear.fold.is_some_and(|f| f.1 == DType::F32)
         && added_first(linear).is_some();
     let served = linear.looks_up_inside() && lookups(target).beside > 1 && m * v > 1;
-    let looped = finish_length(linear) * m * v > FINISHED || served || of.waits();
-    let looped = looped && !of.half_finish();
+    let looped = !of.half_finish() && (finish_length(linear) * m * v > FINISHED || served || of.waits());
     let schedule = Schedule {
         vector: Vector::Axis { var, lanes: of.lanes },
         tile,
@@ -104,6 +103,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
         long: of.is_long(),
         dense: of.woven() && of.neighbours == 4 && packs_densely(target),
         half_sums: if of.half_sums { HALF_SUMS } else { 0 },
+        half_parts: if of.half_sums { core(target).widened.parts } else { 0 },
         half_finish: of.half_finish(),
         begun,
         tested,

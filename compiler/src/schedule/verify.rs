@@ -200,7 +200,10 @@ impl Checker<'_> {
         };
         require(self.schedule.half_sums == 0 || possible && self.schedule.winograd.is_none(), || {
             "what is summed are no products of half floats along an axis".to_string()
-        })
+        })?;
+        let parts =
+            (self.schedule.half_sums.min(1)..=self.schedule.half_sums).contains(&self.schedule.half_parts);
+        require(parts, || "a part of a short sum has as many products at most".to_string())
     }
 
     fn half_finish(&self) -> Check {

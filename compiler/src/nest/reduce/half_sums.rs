@@ -2,9 +2,13 @@
 //! twice as many in a vector as of `f32`.
 //!
 //! A half float keeps eleven bits, so a long sum of them would lose as much as it adds. Sums of at most
-//! [`Schedule::half_sums`] products are added to sums in `f32`:
+//! [`Schedule::half_sums`] products are added to sums in `f32`; what is lost grows faster than their length, so they
+//! may be made of parts, which are shorter sums in half floats ([`Schedule::half_parts`]):
 //! ```text
-//! for block in blocks:  short = 0;  for k in block: short += a[k] * b[k];  sum += f32(short)
+//! for block in blocks:
+//!     short = 0
+//!     for part in block:  begun = 0;  for k in part: begun += a[k] * b[k];  short += begun
+//!     sum += f32(short)
 //! ```
 //! XNNPACK's kernels for half floats sum all products so; theirs have no sum beside it.
 
@@ -18,27 +22,34 @@ use crate::schedule::linear::Node;
 use crate::schedule::{Linear, Schedule};
 use crate::tile::{Bin, Convert, Lane, Reg, RegType, Value};
 
-/// Where the short sums of a reduction begin and end.
-#[derive(Clone, Copy)]
+/// Sums of half floats in a reduction, that are added to others.
+#[derive(Clone, Copy, PartialEq)]
 pub(super) struct HalfSums {
-    /// The reduction step whose loop is one short sum, or several.
+    /// The reduction step whose loop is one such sum, or several.
     depth: usize,
-    /// Its points in a short sum.
+    /// Its points in a sum.
     block: usize,
 }
 
 impl HalfSums {
-    /// The short sums that a schedule asks for.
-    pub(super) fn of(linear: &Linear, schedule: &Schedule) -> Option<HalfSums> {
-        let most = Some(schedule.half_sums).filter(|&most| most > 0)?;
+    /// The sums that a schedule asks for, the outermost last: short ones, and the parts of these.
+    pub(super) fn of(linear: &Linear, schedule: &Schedule) -> Vec<HalfSums> {
+        let most = [schedule.half_parts, schedule.half_sums].into_iter().filter(|&most| most > 0);
+        let mut sums: Vec<HalfSums> =
+            most.filter_map(|most| HalfSums::most(linear, schedule, most)).collect();
+        sums.dedup();
+        sums
+    }
+
+    /// Sums of so many products at most.
+    fn most(linear: &Linear, schedule: &Schedule, most: usize) -> Option<HalfSums> {
         let extents: Vec<usize> = schedule.reduce.iter().map(|s| linear.extent(s.var)).collect();
         let last = schedule.reduce.len().checked_sub(1)?;
-        let depth = (0..last).find(|&depth| extents[depth..].iter().product::<usize>() <= most);
-        let depth = depth.unwrap_or(last);
-        let (extent, unroll) = (extents[depth], schedule.reduce[depth].unroll);
-        let block = match extents[depth..].iter().product::<usize>() > most {
-            true => block(extent, unroll, most),
-            false => extent,
+        let products = |depth: usize| extents[depth..].iter().product::<usize>();
+        let depth = (0..last).find(|&depth| products(depth) <= most).unwrap_or(last);
+        let block = match products(depth) > most {
+            true => block(extents[depth], schedule.reduce[depth].unroll, most),
+            false => extents[depth],
         };
         Some(HalfSums { depth, block })
     }
@@ -80,28 +91,44 @@ fn widened(e: &mut Emitter, short: Reg) -> Reg {
     e.value(ty, Value::Convert(Convert::Float, short))
 }
 
-/// The reduction steps from `depth` on where short sums begin there. Whether they do.
+/// The reduction steps from `depth` on where sums of half floats begin there. Whether they do.
 pub(super) fn summed(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize) -> bool {
-    let Some(sums) = r.half_sums.filter(|s| s.depth == depth) else { return false };
-    let step = nest.schedule.reduce[depth];
-    let extent = nest.linear.extent(step.var);
-    if sums.block == extent {
-        short(nest, e, r, |nest, e, r| steps(nest, e, r, depth, None));
-        return true;
+    let begins = r.half_sums.last().is_some_and(|sums| sums.depth == depth);
+    if begins {
+        let extent = nest.linear.extent(nest.schedule.reduce[depth].var) as i64;
+        range(nest, e, r, depth, (Affine::constant(0), extent));
     }
-    let name = nest.linear.vars[step.var as usize].name.clone();
-    let (block, full) = (sums.block as i64, (extent / sums.block * sums.block) as i64);
-    e.repeat(&name, 0, full, block, |e, at| {
-        short(nest, e, r, |nest, e, r| points(nest, e, r, depth, (at, block)));
-    });
-    if full < extent as i64 {
-        let rest = (Affine::constant(full), extent as i64 - full);
-        short(nest, e, r, |nest, e, r| points(nest, e, r, depth, rest));
-    }
-    true
+    begins
 }
 
-/// One short sum of each point of the tile, added to what the point has.
+/// So many points of a reduction axis from one on: as the sums that begin there.
+fn range(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, (start, count): (Affine, i64)) {
+    let step = nest.schedule.reduce[depth];
+    let Some(sums) = r.half_sums.pop_if(|sums| sums.depth == depth) else {
+        return match count == nest.linear.extent(step.var) as i64 {
+            true => steps(nest, e, r, depth, None),
+            false => points(nest, e, r, depth, (start, count)),
+        };
+    };
+    let block = sums.block as i64;
+    let full = count / block * block;
+    if count <= block {
+        short(nest, e, r, |nest, e, r| range(nest, e, r, depth, (start, count)));
+    } else {
+        let name = nest.linear.vars[step.var as usize].name.clone();
+        e.repeat(&name, 0, full, block, |e, at| {
+            let at = start.plus(&at);
+            short(nest, e, r, |nest, e, r| range(nest, e, r, depth, (at, block)));
+        });
+        if full < count {
+            let rest = (start.offset(full), count - full);
+            short(nest, e, r, |nest, e, r| range(nest, e, r, depth, rest));
+        }
+    }
+    r.half_sums.push(sums);
+}
+
+/// One sum of half floats of each point of the tile, added to what the point has.
 fn short(
     nest: &mut Nest,
     e: &mut Emitter,
@@ -110,12 +137,10 @@ fn short(
 ) {
     let sums = r.points.iter().map(|p| start(e, p)).collect();
     let whole = std::mem::replace(&mut r.chains[0], sums);
-    let half_sums = r.half_sums.take();
     products(nest, e, r);
-    r.half_sums = half_sums;
     let sums = std::mem::replace(&mut r.chains[0], whole);
     for (&sum, short) in r.chains[0].iter().zip(sums) {
-        let short = widened(e, short);
+        let short = if e.ty(sum).lane == Lane::F16 { short } else { widened(e, short) };
         e.assign(sum, Value::Bin(Bin::Add, sum, short));
     }
 }

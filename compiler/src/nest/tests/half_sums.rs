@@ -112,6 +112,7 @@ fn half_sums_agree(target: (&str, &str)) {
     ] {
         let schedule = agrees(target, &def, &constant);
         assert_eq!((schedule.half_sums, schedule.half_finish), (64, finish));
+        assert_eq!(schedule.half_parts, if target.0 == "x86_64" { 16 } else { 64 });
     }
     for stride in [1, 2] {
         let schedule = agrees(target, &depthwise(35, (9, 31), stride), &constant[..2]);
@@ -156,4 +157,8 @@ fn others_have_no_half_sums() {
     let long = linear(&halved(&conv((96, 24), (7, 9), 1, 1, 1)), &constant);
     let schedule = Schedule { half_finish: true, ..choose(&long, &target) };
     assert!(verify(&schedule, &long).is_err(), "sums of several short sums");
+    for half_parts in [0, 65] {
+        let schedule = Schedule { half_parts, ..choose(&long, &target) };
+        assert!(verify(&schedule, &long).is_err(), "parts of {half_parts}");
+    }
 }
