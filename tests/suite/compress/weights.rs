@@ -109,7 +109,7 @@ fn logarithms_are_taken_of_floats() {
 }
 
 /// Ranges of data are taken for products that multiply each element often: filters of single channels and what makes
-/// few numbers stay in float, unless others read the same data; where nothing else is there, they are quantized.
+/// few numbers stay in float, unless others read the same data; where nothing gains, what comes nearest is quantized.
 #[test]
 fn ranges_are_taken_where_that_gains_time() {
     let filter = |from: &str, to: &str| {
@@ -130,6 +130,8 @@ fn ranges_are_taken_where_that_gains_time() {
         ("filter", tensor([16, 1, 3, 3], 2)),
         ("few", tensor([8, 16, 1, 1], 3)),
         ("back", tensor([16, 8, 1, 1], 4)),
+        ("many", tensor([32, 16, 1, 1], 6)),
+        ("fewer", tensor([16, 32, 1, 1], 7)),
     ];
     let shape = [1, 16, 4, 4];
     let made = |nodes| {
@@ -143,4 +145,6 @@ fn ranges_are_taken_where_that_gains_time() {
     };
     assert_eq!(made(nodes), (["x", "c", "d"].map(String::from).to_vec(), 4));
     assert_eq!(made(vec![filter("x", "y")]), (vec!["x".to_string()], 1));
+    let nodes = vec![node("Conv", &["x", "many"], "a"), node("Conv", &["a", "fewer"], "y")];
+    assert_eq!(made(nodes), (vec!["x".to_string()], 1));
 }
