@@ -7,7 +7,7 @@
 
 use super::element;
 use super::rewrite::{Var, copied_load, plain_var, replace_loads, split_vars, store_axes, with_vars};
-use crate::base::{Affine, DType};
+use crate::base::{Affine, DType, TensorType};
 use crate::definition::{Definition, Expr, ExprId, Index, ValueId};
 use crate::scalar::math::primitives;
 use crate::scalar::{Op, Scalar};
@@ -28,7 +28,9 @@ pub fn inline(
         return None;
     }
     let value = producer.output.value;
-    let cheap = widens(producer) && reads_at_most(WIDENED, reader, value) || pays(reader, producer, constant);
+    let computed = producer.operands.iter().any(|o| o.ty.elems() > 1 && !constant(o.value));
+    let widened = reads_at_most(WIDENED, reader, value) || computed && multiplies_bytes(reader, value);
+    let cheap = widens(producer) && widened || pays(reader, producer, constant);
     if !(moves || cheap || only_reader && reads_at_most(1, reader, value)) {
         return None;
     }
@@ -181,6 +183,22 @@ pub fn widens(producer: &Definition) -> bool {
     let (tensors, numbers): (Vec<_>, Vec<_>) = producer.operands.iter().partition(|o| o.ty.elems() > 1);
     let narrow = tensors.len() == 1 && tensors.iter().all(|o| size(o.ty.dtype) * 2 <= out);
     narrow && shifts_and_scales(producer) && numbers.len() <= 2
+}
+
+/// Whether a definition makes bytes of the products of a value and other bytes, as blocks do that weigh their
+/// channels: of two bytes as integers these take one scale, however often each byte is widened for that.
+fn multiplies_bytes(reader: &Definition, value: ValueId) -> bool {
+    let byte = |ty: &TensorType| ty.dtype.size() == 1;
+    let mut others = reader.operands.iter().filter(|o| o.value != value && o.ty.elems() > 1);
+    let other = others.next().is_some_and(|o| byte(&o.ty)) && others.next().is_none();
+    other && byte(&reader.output.ty) && scales_by(reader, value)
+}
+
+/// Whether a definition multiplies by the elements of a value, and sums nothing.
+pub fn scales_by(reader: &Definition, value: ValueId) -> bool {
+    let reads = |e: &ExprId| matches!(&reader.exprs[*e as usize], Expr::Load { operand, .. } if reader.operands[*operand as usize].value == value);
+    let product = |e: &Expr| matches!(e, Expr::Op(Op::Mul, args) if args.iter().any(reads));
+    reader.fold.is_none() && reader.exprs.iter().any(product)
 }
 
 fn shifts_and_scales(producer: &Definition) -> bool {

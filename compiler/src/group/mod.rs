@@ -44,7 +44,7 @@ pub use spread::spread;
 pub use tables::tabulate;
 pub use twice::{Again, twice};
 
-use crate::definition::{Definition, LoweredValue, Lowering, Stage, ValueId};
+use crate::definition::{Definition, LoweredValue, Lowering, Operand, Stage, ValueId};
 use crate::schedule::linear::Layout;
 use std::collections::HashMap;
 
@@ -235,12 +235,29 @@ impl Grouping<'_> {
             &[] => false,
             &[reader] => {
                 fused(reader, true).is_some_and(|fused| fused.fold.is_some() || self.joins(reader, value))
+                    || self.weighs_bytes(reader, value, readers)
             }
             several => {
                 let moved = self.definition(producer).and_then(rewrite::copied_load).is_some();
                 several.iter().all(|&r| fused(r, false).is_some_and(|fused| moved || fused.fold.is_none()))
             }
         }
+    }
+
+    /// Whether a stage will make bytes of the products of a value and other bytes, once what is around joins it.
+    fn weighs_bytes(&self, stage: usize, value: ValueId, readers: &HashMap<ValueId, Vec<usize>>) -> bool {
+        let Some(def) = self.definition(stage).filter(|d| inline::scales_by(d, value)) else { return false };
+        let writes =
+            |s: &Stage, v: ValueId| matches!(s, Stage::Define(d) if d.output.value == v && inline::widens(d));
+        let bytes = |o: &Operand| o.ty.dtype.size() == 1 || self.stages.iter().any(|s| writes(s, o.value));
+        let mut others = def.operands.iter().filter(|o| o.value != value && o.ty.elems() > 1);
+        let other = others.next().is_some_and(bytes) && others.next().is_none();
+        let narrows = |d: &Definition| d.fold.is_none() && d.output.ty.dtype.size() == 1;
+        let stored = match readers.get(&def.output.value).map_or(&[][..], Vec::as_slice) {
+            &[next] => self.definition(next).is_some_and(narrows),
+            _ => false,
+        };
+        other && (stored || narrows(def))
     }
 
     /// Whether a stage reads a value beside another one that has as many elements as it writes.
