@@ -101,7 +101,7 @@ pub(super) fn same(linear: &Linear, e: &mut Emitter, lanes: usize, eval: &dyn Fn
         if requantize::divides(linear, id) && e.fused() {
             prepared(e, value);
         }
-        for integers in requantize::taken_back(linear, id) {
+        for integers in requantize::taken_back(linear, id, e.fused()) {
             integers.limits_less_zero(e, Some(value), lanes);
         }
         for integers in pairs::taken_back(linear, id) {

@@ -97,7 +97,7 @@ pub struct Exprs<'a> {
 /// The register that holds the expression `id`, an operation.
 fn operation(at: &mut Site, id: u32, (op, args): (Op, &[u32])) -> Reg {
     let (exprs, dtype) = (at.exprs, at.exprs.linear.types[id as usize]);
-    if let Some(integers) = less_zero(exprs.linear, op, args).filter(|_| dtype == DType::I32) {
+    if let Some(integers) = less_zero(exprs.linear, op, args, at.e.fused()).filter(|_| dtype == DType::I32) {
         return integers.emit_less_zero(at);
     }
     if let Some(limited) = limits::emit(at, id) {

@@ -138,12 +138,16 @@ impl Requantized {
     }
 }
 
-/// `c - z`, where `c` is a conversion with the zero point `z`: that conversion.
-pub fn less_zero(linear: &Linear, op: Op, args: &[u32]) -> Option<Requantized> {
+/// `c - z`, where `c` is a conversion with the zero point `z`: that conversion. `fused`: the target multiplies and adds
+/// at once, and so divides what may be anything, too.
+pub fn less_zero(linear: &Linear, op: Op, args: &[u32], fused: bool) -> Option<Requantized> {
     let (Op::Sub, &[integers, zero]) = (op, args) else { return None };
     let [integers, zero] = [integers, zero].map(|id| narrow(linear, id));
     let Node::Cast { to, arg, .. } = linear.nodes[integers as usize] else { return None };
-    let found = Requantized::of(linear, arg, to)?;
+    let found = match fused {
+        true => Requantized::limited(linear, arg, to)?,
+        false => Requantized::of(linear, arg, to)?,
+    };
     let same = match (&found.zero, &linear.nodes[zero as usize]) {
         (Zero::Value(id), _) => *id == zero,
         (Zero::Known(n), Node::Const(s)) => s.to_i64() == *n,
@@ -153,9 +157,9 @@ pub fn less_zero(linear: &Linear, op: Op, args: &[u32]) -> Option<Requantized> {
 }
 
 /// The conversions whose zero point is an expression's value, and is taken off again.
-pub fn taken_back(linear: &Linear, zero: u32) -> impl Iterator<Item = Requantized> {
-    let found = linear.nodes.iter().filter_map(|n| match n {
-        Node::Op(op, args) => less_zero(linear, *op, args),
+pub fn taken_back(linear: &Linear, zero: u32, fused: bool) -> impl Iterator<Item = Requantized> {
+    let found = linear.nodes.iter().filter_map(move |n| match n {
+        Node::Op(op, args) => less_zero(linear, *op, args, fused),
         _ => None,
     });
     found.filter(move |integers| integers.zero_value() == Some(zero))
