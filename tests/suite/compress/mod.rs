@@ -227,10 +227,10 @@ fn stored() -> pb::ModelProto {
     let constants = [
         ("table", tensor(&[40, 40], 1)),
         ("w1", tensor(&[40, 24], 2)),
-        ("w2", tensor(&[24, 16], 3)),
-        ("b2", tensor(&[16], 4)),
+        ("w2", tensor(&[24, 24], 3)),
+        ("b2", tensor(&[24], 4)),
     ];
-    model(nodes, &[3, 40], &[3, 16], &constants)
+    model(nodes, &[3, 40], &[3, 24], &constants)
 }
 
 /// A scale per column where other runtimes take one: of matrices.

@@ -113,6 +113,27 @@ fn channels_of_pixels_are_woven() {
     }
 }
 
+/// Rows that are computed in another order than they lie in are stored at once all the same.
+#[test]
+fn rows_are_stored_in_the_order_of_memory() {
+    for target in targets() {
+        let lanes = target.lanes();
+        let mut text = format!(
+            "kernel rows {{ read x: i32[{0}] write y: i8[{0}]\n%0: i32x{lanes} = const -128\n%1: i32x{lanes} = const 127\n",
+            4 * lanes
+        );
+        for (i, row) in [1, 2, 3, 0].into_iter().enumerate() {
+            let ([x, above, inside], at) = ([2 + 3 * i, 3 + 3 * i, 4 + 3 * i], row * lanes);
+            text += &format!("%{x}: i32x{lanes} = load x[{at}]\n%{above}: i32x{lanes} = max %0, %{x}\n");
+            text += &format!("%{inside}: i32x{lanes} = min %1, %{above}\nstore y[{at}] = %{inside}\n");
+        }
+        let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+        check(&kernel, &target);
+        let text = disassembly(&kernel, &target);
+        assert!(!text.contains("vextract") && !text.contains("vmovhps"), "{text}");
+    }
+}
+
 /// Elements of `x`, `rows` apart, side by side in `y`: `count` neighbouring columns of so many lanes.
 fn columns(ty: &str, (lanes, rows): (usize, usize), count: usize) -> Kernel {
     let (x, y) = (rows * lanes, lanes * rows);

@@ -3,12 +3,14 @@
 //! A load whose value is used once becomes that instruction's memory operand; with embedded
 //! broadcast also one used twice, where the core loads as often as it multiplies. Only within a straight run of
 //! instructions that changes neither memory nor the address. Other loads of that kind are marked, so
-//! that the allocator may repeat them rather than keep their values.
+//! that the allocator may repeat them rather than keep their values. Before that, vectors of different lengths share
+//! what spreads an element.
 
 use super::Isa;
 use super::inst::{Again, Arg, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
 use crate::codegen::live::Instruction;
+use std::collections::HashMap;
 
 /// Most uses of one element that are worth a memory operand each. Two multiply-adds a cycle leave no load to spare
 /// (Golden Cove: tiles of 12 to 14 rows and two vectors of 512 bits take .88 to .95 of the time with broadcasts of
@@ -97,8 +99,8 @@ pub fn drop_unused(f: &mut Function) {
     }
 }
 
-/// Folds what can be folded.
-pub fn fold(f: &mut Function, isa: Isa) {
+/// How often each register is written, and read.
+fn counted(f: &Function) -> Vec<(usize, usize)> {
     let mut counts = vec![(0usize, 0usize); f.regs.len()];
     for inst in &f.insts {
         inst.visit(|r, read, written| {
@@ -106,6 +108,46 @@ pub fn fold(f: &mut Function, isa: Isa) {
             counts[r as usize].1 += usize::from(read);
         });
     }
+    counts
+}
+
+/// Lets vectors of different lengths share the element that is spread in them: a shorter one is part of a longer one,
+/// as at the end of 12 or 20 channels. Not where instructions spread the elements of memory themselves.
+pub fn share(f: &mut Function, isa: Isa) {
+    if isa.masks {
+        return;
+    }
+    let counts = counted(f);
+    let mut known: Vec<(Inst, VReg, Mem)> = Vec::new();
+    let mut shared: HashMap<VReg, VReg> = HashMap::new();
+    for inst in &f.insts {
+        if inst.is_control() || inst.stores() {
+            known.clear();
+        }
+        let spread = plain_load(inst).filter(|(r, mem)| mem.broadcast && counts[*r as usize].0 == 1);
+        let Some((reg, mem)) = spread else {
+            inst.visit(|r, _, written| {
+                known.retain(|(.., mem)| !(written && mem.regs().any(|m| m == r)));
+            });
+            continue;
+        };
+        let longer = known.iter().find(|(of, _, m)| *m == mem && of.op == inst.op && of.width >= inst.width);
+        match longer {
+            Some(&(_, longer, _)) => _ = shared.insert(reg, longer),
+            None => known.push((inst.clone(), reg, mem)),
+        }
+    }
+    f.insts.retain(|inst| plain_load(inst).is_none_or(|(reg, _)| !shared.contains_key(&reg)));
+    for arg in f.insts.iter_mut().flat_map(|inst| &mut inst.args) {
+        if let Arg::Reg(reg) = arg {
+            *reg = shared.get(reg).copied().unwrap_or(*reg);
+        }
+    }
+}
+
+/// Folds what can be folded.
+pub fn fold(f: &mut Function, isa: Isa) {
+    let counts = counted(f);
     let mut dead = vec![false; f.insts.len()];
     let mut start = 0;
     while start < f.insts.len() {

@@ -123,6 +123,7 @@ fn select(kernel: &Kernel, isa: Isa, alike: bool) -> Result<inst::Function> {
     }
     let mut function = select::Select::run((kernel, parts), isa, alike)?;
     fold::drop_unused(&mut function);
+    fold::share(&mut function, isa);
     fold::fold(&mut function, isa);
     Ok(function)
 }

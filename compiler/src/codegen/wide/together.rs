@@ -61,6 +61,14 @@ impl Waiting {
     }
 }
 
+/// Puts rows that lie side by side in the order of memory, in which they may not have been computed.
+fn in_order(waiting: &mut [Waiting]) {
+    let along = |w: &Waiting| Mem { disp: 0, ..w.mem };
+    if waiting.windows(2).all(|two| two[0].stride == 1 && along(&two[0]) == along(&two[1])) {
+        waiting.sort_by_key(|w| w.mem.disp);
+    }
+}
+
 impl Select<'_> {
     /// Lets a store wait for others, where it can be joined with them.
     pub(super) fn wait(&mut self, addr: &Addr, stride: i64, src: Reg) -> Result<bool> {
@@ -158,7 +166,8 @@ impl Select<'_> {
 
     /// Stores what waits.
     pub(super) fn store_waiting(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        in_order(&mut waiting);
         match waiting[..] {
             [] => {}
             [first, ..] if first.stride > 1 && first.stride == waiting.len() => {
