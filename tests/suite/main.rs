@@ -12,6 +12,7 @@ mod computed;
 mod conformance;
 mod counted;
 mod definition;
+mod empty;
 mod entries;
 mod foreign;
 mod found;

@@ -151,6 +151,13 @@ impl Build {
         self
     }
 
+    /// The same of one that may be 0, too: a cache that is empty at first.
+    pub fn dim_from_zero(mut self, name: impl Into<String>, bound: usize) -> Self {
+        let name = name.into();
+        self.bindings.empty.insert(name.clone());
+        self.dim_up_to(name, bound)
+    }
+
     /// Gives the whole shape of an input.
     pub fn input(mut self, name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
         self.bindings.shapes.insert(name.into(), shape.into());

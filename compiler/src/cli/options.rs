@@ -14,7 +14,7 @@ pub(super) struct ModelArgs {
     /// The ONNX file.
     pub model: PathBuf,
     /// Bind a free dimension by its name, as in batch=1, leave it to run time up to a bound, as in
-    /// 'seq<=128', or say which sum or multiple of others it is, as in 'total=past+1', 'height=32*k'.
+    /// 'seq<=128' ('0<=past<=128' where it may be nothing, too), or say which sum or multiple of others it is, as in 'total=past+1', 'height=32*k'.
     #[arg(long = "dim", value_name = "NAME=N|NAME<=N|NAME=SUM")]
     dims: Vec<String>,
     /// Give the whole shape of an input, as in data=1x3x224x224, or name its free dimensions for --dim, as in
@@ -92,6 +92,21 @@ fn size(option: &str, text: &str) -> Result<usize> {
     text.trim().parse().map_err(|_| Error::options(format!("'{text}' is not a size")).at(option))
 }
 
+/// The name in `NAME` or `0<=NAME`, which says that it may be nothing.
+fn name_from(text: &str, whole: &str, bindings: &mut Bindings) -> Result<String> {
+    let Some((least, name)) = text.split_once("<=") else { return Ok(text.trim().to_string()) };
+    let name = name.trim().to_string();
+    match least.trim() {
+        "0" => drop(bindings.empty.insert(name.clone())),
+        "1" => {}
+        _ => {
+            let reason = format!("'{whole}': a dimension begins at 1, or at 0 where that is said");
+            return Err(Error::options(reason).advise("Write 'NAME<=N' or '0<=NAME<=N'").at("--dim"));
+        }
+    }
+    Ok(name)
+}
+
 fn bound_of(text: &str) -> Result<usize> {
     match size("--dim", text)? {
         bound @ 1..=MAX_SIZE => Ok(bound),
@@ -146,8 +161,9 @@ impl ModelArgs {
     pub(super) fn bindings(&self) -> Result<Bindings> {
         let mut bindings = Bindings::default();
         for text in &self.dims {
-            if let Some((name, bound)) = text.split_once("<=") {
-                bindings.bounds.insert(name.trim().to_string(), bound_of(bound)?);
+            if let Some((name, bound)) = text.rsplit_once("<=") {
+                let name = name_from(name, text, &mut bindings)?;
+                bindings.bounds.insert(name, bound_of(bound)?);
                 continue;
             }
             let (name, value) = split("--dim", text)?;

@@ -16,6 +16,8 @@ pub struct Bindings {
     pub dims: BTreeMap<String, usize>,
     /// Bounds of dimensions left to run time, by name (`--dim NAME<=N`).
     pub bounds: BTreeMap<String, usize>,
+    /// Which of these may be 0, too (`--dim '0<=NAME<=N'`).
+    pub empty: BTreeSet<String>,
     /// By the name of the input: its whole shape (`--input NAME=1x3x224x224`, or from data).
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// By the name of the input: names and sizes of its dimensions (`--input NAME=batch,total`).
@@ -124,6 +126,7 @@ impl Bindings {
         let mut all = self.clone();
         let computed = self.bounds.keys().filter(|name| self.is_computed(body, name)).cloned();
         for name in computed.collect::<Vec<_>>() {
+            all.empty.remove(&name);
             all.numbers.extend(all.bounds.remove_entry(&name));
         }
         for name in free_dims(body).filter_map(|(_, _, name)| name.as_ref()) {
@@ -170,11 +173,12 @@ impl Bindings {
         self.complete(body)?.resolve_all(body)
     }
 
-    /// Whether a name is that of a value which the model computes, and of no dimension.
+    /// Whether a name is that of a value which the model computes or takes, and of no dimension.
     fn is_computed(&self, body: &Body, name: &String) -> bool {
         let free = free_dims(body).filter_map(|(_, _, n)| n.as_ref());
         let is_dim = free.into_iter().any(|n| n == name || Sum::parse(n).is_some_and(|s| s.has(name)));
-        !is_dim && !self.sums.values().any(|sum| sum.has(name)) && body.computes(name)
+        let is_value = body.computes(name) || body.inputs.iter().any(|input| input.name == *name);
+        !is_dim && !self.sums.values().any(|sum| sum.has(name)) && is_value
     }
 
     /// Sums of what is no dimension are errors.
@@ -324,8 +328,13 @@ impl Bindings {
                 Dim::Free(Some(name)) if self.left.contains(name) => {}
                 Dim::Free(Some(name)) if self.bounds.contains_key(name) => {
                     let bound = self.bounds[name];
-                    if given == 0 || given > bound {
-                        return wrong(format!("dimension '{name}' is {given}, its bound {bound}"));
+                    if given > bound || (given == 0 && !self.empty.contains(name)) {
+                        let advice = match given {
+                            0 => format!("Say that it may be nothing: --dim '0<={name}<={bound}'"),
+                            _ => format!("Give a larger bound: --dim '{name}<={given}'"),
+                        };
+                        return wrong(format!("dimension '{name}' is {given}, its bound {bound}"))
+                            .map_err(|e| e.advise(advice));
                     }
                 }
                 Dim::Free(name) => {

@@ -1,5 +1,6 @@
 //! Samples as one lowering; with further ones, as long as these leave open what a number is.
 
+use super::small::not_empty;
 use super::{AT_BOUNDS, SMALLEST, Samples, Sizer, Sizes, over};
 use crate::build::Silent;
 use crate::error::{Error, Result};
@@ -29,10 +30,9 @@ impl Sizer<'_> {
         let names = self.model.body.names();
         let mut compares = false;
         loop {
-            let small = self.ones.values().flatten().chain(&self.of_data);
             let typings = Typings {
                 samples: samples.typed.iter().map(|(_, (graph, _))| graph).collect(),
-                others: small.chain(&others).collect(),
+                others: self.singles().chain(&others).collect(),
                 names: &names,
                 computed: &self.computed,
                 undefined: &self.undefined,
@@ -105,7 +105,7 @@ impl Sizer<'_> {
         samples.made.iter().try_for_each(|other| same_steps(&samples.made[0], other))
     }
 
-    /// The dimensions for which 1 is another case; an error where that is so of a size that data decide.
+    /// The dimensions for which 1 is another case; an error where that is so of a size that data decide, or 0 is one.
     fn unfit(&self, unfit: &[(usize, String)]) -> Result<Vec<String>> {
         let names: Vec<&String> = self.ones.iter().filter(|one| one.1.is_some()).map(|one| one.0).collect();
         let of_data = |(i, _): &&(usize, String)| (0..self.of_data.len()).any(|n| names.len() + n == *i);
@@ -115,13 +115,20 @@ impl Sizer<'_> {
                 .advise("Export the model without this node, or with a size that is at least 2")
                 .at(format!("'{name}'")));
         }
+        let first = names.len() + self.of_data.len();
+        let empty =
+            |(i, name): &(usize, String)| Some((self.empty.get(i.checked_sub(first)?)?, name.clone()));
+        if let Some(((dimension, _), name)) = unfit.iter().find_map(empty) {
+            let reason = format!("'{name}' is computed in another way then");
+            return Err(not_empty(dimension, &reason));
+        }
         Ok(unfit.iter().filter_map(|(i, _)| names.get(*i).map(|n| n.to_string())).collect())
     }
 
     /// Takes those of the other sizes out for which what was found says something else, with the name of a value of which
     /// it does: they must be samples.
     fn contradicting(&self, unfit: &[(usize, String)], others: &mut Vec<Single>) -> Vec<(Sizes, String)> {
-        let before = self.ones.values().flatten().count() + self.of_data.len();
+        let before = self.singles().count();
         let wrong = unfit.iter().filter_map(|(i, name)| Some((i.checked_sub(before)?, name)));
         let mut wrong: Vec<(usize, &String)> = wrong.collect();
         wrong.sort_unstable();

@@ -53,6 +53,8 @@ struct Sizer<'a> {
     ones: BTreeMap<String, Option<Single>>,
     /// The model where data decide that sizes are 0, and 1.
     of_data: Vec<Single>,
+    /// The model where dimensions that may be are 0, with their names.
+    empty: Vec<(String, Single)>,
     /// Sizes for which the model is not defined, of those that would leave less open.
     undefined: Vec<Sizes>,
 }
@@ -130,7 +132,7 @@ pub fn lowered(
     let (mut lowered, unfit) = sizer.merged(found, &least)?;
     above.extend(unfit);
     least.extend(above.into_iter().map(|name| (name, SMALLEST)));
-    sizer.state_least(least, &mut lowered, &mut notes);
+    sizer.state_least(least, &mut lowered, &mut notes)?;
     let mut lowered = single(lowered);
     let mut kept: Vec<ValueId> = lowered.outputs.iter().map(|o| o.0).collect();
     kept.extend(lowered.lowering.sizes.iter().map(|s| s.value));
@@ -159,7 +161,7 @@ impl Sizer<'_> {
     fn new<'a>(model: &'a Model, bindings: &'a Bindings, around: &'a Around, clock: &'a Clock) -> Sizer<'a> {
         let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
         let (shapes, alike, uniform, computed) = Default::default();
-        let (ones, of_data, undefined) = Default::default();
+        let (ones, of_data, empty, undefined) = Default::default();
         Sizer {
             model,
             bindings,
@@ -174,12 +176,17 @@ impl Sizer<'_> {
             given: Given::of(bindings),
             ones,
             of_data,
+            empty,
             undefined,
         }
     }
 
     /// Notes which sizes are the smallest.
-    fn state_least(&self, mut least: Sizes, lowered: &mut Lowered, notes: &mut Vec<String>) {
+    fn state_least(&self, mut least: Sizes, lowered: &mut Lowered, notes: &mut Vec<String>) -> Result<()> {
+        let empty = &self.bindings.empty;
+        if let Some((name, least)) = least.iter().find(|(name, _)| empty.contains(*name)) {
+            return Err(small::not_empty(name, &format!("it must be {least} at least")));
+        }
         for (name, &least) in least.iter().filter(|(name, _)| !self.hidden.contains_key(*name)) {
             notes.push(format!("dimension '{name}' must be {least} at least: the model is not defined below, or computed in another way"));
         }
@@ -191,8 +198,11 @@ impl Sizer<'_> {
             least.insert(by.clone(), smallest);
         }
         for size in &mut lowered.lowering.sizes {
-            size.least = size.name.as_ref().and_then(|name| least.get(name)).copied().unwrap_or(size.least);
+            let Some(name) = &size.name else { continue };
+            let first = if empty.contains(name) { 0 } else { size.least };
+            size.least = least.get(name).copied().unwrap_or(first);
         }
+        Ok(())
     }
 
     /// The model in all samples; the error of the first that fails, with its number.
