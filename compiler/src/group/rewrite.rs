@@ -218,6 +218,18 @@ pub struct Split {
     pub part: Vec<HashMap<u32, u32>>,
 }
 
+/// A name for a part of a fold's variable: Einsum names these by its letters, so that the parts of `i` look like axes.
+fn unused(def: &Definition, reduce: &[definition::Var], mut name: String) -> String {
+    let is_axis = |name: &str| {
+        name.strip_prefix('i').is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()))
+    };
+    let folded = &def.vars[def.axes..];
+    while is_axis(&name) || folded.iter().chain(reduce).any(|var| var.name == name) {
+        name.push('_');
+    }
+    name
+}
+
 /// Splits variables into mixed-radix parts: `(name of the part, factor, extent)`, outermost first.
 pub fn split_vars(def: &Definition, parts: &[Option<Vec<(u32, i64, usize)>>]) -> Split {
     let mut split = Split { axes: Vec::new(), reduce: Vec::new(), map: Vec::new(), part: Vec::new() };
@@ -234,7 +246,7 @@ pub fn split_vars(def: &Definition, parts: &[Option<Vec<(u32, i64, usize)>>]) ->
             let name = match v < def.axes {
                 true => format!("i{}", split.axes.len()),
                 false if pieces.len() == 1 => var.name.clone(),
-                false => format!("{}{i}", var.name),
+                false => unused(def, &split.reduce, format!("{}{i}", var.name)),
             };
             let list = if v < def.axes { &mut split.axes } else { &mut split.reduce };
             list.push(definition::Var { name, extent: *extent, size });
