@@ -74,8 +74,8 @@ pub trait Element: Copy {
     const DTYPE: DType;
     /// Reads one element from exactly its bytes.
     fn from_le(bytes: &[u8]) -> Self;
-    /// Appends the element's bytes.
-    fn put_le(self, out: &mut Vec<u8>);
+    /// Writes the element into exactly its bytes.
+    fn write_le(self, bytes: &mut [u8]);
 }
 
 macro_rules! element {
@@ -88,8 +88,13 @@ macro_rules! element {
                 b.copy_from_slice(bytes);
                 <$t>::from_le_bytes(b)
             }
-            fn put_le(self, out: &mut Vec<u8>) {
-                out.extend_from_slice(&self.to_le_bytes());
+            #[inline]
+            fn write_le(self, bytes: &mut [u8]) {
+                // As an array: a slice of any length is copied by a call.
+                match <&mut [u8; size_of::<$t>()]>::try_from(&mut *bytes) {
+                    Ok(array) => *array = self.to_le_bytes(),
+                    Err(_) => bytes.copy_from_slice(&self.to_le_bytes()),
+                }
             }
         }
     )*};
@@ -107,8 +112,8 @@ impl Tensor {
     pub fn new<T: Element>(shape: impl Into<Vec<usize>>, elems: &[T]) -> Self {
         let ty = TensorType::new(T::DTYPE, shape);
         assert_eq!(ty.elems(), elems.len(), "elements fit the shape");
-        let mut data = Vec::with_capacity(ty.bytes());
-        elems.iter().for_each(|e| e.put_le(&mut data));
+        let mut data = vec![0; ty.bytes()];
+        data.chunks_exact_mut(size_of::<T>()).zip(elems).for_each(|(bytes, e)| e.write_le(bytes));
         Tensor { ty, data: data.into() }
     }
 

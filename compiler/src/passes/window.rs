@@ -52,15 +52,21 @@ impl Window {
     /// further.
     pub fn add_to(&self, large: &Window, first: &[i64], sums: &mut [f32], weight: impl Fn(usize) -> f32) {
         let [others, points] = [self, large].map(|w| w.kernel.iter().product::<i64>().max(1) as usize);
-        for i in 0..sums.len() / points * others {
-            let (filter, mut rest, mut place, mut stride) = (i / others, i % others, 0, 1);
+        let place = |mut rest: usize| {
+            let (mut place, mut stride) = (0, 1);
             for d in (0..first.len()).rev() {
                 let [extent, whole] = [self, large].map(|w| w.kernel[d].max(1) as usize);
                 place += (rest % extent + first[d] as usize) * stride;
                 rest /= extent;
                 stride *= whole;
             }
-            sums[filter * points + place] += weight(i);
+            place
+        };
+        let places: Vec<usize> = (0..others).map(place).collect();
+        for (number, filter) in sums.chunks_exact_mut(points).enumerate() {
+            for (i, &place) in places.iter().enumerate() {
+                filter[place] += weight(number * others + i);
+            }
         }
     }
 }
