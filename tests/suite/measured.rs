@@ -1,7 +1,7 @@
 //! Sizes computed from data: as long as what they meet, or up to a bound.
 
-use crate::sizes::{agree, bounded, built, decode, floats};
-use crate::support::onnx::{int, model, node, value, with};
+use crate::sizes::{agree, bounded, built, decode, floats, naive};
+use crate::support::onnx::{int, model, node, text, value, with};
 use lmc::base::Tensor;
 use lmc::build::{Build, Silent};
 use lmc::run::executor::Executor;
@@ -112,6 +112,122 @@ fn as_many_as_data_say_up_to_a_bound() {
         assert!(run(10.0).is_err());
         assert!(run(-1.0).is_err());
     }
+}
+
+/// The number may be an input itself.
+#[test]
+fn as_many_as_an_input_says() {
+    let mut proto = counting();
+    let graph = proto.graph.as_mut().expect("a graph");
+    graph.node.drain(..2);
+    graph.input = vec![value("frames", 7, &[])];
+    for target in targets() {
+        let built = built(&decode(&proto), &[("frames", 9)], &target);
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        for n in [9i64, 1, 0, 4] {
+            let want: Vec<f32> = (0..n).map(|i| 2.0 * i as f32).collect();
+            let got = executor.run(&[Tensor::scalar(n)]).expect("results");
+            agree(&got, &[Tensor::new([want.len()], &want)], &n.to_string());
+        }
+        assert!(executor.run(&[Tensor::scalar(10i64)]).is_err());
+    }
+}
+
+/// A loop gives a row for each iteration, of which data say how many there are.
+#[test]
+fn iterations_as_many_as_data_say() {
+    let step = vec![
+        node("Mul", &["s", "half"], "scaled"),
+        node("Add", &["scaled", "x"], "next"),
+        node("Identity", &["next"], "seen"),
+        node("Identity", &["go"], "on"),
+    ];
+    let mut repeated = node("Loop", &["count", "", "x"], "last");
+    repeated.output.push("y".into());
+    let io: (&[(&str, i32)], &[(&str, i32)]) =
+        (&[("i", 7), ("go", 9), ("s", 1)], &[("on", 9), ("next", 1), ("seen", 1)]);
+    crate::lengths::body(&mut repeated, step, io);
+    let mut proto = model(vec![repeated], &[1, 3], &[-1, 1, 3], &[("half", Tensor::scalar(0.5f32))]);
+    proto.graph.as_mut().expect("a graph").input.push(value("count", 7, &[]));
+    let x = floats(&[1, 3], 3);
+    for target in targets() {
+        let built = built(&decode(&proto), &[("count", 6)], &target);
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        for n in [6i64, 0, 1, 4] {
+            let (mut want, mut state) = (Vec::<f32>::new(), numbers(&x));
+            for _ in 0..n {
+                state.iter_mut().zip(numbers(&x)).for_each(|(s, x)| *s = 0.5 * *s + x);
+                want.extend(&state);
+            }
+            let got = executor.run(&[x.clone(), Tensor::scalar(n)]).expect("results");
+            agree(&got, &[Tensor::new([n as usize, 1, 3], &want)], &n.to_string());
+        }
+        assert!(executor.run(&[x.clone(), Tensor::scalar(7i64)]).is_err());
+    }
+    let target = resolve("native", "generic").expect("a host");
+    let refused = Build::new("m.onnx").build_model(&decode(&proto), target, "m", &Silent);
+    let refused = refused.err().expect("an error").to_string();
+    assert!(refused.contains("(Loop)") && refused.contains("--dim 'count<=N'"), "{refused}");
+}
+
+/// `x` resized to as many rows and columns as data say, as segmentation models bring masks to the size of their images;
+/// with `size` as a constant, what the naive loops have to give.
+fn resized(mode: &str, coordinates: &str, size: Option<[f32; 2]>) -> ModelProto {
+    let nodes = vec![
+        with(node("Cast", &["size"], "whole"), [int("to", 7)]),
+        node("Gather", &["whole", "first"], "rows"),
+        node("Gather", &["whole", "second"], "columns"),
+        with(node("Concat", &["planes", "rows", "columns"], "shape"), [int("axis", 0)]),
+        with(
+            node("Resize", &["x", "", "", "shape"], "large"),
+            [text("mode", mode), text("coordinate_transformation_mode", coordinates)],
+        ),
+        node("Relu", &["large"], "y"),
+    ];
+    let mut constants = vec![
+        ("first", Tensor::new([1], &[0i64])),
+        ("second", Tensor::new([1], &[1i64])),
+        ("planes", Tensor::new([2], &[1i64, 2])),
+    ];
+    constants.extend(size.map(|size| ("size", Tensor::new([2], &size))));
+    let mut proto = model(nodes, &[1, 2, 5, 4], &[1, 2, -1, -2], &constants);
+    if size.is_none() {
+        proto.graph.as_mut().expect("a graph").input.push(value("size", 1, &[2]));
+    }
+    proto
+}
+
+#[test]
+fn resized_as_far_as_data_say() {
+    let modes = [
+        ("linear", "half_pixel"),
+        ("linear", "align_corners"),
+        ("nearest", "asymmetric"),
+        ("cubic", "pytorch_half_pixel"),
+    ];
+    for (mode, coordinates) in modes {
+        for target in targets() {
+            let decoded = decode(&resized(mode, coordinates, None));
+            let built = built(&decoded, &[("rows", 12), ("columns", 20)], &target);
+            let mut executor =
+                Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+            let x = floats(&[1, 2, 5, 4], 3);
+            for size in [[12f32, 20.0], [1.0, 1.0], [5.0, 4.0], [3.0, 17.0], [11.0, 2.0]] {
+                let fixed = decode(&resized(mode, coordinates, Some(size)));
+                let want = naive(&fixed, std::slice::from_ref(&x));
+                let got = executor.run(&[x.clone(), Tensor::new([2], &size)]).expect("results");
+                agree(&got, &want, &format!("{mode} {coordinates} {size:?}"));
+            }
+            assert!(executor.run(&[x.clone(), Tensor::new([2], &[13f32, 20.0])]).is_err());
+        }
+    }
+    let target = resolve("native", "generic").expect("a host");
+    let unbounded = decode(&resized("linear", "half_pixel", None));
+    let refused = Build::new("m.onnx").build_model(&unbounded, target, "m", &Silent);
+    let refused = refused.err().expect("an error").to_string();
+    assert!(refused.contains("(Resize)") && refused.contains("--dim 'columns<=N'"), "{refused}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub const ROWS: &[Operator] = &[
         versions: &[10, 11, 13, 18, 19],
         infer,
         lower: Lower::Define(lower),
-        note: "scales and sizes must be constant, or follow from the shapes; with scales, the roi too",
+        note: "scales must be constant, or follow from the shapes; sizes, too, or have bounds; with scales, the roi too",
     },
     Operator {
         domain: "",

@@ -173,6 +173,7 @@ impl Driver {
 
     pub(super) fn loop_node(&mut self, node: &SourceNode, mut inputs: Bindings) -> Result<Bindings> {
         inputs.resize(inputs.len().max(2), None);
+        self.bound_trips(node, &mut inputs[0])?;
         let body = body(node, "body")?;
         let mut trips = self.known(&inputs[0]);
         let condition = match inputs[1] {
@@ -219,6 +220,16 @@ impl Driver {
         self.typed_loop(node, body, inputs, count, runs)
     }
 
+    /// How often a loop runs, where a bound is given for what data say.
+    fn bound_trips(&mut self, node: &SourceNode, trips: &mut Option<Binding>) -> Result<()> {
+        let Some(Binding::Value(id)) = trips else { return Ok(()) };
+        let (bound, checks) = self.sized(node, vec![Some(*id)])?;
+        if let (Some(bound), true) = (bound[0], checks.is_empty()) {
+            *trips = Some(Binding::Value(bound));
+        }
+        Ok(())
+    }
+
     /// The loop as a node with a typed body. `count`: its iterations, where they are known; `runs`: whether there is
     /// one at least.
     fn typed_loop(
@@ -239,7 +250,12 @@ impl Driver {
             return self.counted_loop(node, body, &carried, count);
         }
         let graph = self.typed_iteration(body, &mut inputs, runs)?;
-        self.keep(node, inputs, vec![("body", graph)])
+        let lists = node.outputs.len() + 2 > inputs.len();
+        match self.keep(node, inputs.clone(), vec![("body", graph)]) {
+            // A list of what iterations give is as long as they are many.
+            Err(error) if lists => Err(self.unbounded(node, &inputs, error)),
+            kept => kept,
+        }
     }
 
     /// How much the current graph holds, to take back an attempt.

@@ -35,17 +35,28 @@ impl Given {
     }
 }
 
-/// The inputs of operators that say how large results are, and whether a number there may be found by what the result
-/// meets. The ends of slices and the best k are else compressed by flags.
-const SIZES: &[(&str, &[usize], bool)] = &[
-    ("Range", &[0, 1, 2], true),
-    ("ConstantOfShape", &[0], true),
-    ("Expand", &[1], true),
-    ("Reshape", &[1], true),
-    ("Tile", &[1], true),
-    ("Slice", &[1, 2], false),
-    ("TopK", &[1], false),
+/// The inputs of operators that say how large results are, and what is done where no bound is given.
+const SIZES: &[(&str, &[usize], Unbound)] = &[
+    ("Range", &[0, 1, 2], Unbound::Meets),
+    ("ConstantOfShape", &[0], Unbound::Meets),
+    ("Expand", &[1], Unbound::Meets),
+    ("Reshape", &[1], Unbound::Meets),
+    ("Tile", &[1], Unbound::Meets),
+    ("Resize", &[3], Unbound::Meets),
+    ("Loop", &[0], Unbound::Refused),
+    ("Slice", &[1, 2], Unbound::Flags),
+    ("TopK", &[1], Unbound::Flags),
 ];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Unbound {
+    /// What the result meets may say how large it is.
+    Meets,
+    /// The result is compressed by flags.
+    Flags,
+    /// A bound must be given.
+    Refused,
+}
 
 /// What only carries numbers on to where they are a size.
 const CARRIES: &[&str] = &[
@@ -110,7 +121,7 @@ impl Driver {
     pub(super) fn tried_sizes(&mut self, node: &SourceNode, (inputs, checks): Sized) -> Result<Sized> {
         let open = self.open(node, &inputs);
         let counts = open.iter().any(|&(_, value)| self.counts(value));
-        if self.numbers.probes.is_none() || counts || !is_found(node) {
+        if self.numbers.probes.is_none() || counts || unbound(node) != Some(Unbound::Meets) {
             return Ok((inputs, checks));
         }
         let (inputs, more) = self.sized_by(node, inputs, true)?;
@@ -144,7 +155,10 @@ impl Driver {
     /// The error of a node whose result is as large as a number that may be any.
     pub(super) fn unbounded(&mut self, node: &SourceNode, inputs: &[Option<ValueId>], error: Error) -> Error {
         let open = self.open(node, inputs);
-        let number = open.iter().filter(|_| is_found(node)).find_map(|&(_, value)| self.open_number(value));
+        let has_bound = unbound(node).is_some_and(|unbound| unbound != Unbound::Flags);
+        let mut seen = HashSet::new();
+        let mut number = |&(_, value): &(usize, ValueId)| self.open_number(value, &mut seen);
+        let number = if has_bound { open.iter().find_map(&mut number) } else { None };
         number.map_or(error, |name| unbounded(&name))
     }
 
@@ -232,25 +246,21 @@ impl Driver {
     }
 
     /// The number that a shape is made of of which nothing is known.
-    fn open_number(&mut self, value: ValueId) -> Option<String> {
-        let mut open = vec![value];
-        for _ in 0..MOST {
-            let value = open.pop()?;
-            if self.constant(value).is_some() || self.level().taken.contains_key(&value) {
-                continue;
-            }
-            let carried = self.writer(value).filter(|(n, _)| CARRIES.contains(&n.op.name));
-            let before = carried.map(|(n, _)| n.inputs.iter().flatten().copied().collect::<Vec<_>>());
-            let of_integers = |v: &ValueId| !self.graph().value(*v).ty.dtype.is_float();
-            match before.filter(|inputs| inputs.iter().all(of_integers)) {
-                Some(inputs) => open.extend(inputs),
-                None => {
-                    let value = self.graph().value(value);
-                    return is_number(&value.ty).then(|| value.name.clone());
-                }
-            }
+    fn open_number(&mut self, value: ValueId, seen: &mut HashSet<ValueId>) -> Option<String> {
+        let is_new = seen.len() < MOST && seen.insert(value);
+        if !is_new || self.constant(value).is_some() || self.level().taken.contains_key(&value) {
+            return None;
         }
-        None
+        let carried = self.writer(value).filter(|(n, _)| CARRIES.contains(&n.op.name));
+        let before = carried.map(|(n, _)| n.inputs.iter().flatten().copied().collect::<Vec<_>>());
+        let of_integers = |v: &ValueId| !self.graph().value(*v).ty.dtype.is_float();
+        let before = before.filter(|inputs| inputs.iter().all(of_integers)).unwrap_or_default();
+        let found = before.into_iter().rev().find_map(|input| self.open_number(input, seen));
+        // Else the number itself: what it was taken out of is none.
+        found.or_else(|| {
+            let value = self.graph().value(value);
+            is_number(&value.ty).then(|| value.name.clone())
+        })
     }
 
     /// The results, which cannot be read where a check fails.
@@ -282,9 +292,9 @@ fn unbounded(name: &str) -> Error {
     ))
 }
 
-/// Whether what the result meets may say how large it is.
-fn is_found(node: &SourceNode) -> bool {
-    SIZES.iter().any(|row| node.domain.is_empty() && row.0 == node.op && row.2)
+/// What is done where no bound is given.
+fn unbound(node: &SourceNode) -> Option<Unbound> {
+    SIZES.iter().find(|row| node.domain.is_empty() && row.0 == node.op).map(|row| row.2)
 }
 
 /// Whether it is one integer.
