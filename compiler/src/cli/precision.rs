@@ -10,7 +10,7 @@ use crate::import::{Body, Declared, SourceNode};
 /// The least cosine of a quantized model.
 const QUANTIZED: f64 = 0.999;
 /// Roundings by which the results of a model of half floats are off at most, as a share of their length. Real networks
-/// of `f16`, whatever they are run in, are off by 2 to 20.
+/// of `f16`, whatever they are run in, are off by 1 to 35.
 const ROUNDINGS: f64 = 64.0;
 
 /// The cosine with a reference that is enough, by default, where the tolerance is not met; `None` where it must be.
