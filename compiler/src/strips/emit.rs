@@ -118,25 +118,30 @@ impl Emit<'_> {
         }
     }
 
-    /// Moves the rows that are kept to the front of their window.
+    /// Moves the rows that are kept to the front of their window, in pieces as long as what they move by, which do not
+    /// overlap.
     fn shift(&mut self, open: &mut Open, link: &Link, rows: &Rows, i: usize) {
-        let (kept, window) = (rows.kept(), open.windows[i]);
-        if kept <= rows.rate {
-            let from = self.view(open, window, link.dim, (rows.rate, 0), kept);
-            let to = self.view(open, window, link.dim, (0, 0), kept);
+        let (kept, by, window) = (rows.kept(), rows.rate, open.windows[i]);
+        let pieces = if kept > by { kept / by } else { 0 };
+        if pieces > 0 {
+            let mut inner = Vec::new();
+            let mut piece = |emit: &mut Self, start: i64| {
+                let part = emit.part(window, link.dim, by);
+                let (start, step) = (start as usize, by as usize);
+                inner.push(View { whole: window, part, dim: link.dim, start, step });
+                part
+            };
+            let (from, to) = (piece(self, by), piece(self, 0));
+            let body = vec![Stage::Define(self.copy(from, to))];
+            open.body.push(Stage::Strips(Strips { count: pieces as usize, views: inner, body }));
+        }
+        let (done, rest) = (pieces * by, kept - pieces * by);
+        if rest > 0 {
+            let from = self.view(open, window, link.dim, (done + by, 0), rest);
+            let to = self.view(open, window, link.dim, (done, 0), rest);
             let copy = self.copy(from, to);
             open.body.push(Stage::Define(copy));
-            return;
         }
-        let mut inner = Vec::new();
-        let mut row = |emit: &mut Self, start: i64| {
-            let part = emit.part(window, link.dim, 1);
-            inner.push(View { whole: window, part, dim: link.dim, start: start as usize, step: 1 });
-            part
-        };
-        let (from, to) = (row(self, rows.rate), row(self, 0));
-        let body = vec![Stage::Define(self.copy(from, to))];
-        open.body.push(Stage::Strips(Strips { count: kept as usize, views: inner, body }));
     }
 
     /// Rows of a definition, from the first strip's row `at.0` on.
