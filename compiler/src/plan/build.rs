@@ -55,8 +55,8 @@ struct Planner<'a> {
     places: HashMap<ValueId, Place>,
     kernels: Kernels<'a>,
     macs: u64,
-    /// How often the strips around the stage run.
-    strips: u64,
+    /// How often the strips and loops around the stage run.
+    times: u64,
     /// How many stages write each value.
     writers: HashMap<ValueId, usize>,
     /// How many of them have been planned.
@@ -81,7 +81,7 @@ pub fn build(request: &Request) -> Result<Planned> {
         places: HashMap::new(),
         kernels: Kernels::new(request),
         macs: 0,
-        strips: 1,
+        times: 1,
         writers: HashMap::new(),
         written: HashMap::new(),
         filled: HashSet::new(),

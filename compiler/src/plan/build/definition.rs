@@ -47,7 +47,7 @@ impl Planner<'_> {
         let read = |operand: usize| def.operands[operand].value;
         self.ranges.tell(&mut linear, read);
         self.ranges.learn(def.output.value, &linear, read);
-        self.macs += self.strips * multiply_adds(def);
+        self.macs = self.macs.saturating_add(self.times.saturating_mul(multiply_adds(def)));
         self.share(def, &linear, dying);
         let own: Vec<bool> = def.operands.iter().map(|o| o.value == def.output.value).collect();
         let known: Vec<bool> = def.operands.iter().map(|o| self.is_written(o)).collect();

@@ -3,7 +3,7 @@
 use super::Planner;
 use crate::base::Affine;
 use crate::base::affine::as_size;
-use crate::definition::{Repeat, Strips, ValueId};
+use crate::definition::{Repeat, Stage, Strips, ValueId};
 use crate::error::{Error, Result};
 use crate::plan::draft::{Draft, Place};
 use crate::plan::uses::shares;
@@ -37,7 +37,9 @@ impl Planner<'_> {
         }
         self.buffers.enter();
         let inside: Vec<ValueId> = repeat.entry().into_iter().chain(repeat.exit()).collect();
-        let mut body = self.stages(&repeat.body, &inside)?;
+        // Where data may end the loop, one iteration is known.
+        let times = if repeat.condition.is_none() { repeat.count } else { 1 };
+        let mut body = self.repeated(times, &repeat.body, &inside)?;
         for (next, state) in late {
             body.extend(self.copy(next, state)?);
         }
@@ -73,11 +75,18 @@ impl Planner<'_> {
             return self.stages(&strips.body, &parts);
         }
         self.buffers.enter();
-        self.strips *= strips.count as u64;
-        let body = self.stages(&strips.body, &parts)?;
-        self.strips /= strips.count as u64;
+        let body = self.repeated(strips.count, &strips.body, &parts)?;
         self.buffers.leave();
         Ok(vec![Draft::Repeat { count: strips.count as u64, trip: None, cond: None, body }])
+    }
+
+    /// Stages that run so many times.
+    fn repeated(&mut self, count: usize, stages: &[Stage], inside: &[ValueId]) -> Result<Vec<Draft>> {
+        let around = self.times;
+        self.times = around.saturating_mul(count as u64);
+        let drafts = self.stages(stages, inside)?;
+        self.times = around;
+        Ok(drafts)
     }
 
     /// The place of the number of iterations.
