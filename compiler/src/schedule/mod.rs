@@ -129,14 +129,14 @@ pub struct Schedule {
     /// broadcast factor of bytes is widened ahead of its vectors. One: products are not summed in groups.
     pub dot: usize,
     /// Words of four neighbours are multiplied in 16 bits, in the chains that the constants allow
-    /// ([`Linear::chains`]).
+    /// ([`linear::Facts::chains`]).
     pub chains: bool,
     /// The constants' couples are packed as 16 bits, not widened each time they are loaded.
     pub wide: bool,
     /// The constants' words lie in halves, for targets that multiply them so (see [`crate::tile::Dot::Halves`]
     /// and, for couples, [`crate::tile::Dot::CoupleHalves`]).
     pub halves: bool,
-    /// Products of two such words are added in 16 bits, which the constants allow ([`Linear::long`]).
+    /// Products of two such words are added in 16 bits, which the constants allow ([`linear::Facts::long`]).
     pub long: bool,
     /// Words of filters of single channels are packed without the zeros behind their axis.
     pub dense: bool,
