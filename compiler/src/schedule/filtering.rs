@@ -201,8 +201,8 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, of: Tiles) -> f64
     let vectors = |extent: usize| extent.div_ceil(target.lanes()) as f64;
     let data = if conv.couples { parts(target, inner) } else { vectors(inner) };
     let into = tiles * data * (m + n) * step(n);
-    let back = tiles * vectors(outer) * if in_columns { m } else { n + m } * step(m);
-    let back = back + if in_columns { tiles * vectors(outer) * m * m * DIVIDED } else { 0.0 };
+    let back =
+        tiles * vectors(outer) * if in_columns { m * (step(m) + m * DIVIDED) } else { (n + m) * step(m) };
     // What lies between takes memory, and pushes other things out of the caches.
     let products = if in_columns { m * n } else { points } * block.products as f64;
     let between = 4.0 * (points * block.data as f64 + products);
