@@ -8,12 +8,14 @@
 //! | files | what they do |
 //! |---|---|
 //! | `pointer`, `flatten`, `loops` | which accesses share a running pointer, and the loops around them: for both architectures |
+//! | `blocks` | which loads are turned in registers |
 //! | `live`, `allocate` | when virtual registers hold a value, and which registers they get |
 //! | [`wide`] (AVX2, AVX-512), [`neon`] (aarch64) | instructions of a kernel: selected, allocated, encoded |
 //! | [`cranelift`] | the encoder of any kernel, where these take none |
 //! | `steps`, `driver` | the steps as data, and `run` |
 
 mod allocate;
+mod blocks;
 pub mod cranelift;
 mod driver;
 mod flatten;

@@ -172,6 +172,25 @@ fn words_are_woven() {
     }
 }
 
+/// Four neighbouring columns are loaded as rows and turned, others element by element.
+#[test]
+fn blocks_are_turned_in_registers() {
+    for target in &targets() {
+        for (columns, turned) in [(4, 1), (3, 0), (9, 2)] {
+            let mut body = String::new();
+            (0..columns).for_each(|i| body += &format!("%{i}: f32x4 = load a[8*k + {i}] stride 24\n"));
+            (0..columns).for_each(|i| body += &format!("store b[4*k + {}] = %{i}\n", 16 * i));
+            let kernel = format!(
+                "kernel columns {{ read a: f32[200] write b: f32[160] vars k\nfor k in 0..2 {{\n{body}}}}}"
+            );
+            let kernel = parse(&kernel).unwrap_or_else(|e| panic!("{e}"));
+            let code = text("neon_columns", &kernel, target);
+            assert_eq!(count(&code, "zip"), 8 * turned, "{code}");
+            assert_eq!(check_supported("neon_columns_run", &[case(kernel, 1)], target), 1);
+        }
+    }
+}
+
 /// Bounds that change with an outer loop are computed there: the loop between has a move, a
 /// comparison and two additions for them.
 /// Floats of three planes to bytes side by side: one store, where alone each element would have one.

@@ -158,6 +158,9 @@ fn blocks_are_turned_in_registers() {
                 let text = disassembly(&kernel, &target);
                 let blocks = if lanes % 4 == 0 { count / 4 } else { 0 };
                 assert_eq!(text.matches("vshufps").count(), 8 * blocks, "{lanes} lanes, {count}: {text}");
+                // Rows are loaded by the instructions that join them.
+                let joined = text.lines().filter(|l| l.contains("vinsertf") && l.contains('['));
+                assert!(joined.count() >= blocks * (lanes - 4), "{lanes} lanes, {count}: {text}");
             }
         }
     }

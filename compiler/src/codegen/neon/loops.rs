@@ -6,6 +6,7 @@ use super::couple;
 use super::inst::{Class, Kind, VReg, read, write};
 use super::select::Select;
 use super::words;
+use crate::codegen::blocks::Turned;
 use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
 use crate::tile::{Dot, Stmt, Value};
 
@@ -38,6 +39,13 @@ impl Select<'_> {
         match stmt {
             Stmt::Let(r, Value::Const(_)) if self.constant_reg(*r).is_some() => Ok(()),
             Stmt::Let(r, value) => {
+                match (self.turned.get(&std::ptr::from_ref(stmt)).copied(), value) {
+                    (Some(Turned::First(regs)), Value::Load(addr, stride)) => {
+                        return self.turn(regs, addr, *stride);
+                    }
+                    (Some(Turned::Later), _) => return Ok(()),
+                    _ => {}
+                }
                 self.value(*r, value)?;
                 self.assigned(*r);
                 Ok(())

@@ -34,6 +34,7 @@ mod spill;
 mod starts;
 mod table;
 mod tuples;
+mod turned;
 mod turns;
 mod unroll;
 mod value;

@@ -9,9 +9,10 @@ use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg, read, update,
 use super::isa::Isa;
 use super::sizes::split;
 use super::words;
+use crate::codegen::blocks::{Turned, blocks};
 use crate::codegen::loops::{Loops, Walk};
 use crate::codegen::pointer::Asked;
-use crate::tile::{Kernel, Lane, Reg, RegType, Value, assignments};
+use crate::tile::{Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
 use std::collections::HashMap;
 
 /// The most bytes between accesses through one pointer: what most instructions reach.
@@ -80,6 +81,8 @@ pub struct Select<'a> {
     pub(super) addresses: HashMap<(VReg, i64), VReg>,
     constants: HashMap<[u8; 16], VReg>,
     pub(super) turns: Turns,
+    /// Loads that are turned in blocks.
+    pub(super) turned: HashMap<*const Stmt, Turned>,
     pub(super) args: VReg,
 }
 
@@ -102,6 +105,7 @@ impl<'a> Select<'a> {
             addresses: HashMap::new(),
             constants: HashMap::new(),
             turns: Turns::default(),
+            turned: blocks(kernel),
             args,
         };
         for stmt in &kernel.body {

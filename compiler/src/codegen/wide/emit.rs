@@ -379,14 +379,15 @@ impl Emitter<'_> {
         if number == u32::from(u8::MAX) {
             return Err("a register is read that nothing wrote".into());
         }
+        if let Some(bytes) = kind.bytes(width) {
+            return Ok(number + vector(bytes));
+        }
         Ok(number
             + match kind {
-                Kind::Vector(part) => vector((width / part).max(16)),
-                Kind::Fixed(bytes) => vector(bytes),
                 Kind::Mask => Register::K0,
                 Kind::Gpr64 => Register::RAX,
                 Kind::Gpr32 => Register::EAX,
-                Kind::Imm | Kind::Mem => return Err("a register in the place of memory".into()),
+                _ => return Err("a register in the place of memory".into()),
             })
     }
 

@@ -8,7 +8,7 @@
 
 use super::Isa;
 use super::inst::{Again, Arg, Class, Function, Inst, Mem, VReg};
-use super::rows::Op;
+use super::rows::{Kind, Op};
 use crate::codegen::live::Instruction;
 use std::collections::HashMap;
 
@@ -198,7 +198,11 @@ fn find_uses(insts: &[Inst], at: usize, reg: VReg, mem: Mem, expected: usize) ->
 fn apply(f: &mut Function, load: &Load) -> bool {
     let origin = &f.insts[load.at];
     let size = broadcast_size(origin.op);
-    let fits = |inst: &Inst| load.mem.broadcast || inst.width == origin.width;
+    let fits = |inst: &Inst| {
+        let mut operands = inst.args.iter().zip(inst.op.operands());
+        let whole = |kind: Kind| kind.bytes(inst.width) == Some(origin.width);
+        load.mem.broadcast || operands.any(|(a, o)| *a == Arg::Reg(load.reg) && whole(o.kind))
+    };
     let replaced: Option<Vec<Inst>> = load
         .uses
         .iter()

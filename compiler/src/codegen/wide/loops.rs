@@ -4,7 +4,7 @@ use super::Result;
 use super::inst::{Arg, Base, Mem, VReg};
 use super::rows::Op;
 use super::select::Select;
-use super::state::Turned;
+use crate::codegen::blocks::Turned;
 use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
 use crate::codegen::pointer::LoopId;
 use crate::tile::{Stmt, Value};

@@ -11,7 +11,6 @@
 mod ahead;
 mod alike;
 mod allocate;
-mod blocks;
 mod control;
 mod convert;
 mod dot;

@@ -76,6 +76,17 @@ fn operand(text: &str) -> Operand {
 static OPERANDS: LazyLock<Vec<Vec<Operand>>> =
     LazyLock::new(|| ROWS.iter().map(|r| r.1.split(' ').map(operand).collect()).collect());
 
+impl Kind {
+    /// Bytes of a vector operand of an instruction of a width.
+    pub fn bytes(self, width: usize) -> Option<usize> {
+        match self {
+            Kind::Vector(part) => Some((width / part).max(16)),
+            Kind::Fixed(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
 impl Op {
     /// The operands, in Intel order.
     pub fn operands(self) -> &'static [Operand] {

@@ -6,9 +6,10 @@
 use super::halved::Parts;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg, lane_size};
 use super::rows::Op;
-use super::state::{Derived, Eights, Exit, Turned, Waiting};
+use super::state::{Derived, Eights, Exit, Waiting};
 use super::{Isa, Result};
 use crate::base::DType;
+use crate::codegen::blocks::{Turned, blocks};
 use crate::codegen::loops::{Loops, Walk};
 use crate::tile::{Access, Addr, Convert, Kernel, Lane, Reg, Stmt, Value, assignments};
 use std::collections::HashMap;
@@ -77,7 +78,7 @@ impl<'a> Select<'a> {
                 .map(|a| if let [one] = a[..] { Some(one) } else { None })
                 .collect(),
             derived: HashMap::new(),
-            turned: super::blocks::blocks(kernel),
+            turned: blocks(kernel),
             waiting: Vec::new(),
             eights: None,
             exits: Vec::new(),

@@ -77,12 +77,3 @@ pub(super) struct Eights {
     pub(super) loaded: [VReg; 2],
     pub(super) at: usize,
 }
-
-/// What a load of a block does.
-#[derive(Clone, Copy)]
-pub enum Turned {
-    /// Loads all of the block.
-    First([Reg; 4]),
-    /// Has been loaded.
-    Later,
-}

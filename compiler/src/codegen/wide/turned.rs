@@ -1,14 +1,4 @@
-//! Blocks of four by four that are turned in registers.
-//!
-//! A copy that exchanges axes loads lanes that lie apart, one by one, and the next vector's lanes beside them.
-//! Four such vectors are loaded as their rows in memory, 128 bits of each lane, and turned by eight shuffles:
-//! ```text
-//! %0 = load in0[i] stride 3136          quarters of 4 lanes: rows of in0[i], in0[i + 3136], ...
-//! %1 = load in0[i + 1] stride 3136      every 4 x 4 block of them turned at once
-//! %2 = load in0[i + 2] stride 3136
-//! %3 = load in0[i + 3] stride 3136
-//! ```
-//! They are loaded where the first one stands; nothing between them writes what they read.
+//! Blocks of four by four that are turned in registers ([`crate::codegen::blocks`]).
 
 use super::Result;
 use super::inst::{Arg, Mem, VReg};
@@ -27,9 +17,12 @@ impl Select<'_> {
         let rows: Vec<VReg> = (0..4)
             .map(|row| {
                 let at = |quarter: i64| -> Mem { mem.offset((4 * quarter + row) * stride * 4) };
-                let parts: Vec<VReg> =
-                    (0..quarters).map(|q| self.def(Op::Load, 16, &[at(q).into()])).collect();
-                self.join(&parts)
+                let first = self.def(Op::Load, 16, &[at(0).into()]);
+                // One after the other: each is loaded by the instruction that puts it in its place.
+                (1..quarters).fold(first, |row, q| {
+                    let part = self.def(Op::Load, 16, &[at(q).into()]);
+                    self.def(Op::Insert128, width, &[row.into(), part.into(), Arg::Imm(q)])
+                })
             })
             .collect();
         for (half, pair) in HALVES.into_iter().zip(regs.chunks(2)) {

@@ -1,9 +1,26 @@
-//! Which loads form blocks of four by four that are turned in registers ([`super::turned`]).
+//! Which loads form blocks of four by four that are turned in registers.
+//!
+//! A copy that exchanges axes loads lanes that lie apart, one by one, and the next vector's lanes beside them:
+//! ```text
+//! %0 = load in0[i] stride 3136          quarters of 4 lanes: rows of in0[i], in0[i + 3136], ...
+//! %1 = load in0[i + 1] stride 3136      every 4 x 4 block of them turned at once
+//! %2 = load in0[i + 2] stride 3136
+//! %3 = load in0[i + 3] stride 3136
+//! ```
+//! Four such vectors are loaded as their rows in memory, 128 bits of each lane, and turned by eight shuffles. They are
+//! loaded where the first one stands; nothing between them writes what they read.
 
-use super::inst::lane_size;
-use super::state::Turned;
-use crate::tile::{Addr, Kernel, Reg, Stmt, Value, assignments};
+use crate::tile::{Addr, Kernel, Lane, Reg, Stmt, Value, assignments};
 use std::collections::HashMap;
+
+/// What a load of a block does.
+#[derive(Clone, Copy)]
+pub enum Turned {
+    /// Loads all of the block.
+    First([Reg; 4]),
+    /// Has been loaded.
+    Later,
+}
 
 /// The loads that form blocks, by their statements' addresses.
 pub fn blocks(kernel: &Kernel) -> HashMap<*const Stmt, Turned> {
@@ -43,7 +60,7 @@ fn block<'a>(kernel: &Kernel, single: &[bool], stmts: &'a [Stmt]) -> Option<[(&'
     };
     let (first, start, step) = apart(stmts.first()?)?;
     let (ty, param) = (kernel.regs[first as usize], &kernel.params[start.param as usize]);
-    let quarters = lane_size(ty.lane) == 4 && param.dtype.size() == 4 && ty.lanes % 4 == 0;
+    let quarters = matches!(ty.lane, Lane::F32 | Lane::I32) && param.dtype.size() == 4 && ty.lanes % 4 == 0;
     if !quarters || step.abs() < 4 || !single[first as usize] {
         return None;
     }

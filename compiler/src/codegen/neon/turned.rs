@@ -1,0 +1,33 @@
+//! Blocks of four by four that are turned in registers ([`crate::codegen::blocks`]).
+
+use super::Result;
+use super::inst::VReg;
+use super::select::Select;
+use super::words;
+use crate::tile::{Addr, Reg};
+
+impl Select<'_> {
+    /// Translates the loads of a block.
+    pub(super) fn turn(&mut self, regs: [Reg; 4], addr: &Addr, stride: i64) -> Result<()> {
+        const LANE: usize = 4;
+        let mem = self.mem(addr)?;
+        let columns = regs.map(|r| self.target(r));
+        for quarter in 0..columns[0].len() {
+            let rows: [VReg; 4] = std::array::from_fn(|row| {
+                let to = self.vector();
+                let lane = (4 * quarter + row) as i64;
+                self.access(words::ldr(LANE * 4), to, mem.offset(lane * stride * LANE as i64), true);
+                to
+            });
+            for (high, pair) in [false, true].into_iter().zip(columns.chunks(2)) {
+                let half = words::zip(LANE, high);
+                let (even, odd) = (self.new2(half, rows[0], rows[2]), self.new2(half, rows[1], rows[3]));
+                for (last, column) in [false, true].into_iter().zip(pair) {
+                    self.op2(words::zip(LANE, last), column[quarter], even, odd);
+                }
+            }
+        }
+        regs.into_iter().for_each(|r| self.assigned(r));
+        Ok(())
+    }
+}
