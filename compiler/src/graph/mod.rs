@@ -6,6 +6,7 @@
 
 mod attr;
 mod context;
+mod known;
 mod limits;
 mod operator;
 mod parse;
@@ -15,6 +16,7 @@ mod verify;
 
 pub use attr::{Attr, Attrs};
 pub use context::Ctx;
+pub use known::{Known, Results};
 pub use limits::{MAX_TENSOR_BYTES, check_size};
 pub use operator::{DefineFn, ExpandFn, InferFn, Lower, NodeBuilder, Operator};
 pub use parse::parse;
@@ -22,6 +24,7 @@ pub use samples::{SAMPLE_OF_NONE, SAMPLE_OF_ONE, sample_near};
 pub use verify::{explain, verify};
 
 use crate::base::{Tensor, TensorType};
+use crate::error::Result;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -105,6 +108,8 @@ pub struct Graph {
     pub decided: Vec<(String, bool)>,
     /// The numbers (by name) computed from data that were found to be the length of a tensor.
     pub numbers: Vec<String>,
+    /// Of several samples: what was made of constants in any of them.
+    pub known: Option<Arc<Known>>,
     /// For a body: `(value of the outer graph, value here)`.
     pub captures: Vec<(ValueId, ValueId)>,
 }
@@ -135,6 +140,19 @@ impl Graph {
         let id = self.add_value(name, tensor.ty.clone());
         self.values[id as usize].constant = Some(tensor);
         id
+    }
+
+    /// What an operation on constants gives, with its attributes and the types of its results.
+    pub fn once(
+        &self,
+        what: impl FnOnce() -> String,
+        inputs: &[Option<&Tensor>],
+        compute: impl FnOnce() -> Result<Results>,
+    ) -> Result<Results> {
+        match &self.known {
+            Some(known) => known.once(what(), inputs, compute),
+            None => compute(),
+        }
     }
 
     /// A value by id.

@@ -8,7 +8,7 @@ use super::{Ctx, ExpandFn, Lower, NodeBuilder, Operator, find};
 use crate::base::{DType, Tensor, TensorType};
 use crate::definition::{Env, LoweredValue, Lowering, interpret, meaningful};
 use crate::error::{Error, Result};
-use crate::graph::{Attr, Attrs, Graph, Node, Value, ValueId, check_size};
+use crate::graph::{Attr, Attrs, DefineFn, Graph, Node, Results, Value, ValueId, check_size};
 use std::collections::HashMap;
 
 /// Expansions may nest this deep.
@@ -147,7 +147,7 @@ impl<'a> NodeBuilder<'a> {
         match op.lower {
             Lower::Expand(expand) => self.expand(expand, &node, scratch, &pending),
             Lower::Define(define) if is_foldable(&scratch, &node) => {
-                let folded = fold(define, &scratch, &node)?;
+                let folded = folded(define, &scratch, &node)?;
                 let named = pending.outputs.iter().cloned().zip(folded);
                 let outputs: Vec<_> =
                     named.map(|(name, t)| Some(self.graph.add_constant(name?, t?))).collect();
@@ -252,12 +252,25 @@ fn lowered(graph: &Graph) -> Vec<LoweredValue> {
     graph.values.iter().map(lowered).collect()
 }
 
+/// The outputs of a node on constants.
+fn folded(define: DefineFn, scratch: &Graph, node: &Node) -> Result<Results> {
+    let (mut inputs, mut attrs): (Vec<Option<&Tensor>>, Vec<_>) = Default::default();
+    inputs.extend(node.inputs.iter().map(|i| scratch.value((*i)?).constant.as_ref()));
+    for (name, attr) in &node.attrs.0 {
+        attrs.push((name, attr));
+        if let Attr::Tensor(tensor) = attr {
+            inputs.push(Some(tensor));
+        }
+    }
+    let what = || {
+        let types: Vec<_> = node.outputs.iter().map(|o| o.map(|o| &scratch.value(o).ty)).collect();
+        format!("{} {} {} {attrs:?} {types:?}", node.op.domain, node.op.name, node.opset)
+    };
+    scratch.once(what, &inputs, || fold(define, scratch, node))
+}
+
 /// Interprets the node's own definitions.
-fn fold(
-    define: fn(&Ctx, &mut Lowering) -> Result<()>,
-    scratch: &Graph,
-    node: &Node,
-) -> Result<Vec<Option<Tensor>>> {
+fn fold(define: DefineFn, scratch: &Graph, node: &Node) -> Result<Results> {
     let mut lowering = Lowering { values: lowered(scratch), ..Lowering::default() };
     define(&Ctx { graph: scratch, node }, &mut lowering)?;
     meaningful(&lowering.stages)?;
@@ -289,7 +302,7 @@ pub fn is_computed(graph: &Graph, node: &Node) -> bool {
 /// A graph of the node's inputs alone, and the node on it, its outputs counted but not there.
 fn isolate(graph: &Graph, pending: &Pending) -> (Graph, Node) {
     let (symbols, sample, scope) = (graph.symbols.clone(), graph.sample, graph.scope);
-    let mut alone = Graph { symbols, sample, scope, ..Graph::default() };
+    let mut alone = Graph { symbols, sample, scope, known: graph.known.clone(), ..Graph::default() };
     let mut ids: HashMap<ValueId, ValueId> = HashMap::new();
     let mut place = |id: ValueId| {
         *ids.entry(id).or_insert_with(|| {

@@ -12,7 +12,7 @@ use super::fold_affine::{Affine, batch_norm, constant, fold_affine};
 use super::window::Window;
 use crate::base::{DType, Tensor};
 use crate::error::Result;
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Graph, Node, Results, ValueId};
 
 /// The window of a convolution with constant weights and bias.
 fn window(graph: &Graph, node: &Node) -> Result<Option<Window>> {
@@ -35,36 +35,24 @@ fn window(graph: &Graph, node: &Node) -> Result<Option<Window>> {
     Ok(usual.then(|| Window { group, strides, dilations, kernel, before: pads[..count].to_vec() }))
 }
 
-/// Weights and bias of a branch.
-struct Weights {
-    weights: Vec<f32>,
-    bias: Option<Vec<f32>>,
-}
+/// A part of a sum of convolutions: weights, and the bias if there is one.
+type Part = [Option<Tensor>; 2];
 
-fn elements(graph: &Graph, id: ValueId) -> Option<Vec<f32>> {
-    graph.value(id).constant.as_ref()?.to_vec::<f32>()
+fn tensor(graph: &Graph, id: Option<ValueId>) -> Option<Tensor> {
+    graph.value(id?).constant.clone()
 }
 
 /// The weights and the bias of a convolution, which are constants.
-fn own(graph: &Graph, node: &Node) -> Option<Weights> {
-    let bias = match constant(graph, node, 2) {
-        Some(id) => Some(elements(graph, id)?),
-        None => None,
-    };
-    Some(Weights { weights: elements(graph, constant(graph, node, 1)?)?, bias })
+fn own(graph: &Graph, node: &Node) -> Part {
+    [1, 2].map(|input| tensor(graph, constant(graph, node, input)))
 }
 
-/// The weights of a scale and shift per channel as those of a convolution of single points, of so many channels in
-/// groups of so many.
-fn diagonal(graph: &Graph, by: &Affine, (channels, inner): (usize, usize), group: usize) -> Option<Weights> {
-    let list = |id: Option<ValueId>| id.map(|id| elements(graph, id).filter(|l| l.len() == channels));
-    let (scale, bias) = match (list(by.scale), list(by.shift)) {
-        (Some(None), _) | (_, Some(None)) => return None,
-        (scale, bias) => (scale.flatten(), bias.flatten()),
-    };
-    let factor = |channel: usize| scale.as_ref().map_or(1.0, |s| s[channel]);
+/// The weights of a scale per channel as those of a convolution of single points, of so many channels in groups of so
+/// many.
+fn diagonal(scale: Option<&[f32]>, channels: usize, inner: usize) -> Vec<f32> {
+    let factor = |channel: usize| scale.map_or(1.0, |s| s[channel]);
     let own = |i: usize| if i / inner % inner == i % inner { factor(i / inner) } else { 0.0 };
-    (group * inner == channels).then(|| Weights { weights: (0..channels * inner).map(own).collect(), bias })
+    (0..channels * inner).map(own).collect()
 }
 
 /// What is added to a convolution, or it to.
@@ -75,40 +63,78 @@ struct Term<'a> {
     negative: bool,
 }
 
+impl Term<'_> {
+    fn sign(&self) -> f32 {
+        if self.negative { -1.0 } else { 1.0 }
+    }
+}
+
+/// What stands beside a convolution whose window is large: its window, whether it is a scale per channel, and its
+/// weights or that scale, and its bias. Nothing where it is no part of that one.
+fn beside(
+    graph: &mut Graph,
+    keeper: &Node,
+    large: &Window,
+    other: &Term,
+) -> Result<Option<(Window, bool, Part)>> {
+    let Some(shape) = constant(graph, keeper, 1).map(|w| graph.value(w).ty.shape.clone()) else {
+        return Ok(None);
+    };
+    let by = match other.node {
+        // Where sums are long, adding the operand is a small part of it, and it stays exact.
+        None => (shape[1] == 1).then_some(Affine { scale: None, shift: None }),
+        Some(node) if is(node, "BatchNormalization") => batch_norm(graph, node)?,
+        Some(node) => return Ok(window(graph, node)?.map(|small| (small, false, own(graph, node)))),
+    };
+    let Some((by, small)) = by.zip(large.point()) else { return Ok(None) };
+    let part = [by.scale, by.shift].map(|id| tensor(graph, id));
+    let fits = part.iter().flatten().all(|t| t.ty.dtype == DType::F32 && t.ty.elems() == shape[0]);
+    let grouped = large.group.max(1) as usize * shape[1] == shape[0];
+    Ok((fits && grouped).then_some((small, true, part)))
+}
+
 /// Weights, and the bias if there is one, of the convolution `keep` with what `other` adds to it.
 fn joined(graph: &mut Graph, keep: &Term, other: &Term) -> Result<Option<Vec<ValueId>>> {
     let Some(keeper) = keep.node else { return Ok(None) };
-    let (Some(large), Some(weights)) = (window(graph, keeper)?, constant(graph, keeper, 1)) else {
+    let Some(large) = window(graph, keeper)? else { return Ok(None) };
+    let Some((small, scales, added)) = beside(graph, keeper, &large, other)? else { return Ok(None) };
+    let (Some(first), kept) = (small.inside(&large), own(graph, keeper)) else { return Ok(None) };
+    let parts: Vec<Option<&Tensor>> = kept.iter().chain(&added).map(Option::as_ref).collect();
+    if parts.iter().flatten().any(|t| t.ty.dtype != DType::F32) {
         return Ok(None);
+    }
+    let signs = [keep, other].map(Term::sign);
+    let what = || format!("joined {large:?} {small:?} {first:?} {scales} {signs:?}");
+    let sums = graph.once(what, &parts, || {
+        Ok(sums(&parts, scales, signs, &|own, more: &[f32]| {
+            small.add_to(&large, &first, own, |i| signs[1] * more[i]);
+        }))
+    })?;
+    constants(graph, &keeper.name, |b| Ok(sums.into_iter().flatten().map(|t| b.constant(t)).collect()))
+}
+
+/// Weights and bias of a convolution and of what is added to it, in sum.
+fn sums(
+    parts: &[Option<&Tensor>],
+    scales: bool,
+    signs: [f32; 2],
+    add: &dyn Fn(&mut [f32], &[f32]),
+) -> Results {
+    let list = |i: usize| parts[i].and_then(|t: &Tensor| t.to_vec::<f32>());
+    let shape = parts[0].map(|t| t.ty.shape.clone()).unwrap_or_default();
+    let scaled = |list: Vec<f32>, by: f32| list.into_iter().map(|v| by * v).collect::<Vec<f32>>();
+    let mut weights = scaled(list(0).unwrap_or_default(), signs[0]);
+    let more = match scales {
+        true => diagonal(list(2).as_deref(), shape[0], shape[1]),
+        false => list(2).unwrap_or_default(),
     };
-    let shape = graph.value(weights).ty.shape.clone();
-    let point = |graph: &Graph, by: &Affine| {
-        Some((large.point()?, diagonal(graph, by, (shape[0], shape[1]), large.group.max(1) as usize)?))
-    };
-    let small = match other.node {
-        // Where sums are long, adding the operand is a small part of it, and it stays exact.
-        None => point(graph, &Affine { scale: None, shift: None }).filter(|_| shape[1] == 1),
-        Some(node) if is(node, "BatchNormalization") => {
-            batch_norm(graph, node)?.and_then(|by| point(graph, &by))
-        }
-        Some(node) => window(graph, node)?.zip(own(graph, node)),
-    };
-    let (Some((small, added)), Some(kept)) = (small, own(graph, keeper)) else { return Ok(None) };
-    let Some(first) = small.inside(&large) else { return Ok(None) };
-    let [own, more] = [keep, other].map(|t| if t.negative { -1.0 } else { 1.0 });
-    let mut sums: Vec<f32> = kept.weights.iter().map(|w| own * w).collect();
-    small.add_to(&large, &first, &mut sums, |i| more * added.weights[i]);
-    let scaled =
-        |list: Option<Vec<f32>>, by: f32| list.map(|l| l.iter().map(|v| by * v).collect::<Vec<f32>>());
-    let bias = match (scaled(kept.bias, own), scaled(added.bias, more)) {
+    add(&mut weights, &more);
+    let bias = match (list(1).map(|l| scaled(l, signs[0])), list(3).map(|l| scaled(l, signs[1]))) {
         (Some(x), Some(y)) => Some(x.iter().zip(&y).map(|(x, y)| x + y).collect()),
         (x, y) => x.or(y),
     };
-    constants(graph, &keeper.name, |b| {
-        let weights = b.constant(Tensor::new(shape, &sums));
-        let bias: Option<ValueId> = bias.map(|bias: Vec<f32>| b.constant(Tensor::new([bias.len()], &bias)));
-        Ok([Some(weights), bias].into_iter().flatten().collect())
-    })
+    let bias = bias.map(|bias: Vec<f32>| Tensor::new([bias.len()], &bias));
+    vec![Some(Tensor::new(shape, &weights)), bias]
 }
 
 /// Merges what each addition or subtraction joins, from the front, so that sums of many branches become one.

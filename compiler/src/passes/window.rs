@@ -1,6 +1,7 @@
 //! Windows of convolutions that read one value, and which of them stands inside of which.
 
 /// How a convolution reads its operand, with one entry per spatial dimension.
+#[derive(Debug)]
 pub struct Window {
     /// Groups of channels.
     pub group: i64,

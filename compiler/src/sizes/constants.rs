@@ -174,28 +174,54 @@ pub(super) fn agree(a: &Tensor, b: &Tensor) -> bool {
     if a.ty == b.ty {
         return a.data == b.data;
     }
-    if a.ty.rank() != b.ty.rank() {
+    if a.ty.rank() != b.ty.rank() || a.ty.dtype != b.ty.dtype {
         return false;
     }
     let shape: Vec<usize> = a.ty.shape.iter().zip(&b.ty.shape).map(|(a, b)| *a.min(b)).collect();
+    let Some((row, outer)) = shape.split_last() else { return a.data == b.data };
+    if *row == 0 {
+        return true;
+    }
     let (size, of_a, of_b) =
         (a.ty.dtype.size(), row_major_strides(&a.ty.shape), row_major_strides(&b.ty.shape));
-    let mut index = vec![0usize; shape.len()];
-    for _ in 0..shape.iter().product() {
+    let mut index = vec![0usize; outer.len()];
+    for _ in 0..outer.iter().product() {
         let place = |strides: &[i64]| -> usize {
             index.iter().zip(strides).map(|(&i, s)| i * *s as usize).sum::<usize>() * size
         };
         let (x, y) = (place(&of_a), place(&of_b));
-        if a.data[x..x + size] != b.data[y..y + size] {
+        if a.data[x..][..row * size] != b.data[y..][..row * size] {
             return false;
         }
         for d in (0..index.len()).rev() {
             index[d] += 1;
-            if index[d] < shape[d] {
+            if index[d] < outer[d] {
                 break;
             }
             index[d] = 0;
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tensors agree where both have elements, along every axis.
+    #[test]
+    fn corners_agree() {
+        let table = |rows: usize, columns: usize, by: i64| {
+            let elements = (0..rows * columns).map(|i| by * (10 * (i / columns) + i % columns) as i64);
+            Tensor::new([rows, columns], &elements.collect::<Vec<_>>())
+        };
+        let whole = table(3, 4, 1);
+        for (rows, columns) in [(3, 4), (2, 4), (3, 2), (5, 7), (5, 1), (0, 4), (3, 0)] {
+            let other = table(rows, columns, 1);
+            assert!(agree(&whole, &other) && agree(&other, &whole), "{rows} {columns}");
+            let differs = rows.min(3) * columns.min(4) > 1;
+            assert_eq!(agree(&whole, &table(rows, columns, 2)), !differs, "{rows} {columns}");
+        }
+        assert!(!agree(&whole, &whole.reshaped([12]).expect("as many elements")));
+    }
 }

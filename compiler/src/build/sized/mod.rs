@@ -173,7 +173,7 @@ impl Sizer<'_> {
             alike,
             uniform,
             computed,
-            given: Given::of(bindings),
+            given: Given { known: Some(Arc::default()), ..Given::of(bindings) },
             ones,
             of_data,
             empty,

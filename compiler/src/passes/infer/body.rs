@@ -102,7 +102,7 @@ impl Driver {
         let sample = self.graph().sample;
         self.levels.truncate(level);
         self.scopes += 1;
-        self.levels.push(Level::new(sample, self.scopes));
+        self.levels.push(Level::new(sample, self.scopes, self.given.known.clone()));
         self.frames.push(Frame { names: HashMap::new(), level });
         for (declared, parameter) in body.inputs.iter().zip(inputs) {
             let inner = self.level();

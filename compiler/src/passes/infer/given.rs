@@ -8,7 +8,7 @@
 use super::Driver;
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
-use crate::graph::{Attr, Attrs, Node, ValueId};
+use crate::graph::{Attr, Attrs, Known, Node, ValueId};
 use crate::import::{Bindings, SourceNode};
 use crate::ops::NodeBuilder;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -25,6 +25,8 @@ pub struct Given {
     pub branches: Arc<BTreeMap<String, bool>>,
     /// Numbers (by name) that are the length of a tensor in other samples: here they are 1 where they meet none.
     pub lengths: Arc<BTreeSet<String>>,
+    /// What was made of constants in any sample.
+    pub known: Option<Arc<Known>>,
 }
 
 impl Given {

@@ -27,13 +27,14 @@ mod words;
 
 use crate::base::{Tensor, TensorType};
 use crate::error::{Error, NODE_ADVICE, Result};
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Graph, Known, Node, ValueId};
 use crate::import::{Body, Model, SourceNode, Words};
 use crate::ops::{NodeBuilder, Pending, find};
 pub use given::Given;
 use given::{Numbers, Taken};
 pub use meeting::infer_sample;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What inference gives.
 pub struct Inferred {
@@ -101,8 +102,8 @@ struct Level {
 }
 
 impl Level {
-    fn new(sample: u32, scope: usize) -> Self {
-        Level { graph: Graph { sample, scope, ..Graph::default() }, ..Level::default() }
+    fn new(sample: u32, scope: usize, known: Option<Arc<Known>>) -> Self {
+        Level { graph: Graph { sample, scope, known, ..Graph::default() }, ..Level::default() }
     }
 
     /// A name for a node, which the names of what it expands to begin with.
@@ -162,7 +163,7 @@ fn walked(
     numbers: Numbers,
 ) -> (Inferred, Numbers) {
     let mut driver = Driver {
-        levels: vec![Level::new(sample, 0)],
+        levels: vec![Level::new(sample, 0, given.known.clone())],
         frames: vec![Frame { names: HashMap::new(), level: 0 }],
         scopes: 0,
         errors: Vec::new(),
