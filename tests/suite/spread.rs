@@ -285,3 +285,55 @@ fn a_number_that_is_special_where_nothing_is_found_is_refused_within_a_branch() 
     let error = built.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("'number'") && error.contains("body of an If"), "{error}");
 }
+
+/// Of two lists as long as data say, the last column of each is set: what is made for that is alike where both are as long,
+/// by chance.
+#[test]
+fn columns_of_two_lists_are_set() {
+    let seven = Tensor::new([1], &[7f32]);
+    let mut nodes = Vec::new();
+    for row in ["0", "1"] {
+        let name = |what: &str| if what.ends_with('#') { what.replace('#', row) } else { what.to_string() };
+        let mut add = |op: &str, inputs: &[&str], output: &str| {
+            let inputs: Vec<String> = inputs.iter().map(|i| name(i)).collect();
+            nodes.push(node(op, &inputs.iter().map(String::as_str).collect::<Vec<_>>(), &name(output)));
+            nodes.len() - 1
+        };
+        add("Gather", &["x", row], "row#");
+        add("Greater", &["row#", "nothing"], "above#");
+        add("NonZero", &["above#"], "places#");
+        add("Squeeze", &["places#", "[0]"], "which#");
+        add("Gather", &["table", "which#"], "rows#");
+        add("Shape", &["rows#"], "shape#");
+        add("Gather", &["shape#", "0"], "count#");
+        add("Range", &["0", "count#", "1"], "list#");
+        add("Unsqueeze", &["list#", "[1]"], "first#");
+        add("Shape", &["first#"], "long#");
+        add("Expand", &["last", "long#"], "second#");
+        let joined = add("Concat", &["first#", "second#"], "index#");
+        add("Gather", &["shape#", "[0]"], "as-long#");
+        let filled = add("ConstantOfShape", &["as-long#"], "updates#");
+        add("ScatterND", &["rows#", "index#", "updates#"], "set#");
+        nodes[joined].attribute.push(int("axis", 1));
+        nodes[filled].attribute.push(tensor("value", &seven));
+    }
+    nodes.push(with(node("Concat", &["set0", "set1"], "y"), [int("axis", 0)]));
+    let table: Vec<f32> = (0..36).map(|i| i as f32).collect();
+    let constants = [
+        ("nothing", Tensor::scalar(0f32)),
+        ("table", Tensor::new([12, 3], &table)),
+        ("0", Tensor::scalar(0i64)),
+        ("1", Tensor::scalar(1i64)),
+        ("[0]", list(&[0])),
+        ("[1]", list(&[1])),
+        ("last", Tensor::new([1, 1], &[2i64])),
+    ];
+    let case = |above: fn(usize) -> bool| -> Case {
+        let x: Vec<f32> = (0..24).map(|i| if above(i) { 1.0 } else { -1.0 }).collect();
+        let rows: Vec<usize> = (0..24).filter(|&i| above(i)).map(|i| i % 12).collect();
+        let want = rows.iter().flat_map(|r| [3.0 * *r as f32, 3.0 * *r as f32 + 1.0, 7.0]).collect();
+        (x, Some(([rows.len(), 3], want)))
+    };
+    let cases = [case(|i| i % 3 == 0), case(|i| i < 14), case(|i| i == 5 || i > 20), case(|_| true)];
+    gives(nodes, [2, 12], &constants, &cases);
+}
