@@ -17,12 +17,17 @@ pub struct Tuple {
     pub required: bool,
 }
 
-/// What the allocator needs to know of a function, and the one change it makes to it.
+/// What is needed to know of a function to give its values registers, and how it is changed.
 pub trait Registers {
     /// Its instructions.
-    type Inst: Instruction;
+    type Inst: Instruction + Clone;
     /// The instructions, in order.
     fn insts(&self) -> &[Self::Inst];
+    /// The same, to be changed.
+    fn insts_mut(&mut self) -> &mut Vec<Self::Inst>;
+    /// The vector that an instruction computes of operands alone, which it leaves as they are, and of memory that
+    /// the kernel only reads: it does so wherever these are what they are here.
+    fn result(&self, inst: &Self::Inst) -> Option<VReg>;
     /// How many virtual registers there are.
     fn count(&self) -> usize;
     /// The file of one.

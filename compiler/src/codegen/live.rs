@@ -34,6 +34,8 @@ pub trait Instruction {
     }
     /// Loops around it.
     fn depth(&self) -> u32;
+    /// Takes it out of the innermost of them.
+    fn leave_loop(&mut self);
     /// The label it is.
     fn label(&self) -> Option<i64>;
     /// The label it may jump to.

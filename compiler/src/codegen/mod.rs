@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `pointer`, `flatten`, `loops` | which accesses share a running pointer, and the loops around them: for both architectures |
 //! | `blocks` | which loads are turned in registers |
+//! | `once` | what moves out of loops |
 //! | `live`, `allocate` | when virtual registers hold a value, and which registers they get |
 //! | [`wide`] (AVX2, AVX-512), [`neon`] (aarch64) | instructions of a kernel: selected, allocated, encoded |
 //! | [`cranelift`] | the encoder of any kernel, where these take none |
@@ -22,6 +23,7 @@ mod flatten;
 mod live;
 mod loops;
 pub mod neon;
+mod once;
 mod pointer;
 mod steps;
 pub mod wide;

@@ -378,6 +378,33 @@ fn what_all_lanes_share_is_computed_once() {
     }
 }
 
+/// A zero point and a factor that the kernel only reads are loaded and widened ahead of the loop.
+#[test]
+fn what_is_alike_each_time_is_computed_once() {
+    let kernel = parse(
+        "kernel scaled { read x: i8[800] read z: i8[1] read s: f32[1] write y: f32[800] vars i
+  for i in 0..800 step 16 {
+    %0: i32x16 = load x[i]
+    %1: i32x16 = load z[0] stride 0
+    %2: i32x16 = sub %0, %1
+    %3: f32x16 = int_to_float %2
+    %4: f32x16 = load s[0] stride 0
+    %5: f32x16 = mul %3, %4
+    store y[i] = %5
+  }
+}",
+    )
+    .unwrap_or_else(|e| panic!("{e}"));
+    for target in targets() {
+        let text = self::text("neon_scaled", &kernel, &target);
+        let (ahead, within) = text.split_once("sub\tv").expect("a subtraction");
+        let scalar = |text: &str| count(text, "\tb") + count(text, "dup\t") + count(text, "ld1r\t");
+        assert_eq!(scalar(&within.replace("b.ne", "")), 0, "{text}");
+        assert!(scalar(ahead) > 0, "{text}");
+        assert_eq!(check_supported("neon_scaled_run", &[case(kernel.clone(), 1)], &target), 1);
+    }
+}
+
 /// A quarter of a table is loaded by one instruction, and looked up in for 16 bytes by another one.
 #[test]
 fn tables_of_bytes() {

@@ -5,6 +5,7 @@ mod ahead;
 mod alike;
 mod execute;
 mod longs;
+mod once;
 mod spread;
 mod table;
 mod together;

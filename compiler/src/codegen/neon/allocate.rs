@@ -1,6 +1,6 @@
 //! The registers of aarch64, and what it costs to do without one.
 
-use super::inst::{Again, Class, Function, Inst, Kind, VReg};
+use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg};
 use super::spill;
 use super::words;
 use crate::codegen::allocate::{Registers, Tuple, length, often};
@@ -26,6 +26,20 @@ impl Registers for Function {
 
     fn insts(&self) -> &[Inst] {
         &self.insts
+    }
+
+    fn insts_mut(&mut self) -> &mut Vec<Inst> {
+        &mut self.insts
+    }
+
+    fn result(&self, inst: &Inst) -> Option<VReg> {
+        let [to, from @ ..] = &inst.fields[..] else { return None };
+        let kept = |field: &Field| {
+            !field.written && (self.class(field.reg) == Class::Vector || self.stays.contains(&field.reg))
+        };
+        let alone = to.written && !to.read && from.iter().all(kept);
+        let plain = matches!(inst.kind, Kind::Plain | Kind::Literal(_));
+        (plain && alone && self.class(to.reg) == Class::Vector).then_some(to.reg)
     }
 
     fn count(&self) -> usize {

@@ -3,6 +3,7 @@
 
 use crate::codegen::live::Instruction;
 pub use crate::codegen::live::{Class, VReg};
+use std::collections::HashSet;
 
 /// The place of a register that stands in no field of an instruction.
 pub const NOWHERE: u8 = u8::MAX;
@@ -80,6 +81,10 @@ impl Instruction for Inst {
         self.depth
     }
 
+    fn leave_loop(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
     fn label(&self) -> Option<i64> {
         if let Kind::Label(label) = self.kind { Some(label) } else { None }
     }
@@ -130,6 +135,8 @@ pub struct Function {
     pub labels: i64,
     /// Slots of the stack, of 16 bytes each.
     pub slots: u32,
+    /// Pointers to what the kernel only reads.
+    pub stays: HashSet<VReg>,
 }
 
 impl Function {

@@ -101,7 +101,7 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
         if tried.contains(&ordered) {
             continue;
         }
-        let code = translate(&ordered, isa, false)?;
+        let (code, _) = translate(&ordered, isa, false, true)?;
         let overhead = pairs::overhead(&code.bytes);
         if best.as_ref().is_none_or(|best| overhead < best.0) {
             best = Some((overhead, code, tried.len()));
@@ -109,17 +109,25 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
         tried.push(ordered);
     }
     let (overhead, code, listing) = best.ok_or("no listing")?;
-    let other = translate(&tried[listing], isa, true)?;
-    Ok(if pairs::overhead(&other.bytes) < overhead { other } else { code })
+    let (other, moved) = translate(&tried[listing], isa, true, true)?;
+    let code = if pairs::overhead(&other.bytes) < overhead { other } else { code };
+    if !moved {
+        return Ok(code);
+    }
+    // What leaves a loop may have been loaded there with a neighbour.
+    let (stays, _) = translate(&tried[listing], isa, false, false)?;
+    Ok(if pairs::executed(&stays.bytes) < pairs::executed(&code.bytes) { stays } else { code })
 }
 
 /// The kernel as it stands, to machine code. Loads that are joined take the registers of constants, where these
-/// can be made `again`.
-fn translate(kernel: &Kernel, isa: isa::Isa, again: bool) -> Result<Code> {
+/// can be made `again`; what loops compute alike each time leaves them where that is asked for, and whether something
+/// did.
+fn translate(kernel: &Kernel, isa: isa::Isa, again: bool, leaves: bool) -> Result<(Code, bool)> {
     let mut function = select::Select::run(kernel, isa)?;
     inst::drop_unused(&mut function);
+    let moved = leaves && super::once::hoist(&mut function);
     tuples::join(&mut function, again);
     let numbers = super::allocate::allocate(&mut function)?;
     let emit::Emitted { bytes, stack } = emit::emit(&function, &numbers)?;
-    Ok(Code { bytes: pairs::join(&bytes), align: 16, relocs: Vec::new(), stack })
+    Ok((Code { bytes: pairs::join(&bytes), align: 16, relocs: Vec::new(), stack }, moved))
 }

@@ -50,8 +50,20 @@ pub fn join(code: &[u8]) -> Vec<u8> {
 }
 
 /// About how many instructions the function executes for each one that computes with vectors or
-/// floats, in 1/1024: those in loops count eight times per loop.
+/// floats, in 1/1024.
 pub fn overhead(code: &[u8]) -> u64 {
+    let (all, useful) = counts(code);
+    (u128::from(all) * 1024 / u128::from(useful.max(1))) as u64
+}
+
+/// About how many instructions the function executes.
+pub fn executed(code: &[u8]) -> u64 {
+    counts(code).0
+}
+
+/// Instructions of a function, and those of them that compute with vectors or floats: those in loops count eight times
+/// per loop.
+fn counts(code: &[u8]) -> (u64, u64) {
     let words = words(code);
     let end = instructions(&words).unwrap_or(words.len());
     // One more loop from each target of a branch back, one less after the branch.
@@ -71,7 +83,7 @@ pub fn overhead(code: &[u8]) -> u64 {
         all = all.saturating_add(weight);
         useful = useful.saturating_add(if computes { weight } else { 0 });
     }
-    (u128::from(all) * 1024 / u128::from(useful.max(1))) as u64
+    (all, useful)
 }
 
 fn words(code: &[u8]) -> Vec<u32> {

@@ -12,7 +12,7 @@ use super::words;
 use crate::codegen::blocks::{Turned, blocks};
 use crate::codegen::loops::{Loops, Walk};
 use crate::codegen::pointer::Asked;
-use crate::tile::{Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
+use crate::tile::{Access, Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
 use std::collections::HashMap;
 
 /// The most bytes between accesses through one pointer: what most instructions reach.
@@ -114,6 +114,9 @@ impl<'a> Select<'a> {
         }
         select.push(words::RET, Vec::new(), Kind::Return);
         select.prelude();
+        let pointers = select.walk.groups.list.iter().zip(&select.walk.pointers);
+        let stays = |param: u32| kernel.params[param as usize].access == Access::Read;
+        select.f.stays = pointers.filter(|(group, _)| stays(group.param)).filter_map(|p| p.1.reg).collect();
         Ok(select.f)
     }
 

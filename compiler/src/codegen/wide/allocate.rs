@@ -1,7 +1,7 @@
 //! The registers of x86_64, and what it costs to do without one.
 
 use super::Isa;
-use super::inst::{Again, Arg, Class, Function, Inst, VReg};
+use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg};
 use super::rows::Op;
 use super::spill;
 use crate::codegen::allocate::{Registers, often};
@@ -37,6 +37,22 @@ impl Registers for Allocation<'_> {
 
     fn insts(&self) -> &[Inst] {
         &self.f.insts
+    }
+
+    fn insts_mut(&mut self) -> &mut Vec<Inst> {
+        &mut self.f.insts
+    }
+
+    fn result(&self, inst: &Inst) -> Option<VReg> {
+        let first = inst.op.operands().first()?;
+        let Some(&Arg::Reg(reg)) = inst.args.first() else { return None };
+        let kept = |arg: &Arg| match arg {
+            Arg::Mem(Mem { base: Base::Reg(base), index: None, .. }) => self.f.stays.contains(base),
+            Arg::Mem(mem) => matches!(mem.base, Base::Pool(_)),
+            Arg::Reg(_) | Arg::Imm(_) => true,
+        };
+        let alone = first.written && !first.read && inst.mask.is_none() && inst.args.iter().all(kept);
+        (alone && self.class(reg) == Class::Vector).then_some(reg)
     }
 
     fn count(&self) -> usize {

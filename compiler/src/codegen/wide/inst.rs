@@ -4,6 +4,7 @@ use super::rows::{Kind, Op};
 use crate::codegen::live::Instruction;
 pub use crate::codegen::live::{Class, VReg};
 use crate::tile::Lane;
+use std::collections::HashSet;
 
 /// Lanes' bytes.
 pub fn lane_size(lane: Lane) -> usize {
@@ -115,6 +116,10 @@ impl Instruction for Inst {
         self.depth
     }
 
+    fn leave_loop(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
     fn label(&self) -> Option<i64> {
         match (self.op, self.args.first()) {
             (Op::Label, Some(Arg::Imm(label))) => Some(*label),
@@ -192,6 +197,8 @@ pub struct Function {
     pub labels: i64,
     /// Bytes of each slot of the stack.
     pub slots: Vec<usize>,
+    /// Pointers to what the kernel only reads.
+    pub stays: HashSet<VReg>,
 }
 
 impl Function {

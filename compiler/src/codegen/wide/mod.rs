@@ -39,7 +39,7 @@ mod weave;
 use super::allocate::allocate;
 pub use alike::Shared;
 
-use super::{Code, flatten};
+use super::{Code, flatten, once};
 use crate::target::{Arch, Feature, Target};
 use crate::tile::{Addr, Kernel, Lane, Value, visit};
 use allocate::Allocation;
@@ -124,6 +124,7 @@ fn select(kernel: &Kernel, isa: Isa, alike: bool) -> Result<inst::Function> {
     fold::drop_unused(&mut function);
     fold::share(&mut function, isa);
     fold::fold(&mut function, isa);
+    once::hoist(&mut Allocation { f: &mut function, isa });
     Ok(function)
 }
 
