@@ -10,78 +10,102 @@
 //! Four such vectors are loaded as their rows in memory, 128 bits of each lane, and turned by eight shuffles. They are
 //! loaded where the first one stands; nothing between them writes what they read.
 
-use crate::tile::{Addr, Kernel, Lane, Reg, Stmt, Value, assignments};
+use crate::base::DType;
+use crate::tile::{Addr, Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
 use std::collections::HashMap;
 
 /// What a load of a block does.
 #[derive(Clone, Copy)]
 pub enum Turned {
-    /// Loads all of the block.
-    First([Reg; 4]),
+    /// Loads all of the block, of which its own part stands at this place.
+    First([Reg; 4], usize),
     /// Has been loaded.
     Later,
 }
 
+/// Whether an encoder turns registers of a type with elements of another in memory.
+pub type Takes = fn(RegType, DType) -> bool;
+
+/// Lanes that are as in memory, of 32 bits.
+pub fn are_words(ty: RegType, dtype: DType) -> bool {
+    matches!(ty.lane, Lane::F32 | Lane::I32) && dtype.size() == 4
+}
+
+/// Bytes in lanes of 32 bits.
+pub fn are_bytes(ty: RegType, dtype: DType) -> bool {
+    matches!(dtype, DType::I8 | DType::U8) && ty.lane == Lane::I32
+}
+
 /// The loads that form blocks, by their statements' addresses.
-pub fn blocks(kernel: &Kernel) -> HashMap<*const Stmt, Turned> {
+pub fn blocks(kernel: &Kernel, takes: Takes) -> HashMap<*const Stmt, Turned> {
     let single: Vec<bool> = assignments(kernel).iter().map(|a| a.len() == 1).collect();
     let mut found = HashMap::new();
-    collect(kernel, &single, &kernel.body, &mut found);
+    collect((kernel, takes), &single, &kernel.body, &mut found);
     found
 }
 
-fn collect(kernel: &Kernel, single: &[bool], body: &[Stmt], found: &mut HashMap<*const Stmt, Turned>) {
+fn collect(of: (&Kernel, Takes), single: &[bool], body: &[Stmt], found: &mut HashMap<*const Stmt, Turned>) {
     for (i, stmt) in body.iter().enumerate() {
         match stmt {
             Stmt::Let(..) if !found.contains_key(&std::ptr::from_ref(stmt)) => {
-                let Some(block) = block(kernel, single, &body[i..]) else { continue };
+                let Some(block) = block(of, single, &body[i..]) else { continue };
                 for (number, (member, _)) in block.iter().enumerate() {
-                    let turned = if number == 0 { Turned::First(block.map(|b| b.1)) } else { Turned::Later };
+                    let first = std::ptr::eq(*member, stmt);
+                    let turned =
+                        if first { Turned::First(block.map(|b| b.1), number) } else { Turned::Later };
                     found.insert(std::ptr::from_ref(*member), turned);
                 }
             }
             Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
-                collect(kernel, single, body, found);
+                collect(of, single, body, found);
             }
             Stmt::If { then, otherwise, .. } => {
-                collect(kernel, single, then, found);
-                collect(kernel, single, otherwise, found);
+                collect(of, single, then, found);
+                collect(of, single, otherwise, found);
             }
             _ => {}
         }
     }
 }
 
-/// The block that begins with the first of some statements.
-fn block<'a>(kernel: &Kernel, single: &[bool], stmts: &'a [Stmt]) -> Option<[(&'a Stmt, Reg); 4]> {
+/// The block, in the order of memory, of which the first of some statements loads a part.
+fn block<'a>(
+    (kernel, takes): (&Kernel, Takes),
+    single: &[bool],
+    stmts: &'a [Stmt],
+) -> Option<[(&'a Stmt, Reg); 4]> {
     let apart = |stmt: &'a Stmt| match stmt {
         Stmt::Let(r, Value::Load(addr, stride)) if addr.dynamic.is_none() => Some((*r, addr, *stride)),
         _ => None,
     };
     let (first, start, step) = apart(stmts.first()?)?;
     let (ty, param) = (kernel.regs[first as usize], &kernel.params[start.param as usize]);
-    let quarters = matches!(ty.lane, Lane::F32 | Lane::I32) && param.dtype.size() == 4 && ty.lanes % 4 == 0;
-    if !quarters || step.abs() < 4 || !single[first as usize] {
+    if !takes(ty, param.dtype) || step.abs() < 4 || !single[first as usize] {
         return None;
     }
-    let mut members = vec![(&stmts[0], first)];
+    // By place, from three before the first one to three behind it.
+    let mut members: [Option<(&Stmt, Reg)>; 7] = [None; 7];
+    members[3] = Some((&stmts[0], first));
     for stmt in &stmts[1..] {
         match stmt {
             Stmt::Store { addr, .. } if addr.param == start.param => return None,
             Stmt::Let(..) | Stmt::Store { .. } => {}
             _ => return None,
         }
-        let next = start.index.offset(members.len() as i64);
         let joins = |&(r, addr, stride): &(Reg, &Addr, i64)| {
             let alike = (addr.param, stride) == (start.param, step) && kernel.regs[r as usize] == ty;
-            alike && addr.index == next && single[r as usize]
+            alike && single[r as usize]
         };
-        if let Some((r, ..)) = apart(stmt).filter(joins) {
-            members.push((stmt, r));
+        let Some((r, addr, _)) = apart(stmt).filter(joins) else { continue };
+        let Some(place) = (0..7).find(|&place| addr.index == start.index.offset(place - 3)) else { continue };
+        let member = &mut members[place as usize];
+        if member.is_none() {
+            *member = Some((stmt, r));
         }
-        if members.len() == 4 {
-            break;
+        let whole = |block: &[Option<(&'a Stmt, Reg)>]| block.iter().copied().collect::<Option<Vec<_>>>();
+        if let Some(block) = members.windows(4).find_map(whole) {
+            return block.try_into().ok();
         }
     }
-    members.try_into().ok()
+    None
 }

@@ -7,6 +7,7 @@ use super::halves::{half_finish, half_lanes};
 use super::linear::{Linear, Node};
 use super::loads::{finish_length, follows, loads, value_nodes};
 use super::{Schedule, Vector};
+use crate::base::DType;
 use crate::scalar::math::primitives;
 use crate::target::{Arch, Target};
 
@@ -21,6 +22,8 @@ const COPIED_VECTORS: usize = 8;
 /// Vectors that are turned together, and the bytes of their elements.
 const BLOCK: usize = 4;
 const WORD: usize = 4;
+/// Elements from which on rows of bytes are narrowed together.
+const MANY: usize = 4096;
 /// Numbers that are computed one by one, several at a time, where there are so many.
 const ALONE: usize = 8;
 const LONG: usize = 32;
@@ -108,7 +111,7 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
     let short = finish_length(linear) <= SHORT_FINISH;
     let fits = |v: u32| match along {
         Some(along) => short && along == v,
-        None => short || woven && woven_points(linear, target) >= BLOCK,
+        None => !woven || woven_points(linear, target) >= BLOCK,
     };
     let turned = turned(linear, target, var).filter(|&v| fits(v));
     // Blocks use a quarter of a line: where it would be pushed out, a tile uses all of it.
@@ -116,7 +119,10 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
     let most = match along.or(turned) {
         // Of a long finish one block is computed at a time.
         Some(_) if !short && along.is_none() => 1,
-        Some(_) => (LINE / linear.output.dtype.size() / lanes).max(1),
+        Some(_) => {
+            let line = LINE / linear.output.dtype.size() / lanes;
+            line.min(target.vector_regs / (2 * BLOCK)).max(1)
+        }
         None => (vectors_held(linear, target, var, woven) * target.lanes() / lanes).max(1),
     };
     let vectors = linear.extent(var).div_ceil(lanes).min(most);
@@ -124,13 +130,23 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
     let mut order: Vec<u32> = linear.axes().filter(|&v| !beside.contains(&Some(v))).collect();
     let mut tile = vec![(var, vectors)];
     tile.extend(turned.map(|v| (v, columns.min(linear.extent(v)))));
-    // Of short rows several fill the core.
-    let rows = order.last().filter(|&&v| woven && 2 * vectors <= most && !linear.ends(v));
+    // Of short rows several fill the core; bytes of four vectors are narrowed together.
+    let several = woven || narrowed_together(linear, target, var, lanes);
+    let rows = order.last().filter(|&&v| several && 2 * vectors <= most && !linear.ends(v));
     tile.extend(rows.map(|&v| (v, (most / vectors).min(linear.extent(v)))));
     order.extend(turned);
     order.push(var);
     order.extend(along.filter(|_| turned.is_none()));
     Schedule { vector, tile, order, woven, ..naive }
+}
+
+/// Whether the bytes of several rows are narrowed and stored together: whole vectors of each, of so many elements that
+/// it is worth the code.
+fn narrowed_together(linear: &Linear, target: &Target, var: u32, lanes: usize) -> bool {
+    let whole = linear.extent(var) <= lanes || linear.extent(var).is_multiple_of(lanes);
+    let elements: usize = linear.axes().map(|v| linear.extent(v)).product();
+    let bytes = linear.output.dtype.size() == 1 && target.arch == Arch::X86_64;
+    bytes && whole && elements >= MANY && !loads(linear, linear.finish).is_empty()
 }
 
 /// Vectors that are computed in turn: long expressions hold more registers each (measured: exp 4, erf 5
@@ -188,7 +204,8 @@ fn turned(linear: &Linear, target: &Target, var: u32) -> Option<u32> {
     let across = |n: &Node| match n {
         Node::Load { operand, addr, dynamic, guards, .. } => {
             let plain = dynamic.is_empty() && guards.is_empty();
-            let words = linear.buffers[*operand as usize].dtype.size() == WORD;
+            let dtype = linear.buffers[*operand as usize].dtype;
+            let words = dtype.size() == WORD || matches!(dtype, DType::I8 | DType::U8);
             let one = |&v: &u32| addr.coefficient(v) == 1 && linear.extent(v) >= BLOCK && !linear.ends(v);
             let apart = addr.coefficient(var).unsigned_abs() as usize >= BLOCK;
             (wide && plain && words && apart).then(|| linear.axes().find(one)).flatten()

@@ -156,12 +156,70 @@ fn blocks_are_turned_in_registers() {
                 let kernel = columns(ty, (lanes, 23), count);
                 check(&kernel, &target);
                 let text = disassembly(&kernel, &target);
-                let blocks = if lanes % 4 == 0 { count / 4 } else { 0 };
-                assert_eq!(text.matches("vshufps").count(), 8 * blocks, "{lanes} lanes, {count}: {text}");
+                assert_eq!(
+                    text.matches("vshufps").count(),
+                    8 * (count / 4),
+                    "{lanes} lanes, {count}: {text}"
+                );
                 // Rows are loaded by the instructions that join them.
                 let joined = text.lines().filter(|l| l.contains("vinsertf") && l.contains('['));
-                assert!(joined.count() >= blocks * (lanes - 4), "{lanes} lanes, {count}: {text}");
+                assert!(
+                    joined.count() >= count / 4 * 4 * (lanes.div_ceil(4) - 1),
+                    "{lanes} lanes, {count}: {text}"
+                );
             }
+        }
+    }
+}
+
+/// Rows of a whole vector and a shorter one are narrowed with those of their length; what lies over what waits is
+/// stored behind it.
+#[test]
+fn vectors_of_two_lengths_wait_side_by_side() {
+    for target in targets() {
+        let (lanes, half) = (target.lanes(), target.lanes() / 2);
+        for step in [lanes + half, half] {
+            let mut text = format!("kernel ends {{ read x: i32[{0}] write y: i8[{0}]\n", 4 * (lanes + half));
+            for (i, n) in [lanes, half].into_iter().enumerate() {
+                text += &format!("%{}: i32x{n} = const -128\n%{}: i32x{n} = const 127\n", 2 * i, 2 * i + 1);
+            }
+            for part in 0..8 {
+                let (row, short) = (part / 2, part % 2);
+                let (n, at) = (if short == 1 { half } else { lanes }, row * step + short * (step - half));
+                let [x, above, inside] = [4 + 3 * part, 5 + 3 * part, 6 + 3 * part];
+                text += &format!("%{x}: i32x{n} = load x[{}]\n", row * (lanes + half) + short * lanes);
+                text += &format!("%{above}: i32x{n} = max %{}, %{x}\n", 2 * short);
+                text += &format!("%{inside}: i32x{n} = min %{}, %{above}\n", 2 * short + 1);
+                text += &format!("store y[{at}] = %{inside}\n");
+            }
+            let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+            check(&kernel, &target);
+            if step > half {
+                let text = disassembly(&kernel, &target);
+                assert!(!text.contains("vpmovsdb"), "{text}");
+                let packed = if lanes == 16 { "vpacksswb zmm" } else { "vpacksswb ymm" };
+                assert_eq!(text.matches(packed).count(), 1, "{text}");
+            }
+        }
+    }
+}
+
+/// The four bytes of each lane are loaded at once, in whichever order they are used.
+#[test]
+fn blocks_of_bytes_are_loaded_as_words() {
+    for target in targets() {
+        for (lanes, ty) in [target.lanes(), 8, 5].into_iter().flat_map(|lanes| [(lanes, "i8"), (lanes, "u8")])
+        {
+            let mut text =
+                format!("kernel planes {{ read x: {ty}[{}] write y: i32[{}]\n", 23 * lanes, 4 * lanes);
+            for column in [1, 2, 3, 0] {
+                text += &format!("%{column}: i32x{lanes} = load x[{column}] stride 23\n");
+                text += &format!("store y[{}] = %{column}\n", lanes * column);
+            }
+            let kernel = parse(&(text + "}")).unwrap_or_else(|e| panic!("{e}"));
+            check(&kernel, &target);
+            let text = disassembly(&kernel, &target);
+            assert_eq!((text.matches("vpinsrb").count(), text.matches("vpmov").count()), (0, 0), "{text}");
         }
     }
 }

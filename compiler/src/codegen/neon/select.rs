@@ -9,7 +9,7 @@ use super::inst::{Again, Class, Field, Function, Inst, Kind, VReg, read, update,
 use super::isa::Isa;
 use super::sizes::split;
 use super::words;
-use crate::codegen::blocks::{Turned, blocks};
+use crate::codegen::blocks::{Turned, are_words, blocks};
 use crate::codegen::loops::{Loops, Walk};
 use crate::codegen::pointer::Asked;
 use crate::tile::{Access, Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
@@ -105,7 +105,7 @@ impl<'a> Select<'a> {
             addresses: HashMap::new(),
             constants: HashMap::new(),
             turns: Turns::default(),
-            turned: blocks(kernel),
+            turned: blocks(kernel, |ty, dtype| are_words(ty, dtype) && ty.lanes % 4 == 0),
             args,
         };
         for stmt in &kernel.body {

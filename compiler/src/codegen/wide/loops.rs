@@ -7,7 +7,7 @@ use super::select::Select;
 use crate::codegen::blocks::Turned;
 use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
 use crate::codegen::pointer::LoopId;
-use crate::tile::{Stmt, Value};
+use crate::tile::{Addr, Stmt, Value};
 
 impl Select<'_> {
     pub(super) fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
@@ -26,8 +26,9 @@ impl Select<'_> {
                     }
                 }
                 match (self.turned.get(&std::ptr::from_ref(stmt)).copied(), value) {
-                    (Some(Turned::First(regs)), Value::Load(addr, stride)) => {
-                        return self.turn(regs, addr, *stride);
+                    (Some(Turned::First(regs, place)), Value::Load(addr, stride)) => {
+                        let first = Addr { index: addr.index.offset(-(place as i64)), ..addr.clone() };
+                        return self.turn(regs, &first, *stride);
                     }
                     (Some(Turned::Later), _) => return Ok(()),
                     _ if self.shared.contains(&std::ptr::from_ref(stmt)) => return Ok(()),

@@ -267,7 +267,7 @@ impl Select<'_> {
     }
 
     /// Elements some bytes apart, packed.
-    fn gather(&mut self, mem: Mem, size: usize, stride: i64, lanes: usize) -> VReg {
+    pub(super) fn gather(&mut self, mem: Mem, size: usize, stride: i64, lanes: usize) -> VReg {
         let per = 16 / size;
         let quarters: Vec<VReg> = (0..lanes.div_ceil(per))
             .map(|q| {
@@ -314,8 +314,11 @@ impl Select<'_> {
         if self.wait(addr, stride, src)? {
             return Ok(());
         }
-        self.store_waiting_for(addr.param);
         let mem = self.mem(addr)?;
+        match stride == 1 || lanes == 1 {
+            true => self.store_waiting_before(addr.param, mem, lanes * size),
+            false => self.store_waiting_for(addr.param),
+        }
         let packed = match self.looked_up(src).filter(|_| size == 1) {
             Some(looked) => {
                 let (index, table) = (self.source(looked.index), self.mem(looked.table)?);

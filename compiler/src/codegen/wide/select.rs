@@ -9,7 +9,7 @@ use super::rows::Op;
 use super::state::{Derived, Eights, Exit, Waiting};
 use super::{Isa, Result};
 use crate::base::DType;
-use crate::codegen::blocks::{Turned, blocks};
+use crate::codegen::blocks::{Turned, are_bytes, are_words, blocks};
 use crate::codegen::loops::{Loops, Walk};
 use crate::tile::{Access, Addr, Convert, Kernel, Lane, Reg, Stmt, Value, assignments};
 use std::collections::HashMap;
@@ -78,7 +78,9 @@ impl<'a> Select<'a> {
                 .map(|a| if let [one] = a[..] { Some(one) } else { None })
                 .collect(),
             derived: HashMap::new(),
-            turned: blocks(kernel),
+            turned: blocks(kernel, |ty, dtype| {
+                ty.lanes > 1 && (are_words(ty, dtype) || are_bytes(ty, dtype))
+            }),
             waiting: Vec::new(),
             eights: None,
             exits: Vec::new(),

@@ -38,12 +38,28 @@ const CHOSEN: i64 = 0xe4;
 const MOST_HALVES: usize = 2;
 
 impl Waiting {
-    /// Whether it can be stored with others.
-    fn goes_with(&self, others: &[Waiting]) -> bool {
+    /// Whether it is of the kind of another one.
+    fn is_like(&self, other: &Waiting) -> bool {
         let kind = |w: &Waiting| (w.param, w.lanes, w.stride, w.table, w.size);
+        kind(self) == kind(other) && self.from.is_like(&other.from)
+    }
+
+    /// Whether it can wait with others: be stored with those of its kind, and before or behind the rest.
+    fn goes_with(&self, others: &[Waiting]) -> bool {
         let Some(first) = others.first() else { return true };
-        let next = self.stride == 1 || self.mem == first.mem.offset(others.len() as i64);
-        kind(self) == kind(first) && self.from.is_like(&first.from) && next
+        match self.stride {
+            1 => {
+                others.iter().all(|w| self.is_like(w) || w.stride == 1 && w.is_apart(self.mem, self.bytes()))
+            }
+            _ => self.is_like(first) && self.mem == first.mem.offset(others.len() as i64),
+        }
+    }
+
+    /// Whether so many bytes are others than its own.
+    fn is_apart(&self, mem: Mem, bytes: usize) -> bool {
+        let (own, from) = (self.mem.disp, mem.disp);
+        let beside = from + bytes as i64 <= own || own + self.bytes() as i64 <= from;
+        self.stride == 1 && beside && Mem { disp: own, ..mem } == self.mem
     }
 
     /// Vectors that are stored at once.
@@ -98,8 +114,8 @@ impl Select<'_> {
             self.store_waiting();
         }
         self.waiting.push(new);
-        if self.waiting.len() == new.most() {
-            self.store_waiting();
+        if self.waiting.iter().filter(|w| w.is_like(&new)).count() == new.most() {
+            self.store_like(&new);
         }
         Ok(true)
     }
@@ -157,6 +173,13 @@ impl Select<'_> {
         }
     }
 
+    /// Stores what waits where a store of so many bytes to a buffer may write over it.
+    pub(super) fn store_waiting_before(&mut self, param: u32, mem: Mem, bytes: usize) {
+        if self.waiting.iter().any(|w| w.param == param && !w.is_apart(mem, bytes)) {
+            self.store_waiting();
+        }
+    }
+
     /// Stores what waits, if it waits for a buffer.
     pub(super) fn store_waiting_for(&mut self, param: u32) {
         if self.waiting.first().is_some_and(|w| w.param == param) {
@@ -166,7 +189,15 @@ impl Select<'_> {
 
     /// Stores what waits.
     pub(super) fn store_waiting(&mut self) {
+        while let Some(&first) = self.waiting.first() {
+            self.store_like(&first);
+        }
+    }
+
+    /// Stores what waits of one kind.
+    fn store_like(&mut self, one: &Waiting) {
         let mut waiting = std::mem::take(&mut self.waiting);
+        (waiting, self.waiting) = waiting.into_iter().partition(|w| w.is_like(one));
         in_order(&mut waiting);
         match waiting[..] {
             [] => {}
