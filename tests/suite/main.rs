@@ -52,3 +52,4 @@ mod trees;
 mod tune;
 mod weights;
 mod wide;
+mod zeros;

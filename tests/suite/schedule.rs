@@ -18,7 +18,8 @@ const PROCESSORS: [(&str, &str); 6] = [
 ];
 
 /// The linear form of a definition. Lines before it say what is known of its values: `constant v1, v2`,
-/// and `layout v0 0, 2, 3, 1`, the dimensions in the order of memory, outermost first.
+/// `layout v0 0, 2, 3, 1`, the dimensions in the order of memory, outermost first, and `kept 1000`, the groups of weights
+/// that are not zero.
 pub fn read_linear(text: &str) -> Linear {
     let start = text.find("define").expect("a definition");
     let definition = parse_definition(&text[start..]).expect("a definition that can be read");
@@ -40,7 +41,10 @@ pub fn read_linear(text: &str) -> Linear {
     };
     let constant: Vec<bool> = definition.operands.iter().map(is_constant).collect();
     let layouts: Vec<Layout> = definition.operands.iter().map(layout).collect();
-    Linear::new(&definition, &layouts, &constant, &layout(&definition.output))
+    let mut linear = Linear::new(&definition, &layouts, &constant, &layout(&definition.output));
+    let kept = lines.iter().find_map(|l| l.strip_prefix("kept "));
+    linear.facts.kept = kept.map(|n| n.parse().expect("a number"));
+    linear
 }
 
 /// The linear form and the schedules, processors of the same schedule together.

@@ -143,6 +143,14 @@ impl Emitter {
         self.scopes.pop().map(|s| s.stmts).unwrap_or_default()
     }
 
+    /// What `body` emits in a scope of its own, whose values nothing behind it takes up: what they were loaded from may
+    /// be written there.
+    pub fn scoped(&mut self, body: impl FnOnce(&mut Self)) {
+        self.open();
+        body(self);
+        self.close().into_iter().for_each(|s| self.push(s));
+    }
+
     /// Forgets the values known in the innermost scope, so that what follows computes its own:
     /// keeps registers from living through a whole reduction.
     pub fn forget(&mut self) {

@@ -17,6 +17,7 @@
 //! | `accumulate`, `reduce` | the fold inside a tile |
 //! | `apart`, `alone`, this file, `sizes` | the loops around, what is made of a folded tile, sizes known only at run time |
 //! | `winograd` | the same for a convolution by minimal filtering, whose products are a nest of their own |
+//! | `sparse` | the same for a product of which zeros are left out |
 
 mod accumulate;
 mod alone;
@@ -46,6 +47,7 @@ mod scaled;
 mod segments;
 mod sixteen;
 mod sizes;
+mod sparse;
 mod winograd;
 
 pub use bounds::bounded;
@@ -59,6 +61,7 @@ pub use reduce::long::{bytes, long};
 pub use registers::lane_of;
 pub use scaled::scaled;
 pub use sizes::bind as bind_sizes;
+pub use sparse::{kept, thin};
 
 use crate::base::{Affine, DType};
 use crate::error::Result;
@@ -85,14 +88,24 @@ pub struct Nested {
     pub between: usize,
     packings: Vec<Packing>,
     chains: Option<chains::Packing>,
-    weights: Option<Box<winograd::weights::Weights>>,
+    packed: Option<Packed>,
+}
+
+/// Weights of which something else is made.
+enum Packed {
+    /// For a convolution by minimal filtering.
+    Filtered(Box<winograd::weights::Weights>),
+    /// Lists of those that are not zero.
+    Sparse(Box<sparse::Lists>),
 }
 
 impl Nested {
     /// The bytes of a constant operand as the kernel reads them; `None` where it is not packed.
     pub fn packed(&self, linear: &Linear, operand: u32, data: &[u8]) -> Option<Vec<u8>> {
-        if let Some(weights) = &self.weights {
-            return weights.packed(linear, operand, data);
+        match &self.packed {
+            Some(Packed::Filtered(weights)) => return weights.packed(linear, operand, data),
+            Some(Packed::Sparse(lists)) => return lists.packed(linear, operand, data),
+            None => {}
         }
         let packing = self.packings.iter().find(|p| p.operand == operand)?;
         Some(packing.pack(linear, data, linear.buffers[operand as usize].dtype.size()))
@@ -154,6 +167,9 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     if let Some(winograd) = &schedule.winograd {
         return winograd::nest(linear, schedule, winograd, fused, index_error);
     }
+    if let Some(sparse) = schedule.sparse {
+        return sparse::nest(linear, schedule, sparse, fused, index_error);
+    }
     let mut nest = Nest::new(linear, schedule);
     let (params, between) = nest.params();
     let mut emitter = Emitter::new(&linear.name, params, fused);
@@ -161,7 +177,7 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     nest.axes(&mut emitter, 0, index_error);
     let (kernel, sizes) = emitter.finish();
     let Nest { packings, chains, .. } = nest;
-    Ok(Nested { kernel, sizes, between, packings, chains, weights: None })
+    Ok(Nested { kernel, sizes, between, packings, chains, packed: None })
 }
 
 /// Folded values of a tile that are kept in memory until they are finished.

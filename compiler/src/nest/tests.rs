@@ -4,7 +4,7 @@ use super::nest;
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition};
 use crate::scalar::{Fold, Op, Scalar};
-use crate::schedule::linear::{Layout, Linear};
+use crate::schedule::linear::{Buffer, Layout, Linear};
 use crate::schedule::{Schedule, Vector, choose::choose, verify};
 use crate::tile::interpret;
 
@@ -19,6 +19,7 @@ mod quotients;
 mod restored;
 mod side_by_side;
 mod sixteen;
+mod sparse;
 mod squares;
 mod woven;
 
@@ -215,19 +216,11 @@ fn run(linear: &Linear, schedule: &Schedule, constant: &[bool]) -> Vec<u8> {
     run_on(linear, schedule, constant, &|_, _| false)
 }
 
-/// The same, some elements of operands being zero.
-fn run_on(
-    linear: &Linear,
-    schedule: &Schedule,
-    constant: &[bool],
-    zero: &dyn Fn(usize, usize) -> bool,
-) -> Vec<u8> {
-    let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
-    crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
-    let mut buffers: Vec<Vec<u8>> = Vec::new();
-    for (i, buffer) in linear.buffers.iter().enumerate() {
+/// Small whole numbers for each operand, some of them zero.
+fn numbers(linear: &Linear, zero: &dyn Fn(usize, usize) -> bool) -> Vec<Vec<u8>> {
+    let of = |(i, buffer): (usize, &Buffer)| {
         let number = |j: usize| (j * 7 + j / 11 * 5 + i * 3) % 11;
-        let data: Vec<u8> = match buffer.dtype.size() {
+        match buffer.dtype.size() {
             1 if buffer.dtype.bits() == 4 => {
                 let first = if buffer.dtype.is_signed_int() { 8 } else { 0 };
                 (0..buffer.elems).map(|j| (number(j) as u8 + 5).wrapping_sub(first)).collect()
@@ -242,7 +235,22 @@ fn run_on(
                 let float = |j: usize| if zero(i, j) { 0.0 } else { number(j) as f32 - 5.0 };
                 (0..buffer.elems).flat_map(|j| float(j).to_le_bytes()).collect()
             }
-        };
+        }
+    };
+    linear.buffers.iter().enumerate().map(of).collect()
+}
+
+/// The same, some elements of operands being zero.
+fn run_on(
+    linear: &Linear,
+    schedule: &Schedule,
+    constant: &[bool],
+    zero: &dyn Fn(usize, usize) -> bool,
+) -> Vec<u8> {
+    let nested = nest(linear, schedule, true, 1).expect("the kernel is built");
+    crate::tile::verify(&nested.kernel).unwrap_or_else(|e| panic!("{e}"));
+    let mut buffers: Vec<Vec<u8>> = Vec::new();
+    for (i, data) in numbers(linear, zero).into_iter().enumerate() {
         let packed = constant[i].then(|| nested.packed(linear, i as u32, &data)).flatten();
         buffers.push(packed.unwrap_or(data));
     }

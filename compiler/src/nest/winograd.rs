@@ -28,12 +28,13 @@ use self::outputs::{Vectors, together};
 use self::products::multiply_couples;
 use self::scratch::Scratch;
 use self::weights::Weights;
-use super::Nested;
 use super::emit::{Emitter, addr, param};
 use super::segments::constant_of;
+use super::{Nested, Packed};
 use crate::base::{Affine, Bound};
 use crate::error::{Error, Result};
-use crate::schedule::winograd::{Block, Conv, HALVES, Slide, Tiles, Winograd, product};
+use crate::schedule::slides::Slide;
+use crate::schedule::winograd::{Block, Conv, HALVES, Tiles, Winograd, product};
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Bin, Dot, Lane, Param, Reg, RegType, Value};
 
@@ -116,7 +117,7 @@ pub fn nest(
         between,
         packings: Vec::new(),
         chains: None,
-        weights: Some(Box::new(weights)),
+        packed: Some(Packed::Filtered(Box::new(weights))),
     })
 }
 
@@ -185,9 +186,9 @@ impl Nest<'_> {
     ) {
         let (lanes, rest) = (self.lanes, extent % self.lanes);
         let (full, step) = ((extent - rest) as i64, (together * lanes) as i64);
-        e.repeat("v", 0, full, step, |e, at| scoped(e, |e| body(self, e, &at, (together, lanes))));
+        e.repeat("v", 0, full, step, |e, at| e.scoped(|e| body(self, e, &at, (together, lanes))));
         if rest > 0 {
-            scoped(e, |e| body(self, e, &Affine::constant(full), (1, rest)));
+            e.scoped(|e| body(self, e, &Affine::constant(full), (1, rest)));
         }
     }
 
@@ -380,13 +381,6 @@ impl Nest<'_> {
             });
         });
     }
-}
-
-/// What `body` emits in a scope of its own: it takes up no value loaded before it.
-fn scoped(e: &mut Emitter, body: impl FnOnce(&mut Emitter)) {
-    e.open();
-    body(e);
-    e.close().into_iter().for_each(|s| e.push(s));
 }
 
 /// A loop; none for constant bounds with one iteration or none.

@@ -4,12 +4,13 @@
 //! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
 //! *pointwise* definition wants long vectors. First is chosen what fills the lanes (`vector`), then the
 //! schedule that does what the definition says (`direct`), then whether a convolution takes fewer
-//! multiplications (`filtering`). Goldens of the decisions: `tests/golden/schedule`.
+//! multiplications (`filtering`, `pruned`). Goldens of the decisions: `tests/golden/schedule`.
 
 use super::cores::requantizes_placed;
 use super::direct::direct;
 use super::filtering::filtered;
 use super::linear::{Facts, Linear};
+use super::pruned::sparse;
 use super::vector::choose_vector;
 use super::{Schedule, Vector};
 use crate::target::Target;
@@ -29,7 +30,13 @@ pub fn choose_small(linear: &Linear, target: &Target) -> Schedule {
 /// The schedule of a definition where what fills the lanes is given.
 pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> Schedule {
     let (schedule, tiling) = direct(linear, target, vector);
-    tiling.and_then(|tiling| filtered(linear, target, &schedule, tiling)).unwrap_or(schedule)
+    let Some(tiling) = tiling else { return schedule };
+    let (schedule, cycles) = match (filtered(linear, target, &schedule, &tiling), vector) {
+        (Some((filtered, cycles)), _) => (filtered, cycles),
+        (None, Vector::Axis { var, .. }) => (schedule, tiling.all(linear, var)),
+        (None, _) => return schedule,
+    };
+    sparse(linear, target, &schedule, cycles).unwrap_or(schedule)
 }
 
 /// Whether multiply-adds requantize a definition: not where filters change the same constants.

@@ -50,6 +50,8 @@ pub struct Core {
     pub placed: bool,
     /// Vector stores per cycle.
     pub stores: f64,
+    /// Cycles of a vector whose lanes lie apart in memory, beside three others like it.
+    pub turned: f64,
     /// Vector additions per cycle, beside multiply-adds.
     pub adds: f64,
     /// Multiplications, additions and extensions of 16 bits per cycle, mixed (measured on Zen 4: 3.1 to 3.2
@@ -180,6 +182,7 @@ const X86: Core = Core {
     fixed: false,
     placed: true,
     stores: 1.0,
+    turned: 3.0,
     adds: 2.0,
     couples: 3.2,
     wide: true,
@@ -207,6 +210,7 @@ const X86_512: Core = Core {
     restores: 0.3,
     astride: 2.0,
     stores: 0.5,
+    turned: 4.0,
     adds: 1.0,
     couples: 1.6,
     wide: false,
@@ -267,6 +271,7 @@ const NEON: Core = Core {
     fixed: true,
     placed: false,
     stores: 1.0,
+    turned: 5.0,
     adds: 1.0,
     couples: 1.0,
     wide: false,

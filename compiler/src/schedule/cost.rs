@@ -85,6 +85,22 @@ pub struct Operands {
     pub row_bytes: usize,
 }
 
+/// What a fold takes in register tiles.
+pub(super) struct Tiling {
+    /// Cycles for all points of the axes `rows` and the vector's, each time, in couples where it was chains.
+    pub cycles: f64,
+    /// The tile's other axis.
+    pub rows: Option<u32>,
+}
+
+impl Tiling {
+    /// Cycles of all points, of which lanes are filled along `var`.
+    pub fn all(&self, linear: &Linear, var: u32) -> f64 {
+        let repeated = linear.axes().filter(|&v| v != var && Some(v) != self.rows);
+        self.cycles * repeated.map(|v| linear.extent(v) as f64).product::<f64>()
+    }
+}
+
 /// A register tile.
 pub struct Tile {
     /// Points of the axis beside the vector axis.

@@ -1,9 +1,10 @@
 //! Schedules that do what a definition says, multiplication by multiplication, where it is given what fills the lanes.
 
+use super::cost::Tiling;
 use super::elementwise::{alone, pointwise};
 use super::linear::Linear;
 use super::over_lanes::over_lanes;
-use super::tiled::{Tiling, tiled};
+use super::tiled::tiled;
 use super::{Schedule, Vector};
 use crate::target::Target;
 

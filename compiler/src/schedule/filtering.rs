@@ -1,11 +1,10 @@
 //! Whether minimal filtering pays, in tiles of how many outputs, how many of them at a time.
 
 use super::cores::core;
-use super::cost::{Operands, best_tile};
+use super::cost::{Operands, Tiling, best_tile};
 use super::direct::direct;
 use super::instructions::{couple_halves, couples, dots};
 use super::linear::Linear;
-use super::tiled::Tiling;
 use super::vector::choose_vector;
 use super::winograd::{Block, CHANNELS, Conv, HALVES, Tiles, Winograd, product};
 use super::{Schedule, Vector};
@@ -42,17 +41,17 @@ const COUNTED: usize = 1 << 20;
 /// How much slower sums of weights that are bytes may be for a byte of constants less: bytes are there to be small.
 const CONSTANTS: f64 = 2.0 / (1 << 20) as f64;
 
-/// The schedule of a convolution by minimal filtering, made of its direct one and what that takes; `None` where that is
-/// faster.
+/// The schedule of a convolution by minimal filtering, made of its direct one and what that takes, and its cycles; `None`
+/// where that is faster.
 pub(super) fn filtered(
     linear: &Linear,
     target: &Target,
     direct: &Schedule,
-    tiling: Tiling,
-) -> Option<Schedule> {
+    tiling: &Tiling,
+) -> Option<(Schedule, f64)> {
     let Vector::Axis { var, .. } = direct.vector else { return None };
-    let winograd = filtering(linear, target, var, tiling)?;
-    Some(Schedule {
+    let (winograd, cycles) = filtering(linear, target, var, tiling)?;
+    let schedule = Schedule {
         lane_loads: direct.lane_loads.min(4),
         half_sums: 0,
         half_parts: 0,
@@ -61,11 +60,12 @@ pub(super) fn filtered(
         restored: false,
         winograd: Some(winograd),
         ..direct.clone()
-    })
+    };
+    Some((schedule, cycles))
 }
 
 /// The minimal filtering of a convolution whose lanes are filled along `var`, where it pays.
-fn filtering(linear: &Linear, target: &Target, var: u32, tiling: Tiling) -> Option<Winograd> {
+fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Option<(Winograd, f64)> {
     let conv = Conv::of(linear)?;
     let halves = conv.couples && couple_halves(target);
     // What would fill half of a vector takes as long (ResNet-8's first convolution on Cortex-A53: 1.914 M
@@ -77,11 +77,8 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: Tiling) -> Opti
     {
         return None;
     }
-    let repeated = |v: &u32| *v != var && Some(*v) != tiling.rows;
-    let times = |list: &[u32]| list.iter().map(|&v| linear.extent(v) as f64).product::<f64>();
-    let pass = tiling.cycles * if halves { PAIRS } else { 1.0 };
-    let direct = pass * times(&linear.axes().filter(repeated).collect::<Vec<_>>());
-    let batches = times(&conv.around(linear));
+    let direct = tiling.all(linear, var) * if halves { PAIRS } else { 1.0 };
+    let batches = conv.around(linear).iter().map(|&v| linear.extent(v) as f64).product::<f64>();
     let candidates = conv.outputs(linear).iter().flat_map(|&outputs| {
         let down = conv.tiles(linear, 0, outputs);
         let rows = (1..=down).map(|rows| conv.whole_rows(linear, outputs, rows));
@@ -99,7 +96,7 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: Tiling) -> Opti
     let columns = columns(target, &Block::of(&conv, linear, tiles));
     let each = columns > 0 && each(&conv, linear, target, tiles);
     let product = Box::new(products(&conv, linear, target, (tiles, halves)));
-    Some(Winograd { tiles, halves, columns, each, product })
+    Some((Winograd { tiles, halves, columns, each, product }, cost))
 }
 
 /// The schedule of the products of each point.

@@ -104,6 +104,9 @@ pub struct Facts {
     /// A sum's products are those of bytes in lanes of their own, two of which are added in 16 bits, see
     /// [`crate::nest::bytes`].
     pub bytes: bool,
+    /// Groups of weights that are not zero, of all outputs of a product whose weights mostly are
+    /// ([`super::sparse::Product::together`]).
+    pub kept: Option<usize>,
     /// Elements are words of four bytes, each a number of the type that expressions have ([`super::in_quads`]).
     pub quads: bool,
 }

@@ -14,7 +14,7 @@
 //! | `loads`, `factors`, `bytes`, `halves`, [`restored`] | what a definition reads and multiplies, seen from an axis |
 //! | `cost`, `reduction`, `elementwise`, `over_lanes` | what a register tile takes; orders of loops |
 //! | [`vector`], [`chained`] | what fills the lanes |
-//! | `tiled`, `direct`, [`winograd`], `filtering`, [`choose`] | the schedule |
+//! | `tiled`, `direct`, [`winograd`], `filtering`, [`slides`], [`sparse`], `pruned`, [`choose`] | the schedule |
 //! | `text`, `verify`, `file`, `neighbours` | schedules as text, checked, in files, and varied by a search |
 
 pub mod asked;
@@ -38,9 +38,12 @@ mod margins;
 mod neighbours;
 mod nodes;
 mod over_lanes;
+mod pruned;
 mod quads;
 mod reduction;
 pub mod restored;
+pub mod slides;
+pub mod sparse;
 mod starts;
 mod text;
 mod tiled;
@@ -58,6 +61,7 @@ pub use linear::Linear;
 pub use margins::reached;
 pub use neighbours::{neighbours, openings};
 pub use quads::{QUAD, in_quads};
+use sparse::Sparse;
 pub use starts::Starts;
 pub use text::parse;
 pub use tiled::tile_code;
@@ -165,6 +169,8 @@ pub struct Schedule {
     pub apart: usize,
     /// Minimal filtering: of all else only the vector axis counts then.
     pub winograd: Option<Winograd>,
+    /// Zeros among the weights are left out: of all else only the vector axis counts then, too.
+    pub sparse: Option<Sparse>,
 }
 
 impl Schedule {
@@ -192,6 +198,7 @@ impl Schedule {
             woven: false,
             apart: 0,
             winograd: None,
+            sparse: None,
         }
     }
 
@@ -212,7 +219,8 @@ impl Schedule {
     pub fn reorders(&self, linear: &Linear) -> bool {
         let in_order = self.reduce.windows(2).all(|w| w[0].var < w[1].var);
         let lanes = matches!(self.vector, Vector::Reduction { .. });
-        let other = lanes || !in_order || self.begun || self.half_sums > 0 || self.winograd.is_some();
+        let other = lanes || !in_order || self.begun || self.half_sums > 0;
+        let other = other || self.winograd.is_some() || self.sparse.is_some();
         let rounds =
             |(fold, dtype, _): (Fold, DType, u32)| dtype.is_float() && matches!(fold, Fold::Sum | Fold::Prod);
         other && linear.fold.is_some_and(rounds)

@@ -6,6 +6,7 @@
 
 use super::choose::with_vector;
 use super::linear::Linear;
+use super::sparse::Sparse;
 use super::winograd::{Conv, Tiles, Winograd, product};
 use super::{ReduceStep, Schedule, Vector, verify};
 use crate::target::Target;
@@ -34,6 +35,14 @@ pub fn neighbours(schedule: &Schedule, linear: &Linear, target: &Target) -> Vec<
         let mut found = filterings(schedule, winograd, linear, target);
         found.push(Schedule { winograd: None, ..schedule.clone() });
         return valid(found, linear, target);
+    }
+    if let Some(sparse @ Sparse { vectors, rows }) = schedule.sparse {
+        let vectors = [vectors.saturating_sub(1), vectors + 1, 2 * vectors];
+        let rows =
+            [rows / 2, rows.saturating_sub(1), rows + 1, 2 * rows].map(|rows| Sparse { rows, ..sparse });
+        let others = vectors.map(|vectors| Sparse { vectors, ..sparse }).into_iter().chain(rows).map(Some);
+        let found = others.chain([None]).map(|sparse| Schedule { sparse, ..schedule.clone() });
+        return valid(found.collect(), linear, target);
     }
     let mut found = tiles(schedule, linear);
     found.extend(orders(schedule));

@@ -5,6 +5,7 @@
 
 use super::chains::Chains;
 use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node, Pair, Placed};
+use super::sparse::Sparse;
 use super::winograd::{Conv, Tiles, Winograd, product};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::lex::{Cursor, write_name};
@@ -31,6 +32,7 @@ pub(super) enum Subject {
     Woven,
     Apart,
     Winograd,
+    Sparse,
 }
 
 fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
@@ -74,6 +76,10 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         let products = product(&conv, linear, w.tiles);
         let inner = self::lines(&w.product, &products);
         inner[1..].iter().for_each(|(text, _)| line(Subject::Winograd, text.clone()));
+    }
+    if let Some(Sparse { vectors, rows }) = schedule.sparse {
+        let rows = if rows == 1 { String::new() } else { format!(" rows {rows}") };
+        line(Subject::Sparse, format!("sparse {vectors}{rows}"));
     }
     lines.push(("}".to_string(), None));
     lines
@@ -191,6 +197,28 @@ impl Reader<'_> {
         schedule.long = schedule.halves && schedule.dot == 4 && self.cursor.eat("long");
         schedule.chains = schedule.dot == 4 && self.cursor.eat("chains");
         schedule.dense = schedule.dot == 4 && self.cursor.eat("dense");
+        self.halves(&mut schedule)?;
+        schedule.begun = self.cursor.eat("begun");
+        schedule.tested = self.cursor.eat("tested");
+        schedule.restored = self.cursor.eat("restored");
+        schedule.woven = self.cursor.eat("woven");
+        if self.cursor.eat("apart") {
+            schedule.apart = self.cursor.int()?;
+        }
+        if self.cursor.eat("winograd") {
+            schedule.winograd = Some(self.winograd()?);
+        }
+        if self.cursor.eat("sparse") {
+            let vectors = self.cursor.int()?;
+            let rows = if self.cursor.eat("rows") { self.cursor.int()? } else { 1 };
+            schedule.sparse = Some(Sparse { vectors, rows });
+        }
+        self.cursor.expect("}")?;
+        Ok(schedule)
+    }
+
+    /// `half sums PRODUCTS [by PRODUCTS]`, `half finish`.
+    fn halves(&mut self, schedule: &mut Schedule) -> Result<()> {
         while self.cursor.eat("half") {
             match self.cursor.eat("finish") {
                 true => schedule.half_finish = true,
@@ -202,18 +230,7 @@ impl Reader<'_> {
                 }
             }
         }
-        schedule.begun = self.cursor.eat("begun");
-        schedule.tested = self.cursor.eat("tested");
-        schedule.restored = self.cursor.eat("restored");
-        schedule.woven = self.cursor.eat("woven");
-        if self.cursor.eat("apart") {
-            schedule.apart = self.cursor.int()?;
-        }
-        if self.cursor.eat("winograd") {
-            schedule.winograd = Some(self.winograd()?);
-        }
-        self.cursor.expect("}")?;
-        Ok(schedule)
+        Ok(())
     }
 
     /// `OUTPUTS rows ROWS [across TILES] [halves] [columns TILES [each]] { vector ... }`, the schedule of the products.
@@ -325,6 +342,9 @@ impl fmt::Display for Linear {
         }
         if self.facts.bytes {
             writeln!(f, "  bytes")?;
+        }
+        if let Some(kept) = self.facts.kept {
+            writeln!(f, "  kept {kept}")?;
         }
         if self.facts.quads {
             writeln!(f, "  quads")?;

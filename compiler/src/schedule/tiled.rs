@@ -3,7 +3,7 @@
 use super::bytes::{Bytes, innermost, runs, words};
 use super::chains::Chains;
 use super::cores::{Code, Unrolled, core, lookups, packs_densely};
-use super::cost::{Operands, Tile, best_tile};
+use super::cost::{Operands, Tile, Tiling, best_tile};
 use super::elementwise::woven_points;
 use super::factors::{
     added_first, beside, drop_squares, factor_loads, four_bits, lane_factor, packed_for, walks,
@@ -52,14 +52,6 @@ struct Contraction<'a> {
     restored: bool,
     /// Products of half floats are summed in half floats.
     half_sums: bool,
-}
-
-/// What a fold takes in register tiles.
-pub(super) struct Tiling {
-    /// Cycles for all points of the axes `rows` and the vector's, each time, in couples where it was chains.
-    pub cycles: f64,
-    /// The tile's other axis.
-    pub rows: Option<u32>,
 }
 
 /// The schedule of a fold whose lanes are filled along `var`.
@@ -111,6 +103,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
         woven: false,
         apart: if looped { woven_points(linear, target) } else { 0 },
         winograd: None,
+        sparse: None,
     };
     (schedule, Tiling { cycles, rows: of.rows })
 }

@@ -25,6 +25,7 @@
 //!    narrower constants, and the other one is the same in all lanes.
 //! 10. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
 //!     schedule of the products is one.
+//! 11. `sparse` needs a product whose weights are known to be zero mostly.
 //!
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
 
@@ -38,6 +39,7 @@ use super::linear::{Linear, Node};
 use super::loads::{follows, lanes_possible, loads};
 use super::over_lanes::{finish_along, lie_along};
 use super::restored::Restored;
+use super::sparse::{Along, Product};
 use super::text::{Subject, fault, lines};
 use super::winograd::{Conv, HALVES, product};
 use super::{Schedule, Vector};
@@ -92,6 +94,7 @@ fn check(schedule: &Schedule, linear: &Linear) -> Vec<(Subject, String)> {
         (Subject::Woven, checker.woven()),
         (Subject::Apart, checker.apart()),
         (Subject::Winograd, checker.winograd()),
+        (Subject::Sparse, checker.sparse()),
     ];
     checks.into_iter().filter_map(|(subject, check)| Some((subject, check.err()?))).collect()
 }
@@ -279,6 +282,25 @@ impl Checker<'_> {
         let products = product(&conv, self.linear, w.tiles);
         let faults = check(&w.product, &products);
         faults.into_iter().next().map_or(Ok(()), |(_, reason)| Err(format!("the products: {reason}")))
+    }
+
+    fn sparse(&self) -> Check {
+        let Some(sparse) = self.schedule.sparse else { return Ok(()) };
+        let product =
+            Product::of(self.linear).ok_or("no product of data by constants, channels side by side")?;
+        let along = matches!(self.schedule.vector, Vector::Axis { var, .. } if var == product.outer);
+        require(along, || format!("{} does not fill the lanes", self.name(product.outer)))?;
+        require(self.linear.facts.kept.is_some(), || "weights are not known to be zero mostly".to_string())?;
+        require(self.schedule.winograd.is_none(), || "zeros of a filtered convolution".to_string())?;
+        let (vectors, rows) = match &product.along {
+            Along::One => (1, 1),
+            Along::Points(_) => (usize::MAX, 1),
+            Along::Windows(slides) => {
+                (usize::MAX, slides.down.as_ref().map_or(1, |s| self.linear.extent(s.axis)))
+            }
+        };
+        let possible = (1..=vectors).contains(&sparse.vectors) && (1..=rows).contains(&sparse.rows);
+        require(possible, || format!("{} vectors of points, {} rows", sparse.vectors, sparse.rows))
     }
 
     fn broadcast(&self) -> Check {

@@ -10,6 +10,7 @@
 use super::Schedule;
 use super::factors::factors;
 use super::linear::{Buffer, Facts, Guard, Linear, LinearVar, Node};
+use super::slides::Slide;
 use crate::base::{Affine, DType};
 use crate::scalar::{Fold, Op};
 
@@ -44,21 +45,6 @@ pub struct Winograd {
     pub each: bool,
     /// The schedule of the products of a block.
     pub product: Box<Schedule>,
-}
-
-/// One of the two axes along which the window moves.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Slide {
-    /// The axis of the output.
-    pub axis: u32,
-    /// The window's reduction axis.
-    pub window: u32,
-    /// Elements between neighbours in the data.
-    pub step: i64,
-    /// Padding before the data.
-    pub before: i64,
-    /// Extent of the data.
-    pub extent: usize,
 }
 
 /// A convolution that minimal filtering can do.
@@ -221,26 +207,10 @@ fn only<const N: usize>(items: impl Iterator<Item = u32>) -> Option<[u32; N]> {
     items.collect::<Vec<u32>>().try_into().ok()
 }
 
-/// The axis along which a window moves point by point.
+/// How a window of three points moves point by point.
 fn slide(linear: &Linear, addr: &Affine, guards: &[Guard], outer: u32, window: u32) -> Option<Slide> {
-    let step = addr.coefficient(window);
-    let along = |v: &u32| *v != outer && addr.coefficient(*v) == step;
-    let mut guard = guards.iter().filter(|g| g.form.coefficient(window) != 0);
-    let own = guard.next();
-    let axis = match own {
-        Some(g) => g.form.terms.iter().map(|t| t.0).find(|&v| v != window)?,
-        None => linear.axes().find(along)?,
-    };
-    let form = Affine::var(axis).plus(&Affine::var(window));
-    let exact = own.is_none_or(|g| g.form.offset(-g.form.base) == form) && guard.next().is_none();
-    let fits = step > 0 && linear.extent(window) == WINDOW && along(&axis) && exact;
-    fits.then(|| Slide {
-        axis,
-        window,
-        step,
-        before: own.map_or(0, |g| -g.form.base),
-        extent: own.map_or(linear.extent(axis) + WINDOW - 1, |g| g.extent),
-    })
+    let slide = Slide::of(linear, addr, guards, outer, window)?;
+    (slide.stride == 1 && linear.extent(window) == WINDOW).then_some(slide)
 }
 
 /// What a block of tiles needs in between, in elements.

@@ -2,7 +2,7 @@
 
 use crate::base::{Tensor, TensorType, abi};
 use crate::error::{Error, Result};
-use crate::nest::nest;
+use crate::nest::{nest, thin};
 use crate::plan::{Arg, Base, Program, Step};
 use crate::run::compare::{Tolerance, compare, numbers};
 use crate::run::load::{Arena, Loaded};
@@ -31,7 +31,13 @@ impl Data {
             true => {
                 types.iter().filter_map(|ty| Tensor::from_bytes(ty.clone(), vec![0; ty.bytes()])).collect()
             }
-            false => seeded(&types),
+            false => {
+                let thinned = |(i, mut tensor): (usize, Tensor)| {
+                    thin(linear, i as u32, std::sync::Arc::make_mut(&mut tensor.data));
+                    tensor
+                };
+                seeded(&types).into_iter().enumerate().map(thinned).collect()
+            }
         };
         Data { buffers }
     }

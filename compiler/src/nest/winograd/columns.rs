@@ -9,8 +9,8 @@
 //! Neither the products of single points nor what the transform reads again go through memory, and the additions
 //! run beside the multiplications of the next sums. Weights lie in the order in which they are read.
 
+use super::Nest;
 use super::filter::transform;
-use super::{Nest, scoped};
 use crate::base::Affine;
 use crate::nest::emit::{Emitter, addr};
 use crate::tile::{Dot, Reg, RegType, Value};
@@ -24,7 +24,7 @@ impl Nest<'_> {
             self.vectors(e, count, &mut |nest, e, o, lanes| {
                 let vector = (first, count, o, lanes);
                 e.repeat("t", 0, full as i64, at_once as i64, |e, t| {
-                    scoped(e, |e| nest.column(e, (&j, &t, at_once), vector));
+                    e.scoped(|e| nest.column(e, (&j, &t, at_once), vector));
                 });
                 if full < tiles {
                     nest.column(e, (&j, &Affine::constant(full as i64), tiles - full), vector);

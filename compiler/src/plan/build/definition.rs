@@ -4,7 +4,7 @@ use super::Planner;
 use crate::base::Affine;
 use crate::definition::{Definition, Expr, Operand, ValueId};
 use crate::error::Result;
-use crate::nest::{Formed, bounded, bytes, chains, fix, long, pair, place, scaled};
+use crate::nest::{Formed, bounded, bytes, chains, fix, kept, long, pair, place, scaled};
 use crate::plan::draft::{Draft, Place};
 use crate::plan::known::{know, measure};
 use crate::scalar::{Fold, Op};
@@ -30,6 +30,7 @@ impl Planner<'_> {
         linear.facts.chains = formed.as_ref().map(|f| f.chains);
         linear.facts.bytes = bytes(linear, target);
         linear.facts.long = long(linear, target, data);
+        linear.facts.kept = kept(linear, data);
         let placed = place(linear, data, |linear| places(linear, target));
         let new = fixed.into_iter().chain(paired.into_iter().flatten()).chain(placed.into_iter().flatten());
         (new.collect(), formed)

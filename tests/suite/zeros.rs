@@ -1,0 +1,60 @@
+//! Pruned weights: products of which zeros are left out, as a whole model, at sizes known at compile time and at run
+//! time.
+
+use crate::sizes::{built, check, decode, floats};
+use crate::support::onnx::{model, node};
+use lmc::base::Tensor;
+use lmc::target::resolve;
+use tract_onnx::pb;
+
+/// Weights of which one in five is not zero.
+fn pruned(shape: &[usize], seed: u64) -> Tensor {
+    let values = floats(shape, seed).to_vec::<f32>().expect("floats");
+    let kept = |(i, v): (usize, f32)| if i * 7 % 5 == 2 || i % 31 == 4 { v } else { 0.0 };
+    let values: Vec<f32> = values.into_iter().enumerate().map(kept).collect();
+    Tensor::new(shape, &values)
+}
+
+/// Two layers over all steps, with a residual connection.
+fn layers(steps: i64) -> pb::ModelProto {
+    let nodes = vec![
+        node("MatMul", &["x", "w1"], "p1"),
+        node("Add", &["p1", "b1"], "s1"),
+        node("Relu", &["s1"], "r1"),
+        node("MatMul", &["r1", "w2"], "p2"),
+        node("Add", &["p2", "x"], "y"),
+    ];
+    let constants = [("w1", pruned(&[48, 100], 1)), ("b1", floats(&[100], 2)), ("w2", pruned(&[100, 48], 3))];
+    model(nodes, &[-2, steps, 48], &[-2, steps, 48], &constants)
+}
+
+/// How many kernels multiply by lists of weights: those have words in the place of floats.
+fn lists(proto: &pb::ModelProto, bounds: &[(&str, usize)], cpu: (&str, &str)) -> usize {
+    let target = resolve(cpu.0, cpu.1).expect("known");
+    let program = built(&decode(proto), bounds, &target).program;
+    let words = |k: &&lmc::tile::Kernel| k.params.iter().any(|p| p.dtype == lmc::base::DType::I32);
+    program.kernels.iter().filter(words).count()
+}
+
+#[test]
+fn zeros_are_left_out() {
+    for steps in [40, 101] {
+        let proto = layers(steps as i64);
+        for cpu in [("x86_64", "generic"), ("x86_64", "x86-64-v3"), ("aarch64", "generic")] {
+            assert_eq!(lists(&proto, &[("batch", 1)], cpu), 2, "{cpu:?}");
+        }
+        let cases: Vec<Vec<Tensor>> = (1..3).map(|b| vec![floats(&[b, steps, 48], 9)]).collect();
+        check(&proto, &[("batch", 2)], &cases);
+    }
+}
+
+#[test]
+fn steps_are_known_at_run_time() {
+    let proto = layers(-1);
+    let bounds = [("batch", 2), ("length", 90)];
+    assert!(lists(&proto, &bounds, ("x86_64", "x86-64-v3")) > 0);
+    let cases: Vec<Vec<Tensor>> = [(1, 90), (2, 7), (1, 64), (2, 1), (1, 25), (2, 49)]
+        .map(|(b, s)| vec![floats(&[b, s, 48], 5)])
+        .to_vec();
+    check(&proto, &bounds, &cases);
+}
