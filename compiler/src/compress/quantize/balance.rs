@@ -9,7 +9,7 @@
 use super::facts::Layer;
 use super::plan::Plan;
 use super::stats::floats;
-use crate::base::Tensor;
+use crate::base::{Tensor, in_parallel};
 use crate::compress::observe::{Observed, Sample};
 use crate::compress::onnx::{Node, Onnx};
 use crate::error::Result;
@@ -137,11 +137,13 @@ pub(super) fn balanced(onnx: &Onnx, plan: &Plan, samples: &[Sample]) -> Result<O
     let mut ranges: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for sample in samples {
         let values = observed.run(sample)?;
-        for pair in &pairs {
-            let Some(tensor) = values.get(&pair.between) else { continue };
-            let conv = onnx.nodes[pair.second].op() == "Conv";
+        let found = in_parallel(pairs.len(), &|at| {
+            let tensor = values.get(&pairs[at].between)?;
+            let conv = onnx.nodes[pairs[at].second].op() == "Conv";
             let axis = if conv { 1 } else { tensor.ty.rank().saturating_sub(1) };
-            let found = maxima(&tensor.ty.shape, axis, &floats(tensor));
+            Some(maxima(&tensor.ty.shape, axis, &floats(tensor)))
+        });
+        for (pair, found) in pairs.iter().zip(found).filter_map(|(pair, found)| Some((pair, found?))) {
             let all = ranges.entry(pair.between.clone()).or_insert_with(|| vec![0.0; found.len()]);
             all.iter_mut().zip(found).for_each(|(a, f)| *a = a.max(f));
         }

@@ -13,13 +13,14 @@ use super::patches::Patches;
 use super::plane::{LANES, Plane, Weights};
 use super::stats::floats;
 use super::weights::{Quantized, Share, quantize};
-use crate::base::{DType, Tensor};
+use crate::base::{DType, Tensor, in_parallel};
 use crate::build::Observer;
 use crate::compress::observe::{Observed, Sample};
 use crate::compress::onnx::Onnx;
 use crate::error::Result;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// Weights as integers that fit the data, by name of the constant.
 pub type Rounded = BTreeMap<String, Quantized>;
@@ -66,34 +67,38 @@ pub fn rounded(onnx: &Onnx, items: &[Item], samples: &[Sample], observer: &dyn O
     wanted.sort();
     wanted.dedup();
     let mut observed = Observed::new(onnx, &wanted)?;
-    let mut grams: BTreeMap<usize, Gram> = BTreeMap::new();
+    let mut nodes: Vec<usize> = items.iter().map(|i| i.node).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let grams: Vec<Mutex<Option<Gram>>> = nodes.iter().map(|_| Mutex::new(None)).collect();
     for (i, sample) in samples.iter().enumerate() {
         observer.progress("rounding", i, samples.len());
         let values = observed.run(sample)?;
-        for item in items {
-            let node = &onnx.nodes[item.node];
-            let (Some(data), Some((shape, _))) = (values.get(&node.inputs[0]), onnx.floats(&node.inputs[1]))
-            else {
-                continue;
-            };
-            if let Some(patches) = Patches::new(node, &shape, &data.ty.shape) {
-                let gram =
-                    grams.entry(item.node).or_insert_with(|| Gram::new(patches.clone(), samples.len()));
-                let half = (samples.len() > 1).then_some(i % 2);
+        in_parallel(nodes.len(), &|at| -> Option<()> {
+            let node = &onnx.nodes[nodes[at]];
+            let (data, (shape, _)) = (values.get(&node.inputs[0])?, onnx.floats(&node.inputs[1])?);
+            let patches = Patches::new(node, &shape, &data.ty.shape)?;
+            let mut gram = grams[at].lock().ok()?;
+            let gram = gram.get_or_insert_with(|| Gram::new(patches.clone(), samples.len()));
+            let half = (samples.len() > 1).then_some(i % 2);
+            // As often as weights of the node are rounded.
+            for _ in items.iter().filter(|item| item.node == nodes[at]) {
                 gram.add(&patches, data, ROWS.div_ceil(samples.len()), half);
             }
-        }
+            Some(())
+        });
     }
-    let mut made = Rounded::new();
-    for item in items {
-        let Some(gram) = grams.get(&item.node) else { continue };
+    let made = in_parallel(items.len(), &|at| {
+        let item = &items[at];
+        let gram = grams[nodes.binary_search(&item.node).ok()?].lock().ok()?;
+        let gram = gram.as_ref()?;
         let name = &onnx.nodes[item.node].inputs[1];
-        let Some((shape, weights)) = onnx.floats(name) else { continue };
+        let (shape, weights) = onnx.floats(name)?;
         let mut found = quantize(&shape, &weights, item.share, item.dtype, None, item.dtype == DType::I4);
         gram.round(&weights, item.share, &mut found);
-        made.insert(name.clone(), found);
-    }
-    Ok(made)
+        Some((name.clone(), found))
+    });
+    Ok(made.into_iter().flatten().collect())
 }
 
 impl Gram {

@@ -20,6 +20,16 @@ impl Histogram {
         Histogram { lo, hi, counts: vec![0.0; bins] }
     }
 
+    /// One of the same parts without elements.
+    pub fn emptied(&self) -> Histogram {
+        Histogram::new(self.lo, self.hi, self.counts.len())
+    }
+
+    /// Adds what another one of the same parts has counted.
+    pub fn include(&mut self, other: &Histogram) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(all, more)| *all += more);
+    }
+
     /// Width of a part.
     pub fn width(&self) -> f64 {
         (self.hi - self.lo) / self.counts.len() as f64

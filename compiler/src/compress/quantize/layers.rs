@@ -3,7 +3,7 @@
 use super::emit::{self, Recipe};
 use super::stats::{Relative, channel_sums, floats};
 use super::{Candidate, Work};
-use crate::base::Tensor;
+use crate::base::{Tensor, in_parallel};
 use crate::compress::observe::Observed;
 use crate::error::Result;
 
@@ -61,10 +61,12 @@ impl Work<'_> {
         for (i, sample) in self.samples.iter().enumerate() {
             self.observer.progress(step, i, self.samples.len());
             let values = observed.run(sample)?;
-            for (layer, sum) in plan.layers.iter().zip(&mut sums) {
+            // Each layer's numbers are added in the order of the samples, whichever thread does it.
+            sums = in_parallel(plan.layers.len(), &|at| {
+                let (layer, mut sum) = (&plan.layers[at], sums[at].clone());
                 let node = &self.onnx.nodes[layer.node];
                 let (want, own) = (values.get(node.output()), values.get(&emit::own(node.output())));
-                let (Some(want), Some(own)) = (want, own) else { continue };
+                let (Some(want), Some(own)) = (want, own) else { return sum };
                 let axis = if node.op().starts_with("Conv") { 1 } else { want.ty.rank().saturating_sub(1) };
                 sum.add_result(axis, want, own);
                 for &input in &layer.data {
@@ -75,7 +77,8 @@ impl Work<'_> {
                         sum.data += data.ty.elems() as f64;
                     }
                 }
-            }
+                sum
+            });
         }
         let own = |(layer, sum): (&super::facts::Layer, Sums)| Own {
             node: layer.node,

@@ -36,7 +36,7 @@ pub use stored::weights_only;
 use super::observe::{self, Known, Observed, Sample};
 use super::onnx::Onnx;
 use super::{bodies, opset, prepare};
-use crate::base::DType;
+use crate::base::{DType, in_parallel};
 use crate::build::Observer;
 use crate::error::{Error, Result};
 use compensate::Rounded;
@@ -280,9 +280,12 @@ impl Work<'_> {
         let all = [Method::MinMax, Method::Percentile(99.99), Method::Entropy, Method::Mse];
         let methods = method.map_or(all.to_vec(), |m| vec![m]);
         let mut best: Option<Candidate> = None;
-        for (i, &method) in methods.iter().enumerate() {
+        let candidates = in_parallel(methods.len(), &|i| {
             self.observer.progress("comparing", i, methods.len());
-            let found = self.candidate(plan, method, &Changes::default())?;
+            self.candidate(plan, methods[i], &Changes::default())
+        });
+        for found in candidates {
+            let found = found?;
             if best.as_ref().is_none_or(|b| found.cosine > b.cosine) {
                 best = Some(found);
             }

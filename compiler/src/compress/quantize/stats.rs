@@ -1,7 +1,7 @@
 //! What the values of a model look like over all samples.
 
 use super::histogram::{BINS, Histogram, range};
-use crate::base::{DType, Tensor};
+use crate::base::{DType, Tensor, in_parallel};
 use crate::build::Observer;
 use crate::compress::observe::{Observed, Sample};
 use crate::error::Result;
@@ -47,17 +47,25 @@ pub fn histograms(
     for second in [false, true] {
         for (i, sample) in samples.iter().enumerate() {
             observer.progress("calibrating", i + usize::from(second) * samples.len(), 2 * samples.len());
-            for (name, tensor) in observed.run(sample)? {
-                if !wanted.contains_key(&name) {
-                    continue;
+            let values = observed.run(sample)?;
+            let values: Vec<_> = values.iter().filter(|(name, _)| wanted.contains_key(*name)).collect();
+            if second {
+                let counted = in_parallel(values.len(), &|v| {
+                    let mut counted = histograms.get(values[v].0)?.emptied();
+                    counted.add(&floats(values[v].1));
+                    Some(counted)
+                });
+                for ((name, _), counted) in values.into_iter().zip(counted) {
+                    if let (Some(all), Some(counted)) = (histograms.get_mut(name), counted) {
+                        all.include(&counted);
+                    }
                 }
-                let elements = floats(&tensor);
-                if second {
-                    histograms.entry(name).and_modify(|h| h.add(&elements));
-                } else if let Some((lo, hi)) = range(&elements) {
-                    let all = ranges.entry(name).or_insert((lo, hi));
-                    *all = (all.0.min(lo), all.1.max(hi));
-                }
+                continue;
+            }
+            let found = in_parallel(values.len(), &|v| range(&floats(values[v].1)));
+            for ((name, _), (lo, hi)) in values.into_iter().zip(found).filter_map(|(v, f)| Some((v, f?))) {
+                let all = ranges.entry(name.clone()).or_insert((lo, hi));
+                *all = (all.0.min(lo), all.1.max(hi));
             }
         }
         if !second {

@@ -6,7 +6,7 @@ use super::report::{Compared, LayerReport, Report};
 use super::stats::{Relative, floats};
 use super::stored::{Stored, store_inner, stored};
 use super::{Candidate, Work};
-use crate::base::DType;
+use crate::base::{DType, in_parallel};
 use crate::compress::observe::Observed;
 use crate::error::Result;
 use std::collections::HashMap;
@@ -63,10 +63,15 @@ impl Work<'_> {
         for (i, sample) in self.samples.iter().enumerate() {
             self.observer.progress("reporting", i, self.samples.len());
             let (wanted, found) = (float.run(sample)?, quantized.run(sample)?);
-            for (name, want) in &wanted {
-                let Some(is) = found.get(name) else { continue };
-                sums.entry(name.clone()).or_default().add(&floats(want), &floats(is));
-            }
+            let values: Vec<_> =
+                wanted.iter().filter_map(|(name, w)| Some((name, w, found.get(name)?))).collect();
+            let more = in_parallel(values.len(), &|v| {
+                let (name, want, is) = values[v];
+                let mut sum = sums.get(name).copied().unwrap_or_default();
+                sum.add(&floats(want), &floats(is));
+                sum
+            });
+            sums.extend(values.iter().map(|(name, ..)| (*name).clone()).zip(more));
         }
         Ok(sums.into_iter().map(|(name, sum)| (name, sum.error())).collect())
     }
