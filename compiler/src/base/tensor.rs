@@ -76,6 +76,8 @@ pub trait Element: Copy {
     fn from_le(bytes: &[u8]) -> Self;
     /// Writes the element into exactly its bytes.
     fn write_le(self, bytes: &mut [u8]);
+    /// Reads elements that lie one behind the other.
+    fn list(bytes: &[u8]) -> Vec<Self>;
 }
 
 macro_rules! element {
@@ -84,9 +86,8 @@ macro_rules! element {
             const DTYPE: DType = DType::$d;
             #[inline]
             fn from_le(bytes: &[u8]) -> Self {
-                let mut b = [0; size_of::<$t>()];
-                b.copy_from_slice(bytes);
-                <$t>::from_le_bytes(b)
+                // As an array: a slice of any length is copied by a call.
+                <$t>::from_le_bytes(*<&[u8; size_of::<$t>()]>::try_from(bytes).expect("the bytes of an element"))
             }
             #[inline]
             fn write_le(self, bytes: &mut [u8]) {
@@ -95,6 +96,10 @@ macro_rules! element {
                     Ok(array) => *array = self.to_le_bytes(),
                     Err(_) => bytes.copy_from_slice(&self.to_le_bytes()),
                 }
+            }
+            fn list(bytes: &[u8]) -> Vec<$t> {
+                let (elements, _) = bytes.as_chunks::<{ size_of::<$t>() }>();
+                elements.iter().map(|bytes| <$t>::from_le_bytes(*bytes)).collect()
             }
         }
     )*};
@@ -124,7 +129,7 @@ impl Tensor {
 
     /// The elements, when `T` is the element type; `None` otherwise.
     pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
-        (self.ty.dtype == T::DTYPE).then(|| self.data.chunks_exact(size_of::<T>()).map(T::from_le).collect())
+        (self.ty.dtype == T::DTYPE).then(|| T::list(&self.data))
     }
 
     /// The bytes of the one number that all elements are.
