@@ -69,6 +69,9 @@ pub fn supports(kernel: &Kernel, target: &Target) -> Result<()> {
 /// factors of the first sum while it waits.
 const COUPLED: usize = 6;
 
+/// Of how many instructions one has to be saved by code that is longer.
+const SAVED: u64 = 64;
+
 /// The machine code of a kernel: `int32_t kernel(const void *const *args)`, AAPCS64.
 pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     let isa = isa(target)?;
@@ -116,7 +119,12 @@ pub fn encode(kernel: &Kernel, target: &Target) -> Result<Code> {
     }
     // What leaves a loop may have been loaded there with a neighbour.
     let (stays, _) = translate(&tried[listing], isa, false, false)?;
-    Ok(if pairs::executed(&stays.bytes) < pairs::executed(&code.bytes) { stays } else { code })
+    let [before, after] = [&stays, &code].map(|code| pairs::executed(&code.bytes));
+    let pays = match code.bytes.len() > stays.bytes.len() {
+        true => after + before / SAVED < before,
+        false => after <= before,
+    };
+    Ok(if pays { code } else { stays })
 }
 
 /// The kernel as it stands, to machine code. Loads that are joined take the registers of constants, where these
