@@ -197,3 +197,42 @@ fn a_column_of_any_length_is_assigned() {
     let proto = model(nodes, &[1, -1, 3], &[-1, 3], &constants);
     check(&proto, &[("length", 9)], &lengths(&[9, 4, 1, 2], |n| vec![1, n, 3]));
 }
+
+/// Rows at places that data say, and elements along the middle dimension, in a tensor whose outer dimensions are of any
+/// size: neighbours lie as far apart as at the bounds.
+#[test]
+fn places_that_data_say_between_dimensions_of_any_size() {
+    let axis = |mut node: pb::NodeProto, axis: i64| {
+        node.attribute.push(int("axis", axis));
+        node
+    };
+    let kept = |mut node: pb::NodeProto, axis: i64| {
+        node.attribute.extend([int("axis", axis), int("keepdims", 1)]);
+        node
+    };
+    let nodes = vec![
+        kept(node("ArgMax", &["x"], "best"), 1),
+        axis(node("Gather", &["best", "[0]"], "column"), 2),
+        node("Squeeze", &["column", "[2]"], "row"),
+        node("Shape", &["x"], "shape"),
+        node("Gather", &["shape", "0"], "batch"),
+        node("Range", &["0", "batch", "1"], "entries"),
+        node("Unsqueeze", &["entries", "[1]"], "entry"),
+        axis(node("Concat", &["entry", "row"], "index"), 1),
+        node("ReduceSum", &["x", "[1]"], "sums"),
+        node("Squeeze", &["sums", "[1]"], "updates"),
+        node("ScatterND", &["x", "index", "updates"], "rows"),
+        axis(node("ScatterElements", &["rows", "best", "sums"], "set"), 1),
+        node("Add", &["set", "x"], "y"),
+    ];
+    let list = |n: i64| Tensor::new([1], &[n]);
+    let number = Tensor::scalar::<i64>;
+    let constants =
+        [("[0]", list(0)), ("[1]", list(1)), ("[2]", list(2)), ("0", number(0)), ("1", number(1))];
+    let cases: Vec<Vec<Tensor>> = [(3, 9), (1, 4), (2, 7), (3, 1), (2, 9)]
+        .iter()
+        .map(|&(batch, length)| vec![floats(&[batch, length, 6], 5)])
+        .collect();
+    let proto = model(nodes, &[-2, -1, 6], &[-2, -1, 6], &constants);
+    check(&proto, &[("batch", 3), ("length", 9)], &cases);
+}

@@ -24,6 +24,7 @@ mod reshape;
 mod routines;
 mod rules;
 mod samples;
+mod scaled;
 mod single;
 
 pub use constants::{alike, differing, special, special_within, uniform};

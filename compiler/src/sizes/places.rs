@@ -9,8 +9,8 @@ use super::{Merger, Sample, unlike};
 use crate::base::{Affine, row_major_strides};
 use crate::definition::ValueId;
 use crate::error::Result;
-use crate::tile::Addr;
-use std::collections::HashMap;
+use crate::tile::{Addr, Reg};
+use std::collections::{HashMap, HashSet};
 
 /// A tensor in all samples, without its dimensions of 1.
 pub(super) struct Operand {
@@ -20,6 +20,8 @@ pub(super) struct Operand {
     shapes: Vec<Vec<i64>>,
     /// In each sample the distance of neighbours along each dimension.
     strides: Vec<Vec<i64>>,
+    /// In each sample the extents, with those of 1.
+    whole: Vec<Vec<usize>>,
 }
 
 /// What addresses are made of.
@@ -27,11 +29,13 @@ pub(super) struct Places {
     operands: Vec<Operand>,
     /// Where each loop ends in each sample, if that is known.
     ends: HashMap<u32, Option<Vec<i64>>>,
+    /// Registers that are distances at the bounds, for each size.
+    pub distances: HashSet<Reg>,
 }
 
 impl Places {
-    pub fn new(operands: Vec<Operand>) -> Self {
-        Places { operands, ends: HashMap::new() }
+    pub fn new(operands: Vec<Operand>, distances: HashSet<Reg>) -> Self {
+        Places { operands, ends: HashMap::new(), distances }
     }
 
     /// A loop begins.
@@ -47,8 +51,19 @@ impl Places {
 
 impl Operand {
     /// Whether all distances are the same in all samples.
-    fn is_dense(&self) -> bool {
+    pub fn is_dense(&self) -> bool {
         self.strides.iter().all(|s| *s == self.strides[0])
+    }
+
+    /// The first dimension, but for some, along which neighbours have these distances in the samples, and how far it
+    /// reaches in each.
+    pub fn along(&self, distances: &[i64], but: &HashSet<usize>) -> Option<(usize, Vec<usize>)> {
+        let strides: Vec<Vec<i64>> = self.whole.iter().map(|shape| row_major_strides(shape)).collect();
+        let fits = |d: &usize| strides.iter().zip(distances).all(|(s, distance)| s[*d] == *distance);
+        let dim = (0..self.whole[0].len()).filter(|d| !but.contains(d)).find(fits)?;
+        let end = |shape: &Vec<usize>| shape[dim].saturating_sub(1);
+        let ends = self.whole.iter().zip(distances).map(|(shape, by)| end(shape) * *by as usize);
+        Some((dim, ends.collect()))
     }
 
     /// At the bounds, the factor that is `factors` in the samples; a sample without one has none.
@@ -86,6 +101,7 @@ impl Merger<'_> {
             fixed: kept.iter().map(|&d| dims[d].is_constant()).collect(),
             strides: shapes.iter().map(|s| row_major_strides(s)).collect(),
             shapes: shapes.iter().map(|s| s.iter().map(|&n| n as i64).collect()).collect(),
+            whole: self.samples.iter().map(|s| s.lowering.values[value as usize].ty.shape.clone()).collect(),
         }
     }
 
@@ -108,9 +124,6 @@ impl Merger<'_> {
                 sum.add_term(var, first);
             }
             return Ok(sum);
-        }
-        if addr.dynamic.is_some() {
-            return Err(unlike("it computes places in a dimension that is not the first of its tensor"));
         }
         let mut sum = self.base(operand, &forms.iter().map(|f| f.base).collect::<Vec<_>>())?;
         for var in vars {

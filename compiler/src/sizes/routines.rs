@@ -2,6 +2,7 @@
 //! [`super::places`].
 
 use super::places::Places;
+use super::scaled::distances;
 use super::{Merger, changed, unlike};
 use crate::base::{Affine, Bound, TensorType};
 use crate::definition::{Operand, Routine};
@@ -29,7 +30,9 @@ impl Merger<'_> {
         }
         let bodies: Vec<&[Stmt]> = kernels.iter().map(|k| k.body.as_slice()).collect();
         let mut kernel = kernels[0].clone();
-        let mut places = Places::new(first.operands.iter().map(|o| self.operand(o.value)).collect());
+        let operands: Vec<_> = first.operands.iter().map(|o| self.operand(o.value)).collect();
+        let distances = distances(&kernels, &operands)?;
+        let mut places = Places::new(operands, distances);
         kernel.body = self.block((kernels[0], &mut places), &bodies)?;
         let mut operands: Vec<Operand> = first.operands.clone();
         for number in bind_sizes(&mut kernel) {
@@ -85,7 +88,11 @@ impl Merger<'_> {
                 if values.len() != stmts.len() {
                     return Err(changed());
                 }
-                Stmt::Let(*reg, self.value((kernel, places), kernel.regs[*reg as usize].lane, &values)?)
+                let value = match places.distances.contains(reg) {
+                    true => values[0].clone(),
+                    false => self.value((kernel, places), kernel.regs[*reg as usize].lane, &values)?,
+                };
+                Stmt::Let(*reg, value)
             }
             Stmt::Store { stride, src, .. } => {
                 let addr = |s: &&Stmt| match s {
