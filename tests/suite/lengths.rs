@@ -95,6 +95,19 @@ fn running_sums_and_the_best_of_any_length() {
     check(&proto, &[("length", 12)], &lengths(&[12, 7, 3, 8, 1], |n| vec![1, n]));
 }
 
+/// The best two along a dimension between others: of two there are no more to look at.
+#[test]
+fn the_best_along_a_dimension_between_others() {
+    let mut best = with(node("TopK", &["x", "two"], "best"), [int("axis", 1)]);
+    best.output.push("places".into());
+    let places = with(node("Cast", &["places"], "where"), [int("to", 1)]);
+    let nodes = vec![best, places, node("Add", &["best", "where"], "y")];
+    let cases: Vec<Vec<Tensor>> =
+        [(3, 9), (2, 2), (3, 5), (1, 3)].iter().map(|&(b, n)| vec![floats(&[b, n, 4], 5)]).collect();
+    let proto = model(nodes, &[-2, -1, 4], &[-2, 2, 4], &[("two", Tensor::new([1], &[2i64]))]);
+    check(&proto, &[("batch", 3), ("length", 9)], &cases);
+}
+
 /// Names a dimension of an input.
 pub fn name_dim(value: &mut pb::ValueInfoProto, axis: usize, name: &str) {
     let kind = value.r#type.as_mut().and_then(|t| t.value.as_mut());

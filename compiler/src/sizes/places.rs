@@ -43,6 +43,12 @@ impl Places {
         self.ends.insert(var, ends);
     }
 
+    /// Whether loops over these variables run in a sample, as far as is known.
+    fn run(&self, vars: &[u32], sample: usize) -> bool {
+        let runs = |var| self.ends.get(var).and_then(Option::as_ref).is_none_or(|ends| ends[sample] > 0);
+        vars.iter().all(runs)
+    }
+
     /// Whether a loop moves in no sample.
     fn stays(&self, var: u32, sample: usize) -> bool {
         self.ends.get(&var).and_then(Option::as_ref).is_some_and(|ends| ends[sample] <= 1)
@@ -125,7 +131,8 @@ impl Merger<'_> {
             }
             return Ok(sum);
         }
-        let mut sum = self.base(operand, &forms.iter().map(|f| f.base).collect::<Vec<_>>())?;
+        let live: Vec<usize> = (0..forms.len()).filter(|&k| places.run(&vars, k)).collect();
+        let mut sum = self.base(operand, &forms.iter().map(|f| f.base).collect::<Vec<_>>(), &live)?;
         for var in vars {
             let factor = |k: usize| (!places.stays(var, k)).then(|| forms[k].coefficient(var));
             let factors: Vec<Option<i64>> = (0..forms.len()).map(factor).collect();
@@ -138,14 +145,20 @@ impl Merger<'_> {
         Ok(sum)
     }
 
-    /// The number in an address: how far it lies along each dimension.
-    fn base(&mut self, operand: &Operand, bases: &[i64]) -> Result<Affine> {
+    /// The number in an address: how far it lies along each dimension. Samples in which nothing is done there say nothing
+    /// where it is the same in the others.
+    fn base(&mut self, operand: &Operand, bases: &[i64], live: &[usize]) -> Result<Affine> {
         let mut rest = bases.to_vec();
         let mut sum = Affine::constant(0);
         for d in 0..operand.fixed.len() {
             let last = d + 1 == operand.fixed.len();
             let stride = |k: usize| if last { 1 } else { operand.strides[k][d].max(1) };
-            let along: Vec<i64> = (0..rest.len()).map(|k| rest[k] / stride(k)).collect();
+            let mut along: Vec<i64> = (0..rest.len()).map(|k| rest[k] / stride(k)).collect();
+            if let Some(&first) = live.first()
+                && live.iter().all(|&k| along[k] == along[first])
+            {
+                along = vec![along[first]; rest.len()];
+            }
             (0..rest.len()).for_each(|k| rest[k] -= along[k] * stride(k));
             let along = self.fit(&along)?;
             sum = sum.plus_scaled(&along, stride(0));
