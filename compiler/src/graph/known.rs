@@ -25,13 +25,10 @@ pub struct Known(Mutex<Kept>);
 struct Kept {
     results: HashMap<Question, Results>,
     /// The numbers of elements, by where they lie: they are kept, so nothing else will lie there.
-    places: HashMap<*const u8, usize>,
+    places: HashMap<usize, usize>,
     numbers: HashMap<Arc<[u8]>, usize>,
     bytes: usize,
 }
-
-// Places are compared, and never read.
-unsafe impl Send for Kept {}
 
 impl fmt::Debug for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,7 +39,7 @@ impl fmt::Debug for Known {
 impl Kept {
     /// The number of these elements; nothing where they are new and no more can be kept.
     fn number(&mut self, data: &Arc<[u8]>) -> Option<usize> {
-        if let Some(number) = self.places.get(&data.as_ptr()).or_else(|| self.numbers.get(data)) {
+        if let Some(number) = self.places.get(&data.as_ptr().addr()).or_else(|| self.numbers.get(data)) {
             return Some(*number);
         }
         if data.len() > MOST - self.bytes {
@@ -51,7 +48,7 @@ impl Kept {
         self.bytes += data.len();
         let number = self.numbers.len();
         self.numbers.insert(data.clone(), number);
-        self.places.insert(data.as_ptr(), number);
+        self.places.insert(data.as_ptr().addr(), number);
         Some(number)
     }
 
