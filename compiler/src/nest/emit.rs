@@ -4,6 +4,7 @@
 //! as they are emitted keeps one of each, so that a register tile loads every operand once.
 
 use crate::base::{Affine, Bound};
+use crate::schedule::linear::LinearVar;
 use crate::tile::{Access, Addr, Kernel, LoopVar, Param, Reg, RegType, Stmt, Value, mentioned};
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -199,6 +200,15 @@ impl Emitter {
             return body(self, Affine::constant(lo));
         }
         self.repeat_bounds(name, Bound::constant(lo), Bound::constant(hi), step, body);
+    }
+
+    /// A loop over an axis, which may end at a size known only at run time.
+    pub fn over(&mut self, axis: &LinearVar, body: impl FnMut(&mut Self, Affine)) {
+        let extent = axis.extent as i64;
+        match &axis.size {
+            Some(size) => self.repeat_until(&axis.name, extent, size, 1, body),
+            None => self.repeat(&axis.name, 0, extent, 1, body),
+        }
     }
 
     /// What `body` emits with a variable that stands for a number in memory, `max` at most.

@@ -16,6 +16,7 @@
 //! | [`emit`], `registers`, `ops`, `half`, `half_lanes`, `sixteen`, `expr` | registers, and the expressions of a point in them |
 //! | `accumulate`, `reduce` | the fold inside a tile |
 //! | `apart`, `alone`, this file, `sizes` | the loops around, what is made of a folded tile, sizes known only at run time |
+//! | `finish` | what is made of a value that the following have folded |
 //! | `winograd` | the same for a convolution by minimal filtering, whose products are a nest of their own |
 //! | `sparse` | the same for a product of which zeros are left out |
 
@@ -26,6 +27,7 @@ mod bounds;
 mod chains;
 pub mod emit;
 mod expr;
+mod finish;
 mod fitted;
 mod fixed;
 mod formed;

@@ -24,13 +24,11 @@ mod windows;
 pub use lists::{Lists, kept, thin};
 
 use super::emit::{Emitter, addr, param};
-use super::expr::{Exprs, Guards, Point};
-use super::registers::memory_store;
+use super::finish::Finish;
 use super::{Nested, Packed};
 use crate::base::{Affine, Bound, DType};
 use crate::error::{Error, Result};
-use crate::schedule::linear::LinearVar;
-use crate::schedule::sparse::{Along, Product, Sparse};
+use crate::schedule::sparse::{Along, Block, Product, Sparse};
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Bin, Convert, Lane, Reg, RegType, Value};
 
@@ -43,14 +41,9 @@ struct Nest<'a> {
     sparse: Sparse,
     lists: Lists,
     lanes: usize,
-    /// Points of a vector.
-    across: usize,
     /// The parameter for what lies between: the data of a block, and sums of a vector of channels behind it.
     between: u32,
-    sums: i64,
-    /// Elements from the data of a channel to those of the next one, and from their sums.
-    channel: usize,
-    row: usize,
+    area: Block,
     place: Vec<Affine>,
     index_error: i32,
 }
@@ -81,11 +74,8 @@ pub fn nest(
         linear,
         sparse,
         lanes,
-        across: block.across,
         between: params.len() as u32 - 1,
-        sums: block.data as i64,
-        channel: block.channel,
-        row: block.row,
+        area: block,
         place: vec![Affine::constant(0); linear.vars.len()],
         index_error,
         lists,
@@ -98,6 +88,15 @@ pub fn nest(
     Ok(Nested { kernel, sizes, between: block.elems(), packings: Vec::new(), chains: None, packed })
 }
 
+/// What `body` makes of so many numbers, as many at a time as are turned together: it gets the first one, and how many.
+fn in_fours(e: &mut Emitter, name: &str, extent: usize, body: impl Fn(&mut Emitter, Affine, usize)) {
+    let full = extent / TURNED * TURNED;
+    e.repeat(name, 0, full as i64, TURNED as i64, |e, at| body(e, at, TURNED));
+    if full < extent {
+        body(e, Affine::constant(full as i64), extent - full);
+    }
+}
+
 impl Nest<'_> {
     fn floats(&self, lanes: usize) -> RegType {
         RegType { lane: Lane::F32, lanes: lanes as u8 }
@@ -106,21 +105,18 @@ impl Nest<'_> {
     fn around(&mut self, e: &mut Emitter, vars: &[u32]) {
         let Some((&var, rest)) = vars.split_first() else {
             return match self.product.along.clone() {
-                Along::One => self.channels(e, 1, &|e, o, lanes| self.finish(e, (&[], 0), o, lanes)),
+                Along::One => self.channels(e, 1, &|e, o, lanes| {
+                    self.finish(e, &[(Vec::new(), Affine::constant(0))], o, lanes);
+                }),
                 Along::Points(axis) => self.points(e, axis),
                 Along::Windows(slides) => self.windows(e, &slides),
             };
         };
-        let (LinearVar { name, size, .. }, extent) =
-            (&self.linear.vars[var as usize], self.linear.extent(var));
-        let body = |e: &mut Emitter, at| {
+        let linear = self.linear;
+        e.over(&linear.vars[var as usize], |e, at| {
             self.place[var as usize] = at;
             self.around(e, rest);
-        };
-        match size {
-            Some(size) => e.repeat_until(name, extent as i64, size, 1, body),
-            None => e.repeat(name, 0, extent as i64, 1, body),
-        }
+        });
     }
 
     /// Where the data is, with variables at these places.
@@ -165,15 +161,11 @@ impl Nest<'_> {
                 })
                 .collect();
             for (c, value) in values {
-                let to = to.plus_scaled(&c, self.channel as i64);
+                let to = to.plus_scaled(&c, self.area.channel as i64);
                 e.store(addr(self.between, to), 1, value);
             }
         };
-        let full = inner / TURNED * TURNED;
-        e.repeat("c", 0, full as i64, TURNED as i64, |e, c| some(e, c, TURNED));
-        if full < inner {
-            some(e, Affine::constant(full as i64), inner - full);
-        }
+        in_fours(e, "c", inner, some);
     }
 
     /// The sums of so many points of a block, a vector of channels at a time: then `finish` gets the first channel and
@@ -196,14 +188,14 @@ impl Nest<'_> {
     /// The sums of a channel, `row` of those that are kept: its nonzero weights times the data of their channels.
     fn list(&self, e: &mut Emitter, channel: &Affine, row: &Affine, points: usize) {
         let (weights, most) = (self.product.weights, self.lists.kept as i64);
-        let (vectors, chunk) = (points.div_ceil(self.across), self.sparse.vectors);
-        let to = row.scaled(self.row as i64).offset(self.sums);
-        let full = (vectors / chunk * chunk * self.across) as i64;
+        let (vectors, chunk) = (points.div_ceil(self.area.across), self.sparse.vectors);
+        let to = row.scaled(self.area.row as i64).offset(self.area.data as i64);
+        let full = (vectors / chunk * chunk * self.area.across) as i64;
         let all = |e: &mut Emitter, from: &Affine, end: &Affine| {
             let some = |e: &mut Emitter, at: &Affine, vectors: usize| {
                 self.sums(e, (from, end), (at, &to.plus(at)), vectors);
             };
-            e.repeat("chunk", 0, full, (chunk * self.across) as i64, |e, at| some(e, &at, chunk));
+            e.repeat("chunk", 0, full, (chunk * self.area.across) as i64, |e, at| some(e, &at, chunk));
             if !vectors.is_multiple_of(chunk) {
                 some(e, &Affine::constant(full), vectors % chunk);
             }
@@ -221,7 +213,7 @@ impl Nest<'_> {
         (at, to): (&Affine, &Affine),
         vectors: usize,
     ) {
-        let (ty, together) = (self.floats(self.across), self.lists.together);
+        let (ty, together) = (self.floats(self.area.across), self.lists.together);
         let sums: Vec<Reg> = (0..together * vectors).map(|_| e.fresh(ty)).collect();
         sums.iter().for_each(|&sum| e.assign(sum, Value::Const(0)));
         e.repeat_bounds("k", Bound(vec![from.clone()]), Bound(vec![end.clone()]), 1, |e, k| {
@@ -232,14 +224,14 @@ impl Nest<'_> {
         for v in 0..vectors {
             let others = (1..together).map(|i| sums[i * vectors + v]);
             let sum = others.fold(sums[v], |a, b| e.value(ty, Value::Bin(Bin::Add, a, b)));
-            e.store(addr(self.between, to.offset((v * self.across) as i64)), 1, sum);
+            e.store(addr(self.between, to.offset((v * self.area.across) as i64)), 1, sum);
         }
     }
 
     /// Adds the products of an entry of a list to the sums.
     fn multiply(&self, e: &mut Emitter, entry: &Affine, at: &Affine, sums: &[Reg]) {
-        let (ty, weights) = (self.floats(self.across), self.product.weights);
-        let step = if self.across > 1 { 0 } else { 1 };
+        let (ty, weights) = (self.floats(self.area.across), self.product.weights);
+        let step = if self.area.across > 1 { 0 } else { 1 };
         let bits =
             e.value(RegType { lane: Lane::I32, ..ty }, Value::Load(addr(weights, entry.offset(1)), step));
         let weight = e.value(ty, Value::Convert(Convert::Bits, bits));
@@ -250,47 +242,27 @@ impl Nest<'_> {
         let last = self.lists.last();
         e.size("at", addr(weights, entry.clone()), last, |e, place| {
             for (v, &sum) in sums.iter().enumerate() {
-                let from = addr(param, first.plus(&place).offset((v * self.across) as i64));
+                let from = addr(param, first.plus(&place).offset((v * self.area.across) as i64));
                 let data = e.value(ty, Value::Load(from, 1));
                 e.assign(sum, Value::Mla(sum, weight, data));
             }
         });
     }
 
-    /// Finishes the sums of a point, which stand so far behind the first one's, in so many channels from `o` on.
-    fn finish(&self, e: &mut Emitter, (set, at): (&[(u32, Affine)], i64), o: &Affine, lanes: usize) {
-        self.finish_all(e, &[(set.to_vec(), Affine::constant(at))], o, lanes);
-    }
-
-    /// The same of some points: their sums are loaded together.
-    fn finish_all(&self, e: &mut Emitter, points: &[(Vec<(u32, Affine)>, Affine)], o: &Affine, lanes: usize) {
+    /// Finishes the sums of some points, each with the places of its axes and how far its sums stand behind the first
+    /// one's, in so many channels from `o` on: they are loaded together.
+    fn finish(&self, e: &mut Emitter, points: &[(Vec<(u32, Affine)>, Affine)], o: &Affine, lanes: usize) {
         let load = |(_, at): &(Vec<(u32, Affine)>, Affine)| {
-            let from = addr(self.between, at.offset(self.sums));
-            e.value(self.floats(lanes), Value::Load(from, self.row as i64))
+            let from = addr(self.between, at.offset(self.area.data as i64));
+            e.value(self.floats(lanes), Value::Load(from, self.area.row as i64))
         };
         let sums: Vec<Reg> = points.iter().map(load).collect();
         for ((set, _), sum) in points.iter().zip(sums) {
             let mut place = self.placed(set);
             place[self.product.outer as usize] = o.clone();
-            self.store(e, &place, (sum, lanes));
+            let (outer, index_error) = (self.product.outer, self.index_error);
+            let finish = Finish { linear: self.linear, vector: outer, started: None, index_error };
+            finish.store(e, self.linear.stored(), &place, (sum, lanes));
         }
-    }
-
-    fn store(&self, e: &mut Emitter, place: &[Affine], (sum, lanes): (Reg, usize)) {
-        let at = Point {
-            place,
-            vector: Some(self.product.outer),
-            lanes,
-            acc: Some(sum),
-            guards: Guards::Tested,
-            group: None,
-            chunk: 0,
-        };
-        let packed = |_: u32, _: &Point| None;
-        let linear = self.linear;
-        let exprs = Exprs { linear, packed: &packed, index_error: self.index_error, started: None };
-        let value = exprs.eval(e, linear.stored(), &at);
-        let index = linear.store.map_vars(|v| place[v as usize].clone());
-        memory_store(e, addr(linear.buffers.len() as u32, index), linear.output.dtype, 1, value);
     }
 }

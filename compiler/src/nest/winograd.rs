@@ -206,17 +206,11 @@ impl Nest<'_> {
 
     fn around(&mut self, e: &mut Emitter, vars: &[u32], inner: &Nested) {
         let Some((&var, rest)) = vars.split_first() else { return self.blocks(e, inner) };
-        let name = self.linear.vars[var as usize].name.clone();
-        let extent = self.linear.extent(var) as i64;
-        let size = self.linear.vars[var as usize].size.clone();
-        let body = |e: &mut Emitter, at| {
+        let linear = self.linear;
+        e.over(&linear.vars[var as usize], |e, at| {
             self.place[var as usize] = at;
             self.around(e, rest, inner);
-        };
-        match size {
-            Some(size) => e.repeat_until(&name, extent, &size, 1, body),
-            None => e.repeat(&name, 0, extent, 1, body),
-        }
+        });
     }
 
     fn blocks(&mut self, e: &mut Emitter, inner: &Nested) {

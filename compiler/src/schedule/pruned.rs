@@ -44,7 +44,8 @@ pub(super) fn sparse(linear: &Linear, target: &Target, dense: &Schedule, cycles:
     if var != product.outer || lanes * 4 != target.vector_bytes {
         return None;
     }
-    let all = 4 * linear.extent(product.outer) * product.taps(linear).len();
+    let taps: usize = linear.reductions().map(|v| linear.extent(v)).product();
+    let all = 4 * linear.extent(product.outer) * taps;
     let blocks = self::blocks(&product, linear, lanes);
     let (taken, sparse) = match linear.compact {
         true => {

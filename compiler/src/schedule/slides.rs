@@ -41,7 +41,7 @@ impl Slide {
         let stride = addr.coefficient(axis) / step;
         let form = Affine::var(axis).scaled(stride).plus(&Affine::var(window));
         let exact = own.is_none_or(|g| g.size.is_none() && g.form.offset(-g.form.base) == form);
-        let span = (linear.extent(axis) - 1) * stride as usize + linear.extent(window);
+        let span = linear.extent(axis).saturating_sub(1) * stride as usize + linear.extent(window);
         (exact && guard.next().is_none()).then(|| Slide {
             axis,
             window,

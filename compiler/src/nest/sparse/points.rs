@@ -1,6 +1,6 @@
 //! Blocks of points along an axis.
 
-use super::{Nest, TURNED};
+use super::{Nest, in_fours};
 use crate::base::{Affine, Bound};
 use crate::nest::emit::{Emitter, addr};
 use crate::tile::Value;
@@ -35,7 +35,7 @@ impl Nest<'_> {
             let inner = self.linear.extent(self.product.inner) as i64;
             e.repeat("c", 0, inner, 1, |e, c| {
                 let zero = e.value(self.floats(self.lanes), Value::Const(0));
-                let at = c.scaled(self.channel as i64).offset(whole as i64);
+                let at = c.scaled(self.area.channel as i64).offset(whole as i64);
                 e.store(addr(self.between, at), 1, zero);
             });
         }
@@ -48,13 +48,9 @@ impl Nest<'_> {
                     let at = p.offset(i as i64);
                     (vec![(axis, first.plus(&at))], at)
                 };
-                self.finish_all(e, &(0..count).map(point).collect::<Vec<_>>(), o, lanes);
+                self.finish(e, &(0..count).map(point).collect::<Vec<_>>(), o, lanes);
             };
-            let full = points / TURNED * TURNED;
-            e.repeat("p", 0, full as i64, TURNED as i64, |e, p| some(e, p, TURNED));
-            if full < points {
-                some(e, Affine::constant(full as i64), points - full);
-            }
+            in_fours(e, "p", points, some);
         });
     }
 }

@@ -4,7 +4,7 @@
 //! weight is multiplied by begins for all of them at its place in the window. Where windows move more than one element
 //! on, the data of each remainder lie together ([`crate::schedule::sparse::Rows`]).
 
-use super::{Nest, TURNED};
+use super::{Nest, in_fours};
 use crate::base::{Affine, Bound};
 use crate::nest::emit::{Emitter, addr};
 use crate::nest::segments::constant_of;
@@ -34,7 +34,7 @@ impl Nest<'_> {
     fn rows(&self, e: &mut Emitter, slides: &Slides, first: &Affine, rows: usize) {
         let lies = slides.rows(self.linear, self.sparse.rows);
         if slides.padded(self.linear) {
-            e.repeat("z", 0, self.sums, self.lanes as i64, |e, z| {
+            e.repeat("z", 0, self.area.data as i64, self.lanes as i64, |e, z| {
                 let zero = e.value(self.floats(self.lanes), Value::Const(0));
                 e.store(addr(self.between, z), 1, zero);
             });
@@ -56,13 +56,9 @@ impl Nest<'_> {
                         set.extend(down.map(|s| (s.axis, first.plus(&r))));
                         (set, column.plus_scaled(&r, lies.row as i64))
                     };
-                    self.finish_all(e, &(0..count).map(point).collect::<Vec<_>>(), o, lanes);
+                    self.finish(e, &(0..count).map(point).collect::<Vec<_>>(), o, lanes);
                 };
-                let full = columns / TURNED * TURNED;
-                e.repeat("p", 0, full as i64, TURNED as i64, |e, p| some(e, p, TURNED));
-                if full < columns {
-                    some(e, Affine::constant(full as i64), columns - full);
-                }
+                in_fours(e, "p", columns, some);
             });
         });
     }

@@ -7,9 +7,8 @@ use super::filter::{Numbers, transform};
 use super::{Nest, each};
 use crate::base::{Affine, Bound};
 use crate::nest::apart::same;
-use crate::nest::emit::{Emitter, addr};
-use crate::nest::expr::{Exprs, Guards, Point};
-use crate::nest::registers::memory_store;
+use crate::nest::emit::Emitter;
+use crate::nest::finish::Finish;
 use crate::nest::segments::constant_of;
 use crate::schedule::Linear;
 use crate::schedule::winograd::Conv;
@@ -56,7 +55,9 @@ impl Nest<'_> {
         e.repeat("r", 0, self.rows as i64, 1, |e, r| {
             let row = row.plus(&r);
             if self.linear.extent(self.conv.outer) >= self.lanes {
-                same(self.linear, e, self.lanes, &|e, id| self.eval(e, id, &self.place, (None, self.lanes)));
+                same(self.linear, e, self.lanes, &|e, id| {
+                    self.ending().eval(e, id, &self.place, (None, self.lanes))
+                });
             }
             let mut tile = |e: &mut Emitter, t: Affine, columns: usize| {
                 let number = t.plus_scaled(&r, across);
@@ -152,7 +153,7 @@ impl Nest<'_> {
             for b in 0..columns {
                 for (v, made) in made.iter().enumerate() {
                     let acc = if self.conv.couples { self.divided(e, made[b]) } else { made[b] };
-                    self.store(e, &place(v, b), acc, vectors.lanes);
+                    self.ending().store(e, self.linear.finish, &place(v, b), (acc, vectors.lanes));
                 }
             }
         });
@@ -170,7 +171,7 @@ impl Nest<'_> {
         let mut loaded: Vec<Reg> = (0..self.block.inputs).map(|j| self.load(e, from(j), lanes)).collect();
         let Numbers { ty, add, .. } = self.sums(lanes);
         if let Some(bias) = self.constants.bias {
-            let bias = self.eval(e, bias.load, place, (None, lanes));
+            let bias = self.ending().eval(e, bias.load, place, (None, lanes));
             loaded[UNIT] = e.value(ty, Value::Bin(add, loaded[UNIT], bias));
         }
         let loaded: Vec<Option<Reg>> = loaded.into_iter().map(Some).collect();
@@ -194,27 +195,9 @@ impl Nest<'_> {
         e.value(ty, Value::Bin(Bin::ShrS, odd, powers))
     }
 
-    /// An expression of the finish at a place.
-    fn eval(&self, e: &mut Emitter, id: u32, place: &[Affine], (acc, lanes): (Option<Reg>, usize)) -> Reg {
-        let point = Point {
-            place,
-            vector: Some(self.conv.outer),
-            lanes,
-            acc,
-            guards: Guards::Tested,
-            group: None,
-            chunk: 0,
-        };
-        let packed = |_: u32, _: &Point| None;
+    /// What is made of sums.
+    fn ending(&self) -> Finish<'_> {
         let started = self.constants.bias.map(|b| b.sum);
-        let exprs = Exprs { linear: self.linear, packed: &packed, index_error: self.index_error, started };
-        exprs.eval(e, id, &point)
-    }
-
-    fn store(&self, e: &mut Emitter, place: &[Affine], acc: Reg, lanes: usize) {
-        let value = self.eval(e, self.linear.finish, place, (Some(acc), lanes));
-        let out = self.linear.buffers.len() as u32;
-        let index = self.linear.store.map_vars(|v| place[v as usize].clone());
-        memory_store(e, addr(out, index), self.linear.output.dtype, 1, value);
+        Finish { linear: self.linear, vector: self.conv.outer, started, index_error: self.index_error }
     }
 }
