@@ -39,3 +39,43 @@ fn the_next_panel_is_asked_for() {
         }
     }
 }
+
+/// `c[n] = sum(k) a[k] * b[n, k]` of bytes in so many panels of 16 lanes, each of them read once.
+fn bytes(panels: usize, depth: usize, dtype: &str) -> Kernel {
+    let text = format!(
+        "kernel bytes fused {{ read a: f32[{depth}] read b: {dtype}[{}] write c: f32[{}] vars n, k\n\
+         for n in 0..{panels} {{\n%0: f32x8 = const 0.0\n%1: f32x8 = const 0.0\n\
+         for k in 0..{depth} step 4 {{\n{}}}\nstore c[16*n] = %0\nstore c[16*n + 8] = %1\n}}\n}}",
+        16 * depth * panels,
+        16 * panels,
+        (0..4).map(|k| tap(depth, k)).collect::<String>()
+    );
+    parse(&text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The products of one `k` of four: two vectors of eight bytes.
+fn tap(depth: usize, k: usize) -> String {
+    let [x, b, wide] = [2, 3, 4].map(|i| 3 * k + i);
+    let half = |sum: usize, at: usize| {
+        format!(
+            "%{b}: i32x8 = load b[{}*n + 16*k + {at}]\n%{wide}: f32x8 = int_to_float %{b}\n\
+             %{sum}: f32x8 = mla %{sum}, %{x}, %{wide}\n",
+            16 * depth
+        )
+    };
+    format!("%{x}: f32x8 = load a[k + {k}] stride 0\n{}{}", half(0, 16 * k), half(1, 16 * k + 8))
+}
+
+/// One request for each line of narrow weights that are read once, from beyond what the core sees of the instructions
+/// ahead; none where there are few.
+#[test]
+fn narrow_weights_are_asked_for_line_by_line() {
+    for target in targets().iter().filter(|t| t.lanes() >= 8) {
+        for (panels, expected) in [(256, 1), (16, 0)] {
+            let kernel = bytes(panels, 64, "i8");
+            check(&kernel, target);
+            let text = disassembly(&kernel, target);
+            assert_eq!(text.matches("prefetcht1").count(), expected, "{panels} panels: {text}");
+        }
+    }
+}

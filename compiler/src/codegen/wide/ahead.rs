@@ -12,6 +12,9 @@
 //! ([`crate::nest`]) are read from the first panel to the last, once for some rows: what a core
 //! fetches of itself ends with each page, and so a place some lines further is asked for.
 //!
+//! The same is done where one row reads narrow weights from the first to the last, as decoders of language models do:
+//! each takes an extension and a conversion, so that what a core sees of the instructions ahead is less than a page.
+//!
 //! A prefetch changes nothing and never faults: behind the last panel lie the next layer's weights, or nothing.
 
 use crate::base::{Affine, Bound};
@@ -96,15 +99,13 @@ fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Opt
     if addr.dynamic.is_some() || param.access != Access::Read || all < asked::LARGE {
         return None;
     }
-    let moves = |l: &Around| addr.index.coefficient(l.var) * l.step * size;
-    let at = (addr.index.base * size, bytes as i64);
-    if let Some(table) = around.last().filter(|l| l.ends == Some(addr.param)) {
-        let line = moves(table).min(LINE);
-        let index = Affine { base: addr.index.base + FURTHER / size, ..addr.index.clone() };
-        let asks = line >= at.1 && lanes > 1 && at.0.rem_euclid(line) < at.1;
-        return asks.then_some(Addr { index, ..addr.clone() });
-    }
-    let index = spread(&Panel { index: &addr.index, all, size, at, around })?;
+    let panel = Panel { index: &addr.index, all, size, at: (addr.index.base * size, bytes as i64), around };
+    let words = around.last().filter(|l| l.ends == Some(addr.param));
+    let streamed = || panel.streamed().filter(|_| matches!(value, Value::Load(..)));
+    let index = match words.map(|l| panel.moves(l)).or_else(streamed) {
+        Some(step) => panel.further(step).filter(|_| lanes > 1),
+        None => spread(&panel),
+    }?;
     Some(Addr { index, ..addr.clone() })
 }
 
@@ -118,6 +119,34 @@ struct Panel<'a> {
     /// Its first byte, but for what loops move it, and its bytes.
     at: (i64, i64),
     around: &'a [Around],
+}
+
+impl Panel<'_> {
+    /// Bytes by which an iteration of a loop moves it.
+    fn moves(&self, l: &Around) -> i64 {
+        self.index.coefficient(l.var) * l.step * self.size
+    }
+
+    /// Bytes of each iteration of the innermost loop, where all loops read narrow elements from the first to the last,
+    /// each of them once.
+    fn streamed(&self) -> Option<i64> {
+        let step = self.moves(self.around.last()?);
+        let mut next = step;
+        let follows = |l: &Around| {
+            let as_far = self.moves(l) == next;
+            next *= l.trips.unwrap_or(0);
+            as_far
+        };
+        let all = self.around.iter().rev().all(follows);
+        (all && self.size <= NARROW && step >= LEAST).then_some(step)
+    }
+
+    /// The place some lines further, for the first of the vectors of each line that an iteration of so many bytes reads.
+    fn further(&self, step: i64) -> Option<Affine> {
+        let (line, (first, bytes)) = (step.min(LINE), self.at);
+        let asks = line >= bytes && first.rem_euclid(line) < bytes;
+        asks.then(|| Affine { base: self.index.base + FURTHER / self.size, ..self.index.clone() })
+    }
 }
 
 /// Where in the next panel asks what reads a vector of this one, so that all who read it ask for the whole of that.
@@ -156,6 +185,10 @@ fn spread(panel: &Panel) -> Option<Affine> {
 
 /// Bytes of a line of the caches.
 const LINE: i64 = 64;
+/// Bytes of an element that is extended to a lane when it is read, at most.
+const NARROW: i64 = 2;
+/// Bytes of an iteration for which one more instruction is little.
+const LEAST: i64 = 32;
 
 #[cfg(test)]
 mod tests {
