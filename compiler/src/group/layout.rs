@@ -149,10 +149,12 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
             }
         }
         (None, Some(_)) if product => {
-            // The factor that follows the innermost axis of the output is loaded as vectors.
+            // The factor that follows the innermost axis of the output is loaded as vectors if it lies so. One that
+            // does not is turned for that alone (`group/turn.rs`), not wherever it is made, copied and read.
             let last = def.store.iter().rev().find_map(nearest);
             for (value, index) in &loads {
-                if let Some(d) = last.and_then(|v| dim_of(index, v)) {
+                let inner = last.and_then(|v| dim_of(index, v)).filter(|d| d + 1 == index.len());
+                if let Some(d) = inner {
                     votes[*value as usize][d] += weight;
                 }
             }

@@ -1,9 +1,8 @@
 //! Factors that lie the wrong way round are copied, once.
 //!
-//! `y[m, n] = sum(k) a[m, k] * b[n, k]`, as queries by keys, wants `b` with `n` innermost. That is its
-//! layout where `b` is a value of its own. Where others read it as it lies (an input of the model, a
-//! part of a value that holds queries, keys and values), no factor runs over neighbours along `n`, and
-//! each point is a sum over lanes. After: `t[k, n] = b[n, k]`, and the product of `a` and `t`.
+//! `y[m, n] = sum(k) a[m, k] * b[n, k]`, as queries by keys, wants `b` with `n` innermost. As it is made
+//! and read by others no factor runs over neighbours along `n`, and each point is a sum over lanes.
+//! After: `t[k, n] = b[n, k]`, and the product of `a` and `t`.
 
 use super::rewrite::replace_loads;
 use crate::base::{Affine, TensorType};

@@ -188,17 +188,23 @@ fn infer_tile(ctx: &Ctx) -> Result<Vec<TensorType>> {
     Ok(vec![TensorType::new(x.dtype, shape.ok_or_else(|| Error::model("the result is too large"))?)])
 }
 
-/// A pair of axes per dimension: which repetition, and where in it.
+/// A pair of axes per dimension, which repetition and where in it; one where the other is the only one.
 fn lower_tile(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let repeats = repeats(ctx)?;
     let mut e = Emit::new(ctx, low);
     let (x, out) = (e.input(0)?, e.result()?);
-    let extents: Vec<usize> = repeats.iter().chain(x.shape()).copied().collect();
-    let rank = x.rank() as u32;
-    let index: Vec<Affine> = (0..rank).map(|d| Affine::var(rank + d)).collect();
-    let store =
-        (0..rank).map(|d| index[d as usize].plus_scaled(&Affine::var(d), x.shape()[d as usize] as i64));
-    e.define_at("", &out, &extents, store.collect(), |b| b.load(x.id, &x.ty, index.clone()));
+    let (mut extents, mut index, mut store) = (Vec::new(), Vec::new(), Vec::new());
+    let mut axis = |extent: usize| {
+        extents.push(extent);
+        Affine::var(extents.len() as u32 - 1)
+    };
+    for (&size, &repeat) in x.shape().iter().zip(&repeats) {
+        let which = if repeat == 1 { Affine::constant(0) } else { axis(repeat) };
+        let within = if size == 1 && repeat != 1 { Affine::constant(0) } else { axis(size) };
+        store.push(within.plus_scaled(&which, size as i64));
+        index.push(within);
+    }
+    e.define_at("", &out, &extents, store, |b| b.load(x.id, &x.ty, index.clone()));
     Ok(())
 }
 
