@@ -4,7 +4,7 @@
 
 use crate::lengths::{body, lengths};
 use crate::sizes::{agree, built, check, decode, floats, naive};
-use crate::support::onnx::{int, model, node, with};
+use crate::support::onnx::{int, ints, model, node, with};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::run::executor::Executor;
 use lmc::target::resolve;
@@ -235,4 +235,66 @@ fn places_that_data_say_between_dimensions_of_any_size() {
         .collect();
     let proto = model(nodes, &[-2, -1, 6], &[-2, -1, 6], &constants);
     check(&proto, &[("batch", 3), ("length", 9)], &cases);
+}
+
+/// `x.masked_scatter(max(x, -1) > 0, list)`: rows where a flag is set.
+fn masked_scatter(list: &[f32]) -> pb::ModelProto {
+    let kept = [int("keepdims", 1), ints("axes", &[-1])];
+    let nodes = vec![
+        with(node("ReduceMax", &["x"], "most"), kept),
+        node("Greater", &["most", "0"], "flags"),
+        node("Shape", &["x"], "shape"),
+        node("Expand", &["flags", "shape"], "mask"),
+        node("NonZero", &["mask"], "columns"),
+        with(node("Transpose", &["columns"], "places"), [ints("perm", &[1, 0])]),
+        node("Shape", &["places"], "sizes"),
+        node("Gather", &["sizes", "first"], "count"),
+        node("Slice", &["list", "first", "count", "first"], "front"),
+        node("ScatterND", &["x", "places", "front"], "y"),
+    ];
+    let constants = [
+        ("0", Tensor::scalar(0f32)),
+        ("first", Tensor::new([1], &[0i64])),
+        ("list", Tensor::new([list.len()], list)),
+    ];
+    model(nodes, &[-2, -1, 3], &[-2, -1, 3], &constants)
+}
+
+/// How many places there are is known when the model runs: of a list that is longer its front is written, one that is
+/// shorter is an error.
+#[test]
+fn a_list_at_the_places_of_a_mask() {
+    let decoded = decode(&masked_scatter(&(0..12).map(|i| 10.0 + i as f32).collect::<Vec<f32>>()));
+    // A list whose length is no multiple of a row's: element by element.
+    let uneven = decode(&masked_scatter(&(0..13).map(|i| 10.0 + i as f32).collect::<Vec<f32>>()));
+    let case = |shape: [usize; 3], set: &[usize]| {
+        let mut x: Vec<f32> = (0..shape.iter().product()).map(|i| -1.0 - i as f32).collect();
+        set.iter().for_each(|row| x[row * 3 + row % 3] = 1.0);
+        let mut y = x.clone();
+        for (k, row) in set.iter().enumerate() {
+            (0..3).for_each(|c| y[row * 3 + c] = 10.0 + (3 * k + c) as f32);
+        }
+        (Tensor::new(shape, &x), Tensor::new(shape, &y))
+    };
+    let cases = [
+        case([2, 5, 3], &[0, 3, 4, 7]),
+        case([1, 3, 3], &[2]),
+        case([2, 1, 3], &[]),
+        case([1, 1, 3], &[0]),
+        case([2, 5, 3], &[1, 2]),
+    ];
+    for (arch, cpu) in [("x86_64", "generic"), ("native", "native"), ("aarch64", "generic")] {
+        let target = resolve(arch, cpu).expect("known");
+        for model in [&decoded, &uneven] {
+            let built = built(model, &[("batch", 2), ("length", 5)], &target);
+            let mut executor =
+                Executor::new(&built.program, &built.object.bytes, &target, None).expect("an object");
+            for (x, y) in &cases {
+                let got = executor.run(std::slice::from_ref(x)).expect("a result");
+                agree(&got, std::slice::from_ref(y), &format!("{arch}, {}", x.ty));
+            }
+            let (x, _) = case([2, 5, 3], &[0, 1, 2, 3, 4]);
+            assert!(executor.run(&[x]).is_err(), "{arch}: the list has four rows");
+        }
+    }
 }

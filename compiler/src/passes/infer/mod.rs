@@ -16,6 +16,7 @@ mod flags;
 mod flex;
 mod given;
 mod maps;
+mod masked;
 mod meeting;
 mod moving;
 mod range;
@@ -99,6 +100,8 @@ struct Level {
     cuts: HashMap<chosen::Between, ValueId>,
     /// What values are taken for where they say how large something is.
     taken: HashMap<ValueId, Taken>,
+    /// Of the places of a mask, and of the front of a list: whose they are, and how many.
+    fronts: HashMap<ValueId, (ValueId, i64)>,
 }
 
 impl Level {
@@ -300,6 +303,7 @@ impl Driver {
         let chosen = match (node.domain.as_str(), node.op.as_str()) {
             ("", "Slice") => self.moving_slice(node, &inputs)?,
             ("", "TopK") => self.computed_top(node, &inputs)?,
+            ("", "ScatterND") => self.masked_write(node, &inputs)?,
             _ => None,
         };
         let made = match chosen {
@@ -347,6 +351,7 @@ impl Driver {
         };
         let outputs = self.add(pending)?;
         self.follow_flags(op, &inputs, &outputs);
+        self.follow_lists(op, &inputs, &outputs);
         Ok(outputs.into_iter().map(|v| v.map(Binding::Value)).collect())
     }
 
