@@ -52,4 +52,5 @@ mod trees;
 mod tune;
 mod weights;
 mod wide;
+mod windows;
 mod zeros;

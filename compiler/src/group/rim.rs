@@ -130,6 +130,9 @@ impl Rim {
         let (&operand, index, &fill) = padded.next()?;
         let operand = &def.operands[operand as usize];
         let index: Vec<Affine> = index.iter().map(|i| i.affine().cloned()).collect::<Option<_>>()?;
+        if index.iter().any(Affine::has_size) {
+            return None;
+        }
         let (mut before, mut shape, mut wide) = (Vec::new(), Vec::new(), false);
         for (form, &extent) in index.iter().zip(&operand.ty.shape) {
             let (least, most) = form.range(|v| def.vars[v as usize].extent);
@@ -141,7 +144,7 @@ impl Rim {
         }
         let points: usize = def.vars.iter().map(|v| v.extent).product();
         let elems = shape.iter().product::<usize>();
-        let known = def.vars.iter().all(|v| v.size.is_none()) && index.iter().all(|f| !f.has_size());
+        let known = def.vars.iter().all(|v| v.size.is_none());
         let sums = def.fold.as_ref().is_some_and(|f| f.op == Fold::Sum);
         let narrow = operand.ty.dtype.size() == 1 || operand.ty.dtype == DType::I16;
         let bytes = known && sums && narrow;

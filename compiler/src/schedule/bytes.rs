@@ -5,6 +5,7 @@ use super::chains::WORD;
 use super::cores::core;
 use super::cost::UNROLLED_WORDS;
 use super::factors::{factors, walks};
+use super::guards::decided;
 use super::instructions::{couples, dots, multiplies_words, weaves_couples, word};
 use super::linear::{Linear, Node};
 use super::loads::overlap_along;
@@ -58,7 +59,7 @@ impl Bytes<'_> {
         };
         let (
             Node::Load { operand: v, guards, dynamic, .. },
-            Node::Load { operand: r, dynamic: computed, .. },
+            Node::Load { operand: r, dynamic: computed, guards: padding, .. },
         ) = (vectors, rows)
         else {
             return None;
@@ -73,6 +74,8 @@ impl Bytes<'_> {
         });
         let known = constant(vectors) || in_place.is_some();
         let plain = known && guards.is_empty() && dynamic.is_empty() && computed.is_empty();
+        // What lies outside is left out tile by tile, before anything is loaded as words.
+        let plain = plain && (padding.is_empty() || decided(linear).is_some());
         let nine = dtype(*v) == DType::I16 && constant(vectors) && woven && byte(*r);
         let multiplied = byte(*v) && (byte(*r) || sixteen) || nine;
         (sums && plain && multiplied).then_some(Bytes { vectors, rows, woven, in_place, sixteen, nine })

@@ -3,12 +3,13 @@
 //! `sum((x - zx) * (w - zw))` over a window is `sum(x * v) - zx * sum(v) - c * (sum(x) - n * zx)`: `v` are the
 //! weights as signed bytes, `c` what they are still to be lowered by (nothing, where `w - zw` fits a byte),
 //! and `n` the elements of a window, whose sum is the same for all output channels. Data whose zero point
-//! is known only at run time are framed by it where windows reach outside.
+//! is known only at run time are framed by it where windows reach outside, and so are data of any size: what lies
+//! behind them cannot be told from them four bytes at a time.
 
 use super::conv::{self, Point, Shape};
 use super::integer::{Shifted, Terms, Zero, known, shifted, subtracted};
 use crate::base::{Affine, DType, Tensor};
-use crate::definition::{DefBuilder, ExprId};
+use crate::definition::{DefBuilder, ExprId, Index};
 use crate::error::Result;
 use crate::ops::emit::{Arith, Emit, Val, require};
 use crate::ops::frame::framed;
@@ -52,7 +53,7 @@ pub fn define_conv(
         out,
         &shape,
         |b, at_x, at_w| {
-            let x = b.load_padded(x.id, &x.ty, at_x.to_vec(), fill);
+            let x = load(b, &x, at_x, fill);
             let (x, w) = (b.cast(DType::I32, x), b.elem(&w, at_w, DType::I32));
             b.times(x, w)
         },
@@ -108,8 +109,8 @@ struct Data {
     zero: Zero,
     /// The convolution of `value`.
     shape: Shape,
-    /// What lies outside of them.
-    fill: Scalar,
+    /// What lies outside of them, where windows reach there.
+    fill: Option<Scalar>,
 }
 
 impl Data {
@@ -138,14 +139,28 @@ impl Data {
             Zero::Known(zero) => zero[0],
             _ => 0,
         };
-        let fill = Scalar::from_i64(value.dtype(), fill);
+        if value.dtype().size() <= 2 && e.ctx.moves(0, 1) {
+            let outside = e.table("outside", value.dtype(), &[], &[fill as f64]);
+            value = within(e, value, &outside, &mut shape);
+        }
+        let fill = reaches(&shape).then(|| Scalar::from_i64(value.dtype(), fill));
         Ok(Data { value, zero: left, shape, fill })
     }
 }
 
+/// Whether windows reach outside of the data.
+fn reaches(shape: &Shape) -> bool {
+    shape.slides.iter().any(|s| (s.before, s.after) != (0, 0))
+}
+
+/// An element, or `fill` outside.
+fn load(b: &mut DefBuilder, x: &Val, at: &[Affine], fill: Option<Scalar>) -> ExprId {
+    b.load_at(x.id, &x.ty, at.iter().cloned().map(Index::Affine).collect(), fill)
+}
+
 /// Data framed by their zero point as far as windows reach, of which no window reaches outside.
 fn within(e: &mut Emit, x: Val, zero: &Val, shape: &mut Shape) -> Val {
-    if shape.slides.iter().all(|s| (s.before, s.after) == (0, 0)) {
+    if !reaches(shape) {
         return x;
     }
     let (mut before, mut whole) = (vec![0; 2], x.shape()[..2].to_vec());
@@ -253,10 +268,8 @@ impl Left {
                     Zero::Known(zero) => zero[0].wrapping_mul(inner as i64),
                     _ => 0,
                 };
-                let fill = Scalar::from_i64(DType::I32, fill);
-                let element = |b: &mut DefBuilder, at: &[Affine], _: &[Affine]| {
-                    b.load_padded(sums.id, &sums.ty, at.to_vec(), fill)
-                };
+                let fill = data.fill.map(|_| Scalar::from_i64(DType::I32, fill));
+                let element = |b: &mut DefBuilder, at: &[Affine], _: &[Affine]| load(b, &sums, at, fill);
                 conv::define(e, &windows, &one, element, |b, point| finished(b, point.acc));
                 windows
             }

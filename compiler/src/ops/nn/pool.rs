@@ -146,22 +146,33 @@ pub struct Divisor {
 }
 
 impl Divisor {
-    /// Of the windows; with `padding`, points in the padding count, those past it never.
-    pub fn new(e: &mut Emit, slides: &[Slide], padding: bool, float: DType) -> Divisor {
+    /// Of the windows; with `padding`, points in the padding count, those past it never. Where sizes are known only at
+    /// run time, what may vary is counted then.
+    pub fn new(e: &mut Emit, slides: &[Slide], padding: bool, float: DType) -> Result<Divisor> {
         let mut divisor = Divisor { uniform: 1.0, tables: Vec::new() };
+        let sized = e.ctx.moves(0, 1);
+        let (ceil, auto) =
+            (e.ctx.attrs().flag("ceil_mode", false)?, e.ctx.attrs().str("auto_pad", "NOTSET")?);
         for (d, s) in slides.iter().enumerate() {
             let (before, after) = if padding { (s.before as i64, s.after as i64) } else { (0, 0) };
-            let counts: Vec<f64> = (0..s.output)
-                .map(|o| s.count(o, -before, s.input as i64 + after) as f64)
-                .map(|n| n.max(1.0))
-                .collect();
+            let (from, to) = (-before, s.input as i64 + after);
+            if sized {
+                let outside = !padding && ((s.before, s.after) != (0, 0) || auto.starts_with("SAME"));
+                match ceil || outside {
+                    true => divisor.tables.push((d, counted(e, s, (from, to), float))),
+                    false => divisor.uniform *= s.kernel as f64,
+                }
+                continue;
+            }
+            let counts: Vec<f64> =
+                (0..s.output).map(|o| s.count(o, from, to) as f64).map(|n| n.max(1.0)).collect();
             if counts.windows(2).all(|w| w[0] == w[1]) {
                 divisor.uniform *= counts.first().copied().unwrap_or(1.0);
             } else {
                 divisor.tables.push((d, e.table("count", float, &[s.output], &counts)));
             }
         }
-        divisor
+        Ok(divisor)
     }
 
     /// The number of points at the output's axes, whose spatial ones begin at `first`.
@@ -174,13 +185,29 @@ impl Divisor {
     }
 }
 
+/// How many points of each window lie within a range of the input.
+fn counted(e: &mut Emit, s: &Slide, (from, to): (i64, i64), float: DType) -> Val {
+    e.map("count", float, [s.output], |b| {
+        let point = b.reduce("k", s.kernel);
+        let at = s.index(&b.var(0), &point);
+        let at = b.index(at);
+        let [from, to] = [from, to].map(|n| b.constant(Scalar::from_i64(DType::I64, n)));
+        let [one, zero] = [1.0, 0.0].map(|n| b.number(float, n));
+        let (after, before) = (b.op(Op::Ge, &[at, from]), b.op(Op::Lt, &[at, to]));
+        let inside = b.op(Op::And, &[after, before]);
+        let point = b.op(Op::Select, &[inside, one, zero]);
+        let count = b.fold(Fold::Sum, point);
+        b.op(Op::Max, &[count, one])
+    })
+}
+
 fn average_pool(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, out) = (e.input(0)?, e.result()?);
     let slides = pool_windows(ctx, x.shape())?;
     let float = compute_type(x.dtype());
     let padding = ctx.attrs().flag("count_include_pad", false)?;
-    let divisor = Divisor::new(&mut e, &slides, padding, float);
+    let divisor = Divisor::new(&mut e, &slides, padding, float)?;
     e.define("", &out, |b| {
         let index = pool_index(b, &slides);
         let elem = b.elem_or_zero(&x, &index, float);

@@ -107,9 +107,9 @@ fn average_pool(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let (_, spatial) = layout(ctx, x.rank())?;
     let kernel = positive(ctx, "kernel_shape", spatial.len(), 0)?;
     let slides = windows(ctx, &x.shape()[spatial.clone()], &kernel, ctx.attrs().flag("ceil_mode", false)?)?;
-    let divisor = Divisor::new(&mut e, &slides, ctx.attrs().flag("count_include_pad", false)?, F);
+    let divisor = Divisor::new(&mut e, &slides, ctx.attrs().flag("count_include_pad", false)?, F)?;
     // Padding must add nothing: the zero point, where it is known, is subtracted at the end.
-    let inside = Divisor::new(&mut e, &slides, false, F);
+    let inside = Divisor::new(&mut e, &slides, false, F)?;
     e.define("", &out, |b| {
         let mut index = b.axes();
         for (d, slide) in spatial.clone().zip(&slides) {

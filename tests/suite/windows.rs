@@ -1,0 +1,103 @@
+//! Windows over images of any height and width: convolutions of bytes, whose padding is a zero point, and averages,
+//! which count what lies inside.
+
+use crate::sizes::{check, floats};
+use crate::support::onnx::{int, ints, model, node, text, with};
+use lmc::base::{DType, Tensor, TensorType};
+use tract_onnx::pb;
+
+const CHANNELS: usize = 8;
+
+/// The numbers as elements of eight bits.
+fn bytes(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
+    let data: Vec<u8> =
+        (0..shape.iter().product()).map(|i: usize| ((i * 37 + seed * 11) % 251) as u8).collect();
+    Tensor { ty: TensorType::new(dtype, shape), data: data.into() }
+}
+
+fn byte(dtype: DType, value: u8) -> Tensor {
+    Tensor { ty: TensorType::new(dtype, []), data: [value].into() }
+}
+
+/// What the nodes make of `q`, bytes whose zero point is 77, for several heights and widths; then `y` of it.
+fn check_of_bytes(conv: pb::NodeProto, weights: (DType, Tensor), last: pb::NodeProto) {
+    let nodes = vec![node("QuantizeLinear", &["x", "step", "zero"], "q"), conv, last];
+    let constants = [
+        ("step", Tensor::scalar(0.01f32)),
+        ("zero", byte(DType::U8, 77)),
+        ("w", weights.1),
+        ("w_step", Tensor::scalar(0.01f32)),
+        ("w_zero", byte(weights.0, if weights.0 == DType::U8 { 131 } else { 0 })),
+        ("y_step", Tensor::scalar(0.2f32)),
+        ("y_zero", byte(DType::U8, 100)),
+    ];
+    check_sizes(&model(nodes, &[1, CHANNELS as i64, -2, -1], &[1, CHANNELS as i64, -2, -1], &constants));
+}
+
+fn check_sizes(proto: &pb::ModelProto) {
+    let sizes = [[6, 20], [3, 7], [6, 3], [4, 13]];
+    let cases: Vec<Vec<Tensor>> = sizes.iter().map(|s| vec![floats(&[1, CHANNELS, s[0], s[1]], 5)]).collect();
+    check(proto, &[("batch", 6), ("length", 20)], &cases);
+}
+
+#[test]
+fn bytes_around_which_lies_their_zero_point() {
+    let same = |stride| vec![ints("pads", &[1; 4]), ints("strides", &[stride; 2])];
+    let far = vec![ints("pads", &[2; 4]), ints("dilations", &[2; 2])];
+    let cases = [
+        (DType::I8, 1, same(1)),
+        (DType::I8, 1, same(2)),
+        (DType::I8, 2, same(1)),
+        (DType::I8, CHANNELS, same(1)),
+        (DType::U8, 1, same(1)),
+        (DType::I8, 1, far),
+    ];
+    for (dtype, groups, attributes) in cases {
+        let inputs = ["q", "step", "zero", "w", "w_step", "w_zero", "y_step", "y_zero"];
+        let mut conv = node("QLinearConv", &inputs, "c");
+        conv.attribute = attributes;
+        conv.attribute.push(int("group", groups as i64));
+        let weights = (dtype, bytes(dtype, &[CHANNELS, CHANNELS / groups, 3, 3], groups));
+        check_of_bytes(conv, weights, node("DequantizeLinear", &["c", "y_step", "y_zero"], "y"));
+    }
+}
+
+#[test]
+fn exact_sums_of_bytes_around_which_lies_their_zero_point() {
+    let conv = with(node("ConvInteger", &["q", "w", "zero"], "c"), [ints("pads", &[1, 0, 1, 2])]);
+    let weights = (DType::I8, bytes(DType::I8, &[CHANNELS, CHANNELS, 3, 3], 3));
+    check_of_bytes(conv, weights, with(node("Cast", &["c"], "y"), [int("to", 1)]));
+}
+
+/// Averages count what lies within the image, and of what rounding up adds nothing.
+#[test]
+fn averages_of_what_lies_inside() {
+    let kernel = || ints("kernel_shape", &[3; 2]);
+    let cases = [
+        vec![kernel(), ints("pads", &[1; 4])],
+        vec![kernel(), ints("pads", &[1; 4]), ints("strides", &[2; 2])],
+        vec![kernel(), ints("strides", &[2; 2]), int("ceil_mode", 1)],
+        vec![kernel(), ints("pads", &[1; 4]), int("count_include_pad", 1)],
+        vec![kernel(), text("auto_pad", "SAME_UPPER")],
+    ];
+    for attributes in cases {
+        let mut pool = node("AveragePool", &["x"], "y");
+        pool.attribute = attributes;
+        let mut proto = model(vec![pool], &[1, CHANNELS as i64, -2, -1], &[1, CHANNELS as i64, -2, -1], &[]);
+        proto.opset_import[0].version = 19;
+        check_sizes(&proto);
+    }
+}
+
+/// Windows that begin at a place which the size decides: the data are padded to their stride.
+#[test]
+fn windows_placed_by_the_size() {
+    let pool = with(
+        node("AveragePool", &["x"], "y"),
+        [ints("kernel_shape", &[3; 2]), ints("strides", &[2; 2]), text("auto_pad", "SAME_UPPER")],
+    );
+    let proto = model(vec![pool], &[1, CHANNELS as i64, -2, -1], &[1, CHANNELS as i64, -2, -1], &[]);
+    let cases: Vec<Vec<Tensor>> =
+        [[6, 20], [4, 8], [2, 6]].iter().map(|s| vec![floats(&[1, CHANNELS, s[0], s[1]], 5)]).collect();
+    check(&proto, &[("batch", 6), ("length", 20)], &cases);
+}
