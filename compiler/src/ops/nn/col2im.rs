@@ -45,6 +45,7 @@ fn spreads(ctx: &Ctx) -> Result<Vec<Spread>> {
                 dilation: dilations[d],
                 before: pads[d].0 as i64,
                 output: image[d],
+                lone: false,
             }
         })
         .collect();
@@ -78,8 +79,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         let mut extents = out.shape()[..2].to_vec();
         extents.extend(phases.iter().map(|p| p.count));
         let mut store = vec![axis(0), axis(1)];
-        let places = phases.iter().zip(&spreads).enumerate();
-        store.extend(places.map(|(i, (p, s))| axis(2 + i).scaled(s.stride as i64).offset(p.first as i64)));
+        store.extend(phases.iter().enumerate().map(|(i, p)| p.output(&axis(2 + i))));
         e.define_at("", &out, &extents, store, |b| {
             if phases.iter().any(|p| p.points == 0) {
                 return b.number(float, 0.0);
@@ -87,7 +87,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             let steps: Vec<Affine> =
                 phases.iter().enumerate().map(|(i, p)| b.reduce(&format!("k{i}"), p.points)).collect();
             let mut index = vec![axis(0), axis(1)];
-            index.extend(phases.iter().zip(&steps).map(|(p, j)| p.point(j)));
+            index.extend(phases.iter().zip(&steps).enumerate().map(|(i, (p, j))| p.point(&axis(2 + i), j)));
             index.extend(phases.iter().zip(&steps).enumerate().map(|(i, (p, j))| p.input(&axis(2 + i), j)));
             let elem = b.elem_or_zero(&x, &index, float);
             b.fold(Fold::Sum, elem)

@@ -1,5 +1,6 @@
 //! Transposed convolution, by phases: the outputs at which the same window points meet input
-//! elements are one definition, a plain convolution; no zero is multiplied.
+//! elements are one definition, a plain convolution; no zero is multiplied. Where the input has one element,
+//! as a decoder's code has, each output meets one point of the window: that is a product of matrices.
 
 use super::window::{explicit_pads, positive};
 use crate::base::{Affine, TensorType};
@@ -34,6 +35,8 @@ pub struct Spread {
     pub before: i64,
     /// Extent of the output.
     pub output: usize,
+    /// Whether the only input meets each output at a point of the window of its own.
+    pub lone: bool,
 }
 
 /// The sizes of a transposed convolution.
@@ -83,6 +86,7 @@ fn spreads(ctx: &Ctx, input: &[usize], kernel: &[usize]) -> Result<Vec<Spread>> 
     let pads = if auto == "NOTSET" { explicit_pads(ctx, dims)? } else { vec![(0, 0); dims] };
     let extra = ints(ctx, "output_padding", dims)?.unwrap_or(vec![0; dims]);
     let wanted = ints(ctx, "output_shape", dims)?;
+    let moves = |dim: usize| ctx.node.inputs[0].is_some_and(|x| ctx.graph.lengths(x, dim).is_some());
     (0..dims)
         .map(|i| {
             let full = (strides[i] * input[i].saturating_sub(1)) as i64
@@ -108,7 +112,9 @@ fn spreads(ctx: &Ctx, input: &[usize], kernel: &[usize]) -> Result<Vec<Spread>> 
                 Error::model(format!("the padding leaves an output of {output} in spatial dimension {i}"))
             })?;
             let (stride, dilation) = (strides[i], dilations[i]);
-            Ok(Spread { input: input[i], kernel: kernel[i], stride, dilation, before, output })
+            let met = 0..=kernel[i] as i64 - output as i64;
+            let lone = input[i] == 1 && dilation == 1 && met.contains(&before) && !moves(2 + i);
+            Ok(Spread { input: input[i], kernel: kernel[i], stride, dilation, before, output, lone })
         })
         .collect()
 }
@@ -136,9 +142,10 @@ fn infer(ctx: &Ctx) -> Result<Vec<TensorType>> {
     Ok(vec![TensorType::new(x.dtype, s.output(x.shape[0]))])
 }
 
-/// The outputs `stride * q + first`, `q < count`, of one dimension: window points
+/// The outputs `every * q + first`, `q < count`, of one dimension: window points
 /// `point + step * i` meet inputs `q + from - back * i`, `i < points`. They are taken from the last to
-/// the first, so that the window walks the input forward, as that of a convolution does.
+/// the first, so that the window walks the input forward, as that of a convolution does. Around a lone input
+/// outputs walk the window instead: point `point + q` meets the input.
 #[derive(Clone, Copy)]
 pub struct Phase {
     /// The first output.
@@ -147,6 +154,10 @@ pub struct Phase {
     pub count: usize,
     /// How many window points meet them.
     pub points: usize,
+    /// From one output to the next.
+    pub every: usize,
+    /// Whether outputs walk the window, not the input.
+    pub walks: bool,
     point: usize,
     step: usize,
     from: i64,
@@ -154,16 +165,25 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// The `j`-th window point from the end.
-    pub fn point(&self, j: &Affine) -> Affine {
+    /// The `j`-th window point from the end at the `q`-th output.
+    pub fn point(&self, q: &Affine, j: &Affine) -> Affine {
         let last = self.step * self.points.saturating_sub(1);
-        j.scaled(-(self.step as i64)).offset((self.point + last) as i64)
+        let point = j.scaled(-(self.step as i64)).offset((self.point + last) as i64);
+        if self.walks { point.plus(q) } else { point }
     }
 
     /// The input that the `j`-th window point from the end meets at the `q`-th output.
     pub fn input(&self, q: &Affine, j: &Affine) -> Affine {
+        if self.walks {
+            return Affine::constant(0);
+        }
         let last = self.back * self.points.saturating_sub(1) as i64;
         q.plus_scaled(j, self.back).offset(self.from - last)
+    }
+
+    /// The `q`-th output.
+    pub fn output(&self, q: &Affine) -> Affine {
+        q.scaled(self.every as i64).offset(self.first as i64)
     }
 }
 
@@ -178,6 +198,12 @@ pub fn combinations(spreads: &[Spread]) -> Vec<Vec<Phase>> {
 impl Spread {
     fn phases(&self) -> Vec<Phase> {
         let (stride, dilation) = (self.stride as i64, self.dilation as i64);
+        if self.lone {
+            let (count, point) = (self.output, self.before as usize);
+            let one =
+                Phase { first: 0, count, points: 1, every: 1, walks: true, point, step: 1, from: 0, back: 1 };
+            return vec![one];
+        }
         (0..self.stride.min(self.output))
             .map(|first| {
                 // The phase's outputs meet points k with dilation * k = first + before (mod stride).
@@ -188,6 +214,8 @@ impl Spread {
                 Phase {
                     first,
                     count: (self.output - first).div_ceil(self.stride),
+                    every: self.stride,
+                    walks: false,
                     point,
                     step,
                     points: points.len(),
@@ -209,8 +237,8 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             let (x, w) = (b.elem_or_zero(&x, at_x, float), b.elem(&w, at_w, float));
             b.times(x, w)
         },
-        finish: |b: &mut DefBuilder, acc: Option<ExprId>, channel: Affine| {
-            let bias = bias.as_ref().map(|bias| b.elem(bias, &[channel], float));
+        finish: |b: &mut DefBuilder, acc: Option<ExprId>, place: Place| {
+            let bias = bias.as_ref().map(|bias| b.elem(bias, &[place.channel], float));
             match (acc, bias) {
                 (Some(acc), Some(bias)) => b.plus(acc, bias),
                 (Some(one), None) | (None, Some(one)) => one,
@@ -224,8 +252,16 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 pub struct Body<P, F> {
     /// A product, of the elements at indices of data and weights.
     pub product: P,
-    /// What is stored for a sum, if the phase has one, of an output channel.
+    /// What is stored for a sum, if the phase has one, at a place.
     pub finish: F,
+}
+
+/// Which numbers of its weights an output is computed with.
+pub struct Place {
+    /// The output channel.
+    pub channel: Affine,
+    /// The output among those of its channel that walk the window.
+    pub walked: Affine,
 }
 
 /// Defines a transposed convolution; `body` is asked for each phase.
@@ -238,7 +274,7 @@ pub fn define<P, F>(
 ) -> Result<()>
 where
     P: FnOnce(&mut DefBuilder, &[Affine], &[Affine]) -> ExprId,
-    F: FnOnce(&mut DefBuilder, Option<ExprId>, Affine) -> ExprId,
+    F: FnOnce(&mut DefBuilder, Option<ExprId>, Place) -> ExprId,
 {
     require(shape.spreads.iter().all(|s| s.input > 0), || {
         "a transposed convolution of an empty tensor is not supported".into()
@@ -261,7 +297,7 @@ fn define_phase<P, F>(
     body: Body<P, F>,
 ) where
     P: FnOnce(&mut DefBuilder, &[Affine], &[Affine]) -> ExprId,
-    F: FnOnce(&mut DefBuilder, Option<ExprId>, Affine) -> ExprId,
+    F: FnOnce(&mut DefBuilder, Option<ExprId>, Place) -> ExprId,
 {
     let axis = |i: usize| Affine::var(i as u32);
     let mut extents = vec![batch];
@@ -276,11 +312,14 @@ fn define_phase<P, F>(
     let first = extents.len();
     extents.extend(phases.iter().map(|p| p.count));
     let mut store = vec![axis(0), channel.clone()];
-    let spatial = phases.iter().zip(&shape.spreads).enumerate();
-    store.extend(spatial.map(|(i, (p, s))| axis(first + i).scaled(s.stride as i64).offset(p.first as i64)));
+    store.extend(phases.iter().enumerate().map(|(i, p)| p.output(&axis(first + i))));
+    let walks = phases.iter().enumerate().filter(|(_, p)| p.walks);
+    let walked =
+        walks.fold(Affine::constant(0), |at, (i, p)| at.scaled(p.count as i64).plus(&axis(first + i)));
+    let place = Place { channel, walked };
     e.define_at(what, out, &extents, store, |b| {
         if phases.iter().any(|p| p.points == 0) {
-            return (body.finish)(b, None, channel);
+            return (body.finish)(b, None, place);
         }
         let c = b.reduce("c", shape.inner);
         let c = group.scaled(shape.inner as i64).plus(&c);
@@ -289,10 +328,10 @@ fn define_phase<P, F>(
         for (i, p) in phases.iter().enumerate() {
             let j = b.reduce(&format!("k{i}"), p.points);
             at_x.push(p.input(&axis(first + i), &j));
-            at_w.push(p.point(&j));
+            at_w.push(p.point(&axis(first + i), &j));
         }
         let product = (body.product)(b, &at_x, &at_w);
         let acc = b.fold(Fold::Sum, product);
-        (body.finish)(b, Some(acc), channel)
+        (body.finish)(b, Some(acc), place)
     });
 }

@@ -123,6 +123,11 @@ impl Terms {
         Terms { plus: Some(e.constant("bias", Tensor::new([sums.len()], &sums))), minus: None }
     }
 
+    /// Nothing.
+    pub fn none() -> Terms {
+        Terms { plus: None, minus: None }
+    }
+
     /// The sum of a channel with both.
     pub fn apply(&self, b: &mut DefBuilder, mut acc: ExprId, channel: &Affine) -> ExprId {
         if let Some(plus) = &self.plus {

@@ -3,7 +3,7 @@
 //! ONNX has no integer operator for them; the quantized form of a model says `QuantizeLinear(ConvTranspose(
 //! DequantizeLinear(x), DequantizeLinear(w)))`, which a pass turns into this one.
 
-use super::conv_transpose::{Body, Phase, Shape, define, read};
+use super::conv_transpose::{Body, Phase, Place, Shape, define, read};
 use super::integer::{Terms, Zero, check_quantized, known, shifted};
 use super::integer_conv::{multiplier, single_zero};
 use super::quantize::requantized;
@@ -51,8 +51,7 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let (to, fill) = (out.dtype(), Scalar::from_i64(x.dtype(), x_zero));
     define(&mut e, &out, x.shape()[0], &shape, |e, phases| {
         let sums = sums(&shape, w.shape(), &elems, phases, x_zero);
-        let correction = (x_zero != 0).then(|| e.constant("correction", Tensor::new([channels], &sums)));
-        let terms = Terms::new(e, bias.clone(), correction);
+        let terms = terms(e, bias.clone(), (x_zero != 0).then_some(&sums), channels);
         Body {
             product: |b: &mut DefBuilder, at_x: &[Affine], at_w: &[Affine]| {
                 let x = b.load_padded(x.id, &x.ty, at_x.to_vec(), fill);
@@ -61,10 +60,12 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             },
             finish: {
                 let (multiplier, y_zero) = (&multiplier, &y_zero);
-                move |b: &mut DefBuilder, acc: Option<ExprId>, channel: Affine| {
+                let each = (sums.len() / channels) as i64;
+                move |b: &mut DefBuilder, acc: Option<ExprId>, place: Place| {
                     let acc = acc.unwrap_or_else(|| b.number(DType::I32, 0.0));
-                    let acc = terms.apply(b, acc, &channel);
-                    scaled(b, acc, (multiplier, channel), y_zero.as_ref(), to)
+                    let acc = terms[0].apply(b, acc, &place.channel);
+                    let acc = terms[1].apply(b, acc, &place.walked.plus_scaled(&place.channel, each));
+                    scaled(b, acc, (multiplier, place.channel), y_zero.as_ref(), to)
                 }
             },
         }
@@ -87,20 +88,48 @@ fn scaled(
     if to.is_float() { value } else { requantized(b, value, zero, to) }
 }
 
-/// `zero * sum of the weights` that a phase multiplies, of each output channel; `w` is the weights' shape.
+/// What is added to sums: by channel, and by channel and place among those that walk the window.
+fn terms(e: &mut Emit, bias: Option<Val>, sums: Option<&Vec<i32>>, channels: usize) -> [Terms; 2] {
+    let mut constant = |name: &str, list: &[i32]| e.constant(name, Tensor::new([list.len()], list));
+    let each = sums.map_or(1, |sums| sums.len() / channels);
+    let correction = sums.map(|sums| constant("correction", sums));
+    if each == 1 {
+        return [Terms::new(e, bias, correction), Terms::none()];
+    }
+    // A constant bias is joined with them.
+    let known = bias.as_ref().and_then(|b| known(e, b));
+    let Some(known) = known else { return [Terms::new(e, bias, None), Terms::new(e, None, correction)] };
+    let repeated: Vec<i32> = known.iter().flat_map(|&b| std::iter::repeat_n(b as i32, each)).collect();
+    let repeated = e.constant("biases", Tensor::new([repeated.len()], &repeated));
+    [Terms::none(), Terms::new(e, Some(repeated), correction)]
+}
+
+/// `zero * sum of the weights` that a phase multiplies, of each output channel and, within it, each place that
+/// walks the window; `w` is the weights' shape.
 fn sums(shape: &Shape, w: &[usize], elems: &[i64], phases: &[Phase], zero: i64) -> Vec<i32> {
-    let points = phases.iter().zip(&w[2..]).fold(vec![0usize], |all, (phase, &extent)| {
-        let places: Vec<usize> =
-            (0..phase.points as i64).map(|j| phase.point(&Affine::constant(j)).base as usize).collect();
-        all.iter().flat_map(|&p| places.iter().map(move |&q| p * extent + q)).collect()
+    // Lists of window points, one of each place that walks.
+    let places = phases.iter().zip(&w[2..]).fold(vec![vec![0usize]], |all, (phase, &extent)| {
+        let at = |q: i64| -> Vec<usize> {
+            let points = 0..phase.points as i64;
+            points.map(|j| phase.point(&Affine::constant(q), &Affine::constant(j)).base as usize).collect()
+        };
+        let walked: Vec<Vec<usize>> = (0..if phase.walks { phase.count as i64 } else { 1 }).map(at).collect();
+        let joined = |list: &[usize], next: &[usize]| -> Vec<usize> {
+            list.iter().flat_map(|&p| next.iter().map(move |&q| p * extent + q)).collect()
+        };
+        all.iter().flat_map(|list| walked.iter().map(move |next| joined(list, next))).collect()
     });
     let window: usize = w[2..].iter().product();
     (0..shape.groups * shape.outer)
-        .map(|m| {
+        .flat_map(|m| {
             let (group, outer) = (m / shape.outer, m % shape.outer);
-            let rows = (0..shape.inner).map(|c| (group * shape.inner + c) * shape.outer + outer);
-            let sum: i64 = rows.flat_map(|row| points.iter().map(move |&p| elems[row * window + p])).sum();
-            sum.wrapping_mul(zero) as i32
+            let rows = (0..shape.inner).map(move |c| (group * shape.inner + c) * shape.outer + outer);
+            places.iter().map(move |points| {
+                let rows = rows.clone();
+                let sum: i64 =
+                    rows.flat_map(|row| points.iter().map(move |&p| elems[row * window + p])).sum();
+                sum.wrapping_mul(zero) as i32
+            })
         })
         .collect()
 }

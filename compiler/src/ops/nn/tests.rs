@@ -1,6 +1,7 @@
 //! Operators without cases among ONNX's own tests, on small data against plain loops.
 
 mod learners;
+mod transposed;
 
 use crate::base::{DType, Tensor, TensorType};
 use crate::definition::{Env, LoweredValue, Lowering, interpret};
@@ -383,10 +384,12 @@ fn quantized_transposed_convolution() {
     let bytes = |shape: &[usize], step: usize| -> Vec<i64> {
         (0..shape.iter().product()).map(|i: usize| (i * step % 251) as i64).collect()
     };
-    for (groups, kernel, strides, dilation, extra) in
-        [(1, 3, [2, 1], 1, 1), (1, 2, [2, 2], 1, 0), (2, 4, [3, 2], 1, 0), (1, 2, [3, 1], 2, 0)]
+    let wide = [(1, 3, [2, 1], 1, 1), (1, 2, [2, 2], 1, 0), (2, 4, [3, 2], 1, 0), (1, 2, [3, 1], 2, 0)];
+    let lone = [((1, 4, [2, 2], 1, 0), [1, 1]), ((2, 3, [2, 1], 1, 0), [1, 5])];
+    for ((groups, kernel, strides, dilation, extra), size) in
+        wide.map(|case| (case, [3, 5])).into_iter().chain(lone)
     {
-        let (x, w) = ([1, 4, 3, 5], [4, 3, kernel, kernel]);
+        let (x, w) = ([1, 4, size[0], size[1]], [4, 3, kernel, kernel]);
         let (xs, ws) = (bytes(&x, 37), bytes(&w, 91));
         let channels = 3 * groups;
         let bias: Vec<i32> = (0..channels as i32).map(|c| 700 * c - 900).collect();
