@@ -28,7 +28,7 @@ const WAYS: [usize; 5] = [1, 2, 4, 8, 12];
 /// Vectors of channels by which they are compared.
 const SAMPLES: usize = 6;
 /// Bytes of a row in all ways at most: some rows shall stay in a first-level cache.
-const ROW: usize = 4096;
+const ROW: usize = 6144;
 /// Cycles in which a vector of a row is copied in one way.
 const COPIED: f64 = 1.0;
 /// Ways of a word, those with the least sums, in which it is joined to others.

@@ -332,7 +332,8 @@ impl<'a> Model<'a> {
         let Model { core, target, operands, parts, .. } = self;
         if let Some(chains) = operands.chains {
             let words = if chains.counts[0] > 0 { 4 } else { 2 };
-            let kept = m * chains.turns * self.depth as usize * WORD <= target.l1 * 3 / 4;
+            // A row more pays for constants read once less, even where rows wait in the second-level cache.
+            let kept = m * chains.turns * self.depth as usize * WORD <= target.l1 * 3 / 2;
             return v * parts == 1 && m + words + 3 <= target.vector_regs && (kept || m <= ROWS);
         }
         let held = match (operands.by_lane, operands.window) {

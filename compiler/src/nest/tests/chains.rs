@@ -112,6 +112,17 @@ fn windows_that_overlap_are_one_run() {
     assert_eq!(nested.between, (words.div_ceil(16) | 1) * 16);
 }
 
+/// Seven rows of 4.5 KB, which a first-level cache of 32 KB holds just about, share each word of the constants: they
+/// are not four and three.
+#[test]
+fn long_rows_are_multiplied_together() {
+    let def = byte_windows((512, 8), (7, 3), 1, (DType::U8, DType::I8));
+    let bell = |n: u32| (n.to_le_bytes()[0] as i8 / 4).wrapping_add((n >> 3) as i8 / 4) as u8;
+    let constants: Vec<u8> = numbers(7).map(bell).take(linear(&def).buffers[1].elems).collect();
+    let (linear, schedule) = chained(&def, &constants, "x86-64-v3");
+    assert!(schedule.chains && schedule.tile.iter().any(|t| t.1 == 7), "{}", schedule.display(&linear));
+}
+
 #[test]
 fn other_products_form_no_chains() {
     let form = |types: (DType, DType), cpu: &str, rows: usize| {
