@@ -420,3 +420,38 @@ fn tables_of_bytes() {
         assert!(count(&text, "ld1\t{") >= 12, "{text}");
     }
 }
+
+/// Halves of bytes are taken apart as bytes, and become floats by a lookup for four, where products of bytes are.
+#[test]
+fn halves_of_bytes_become_floats() {
+    for (dtype, low, high) in [("i8", "sext_low 4", "shr_s"), ("u8", "zext_low 4", "shr_u")] {
+        let extended = if dtype == "i8" { "sext_low 8" } else { "zext_low 8" };
+        let kernel = parse(&format!(
+            "kernel halves fused {{ read x: {dtype}[256] write y: f32[768] vars i
+  for i in 0..256 step 16 {{
+    %0: i32x16 = load x[i]
+    %1: i32x16 = {low}, %0
+    %2: f32x16 = int_to_float %1
+    store y[i] = %2
+    %3: i32x16 = const 4
+    %4: i32x16 = {high} %0, %3
+    %5: f32x16 = int_to_float %4
+    store y[i + 256] = %5
+    %6: i32x16 = {extended}, %0
+    %7: f32x16 = int_to_float %6
+    store y[i + 512] = %7
+  }}
+}}"
+        ))
+        .unwrap_or_else(|e| panic!("{e}"));
+        for target in targets() {
+            let bytes = Case::new(kernel.clone(), |_, _| (0..=255).collect());
+            assert_eq!(check_supported("neon_halves_run", &[bytes], &target), 1);
+            let text = self::text("neon_halves", &kernel, &target);
+            let times = count(&text, "\tshl\t");
+            let lookups = if target.has(Feature::DotProd) { 12 } else { 0 };
+            assert!(times > 0 && count(&text, "tbl\tv") == lookups * times, "{text}");
+            assert_eq!(count(&text, ".16b, #4"), 3 * times, "{text}");
+        }
+    }
+}

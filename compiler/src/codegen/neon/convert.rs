@@ -1,7 +1,8 @@
 //! Conversions between lanes.
 
 use super::Result;
-use super::select::{Form, Select};
+use super::inst::VReg;
+use super::select::{Derived, Form, Select};
 use super::words;
 use crate::tile::{Convert, Lane, Reg, Un, Value};
 
@@ -23,7 +24,12 @@ impl Select<'_> {
             (Convert::Nearest | Convert::NearestSmall, Lane::F32, Lane::I32) => words::FCVTNS,
             (Convert::FloatToUint, Lane::F32, Lane::I32) => words::FCVTZU,
             (Convert::Float, Lane::F16, Lane::F32) => return self.widen_halves(r, a),
-            (Convert::IntToFloat, Lane::I32, Lane::F32) => words::SCVTF,
+            (Convert::IntToFloat, Lane::I32, Lane::F32) => {
+                if self.bytes_to_floats(r, a)? {
+                    return Ok(());
+                }
+                words::SCVTF
+            }
             (Convert::UintToFloat, Lane::I32, Lane::F32) => words::UCVTF,
             (Convert::RoundF16, Lane::F32, Lane::F32) => {
                 return self.each(r, a, |s, v| {
@@ -50,6 +56,12 @@ impl Select<'_> {
                     let raw = raw.clone();
                     return self.define(r, Form::Narrow { raw, bytes: 1, signed });
                 }
+                if let (1..8, Some(raw)) = (bits, self.raw_bytes(a)) {
+                    let dropped = 8 - u32::from(bits);
+                    let high: Vec<VReg> =
+                        raw.0.iter().map(|&v| self.new1(words::shl_bytes(dropped), v)).collect();
+                    return self.shift_bytes(r, &high, (signed, dropped));
+                }
                 let dropped = 32 - u32::from(bits.min(32));
                 if dropped == 0 {
                     return self.same(r, a);
@@ -65,6 +77,39 @@ impl Select<'_> {
             _ => return Err(format!("{kind:?} from {from:?} to {to:?} lanes")),
         };
         self.each1(word, r, a)
+    }
+
+    /// The vectors of a value that is bytes as loaded, and whether they extend by sign.
+    pub(super) fn raw_bytes(&self, r: Reg) -> Option<(Vec<VReg>, bool)> {
+        match self.form(r)? {
+            Form::Narrow { raw, bytes: 1, signed } => Some((raw.clone(), *signed)),
+            _ => None,
+        }
+    }
+
+    /// Bytes shifted to the right, before anything widens them.
+    pub(super) fn shift_bytes(&mut self, r: Reg, raw: &[VReg], (signed, count): (bool, u32)) -> Result<()> {
+        let raw = raw.iter().map(|&v| self.new1(words::shr_bytes(signed, count), v)).collect();
+        self.define(r, Form::Narrow { raw, bytes: 1, signed })
+    }
+
+    /// Floats of bytes as loaded: a lookup puts each at the top of a lane, of which the rest is a fraction then. That is
+    /// two instructions for four lanes in place of two and a half, where a lookup takes no longer than a widening: on
+    /// processors that have products of bytes (of those without, Cortex-A72 takes one and a half cycles for it).
+    fn bytes_to_floats(&mut self, r: Reg, a: Reg) -> Result<bool> {
+        let widened =
+            self.derived.contains_key(&Derived::Words(a)) || self.split[r as usize] || !self.isa.dot;
+        let Some((raw, signed)) = self.raw_bytes(a).filter(|_| !widened) else { return Ok(false) };
+        let top = |s: &mut Self, i: usize| {
+            let mut places = [u8::MAX; 16];
+            (0..4).for_each(|lane| places[4 * lane + 3] = (4 * (i % 4) + lane) as u8);
+            let places = s.constant(places);
+            s.new2(words::TBL_ONE, raw[i / 4], places)
+        };
+        let to = self.target(r);
+        let tops: Vec<VReg> = (0..to.len()).map(|i| top(self, i)).collect();
+        to.iter().zip(tops).for_each(|(&to, top)| self.op1(words::convert_fixed(signed, 24), to, top));
+        Ok(true)
     }
 
     /// Half floats to four floats a vector.

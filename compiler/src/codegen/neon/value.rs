@@ -160,6 +160,16 @@ impl Select<'_> {
             let shifted = shifted.collect();
             return self.define(r, Form::Words(shifted));
         };
+        let arithmetic = match op {
+            Bin::ShrS => Some(true),
+            Bin::ShrU => Some(false),
+            _ => None,
+        };
+        if let (1..8, Some((raw, signed))) = (count, self.raw_bytes(a))
+            && arithmetic == Some(signed)
+        {
+            return self.shift_bytes(r, &raw, (signed, count));
+        }
         match op {
             _ if count == 0 => self.same(r, a),
             Bin::ShrS => self.each1(words::shr(true, count.min(32)), r, a),

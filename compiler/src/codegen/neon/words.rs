@@ -242,6 +242,21 @@ pub fn shr(signed: bool, count: u32) -> u32 {
     (if signed { 0x4f00_0400 } else { 0x6f00_0400 }) | (64 - count) << 16
 }
 
+/// `shl vd.16b, vn.16b, #count`.
+pub fn shl_bytes(count: u32) -> u32 {
+    0x4f00_5400 | (8 + count) << 16
+}
+
+/// `sshr` (signed) or `ushr vd.16b, vn.16b, #count`, the count from 1 to 8.
+pub fn shr_bytes(signed: bool, count: u32) -> u32 {
+    (if signed { 0x4f00_0400 } else { 0x6f00_0400 }) | (16 - count) << 16
+}
+
+/// `scvtf` (signed) or `ucvtf vd.4s, vn.4s, #bits`: numbers of which so many bits are a fraction, from 1 to 32.
+pub fn convert_fixed(signed: bool, bits: u32) -> u32 {
+    (if signed { 0x4f00_e400 } else { 0x6f00_e400 }) | (64 - bits) << 16
+}
+
 /// `shrn vd.4h, vn.4s, #16` (`high`: `shrn2`): the upper halves of the lanes.
 pub fn shrn16(high: bool) -> u32 {
     0x0f10_8400 | u32::from(high) << 30
