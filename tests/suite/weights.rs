@@ -212,3 +212,35 @@ fn experts_with_few_bits() {
     assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{y:?}");
     check_within(&proto, (1, 16), [512, 1024], "experts");
 }
+
+/// The rows at the largest element of each row of `x`, of a table that is dequantized by blocks of columns.
+fn looked_up(m: usize, rows: usize, columns: usize, dtype: DType, block: usize) -> pb::ModelProto {
+    let mut dequantize = node("DequantizeLinear", &["w", "scale", "zero"], "f");
+    dequantize.attribute = vec![int("axis", 1), int("block_size", block as i64)];
+    let mut place = node("ArgMax", &["x"], "at");
+    place.attribute = vec![int("axis", 1), int("keepdims", 0)];
+    let nodes = vec![dequantize, place, node("Gather", &["f", "at"], "y")];
+    let of = [rows, columns.div_ceil(block)];
+    let constants =
+        [("w", quantized(dtype, &[rows, columns])), ("scale", scales(&of)), ("zero", quantized(dtype, &of))];
+    opset(model(nodes, &[m as i64, rows as i64], &[m as i64, columns as i64], &constants), 21)
+}
+
+/// Two entries of four bits lie in a byte, by blocks or within a single one; those of rows of odd length do not.
+#[test]
+fn tables_of_four_bits_lie_in_pairs() {
+    for dtype in [DType::I4, DType::U4] {
+        for (columns, block, paired) in [(64, 16, true), (48, 48, true), (63, 63, false)] {
+            let rows = 40;
+            let blocks = rows * columns / block;
+            let entries = if paired { rows * columns / 2 } else { rows * columns };
+            let most = entries + (4 + 1) * blocks + 64;
+            check(
+                &looked_up(3, rows, columns, dtype, block),
+                (3, rows),
+                most,
+                &format!("{dtype} {columns} by {block}"),
+            );
+        }
+    }
+}

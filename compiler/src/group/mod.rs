@@ -6,7 +6,7 @@
 //! | files | what they do |
 //! |---|---|
 //! | `rewrite`, `element` | expressions of one definition in another, under a change of variables |
-//! | `sink`, `hoist`, `whole`, `tables`, `picked` | definitions that are rewritten to cheaper ones of the same values |
+//! | `sink`, `hoist`, `whole`, `tables`, `paired`, `picked` | definitions that are rewritten to cheaper ones of the same values |
 //! | `inline`, `digits`, `reshape`, `forward`, `epilogue` | definitions that join their readers, or what they read |
 //! | `frames`, `rim`, `split` | padding: in memory around a value, or as parts of their own |
 //! | `layout`, `channels` | the order of memory of every value |
@@ -22,6 +22,7 @@ mod frames;
 mod hoist;
 mod inline;
 mod layout;
+mod paired;
 mod picked;
 mod reshape;
 mod rewrite;
@@ -64,6 +65,7 @@ pub fn fuse_within(lowering: &mut Lowering, outputs: &[ValueId], rims: Rims) {
     rim::materialize(&mut lowering.values, &mut stages, rims);
     let sizes: Vec<ValueId> = lowering.sizes.iter().map(|s| s.value).collect();
     place_stages(&lowering.values, &mut stages, outputs, &sizes);
+    paired::pair_tables(&mut lowering.values, &mut stages);
     lowering.stages = stages;
 }
 

@@ -51,32 +51,32 @@ impl Select<'_> {
                 });
             }
             (Convert::SextLow(bits) | Convert::ZextLow(bits), Lane::I32, Lane::I32) => {
-                let signed = matches!(kind, Convert::SextLow(_));
-                if let (8, Some(Form::Narrow { raw, bytes: 1, .. })) = (bits, self.form(a)) {
-                    let raw = raw.clone();
-                    return self.define(r, Form::Narrow { raw, bytes: 1, signed });
-                }
-                if let (1..8, Some(raw)) = (bits, self.raw_bytes(a)) {
-                    let dropped = 8 - u32::from(bits);
-                    let high: Vec<VReg> =
-                        raw.0.iter().map(|&v| self.new1(words::shl_bytes(dropped), v)).collect();
-                    return self.shift_bytes(r, &high, (signed, dropped));
-                }
-                let dropped = 32 - u32::from(bits.min(32));
-                if dropped == 0 {
-                    return self.same(r, a);
-                }
-                let from = self.words(a)?;
-                let to = self.target(r);
-                for (&to, from) in to.iter().zip(from) {
-                    let high = self.new1(words::shl(dropped), from);
-                    self.op1(words::shr(signed, dropped), to, high);
-                }
-                return Ok(());
+                return self.low_bits(r, a, (matches!(kind, Convert::SextLow(_)), u32::from(bits)));
             }
             _ => return Err(format!("{kind:?} from {from:?} to {to:?} lanes")),
         };
         self.each1(word, r, a)
+    }
+
+    /// So many low bits of each lane, extended by sign or by zeros.
+    fn low_bits(&mut self, r: Reg, a: Reg, (signed, bits): (bool, u32)) -> Result<()> {
+        match (bits, self.raw_bytes(a)) {
+            (8, Some((raw, _))) => return self.define(r, Form::Narrow { raw, bytes: 1, signed }),
+            (1..8, Some((raw, _))) => {
+                let up = |v: &VReg| self.new1(words::shl_bytes(8 - bits), *v);
+                let high: Vec<VReg> = raw.iter().map(up).collect();
+                return self.shift_bytes(r, &high, (signed, 8 - bits));
+            }
+            (32.., _) => return self.same(r, a),
+            _ => {}
+        }
+        let from = self.words(a)?;
+        let to = self.target(r);
+        for (&to, from) in to.iter().zip(from) {
+            let high = self.new1(words::shl(32 - bits), from);
+            self.op1(words::shr(signed, 32 - bits), to, high);
+        }
+        Ok(())
     }
 
     /// The vectors of a value that is bytes as loaded, and whether they extend by sign.
