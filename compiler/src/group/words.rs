@@ -14,8 +14,9 @@ use crate::definition::{DefBuilder, Definition, Index, LoweredValue, ValueId};
 use crate::scalar::Scalar;
 use crate::schedule::linear::Layout;
 
-/// Points of the axis that fills lanes.
-const LONG: usize = 8;
+/// Points of the axis that fills lanes, at least: a word for each takes less than a product for each byte even where
+/// half of the lanes or more are empty.
+const LONG: usize = 4;
 
 /// A sum of products of bytes, one of them in words.
 struct Words<'a> {
@@ -52,7 +53,7 @@ impl<'a> Words<'a> {
         let (own, other) = if first { (a, b) } else { (b, a) };
         let mut sums = def.axes as u32..def.vars.len() as u32;
         let known = |v: u32| def.vars[v as usize].size.is_none();
-        let sum = sums.find(|&v| other.step(v) == 1 && own.step(v) != 0 && extent(v) > word && known(v))?;
+        let sum = sums.find(|&v| other.step(v) == 1 && own.step(v) != 0 && extent(v) >= word && known(v))?;
         let elems = (0..def.vars.len() as u32).filter(|&v| own.step(v) != 0).map(extent).product::<usize>();
         let uses = def.vars.iter().map(|v| v.extent).product::<usize>() / elems.max(1);
         // Windows that overlap would be copied more than once; rows may end within a word.
@@ -195,9 +196,14 @@ mod tests {
 
     /// `y[m, n] = sum(k) x[m, k] * x[n, k]` of bytes, over `depth` points `k` of `columns`.
     fn scores(rows: usize, depth: usize, columns: usize) -> Lowering {
+        scores_of(24, rows, depth, columns)
+    }
+
+    /// ... of so many keys `n`.
+    fn scores_of(keys: usize, rows: usize, depth: usize, columns: usize) -> Lowering {
         let numbers: Vec<i8> = (0..24 * columns).map(|i| (i * 7 % 251) as i8).collect();
         let x = Tensor::new([24, columns], &numbers);
-        let y = TensorType::new(DType::I32, [rows, 24]);
+        let y = TensorType::new(DType::I32, [rows, keys]);
         let (mut low, from) = computed(&x);
         let to = low.temporary("y", y.clone());
         let mut b = DefBuilder::new(&y.shape);
@@ -241,6 +247,19 @@ mod tests {
             (&[24, 24][..], &[6, 24, 4][..])
         );
         assert_eq!(before, result(&low));
+    }
+
+    /// Heads of four channels: a word is all of a sum of scores, and four lanes are attended values.
+    #[test]
+    fn small_heads_are_words() {
+        for (keys, depth, shape) in [(24, 4, [1, 24, 4]), (4, 20, [5, 4, 4])] {
+            let mut low = scores_of(keys, 24, depth, 20);
+            let before = result(&low);
+            assert_eq!(copies(&mut low), 1);
+            assert_eq!(low.values[3].ty.shape, shape);
+            assert_eq!(before, result(&low));
+        }
+        assert_eq!(copies(&mut scores_of(3, 24, 20, 20)), 0);
     }
 
     #[test]
