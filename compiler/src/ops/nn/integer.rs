@@ -86,9 +86,11 @@ pub fn shifted(
         left = zero.iter().map(|z| z - middle).collect();
     }
     let narrow = [DType::I8, DType::I16].into_iter().find(|&dtype| fits(&values, dtype));
-    let dtype = narrow.unwrap_or(DType::I32);
-    let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(dtype.size())).collect();
-    let tensor = Tensor { ty: TensorType::new(dtype, w.shape()), data: data.into() };
+    let tensor = match narrow {
+        Some(DType::I8) => Tensor::new(w.shape(), &values.iter().map(|&v| v as i8).collect::<Vec<i8>>()),
+        Some(_) => Tensor::new(w.shape(), &values.iter().map(|&v| v as i16).collect::<Vec<i16>>()),
+        None => Tensor::new(w.shape(), &values.iter().map(|&v| v as i32).collect::<Vec<i32>>()),
+    };
     Shifted { value: e.constant("shifted", tensor), elems: Some(values), left }
 }
 

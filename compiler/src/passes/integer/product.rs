@@ -153,8 +153,26 @@ impl Product {
     }
 
     /// The weights' scales, so near to what they are that their own rounding is larger, with which the sum
-    /// is requantized as by a fixed-point factor.
+    /// is requantized as by a fixed-point factor. They are looked for once for all samples.
     fn settled(&self, graph: &Graph, to: &Linear, sum: &Sum) -> Vec<f32> {
+        let constant = |id: ValueId| graph.value(id).constant.as_ref();
+        let Some(weights) = constant(self.w.value) else { return self.near(graph, to, sum) };
+        let sides = [&self.w, &self.x, to].map(|side| [Some(side.scale), side.zero]);
+        let inputs = sides.as_flattened().iter().map(|id| id.and_then(constant));
+        let inputs: Vec<_> = inputs.chain([Some(weights), sum.bias]).collect();
+        let what = || {
+            let types = [self.x.dtype(graph), to.dtype(graph)];
+            format!("settled {types:?} {:?} {} {:?}", self.range(graph), sum.axis, sum.alpha)
+        };
+        let near = || {
+            let scales = self.near(graph, to, sum);
+            Ok(vec![Some(Tensor::new([scales.len()], &scales))])
+        };
+        let found = graph.once(what, &inputs, near).unwrap_or_default().into_iter().flatten().next();
+        found.and_then(|t| t.to_vec()).unwrap_or_else(|| self.w.scales(graph))
+    }
+
+    fn near(&self, graph: &Graph, to: &Linear, sum: &Sum) -> Vec<f32> {
         let (x, y) = (self.x.scales(graph)[0], to.scales(graph)[0]);
         let weights = self.w.scales(graph);
         // In the order of what computes it.
@@ -325,4 +343,56 @@ fn matmul(graph: &mut Graph, at: usize, product: &Product) -> Outcome<()> {
         let order = [0, 3, 1, 4, 2, 5].map(|i: usize| inputs[i]);
         Ok(b.node_in("com.microsoft", "MatMulIntegerToFloat", &order, Attrs::default(), 1)?[0])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Known, parse};
+    use crate::target::resolve;
+    use std::sync::Arc;
+
+    /// What one sample found is taken by another only where everything that it depends on is alike.
+    #[test]
+    fn scales_are_found_once_for_what_is_alike() {
+        let graph = "graph g {
+  input x: f32[1,4,3]
+  const s: f32[] = [0.1]
+  const z: u8[] = [128]
+  const w: i8[2,4,1] = random 1
+  const ws: f32[2] = [0.0123, 0.0321]
+  const b: f32[2] = [1.5, -2.5]
+  const ys: f32[] = [0.3]
+  const yz: u8[] = [100]
+  xq: u8[1,4,3] = QuantizeLinear(x, s, z)
+  xd: f32[1,4,3] = DequantizeLinear(xq, s, z)
+  wd: f32[2,4,1] = DequantizeLinear(w, ws) { axis = 0 }
+  c: f32[1,2,3] = Conv(xd, wd, b)
+  y: u8[1,2,3] = QuantizeLinear(c, ys, yz)
+  output y
+}
+";
+        let rewritten = |text: &str, known: Option<Arc<Known>>| {
+            let mut graph = parse(text, crate::ops::find).unwrap();
+            graph.known = known;
+            let target = resolve("x86_64", "generic").unwrap();
+            assert!(products(&mut graph, &mut Around::new(&target)).unwrap());
+            graph.to_string()
+        };
+        let others = [
+            ("[0.1]", "[0.17]"),
+            ("[128]", "[7]"),
+            ("random 1", "random 2"),
+            ("[0.0123, 0.0321]", "[0.0124, 0.0321]"),
+            ("[1.5, -2.5]", "[1.5, 900.0]"),
+            ("[0.3]", "[0.29]"),
+            ("[100]", "[3]"),
+            ("", ""),
+        ];
+        let known = Arc::new(Known::default());
+        for (from, to) in others {
+            let text = graph.replace(from, to);
+            assert_eq!(rewritten(&text, Some(known.clone())), rewritten(&text, None), "{from} -> {to}");
+        }
+    }
 }

@@ -41,6 +41,11 @@ impl Product {
         }
     }
 
+    /// What the data's integers lie between.
+    pub(super) fn range(&self, graph: &Graph) -> (i64, i64) {
+        range(graph, &self.x)
+    }
+
     /// What the sum of each channel lies between.
     pub(super) fn sums(&self, graph: &Graph, sum: &Sum) -> Vec<(i64, i64)> {
         let weights = graph.value(self.w.value);
@@ -53,17 +58,20 @@ impl Product {
             return vec![(-most, most)];
         };
         let zero = self.x.zeros(graph)[0];
-        let (low, high) = range(graph, &self.x);
+        let (low, high) = self.range(graph);
         // What padding adds is zero.
         let (low, high) = ((low - zero).min(0), (high - zero).max(0));
         let zeros = self.w.zeros(graph);
         let mut sums = vec![(0, 0); channels];
-        for (i, &byte) in bytes.iter().enumerate() {
-            let channel = i / inner % channels;
-            let weight = if signed { i64::from(byte as i8) } else { i64::from(byte) };
-            let weight = weight - zeros[if zeros.len() == channels { channel } else { 0 }];
-            sums[channel].0 += (weight * low).min(weight * high);
-            sums[channel].1 += (weight * low).max(weight * high);
+        for (i, row) in bytes.chunks(inner).enumerate() {
+            let channel = i % channels;
+            let (sum, zero) = (&mut sums[channel], zeros[if zeros.len() == channels { channel } else { 0 }]);
+            for &byte in row {
+                let weight = if signed { i64::from(byte as i8) } else { i64::from(byte) };
+                let weight = weight - zero;
+                sum.0 += (weight * low).min(weight * high);
+                sum.1 += (weight * low).max(weight * high);
+            }
         }
         let bias = sum.bias.and_then(|t| t.to_i64s()).unwrap_or_default();
         for (i, sum) in sums.iter_mut().enumerate().filter(|_| !bias.is_empty()) {
