@@ -1,7 +1,8 @@
 //! Gather, GatherElements, GatherND, ReverseSequence: copies whose index is computed.
 //!
-//! Indices known now become affine copies where they fall into few stretches; those known at run
-//! time are loads, checked when the model runs. Negative ones count from the end.
+//! Indices known now become affine copies where they fall into few stretches, or where a table of them is affine in
+//! its places, as those of frames and of unfolded windows are; those known at run time are loads, checked when the
+//! model runs. Negative ones count from the end.
 
 use super::super::emit::{Emit, Val, require};
 use super::super::{Ctx, Operator};
@@ -65,12 +66,51 @@ fn known_indices(ctx: &Ctx, extent: usize) -> Result<Option<Vec<i64>>> {
     Ok(Some(indices.into_iter().map(|i| if i < 0 { i + extent } else { i }).collect()))
 }
 
+/// The index that each place of a table of this shape holds, where it is affine in them: of the places along `axes`.
+fn affine(map: &[i64], shape: &[usize], axes: &[Affine]) -> Option<Affine> {
+    let base = *map.first()?;
+    let mut form = Affine::constant(base);
+    let mut steps = vec![0; shape.len()];
+    let mut stride = 1;
+    for d in (0..shape.len()).rev() {
+        if shape[d] > 1 {
+            steps[d] = map[stride] - base;
+            form = form.plus_scaled(&axes[d], steps[d]);
+        }
+        stride *= shape[d];
+    }
+    let holds = |(i, &index): (usize, &i64)| {
+        let places = shape.iter().zip(&steps).rev();
+        let at = places.fold((i, base), |(rest, at), (&n, step)| (rest / n, at + step * (rest % n) as i64));
+        at.1 == index
+    };
+    map.iter().enumerate().all(holds).then_some(form)
+}
+
+/// The table's index as [`affine`], where its shape is that of all samples of a model with free sizes.
+fn affine_table(ctx: &Ctx, map: &[i64], axis: usize) -> Option<Affine> {
+    let (table, shape) = (ctx.node.inputs[1]?, ctx.shape(1).ok()?);
+    let moves = (0..shape.len()).any(|d| ctx.graph.lengths(table, d).is_some());
+    let axes: Vec<Affine> = (0..shape.len()).map(|d| Affine::var((axis + d) as u32)).collect();
+    let several = shape.len() > 1 && runs(map).len() > 1;
+    (several && !moves).then(|| affine(map, shape, &axes)).flatten()
+}
+
 fn lower_gather(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let axis = gather_axis(ctx)?;
     let mut e = Emit::new(ctx, low);
     let (x, indices, out) = (e.input(0)?, e.input(1)?, e.result()?);
     let extent = x.shape()[axis];
-    if let Some(map) = known_indices(ctx, extent)?.filter(|m| runs(m).len() <= MOST_RUNS) {
+    let known = known_indices(ctx, extent)?;
+    if let Some(index) = known.as_ref().and_then(|map| affine_table(ctx, map, axis)) {
+        e.define("", &out, |b| {
+            let (mut at, after) = (b.axes(), axis + indices.rank());
+            at.splice(axis..after, [index]);
+            b.load(x.id, &x.ty, at)
+        });
+        return Ok(());
+    }
+    if let Some(map) = known.filter(|m| runs(m).len() <= MOST_RUNS) {
         if indices.rank() == 1 {
             copy_mapped(&mut e, &x, &out, axis, &map);
             return Ok(());
@@ -189,4 +229,41 @@ fn lower_reverse(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         b.load_at(x.id, &x.ty, index, None)
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Tensor;
+    use crate::graph::Attr;
+    use crate::ops::older::floats;
+
+    #[test]
+    fn tables_of_frames_are_affine() {
+        let axes = [Affine::var(3), Affine::var(4)];
+        // Four points, three steps apart.
+        let frames: Vec<i64> = (0..12).map(|i| 2 + 3 * (i / 4) + i % 4).collect();
+        let form = Affine::var(3).scaled(3).plus(&Affine::var(4)).offset(2);
+        assert_eq!(affine(&frames, &[3, 4], &axes), Some(form));
+        let mut other = frames.clone();
+        other[11] += 1;
+        assert_eq!(affine(&other, &[3, 4], &axes), None);
+        assert_eq!(affine(&[7, 5, 3], &[1, 3], &axes), Some(Affine::var(4).scaled(-2).offset(7)));
+        assert_eq!(affine(&[], &[0, 3], &axes), None);
+    }
+
+    #[test]
+    fn frames_are_gathered() {
+        let x = Tensor::new([2, 6, 2], &(0..24).map(|i| i as f32).collect::<Vec<_>>());
+        // Three frames of three points that overlap, the last one counted from the end; a table that is none.
+        for (table, at) in [
+            ([0i64, 1, 2, 1, 2, 3, -4, -3, -2], [0, 1, 2, 1, 2, 3, 2, 3, 4]),
+            ([0, 1, 2, 1, 2, 3, -4, -3, 0], [0, 1, 2, 1, 2, 3, 2, 3, 0]),
+        ] {
+            let table = Tensor::new([3, 3], &table);
+            let y = floats("Gather", 13, &[("axis", Attr::Int(1))], &[x.clone(), table]);
+            let rows = (0..2).flat_map(|n| at.map(|i| 12 * n + 2 * i));
+            assert_eq!(y, rows.flat_map(|i| [i as f32, (i + 1) as f32]).collect::<Vec<_>>());
+        }
+    }
 }
