@@ -72,6 +72,7 @@ pub struct Build {
     budgets: Budgets,
     schedules: Option<PathBuf>,
     prefer: Prefer,
+    first: bool,
 }
 
 /// A compiled model.
@@ -118,6 +119,7 @@ impl Build {
             budgets: Budgets::default(),
             schedules: None,
             prefer: Prefer::default(),
+            first: false,
         }
     }
 
@@ -210,6 +212,12 @@ impl Build {
     /// What counts where speed and memory cannot both be had.
     pub fn prefer(mut self, prefer: Prefer) -> Self {
         self.prefer = prefer;
+        self
+    }
+
+    /// The first plan that is found, in place of the one that takes least memory: for what runs a few times.
+    pub fn first_plan(mut self) -> Self {
+        self.first = true;
         self
     }
 
@@ -330,7 +338,8 @@ impl Build {
         let (fast, small): (&Choose, &Choose) =
             (&|linear| given(linear, choose), &|linear| given(linear, choose_small));
         let (choose, other) = if self.prefer == Prefer::Size { (small, fast) } else { (fast, small) };
-        let aim = Aim { prefer: self.prefer, choose, other: Some(other), ram: self.budgets.ram };
+        let (other, first) = (Some(other), self.first);
+        let aim = Aim { prefer: self.prefer, choose, other, ram: self.budgets.ram, first };
         let (mut program, mut notes) = self.plan_model(&model, &target, name, &aim, observer, &clock)?;
         // Values of a graph have names of their own; outputs of a file may share one.
         for (output, declared) in program.outputs.iter_mut().zip(&model.body.outputs) {
@@ -394,7 +403,8 @@ impl Build {
         observer.progress("planning", 0, 1);
         let choose = |linear: &Linear| Ok(choose(linear, &target));
         let lowered = plan::lowered(graph)?;
-        let found = plan::plan(lowered, name, &target, &Aim::fast(&choose), &show(observer, &clock))?;
+        let aim = Aim { first: self.first, ..Aim::fast(&choose) };
+        let found = plan::plan(lowered, name, &target, &aim, &show(observer, &clock))?;
         Self::build_program(found.program, target, observer, clock)
     }
 

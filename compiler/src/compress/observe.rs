@@ -75,7 +75,7 @@ impl Observed {
         if data_decide_outputs(&graph) {
             return self.compile_sized(found, sample);
         }
-        let build = Build::new("").cpu("native");
+        let build = Build::new("").cpu("native").first_plan();
         let target = build.resolve_target()?;
         run_passes(&mut graph, Around::new(&target), &mut |_, _, _| {})?;
         let built = build.build_graph(&graph, target, "observed", &Silent)?;
@@ -92,7 +92,7 @@ impl Observed {
             found.names.iter_mut().enumerate().for_each(|(i, (_, output))| *output = i);
         }
         let inputs = model.body.inputs.iter().zip(sample);
-        let build = inputs.fold(Build::new("").cpu("native"), |build, (input, tensor)| {
+        let build = inputs.fold(Build::new("").cpu("native").first_plan(), |build, (input, tensor)| {
             build.input(input.name.clone(), tensor.ty.shape.to_vec())
         });
         let built = build.build_model(&model, build.resolve_target()?, "observed", &Silent)?;

@@ -48,12 +48,14 @@ pub struct Aim<'a> {
     pub other: Option<&'a Choose<'a>>,
     /// Bytes of the arena, if they are limited: where speed is preferred, as little of it is lost as keeps to them.
     pub ram: Option<usize>,
+    /// Whether the first plan will do, as for what runs a few times.
+    pub first: bool,
 }
 
 impl<'a> Aim<'a> {
     /// Speed, whatever it takes.
     pub fn fast(choose: &'a Choose<'a>) -> Aim<'a> {
-        Aim { prefer: Prefer::Speed, choose, other: None, ram: None }
+        Aim { prefer: Prefer::Speed, choose, other: None, ram: None, first: false }
     }
 }
 
@@ -117,7 +119,7 @@ impl<'a> Planning<'a> {
             Prefer::Size => vec![Spend::small(), Spend::fast()],
         };
         let mut made = self.smallest(&ways, &Others::None, dump)?;
-        if self.aim.prefer == Prefer::Speed {
+        if self.aim.prefer == Prefer::Speed && !self.aim.first {
             made = self.twice(made, (CHEAP, LESS), |twice| twice.smallest(&ways, &Others::None, dump))?;
         }
         let mut slower = false;
@@ -259,6 +261,9 @@ impl<'a> Planning<'a> {
                 tried.push(lowering);
                 if n == 0 && planned.program.arena_bytes <= least || planned.program.arena_bytes < least {
                     best = Some((planned, texts.into_inner()));
+                }
+                if let Some(first) = best.take_if(|_| self.aim.first) {
+                    return Ok(first);
                 }
             }
         }
