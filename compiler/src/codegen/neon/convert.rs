@@ -95,10 +95,11 @@ impl Select<'_> {
 
     /// Floats of bytes as loaded: a lookup puts each at the top of a lane, of which the rest is a fraction then. That is
     /// two instructions for four lanes in place of two and a half, where a lookup takes no longer than a widening: on
-    /// processors that have products of bytes (of those without, Cortex-A72 takes one and a half cycles for it).
+    /// processors that have products of bytes (of those without, Cortex-A72 takes one and a half cycles for it). A
+    /// kernel that adds such products has no registers left for the places.
     fn bytes_to_floats(&mut self, r: Reg, a: Reg) -> Result<bool> {
         let widened =
-            self.derived.contains_key(&Derived::Words(a)) || self.split[r as usize] || !self.isa.dot;
+            self.derived.contains_key(&Derived::Words(a)) || self.split[r as usize] || !self.looks_up;
         let Some((raw, signed)) = self.raw_bytes(a).filter(|_| !widened) else { return Ok(false) };
         let top = |s: &mut Self, i: usize| {
             let mut places = [u8::MAX; 16];

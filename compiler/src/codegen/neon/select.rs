@@ -12,6 +12,7 @@ use super::words;
 use crate::codegen::blocks::{Turned, are_words, blocks};
 use crate::codegen::loops::{Loops, Walk};
 use crate::codegen::pointer::Asked;
+use crate::tile::visit::any;
 use crate::tile::{Access, Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
 use std::collections::HashMap;
 
@@ -84,6 +85,8 @@ pub struct Select<'a> {
     /// Loads that are turned in blocks.
     pub(super) turned: HashMap<*const Stmt, Turned>,
     pub(super) args: VReg,
+    /// Whether bytes become floats by lookups.
+    pub(super) looks_up: bool,
 }
 
 impl<'a> Select<'a> {
@@ -107,6 +110,7 @@ impl<'a> Select<'a> {
             turns: Turns::default(),
             turned: blocks(kernel, |ty, dtype| are_words(ty, dtype) && ty.lanes % 4 == 0),
             args,
+            looks_up: isa.dot && !any(&kernel.body, &mut |s| matches!(s, Stmt::Let(_, Value::Dot(..)))),
         };
         for stmt in &kernel.body {
             select.load_pointers(kernel, stmt)?;
