@@ -101,3 +101,43 @@ fn windows_placed_by_the_size() {
         [[6, 20], [4, 8], [2, 6]].iter().map(|s| vec![floats(&[1, CHANNELS, s[0], s[1]], 5)]).collect();
     check(&proto, &[("batch", 6), ("length", 20)], &cases);
 }
+
+/// Maxima of bytes are taken before they become floats: what passes have made is of any size, too.
+#[test]
+fn averages_of_maxima_of_bytes() {
+    let windows =
+        |stride: i64| [ints("kernel_shape", &[3; 2]), ints("pads", &[1; 4]), ints("strides", &[stride; 2])];
+    let maxima = with(node("MaxPool", &["d"], "m"), windows(1));
+    let averages = with(node("AveragePool", &["m"], "a"), windows(2));
+    let nodes = vec![
+        node("QuantizeLinear", &["x", "step", "zero"], "q"),
+        node("DequantizeLinear", &["q", "step", "zero"], "d"),
+        maxima,
+        averages,
+        node("QuantizeLinear", &["a", "y_step", "zero"], "r"),
+        node("DequantizeLinear", &["r", "y_step", "zero"], "y"),
+    ];
+    let constants = [
+        ("step", Tensor::scalar(0.01f32)),
+        ("zero", byte(DType::U8, 77)),
+        ("y_step", Tensor::scalar(0.013f32)),
+    ];
+    check_sizes(&model(nodes, &[1, CHANNELS as i64, -2, -1], &[1, CHANNELS as i64, -2, -1], &constants));
+}
+
+/// `(height - 2) * (width - 2)` elements in a row, and as many of another stride.
+#[test]
+fn what_windows_leave_is_flattened() {
+    for stride in [1, 2] {
+        let conv = with(node("Conv", &["x", "w"], "c"), [ints("strides", &[stride; 2])]);
+        let again = node("Conv", &["c", "w"], "e");
+        let nodes = vec![conv, again, node("Reshape", &["e", "flat"], "f"), node("Softmax", &["f"], "y")];
+        let constants =
+            [("w", floats(&[CHANNELS, CHANNELS, 3, 3], 3)), ("flat", Tensor::new([3], &[0i64, 0, -1]))];
+        let proto = model(nodes, &[1, CHANNELS as i64, -2, -1], &[1, CHANNELS as i64, -1], &constants);
+        let sizes = [[12, 20], [9, 11], [7, 20], [12, 7]];
+        let cases: Vec<Vec<Tensor>> =
+            sizes.iter().map(|s| vec![floats(&[1, CHANNELS, s[0], s[1]], 5)]).collect();
+        check(&proto, &[("batch", 12), ("length", 20)], &cases);
+    }
+}

@@ -42,6 +42,11 @@ impl<'a> Ctx<'a> {
         value.is_some_and(moving)
     }
 
+    /// The same; what passes have made moves where what it is made of does.
+    pub fn may_move(&self, i: usize, first: usize) -> bool {
+        self.node.inputs.get(i).copied().flatten().is_some_and(|v| self.graph.may_move(v, first))
+    }
+
     /// Input `i`; an error where it is missing.
     pub fn input(&self, i: usize) -> Result<&'a Value> {
         self.optional(i).ok_or_else(|| Error::model(format!("input {i} is missing")))

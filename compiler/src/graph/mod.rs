@@ -95,7 +95,7 @@ pub struct Graph {
     pub sample: u32,
     /// Which of a model's graphs it is while that is typed: names are unique within one.
     pub scope: usize,
-    /// Of several samples: the shapes in all of them, of the values (by name) whose shapes differ.
+    /// Of several samples: the shapes in all of them, of the values (by name) of the typed graph.
     pub shapes: Arc<Shapes>,
     /// Of several samples: the constants (by name) of all. Those that are alike in every sample have the
     /// same number; 0 are those that do not differ between samples.
@@ -127,6 +127,29 @@ impl Graph {
         let shapes = self.shapes.get(name.strip_suffix(COMPUTED).unwrap_or(name))?;
         let lengths: Option<Vec<usize>> = shapes.iter().map(|s| s.get(dim).copied()).collect();
         lengths.filter(|l| l.iter().any(|n| *n != l[0]))
+    }
+
+    /// Whether any of the dimensions of a value from `first` on has another length for other sizes, or what it is made of
+    /// has, where it is not known in other samples itself.
+    fn may_move(&self, value: ValueId, first: usize) -> bool {
+        let (mut open, mut seen) = (vec![value], HashSet::new());
+        while let Some(value) = open.pop() {
+            if !seen.insert(value) {
+                continue;
+            }
+            let Value { name, ty, constant, .. } = self.value(value);
+            let typed = name.strip_suffix(COMPUTED).unwrap_or(name);
+            let known = self.shapes.is_empty() || self.shapes.contains_key(typed);
+            let moves = || (first..ty.rank()).any(|d| self.lengths(value, d).is_some());
+            match self.nodes.iter().find(|n| n.outputs.contains(&Some(value))) {
+                _ if constant.is_some() => {}
+                _ if known && moves() => return true,
+                _ if known => {}
+                Some(writer) => open.extend(writer.inputs.iter().flatten()),
+                None => return true,
+            }
+        }
+        false
     }
 
     /// Adds a value.

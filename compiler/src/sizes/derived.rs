@@ -7,8 +7,8 @@ use crate::scalar::Op;
 pub(super) enum Derived {
     /// `floor((factor * size + offset) / divisor)`.
     Divided { size: usize, factor: i64, offset: i64, divisor: i64 },
-    /// `(factor * a + offset) * b`.
-    Product { a: usize, b: usize, factor: i64, offset: i64 },
+    /// `(factor * a + offset) * (by.0 * b + by.1)`.
+    Product { a: usize, b: usize, factor: i64, offset: i64, by: (i64, i64) },
     /// The smaller or larger of `size + offset` and a number.
     Limited { size: usize, offset: i64, limit: i64, op: Op },
 }
@@ -20,7 +20,9 @@ impl Derived {
             Derived::Divided { size, factor, offset, divisor } => {
                 (factor * at(size) + offset).div_euclid(divisor)
             }
-            Derived::Product { a, b, factor, offset } => (factor * at(a) + offset) * at(b),
+            Derived::Product { a, b, factor, offset, by } => {
+                (factor * at(a) + offset) * (by.0 * at(b) + by.1)
+            }
             Derived::Limited { size, offset, limit, op: Op::Min } => (at(size) + offset).min(limit),
             Derived::Limited { size, offset, limit, .. } => (at(size) + offset).max(limit),
         }

@@ -181,8 +181,8 @@ impl Facts {
                 let zero = b.number(DType::I64, 0.0);
                 b.op(Op::Max, &[value, zero])
             }
-            Derived::Product { a, b: other, factor, offset } => {
-                let (x, y) = (b.index(self.form(a, factor, offset)), b.index(self.form(other, 1, 0)));
+            Derived::Product { a, b: other, factor, offset, by } => {
+                let (x, y) = (b.index(self.form(a, factor, offset)), b.index(self.form(other, by.0, by.1)));
                 b.op(Op::Mul, &[x, y])
             }
             Derived::Limited { size, offset, limit, op } => {

@@ -7,7 +7,7 @@ use super::derived::Derived;
 use super::fit::{Facts, too_large};
 use super::quotients::Family;
 use super::unlike;
-use crate::base::Affine;
+use crate::base::{Affine, gcd};
 use crate::error::Result;
 use crate::scalar::Op;
 
@@ -87,10 +87,12 @@ impl Facts {
         let products = usable.iter().flat_map(|&a| {
             usable.iter().filter_map(move |&b| {
                 let (factor, offset) = self.quotient(a, b, numbers)?;
-                Some(Derived::Product { a, b, factor, offset })
+                Some(Derived::Product { a, b, factor, offset, by: (1, 0) })
             })
         });
-        limited.chain(products).find(|d| holds(d))
+        let pairs = usable.iter().enumerate().flat_map(|(i, &b)| usable[..i].iter().map(move |&a| (a, b)));
+        let apart = pairs.filter_map(|(a, b)| self.product_of_forms(a, b, numbers));
+        limited.chain(products).chain(apart).find(|d| holds(d))
     }
 
     /// Whether numbers can be a size: what computes one keeps it from 0 to what it is at the bounds.
@@ -143,6 +145,33 @@ impl Facts {
         let quotients: Vec<i64> = by.iter().zip(numbers).filter(|_| whole).map(|(b, n)| n / b).collect();
         let form = if whole { self.line(a, &quotients)? } else { return None };
         Some((form.terms.first()?.1, form.base))
+    }
+
+    /// A product of forms of two sizes: `p * a * b + q * a + r * b + s`, solved in floats; whether it holds is for the
+    /// caller to see.
+    fn product_of_forms(&self, a: usize, b: usize, numbers: &[i64]) -> Option<Derived> {
+        let sizes = self.sizes[a].values.iter().zip(&self.sizes[b].values).zip(numbers);
+        let mut rows: Vec<[f64; 5]> =
+            sizes.map(|((&x, &y), &n)| [x * y, x, y, 1, n].map(|v| v as f64)).collect();
+        for i in 0..4 {
+            let largest = (i..rows.len()).max_by(|&k, &l| rows[k][i].abs().total_cmp(&rows[l][i].abs()))?;
+            rows.swap(i, largest);
+            let pivot = rows[i];
+            if pivot[i].abs() < 1e-6 {
+                return None;
+            }
+            for (_, row) in rows.iter_mut().enumerate().filter(|(k, _)| *k != i) {
+                let by = row[i] / pivot[i];
+                row.iter_mut().zip(pivot).for_each(|(v, p)| *v -= by * p);
+            }
+        }
+        let [both, x, y, _] = [0, 1, 2, 3].map(|i| (rows[i][4] / rows[i][i]).round() as i64);
+        if both == 0 || [both, x, y].iter().any(|n| n.abs() > i64::from(i32::MAX)) {
+            return None;
+        }
+        let times = gcd(both, y).abs();
+        let (factor, offset) = (both / times, y / times);
+        Some(Derived::Product { a, b, factor, offset, by: (times, x / factor) })
     }
 
     fn value(&self, derived: &Derived, sample: usize) -> i64 {

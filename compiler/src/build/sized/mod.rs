@@ -147,13 +147,12 @@ fn over(sizes: &Sizes, others: Sizes) -> Sizes {
     all
 }
 
-/// The shapes of the values that have different ones.
+/// The shapes of all values.
 fn shapes(graphs: &[(Sizes, Typed)]) -> Shapes {
     let mut all = Shapes::new();
     for value in graphs.iter().flat_map(|(_, (graph, _))| &graph.values) {
         all.entry(value.name.clone()).or_default().push(value.ty.shape.clone());
     }
-    all.retain(|_, shapes| shapes.iter().any(|s| *s != shapes[0]));
     all
 }
 

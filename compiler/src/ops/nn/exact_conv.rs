@@ -139,7 +139,7 @@ impl Data {
             Zero::Known(zero) => zero[0],
             _ => 0,
         };
-        if value.dtype().size() <= 2 && e.ctx.moves(0, 1) {
+        if value.dtype().size() <= 2 && e.ctx.may_move(0, 1) {
             let outside = e.table("outside", value.dtype(), &[], &[fill as f64]);
             value = within(e, value, &outside, &mut shape);
         }

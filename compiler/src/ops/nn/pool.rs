@@ -150,7 +150,7 @@ impl Divisor {
     /// run time, what may vary is counted then.
     pub fn new(e: &mut Emit, slides: &[Slide], padding: bool, float: DType) -> Result<Divisor> {
         let mut divisor = Divisor { uniform: 1.0, tables: Vec::new() };
-        let sized = e.ctx.moves(0, 1);
+        let sized = e.ctx.may_move(0, 1);
         let (ceil, auto) =
             (e.ctx.attrs().flag("ceil_mode", false)?, e.ctx.attrs().str("auto_pad", "NOTSET")?);
         for (d, s) in slides.iter().enumerate() {
