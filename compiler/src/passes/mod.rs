@@ -20,6 +20,7 @@ mod merge_equal;
 mod merge_groups;
 mod merge_pad;
 mod merge_transposes;
+mod trim_windows;
 mod unfold;
 mod window;
 mod write_boxes;
@@ -73,6 +74,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "merge-branches", run: |g, _| merge_branches::merge_branches(g) },
     Pass { name: "drop-channels", run: |g, around| drop_channels::drop_channels(g, &mut around.notes) },
     Pass { name: "integer", run: integer::integer },
+    Pass { name: "trim-windows", run: |g, _| trim_windows::trim_windows(g) },
     Pass {
         name: "drop-integer-channels",
         run: |g, around| drop_channels::drop_channels(g, &mut around.notes),
