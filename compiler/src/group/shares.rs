@@ -34,9 +34,11 @@ pub(super) fn hoist_shares(stages: &mut Vec<Stage>, outputs: &[ValueId]) {
 /// The readers of a softmax's last stage as they are without it; `None` where that is something else or has to be there.
 fn without(stages: &[Stage], at: usize, outputs: &[ValueId]) -> Option<Vec<(usize, Definition)>> {
     let Stage::Define(scaled) = &stages[at] else { return None };
+    let share = shares(stages, scaled)?;
     let value = scaled.output.value;
-    let written = writer(stages, value).is_some_and(|w| std::ptr::eq(w, scaled)) && !outputs.contains(&value);
-    let share = shares(stages, scaled).filter(|_| written)?;
+    if outputs.contains(&value) || writer(stages, value).is_none() {
+        return None;
+    }
     let mut readers = Vec::new();
     for (i, stage) in stages.iter().enumerate().filter(|(_, s)| s.reads().contains(&value)) {
         let Stage::Define(reader) = stage else { return None };
@@ -67,7 +69,10 @@ fn shares(stages: &[Stage], scaled: &Definition) -> Option<ValueId> {
 
 /// The only definition that writes a value.
 fn writer(stages: &[Stage], value: ValueId) -> Option<&Definition> {
-    let mut writers = stages.iter().filter(|s| s.writes().contains(&value));
+    let mut writers = stages.iter().filter(|stage| match stage {
+        Stage::Define(def) => def.output.value == value,
+        other => other.writes().contains(&value),
+    });
     match (writers.next()?, writers.next()) {
         (Stage::Define(def), None) => Some(def),
         _ => None,
