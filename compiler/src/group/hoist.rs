@@ -13,8 +13,7 @@ pub fn hoist_scales(stages: &mut [Stage]) {
     for stage in stages {
         match stage {
             Stage::Define(def) => {
-                let integer = |def: &Definition, types: &[DType], (weight, _)| is_integer(def, types, weight);
-                while let Some(hoisted) = hoisted(def, &integer) {
+                while let Some(hoisted) = hoisted(def) {
                     *def = hoisted;
                 }
             }
@@ -24,18 +23,15 @@ pub fn hoist_scales(stages: &mut [Stage]) {
     }
 }
 
-/// Whether of two expressions of a definition, whose types are these, the second may scale sums of the first.
-pub(super) type Scales<'a> = dyn Fn(&Definition, &[DType], (ExprId, ExprId)) -> bool + 'a;
-
 /// The definition with one scale behind its sum; `None` where there is none.
-pub(super) fn hoisted(def: &Definition, scales: &Scales) -> Option<Definition> {
+fn hoisted(def: &Definition) -> Option<Definition> {
     let fold = def.fold.as_ref().filter(|f| f.dtype == DType::F32)?;
     let types = def.expr_types();
     let mut factors = def.factors()?;
     let (place, weight, scale) = (0..2).find_map(|place| {
         let Expr::Op(Op::Mul, args) = &def.exprs[factors[place] as usize] else { return None };
         let scaled = |&(weight, scale): &(ExprId, ExprId)| {
-            scales(def, &types, (weight, scale)) && !moves(def, scale) && moves(def, weight)
+            is_integer(def, &types, weight) && !moves(def, scale) && moves(def, weight)
         };
         let (weight, scale) = [(args[0], args[1]), (args[1], args[0])].into_iter().find(scaled)?;
         Some((place, weight, scale))

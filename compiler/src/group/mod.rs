@@ -6,7 +6,7 @@
 //! | files | what they do |
 //! |---|---|
 //! | `rewrite`, `element` | expressions of one definition in another, under a change of variables |
-//! | `sink`, `hoist`, `shares`, `whole`, `tables`, `paired`, `picked` | definitions that are rewritten to cheaper ones of the same values |
+//! | `sink`, `hoist`, `whole`, `tables`, `paired`, `picked` | definitions that are rewritten to cheaper ones of the same values |
 //! | `inline`, `digits`, `reshape`, `forward`, `epilogue` | definitions that join their readers, or what they read |
 //! | `frames`, `rim`, `split` | padding: in memory around a value, or as parts of their own |
 //! | `layout`, `channels` | the order of memory of every value |
@@ -27,7 +27,6 @@ mod picked;
 mod reshape;
 mod rewrite;
 mod rim;
-mod shares;
 mod sink;
 mod split;
 mod spread;
@@ -63,7 +62,6 @@ pub fn fuse_within(lowering: &mut Lowering, outputs: &[ValueId], rims: Rims) {
         join_loops(&lowering.values, &mut stages);
     }
     hoist::hoist_scales(&mut stages);
-    shares::hoist_shares(&mut stages, outputs);
     rim::materialize(&mut lowering.values, &mut stages, rims);
     let sizes: Vec<ValueId> = lowering.sizes.iter().map(|s| s.value).collect();
     place_stages(&lowering.values, &mut stages, outputs, &sizes);
