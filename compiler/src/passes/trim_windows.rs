@@ -3,7 +3,7 @@
 //! A window of 3x3 points over one element, or one whose points lie further apart than the data is wide (the large
 //! rates of DeepLab's pyramid over a small image), meets data at some of its points alone, the others multiply zeros:
 //! `Conv(x, w) { dilations = [18, 18], pads = [18, 18, 18, 18] }` of 14x14 elements is `Conv(x, w[:, :, 1:2, 1:2])`.
-//! Constant weights become smaller, pads as well. Where sizes are free, windows are the same for all of them.
+//! Constant weights become smaller, pads as well. Where sizes are free, which points meet data hangs on them: windows stay.
 
 use super::edit::is;
 use crate::base::{Tensor, TensorType};
