@@ -7,6 +7,7 @@ use crate::base::Affine;
 use crate::definition::{Definition, Expr, Index, Lowering, Operand, Var};
 use crate::scalar::Scalar;
 use crate::schedule::linear::Layout;
+use std::borrow::Cow;
 
 /// Elements that fill a vector: bytes are computed with in 32 bits.
 const VECTOR: usize = 16;
@@ -44,7 +45,7 @@ pub struct Read {
 #[derive(Clone, Debug)]
 pub struct Link<'a> {
     /// The definition.
-    pub def: &'a Definition,
+    pub def: Cow<'a, Definition>,
     /// The axis that is cut.
     pub row: u32,
     /// The dimension of the output that it walks, how far per row, and where row 0 begins and ends.
@@ -112,6 +113,12 @@ impl<'a> Chain<'a> {
         }
         links.reverse();
         Some(Chain { links })
+    }
+
+    /// The same, with definitions of its own.
+    pub fn owned(self) -> Chain<'static> {
+        let own = |l: Link| Link { def: Cow::Owned(l.def.into_owned()), ..l };
+        Chain { links: self.links.into_iter().map(own).collect() }
     }
 
     /// Whether rows of what lies outside are apart in memory, or one number each: an axis that fills vectors must not be
@@ -197,7 +204,7 @@ fn link<'a>(parts: &[Part<'a>], i: usize, row: u32, layouts: &[Layout]) -> Optio
     let made = |o: &usize| parts.iter().any(|p| p.def.output.value == def.operands[*o].value);
     let clear = still.iter().all(|o| !made(o) && reads.iter().all(|r| r.operand != *o));
     let pixels = pixels(def, row, &layouts[def.output.value as usize]);
-    clear.then_some(Link { def, row, dim, step, low, high, frame, pixels, reads })
+    clear.then_some(Link { def: Cow::Borrowed(def), row, dim, step, low, high, frame, pixels, reads })
 }
 
 fn pixels(def: &Definition, row: u32, layout: &Layout) -> i64 {
@@ -261,4 +268,17 @@ fn walked<'a>(
         }
     }
     Some(found)
+}
+
+/// Moves what is read of an operand by so many rows.
+pub fn move_load(def: &mut Definition, read: &Read, by: i64) {
+    for expr in &mut def.exprs {
+        let Expr::Load { operand, index, .. } = expr else { continue };
+        if *operand as usize != read.operand {
+            continue;
+        }
+        if let Index::Affine(form) = &mut index[read.dim] {
+            form.base += by;
+        }
+    }
 }

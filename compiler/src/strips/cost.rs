@@ -7,6 +7,7 @@
 use super::chain::{Chain, Link};
 use super::halves::is_half;
 use super::rates::Rates;
+use super::split::Cut;
 use crate::base::TensorType;
 use crate::definition::{Definition, Expr, Operand, ValueId};
 use crate::schedule::{Prefer, Throughput, throughput};
@@ -51,27 +52,40 @@ impl Spend {
 
 impl Costs<'_> {
     /// Cycles that strips save; negative where they cost.
-    pub fn saved(&self, chain: &Chain, rates: &Rates) -> f64 {
+    pub fn saved(&self, cut: &Cut) -> f64 {
+        let pieces = cut.pieces() as f64;
+        // What lies between the definitions of a piece may be near where that of the chain is not.
+        let whole = self.passed(cut.whole()) - pieces * self.passed(&cut.chain);
+        SURE * whole + pieces * self.of_strips(&cut.chain, &cut.rates)
+    }
+
+    /// Cycles that it takes to write what lies between the definitions of a chain, and to read it again.
+    fn passed(&self, chain: &Chain) -> f64 {
+        let between = chain.links.iter().take(chain.links.len() - 1);
+        let bytes = between.map(|link| link.def.output.ty.bytes() as f64);
+        bytes.map(|all| 2.0 * all / self.rate(all, 0.5)).sum()
+    }
+
+    /// Cycles that strips of a chain save.
+    fn of_strips(&self, chain: &Chain, rates: &Rates) -> f64 {
         let last = chain.links.len() - 1;
         let strips = (rates.end - rates.first) as f64;
         let bytes = |ty: &TensorType| ty.bytes() as f64;
-        let (mut whole, mut window, mut kept, mut calls) = (0.0, 0.0, 0.0, 0.0);
+        let window = self.windows(chain, rates) as f64;
+        let (mut kept, mut calls) = (0.0, 0.0);
         for (link, rows) in chain.links.iter().zip(&rates.rows).take(last) {
-            let all = bytes(&link.def.output.ty);
             let row = window_bytes(&link.def.output.ty) as f64 / link.def.output.ty.shape[link.dim] as f64;
-            whole += 2.0 * all / self.rate(all, 0.5);
-            window += row * rows.window() as f64;
             kept += row * rows.kept() as f64;
             calls += strips * f64::from(u8::from(rows.kept() > 0));
         }
         let (mut still, mut moving, mut ragged) = (0.0, 0.0, 0.0);
         for (link, rows) in chain.links.iter().zip(&rates.rows) {
             calls += strips * (rows.rate / rows.unit) as f64;
-            ragged += self.cycles(link.def) * RAGGED / (rows.unit * link.pixels) as f64;
+            ragged += self.cycles(&link.def) * RAGGED / (rows.unit * link.pixels) as f64;
             let moves = |o: usize| link.reads.iter().find(|r| r.operand == o);
             for (o, operand) in link.def.operands.iter().enumerate() {
                 match moves(o) {
-                    None if found(link.def, o) => {
+                    None if found(&link.def, o) => {
                         moving += bytes(&operand.ty) * rows.rate as f64 / link.rows() as f64;
                     }
                     None => still += bytes(&operand.ty),
@@ -88,15 +102,16 @@ impl Costs<'_> {
         let near = self.rate(window + moving + still, STRIP);
         let between = 2.0 * (whole_bytes(chain) + strips * kept) / near;
         let again = (strips - 1.0) * still / near.max(self.rate(still, STRIP));
-        let words = chain.links.iter().any(|l| Self::multiplies_bytes(l.def));
+        let words = chain.links.iter().any(|l| Self::multiplies_bytes(&l.def));
         let (call, of_words) = throughput(self.target).calls;
         let call = if words { of_words } else { call };
-        SURE * whole - between - again - calls * call - ragged
+        SURE * self.passed(chain) - between - again - calls * call - ragged
     }
 
     /// Whether strips take no more memory than the definitions one after the other. `dying`: what no
     /// later stage wants.
-    pub fn shrinks(&self, chain: &Chain, rates: &Rates, dying: &dyn Fn(ValueId) -> bool) -> bool {
+    pub fn shrinks(&self, cut: &Cut, dying: &dyn Fn(ValueId) -> bool) -> bool {
+        let chain = cut.whole();
         let last = chain.links.len() - 1;
         let mut until: BTreeMap<ValueId, (usize, usize)> = BTreeMap::new();
         for (i, link) in chain.links.iter().enumerate() {
@@ -115,7 +130,7 @@ impl Costs<'_> {
             let over = until.iter().any(|(_, u)| *u == (i, bytes)) && link.def.fold.is_none();
             most = most.max(live + if over { 0 } else { bytes });
         }
-        before + output + self.windows(chain, rates) <= most
+        before + output + self.windows(&cut.chain, &cut.rates) <= most
     }
 
     /// Bytes of the windows that are there at once, at most.

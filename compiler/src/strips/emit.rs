@@ -1,6 +1,6 @@
 //! The stages of a chain that is computed strip by strip.
 
-use super::chain::{Chain, Link, Read};
+use super::chain::{Chain, Link, Read, move_load};
 use super::rates::{Rates, Rows};
 use crate::base::{Affine, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Index, Lowering, Stage, Strips, ValueId, View};
@@ -150,7 +150,7 @@ impl Emit<'_> {
         let (row, count) = at;
         let unit = if count % own.unit == 0 { own.unit } else { 1 };
         let calls = count / unit;
-        let mut def = link.def.clone();
+        let mut def = link.def.clone().into_owned();
         def.vars[link.row as usize].extent = unit as usize;
         let mut inner = Vec::new();
         for read in &link.reads {
@@ -167,7 +167,7 @@ impl Emit<'_> {
                     match read.fill.filter(|_| first < 0 || reach >= link.room(read)) {
                         Some(fill) => {
                             let rows = (first, reach + 1 + read.more);
-                            (self.edge(open, (link.def, read), rows, fill), 0, 0)
+                            (self.edge(open, (&link.def, read), rows, fill), 0, 0)
                         }
                         None => (value, first, read.step * own.rate),
                     }
@@ -261,7 +261,7 @@ impl Emit<'_> {
     }
 
     /// A value that is so many rows of another, in its layout.
-    fn part(&mut self, whole: ValueId, dim: usize, length: i64) -> ValueId {
+    pub fn part(&mut self, whole: ValueId, dim: usize, length: i64) -> ValueId {
         let mut ty = self.lowering.values[whole as usize].ty.clone();
         ty.shape[dim] = length as usize;
         let layout = Layout { offset: 0, strides: self.layouts[whole as usize].strides.clone() };
@@ -340,19 +340,6 @@ fn covered(def: &Definition, read: &Read) -> Vec<Range<i64>> {
         }
     }
     covered.into_iter().zip(shape).map(|(known, &n)| known.unwrap_or(0..n as i64)).collect()
-}
-
-/// Moves what is read of an operand by so many rows.
-fn move_load(def: &mut Definition, read: &Read, by: i64) {
-    for expr in &mut def.exprs {
-        let Expr::Load { operand, index, .. } = expr else { continue };
-        if *operand as usize != read.operand {
-            continue;
-        }
-        if let Index::Affine(form) = &mut index[read.dim] {
-            form.base += by;
-        }
-    }
 }
 
 fn zero(link: &Link) -> Scalar {

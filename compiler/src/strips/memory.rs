@@ -7,10 +7,9 @@
 //! depends on its kernel, which is asked for where most is live only. So may a chain's, which is found by its rows
 //! (`follow`).
 
-use super::chain::Chain;
 use super::cost::{Costs, Spend};
 use super::frame::Unit;
-use super::rates::Rates;
+use super::split::Cut;
 use super::{Choice, Kernels, LONGEST, Live, Room, Runs, candidates, follow, together};
 use crate::definition::{Lowering, Stage, ValueId};
 use crate::schedule::Prefer;
@@ -208,7 +207,8 @@ impl<'a> Memory<'a> {
     }
 
     /// The operand that shares most bytes with the result of a chain of units from `first` on.
-    fn followed(&self, first: usize, chain: &Chain, rates: &Rates) -> Option<(Live, Live, usize)> {
+    fn followed(&self, first: usize, cut: &Cut) -> Option<(Live, Live, usize)> {
+        let Cut { around: None, chain, rates } = cut else { return None };
         let end = first + chain.links.len() - 1;
         let new = self.of_value(chain.links.last()?.def.output.value).filter(|l| l.first == end)?;
         let operands = || chain.links.iter().flat_map(|l| l.def.operands.iter().map(|o| o.value));
@@ -224,7 +224,8 @@ impl<'a> Memory<'a> {
 
     /// Bytes live in a chain of units from `first` on: what is there before and wanted then or later, what
     /// it leaves, and its windows.
-    fn chained(&self, first: usize, chain: &Chain, rates: &Rates) -> usize {
+    fn chained(&self, first: usize, cut: &Cut) -> usize {
+        let Cut { chain, rates, .. } = cut;
         let end = first + chain.links.len() - 1;
         let there = (self.live.values())
             .filter(|l| (l.first < first || l.first == end) && l.last >= first && l.first <= end);
@@ -233,7 +234,7 @@ impl<'a> Memory<'a> {
         if !self.kernels.follow {
             return self.kept(first, live) + windows;
         }
-        let trail = if self.shares { self.followed(first, chain, rates) } else { None };
+        let trail = if self.shares { self.followed(first, cut) } else { None };
         self.shared(first, live, trail) + windows + self.costs.edges(chain)
     }
 
@@ -270,8 +271,8 @@ impl<'a> Memory<'a> {
     fn known(&self, choices: &[Option<Choice>]) -> Vec<usize> {
         let mut bytes: Vec<usize> = (0..choices.len()).map(|i| self.alone(i)).collect();
         for (first, choice) in choices.iter().enumerate() {
-            let Some(Choice { length, chain, rates, .. }) = choice else { continue };
-            bytes[first..first + length].fill(self.chained(first, chain, rates));
+            let Some(Choice { length, cut, .. }) = choice else { continue };
+            bytes[first..first + length].fill(self.chained(first, cut));
         }
         bytes
     }
@@ -349,12 +350,12 @@ impl<'a> Memory<'a> {
                 if bare >= most {
                     continue;
                 }
-                for (saves, chain, rates) in candidates(&parts, self.costs, self.values) {
-                    let bytes = self.chained(first, &chain, &rates).max(bare);
+                for (saves, cut) in candidates(&parts, self.costs, self.values) {
+                    let bytes = self.chained(first, &cut).max(bare);
                     let score = (bytes.max(elsewhere), lost - saves);
                     let better = best.as_ref().is_none_or(|b| score < b.0);
                     if bytes < most && better && saved - lost + saves >= least {
-                        best = Some((score, first, Choice { length, saves, chain, rates }));
+                        best = Some((score, first, Choice { length, saves, cut }));
                     }
                 }
             }

@@ -3,7 +3,7 @@
 //! ```text
 //! expand -> depthwise -> project      for each strip of rows: keep the last rows of the expanded tensor,
 //!                                     expand the next ones; filter; project
-//! scores -> softmax -> product        for each head, or some rows of the queries: scores, softmax, product
+//! scores -> softmax -> product        for each head, for some rows of its queries: scores, softmax, product (`split`)
 //! ```
 //! Works on definitions and layouts alone: any run of them whose rows read rows (`chain`) at steady
 //! rates (`rates`); a definition may write into the middle of a padded tensor (`frame`). A cost model (`cost`)
@@ -20,6 +20,7 @@ mod halves;
 mod live;
 mod memory;
 mod rates;
+mod split;
 
 pub use live::{Live, Room, together};
 
@@ -33,7 +34,9 @@ use emit::Emit;
 use frame::{Unit, units};
 use memory::Memory;
 use rates::Rates;
+use split::Cut;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Definitions in one chain at most.
 const LONGEST: usize = 8;
@@ -44,8 +47,7 @@ struct Choice<'a> {
     length: usize,
     /// Cycles; negative where it costs some.
     saves: f64,
-    chain: Chain<'a>,
-    rates: Rates,
+    cut: Cut<'a>,
 }
 
 /// What is known of the kernels that definitions become.
@@ -103,7 +105,7 @@ fn emit(lowering: &mut Lowering, layouts: &mut Vec<Layout>, units: &[Unit], choi
     while let Some(unit) = units.get(next) {
         match &choices[next] {
             Some(choice) => {
-                formed.extend(emit.chain(&choice.chain, &choice.rates));
+                formed.extend(split::stages(&mut emit, &choice.cut));
                 next += choice.length;
                 formed.extend_from_slice(&units[next - 1].stages[1..]);
             }
@@ -133,12 +135,10 @@ fn choose<'a>(
         for length in 2..=LONGEST {
             let Some(parts) = runs.run(first, length) else { break };
             let Some(parts) = parts else { continue };
-            if let Some((saves, chain, rates)) =
-                cheapest(&parts, costs, values, &|v| runs.dies(v, first + length))
-            {
+            if let Some((saves, cut)) = cheapest(&parts, costs, values, &|v| runs.dies(v, first + length)) {
                 let all = saves + saved[first + length];
                 if all > best.0 {
-                    best = (all, Some(Choice { length, saves, chain, rates }));
+                    best = (all, Some(Choice { length, saves, cut }));
                 }
             }
         }
@@ -160,29 +160,35 @@ fn cheapest<'a>(
     costs: &Costs,
     values: (&Lowering, &[Layout]),
     dying: &dyn Fn(ValueId) -> bool,
-) -> Option<(f64, Chain<'a>, Rates)> {
-    let pays =
-        |(saves, chain, rates): &(f64, Chain, Rates)| *saves > 0.0 && costs.shrinks(chain, rates, dying);
+) -> Option<(f64, Cut<'a>)> {
+    let pays = |(saves, cut): &(f64, Cut)| *saves > 0.0 && costs.shrinks(cut, dying);
     candidates(parts, costs, values)
         .filter(pays)
         .reduce(|best, next| if next.0 > best.0 { next } else { best })
 }
 
-/// All strips of a chain, with the cycles that they save.
+/// All strips of a chain, and of its pieces, with the cycles that they save.
 fn candidates<'a>(
     parts: &[Part<'a>],
     costs: &Costs,
     (lowering, layouts): (&Lowering, &[Layout]),
-) -> impl Iterator<Item = (f64, Chain<'a>, Rates)> {
+) -> impl Iterator<Item = (f64, Cut<'a>)> {
     let axes = parts.last().map_or(0, |last| last.def.axes as u32);
     let chains = (0..axes)
         .filter_map(move |axis| Chain::of(parts, axis, layouts).filter(|c| c.apart(lowering, layouts)));
-    chains.flat_map(move |chain| {
+    let cuts = chains.flat_map(move |chain| {
+        let inner = split::within(&chain, layouts).into_iter().filter(|c| c.apart(lowering, layouts));
+        let whole = Rc::new(chain);
+        let inner = inner.map(|chain| (Some(whole.clone()), Rc::new(chain))).collect::<Vec<_>>();
+        [(None, whole)].into_iter().chain(inner)
+    });
+    cuts.flat_map(move |(around, chain)| {
         let total = chain.links.last().map_or(0, Link::rows);
         let heights = (1..=total / 2).filter(|r| *r <= 8 || r % 4 == 0);
         heights.filter_map(move |rows| {
             let rates = Rates::of(&chain, rows)?;
-            Some((costs.saved(&chain, &rates), chain.clone(), rates))
+            let cut = Cut { around: around.clone(), chain: chain.clone(), rates };
+            Some((costs.saved(&cut), cut))
         })
     })
 }

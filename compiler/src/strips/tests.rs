@@ -1,14 +1,17 @@
 //! All strips of random chains against the definitions one after the other, bit for bit.
 
-use super::chain::{Chain, Part};
+use super::chain::{Chain, Link, Part};
 use super::emit::Emit;
 use super::frame::{Unit, units};
 use super::rates::Rates;
+use super::split::{Cut, stages, within};
 use crate::base::{DType, Tensor, TensorType};
 use crate::definition::{DefBuilder, Env, Lowering, ValueId, interpret, verify};
 use crate::group;
 use crate::scalar::{Fold, Op, Scalar};
+use crate::schedule::linear::Layout;
 use crate::tile::random::Rng;
+use std::rc::Rc;
 
 /// `[1, channels, rows, columns]` under construction.
 struct Chained {
@@ -135,28 +138,40 @@ fn result(low: &Lowering, value: ValueId) -> Tensor {
     env.get(value, &low.values[value as usize].ty).expect("a result")
 }
 
-/// Compares all strips of a lowering's definitions; says how many there are.
-fn compare(low: &Lowering) -> usize {
+/// All strips of a chain, and of its pieces.
+fn cuts<'a>(chain: Chain<'a>, layouts: &[Layout]) -> Vec<Cut<'a>> {
+    let inner = within(&chain, layouts);
+    let whole = Rc::new(chain);
+    let mut chains: Vec<(Option<Rc<Chain<'a>>>, Rc<Chain<'a>>)> = vec![(None, whole.clone())];
+    chains.extend(inner.into_iter().map(|chain| (Some(whole.clone()), Rc::new(chain))));
+    let cuts = chains.into_iter().flat_map(|(around, chain)| {
+        let heights = 1..=chain.links.last().map_or(0, Link::rows);
+        let rates = heights.filter_map(|rows| Rates::of(&chain, rows)).collect::<Vec<_>>();
+        rates.into_iter().map(move |rates| Cut { around: around.clone(), chain: chain.clone(), rates })
+    });
+    cuts.collect()
+}
+
+/// Compares all strips of a lowering's definitions; says how many there are, and how many of pieces.
+fn compare(low: &Lowering) -> (usize, usize) {
     let units = units(low.stages.clone());
     let parts: Vec<Part> = units.iter().filter_map(Unit::part).collect();
     let last = parts[parts.len() - 1].def;
     let wanted = result(low, last.output.value);
     let layouts = group::layouts(low, &[]);
-    let mut found = 0;
-    for axis in 0..last.axes as u32 {
-        let Some(chain) = Chain::of(&parts, axis, &layouts) else { continue };
-        for rows in 1..=last.vars[axis as usize].extent as i64 {
-            let Some(rates) = Rates::of(&chain, rows) else { continue };
-            let mut cut = Lowering { stages: Vec::new(), ..low.clone() };
-            let mut layouts = layouts.clone();
-            cut.stages = Emit { lowering: &mut cut, layouts: &mut layouts }.chain(&chain, &rates);
-            cut.stages.extend_from_slice(&units[units.len() - 1].stages[1..]);
-            assert_eq!(layouts.len(), cut.values.len());
-            verify(&cut).unwrap_or_else(|e| panic!("{low}{rows} rows of axis {axis}: {e:?}"));
-            let got = result(&cut, last.output.value);
-            assert_eq!(got, wanted, "{low}{rows} rows of axis {axis}\n{cut}");
-            found += 1;
-        }
+    let mut found = (0, 0);
+    for cut in (0..last.axes as u32)
+        .filter_map(|axis| Chain::of(&parts, axis, &layouts))
+        .flat_map(|chain| cuts(chain, &layouts))
+    {
+        let mut strips = Lowering { stages: Vec::new(), ..low.clone() };
+        let mut layouts = layouts.clone();
+        strips.stages = stages(&mut Emit { lowering: &mut strips, layouts: &mut layouts }, &cut);
+        strips.stages.extend_from_slice(&units[units.len() - 1].stages[1..]);
+        assert_eq!(layouts.len(), strips.values.len());
+        verify(&strips).unwrap_or_else(|e| panic!("{low}{strips}: {e:?}"));
+        assert_eq!(result(&strips, last.output.value), wanted, "{low}{strips}");
+        *(if cut.around.is_some() { &mut found.1 } else { &mut found.0 }) += 1;
     }
     found
 }
@@ -175,7 +190,7 @@ fn strips_of_windows_compute_the_same() {
             values.extend(made.window(from, beside));
         }
         if values.len() > 2 {
-            found += compare(&made.low);
+            found += compare(&made.low).0;
         }
     }
     assert!(found > 100, "{found}");
@@ -183,6 +198,7 @@ fn strips_of_windows_compute_the_same() {
 
 #[test]
 fn strips_of_attention_compute_the_same() {
-    // Along the heads and along the queries.
-    assert!(compare(&attention(Rng(1))) >= 4);
+    // Along the heads and along the queries, and along the queries of each head.
+    let (plain, pieces) = compare(&attention(Rng(1)));
+    assert!(plain >= 4 && pieces >= 4, "{plain} {pieces}");
 }
