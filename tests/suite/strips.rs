@@ -145,3 +145,32 @@ fn few_half_floats_are_widened_for_speed() {
         ("f32[1,64,1,20]".into(), "f16[1,64,1,20]".into())
     );
 }
+
+/// Half floats that lanes of several products share are copied as `f32` for all of them where speed is preferred: without
+/// copies the products would take twice their time, so that a quarter more memory is worth it.
+#[test]
+fn half_floats_of_most_products_are_copied_for_speed() {
+    let text = "graph g {
+  input x: f16[1024,64]
+  const v0: f32[64,64] = random 1
+  const v1: f32[64,64] = random 2
+  const v2: f32[64,64] = random 3
+  r: f16[1024,64] = Relu(x)
+  wq: f16[64,64] = Cast(v0) { to = 10 }
+  wk: f16[64,64] = Cast(v1) { to = 10 }
+  wv: f16[64,64] = Cast(v2) { to = 10 }
+  q: f16[1024,64] = MatMul(r, wq)
+  k: f16[1024,64] = MatMul(r, wk)
+  v: f16[1024,64] = MatMul(r, wv)
+  a: f16[1024,64] = Tanh(q)
+  b: f16[1024,64] = Tanh(k)
+  c: f16[1024,64] = Tanh(v)
+  t: f16[64,1024] = Transpose(a) { perm = [1, 0] }
+  s: f16[64,64] = MatMul(t, b)
+  y: f16[1024,64] = MatMul(c, s)
+  output y
+}
+";
+    let copies = |spend| preferring(spend, text).contains("define wide");
+    assert_eq!((copies(Spend::fast()), copies(Spend::small())), (true, false));
+}

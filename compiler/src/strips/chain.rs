@@ -115,6 +115,18 @@ impl<'a> Chain<'a> {
         Some(Chain { links })
     }
 
+    /// Whether rows depend on the same rows alone: any of them may be computed together, and some of them twice.
+    pub fn by_rows(&self) -> bool {
+        let Some(rows) = self.links.last().map(Link::rows) else { return false };
+        self.links.iter().all(|link| {
+            let plain = link.reads.iter().all(|r| match r.from {
+                Some(_) => (r.step, r.low, r.high) == (1, 0, 0),
+                None => r.fill.is_none(),
+            });
+            link.rows() == rows && link.frame.is_none() && plain && link.reads.iter().all(|r| r.more == 0)
+        })
+    }
+
     /// The same, with definitions of its own.
     pub fn owned(self) -> Chain<'static> {
         let own = |l: Link| Link { def: Cow::Owned(l.def.into_owned()), ..l };

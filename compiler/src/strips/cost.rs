@@ -78,10 +78,11 @@ impl Costs<'_> {
             kept += row * rows.kept() as f64;
             calls += strips * f64::from(u8::from(rows.kept() > 0));
         }
-        let (mut still, mut moving, mut ragged) = (0.0, 0.0, 0.0);
+        let (mut still, mut moving, mut ragged, mut twice) = (0.0, 0.0, 0.0, 0.0);
         for (link, rows) in chain.links.iter().zip(&rates.rows) {
             calls += strips * (rows.rate / rows.unit) as f64;
             ragged += self.cycles(&link.def) * RAGGED / (rows.unit * link.pixels) as f64;
+            twice += self.cycles(&link.def) * rates.again as f64 / link.rows() as f64;
             let moves = |o: usize| link.reads.iter().find(|r| r.operand == o);
             for (o, operand) in link.def.operands.iter().enumerate() {
                 match moves(o) {
@@ -105,7 +106,9 @@ impl Costs<'_> {
         let words = chain.links.iter().any(|l| Self::multiplies_bytes(&l.def));
         let (call, of_words) = throughput(self.target).calls;
         let call = if words { of_words } else { call };
-        SURE * self.passed(chain) - between - again - calls * call - ragged
+        // What lies beyond the caches with strips as well costs what it costs without.
+        let sure = if near > throughput(self.target).far { SURE } else { 1.0 };
+        sure * self.passed(chain) - between - again - calls * call - ragged - twice
     }
 
     /// Whether strips take no more memory than the definitions one after the other. `dying`: what no

@@ -156,8 +156,7 @@ impl Emit<'_> {
         for read in &link.reads {
             let (value, start, step) = match read.from {
                 Some(from) => {
-                    let rows = &rates.rows[from];
-                    let first = rows.rate * open.strip + rows.back;
+                    let first = rates.begin(from, open.strip);
                     (open.windows[from], read.step * row + read.low - first, 0)
                 }
                 None => {
@@ -182,7 +181,7 @@ impl Emit<'_> {
         }
         let (start, step) = match i + 1 == chain.links.len() {
             true => (link.step * row + link.low, link.step * own.rate),
-            false => (row - own.rate * open.strip - own.back, 0),
+            false => (row - rates.begin(i, open.strip), 0),
         };
         let length = |rows: i64| link.step * (rows - 1) + link.high - link.low + 1;
         let part = self.view(open, open.windows[i], link.dim, (start, step), length(count));

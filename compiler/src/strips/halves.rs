@@ -19,11 +19,38 @@ const WORTH: usize = 32;
 /// The share of memory that may be taken more, and the bytes where speed is preferred: as many as the caches nearest to
 /// the core hold.
 const MORE: (f64, usize) = (0.05, 64 * 1024);
+/// How much larger the share of memory that is saved without copies must be than that of the time that is lost then.
+const WORTH_SHARE: f64 = 2.0;
+/// The share of memory that copies may take at most.
+const MOST_SHARE: f64 = 0.5;
 
 /// The memory that may be taken, where `live` bytes are live at most without.
 pub fn room(live: usize, prefer: Prefer) -> usize {
     let share = (live as f64 * MORE.0) as usize;
     live + if prefer == Prefer::Speed { share.max(MORE.1) } else { share }
+}
+
+/// The memory that copies of what lanes share may take, where `live` bytes are live at most without: more, where speed is
+/// preferred, the larger the share of the time that they spare.
+pub fn room_of_copies(live: usize, prefer: Prefer, spared: f64) -> usize {
+    let share = (WORTH_SHARE * spared).min(MOST_SHARE);
+    let more = if prefer == Prefer::Speed { (live as f64 / (1.0 - share)) as usize } else { live };
+    more.max(room(live, prefer))
+}
+
+/// Of the cycles of products, the share of those that read copies: values from number `copies` on. Without them such a
+/// product takes twice its time, or more.
+pub fn spared(stages: &[Stage], copies: usize, cycles: &dyn Fn(&Definition) -> f64) -> f64 {
+    let (mut all, mut reading) = (0.0, 0.0);
+    for stage in stages {
+        let Stage::Define(def) = stage else { continue };
+        if def.factors().is_some() {
+            all += cycles(def);
+            let copied = def.operands.iter().any(|o| o.value as usize >= copies);
+            reading += if copied { cycles(def) } else { 0.0 };
+        }
+    }
+    if all > 0.0 { reading / all } else { 0.0 }
 }
 
 /// Whether elements are half floats.

@@ -35,11 +35,13 @@ use frame::{Unit, units};
 use memory::Memory;
 use rates::Rates;
 use split::Cut;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// Definitions in one chain at most.
 const LONGEST: usize = 8;
+/// Strips of about the same length into which a chain is cut at most, where any length may be.
+const EVEN: i64 = 64;
 
 /// A chain that pays: how many units, and how.
 #[derive(Clone)]
@@ -73,15 +75,16 @@ pub fn form(
     let stages = std::mem::take(&mut lowering.stages);
     let values = lowering.values.len();
     let multiplied = target.multiplies_halves();
-    let copied = halves::copies(lowering, layouts, &stages, multiplied).map(units);
-    let plain = units(stages);
+    let copied = halves::copies(lowering, layouts, &stages, multiplied);
     let prefer = spend.prefer;
     let costs = Costs { target, spend };
+    let spared = copied.as_deref().map_or(0.0, |stages| halves::spared(stages, values, &|d| costs.cycles(d)));
+    let (plain, copied) = (units(stages), copied.map(units));
     let chosen = |units| choose((lowering, layouts), units, outputs, &costs, kernels);
     let without = chosen(&plain);
     let with = copied.as_deref().map(|units| (units, chosen(units)));
     let (windows, live);
-    match with.filter(|(_, with)| with.1 <= halves::room(without.1, prefer)) {
+    match with.filter(|(_, with)| with.1 <= halves::room_of_copies(without.1, prefer, spared)) {
         Some((units, with)) => {
             (windows, live) = (lowering.values.len(), with.1);
             emit(lowering, layouts, units, &with.0);
@@ -183,14 +186,21 @@ fn candidates<'a>(
         [(None, whole)].into_iter().chain(inner)
     });
     cuts.flat_map(move |(around, chain)| {
-        let total = chain.links.last().map_or(0, Link::rows);
-        let heights = (1..=total / 2).filter(|r| *r <= 8 || r % 4 == 0);
-        heights.filter_map(move |rows| {
+        heights(&chain).into_iter().filter_map(move |rows| {
             let rates = Rates::of(&chain, rows)?;
             let cut = Cut { around: around.clone(), chain: chain.clone(), rates };
             Some((costs.saved(&cut), cut))
         })
     })
+}
+
+/// How many rows strips of a chain may have: where the last one may begin among the rows of the one before, also such
+/// as leave little to be computed twice.
+fn heights(chain: &Chain) -> BTreeSet<i64> {
+    let total = chain.links.last().map_or(0, Link::rows);
+    let plain = (1..=total / 2).filter(|r| *r <= 8 || r % 4 == 0);
+    let even = (2..=if chain.by_rows() { EVEN } else { 1 }).map(|strips| (total + strips - 1) / strips);
+    plain.chain(even.filter(|r| (1..=total / 2).contains(r))).collect()
 }
 
 /// Which units may be a chain.

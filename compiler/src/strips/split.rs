@@ -39,17 +39,12 @@ impl<'a> Cut<'a> {
 /// What the definitions of a chain compute of the first of its rows, with operands that are as long as what they read;
 /// `None` where rows depend on each other, or share factors, which register tiles of several rows read once.
 pub fn piece(chain: &Chain) -> Option<Vec<Definition>> {
-    let rows = chain.links.last()?.rows();
-    let alone = |link: &Link| {
+    let apart = |link: &Link| {
         let moves = |e| link.def.walks(e, |v| v == link.row);
-        let apart = link.reads.iter().all(|r| match r.from {
-            Some(_) => (r.step, r.low, r.high) == (1, 0, 0),
-            None => r.fill.is_none(),
-        });
-        let plain = link.frame.is_none() && link.reads.iter().all(|r| r.more == 0);
-        link.rows() == rows && plain && apart && link.def.factors().is_none_or(|f| f.into_iter().all(moves))
+        link.def.factors().is_none_or(|factors| factors.into_iter().all(moves))
     };
-    chain.links.iter().all(alone).then(|| chain.links.iter().map(first_row).collect())
+    let pieces = chain.by_rows() && chain.links.iter().all(apart);
+    pieces.then(|| chain.links.iter().map(first_row).collect())
 }
 
 fn first_row(link: &Link) -> Definition {
