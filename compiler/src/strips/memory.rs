@@ -229,13 +229,14 @@ impl<'a> Memory<'a> {
         let end = first + chain.links.len() - 1;
         let there = (self.live.values())
             .filter(|l| (l.first < first || l.first == end) && l.last >= first && l.first <= end);
+        // An output that the chain writes has room for nothing from its first strip on.
         let live = there.map(|l| (l.bytes, l.last)).collect();
         let windows = self.costs.windows(chain, rates);
         if !self.kernels.follow {
-            return self.kept(first, live) + windows;
+            return self.kept(end, live) + windows;
         }
         let trail = if self.shares { self.followed(first, cut) } else { None };
-        self.shared(first, live, trail) + windows + self.costs.edges(chain)
+        self.shared(end, live, trail) + windows + self.costs.edges(chain)
     }
 
     /// Of what is live at a unit, with the unit that reads it last, the bytes that no output has room for.
@@ -288,12 +289,12 @@ impl<'a> Memory<'a> {
         };
         let saved = |choices: &[Option<Choice>]| choices.iter().flatten().map(|c| c.saves).sum::<f64>();
         let (before, mut best) = (saved(&choices), (most(&mut self, &choices), choices.clone()));
-        // What follows operands leads the search elsewhere, mostly but not always to less.
-        for shares in [false, true] {
+        // What follows operands leads the search elsewhere, and so do pieces, mostly but not always to less.
+        for (shares, pieces) in [(false, false), (true, false), (false, true), (true, true)] {
             let mut now = choices.clone();
             for _ in 0..ROUNDS {
                 self.shares = shares;
-                let next = self.step(runs, &now, before - self.loss);
+                let next = self.step(runs, &now, before - self.loss, pieces);
                 self.shares = true;
                 let Some(next) = next else { break };
                 now = next;
@@ -329,11 +330,13 @@ impl<'a> Memory<'a> {
 
     /// The chains with one more over a unit where most is live: the one that leaves least there, but for
     /// what is live elsewhere, and of those the cheapest. All together must save `least` cycles.
+    /// `pieces`: chains may be cut into pieces first.
     fn step<'b>(
         &mut self,
         runs: &Runs<'b>,
         now: &[Option<Choice<'b>>],
         least: f64,
+        pieces: bool,
     ) -> Option<Vec<Option<Choice<'b>>>> {
         let profile = self.profile(now);
         let most = profile.iter().copied().max()?;
@@ -350,7 +353,7 @@ impl<'a> Memory<'a> {
                 if bare >= most {
                     continue;
                 }
-                for (saves, cut) in candidates(&parts, self.costs, self.values) {
+                for (saves, cut) in candidates(&parts, self.costs, self.values, pieces) {
                     let bytes = self.chained(first, &cut).max(bare);
                     let score = (bytes.max(elsewhere), lost - saves);
                     let better = best.as_ref().is_none_or(|b| score < b.0);

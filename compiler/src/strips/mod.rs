@@ -165,22 +165,24 @@ fn cheapest<'a>(
     dying: &dyn Fn(ValueId) -> bool,
 ) -> Option<(f64, Cut<'a>)> {
     let pays = |(saves, cut): &(f64, Cut)| *saves > 0.0 && costs.shrinks(cut, dying);
-    candidates(parts, costs, values)
+    candidates(parts, costs, values, true)
         .filter(pays)
         .reduce(|best, next| if next.0 > best.0 { next } else { best })
 }
 
-/// All strips of a chain, and of its pieces, with the cycles that they save.
+/// All strips of a chain, and of its `pieces`, with the cycles that they save.
 fn candidates<'a>(
     parts: &[Part<'a>],
     costs: &Costs,
     (lowering, layouts): (&Lowering, &[Layout]),
+    pieces: bool,
 ) -> impl Iterator<Item = (f64, Cut<'a>)> {
     let axes = parts.last().map_or(0, |last| last.def.axes as u32);
     let chains = (0..axes)
         .filter_map(move |axis| Chain::of(parts, axis, layouts).filter(|c| c.apart(lowering, layouts)));
     let cuts = chains.flat_map(move |chain| {
-        let inner = split::within(&chain, layouts).into_iter().filter(|c| c.apart(lowering, layouts));
+        let inner = if pieces { split::within(&chain, layouts) } else { Vec::new() };
+        let inner = inner.into_iter().filter(|c| c.apart(lowering, layouts));
         let whole = Rc::new(chain);
         let inner = inner.map(|chain| (Some(whole.clone()), Rc::new(chain))).collect::<Vec<_>>();
         [(None, whole)].into_iter().chain(inner)
