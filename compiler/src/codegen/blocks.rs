@@ -15,12 +15,23 @@ use crate::tile::{Addr, Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
 use std::collections::HashMap;
 
 /// What a load of a block does.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Turned {
-    /// Loads all of the block, of which its own part stands at this place.
-    First([Reg; 4], usize),
+    /// Loads all of the block.
+    First(Block),
     /// Has been loaded.
     Later,
+}
+
+/// Four vectors that are loaded together.
+#[derive(Clone)]
+pub struct Block {
+    /// In the order of memory.
+    pub regs: [Reg; 4],
+    /// Where the first of them begins.
+    pub start: Addr,
+    /// Elements from one lane to the next.
+    pub stride: i64,
 }
 
 /// Whether an encoder turns registers of a type with elements of another in memory.
@@ -48,13 +59,9 @@ fn collect(of: (&Kernel, Takes), single: &[bool], body: &[Stmt], found: &mut Has
     for (i, stmt) in body.iter().enumerate() {
         match stmt {
             Stmt::Let(..) if !found.contains_key(&std::ptr::from_ref(stmt)) => {
-                let Some(block) = block(of, single, &body[i..]) else { continue };
-                for (number, (member, _)) in block.iter().enumerate() {
-                    let first = std::ptr::eq(*member, stmt);
-                    let turned =
-                        if first { Turned::First(block.map(|b| b.1), number) } else { Turned::Later };
-                    found.insert(std::ptr::from_ref(*member), turned);
-                }
+                let Some((members, block)) = block(of, single, &body[i..]) else { continue };
+                found.extend(members.map(|member| (std::ptr::from_ref(member), Turned::Later)));
+                found.insert(std::ptr::from_ref(stmt), Turned::First(block));
             }
             Stmt::For { body, .. } | Stmt::Loop { body } | Stmt::Size { body, .. } => {
                 collect(of, single, body, found);
@@ -68,12 +75,12 @@ fn collect(of: (&Kernel, Takes), single: &[bool], body: &[Stmt], found: &mut Has
     }
 }
 
-/// The block, in the order of memory, of which the first of some statements loads a part.
+/// The block of which the first of some statements loads a part, and the statements that load it.
 fn block<'a>(
     (kernel, takes): (&Kernel, Takes),
     single: &[bool],
     stmts: &'a [Stmt],
-) -> Option<[(&'a Stmt, Reg); 4]> {
+) -> Option<([&'a Stmt; 4], Block)> {
     let apart = |stmt: &'a Stmt| match stmt {
         Stmt::Let(r, Value::Load(addr, stride)) if addr.dynamic.is_none() => Some((*r, addr, *stride)),
         _ => None,
@@ -103,8 +110,11 @@ fn block<'a>(
             *member = Some((stmt, r));
         }
         let whole = |block: &[Option<(&'a Stmt, Reg)>]| block.iter().copied().collect::<Option<Vec<_>>>();
-        if let Some(block) = members.windows(4).find_map(whole) {
-            return block.try_into().ok();
+        let found = (0..4).find_map(|from| Some((from, whole(&members[from..from + 4])?)));
+        if let Some((from, block)) = found {
+            let block: [(&Stmt, Reg); 4] = block.try_into().ok()?;
+            let start = Addr { index: start.index.offset(from as i64 - 3), ..start.clone() };
+            return Some((block.map(|m| m.0), Block { regs: block.map(|m| m.1), start, stride: step }));
         }
     }
     None

@@ -8,7 +8,7 @@ use super::select::Select;
 use super::words;
 use crate::codegen::blocks::Turned;
 use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
-use crate::tile::{Addr, Dot, Stmt, Value};
+use crate::tile::{Dot, Stmt, Value};
 
 impl Select<'_> {
     fn statements(&mut self, body: &[Stmt]) -> Result<()> {
@@ -39,12 +39,9 @@ impl Select<'_> {
         match stmt {
             Stmt::Let(r, Value::Const(_)) if self.constant_reg(*r).is_some() => Ok(()),
             Stmt::Let(r, value) => {
-                match (self.turned.get(&std::ptr::from_ref(stmt)).copied(), value) {
-                    (Some(Turned::First(regs, place)), Value::Load(addr, stride)) => {
-                        let first = Addr { index: addr.index.offset(-(place as i64)), ..addr.clone() };
-                        return self.turn(regs, &first, *stride);
-                    }
-                    (Some(Turned::Later), _) => return Ok(()),
+                match self.turned.get(&std::ptr::from_ref(stmt)).cloned() {
+                    Some(Turned::First(block)) => return self.turn(&block),
+                    Some(Turned::Later) => return Ok(()),
                     _ => {}
                 }
                 self.value(*r, value)?;

@@ -4,13 +4,14 @@ use super::Result;
 use super::inst::VReg;
 use super::select::Select;
 use super::words;
-use crate::tile::{Addr, Reg};
+use crate::codegen::blocks::Block;
 
 impl Select<'_> {
     /// Translates the loads of a block.
-    pub(super) fn turn(&mut self, regs: [Reg; 4], addr: &Addr, stride: i64) -> Result<()> {
+    pub(super) fn turn(&mut self, block: &Block) -> Result<()> {
         const LANE: usize = 4;
-        let mem = self.mem(addr)?;
+        let &Block { regs, ref start, stride } = block;
+        let mem = self.mem(start)?;
         let columns = regs.map(|r| self.target(r));
         for quarter in 0..columns[0].len() {
             let rows: [VReg; 4] = std::array::from_fn(|row| {

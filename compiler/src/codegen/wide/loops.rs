@@ -7,7 +7,7 @@ use super::select::Select;
 use crate::codegen::blocks::Turned;
 use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
 use crate::codegen::pointer::LoopId;
-use crate::tile::{Addr, Stmt, Value};
+use crate::tile::{Stmt, Value};
 
 impl Select<'_> {
     pub(super) fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
@@ -25,12 +25,9 @@ impl Select<'_> {
                         self.op(Op::Prefetch, 16, &[place.into()]);
                     }
                 }
-                match (self.turned.get(&std::ptr::from_ref(stmt)).copied(), value) {
-                    (Some(Turned::First(regs, place)), Value::Load(addr, stride)) => {
-                        let first = Addr { index: addr.index.offset(-(place as i64)), ..addr.clone() };
-                        return self.turn(regs, &first, *stride);
-                    }
-                    (Some(Turned::Later), _) => return Ok(()),
+                match self.turned.get(&std::ptr::from_ref(stmt)).cloned() {
+                    Some(Turned::First(block)) => return self.turn(&block),
+                    Some(Turned::Later) => return Ok(()),
                     _ if self.shared.contains(&std::ptr::from_ref(stmt)) => return Ok(()),
                     _ => {}
                 }

@@ -7,18 +7,19 @@ use super::Result;
 use super::inst::{Arg, Mem, VReg};
 use super::rows::Op;
 use super::select::Select;
-use crate::tile::{Addr, Reg};
+use crate::codegen::blocks::Block;
 
 impl Select<'_> {
     /// Translates the loads of a block.
-    pub(super) fn turn(&mut self, regs: [Reg; 4], addr: &Addr, stride: i64) -> Result<()> {
+    pub(super) fn turn(&mut self, block: &Block) -> Result<()> {
         /// Of each 128 bits: the lower and the upper halves of both, the even and the odd elements of both.
         const HALVES: [i64; 2] = [0x44, 0xee];
         const ELEMENTS: [i64; 2] = [0x88, 0xdd];
-        if self.kernel.params[addr.param as usize].dtype.size() == 1 {
-            return self.spread(regs, addr, stride);
+        let &Block { regs, ref start, stride } = block;
+        if self.kernel.params[start.param as usize].dtype.size() == 1 {
+            return self.spread(block);
         }
-        let (mem, width) = (self.mem(addr)?, self.width(regs[0]));
+        let (mem, width) = (self.mem(start)?, self.width(regs[0]));
         let lanes = i64::from(self.ty(regs[0]).lanes);
         // Where lanes end early, any of them stands for those that are not there.
         let row = |quarter: i64, row: i64| (4 * quarter + row).min(lanes - 1);
@@ -47,9 +48,10 @@ impl Select<'_> {
     }
 
     /// Translates the loads of a block of bytes.
-    fn spread(&mut self, regs: [Reg; 4], addr: &Addr, stride: i64) -> Result<()> {
-        let (mem, width, lanes) = (self.mem(addr)?, self.width(regs[0]), self.ty(regs[0]).lanes as usize);
-        let down = match self.kernel.params[addr.param as usize].dtype.is_signed_int() {
+    fn spread(&mut self, block: &Block) -> Result<()> {
+        let &Block { regs, ref start, stride } = block;
+        let (mem, width, lanes) = (self.mem(start)?, self.width(regs[0]), self.ty(regs[0]).lanes as usize);
+        let down = match self.kernel.params[start.param as usize].dtype.is_signed_int() {
             true => Op::Psrad,
             false => Op::Psrld,
         };
