@@ -11,7 +11,7 @@ use super::flatten::{conditions, once};
 use super::live::VReg;
 use super::pointer::{Around, Asked, Groups, LoopId, needs_value};
 use crate::base::{Affine, Bound, DType};
-use crate::tile::{Addr, Kernel, LoopVar, Stmt};
+use crate::tile::{Access, Addr, Kernel, LoopVar, Stmt};
 use std::collections::HashMap;
 
 type Result<T> = std::result::Result<T, String>;
@@ -87,6 +87,13 @@ impl Walk {
         let pointer = self.pointers[self.groups.find(kernel, addr, &self.around)];
         let reg = pointer.reg.ok_or("a pointer is used before it is loaded")?;
         Ok((reg, size * addr.index.base - pointer.ahead))
+    }
+
+    /// The registers of the pointers to what the kernel only reads.
+    pub fn read_only<'a>(&'a self, kernel: &'a Kernel) -> impl Iterator<Item = VReg> + 'a {
+        let read = |param: u32| kernel.params[param as usize].access == Access::Read;
+        let pointers = self.groups.list.iter().zip(&self.pointers);
+        pointers.filter(move |(group, _)| read(group.param)).filter_map(|(_, pointer)| pointer.reg)
     }
 
     /// The pointers used inside a loop, with the bytes that a step of it moves them.

@@ -13,7 +13,7 @@ use crate::codegen::blocks::{Turned, are_words, blocks};
 use crate::codegen::loops::{Loops, Walk};
 use crate::codegen::pointer::Asked;
 use crate::tile::visit::any;
-use crate::tile::{Access, Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
+use crate::tile::{Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
 use std::collections::HashMap;
 
 /// The most bytes between accesses through one pointer: what most instructions reach.
@@ -118,9 +118,7 @@ impl<'a> Select<'a> {
         }
         select.push(words::RET, Vec::new(), Kind::Return);
         select.prelude();
-        let pointers = select.walk.groups.list.iter().zip(&select.walk.pointers);
-        let stays = |param: u32| kernel.params[param as usize].access == Access::Read;
-        select.f.stays = pointers.filter(|(group, _)| stays(group.param)).filter_map(|p| p.1.reg).collect();
+        select.f.stays = select.walk.read_only(kernel).collect();
         Ok(select.f)
     }
 

@@ -99,9 +99,7 @@ impl<'a> Select<'a> {
         select.op(Op::Ret, 16, &[Arg::Imm(0)]);
         select.failures();
         select.prelude();
-        let pointers = select.walk.groups.list.iter().zip(&select.walk.pointers);
-        let stays = |param: u32| kernel.params[param as usize].access == Access::Read;
-        select.f.stays = pointers.filter(|(group, _)| stays(group.param)).filter_map(|p| p.1.reg).collect();
+        select.f.stays = select.walk.read_only(kernel).collect();
         Ok(select.f)
     }
 
