@@ -6,7 +6,7 @@ use super::cores::core;
 use super::cost::UNROLLED_WORDS;
 use super::factors::{factors, walks};
 use super::guards::decided;
-use super::instructions::{couples, dots, multiplies_words, weaves_couples, word};
+use super::instructions::{couples, multiplies_words, weaves_couples, word};
 use super::linear::{Linear, Node};
 use super::loads::overlap_along;
 use super::reduction::{SLIDING, whole_steps};
@@ -155,7 +155,7 @@ impl Bytes<'_> {
             Node::Load { operand, .. } => linear.buffers[*operand as usize].symmetric,
             _ => false,
         };
-        match (dots(target) || target.arch != Arch::X86_64 || self.woven || self.sixteen, symmetric) {
+        match (target.has_vnni() || target.arch != Arch::X86_64 || self.woven || self.sixteen, symmetric) {
             (true, _) => 0,
             (false, true) => 2,
             (false, false) => 4,

@@ -3,7 +3,7 @@
 use super::cores::core;
 use super::cost::{Operands, Tiling, best_tile};
 use super::direct::direct;
-use super::instructions::{couple_halves, couples, dots};
+use super::instructions::{couple_halves, couples};
 use super::linear::Linear;
 use super::vector::choose_vector;
 use super::winograd::{Block, CHANNELS, Conv, HALVES, Tiles, Winograd, product};
@@ -73,7 +73,7 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Opt
     let thin = conv.channels(linear) < target.lanes();
     if var != conv.outer
         || halves && (thin || !conv.in_halves(linear))
-        || conv.couples && !halves && !couples(target) && !dots(target)
+        || conv.couples && !halves && !couples(target) && !target.has_vnni()
     {
         return None;
     }
@@ -218,7 +218,7 @@ fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> 
     // Where halves lie apart, each is multiplied by itself.
     let halves = conv.couples && couple_halves(target);
     // An instruction of its own adds the products of couples, or none.
-    let apart = conv.couples && !dots(target);
+    let apart = conv.couples && !target.has_vnni();
     let operands = Operands {
         astride: false,
         neighbours: if apart && !halves { 2 } else { 1 },

@@ -4,17 +4,12 @@ use crate::target::{Arch, Feature, Target};
 
 /// Whether a target multiplies four bytes by four others and sums the products.
 pub(super) fn multiplies_words(target: &Target) -> bool {
-    dots(target) || target.has(Feature::DotProd)
-}
-
-/// Whether an x86 target multiplies unsigned by signed bytes.
-pub fn dots(target: &Target) -> bool {
-    target.has(Feature::Avx512Vnni) || target.has(Feature::AvxVnni)
+    target.has_vnni() || target.has(Feature::DotProd)
 }
 
 /// Whether products of 16 bits are the fastest exact ones of bytes.
 pub fn couples(target: &Target) -> bool {
-    target.arch == Arch::X86_64 && !dots(target)
+    target.arch == Arch::X86_64 && !target.has_vnni()
 }
 
 /// Whether bytes without an instruction for them are multiplied in pairs, and numbers of 16 bits by products
@@ -32,7 +27,7 @@ pub(super) fn weaves_couples(target: &Target) -> bool {
 /// in place of lying in memory: tiles at both ends of a row are pieces of code of their own (keyword spotting takes .94
 /// of the time, EfficientNet-Lite0 .96; on Neoverse N1 up to 6 % more instructions, with AVX2 a third more code).
 pub fn leaves_padding(target: &Target) -> bool {
-    dots(target)
+    target.has_vnni()
 }
 
 /// Instructions in which a target multiplies a vector of couples and adds the products to sums; none where these are
@@ -40,7 +35,7 @@ pub fn leaves_padding(target: &Target) -> bool {
 pub(super) fn adds_couples(target: &Target) -> Option<f64> {
     match target.arch {
         Arch::Aarch64 => Some(2.0),
-        Arch::X86_64 => dots(target).then_some(1.0),
+        Arch::X86_64 => target.has_vnni().then_some(1.0),
     }
 }
 

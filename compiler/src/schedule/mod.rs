@@ -56,7 +56,7 @@ pub use cores::{Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed,
 pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use guards::{decidable_guards, decided, safe_range};
-pub use instructions::{couple_halves, dots, leaves_padding, word};
+pub use instructions::{couple_halves, leaves_padding, word};
 pub use linear::Linear;
 pub use margins::reached;
 pub use neighbours::{neighbours, openings};

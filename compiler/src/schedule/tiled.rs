@@ -10,6 +10,7 @@ use super::factors::{
 };
 use super::guards::decidable_guards;
 use super::halves::{HALF_SUMS, half_factors, half_finish, half_lanes};
+use super::instructions::couple_halves;
 use super::linear::{Guard, Linear, Node};
 use super::loads::{finish_length, loads, overlap};
 use super::reduction::reduction_steps;
@@ -242,10 +243,7 @@ impl<'a> Contraction<'a> {
 
     /// Whether sums of products of bytes take several instructions.
     fn widens(&self) -> bool {
-        self.dot.is_some()
-            && !self.is_sixteen()
-            && self.target.arch == Arch::Aarch64
-            && !self.target.has(Feature::DotProd)
+        self.dot.is_some() && !self.is_sixteen() && couple_halves(self.target)
     }
 
     /// Whether the words of the factor that fills lanes lie in halves.

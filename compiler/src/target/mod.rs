@@ -50,6 +50,11 @@ impl Target {
         self.has(Feature::Fp16) || self.has(Feature::Avx512Fp16)
     }
 
+    /// Whether one instruction of x86_64 multiplies four unsigned bytes by signed ones and adds the products to a sum.
+    pub fn has_vnni(&self) -> bool {
+        self.has(Feature::AvxVnni) || self.has(Feature::Avx512Vnni)
+    }
+
     /// 32-bit lanes of a vector register.
     pub fn lanes(&self) -> usize {
         self.vector_bytes / 4

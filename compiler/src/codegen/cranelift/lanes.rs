@@ -268,7 +268,7 @@ impl Body<'_> {
         let x86 = self.target.arch == Arch::X86_64;
         // Patterns are matched with the operands in this order.
         let swap = x86 && kind == Dot::Us;
-        let vnni = self.has_vnni() && kind == Dot::Us;
+        let vnni = self.target.has_vnni() && kind == Dot::Us;
         let mut sums = Vec::with_capacity(2);
         for (&x, &y) in xs.iter().zip(&ys) {
             let (x, y) = if swap { (y, x) } else { (x, y) };
@@ -315,11 +315,6 @@ impl Body<'_> {
         let sums = self.cast(types::I16X8, sums);
         let sums = self.b.ins().iadd(sums, acc);
         self.cast(types::I32X4, sums)
-    }
-
-    fn has_vnni(&self) -> bool {
-        use crate::target::Feature;
-        self.target.has(Feature::AvxVnni) || self.target.has(Feature::Avx512Vnni)
     }
 
     /// Sums of neighbouring products of 16-bit lanes: `pmaddwd`.

@@ -8,7 +8,7 @@ use super::super::Around;
 use super::super::edit::is;
 use crate::error::Error;
 use crate::graph::{Graph, Node};
-use crate::target::{Arch, Feature, Target};
+use crate::target::{Arch, Target};
 
 /// What filtering leaves of the time of a float convolution whose data is rounded to 16 bits, at most (ResNet-8 on
 /// Cortex-A53: .65 of the instructions of the direct one; at AVX2 with 16 channels nearly all).
@@ -19,9 +19,8 @@ const CHANNELS: usize = 8;
 /// Products of 16 bits by 8 in the time of one of floats: an instruction that multiplies couples and adds them has
 /// two; couples, with an addition beside, were measured on Zen 4; by element there are as many as of floats.
 fn products(target: &Target) -> f64 {
-    let adds = target.has(Feature::Avx512Vnni) || target.has(Feature::AvxVnni);
     match target.arch {
-        Arch::X86_64 if adds => 2.0,
+        Arch::X86_64 if target.has_vnni() => 2.0,
         Arch::X86_64 => 1.5,
         Arch::Aarch64 => 1.0,
     }

@@ -42,7 +42,7 @@ pub fn input_signs(graph: &mut Graph, target: &Target) -> Result<bool> {
 /// Whether a target multiplies bytes of one sign only, so that others take an operation each.
 fn costs(target: &Target) -> bool {
     match target.arch {
-        Arch::X86_64 => target.has(Feature::AvxVnni) || target.has(Feature::Avx512Vnni),
+        Arch::X86_64 => target.has_vnni(),
         Arch::Aarch64 => !target.has(Feature::I8mm),
     }
 }
