@@ -121,9 +121,11 @@ fn replace(tables: &HashMap<ValueId, Paired>, stages: &mut Vec<Stage>) {
             Stage::Repeat(repeat) => replace(tables, &mut repeat.body),
             Stage::Define(def) => {
                 let table = def.operands.iter().map(|o| o.value).find(|v| tables.contains_key(v));
-                let halves =
-                    table.and_then(|t| Some([half(def, t, &tables[&t], 0)?, half(def, t, &tables[&t], 1)?]));
-                if let Some(halves) = halves {
+                let halves = |table: ValueId| {
+                    let ((cut, _), paired) = (axis(def, table)?, &tables[&table]);
+                    Some([half(def, table, cut, paired, 0)?, half(def, table, cut, paired, 1)?])
+                };
+                if let Some(halves) = table.and_then(halves) {
                     // Another table of the same definition is found in what takes its place.
                     stages.splice(at..=at, halves.map(Stage::Define));
                     continue;
@@ -135,9 +137,8 @@ fn replace(tables: &HashMap<ValueId, Paired>, stages: &mut Vec<Stage>) {
     }
 }
 
-/// A definition for the entries in the lower halves of bytes, or the upper ones.
-fn half(def: &Definition, table: ValueId, paired: &Paired, which: usize) -> Option<Definition> {
-    let (cut, _) = axis(def, table)?;
+/// A definition for the entries in the lower halves of bytes, or the upper ones: those of one half of the axis `cut`.
+fn half(def: &Definition, table: ValueId, cut: u32, paired: &Paired, which: usize) -> Option<Definition> {
     let points = paired.cut.points / 2;
     let mut vars = def.vars.clone();
     vars[cut as usize].extent = points;
