@@ -1,6 +1,6 @@
 //! BatchNormalization as part of the layer before it: a factor and a number for each channel.
 
-use super::onnx::{Node, Onnx};
+use super::onnx::{Node, Onnx, channel_axis, scaled};
 use crate::base::Tensor;
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,11 +11,10 @@ pub fn fold(onnx: &mut Onnx) -> bool {
     let Some((at, found)) = found else { return false };
     let Foldable { layer, axis, factors, bias } = found;
     let node = onnx.nodes[layer].clone();
-    let Some((shape, mut weights)) = onnx.floats(&node.inputs[1]) else { return false };
-    let inner: usize = shape[axis + 1..].iter().product::<usize>().max(1);
-    weights.iter_mut().enumerate().for_each(|(i, w)| *w *= factors[i / inner % factors.len()]);
+    let Some((shape, weights)) = onnx.floats(&node.inputs[1]) else { return false };
+    let weights = scaled(&shape, axis, &weights, &factors);
     let old: BTreeSet<String> = node.inputs[1..].iter().chain(&onnx.nodes[at].inputs[1..]).cloned().collect();
-    let name = onnx.add_constant(&format!("{}_normalized", node.inputs[1]), &Tensor::new(shape, &weights));
+    let name = onnx.add_constant(&format!("{}_normalized", node.inputs[1]), &weights);
     let bias = Tensor::new([bias.len()], &bias);
     let bias = onnx.add_constant(&format!("{}_normalized_bias", node.inputs[1]), &bias);
     let output = onnx.nodes[at].output().to_string();
@@ -34,21 +33,17 @@ struct Foldable {
     /// The axis of its weights along which its channels lie.
     axis: usize,
     /// What the weights of each channel are multiplied with.
-    factors: Vec<f32>,
+    factors: Vec<f64>,
     /// Its new bias.
     bias: Vec<f32>,
 }
 
-/// The axis of a layer's weights along which its channels lie, where a factor per channel can go into them.
-fn channel_axis(node: &Node) -> Option<usize> {
+/// Whether a factor and a number per channel can go into a layer's weights and bias.
+fn takes_factors(node: &Node) -> bool {
     match node.op() {
-        "Conv" => Some(0),
-        "ConvTranspose" => (node.int("group", 1) == 1).then_some(1),
-        "Gemm" => {
-            let plain = node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0;
-            plain.then_some(usize::from(node.int("transB", 0) == 0))
-        }
-        _ => None,
+        "Conv" | "ConvTranspose" => true,
+        "Gemm" => node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0,
+        _ => false,
     }
 }
 
@@ -82,11 +77,12 @@ fn foldable(
     let input = node.input(0)?;
     let layer = *writers.get(input)?;
     let before = &onnx.nodes[layer];
-    let axis = channel_axis(before)?;
-    if readers.get(input)?.len() != 1 {
+    if !takes_factors(before) || readers.get(input)?.len() != 1 {
         return None;
     }
-    let channels = *onnx.floats(before.input(1)?)?.0.get(axis)?;
+    let (shape, _) = onnx.floats(before.input(1)?)?;
+    let axis = channel_axis(before, 1, shape.len())?;
+    let channels = shape[axis];
     let (factors, shifts) = factors(onnx, node, channels)?;
     let old = match before.input(2) {
         Some(name) => Some(onnx.floats(name)?.1).filter(|l| l.len() == channels)?,
@@ -96,7 +92,7 @@ fn foldable(
     Some(Foldable {
         layer,
         axis,
-        factors: factors.iter().map(|&f| f as f32).collect(),
+        factors: factors.iter().map(|&f| f64::from(f as f32)).collect(),
         bias: (0..channels).map(|c| bias(c) as f32).collect(),
     })
 }

@@ -8,7 +8,7 @@ mod axes;
 mod parts;
 mod wire;
 
-pub use axes::axes;
+pub use axes::{along, axes, channel_axis, scaled};
 pub use parts::{Initializer, Node};
 
 use crate::base::Tensor;

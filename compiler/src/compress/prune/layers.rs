@@ -2,17 +2,17 @@
 
 use super::follow::{Edit, Walk};
 use super::sets::{Layout, Segment};
-use crate::compress::onnx::Node;
+use crate::compress::onnx::{Node, along};
 use std::collections::BTreeSet;
 
 impl Walk<'_> {
     /// The sums of squares of weights by the index of an axis, relative to their mean.
     fn scores(&self, weights: &str, axis: usize) -> Option<Vec<f64>> {
         let (shape, elements) = self.onnx.floats(weights)?;
-        let inner: usize = shape[axis + 1..].iter().product::<usize>().max(1);
+        let index = along(&shape, axis);
         let mut sums = vec![0.0; shape[axis]];
         for (i, &w) in elements.iter().enumerate() {
-            sums[i / inner % shape[axis]] += f64::from(w).powi(2);
+            sums[index(i)] += f64::from(w).powi(2);
         }
         let mean = (sums.iter().sum::<f64>() / sums.len().max(1) as f64).max(f64::MIN_POSITIVE);
         Some(sums.iter().map(|s| s / mean).collect())

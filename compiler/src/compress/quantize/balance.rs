@@ -9,9 +9,9 @@
 use super::facts::Layer;
 use super::plan::Plan;
 use super::stats::floats;
-use crate::base::{Tensor, in_parallel};
+use crate::base::in_parallel;
 use crate::compress::observe::{Observed, Sample};
-use crate::compress::onnx::{Node, Onnx};
+use crate::compress::onnx::{Node, Onnx, along, axes, channel_axis, scaled};
 use crate::error::Result;
 use std::collections::{BTreeMap, HashMap};
 
@@ -31,15 +31,6 @@ struct Pair {
     added: Vec<String>,
 }
 
-/// The axis of weights along which a layer's results lie.
-fn made_axis(node: &Node) -> usize {
-    match node.op() {
-        "Conv" => 0,
-        "Gemm" => usize::from(node.int("transB", 0) == 0),
-        _ => 1,
-    }
-}
-
 fn is_depthwise(node: &Node, weights: &[usize]) -> bool {
     node.op() == "Conv" && weights[1] == 1 && node.int("group", 1) == weights[0] as i64
 }
@@ -49,7 +40,7 @@ fn read_axis(node: &Node, weights: &[usize]) -> Option<usize> {
     match node.op() {
         "Conv" if is_depthwise(node, weights) => Some(0),
         "Conv" => (node.int("group", 1) == 1).then_some(1),
-        _ => Some(1 - made_axis(node)),
+        _ => axes(node, 1, weights.len())?.1,
     }
 }
 
@@ -102,10 +93,10 @@ fn addition(onnx: &Onnx, node: &Node, value: &str, readers: &HashMap<String, Vec
 
 /// The largest magnitude at each index of an axis.
 fn maxima(shape: &[usize], axis: usize, elements: &[f32]) -> Vec<f64> {
-    let inner: usize = shape[axis + 1..].iter().product::<usize>().max(1);
+    let index = along(shape, axis);
     let mut most = vec![0.0f64; shape[axis]];
     for (i, x) in elements.iter().enumerate().filter(|(_, x)| x.is_finite()) {
-        let at = &mut most[i / inner % shape[axis]];
+        let at = &mut most[index(i)];
         *at = at.max(f64::from(x.abs()));
     }
     most
@@ -165,7 +156,8 @@ fn balance(onnx: &mut Onnx, pair: &Pair, activation: &[f64]) {
     else {
         return;
     };
-    let (made, Some(read)) = (made_axis(&first), read_axis(&second, &shape2)) else { return };
+    let made = channel_axis(&first, 1, shape1.len());
+    let (Some(made), Some(read)) = (made, read_axis(&second, &shape2)) else { return };
     if shape1[made] != activation.len() || shape2[read] != activation.len() {
         return;
     }
@@ -185,12 +177,6 @@ fn balance(onnx: &mut Onnx, pair: &Pair, activation: &[f64]) {
     if let Some((shape, bias)) = first.input(2).and_then(|b| onnx.floats(b)) {
         onnx.set_constant(&first.inputs[2], &scaled(&shape, 0, &bias, &inverse));
     }
-}
-
-fn scaled(shape: &[usize], axis: usize, elements: &[f32], factors: &[f64]) -> Tensor {
-    let inner: usize = shape[axis + 1..].iter().product::<usize>().max(1);
-    let one = |(i, &x): (usize, &f32)| (f64::from(x) * factors[i / inner % factors.len()]) as f32;
-    Tensor::new(shape, &elements.iter().enumerate().map(one).collect::<Vec<f32>>())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use crate::base::{DType, TensorType};
 use crate::compress::observe::Known;
-use crate::compress::onnx::{Node, Onnx};
+use crate::compress::onnx::{Node, Onnx, channel_axis};
 use std::collections::{BTreeSet, HashMap};
 
 /// Operators that only move or pick elements of their first input.
@@ -128,24 +128,19 @@ impl Facts<'_> {
     pub fn layer(&self, index: usize, per_channel: bool) -> Option<Layer> {
         let node = &self.onnx.nodes[index];
         let (a, b) = (node.input(0)?, node.input(1)?);
-        let axis = |axis: usize| per_channel.then_some(axis);
-        let weights = |input: usize, name: &str, axis| Some(Weights { input, name: name.to_string(), axis });
+        // ONNX Runtime's products of integers take scales by column of matrices only.
+        let matrix = |input: usize, name: &str| input == 1 && self.rank(name) == 2;
+        let weights = |input: usize, name: &str| {
+            let fits = per_channel && (node.op() != "MatMul" || matrix(input, name));
+            let axis = channel_axis(node, input, self.rank(name)).filter(|_| fits);
+            Some(Weights { input, name: name.to_string(), axis })
+        };
+        let by_constant = self.is_data(a) && self.is_float_constant(b);
         let (data, weights) = match node.op() {
-            "Conv" if self.is_data(a) && self.is_float_constant(b) => (vec![0], weights(1, b, axis(0))),
-            "ConvTranspose" if self.is_data(a) && self.is_float_constant(b) => {
-                let plain = node.int("group", 1) == 1;
-                (vec![0], weights(1, b, axis(1).filter(|_| plain)))
-            }
-            "Gemm" if self.is_data(a) && self.is_float_constant(b) && node.int("transA", 0) == 0 => {
-                let columns = usize::from(node.int("transB", 0) == 0);
-                (vec![0], weights(1, b, axis(columns)))
-            }
+            "Conv" | "ConvTranspose" | "MatMul" if by_constant => (vec![0], weights(1, b)),
+            "Gemm" if by_constant && node.int("transA", 0) == 0 => (vec![0], weights(1, b)),
             "MatMul" if self.is_data(a) && self.is_data(b) => (vec![0, 1], None),
-            "MatMul" if self.is_data(a) && self.is_float_constant(b) => {
-                // ONNX Runtime's products of integers take scales by column of matrices only.
-                (vec![0], weights(1, b, axis(1).filter(|_| self.rank(b) == 2)))
-            }
-            "MatMul" if self.is_float_constant(a) && self.is_data(b) => (vec![1], weights(0, a, None)),
+            "MatMul" if self.is_float_constant(a) && self.is_data(b) => (vec![1], weights(0, a)),
             _ => return None,
         };
         let plain = node.op() != "Gemm" || node.float("beta", 1.0) == 1.0 && node.float("alpha", 1.0) == 1.0;

@@ -2,6 +2,7 @@
 
 use super::grid::{integer, integer_range};
 use crate::base::{DType, Tensor};
+use crate::compress::onnx::along;
 
 /// Integers, and the scales they are multiplied with.
 #[derive(Clone, Debug)]
@@ -52,12 +53,11 @@ impl Share {
     /// For each element, in order, which scale is its own.
     pub(super) fn owners(self, shape: &[usize]) -> Vec<usize> {
         let count = shape.iter().product();
-        let inner = |axis: usize| shape[axis + 1..].iter().product::<usize>().max(1);
         match self {
             Share::Tensor => vec![0; count],
-            Share::Axis(axis) => (0..count).map(|i| i / inner(axis) % shape[axis]).collect(),
+            Share::Axis(axis) => (0..count).map(along(shape, axis)).collect(),
             Share::Blocks { axis, size } => {
-                let (inner, extent) = (inner(axis), shape[axis]);
+                let (inner, extent) = (shape[axis + 1..].iter().product::<usize>().max(1), shape[axis]);
                 let blocks = extent.div_ceil(size);
                 let owner = |i: usize| {
                     let (outer, at, rest) = (i / (inner * extent), i / inner % extent, i % inner);
