@@ -6,7 +6,7 @@
 use super::observe::Known;
 use super::onnx::Onnx;
 use crate::base::{DType, Tensor, TensorType};
-use crate::passes::Window;
+use crate::passes::{Window, diagonal};
 use std::collections::BTreeSet;
 
 /// What is added to a convolution: weights like its own in a smaller window, and a bias.
@@ -144,10 +144,9 @@ fn normalization(onnx: &Onnx, node: usize, beside: &Branch) -> Option<Branch> {
     if beside.window.group.max(1) as usize * inner != channels {
         return None;
     }
-    let own = |i: usize| if i / inner % inner == i % inner { scale[i / inner] as f32 } else { 0.0 };
     Some(Branch {
         window: beside.window.point()?,
-        weights: (0..channels * inner).map(own).collect(),
+        weights: diagonal(channels, inner, |channel| scale[channel] as f32),
         bias: shift.iter().map(|&s| s as f32).collect(),
         node,
         read: proto.inputs[1..].to_vec(),

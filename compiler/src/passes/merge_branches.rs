@@ -9,7 +9,7 @@
 
 use super::edit::{constants, is, read_counts, remove, writers};
 use super::fold_affine::{Affine, batch_norm, constant, fold_affine};
-use super::window::Window;
+use super::window::{Window, diagonal};
 use crate::base::{DType, Tensor};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Results, ValueId};
@@ -45,14 +45,6 @@ fn tensor(graph: &Graph, id: Option<ValueId>) -> Option<Tensor> {
 /// The weights and the bias of a convolution, which are constants.
 fn own(graph: &Graph, node: &Node) -> Part {
     [1, 2].map(|input| tensor(graph, constant(graph, node, input)))
-}
-
-/// The weights of a scale per channel as those of a convolution of single points, of so many channels in groups of so
-/// many.
-fn diagonal(scale: Option<&[f32]>, channels: usize, inner: usize) -> Vec<f32> {
-    let factor = |channel: usize| scale.map_or(1.0, |s| s[channel]);
-    let own = |i: usize| if i / inner % inner == i % inner { factor(i / inner) } else { 0.0 };
-    (0..channels * inner).map(own).collect()
 }
 
 /// What is added to a convolution, or it to.
@@ -125,7 +117,10 @@ fn sums(
     let scaled = |list: Vec<f32>, by: f32| list.into_iter().map(|v| by * v).collect::<Vec<f32>>();
     let mut weights = scaled(list(0).unwrap_or_default(), signs[0]);
     let more = match scales {
-        true => diagonal(list(2).as_deref(), shape[0], shape[1]),
+        true => {
+            let scale = list(2);
+            diagonal(shape[0], shape[1], |channel| scale.as_ref().map_or(1.0, |s| s[channel]))
+        }
         false => list(2).unwrap_or_default(),
     };
     add(&mut weights, &more);

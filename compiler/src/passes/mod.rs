@@ -28,7 +28,7 @@ mod write_boxes;
 pub use drop_dead::{data_decide_outputs, wanted};
 pub use infer::{Given, Inferred, infer, infer_sample, is_supported};
 pub use unfold::unfold;
-pub use window::Window;
+pub use window::{Window, diagonal};
 
 use crate::error::Result;
 use crate::graph::{Attr, Graph, verify};

@@ -15,6 +15,13 @@ pub struct Window {
     pub before: Vec<i64>,
 }
 
+/// The weights of a factor per channel as those of a convolution of single points, of so many channels in groups of
+/// so many.
+pub fn diagonal(channels: usize, inner: usize, factor: impl Fn(usize) -> f32) -> Vec<f32> {
+    let own = |i: usize| if i / inner % inner == i % inner { factor(i / inner) } else { 0.0 };
+    (0..channels * inner).map(own).collect()
+}
+
 impl Window {
     /// A point that reads its own channel, beside this window.
     pub fn point(&self) -> Option<Window> {
