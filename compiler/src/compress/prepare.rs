@@ -79,21 +79,18 @@ fn drop_identities(onnx: &mut Onnx) {
 /// shapes and paddings that exporters compute), where nodes read it that are not.
 fn constants(onnx: &mut Onnx, known: &Known) {
     let mut fixed: HashSet<String> = onnx.initializers.iter().map(|i| i.proto.name.clone()).collect();
-    let mut computed = Vec::new();
+    let mut computed: BTreeSet<usize> = BTreeSet::new();
     for (i, node) in onnx.nodes.iter().enumerate() {
         let plain = node.captured().is_empty() && !node.op().starts_with("Random");
         if plain && node.inputs.iter().all(|n| n.is_empty() || fixed.contains(n)) && node.op() != "" {
             fixed.extend(node.outputs.iter().cloned());
             if node.op() != "Constant" {
-                computed.push(i);
+                computed.insert(i);
             }
         }
     }
-    let read = |name: &String| {
-        onnx.nodes.iter().enumerate().any(|(i, n)| !computed.contains(&i) && n.inputs.contains(name))
-            || onnx.outputs.iter().any(|o| o.name == *name)
-            || onnx.nodes.iter().any(|n| n.captured().contains(name.as_str()))
-    };
+    let readers = onnx.readers();
+    let read = |name: &String| readers.get(name).is_some_and(|r| r.iter().any(|i| !computed.contains(i)));
     let mut found: Vec<(usize, String, Tensor)> = Vec::new();
     for &i in &computed {
         let [output] = onnx.nodes[i].outputs.as_slice() else { continue };

@@ -50,8 +50,8 @@ pub(super) struct Chain {
 
 impl Chain {
     /// The chain that a convolution begins; `None` where it is no plain one, or where anything else
-    /// reads the channels.
-    pub(super) fn from(graph: &Graph, root: usize) -> Option<Chain> {
+    /// reads the channels. `readers` are those of the values that nodes write.
+    pub(super) fn from(graph: &Graph, root: usize, readers: &[Vec<usize>]) -> Option<Chain> {
         let made = Product::of(graph, root).filter(|p| p.convolves() && group(&graph.nodes[root]) == 1)?;
         let channels = made.weights.ty.shape[0];
         let mut chain = Chain {
@@ -67,12 +67,11 @@ impl Chain {
             if graph.outputs.contains(&value) {
                 return None;
             }
-            for (n, node) in graph.nodes.iter().enumerate().skip(root + 1) {
-                let places = reads(node).filter(|&v| v == value).count();
-                match places {
-                    0 => continue,
-                    1 if node.inputs.first() == Some(&Some(value)) => {}
-                    _ => return None,
+            for &n in &readers[value as usize] {
+                let node = &graph.nodes[n];
+                let once = reads(node).filter(|&v| v == value).count() == 1;
+                if !once || node.inputs.first() != Some(&Some(value)) {
+                    return None;
                 }
                 if let Some(axis) = sink_axis(graph, n, channels) {
                     chain.sinks.push(Sink { node: n, value, axis });

@@ -7,7 +7,7 @@
 //! are the same but for their order. Goldens: `tests/golden/passes/drop-channels`, `drop-integer-channels`.
 
 use super::channels::{Chain, Constants, Product, Sink, is_padded, known_constants};
-use super::edit::is;
+use super::edit::{is, readers};
 use crate::base::Tensor;
 use crate::error::Result;
 use crate::graph::{Attr, Graph, ValueId};
@@ -15,11 +15,12 @@ use crate::graph::{Attr, Graph, ValueId};
 /// Drops channels until none is dead; the number of them is noted.
 pub fn drop_channels(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> {
     let mut dropped = 0;
+    let readers = readers(graph);
     loop {
         let before = dropped;
         let constants = known_constants(graph);
         for root in 0..graph.nodes.len() {
-            let Some(chain) = Chain::from(graph, root) else { continue };
+            let Some(chain) = Chain::from(graph, root, &readers) else { continue };
             let keep = kept(graph, &chain, &constants);
             if keep.len() < chain.channels {
                 dropped += chain.channels - keep.len();

@@ -35,6 +35,15 @@ pub(super) fn read_counts(graph: &Graph) -> Vec<usize> {
     counts
 }
 
+/// For each value, the nodes that read it, once for each time.
+pub(super) fn readers(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); graph.values.len()];
+    for (i, node) in graph.nodes.iter().enumerate() {
+        reads(node).for_each(|id| readers[id as usize].push(i));
+    }
+    readers
+}
+
 /// For each value, the node that writes it.
 pub(super) fn writers(graph: &Graph) -> Vec<Option<usize>> {
     let mut writers = vec![None; graph.values.len()];

@@ -21,10 +21,10 @@ fn permutation(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
 /// Merges each Transpose into the one before it.
 pub fn merge_transposes(graph: &mut Graph) -> Result<bool> {
     let mut dead = vec![false; graph.nodes.len()];
-    let mut changed = false;
+    let (mut changed, mut writers) = (false, writers(graph));
     for i in 0..graph.nodes.len() {
         let Some(source) = graph.nodes[i].inputs.first().copied().flatten() else { continue };
-        let Some(before) = writers(graph)[source as usize] else { continue };
+        let Some(before) = writers[source as usize] else { continue };
         if !is(&graph.nodes[i], "Transpose") || !is(&graph.nodes[before], "Transpose") || dead[before] {
             continue;
         }
@@ -37,6 +37,8 @@ pub fn merge_transposes(graph: &mut Graph) -> Result<bool> {
         let (to, joined): (_, Vec<i64>) = (*to, outer.iter().map(|&o| inner[o] as i64).collect());
         if joined.iter().enumerate().all(|(d, &p)| p == d as i64) && replace(graph, to, origin) {
             dead[i] = true;
+            // An output of the graph is written by what wrote the origin.
+            writers[to as usize] = writers[origin as usize];
         } else {
             graph.nodes[i].inputs[0] = Some(origin);
             graph.nodes[i].attrs.set("perm", Attr::Ints(joined));
