@@ -9,6 +9,7 @@ use crate::schedule::{Schedule, Vector, choose::choose, verify};
 use crate::tile::interpret;
 
 mod chains;
+mod damaged;
 mod doubles;
 mod filtering;
 mod half_sums;

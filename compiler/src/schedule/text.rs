@@ -244,8 +244,13 @@ impl Reader<'_> {
         let each = self.cursor.eat("each");
         let conv = Conv::of(self.linear).filter(|_| outputs == 2 || outputs == 4);
         let conv = conv.ok_or_else(|| self.cursor.error("no convolution for this filtering".to_string()))?;
-        let tiles = conv.whole_rows(self.linear, outputs, rows);
-        let tiles = Tiles { across: across.unwrap_or(tiles.across), ..tiles };
+        let whole = conv.whole_rows(self.linear, outputs, rows);
+        let tiles = Tiles { across: across.unwrap_or(whole.across), ..whole };
+        let there = [conv.tiles(self.linear, 0, outputs), whole.across];
+        if !(1..=there[0]).contains(&rows) || !(1..=there[1]).contains(&tiles.across) {
+            let [rows, across] = there;
+            return Err(self.cursor.error(format!("there are {rows} rows of {across} tiles")));
+        }
         let products = product(&conv, self.linear, tiles);
         let mut reader = Reader { cursor: self.cursor, linear: &products };
         Ok(Winograd { tiles, halves, columns, each, product: Box::new(reader.body()?) })

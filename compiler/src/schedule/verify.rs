@@ -148,7 +148,7 @@ impl Checker<'_> {
             require(points == 1 || !self.linear.ends(var), || {
                 format!("{} ends within a tile", self.name(var))
             })?;
-            let most = self.linear.extent(var).div_ceil(self.schedule.axis_lanes(var)).max(1);
+            let most = self.linear.extent(var).div_ceil(self.schedule.axis_lanes(var).max(1)).max(1);
             require((1..=most).contains(&points), || {
                 format!("{} has {most} points, not {points}", self.name(var))
             })?;
@@ -294,9 +294,10 @@ impl Checker<'_> {
         require(self.schedule.winograd.is_none(), || "zeros of a filtered convolution".to_string())?;
         let (vectors, rows) = match &product.along {
             Along::One => (1, 1),
-            Along::Points(_) => (usize::MAX, 1),
+            Along::Points(axis) => (self.linear.extent(*axis), 1),
             Along::Windows(slides) => {
-                (usize::MAX, slides.down.as_ref().map_or(1, |s| self.linear.extent(s.axis)))
+                let rows = slides.down.as_ref().map_or(1, |s| self.linear.extent(s.axis));
+                (rows.saturating_mul(self.linear.extent(slides.across.axis)), rows)
             }
         };
         let possible = (1..=vectors).contains(&sparse.vectors) && (1..=rows).contains(&sparse.rows);
