@@ -39,6 +39,10 @@ pub struct Error {
 pub const NODE_ADVICE: &str =
     "Check the model with onnx.checker (full_check=True); lmc ops says what is supported of each operator";
 
+/// What can be done about a file that does not hold what it says, where nothing more exact is known.
+pub const FILE_ADVICE: &str =
+    "The file is damaged, or its exporter wrong: check it with onnx.checker (full_check=True)";
+
 impl Error {
     /// An error of the given kind.
     pub fn new(kind: Kind, reason: impl Into<String>) -> Self {

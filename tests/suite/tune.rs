@@ -44,6 +44,11 @@ fn schedules_of_a_file_are_built() {
     let noted = Build::new(other.folder.join("model.onnx")).bindings(other.bindings(0)).cpu("native");
     let noted = noted.schedules(&path).build(&Silent).expect("a build");
     assert!(noted.notes.iter().any(|n| n.contains("belong to no kernel of this model")), "{:?}", noted.notes);
+    let damaged = path.with_file_name("damaged.schedules");
+    let text = std::fs::read_to_string(&path).expect("schedules").replace("{\n", "{\n  nothing\n");
+    std::fs::write(&damaged, text).expect("a file under target");
+    let refused = build.clone().schedules(&damaged).build(&Silent).err().expect("no schedule");
+    assert!(refused.to_string().contains("damaged.schedules: line "), "{refused}");
     let refused = build.target("aarch64").cpu("cortex-a53").schedules(&path).build(&Silent);
     let refused = refused.err().expect("another target");
     assert!(refused.to_string().contains("not for aarch64 cortex-a53"), "{refused}");

@@ -229,10 +229,18 @@ impl Build {
 
     fn read_schedules(&self, target: &Target) -> Result<Schedules> {
         let Some(path) = &self.schedules else { return Ok(Schedules::new(target)) };
-        let place = |e: Error| e.at(path.display().to_string());
         let text = std::fs::read_to_string(path)
-            .map_err(|e| place(Error::new(Kind::Io, format!("cannot be read: {e}"))))?;
-        Schedules::read(&text, target).map_err(place)
+            .map_err(|e| self.in_schedules(Error::new(Kind::Io, format!("cannot be read: {e}"))))?;
+        Schedules::read(&text, target).map_err(|e| self.in_schedules(e))
+    }
+
+    /// An error of the file of schedules.
+    fn in_schedules(&self, error: Error) -> Error {
+        let advice = "docs/ir.md has the grammar of schedules; `lmc tune` writes files of them";
+        match &self.schedules {
+            Some(path) => error.or_advise(advice).at(path.display().to_string()),
+            None => error,
+        }
     }
 
     /// The definitions that become kernels, each once.
@@ -333,7 +341,8 @@ impl Build {
         self.bindings.name_dims(&mut model.body)?;
         let schedules = self.read_schedules(&target)?;
         let given = |linear: &Linear, otherwise: fn(&Linear, &Target) -> Schedule| {
-            Ok(schedules.get(linear)?.unwrap_or_else(|| otherwise(linear, &target)))
+            let found = schedules.get(linear).map_err(|e| self.in_schedules(e))?;
+            Ok(found.unwrap_or_else(|| otherwise(linear, &target)))
         };
         let (fast, small): (&Choose, &Choose) =
             (&|linear| given(linear, choose), &|linear| given(linear, choose_small));

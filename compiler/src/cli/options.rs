@@ -149,6 +149,14 @@ pub(super) fn tolerance(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
+/// The least cosine of results with a reference.
+pub(super) fn cosine(text: &str) -> std::result::Result<f64, String> {
+    match text.trim().parse() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("not a number from 0 to 1".to_string()),
+    }
+}
+
 impl ModelArgs {
     /// The model, with the names that the options give to dimensions.
     pub(super) fn read(&self) -> Result<Model> {
@@ -252,7 +260,8 @@ mod tests {
             assert!(seconds(text).is_err(), "{text}");
         }
         for text in ["nan", "-1e-9", "x"] {
-            assert!(tolerance(text).is_err(), "{text}");
+            assert!(tolerance(text).is_err() && cosine(text).is_err(), "{text}");
         }
+        assert!(cosine("1") == Ok(1.0) && cosine("1.001").is_err());
     }
 }

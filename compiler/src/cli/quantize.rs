@@ -1,6 +1,6 @@
 //! `lmc quantize`: a model with integers in place of floats.
 
-use super::options::ModelArgs;
+use super::options::{ModelArgs, cosine};
 use super::report::{Report, table, thousands};
 use super::source::Source;
 use crate::base::DType;
@@ -67,7 +67,7 @@ pub(super) struct QuantizeArgs {
     #[arg(long)]
     no_compensation: bool,
     /// Leave the most sensitive layers in float until all outputs have this cosine with the float model.
-    #[arg(long, value_name = "COSINE")]
+    #[arg(long, value_name = "COSINE", value_parser = cosine, allow_negative_numbers = true)]
     min_cosine: Option<f64>,
     /// Leave a node in float, by its name.
     #[arg(long, value_name = "NODE")]
@@ -102,8 +102,12 @@ enum Stored {
     Int4,
 }
 
+/// Samples of random numbers at most: they are all in memory.
+const MOST_SAMPLES: usize = 10_000;
+
 fn count(text: &str) -> std::result::Result<NonZeroUsize, String> {
-    text.trim().parse().map_err(|_| "not a number from 1 on".to_string())
+    let count = text.trim().parse().ok().filter(|n: &NonZeroUsize| n.get() <= MOST_SAMPLES);
+    count.ok_or_else(|| format!("not a number from 1 to {MOST_SAMPLES}"))
 }
 
 /// A part of more than half, in percent.

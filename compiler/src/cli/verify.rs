@@ -2,7 +2,7 @@
 
 use super::execute::{Session, data_sets};
 use super::layers;
-use super::options::{RunArgs, tolerance};
+use super::options::{RunArgs, cosine, tolerance};
 use super::precision::least_cosine;
 use super::report::{Report, table};
 use crate::base::Tensor;
@@ -33,7 +33,7 @@ pub(super) struct VerifyArgs {
     /// Outputs of this cosine with the reference are right, too: where values are rounded to integers, a bit
     /// in the floats before moves some by a step, and half floats are off by many roundings near zero
     /// [default: 0.999 for quantized models, 0.9995 for those with f16, 0.97 with bf16, none for others].
-    #[arg(long, value_name = "COSINE", value_parser = tolerance, allow_negative_numbers = true)]
+    #[arg(long, value_name = "COSINE", value_parser = cosine, allow_negative_numbers = true)]
     min_cosine: Option<f64>,
     /// Compare every node with its naive loops and name the first that differs.
     #[arg(long)]

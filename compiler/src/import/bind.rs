@@ -5,7 +5,7 @@
 
 use super::{Body, Declared, Dim};
 use crate::base::TensorType;
-use crate::error::{Error, Result};
+use crate::error::{Error, FILE_ADVICE, Result};
 use crate::graph::check_size;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -248,7 +248,7 @@ impl Bindings {
             return Err(unbound(body, &free));
         }
         for (input, ty) in body.inputs.iter().zip(&types) {
-            check_size(ty).map_err(|e| e.at(format!("input '{}'", input.name)))?;
+            check_size(ty).map_err(|e| e.or_advise(FILE_ADVICE).at(format!("input '{}'", input.name)))?;
         }
         Ok((types, notes))
     }
@@ -314,7 +314,9 @@ impl Bindings {
     fn take_shape(&self, input: &Declared, sizes: &mut BTreeMap<Key, usize>) -> Result<()> {
         let (Some(shape), Some(dims)) = (self.shapes.get(&input.name), &input.dims) else { return Ok(()) };
         let wrong = |reason: String| {
-            Err(Error::options(reason).at(format!("the shape given for input '{}'", input.name)))
+            Err(Error::options(reason)
+                .advise("lmc inspect shows the shapes of the inputs")
+                .at(format!("the shape given for input '{}'", input.name)))
         };
         if shape.len() != dims.len() {
             return wrong(format!("it has rank {}, the model's input {}", shape.len(), dims.len()));

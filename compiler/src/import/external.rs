@@ -50,6 +50,10 @@ impl Folder {
             ))
             .advise(advice));
         }
+        // A pipe would be waited for.
+        if !full.is_file() {
+            return Err(Error::model(format!("external data '{location}' is no file")).advise(advice));
+        }
         let file = File::open(&full).map_err(missing)?;
         self.opened.borrow_mut().insert(full);
         Ok(file)
@@ -108,6 +112,7 @@ mod tests {
         assert_eq!(folder.load(&tensor("weights", "1"), 3).unwrap(), [2, 3, 4]);
         assert_eq!(folder.load(&tensor("weights", "3"), 1).unwrap(), [4]);
         assert!(folder.load(&tensor("others", "0"), 1).is_err());
+        assert!(folder.load(&tensor(".", "0"), 1).unwrap_err().reason.contains("is no file"));
         assert_eq!(folder.opened(), [path.canonicalize().unwrap().join("weights")]);
         std::fs::remove_dir_all(&path).unwrap();
     }

@@ -26,11 +26,13 @@ pub use tensor::{decode_tensor, decode_tensor_of, encode_tensor, from_tensor_pro
 pub use words::{UNKNOWN, Words};
 
 use crate::base::{DType, Tensor};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, FILE_ADVICE, Kind, Result};
 use crate::graph::Attrs;
 use external::Folder;
 use prost::Message;
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use tract_onnx::pb;
 
@@ -158,25 +160,34 @@ impl SourceNode {
 /// Reads a model file; external data is looked for in its folder.
 pub fn read(path: &Path) -> Result<Model> {
     let place = path.display().to_string();
-    let file = std::fs::metadata(path)
-        .map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place))?;
-    if file.is_dir() {
+    let unread = |e: std::io::Error| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place);
+    let file = File::open(path).map_err(unread)?;
+    let about = file.metadata().map_err(unread)?;
+    if about.is_dir() {
         return Err(Error::new(Kind::Io, "is a folder").advise("Name the .onnx file in it").at(&place));
     }
-    let size = file.len();
+    let mut bytes = Vec::new();
+    if about.len() <= limits::MAX_FILE_BYTES {
+        bytes.reserve(about.len() as usize);
+        // What is no file (a pipe, a device) does not say how long it is.
+        file.take(limits::MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unread)?;
+    }
+    let size = about.len().max(bytes.len() as u64);
     if size > limits::MAX_FILE_BYTES {
-        return Err(Error::model(format!("the file has {size} bytes; ONNX files end at 2 GiB"))
+        return Err(Error::model(format!("the file has {size} bytes or more; ONNX files end at 2 GiB"))
             .advise("Save the weights as external data")
             .at(&place));
     }
-    let bytes =
-        std::fs::read(path).map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     decode(&bytes, Some(&folder)).map_err(|e| e.at(&place))
 }
 
 /// Decodes a model from memory. `folder` is where external data may be read from, if anywhere.
 pub fn decode(bytes: &[u8], folder: Option<&Path>) -> Result<Model> {
+    decoded(bytes, folder).map_err(|e| e.or_advise(FILE_ADVICE))
+}
+
+fn decoded(bytes: &[u8], folder: Option<&Path>) -> Result<Model> {
     if bytes.is_empty() {
         return Err(Error::model("the file is empty").advise("Export or download the model again"));
     }

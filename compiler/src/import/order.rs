@@ -93,7 +93,11 @@ fn cycle(nodes: &[SourceNode], needs: &[Vec<usize>], waiting: &[usize]) -> Error
     }
     let from = path.iter().position(|&p| p == at).unwrap_or(0);
     let names: Vec<_> = path[from..].iter().take(6).map(|&i| format!("'{}'", nodes[i].name)).collect();
-    Error::model(format!("the graph has a cycle: {} depend on each other", names.join(", ")))
+    let reason = match &names[..] {
+        [one] => format!("{one} depends on itself"),
+        several => format!("{} depend on each other", several.join(", ")),
+    };
+    Error::model(format!("the graph has a cycle: {reason}"))
         .advise("An ONNX graph must be acyclic; onnx.checker reports the same")
         .at(nodes[at].place())
 }

@@ -84,7 +84,6 @@ pub(super) fn from_proto(proto: &pb::TensorProto, folder: &Folder) -> Result<Ten
 
 fn wrong_count(have: usize, need: usize, unit: &str) -> Error {
     Error::model(format!("the tensor holds {have} {unit} where its shape needs {need}"))
-        .advise("The file is damaged, or its exporter wrong")
 }
 
 /// One element per byte (or wider), from the packed form of files.

@@ -54,7 +54,6 @@ impl Words {
         let numbers: Vec<u8> = strings(proto).iter().flat_map(|w| self.number(w).to_le_bytes()).collect();
         Tensor::from_bytes(ty, numbers).ok_or_else(|| {
             Error::model(format!("{} strings do not fill the tensor", proto.string_data.len()))
-                .advise("The file is damaged, or its exporter wrong")
         })
     }
 }

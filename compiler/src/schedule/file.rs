@@ -58,6 +58,10 @@ impl Schedules {
 
     /// Reads a file's text; an error where it is of another target.
     pub fn read(text: &str, target: &Target) -> Result<Schedules> {
+        let foreign = || {
+            Error::model("this is no file of schedules: 'target' or 'for' is expected")
+                .advise("`lmc tune MODEL` writes such files")
+        };
         let mut found = Schedules::default();
         let mut current: Option<u64> = None;
         for (i, line) in text.lines().enumerate() {
@@ -72,9 +76,11 @@ impl Schedules {
             } else if let Some((entry, _)) = current.and_then(|key| found.entries.get_mut(&key)) {
                 *entry += &format!("{line}\n");
             } else if !line.trim().is_empty() && !line.starts_with("//") {
-                return Err(at(Error::model("this is no file of schedules: 'target' or 'for' is expected")
-                    .advise("`lmc tune MODEL` writes such files")));
+                return Err(at(foreign()));
             }
+        }
+        if found.target.is_empty() {
+            return Err(foreign());
         }
         let wanted = describe(target);
         if found.target != wanted {
