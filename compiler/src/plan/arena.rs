@@ -148,7 +148,27 @@ pub fn place(buffers: &[Live], trails: &[Trail]) -> Arena {
     }
     let Some((order, placed)) = best else { return Arena { offsets: Vec::new(), bytes: 0, bound } };
     let placed = improve(buffers, &neighbours, order, placed, bound);
+    let bound = if placed.bytes > bound { bound.max(of_three(buffers, trails)) } else { bound };
     Arena { offsets: placed.offsets, bytes: placed.bytes, bound }
+}
+
+/// The least bytes where a buffer follows one and is followed by another, all forwards: it shares nothing with one of
+/// both, or the last begins as far before the first as both have to.
+fn of_three(buffers: &[Live], trails: &[Trail]) -> usize {
+    let forwards = |t: &&Trail| t.above == usize::MAX;
+    let without = |gone: &Trail| {
+        let others: Vec<Trail> = trails.iter().filter(|t| *t != gone).copied().collect();
+        bound(buffers, &others)
+    };
+    let least = |first: &Trail| {
+        let seconds = trails.iter().filter(forwards).filter(|t| t.old == first.new);
+        let all = seconds.map(|second| {
+            let span = size(&buffers[first.old]) + first.below + second.below;
+            span.min(without(first)).min(without(second))
+        });
+        all.max().unwrap_or(0)
+    };
+    trails.iter().filter(forwards).map(least).max().unwrap_or(0)
 }
 
 /// The pair of buffers that are live together and overlap, although neither is written behind the other, if there
@@ -306,6 +326,16 @@ mod tests {
         let arena = place(&[live(100, 0, 1), live(64, 1, 2), live(128, 2, 3)], &[]);
         assert_eq!((arena.bytes, arena.bound), (192, 192));
         assert_eq!(arena.offsets[0], arena.offsets[2]);
+    }
+
+    #[test]
+    fn three_that_follow_each_other_need_room_for_two() {
+        // The second begins no later than the first, and as late in the third that only little of both is shared.
+        let live = |bytes, first, last| Live { bytes, first, last };
+        let buffers = [live(640, 0, 1), live(192, 1, 2), live(640, 2, 3)];
+        let trail = |old, new, below| Trail { old, new, below, above: usize::MAX };
+        let arena = place(&buffers, &[trail(0, 1, 0), trail(1, 2, 512)]);
+        assert_eq!((arena.bytes, arena.bound), (832, 832));
     }
 
     #[test]
