@@ -239,12 +239,12 @@ fn minimal_filtering_agrees_with_the_naive_loops() {
         let conv = Conv::of(&linear).expect("a convolution that can be filtered");
         let constant = [false, true, true];
         let expected = run(&linear, &Schedule::naive(&linear), &[false; 3]);
-        for (target, outputs) in targets().iter().flat_map(|t| [(t, 2), (t, 4)]) {
-            let [down, most] = [0, 1].map(|slide| conv.tiles(&linear, slide, outputs));
+        let sizes = || conv.sizes(&linear).iter();
+        for (target, &(outputs, part)) in targets().iter().flat_map(|t| sizes().map(move |size| (t, size))) {
+            let [down, most] = [0, 1].map(|way| conv.tiles(&linear, way, outputs));
             let rows = (1..=down).filter(|r| down.is_multiple_of(*r));
-            let parts = (1..=most).filter(|&across| conv.in_rows(&linear, outputs, across));
             let blocks =
-                rows.flat_map(|rows| parts.clone().map(move |across| Tiles { outputs, rows, across }));
+                rows.flat_map(|rows| (1..=most).map(move |across| Tiles { outputs, part, rows, across }));
             for (tiles, columns) in blocks.flat_map(|tiles| [0, 1, 3].map(|columns| (tiles, columns))) {
                 let products = Box::new(choose(&product(&conv, &linear, tiles), target));
                 let schedule = Schedule {

@@ -22,6 +22,7 @@ mod side_by_side;
 mod sixteen;
 mod sparse;
 mod squares;
+mod windows;
 mod woven;
 
 const TARGETS: [(&str, &str); 7] = [

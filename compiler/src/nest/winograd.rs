@@ -23,7 +23,7 @@ mod sides;
 pub(super) mod weights;
 
 use self::constants::Constants;
-use self::filter::{Filter, Numbers, filter, transform};
+use self::filter::{Filter, Numbers, SINGLE, filter, transform};
 use self::outputs::{Vectors, together};
 use self::products::multiply_couples;
 use self::scratch::Scratch;
@@ -33,7 +33,6 @@ use super::segments::constant_of;
 use super::{Nested, Packed};
 use crate::base::{Affine, Bound};
 use crate::error::{Error, Result};
-use crate::schedule::slides::Slide;
 use crate::schedule::winograd::{Block, Conv, HALVES, Tiles, Winograd, product};
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Bin, Dot, Lane, Param, Reg, RegType, Value};
@@ -41,16 +40,20 @@ use crate::tile::{Access, Bin, Dot, Lane, Param, Reg, RegType, Value};
 struct Nest<'a> {
     linear: &'a Linear,
     conv: Conv,
-    filter: &'static Filter,
+    /// Down and across.
+    filters: [&'static Filter; 2],
     block: Block,
-    /// Outputs of a tile along one axis, rows of tiles in a block, and tiles of each.
-    outputs: usize,
+    /// Outputs of a tile down and across, rows of tiles in a block, and tiles of each.
+    outputs: [usize; 2],
     rows: usize,
     across: usize,
     /// Tiles whose products of a column are transformed before they are stored; 0: none are.
     at_once: usize,
     /// Each vector of channels out is finished before the next one is multiplied.
     each: bool,
+    /// Points of a part of the window, and its parts down and across.
+    part: usize,
+    windows: [usize; 2],
     /// Rows of tiles, and the parts of each.
     row_count: usize,
     parts: usize,
@@ -76,23 +79,25 @@ pub fn nest(
         _ => 1,
     };
     let (products, inner) = products_nest(linear, &conv, winograd, (fused, index_error))?;
-    let Tiles { outputs, rows, across } = winograd.tiles;
+    let Tiles { outputs, rows, across, part } = winograd.tiles;
     let block = Block::of(&conv, linear, winograd.tiles);
     let block = if winograd.each { block.with(lanes.min(linear.extent(conv.outer))) } else { block };
-    let filter = filter(outputs, conv.couples);
-    let constants = Constants::of(linear, &conv, filter);
+    let filters = filters(&conv, (outputs, part));
+    let constants = Constants::of(linear, &conv, filters[1]);
     let mut nest = Nest {
         linear,
         conv: conv.clone(),
-        filter,
+        filters,
         block,
-        outputs,
+        outputs: conv.shape(outputs),
         rows,
         across,
         at_once: winograd.columns,
         each: winograd.each,
+        part,
+        windows: conv.parts(linear, part),
         row_count: conv.tiles(linear, 0, outputs),
-        parts: conv.tiles(linear, 1, outputs) / across,
+        parts: conv.times(linear, winograd.tiles),
         lanes,
         scratch: Scratch::of(linear, &conv, &block, winograd, lanes),
         place: vec![Affine::constant(0); linear.vars.len()],
@@ -107,18 +112,24 @@ pub fn nest(
         nest.rim(&mut e, &Affine::constant(0));
     }
     nest.around(&mut e, &conv.around(linear), &inner);
-    let between = nest.scratch.elems;
     let columns = (winograd.columns > 0).then_some(lanes);
-    let weights = Weights { conv, outputs, halves: winograd.halves, columns, products, inner, constants };
+    let weights =
+        Weights { conv, tiles: winograd.tiles, halves: winograd.halves, columns, products, inner, constants };
     let (kernel, sizes) = e.finish();
     Ok(Nested {
         kernel,
         sizes,
-        between,
+        between: nest.scratch.elems,
         packings: Vec::new(),
         chains: None,
         packed: Some(Packed::Filtered(Box::new(weights))),
     })
+}
+
+/// The transforms down and across: nothing is transformed along rows over which no window moves.
+fn filters(conv: &Conv, size: (usize, usize)) -> [&'static Filter; 2] {
+    let across = filter(size, conv.couples);
+    [conv.rows.slide().map_or(&SINGLE, |_| across), across]
 }
 
 /// The parameters, with so many elements of transformed weights and in between.
@@ -204,6 +215,11 @@ impl Nest<'_> {
         self.conv.channels(self.linear)
     }
 
+    /// Numbers that are summed for each point of a tile.
+    fn summed(&self) -> usize {
+        self.conv.summed(self.linear, self.part)
+    }
+
     fn around(&mut self, e: &mut Emitter, vars: &[u32], inner: &Nested) {
         let Some((&var, rest)) = vars.split_first() else { return self.blocks(e, inner) };
         let linear = self.linear;
@@ -229,12 +245,14 @@ impl Nest<'_> {
         e.repeat("r", 0, self.rows as i64, 1, |e, r| {
             e.repeat("s", 0, strips as i64, 1, |e, s| {
                 let first = s.scaled(self.scratch.tiles as i64);
-                let left = tile.plus(&first).scaled(self.outputs as i64);
+                let left = tile.plus(&first).scaled(self.outputs[1] as i64);
                 if self.parts > 1 {
                     self.rim(e, &left);
                 }
-                self.strip(e, &row.plus(&r), &left);
-                self.across(e, &first.plus_scaled(&r, self.across as i64));
+                for part in 0..self.windows[0] {
+                    self.strip(e, (&row.plus(&r), &left), part);
+                    self.across(e, &first.plus_scaled(&r, self.across as i64), part);
+                }
             });
         });
         let (data, products) = (self.scratch.data as i64, self.scratch.products as i64);
@@ -261,10 +279,10 @@ impl Nest<'_> {
         });
     }
 
-    /// The strip of a row of tiles from a column on: a piece for each way in which its rows of data can lie inside,
-    /// of which one runs.
-    fn strip(&mut self, e: &mut Emitter, row: &Affine, left: &Affine) {
-        let alike = self.alike();
+    /// The strip of a row of tiles from a column on, for a part of the window: a piece for each way in which its rows of
+    /// data can lie inside, of which one runs.
+    fn strip(&mut self, e: &mut Emitter, (row, left): (&Affine, &Affine), part: usize) {
+        let alike = self.alike(part);
         let last = self.row_count;
         for &(start, end) in &alike {
             let bound = |edge: usize, form: Affine, join| {
@@ -274,26 +292,26 @@ impl Nest<'_> {
             let hi =
                 if end == last { Bound(vec![row.offset(1)]) } else { bound(end, row.offset(1), i64::min) };
             match alike.len() {
-                1 => self.down(e, (row, left), start),
-                _ => each(e, "row", lo, hi, |e, row| self.down(e, (&row, left), start)),
+                1 => self.down(e, (row, left), (start, part)),
+                _ => each(e, "row", lo, hi, |e, row| self.down(e, (&row, left), (start, part))),
             }
         }
     }
 
-    /// The first row of the data that a row of tiles reads: its index times this, less the padding.
-    fn valid(&self, row: usize) -> (usize, usize) {
-        let down = &self.conv.slides[0];
-        let start = (row * self.outputs) as i64 - down.before;
-        let n = self.block.inputs as i64;
+    /// The rows of the data inside of it, among those that a part of the window reads for a row of tiles.
+    fn valid(&self, row: usize, part: usize) -> (usize, usize) {
+        let Some(down) = self.conv.rows.slide() else { return (0, 1) };
+        let start = (row * self.outputs[0] + part * self.part) as i64 - down.before;
+        let n = self.block.inputs[0] as i64;
         ((-start).clamp(0, n) as usize, (down.extent as i64 - start).clamp(0, n) as usize)
     }
 
     /// Rows of tiles in order, those together whose rows of data lie alike inside.
-    fn alike(&self) -> Vec<(usize, usize)> {
+    fn alike(&self, part: usize) -> Vec<(usize, usize)> {
         let mut list: Vec<(usize, usize)> = Vec::new();
         for row in 0..self.row_count {
             match list.last_mut() {
-                Some(last) if self.valid(last.0) == self.valid(row) => last.1 = row + 1,
+                Some(last) if self.valid(last.0, part) == self.valid(row, part) => last.1 = row + 1,
                 _ => list.push((row, row + 1)),
             }
         }
@@ -303,16 +321,14 @@ impl Nest<'_> {
     /// The address of the data at a row and column of the padded data.
     fn data(&self, row: &Affine, column: &Affine, channel: &Affine) -> Affine {
         let mut place = self.place.clone();
-        for (Slide { axis, window, .. }, at) in self.conv.slides.iter().zip([row, column]) {
-            (place[*axis as usize], place[*window as usize]) = (at.clone(), Affine::constant(0));
-        }
+        self.conv.put(&mut place, row, column);
         place[self.conv.inner as usize] = if self.conv.couples { channel.scaled(2) } else { channel.clone() };
         self.conv.addr.map_vars(|v| place[v as usize].clone())
     }
 
     /// Where the transformed data of a point begins.
     fn data_at(&self, row: &Affine, column: &Affine) -> Affine {
-        self.point(row, column, self.block.inputs)
+        self.point(row, column, self.block.inputs[0])
             .scaled(self.block.data as i64)
             .offset(self.scratch.data as i64)
     }
@@ -320,16 +336,16 @@ impl Nest<'_> {
     /// The number of a point: of one in `rows` where columns lie one after the other.
     fn point(&self, row: &Affine, column: &Affine, rows: usize) -> Affine {
         match self.at_once {
-            0 => row.scaled(self.block.inputs as i64).plus(column),
+            0 => row.scaled(self.block.inputs[1] as i64).plus(column),
             _ => column.scaled(rows as i64).plus(row),
         }
     }
 
-    /// The strip of a row of tiles: each column of data, transformed.
-    fn down(&mut self, e: &mut Emitter, (row, left): (&Affine, &Affine), like: usize) {
-        let (n, channels, columns) = (self.block.inputs, self.channels(), self.scratch.columns);
-        let (lo, hi) = self.valid(like);
-        let top = row.scaled(self.outputs as i64);
+    /// The strip of a row of tiles, for a part of the window: each column of data, transformed.
+    fn down(&mut self, e: &mut Emitter, (row, left): (&Affine, &Affine), (like, part): (usize, usize)) {
+        let (n, channels, columns) = (self.block.inputs[0], self.channels(), self.scratch.columns);
+        let (lo, hi) = self.valid(like, part);
+        let top = row.scaled(self.outputs[0] as i64).offset((part * self.part) as i64);
         let (first, end) = self.held(left);
         each(e, "x", first, end, |e, x| {
             self.vectors(e, channels, &mut |nest, e, c, lanes| {
@@ -344,7 +360,7 @@ impl Nest<'_> {
                         (lo..hi).contains(&i).then(|| e.value(ty, value))
                     })
                     .collect();
-                let made = transform(e, nest.inputs(lanes), nest.filter.inputs, &loaded);
+                let made = transform(e, nest.inputs(lanes), nest.filters[0].inputs, &loaded);
                 for (i, value) in made.into_iter().enumerate() {
                     let row = (nest.scratch.strip + i * columns * channels) as i64;
                     let at = x.scaled(channels as i64).plus(c).offset(row);
@@ -354,25 +370,36 @@ impl Nest<'_> {
         });
     }
 
-    /// The transformed data of a strip, whose first tile has this number in the block.
-    fn across(&mut self, e: &mut Emitter, first: &Affine) {
-        let (n, channels, columns) = (self.block.inputs, self.channels(), self.scratch.columns);
+    /// The transformed data of a strip, whose first tile has this number in the block, for a part of the window down and
+    /// all parts across.
+    fn across(&mut self, e: &mut Emitter, first: &Affine, part: usize) {
+        let (channels, columns) = (self.channels(), self.scratch.columns);
+        let (parts, summed) = (self.windows[1], self.summed() as i64);
         e.repeat("t", 0, self.scratch.tiles as i64, 1, |e, t| {
-            let tile = first.plus(&t).scaled(channels as i64);
-            let left = t.scaled((self.outputs * channels) as i64);
-            e.repeat("i", 0, n as i64, 1, |e, i| {
-                let strip = left.plus_scaled(&i, (columns * channels) as i64);
-                let strip = strip.offset(self.scratch.strip as i64);
-                self.vectors(e, channels, &mut |nest, e, c, lanes| {
-                    let at = |j: usize| strip.plus(c).offset((j * channels) as i64);
-                    let loaded: Vec<Option<Reg>> = (0..n).map(|j| Some(nest.load(e, at(j), lanes))).collect();
-                    let made = transform(e, nest.inputs(lanes), nest.filter.inputs, &loaded);
-                    for (j, value) in made.into_iter().enumerate() {
-                        let point = nest.data_at(&i, &Affine::constant(j as i64));
-                        nest.keep(e, point.plus(&tile).plus(c), value);
-                    }
+            e.repeat("part", 0, parts as i64, 1, |e, across| {
+                let number = across.offset((part * parts) as i64);
+                let tile = first.plus(&t).scaled(summed).plus_scaled(&number, channels as i64);
+                let left = t.scaled(self.outputs[1] as i64).plus_scaled(&across, self.part as i64);
+                let left = left.scaled(channels as i64);
+                e.repeat("i", 0, self.block.inputs[0] as i64, 1, |e, i| {
+                    let strip = left.plus_scaled(&i, (columns * channels) as i64);
+                    self.row_in(e, &strip.offset(self.scratch.strip as i64), &tile, &i);
                 });
             });
+        });
+    }
+
+    /// A row of a tile's data, from a place in the strip to that of a tile, and of a part of the window, in the block.
+    fn row_in(&mut self, e: &mut Emitter, strip: &Affine, tile: &Affine, row: &Affine) {
+        let (n, channels) = (self.block.inputs[1], self.channels());
+        self.vectors(e, channels, &mut |nest, e, c, lanes| {
+            let at = |j: usize| strip.plus(c).offset((j * channels) as i64);
+            let loaded: Vec<Option<Reg>> = (0..n).map(|j| Some(nest.load(e, at(j), lanes))).collect();
+            let made = transform(e, nest.inputs(lanes), nest.filters[1].inputs, &loaded);
+            for (j, value) in made.into_iter().enumerate() {
+                let point = nest.data_at(row, &Affine::constant(j as i64));
+                nest.keep(e, point.plus(tile).plus(c), value);
+            }
         });
     }
 }

@@ -4,7 +4,7 @@ use super::cores::core;
 use super::cost::{Operands, Tiling, best_tile};
 use super::direct::direct;
 use super::instructions::{couple_halves, couples};
-use super::linear::Linear;
+use super::linear::{Guard, Linear};
 use super::vector::choose_vector;
 use super::winograd::{Block, CHANNELS, Conv, HALVES, Tiles, Winograd, product};
 use super::{Schedule, Vector};
@@ -12,6 +12,8 @@ use crate::target::Target;
 
 /// Tiles of a block at most: they fill the register tile, more would only take memory.
 const TILES: usize = 64;
+/// Tiles of a part of a row at least.
+const LEAST: usize = 8;
 /// Filtering is chosen where it takes less than this part of the direct convolution's time: it takes
 /// memory and rounds more.
 const GAIN: f64 = 0.85;
@@ -77,15 +79,12 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Opt
     {
         return None;
     }
-    let direct = tiling.all(linear, var) * if halves { PAIRS } else { 1.0 };
+    let direct = tiling.all(linear, var) * inside(linear) * if halves { PAIRS } else { 1.0 };
     let batches = conv.around(linear).iter().map(|&v| linear.extent(v) as f64).product::<f64>();
-    let candidates = conv.outputs(linear).iter().flat_map(|&outputs| {
-        let down = conv.tiles(linear, 0, outputs);
-        let rows = (1..=down).map(|rows| conv.whole_rows(linear, outputs, rows));
-        rows.filter(move |t| down.is_multiple_of(t.rows) && t.rows * t.across <= TILES).collect::<Vec<_>>()
-    });
+    let candidates = conv.sizes(linear).iter().flat_map(|&size| candidates(&conv, linear, size));
     let costs = candidates.map(|tiles| {
-        let blocks = (conv.tiles(linear, 0, tiles.outputs) / tiles.rows) as f64;
+        let rows = conv.tiles(linear, 0, tiles.outputs) / tiles.rows;
+        let blocks = (rows * conv.times(linear, tiles)) as f64;
         (batches * blocks * block_cycles(&conv, linear, target, tiles), tiles)
     });
     let (cost, tiles) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
@@ -97,6 +96,41 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Opt
     let each = columns > 0 && each(&conv, linear, target, tiles);
     let product = Box::new(products(&conv, linear, target, (tiles, halves)));
     Some((Winograd { tiles, halves, columns, each, product }, cost))
+}
+
+/// The share of a window's points that lie in no margin, in the mean: loops over the window leave the others out, tiles
+/// of filtered outputs do not.
+fn inside(linear: &Linear) -> f64 {
+    let share = |margin: &Guard| {
+        let moves = |&&(v, _): &&(u32, i64)| linear.vars[v as usize].reduce;
+        let (window, axis) =
+            (margin.form.terms.iter().find(moves), margin.form.terms.iter().find(|t| !moves(t)));
+        let Some((&(window, step), &(axis, by))) = window.zip(axis) else { return 1.0 };
+        let (points, outputs) = (linear.extent(window) as i64, linear.extent(axis) as i64);
+        // Outputs before the first whose point has an index, of those that there are.
+        let before = |index: i64, point: i64| {
+            let first = (index - margin.form.base - step * point + by - 1).div_euclid(by);
+            first.clamp(0, outputs)
+        };
+        let inside = |point: i64| before(margin.extent as i64, point) - before(0, point);
+        (0..points).map(inside).sum::<i64>() as f64 / (points * outputs).max(1) as f64
+    };
+    linear.margins.iter().map(share).product()
+}
+
+/// Whole rows of tiles; parts of a row that has too many for that, or over which alone the window moves. Parts of rows of
+/// small tiles lose more than the model says (32 to 16 channels of 256 columns at AVX2: 1.45 of the time of large ones).
+fn candidates(conv: &Conv, linear: &Linear, (outputs, part): (usize, usize)) -> Vec<Tiles> {
+    let (down, across) = (conv.tiles(linear, 0, outputs), conv.tiles(linear, 1, outputs));
+    let rows = (1..=down).filter(|rows| down.is_multiple_of(*rows) && rows * across <= TILES);
+    let mut found: Vec<Tiles> = rows.map(|rows| conv.whole_rows(linear, (outputs, part), rows)).collect();
+    if across > TILES && outputs > 2 || conv.rows.slide().is_none() {
+        let parts = (across.div_ceil(TILES)..=across / LEAST).map(|times| across.div_ceil(times));
+        let mut parts: Vec<usize> = parts.filter(|&part| part < across).collect();
+        parts.dedup();
+        found.extend(parts.into_iter().map(|across| Tiles { outputs, part, rows: 1, across }));
+    }
+    found
 }
 
 /// The schedule of the products of each point.
@@ -115,8 +149,10 @@ fn products(conv: &Conv, linear: &Linear, target: &Target, (tiles, halves): (Til
 
 /// Tiles of a block whose sums of a column of points are in registers at once; 0 where those do not hold several.
 fn columns(target: &Target, block: &Block) -> usize {
-    match core(target).columns / block.inputs {
+    match core(target).columns / block.inputs[0] {
         0 => 0,
+        // A column of a single point holds no more products than other tiles.
+        _ if block.inputs[0] == 1 => 0,
         most => block.tiles.div_ceil(block.tiles.div_ceil(most)),
     }
 }
@@ -127,7 +163,7 @@ fn few(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> Option<Ti
     let block = Block::of(conv, linear, tiles);
     let across = columns(target, &block);
     let part = across > 0 && across < block.tiles && conv.in_rows(linear, tiles.outputs, across);
-    let near = weights(conv, linear, &block) <= AGAIN * target.l1 as f64;
+    let near = weights(conv, linear, &block, tiles.part) <= AGAIN * target.l1 as f64;
     (part && near).then_some(Tiles { rows: 1, across, ..tiles })
 }
 
@@ -135,7 +171,7 @@ fn few(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> Option<Ti
 /// are transformed from again, which the nearest cache then has to keep.
 fn each(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> bool {
     let block = Block::of(conv, linear, tiles);
-    let data = 4 * block.inputs * block.inputs * block.data;
+    let data = 4 * block.points() * block.data;
     linear.extent(conv.outer) > target.lanes() && data as f64 <= KEPT * target.l1 as f64
 }
 
@@ -157,17 +193,18 @@ fn parts(target: &Target, couples: usize) -> f64 {
 }
 
 /// Bytes of the transformed weights.
-fn weights(conv: &Conv, linear: &Linear, block: &Block) -> f64 {
-    (block.inputs * block.inputs * conv.channels(linear) * linear.extent(conv.outer) * 4) as f64
+fn weights(conv: &Conv, linear: &Linear, block: &Block, part: usize) -> f64 {
+    (block.points() * conv.summed(linear, part) * linear.extent(conv.outer) * 4) as f64
 }
 
 /// Cycles of one block, by the model; also where it is done a few tiles at a time.
 fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, of: Tiles) -> f64 {
     let (core, block) = (core(target), Block::of(conv, linear, of));
-    let (inner, outer) = (conv.channels(linear), linear.extent(conv.outer));
-    let (n, m, tiles) = (block.inputs as f64, of.outputs as f64, block.tiles as f64);
-    let points = n * n;
-    let weights = weights(conv, linear, &block);
+    let (inner, outer) = (conv.summed(linear, of.part), linear.extent(conv.outer));
+    let [(down, rows), (n, m)] =
+        [0, 1].map(|way| (block.inputs[way] as f64, conv.shape(of.outputs)[way] as f64));
+    let (points, tiles) = (block.points() as f64, block.tiles as f64);
+    let weights = weights(conv, linear, &block, of.part);
     let rate = if weights > target.l2 as f64 * 0.75 { core.far } else { core.near };
     let at_once = if conv.couples { columns(target, &block) } else { 0 };
     let in_columns = at_once > 0;
@@ -186,22 +223,30 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, of: Tiles) -> f64
         true => {
             let sums = points * tiles * outer.div_ceil(target.lanes()) as f64;
             let product = (1.0 / core.fma).max((1.0 + 1.0 / at_once as f64) / core.loads);
-            sums * (inner as f64 * product + m / n / core.stores / 2.0) + UNHIDDEN * read
+            sums * (inner as f64 * product + rows / down / core.stores / 2.0) + UNHIDDEN * read
         }
         false => points * point_cycles(conv, linear, target, of),
     };
     // A vector of n inputs or products to so many outputs; about two additions for each input. Those of
     // integers take one cycle each, so that one vector need not wait for another.
     let waits = if conv.couples { 0.0 } else { 4.0 };
-    let step =
-        |made: f64| (n / core.loads).max(made / core.stores).max(2.0 * n / (core.fma + core.adds)) + waits;
+    let step = |n: f64, made: f64| {
+        (n / core.loads).max(made / core.stores).max(2.0 * n / (core.fma + core.adds)) + waits
+    };
     let vectors = |extent: usize| extent.div_ceil(target.lanes()) as f64;
-    let data = if conv.couples { parts(target, inner) } else { vectors(inner) };
-    let into = tiles * data * (m + n) * step(n);
-    let back =
-        tiles * vectors(outer) * if in_columns { m * (step(m) + m * DIVIDED) } else { (n + m) * step(m) };
+    let channels = conv.channels(linear);
+    let data = if conv.couples { self::parts(target, channels) } else { vectors(channels) };
+    let [parts_down, parts_across] = conv.parts(linear, of.part).map(|parts| parts as f64);
+    let strips = m * step(down, down) + parts_across * down * step(n, n);
+    let into = tiles * data * parts_down * strips;
+    let half = if down > rows { n * step(down, rows) } else { 0.0 };
+    let back = match in_columns {
+        true => rows * (step(n, m) + m * DIVIDED),
+        false => half + rows * step(n, m),
+    };
+    let back = tiles * vectors(outer) * back;
     // What lies between takes memory, and pushes other things out of the caches.
-    let products = if in_columns { m * n } else { points } * block.products as f64;
+    let products = if in_columns { rows * n } else { points } * block.products as f64;
     let between = 4.0 * (points * block.data as f64 + products);
     // Beyond the first-level cache, lines are fetched to be written, and written back.
     let moved = if between > target.l1 as f64 { 2.0 * between / core.near } else { 0.0 };
@@ -214,7 +259,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, of: Tiles) -> f64
 /// Cycles of the products of a point, by the model.
 fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> f64 {
     let products = product(conv, linear, tiles);
-    let inner = conv.channels(linear);
+    let inner = conv.summed(linear, tiles.part);
     // Where halves lie apart, each is multiplied by itself.
     let halves = conv.couples && couple_halves(target);
     // An instruction of its own adds the products of couples, or none.

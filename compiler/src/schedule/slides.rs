@@ -52,6 +52,40 @@ impl Slide {
         })
     }
 
+    /// The same of a window whose points lie some outputs apart: how many, and how it moves over every so many-th output,
+    /// which are as many from each of the first ones on.
+    pub fn apart(
+        linear: &Linear,
+        addr: &Affine,
+        guards: &[Guard],
+        outer: u32,
+        window: u32,
+    ) -> Option<(usize, Slide)> {
+        let step = addr.coefficient(window);
+        let along = |&v: &u32| v != outer && addr.coefficient(v) > 0 && step % addr.coefficient(v) == 0;
+        let mut guard = guards.iter().filter(|g| g.form.coefficient(window) != 0);
+        let own = guard.next();
+        let axis = match own {
+            Some(g) => g.form.terms.iter().map(|t| t.0).find(|&v| v != window)?,
+            None => linear.axes().filter(along).max_by_key(|&v| addr.coefficient(v))?,
+        };
+        if !along(&axis) || linear.vars[axis as usize].reduce {
+            return None;
+        }
+        let apart = step / addr.coefficient(axis);
+        let form = Affine::var(axis).plus(&Affine::var(window).scaled(apart));
+        let exact = own.is_none_or(|g| g.size.is_none() && g.form.offset(-g.form.base) == form);
+        let count = linear.extent(axis) / apart as usize;
+        let span = (count + linear.extent(window)).saturating_sub(1) * apart as usize;
+        let (before, extent) = own.map_or((0, span), |g| (-g.form.base, g.extent));
+        let whole =
+            before % apart == 0 && [extent, linear.extent(axis)].iter().all(|e| e % apart as usize == 0);
+        (exact && whole && guard.next().is_none()).then(|| {
+            let (before, extent) = (before / apart, extent / apart as usize);
+            (apart as usize, Slide { axis, window, step, stride: 1, before, extent })
+        })
+    }
+
     /// Whether a window reaches outside of the data.
     pub fn is_padded(&self, linear: &Linear) -> bool {
         let span = (linear.extent(self.axis) as i64 - 1) * self.stride + linear.extent(self.window) as i64;

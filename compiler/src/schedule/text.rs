@@ -6,7 +6,7 @@
 use super::chains::Chains;
 use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node, Pair, Placed};
 use super::sparse::Sparse;
-use super::winograd::{Conv, Tiles, Winograd, product};
+use super::winograd::{Conv, Tiles, WINDOW, Winograd, product};
 use super::{ReduceStep, Schedule, Vector};
 use crate::base::lex::{Cursor, write_name};
 use crate::base::{Affine, elements};
@@ -69,10 +69,14 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
         let halves = if w.halves { " halves" } else { "" };
         let columns = if w.columns > 0 { format!(" columns {}", w.columns) } else { String::new() };
         let each = if w.each { " each" } else { "" };
-        let Tiles { outputs, rows, across } = w.tiles;
+        let Tiles { outputs, part, rows, across } = w.tiles;
+        let part = if part == WINDOW { String::new() } else { format!(" of {part}") };
         let all = across == conv.tiles(linear, 1, outputs);
         let across = if all { String::new() } else { format!(" across {across}") };
-        line(Subject::Winograd, format!("winograd {outputs} rows {rows}{across}{halves}{columns}{each} {{"));
+        line(
+            Subject::Winograd,
+            format!("winograd {outputs}{part} rows {rows}{across}{halves}{columns}{each} {{"),
+        );
         let products = product(&conv, linear, w.tiles);
         let inner = self::lines(&w.product, &products);
         inner[1..].iter().for_each(|(text, _)| line(Subject::Winograd, text.clone()));
@@ -233,18 +237,19 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// `OUTPUTS rows ROWS [across TILES] [halves] [columns TILES [each]] { vector ... }`, the schedule of the products.
+    /// `OUTPUTS [of POINTS] rows ROWS [across TILES] [halves] [columns TILES [each]] { vector ... }`, the schedule of the products.
     fn winograd(&mut self) -> Result<Winograd> {
         let outputs = self.cursor.int()?;
+        let part = if self.cursor.eat("of") { self.cursor.int()? } else { WINDOW };
         self.cursor.expect("rows")?;
         let rows = self.cursor.int()?;
         let across = if self.cursor.eat("across") { Some(self.cursor.int()?) } else { None };
         let halves = self.cursor.eat("halves");
         let columns = if self.cursor.eat("columns") { self.cursor.int()? } else { 0 };
         let each = self.cursor.eat("each");
-        let conv = Conv::of(self.linear).filter(|_| outputs == 2 || outputs == 4);
+        let conv = Conv::of(self.linear).filter(|c| c.sizes(self.linear).contains(&(outputs, part)));
         let conv = conv.ok_or_else(|| self.cursor.error("no convolution for this filtering".to_string()))?;
-        let whole = conv.whole_rows(self.linear, outputs, rows);
+        let whole = conv.whole_rows(self.linear, (outputs, part), rows);
         let tiles = Tiles { across: across.unwrap_or(whole.across), ..whole };
         let there = [conv.tiles(self.linear, 0, outputs), whole.across];
         if !(1..=there[0]).contains(&rows) || !(1..=there[1]).contains(&tiles.across) {

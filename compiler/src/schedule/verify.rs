@@ -261,17 +261,21 @@ impl Checker<'_> {
 
     fn winograd(&self) -> Check {
         let Some(w) = &self.schedule.winograd else { return Ok(()) };
-        let conv = Conv::of(self.linear).ok_or("no convolution of 3 by 3 points, one apart")?;
-        let sizes = conv.outputs(self.linear);
-        require(sizes.contains(&w.tiles.outputs), || format!("tiles of {} outputs", w.tiles.outputs))?;
+        let conv =
+            Conv::of(self.linear).ok_or("no convolution whose window moves from neighbour to neighbour")?;
+        let size = (w.tiles.outputs, w.tiles.part);
+        require(conv.sizes(self.linear).contains(&size), || {
+            format!("tiles of {} outputs, parts of {} points", size.0, size.1)
+        })?;
         let along = matches!(self.schedule.vector, Vector::Axis { var, .. } if var == conv.outer);
         require(along, || format!("{} does not fill the lanes", self.name(conv.outer)))?;
         let rows = conv.tiles(self.linear, 0, w.tiles.outputs);
         require(w.tiles.rows > 0 && rows.is_multiple_of(w.tiles.rows), || {
             format!("{rows} rows of tiles are not done {} at a time", w.tiles.rows)
         })?;
-        require(conv.in_rows(self.linear, w.tiles.outputs, w.tiles.across), || {
-            format!("{} tiles at a time are not whole in a row", w.tiles.across)
+        let across = conv.tiles(self.linear, 1, w.tiles.outputs);
+        require((1..=across).contains(&w.tiles.across), || {
+            format!("{} tiles at a time of a row of {across}", w.tiles.across)
         })?;
         let whole = |v: Vector| matches!(v, Vector::Axis { lanes, .. } if lanes.is_multiple_of(HALVES));
         require(!w.halves || conv.in_halves(self.linear) && whole(w.product.vector), || {

@@ -1,11 +1,17 @@
-//! Convolutions with windows of 3x3 points by fewer multiplications: Winograd's minimal filtering.
+//! Convolutions by fewer multiplications: Winograd's minimal filtering.
 //!
-//! `m x m` outputs come from `(m+2) x (m+2)` inputs. Transformed inputs and transformed weights are
-//! multiplied point by point, which takes `(m+2)^2 / m^2` multiplications an output in place of 9, and
+//! `m x m` outputs of a window of 3x3 points come from `(m+2) x (m+2)` inputs. Transformed inputs and transformed
+//! weights are multiplied point by point, which takes `(m+2)^2 / m^2` multiplications an output in place of 9, and
 //! the products, summed over the channels, are transformed back (Lavin and Gray, arXiv:1509.09308).
 //! Between the transforms is a product of matrices per point, the [`product`], with a schedule of
 //! its own. The tiles of some rows, or of a part of a row, are done at a time, so that little memory is needed in
 //! between.
+//!
+//! So are windows of four and five points, with fewer outputs for as many inputs. Larger ones are [`Conv::parts`] of so many points along each axis, the last of them filled up with zeros. Their products are one sum: what a part reads are
+//! channels of its own.
+//!
+//! A window along one axis has tiles of `m` outputs. Rows are then the points of another axis
+//! ([`Rows::Axis`]); where the window's points lie `d` outputs apart, each `d`-th output is in one of `d` rows.
 
 use super::Schedule;
 use super::factors::factors;
@@ -16,17 +22,20 @@ use crate::scalar::{Fold, Op};
 
 /// Channels whose couples lie in halves.
 pub const HALVES: usize = 8;
-/// Points of a window along one axis.
+/// Points of a window along one axis that integers are filtered by, and of most parts of larger windows.
 pub const WINDOW: usize = 3;
 
 /// Tiles that are done at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiles {
-    /// Outputs of a tile along one axis: 2 or 4.
+    /// Outputs of a tile along each axis over which the window moves: 2 or 4 for parts of three points; of floats 3 for
+    /// parts of four, 2 of five.
     pub outputs: usize,
+    /// Points of a part of the window along each of these.
+    pub part: usize,
     /// Rows of tiles; divides their number.
     pub rows: usize,
-    /// Tiles of each row: all there are, or a part of them, which are whole.
+    /// Tiles of each row: all there are, or a part of them.
     pub across: usize,
 }
 
@@ -47,6 +56,17 @@ pub struct Winograd {
     pub product: Box<Schedule>,
 }
 
+/// What rows of outputs are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rows {
+    /// The window moves over them.
+    Slide(Slide),
+    /// The points of an axis.
+    Axis(u32),
+    /// Outputs that lie so many apart along the axis over which the window moves.
+    Apart(usize),
+}
+
 /// A convolution that minimal filtering can do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv {
@@ -58,8 +78,10 @@ pub struct Conv {
     pub weight: Affine,
     /// Address of the data.
     pub addr: Affine,
-    /// Down and across.
-    pub slides: [Slide; 2],
+    /// Rows of outputs, one below the other.
+    pub rows: Rows,
+    /// The window along rows, of outputs that are neighbours there.
+    pub across: Slide,
     /// The channels out, which lie side by side in the output.
     pub outer: u32,
     /// The channels in, which lie side by side in the data.
@@ -100,45 +122,47 @@ impl Conv {
             return None;
         }
         let [outer] = only(linear.axes().filter(|&v| weight.coefficient(v) != 0))?;
-        let [inner] =
-            only(linear.reductions().filter(|&v| linear.extent(v) != WINDOW || addr.coefficient(v) == 1))?;
-        let windows: [u32; 2] = only(linear.reductions().filter(|&v| v != inner))?;
-        let slides = windows.map(|w| slide(linear, addr, guards, outer, w));
-        let mut slides = [slides[0]?, slides[1]?];
-        slides.sort_by_key(|s| -s.step);
-        let side_by_side = addr.coefficient(inner) == 1 && linear.store.coefficient(outer) == 1;
-        let guarded = guards.iter().all(|g| slides.iter().any(|s| g.form.coefficient(s.axis) != 0));
-        let apart = addr.coefficient(outer) == 0 && slides[0].axis != slides[1].axis;
+        let [inner] = only(linear.reductions().filter(|&v| addr.coefficient(v) == 1))?;
+        let (rows, across) = moves(linear, (addr, guards), (outer, inner))?;
+        let slides = [Some(&across), rows.slide()];
+        let moved = |g: &Guard| slides.iter().flatten().any(|s| g.form.coefficient(s.axis) != 0);
+        let guarded = guards.iter().all(moved);
         let reads = |n: &&Node| matches!(n, Node::Load { operand, .. } if operand == weights);
         let finish = linear.nodes.iter().filter(reads).count() == 1;
         let channels = linear.extent(inner);
         // What stands behind an odd channel is multiplied by zero, and has to be memory.
         let last = addr.range(|v| linear.extent(v)).1;
         let whole = channels.is_multiple_of(2) || last + 1 < linear.buffers[*data as usize].elems as i64;
-        let fits = !couples || whole && most(linear, (*data, *weights), channels) < SUMS_OF_TWO;
+        let square = slides.iter().all(|s| s.is_some_and(|s| linear.extent(s.window) == WINDOW));
+        let fits = !couples || square && whole && most(linear, (*data, *weights), channels) < SUMS_OF_TWO;
         // Axes around may end at sizes known only at run time, those of the convolution not.
-        let own = [outer, inner, slides[0].axis, slides[1].axis];
-        let sized = own.iter().any(|&v| linear.vars[v as usize].size.is_some())
+        let axes = slides.iter().flatten().map(|s| s.axis).chain(rows.axis());
+        let sized = axes.chain([outer, inner]).any(|v| linear.vars[v as usize].size.is_some())
             || guards.iter().any(|g| g.size.is_some());
-        (side_by_side && guarded && apart && finish && !sized && fits).then(|| Conv {
+        let apart = addr.coefficient(outer) == 0 && linear.store.coefficient(outer) == 1;
+        (guarded && apart && finish && !sized && fits).then(|| Conv {
             data: *data,
             weights: *weights,
             weight: weight.clone(),
             addr: addr.clone(),
-            slides,
+            rows,
+            across,
             outer,
             inner,
             couples,
         })
     }
 
-    /// The sizes of tiles that there are: outputs along one axis. Those of four need signed weights, whose
-    /// multiples fit 16 bits.
-    pub fn outputs(&self, linear: &Linear) -> &'static [usize] {
+    /// The sizes of tiles that there are: outputs along one axis, and points of a part of the window. Those of four need
+    /// signed weights, whose multiples fit 16 bits.
+    pub fn sizes(&self, linear: &Linear) -> &'static [(usize, usize)] {
         let signed = linear.buffers[self.weights as usize].dtype == DType::I8;
+        let slides = [Some(&self.across), self.rows.slide()].into_iter().flatten();
+        let points = slides.map(|s| linear.extent(s.window)).min().unwrap_or(WINDOW);
         match !self.couples || signed && self.most(linear) < SUMS_OF_FOUR {
-            true => &[4, 2],
-            false => &[2],
+            true if points > WINDOW => &[(4, WINDOW), (2, WINDOW), (3, 4), (2, 5)],
+            true => &[(4, WINDOW), (2, WINDOW)],
+            false => &[(2, WINDOW)],
         }
     }
 
@@ -157,15 +181,58 @@ impl Conv {
         linear.extent(self.inner).div_ceil(if self.couples { 2 } else { 1 })
     }
 
-    /// Whether rows of tiles can be done so many at a time: all, or some that are whole.
+    /// Parts of the window of so many points each, down and across.
+    pub fn parts(&self, linear: &Linear, part: usize) -> [usize; 2] {
+        let of = |slide: &Slide| linear.extent(slide.window).div_ceil(part);
+        [self.rows.slide().map_or(1, of), of(&self.across)]
+    }
+
+    /// Numbers that are multiplied for each point of a tile: the channels of all parts.
+    pub fn summed(&self, linear: &Linear, part: usize) -> usize {
+        let [down, across] = self.parts(linear, part);
+        down * across * self.channels(linear)
+    }
+
+    /// Outputs of a tile down and across, where there are so many along an axis over which the window moves.
+    pub fn shape(&self, outputs: usize) -> [usize; 2] {
+        [self.rows.slide().map_or(1, |_| outputs), outputs]
+    }
+
+    /// Rows of outputs, and outputs of each.
+    pub fn outs(&self, linear: &Linear) -> [usize; 2] {
+        let along = linear.extent(self.across.axis);
+        match &self.rows {
+            Rows::Slide(slide) => [linear.extent(slide.axis), along],
+            Rows::Axis(axis) => [linear.extent(*axis), along],
+            Rows::Apart(apart) => [*apart, along / apart],
+        }
+    }
+
+    /// The place of an output, by its row and its number there.
+    pub fn put(&self, place: &mut [Affine], row: &Affine, column: &Affine) {
+        let across = self.across.axis as usize;
+        match &self.rows {
+            Rows::Apart(apart) => place[across] = row.plus_scaled(column, *apart as i64),
+            Rows::Axis(axis) | Rows::Slide(Slide { axis, .. }) => {
+                (place[*axis as usize], place[across]) = (row.clone(), column.clone());
+            }
+        }
+    }
+
+    /// Whether rows of tiles consist of so many at a time: all, or some that are whole.
     pub fn in_rows(&self, linear: &Linear, outputs: usize, across: usize) -> bool {
-        let width = linear.extent(self.slides[1].axis);
+        let width = self.outs(linear)[1];
         across == self.tiles(linear, 1, outputs) || across > 0 && width.is_multiple_of(outputs * across)
     }
 
+    /// How often so many tiles of a row are done; the last time there may be fewer.
+    pub fn times(&self, linear: &Linear, Tiles { outputs, across, .. }: Tiles) -> usize {
+        self.tiles(linear, 1, outputs).div_ceil(across)
+    }
+
     /// So many rows of all their tiles.
-    pub fn whole_rows(&self, linear: &Linear, outputs: usize, rows: usize) -> Tiles {
-        Tiles { outputs, rows, across: self.tiles(linear, 1, outputs) }
+    pub fn whole_rows(&self, linear: &Linear, (outputs, part): (usize, usize), rows: usize) -> Tiles {
+        Tiles { outputs, part, rows, across: self.tiles(linear, 1, outputs) }
     }
 
     /// What the numbers in between are.
@@ -173,15 +240,15 @@ impl Conv {
         if self.couples { DType::I32 } else { DType::F32 }
     }
 
-    /// Tiles along one of the axes.
-    pub fn tiles(&self, linear: &Linear, slide: usize, outputs: usize) -> usize {
-        linear.extent(self.slides[slide].axis).div_ceil(outputs)
+    /// Rows of tiles (0), or tiles of each (1).
+    pub fn tiles(&self, linear: &Linear, way: usize, outputs: usize) -> usize {
+        self.outs(linear)[way].div_ceil(self.shape(outputs)[way])
     }
 
     /// The axes around the convolution: batches.
     pub fn around(&self, linear: &Linear) -> Vec<u32> {
-        let own = [self.outer, self.slides[0].axis, self.slides[1].axis];
-        linear.axes().filter(|v| !own.contains(v)).collect()
+        let own = |v: u32| v == self.outer || v == self.across.axis || self.rows.axis() == Some(v);
+        linear.axes().filter(|&v| !own(v)).collect()
     }
 }
 
@@ -207,17 +274,63 @@ fn only<const N: usize>(items: impl Iterator<Item = u32>) -> Option<[u32; N]> {
     items.collect::<Vec<u32>>().try_into().ok()
 }
 
-/// How a window of three points moves point by point.
-fn slide(linear: &Linear, addr: &Affine, guards: &[Guard], outer: u32, window: u32) -> Option<Slide> {
-    let slide = Slide::of(linear, addr, guards, outer, window)?;
-    (slide.stride == 1 && linear.extent(window) == WINDOW).then_some(slide)
+impl Rows {
+    /// How the window moves over them.
+    pub fn slide(&self) -> Option<&Slide> {
+        match self {
+            Rows::Slide(slide) => Some(slide),
+            _ => None,
+        }
+    }
+
+    /// The axis whose points they are.
+    fn axis(&self) -> Option<u32> {
+        match self {
+            Rows::Slide(slide) => Some(slide.axis),
+            Rows::Axis(axis) => Some(*axis),
+            Rows::Apart(_) => None,
+        }
+    }
+}
+
+/// How the window of a convolution with such channels moves over data at such places: along one axis or two.
+fn moves(
+    linear: &Linear,
+    (addr, guards): (&Affine, &[Guard]),
+    (outer, inner): (u32, u32),
+) -> Option<(Rows, Slide)> {
+    let mut windows = linear.reductions().filter(|&v| v != inner && linear.extent(v) > 1);
+    let (first, second) = (windows.next()?, windows.next());
+    // Windows of two points gain less than their transforms take.
+    let short = [Some(first), second].into_iter().flatten().any(|w| linear.extent(w) < WINDOW);
+    if windows.next().is_some() || short {
+        return None;
+    }
+    let slide = |window: u32| Slide::of(linear, addr, guards, outer, window).filter(|s| s.stride == 1);
+    if let Some(second) = second {
+        let (one, other) = (slide(first)?, slide(second)?);
+        let (down, across) = if one.step >= other.step { (one, other) } else { (other, one) };
+        return (down.axis != across.axis).then_some((Rows::Slide(down), across));
+    }
+    if let Some(across) = slide(first) {
+        let beside = |&v: &u32| {
+            v != outer
+                && v != across.axis
+                && addr.coefficient(v) != 0
+                && linear.vars[v as usize].size.is_none()
+        };
+        let rows = linear.axes().filter(beside).max_by_key(|&v| linear.extent(v));
+        return Some((rows.map_or(Rows::Apart(1), Rows::Axis), across));
+    }
+    let (apart, across) = Slide::apart(linear, addr, guards, outer, first)?;
+    Some((Rows::Apart(apart), across))
 }
 
 /// What a block of tiles needs in between, in elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Block {
-    /// Inputs of a tile along one axis.
-    pub inputs: usize,
+    /// Inputs of a tile, down and across.
+    pub inputs: [usize; 2],
     /// Tiles of a block.
     pub tiles: usize,
     /// Elements from the transformed inputs of one point to those of the next.
@@ -242,10 +355,11 @@ impl Block {
     /// The block of a convolution.
     pub fn of(conv: &Conv, linear: &Linear, of: Tiles) -> Block {
         let tiles = of.rows * of.across;
+        let [down, across] = conv.shape(of.outputs);
         Block {
-            inputs: of.outputs + WINDOW - 1,
+            inputs: [conv.rows.slide().map_or(down, |_| down + of.part - 1), across + of.part - 1],
             tiles,
-            data: apart(tiles * conv.channels(linear)),
+            data: apart(tiles * conv.summed(linear, of.part)),
             products: apart(tiles * linear.extent(conv.outer)),
         }
     }
@@ -253,6 +367,11 @@ impl Block {
     /// The block with the products of so many channels out at a time.
     pub fn with(self, channels: usize) -> Block {
         Block { products: apart(self.tiles * channels), ..self }
+    }
+
+    /// The points of a tile that are multiplied.
+    pub fn points(&self) -> usize {
+        self.inputs[0] * self.inputs[1]
     }
 }
 
@@ -263,8 +382,7 @@ pub const CHANNELS: u32 = 2;
 /// tiles `t`; a product of couples is the sum of two.
 pub fn product(conv: &Conv, linear: &Linear, tiles: Tiles) -> Linear {
     let block = Block::of(conv, linear, tiles);
-    let (points, inner, outer) =
-        (block.inputs * block.inputs, conv.channels(linear), linear.extent(conv.outer));
+    let (points, inner, outer) = (block.points(), conv.summed(linear, tiles.part), linear.extent(conv.outer));
     let var =
         |name: &str, extent: usize, reduce: bool| LinearVar { name: name.into(), extent, reduce, size: None };
     let form = |terms: [(u32, usize); 3]| {

@@ -2,19 +2,20 @@
 
 use super::*;
 use crate::schedule::linear::Magnitude;
-use crate::schedule::winograd::{CHANNELS, Conv, HALVES, Tiles, Winograd, product};
+use crate::schedule::winograd::{CHANNELS, Conv, HALVES, Tiles, WINDOW, Winograd, product};
 
 /// Schedules that filter a convolution in tiles of so many outputs, so many rows of them at a time: with couples
 /// as they are, by points and by columns of points, and in halves where those can be; of whole rows, and of each part
 /// that there is.
-fn filtering(linear: &Linear, conv: &Conv, outputs: usize, rows: usize) -> Vec<Schedule> {
+pub(super) fn filtering(linear: &Linear, conv: &Conv, size: (usize, usize), rows: usize) -> Vec<Schedule> {
+    let (outputs, part) = size;
     let target = crate::target::resolve("x86_64", "x86-64-v3").expect("the target is known");
     let kinds = [(false, 0, false), (false, 2, true), (false, 3, false), (false, 4, false), (true, 0, false)];
-    let parts = (1..=conv.tiles(linear, 1, outputs)).filter(|&across| conv.in_rows(linear, outputs, across));
+    let parts = 1..=conv.tiles(linear, 1, outputs);
     let kinds = parts.flat_map(|across| kinds.map(|kind| (kind, across)));
     let schedules =
         kinds.filter(|(k, _)| !k.0 || conv.in_halves(linear)).map(|((halves, columns, each), across)| {
-            let tiles = Tiles { outputs, rows, across };
+            let tiles = Tiles { outputs, part, rows, across };
             let mut product = Box::new(choose(&product(conv, linear, tiles), &target));
             if halves {
                 product.vector = Vector::Axis { var: CHANNELS, lanes: HALVES };
@@ -39,7 +40,7 @@ fn couples_of_some_channels_do_not_lie_in_halves() {
     let layouts = [last(&def.operands[0].ty), Layout::dense(&def.operands[1].ty.shape)];
     let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
     let conv = Conv::of(&linear).expect("a convolution that can be filtered");
-    let list = filtering(&linear, &conv, 4, 1);
+    let list = filtering(&linear, &conv, (4, WINDOW), 1);
     assert!(list.len() > 1 && list.iter().all(|s| s.winograd.as_ref().is_some_and(|w| !w.halves)));
     for whole in list {
         let filtered = whole.winograd.as_ref().map(|w| Winograd { halves: true, ..w.clone() });
@@ -59,12 +60,12 @@ fn filtered_bytes_are_exact() {
             let linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
             let conv = Conv::of(&linear).expect("a convolution that can be filtered");
             let expected = run(&linear, &Schedule::naive(&linear), &[false; 2]);
-            let blocks = conv.outputs(&linear).iter().flat_map(|&outputs| {
-                let tiles = conv.tiles(&linear, 0, outputs);
-                (1..=tiles).filter(move |r| tiles.is_multiple_of(*r)).map(move |rows| (outputs, rows))
+            let blocks = conv.sizes(&linear).iter().flat_map(|&size| {
+                let tiles = conv.tiles(&linear, 0, size.0);
+                (1..=tiles).filter(move |r| tiles.is_multiple_of(*r)).map(move |rows| (size, rows))
             });
-            for (outputs, rows) in blocks {
-                for schedule in filtering(&linear, &conv, outputs, rows) {
+            for (size, rows) in blocks {
+                for schedule in filtering(&linear, &conv, size, rows) {
                     let got = run(&linear, &schedule, &[false, true]);
                     assert_eq!(got, expected, "{linear}{}", schedule.display(&linear));
                 }
@@ -88,8 +89,8 @@ fn an_odd_channel_is_half_a_couple() {
         let conv = Conv::of(&linear).expect("a convolution that can be filtered");
         assert_eq!(choose(&linear, &target).winograd.is_some(), chosen, "{c} channels");
         let expected = run(&linear, &Schedule::naive(&linear), &[false; 2]);
-        for &outputs in conv.outputs(&linear) {
-            for schedule in filtering(&linear, &conv, outputs, 1) {
+        for &size in conv.sizes(&linear) {
+            for schedule in filtering(&linear, &conv, size, 1) {
                 let got = run(&linear, &schedule, &[false, true]);
                 assert_eq!(got, expected, "{linear}{}", schedule.display(&linear));
             }
@@ -109,7 +110,7 @@ fn filtered_bytes_do_not_overflow() {
         };
         let (widest, wider) = (linear(most), linear(most + 2));
         let conv = Conv::of(&widest).expect("a convolution that can be filtered");
-        for schedule in filtering(&widest, &conv, 4, 1) {
+        for schedule in filtering(&widest, &conv, (4, WINDOW), 1) {
             let nested = nest(&widest, &schedule, true, 1).expect("the kernel is built");
             let weights = vec![i8::MIN as u8; widest.buffers[1].elems];
             let packed = nested.packed(&widest, 1, &weights).expect("the weights are packed");
@@ -120,7 +121,10 @@ fn filtered_bytes_do_not_overflow() {
             let sum = (most as i32 * 9 * byte * i32::from(i8::MIN)).to_le_bytes();
             assert!(buffers[2].chunks(4).all(|got| got == sum));
         }
-        assert_eq!(Conv::of(&wider).expect("a convolution that can be filtered").outputs(&wider), &[2]);
+        assert_eq!(
+            Conv::of(&wider).expect("a convolution that can be filtered").sizes(&wider),
+            &[(2, WINDOW)]
+        );
     }
 }
 
@@ -199,7 +203,7 @@ fn constants_take_over_the_multiple() {
         let (_, expected) = run(&Schedule::naive(&linear));
         let conv = Conv::of(&linear).expect("a convolution that can be filtered");
         for outputs in [2, 4] {
-            for schedule in filtering(&linear, &conv, outputs, 1) {
+            for schedule in filtering(&linear, &conv, (outputs, WINDOW), 1) {
                 let (text, got) = run(&schedule);
                 assert_eq!(!text.contains("shr_s"), taken, "{text}");
                 assert_eq!(got, expected, "{text}");
@@ -236,7 +240,7 @@ fn floats_are_filtered_by_bytes() {
         let conv = Conv::of(&linear).expect("a convolution that can be filtered");
         assert!(!conv.couples);
         let expected = run(&linear, &Schedule::naive(&linear), &[false; 2]);
-        for schedule in filtering(&linear, &conv, 4, 1) {
+        for schedule in filtering(&linear, &conv, (4, WINDOW), 1) {
             let got = run(&linear, &schedule, &[false, true]);
             assert!(nearly(&got, &expected), "{}", schedule.display(&linear));
         }

@@ -20,7 +20,7 @@ impl Nest<'_> {
     pub(super) fn columns(&mut self, e: &mut Emitter, (first, count): (&Affine, usize)) {
         let (tiles, at_once) = (self.block.tiles, self.at_once);
         let full = tiles - tiles % at_once;
-        e.repeat("j", 0, self.block.inputs as i64, 1, |e, j| {
+        e.repeat("j", 0, self.block.inputs[1] as i64, 1, |e, j| {
             self.vectors(e, count, &mut |nest, e, o, lanes| {
                 let vector = (first, count, o, lanes);
                 e.repeat("t", 0, full as i64, at_once as i64, |e, t| {
@@ -41,7 +41,7 @@ impl Nest<'_> {
         (j, t, tiles): (&Affine, &Affine, usize),
         (first, count, o, lanes): (&Affine, usize, &Affine, usize),
     ) {
-        let (n, channels) = (self.block.inputs, self.channels());
+        let (n, channels) = (self.block.inputs[0], self.summed());
         let numbers = self.sums(lanes);
         let sums: Vec<Vec<Reg>> = (0..n).map(|_| (0..tiles).map(|_| zero(e, numbers.ty)).collect()).collect();
         e.repeat("c", 0, channels as i64, 1, |e, c| {
@@ -62,7 +62,7 @@ impl Nest<'_> {
         });
         for k in 0..tiles {
             let column: Vec<Option<Reg>> = sums.iter().map(|row| Some(row[k])).collect();
-            let made = transform(e, numbers, &[self.filter.outputs], &column);
+            let made = transform(e, numbers, &[self.filters[0].outputs], &column);
             let tile = t.offset(k as i64).scaled(count as i64).plus(o);
             for (a, value) in made.into_iter().enumerate() {
                 self.keep(e, self.product_at(&Affine::constant(a as i64), j, &tile), value);
@@ -72,7 +72,7 @@ impl Nest<'_> {
 
     /// Where the weights of a column's `i`-th point are, from a channel out on.
     fn weights_at(&self, j: &Affine, o: &Affine, c: &Affine, (i, lanes): (usize, usize)) -> Affine {
-        let (n, channels) = (self.block.inputs, self.channels());
+        let (n, channels) = (self.block.inputs[0], self.summed());
         let column = (n * channels * self.linear.extent(self.conv.outer)) as i64;
         let vector = o.scaled((n * channels) as i64).plus_scaled(j, column);
         vector.plus_scaled(c, (n * lanes) as i64).offset((i * lanes) as i64)

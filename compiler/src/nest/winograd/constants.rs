@@ -83,7 +83,7 @@ fn bias(linear: &Linear, conv: &Conv, room: i64) -> Option<Bias> {
     let buffer = &linear.buffers[*operand as usize];
     // Where all are zero, no power is the least that none reaches.
     let small = buffer.magnitude.is_some_and(|m| 1i64 << m.below.clamp(0, 62) <= room);
-    let same = addr.coefficient(conv.slides[1].axis) == 0;
+    let same = addr.coefficient(conv.across.axis) == 0;
     let alone = users(linear, load) == 1 && once(linear, *operand);
     (buffer.dtype == DType::I32 && buffer.constant && small && same && alone).then_some(Bias {
         sum,

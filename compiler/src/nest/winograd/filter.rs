@@ -1,8 +1,8 @@
 //! The transforms of minimal filtering, as matrices: of inputs, of weights, of products.
 //!
-//! For `m` outputs of a window of 3 points: `y = A ((G w) * (B x))` with `m + 2` products. The points of
-//! interpolation are 0, 1, -1 and infinity; 2 and -2 as well for `m = 4` (Lavin and Gray,
-//! arXiv:1509.09308).
+//! For `m` outputs of a window of `r` points: `y = A ((G w) * (B x))` with `m + r - 1` products. The points of
+//! interpolation are 0, 1, -1 and infinity; 2 and -2 as well for six products (Lavin and Gray,
+//! arXiv:1509.09308). So 4 outputs of 3 points, 3 of 4, and 2 of 5 have the same inputs.
 //!
 //! Integers have whole matrices: the rows of `G` are scaled up, those of `A` make what comes out a multiple
 //! of the outputs, by [`Filter::multiple`] along each axis. An odd part of it is divided by as a product
@@ -13,10 +13,10 @@ use crate::tile::{Bin, Lane, Reg, RegType, Value};
 
 /// The matrices for one number of outputs.
 pub struct Filter {
-    /// Inputs to factors, by matrices one after the other, of which the last has `m + 2` rows.
+    /// Inputs to factors, by matrices one after the other, of which the last has `m + r - 1` rows.
     pub inputs: &'static [&'static [&'static [f64]]],
-    /// Weights to factors: `m + 2` rows.
-    pub weights: &'static [[f64; 3]],
+    /// Weights to factors: `m + r - 1` rows.
+    pub weights: &'static [&'static [f64]],
     /// Products to outputs: `m` rows.
     pub outputs: &'static [&'static [f64]],
     /// What the outputs are multiplied by along each of the two axes.
@@ -53,12 +53,12 @@ const JOINED_OF_FOUR: &[&[f64]] = &[
 const FOUR: Filter = Filter {
     inputs: &[INPUTS_OF_FOUR],
     weights: &[
-        [1.0 / 4.0, 0.0, 0.0],
-        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-        [0.0, 0.0, 1.0],
+        &[1.0 / 4.0, 0.0, 0.0],
+        &[-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+        &[-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+        &[1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+        &[1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+        &[0.0, 0.0, 1.0],
     ],
     outputs: &[
         &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
@@ -69,16 +69,50 @@ const FOUR: Filter = Filter {
     multiple: 1,
 };
 
+/// Three outputs of four points.
+const THREE: Filter = Filter {
+    inputs: &[INPUTS_OF_FOUR],
+    weights: &[
+        &[1.0 / 4.0, 0.0, 0.0, 0.0],
+        &[-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+        &[-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0, 1.0 / 6.0],
+        &[1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0, 1.0 / 3.0],
+        &[1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0, -1.0 / 3.0],
+        &[0.0, 0.0, 0.0, 1.0],
+    ],
+    outputs: &[
+        &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+        &[0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
+        &[0.0, 1.0, 1.0, 4.0, 4.0, 1.0],
+    ],
+    multiple: 1,
+};
+
+/// Two outputs of five points.
+const TWO_OF_FIVE: Filter = Filter {
+    inputs: &[INPUTS_OF_FOUR],
+    weights: &[
+        &[1.0 / 4.0, 0.0, 0.0, 0.0, 0.0],
+        &[-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+        &[-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+        &[1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0, 1.0 / 3.0, 2.0 / 3.0],
+        &[1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0, -1.0 / 3.0, 2.0 / 3.0],
+        &[0.0, 0.0, 0.0, 0.0, 1.0],
+    ],
+    outputs: &[&[1.0, 1.0, 1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, 2.0, -2.0, 1.0]],
+    multiple: 1,
+};
+
 /// Two signed bytes' worth of weights are 144 times as large at most, of inputs 100 times: 16 bits hold both.
 const WHOLE_FOUR: Filter = Filter {
     inputs: &[PARTS_OF_FOUR, JOINED_OF_FOUR],
     weights: &[
-        [6.0, 0.0, 0.0],
-        [-4.0, -4.0, -4.0],
-        [-4.0, 4.0, -4.0],
-        [1.0, 2.0, 4.0],
-        [1.0, -2.0, 4.0],
-        [0.0, 0.0, 12.0],
+        &[6.0, 0.0, 0.0],
+        &[-4.0, -4.0, -4.0],
+        &[-4.0, 4.0, -4.0],
+        &[1.0, 2.0, 4.0],
+        &[1.0, -2.0, 4.0],
+        &[0.0, 0.0, 12.0],
     ],
     outputs: &[
         &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
@@ -95,23 +129,29 @@ const OUTPUTS_OF_TWO: &[&[f64]] = &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, 1.0
 
 const TWO: Filter = Filter {
     inputs: &[INPUTS_OF_TWO],
-    weights: &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
+    weights: &[&[1.0, 0.0, 0.0], &[0.5, 0.5, 0.5], &[0.5, -0.5, 0.5], &[0.0, 0.0, 1.0]],
     outputs: OUTPUTS_OF_TWO,
     multiple: 1,
 };
 
 const WHOLE_TWO: Filter = Filter {
     inputs: &[INPUTS_OF_TWO],
-    weights: &[[2.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [0.0, 0.0, 2.0]],
+    weights: &[&[2.0, 0.0, 0.0], &[1.0, 1.0, 1.0], &[1.0, -1.0, 1.0], &[0.0, 0.0, 2.0]],
     outputs: OUTPUTS_OF_TWO,
     multiple: 2,
 };
 
-/// The matrices for tiles of 2 or 4 outputs, of integers or of floats.
-pub fn filter(outputs: usize, whole: bool) -> &'static Filter {
-    match (outputs, whole) {
-        (2, false) => &TWO,
-        (2, true) => &WHOLE_TWO,
+/// Along rows over which no window moves.
+pub const SINGLE: Filter =
+    Filter { inputs: &[&[&[1.0]]], weights: &[&[1.0]], outputs: &[&[1.0]], multiple: 1 };
+
+/// The matrices for tiles of so many outputs of parts of so many points, of integers or of floats.
+pub fn filter(size: (usize, usize), whole: bool) -> &'static Filter {
+    match (size, whole) {
+        ((2, 5), _) => &TWO_OF_FIVE,
+        ((2, _), false) => &TWO,
+        ((2, _), true) => &WHOLE_TWO,
+        ((3, _), _) => &THREE,
         (_, false) => &FOUR,
         (_, true) => &WHOLE_FOUR,
     }

@@ -45,13 +45,9 @@ impl Nest<'_> {
         (row, first): (&Affine, &Affine),
         body: &mut dyn FnMut(&mut Self, &mut Emitter, (&Affine, &Affine, usize), &Affine),
     ) {
-        let (outputs, width) = (self.outputs, self.linear.extent(self.conv.slides[1].axis));
-        // Of the last tile of a row there may be a part; tiles of a part of it are whole.
-        let (full, rest) = match self.parts {
-            1 => (width / outputs, width % outputs),
-            _ => (self.across, 0),
-        };
-        let across = self.across as i64;
+        let (outputs, width) = (self.outputs[1], self.conv.outs(self.linear)[1]);
+        let (full, rest) = (width / outputs, width % outputs);
+        let (across, parts) = (self.across as i64, self.parts as i64);
         e.repeat("r", 0, self.rows as i64, 1, |e, r| {
             let row = row.plus(&r);
             if self.linear.extent(self.conv.outer) >= self.lanes {
@@ -63,9 +59,22 @@ impl Nest<'_> {
                 let number = t.plus_scaled(&r, across);
                 body(self, e, (&row, &first.plus(&t), columns), &number);
             };
-            e.repeat("t", 0, full as i64, 1, |e, t| tile(e, t, outputs));
+            if parts == 1 || full as i64 == parts * across {
+                e.repeat("t", 0, across.min(full as i64), 1, |e, t| tile(e, t, outputs));
+                if rest > 0 {
+                    tile(e, Affine::constant(full as i64), rest);
+                }
+                return;
+            }
+            // Those of a part that are there, and whole.
+            let left = first.scaled(-1).offset(full as i64);
+            let [none, all] = [0, across].map(Affine::constant);
+            let end = constant_of(Bound(vec![all.clone(), left.clone()]), i64::min);
+            each(e, "t", Bound::constant(0), end, |e, t| tile(e, t, outputs));
             if rest > 0 {
-                tile(e, Affine::constant(full as i64), rest);
+                let begin = constant_of(Bound(vec![none, left.clone()]), i64::max);
+                let end = constant_of(Bound(vec![all, left.offset(1)]), i64::min);
+                each(e, "t", begin, end, |e, t| tile(e, t, rest));
             }
         });
     }
@@ -78,36 +87,42 @@ impl Nest<'_> {
         at: &Affine,
         vectors: &Vectors,
     ) {
-        if self.at_once == 0 {
+        if self.is_halved() {
             self.half(e, at, vectors);
         }
         self.finish(e, of, at, vectors);
     }
 
+    /// Whether a tile is transformed down into memory of its own: what columns of points were multiplied to already is,
+    /// and single rows are not.
+    fn is_halved(&self) -> bool {
+        self.at_once == 0 && self.conv.rows.slide().is_some()
+    }
+
     /// Where a vector of a tile half transformed is.
     fn place_in_tile(&self, vector: usize, row: &Affine, column: &Affine) -> Affine {
-        let n = self.block.inputs as i64;
-        let start = (vector * self.outputs) as i64 * n;
+        let n = self.block.inputs[1] as i64;
+        let start = (vector * self.outputs[0]) as i64 * n;
         let at = column.plus_scaled(row, n).offset(start);
         at.scaled(self.lanes as i64).offset(self.scratch.tile as i64)
     }
 
     /// Where a tile's products of a point begin, or of a row of half transformed ones.
     pub(super) fn product_at(&self, row: &Affine, column: &Affine, tile: &Affine) -> Affine {
-        let point = self.point(row, column, self.outputs);
+        let point = self.point(row, column, self.outputs[0]);
         point.scaled(self.block.products as i64).plus(tile).offset(self.scratch.products as i64)
     }
 
     /// A tile of products transformed down: `outputs` rows of `inputs` vectors.
     fn half(&self, e: &mut Emitter, at: &Affine, vectors: &Vectors) {
-        let n = self.block.inputs;
-        e.repeat("j", 0, n as i64, 1, |e, j| {
+        let [n, columns] = self.block.inputs;
+        e.repeat("j", 0, columns as i64, 1, |e, j| {
             for v in 0..vectors.count {
                 let channel = at.offset((v * self.lanes) as i64);
                 let row = |i: usize| self.product_at(&Affine::constant(i as i64), &j, &channel);
                 let loaded: Vec<Option<Reg>> =
                     (0..n).map(|i| Some(self.load(e, row(i), vectors.lanes))).collect();
-                let made = transform(e, self.sums(vectors.lanes), &[self.filter.outputs], &loaded);
+                let made = transform(e, self.sums(vectors.lanes), &[self.filters[0].outputs], &loaded);
                 for (a, value) in made.into_iter().enumerate() {
                     self.keep(e, self.place_in_tile(v, &Affine::constant(a as i64), &j), value);
                 }
@@ -123,29 +138,27 @@ impl Nest<'_> {
         at: &Affine,
         vectors: &Vectors,
     ) {
-        let m = self.outputs as i64;
-        let [down, across] = self.conv.slides;
-        let height = self.linear.extent(down.axis);
-        let top = row.scaled(m);
-        let left = top.scaled(-1).offset(height as i64);
-        let hi = match height.is_multiple_of(self.outputs) {
-            true => Bound::constant(m),
-            false => constant_of(Bound(vec![Affine::constant(m), left]), i64::min),
+        let [rows, m] = self.outputs.map(|outputs| outputs as i64);
+        let height = self.conv.outs(self.linear)[0] as i64;
+        let top = row.scaled(rows);
+        let left = top.scaled(-1).offset(height);
+        let hi = match height % rows {
+            0 => Bound::constant(rows),
+            _ => constant_of(Bound(vec![Affine::constant(rows), left]), i64::min),
         };
         each(e, "a", Bound::constant(0), hi, |e, a| {
             let place = |v: usize, b: usize| {
                 let mut place = self.place.clone();
-                place[down.axis as usize] = top.plus(&a);
-                place[across.axis as usize] = t.scaled(m).offset(b as i64);
+                self.conv.put(&mut place, &top.plus(&a), &t.scaled(m).offset(b as i64));
                 place[self.conv.outer as usize] = vectors.first.offset((v * self.lanes) as i64);
                 place
             };
             let made: Vec<Vec<Reg>> = (0..vectors.count)
                 .map(|v| {
                     let tile = at.offset((v * self.lanes) as i64);
-                    let from = |j: usize| match self.at_once {
-                        0 => self.place_in_tile(v, &a, &Affine::constant(j as i64)),
-                        _ => self.product_at(&a, &Affine::constant(j as i64), &tile),
+                    let from = |j: usize| match self.is_halved() {
+                        true => self.place_in_tile(v, &a, &Affine::constant(j as i64)),
+                        false => self.product_at(&a, &Affine::constant(j as i64), &tile),
                     };
                     self.across_back(e, &from, columns, &place(v, 0), vectors.lanes)
                 })
@@ -168,19 +181,19 @@ impl Nest<'_> {
         place: &[Affine],
         lanes: usize,
     ) -> Vec<Reg> {
-        let mut loaded: Vec<Reg> = (0..self.block.inputs).map(|j| self.load(e, from(j), lanes)).collect();
+        let mut loaded: Vec<Reg> = (0..self.block.inputs[1]).map(|j| self.load(e, from(j), lanes)).collect();
         let Numbers { ty, add, .. } = self.sums(lanes);
         if let Some(bias) = self.constants.bias {
             let bias = self.ending().eval(e, bias.load, place, (None, lanes));
             loaded[UNIT] = e.value(ty, Value::Bin(add, loaded[UNIT], bias));
         }
         let loaded: Vec<Option<Reg>> = loaded.into_iter().map(Some).collect();
-        transform(e, self.sums(lanes), &[&self.filter.outputs[..columns]], &loaded)
+        transform(e, self.sums(lanes), &[&self.filters[1].outputs[..columns]], &loaded)
     }
 
     /// An output from its multiple; where the constants leave it, still times a power of two.
     fn divided(&self, e: &mut Emitter, multiple: Reg) -> Reg {
-        let (ty, (inverse, powers)) = (e.ty(multiple), self.filter.quotient());
+        let (ty, (inverse, powers)) = (e.ty(multiple), self.filters[1].quotient());
         let odd = match inverse {
             1 => multiple,
             _ => {

@@ -12,7 +12,7 @@
 use super::outputs::together;
 use super::sides::inside;
 use crate::schedule::Linear;
-use crate::schedule::winograd::{Block, Conv, Tiles, WINDOW, Winograd};
+use crate::schedule::winograd::{Block, Conv, Tiles, Winograd};
 
 /// Where things begin in the parameter for what lies between.
 pub(super) struct Scratch {
@@ -30,19 +30,20 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub fn of(linear: &Linear, conv: &Conv, block: &Block, winograd: &Winograd, lanes: usize) -> Scratch {
-        let Tiles { outputs, across, .. } = winograd.tiles;
+        let Tiles { outputs, across, part, .. } = winograd.tiles;
         let all = conv.tiles(linear, 1, outputs);
-        let inside = inside(conv, all * outputs + WINDOW - 1);
-        let strip_of = |tiles: usize| {
-            (block.inputs * (tiles * outputs + WINDOW - 1) * conv.channels(linear)).next_multiple_of(16)
-        };
-        let points = block.inputs * block.inputs;
-        let rows = if winograd.columns > 0 { outputs } else { block.inputs };
-        let products_end = rows * block.inputs * block.products;
+        let columns_of = |tiles: usize| tiles * outputs + conv.parts(linear, part)[1] * part - 1;
+        let inside = inside(conv, columns_of(all));
+        let strip_of =
+            |tiles: usize| (block.inputs[0] * columns_of(tiles) * conv.channels(linear)).next_multiple_of(16);
+        let points = block.points();
+        let rows = if winograd.columns > 0 { conv.shape(outputs)[0] } else { block.inputs[0] };
+        let products_end = rows * block.inputs[1] * block.products;
         let at_once = block.tiles <= winograd.columns && linear.extent(conv.outer) <= lanes;
-        let ahead = (winograd.columns > 0 && !winograd.each).then(|| ahead(block, outputs, at_once));
+        let ahead =
+            (winograd.columns > 0 && !winograd.each).then(|| ahead(block, conv.shape(outputs)[0], at_once));
         let tiles = strip_tiles(across, all, |tiles| strip_of(tiles) <= ahead.unwrap_or(usize::MAX));
-        let (columns, strip_elems) = (tiles * outputs + WINDOW - 1, strip_of(tiles));
+        let (columns, strip_elems) = (columns_of(tiles), strip_of(tiles));
         // Other things lie over the strip where nothing of it stays.
         let over = across < all || inside == (0, columns);
         let (beside, over) = if over { (0, strip_elems) } else { (strip_elems, 0) };
@@ -52,8 +53,9 @@ impl Scratch {
         };
         let strip = if over > 0 { products } else { 0 };
         let tile = products + products_end;
-        let half = together(linear, conv, lanes) * outputs * block.inputs * lanes;
-        let end = tile + if winograd.columns > 0 { 0 } else { half };
+        let half = together(linear, conv, lanes) * outputs * block.inputs[1] * lanes;
+        let single = winograd.columns > 0 || conv.rows.slide().is_none();
+        let end = tile + if single { 0 } else { half };
         let elems = end.max(strip + over).max(data + points * block.data);
         let param = linear.buffers.len() as u32 + 1;
         Scratch { param, tiles, columns, inside, strip, data, products, tile, elems }
@@ -74,7 +76,7 @@ fn strip_tiles(across: usize, all: usize, fits: impl Fn(usize) -> bool) -> usize
 /// How far the data has to begin behind the products, where those of a column of points lie over the data of columns
 /// that were multiplied before; over their own as well, where `at_once` all sums of a column are in registers.
 fn ahead(block: &Block, outputs: usize, at_once: bool) -> usize {
-    let (products, data) = (outputs * block.products, block.inputs * block.data);
+    let (products, data) = (outputs * block.products, block.inputs[0] * block.data);
     let apart = |j: usize| ((j + 1) * products).saturating_sub((j + usize::from(at_once)) * data);
-    (0..block.inputs).map(apart).max().unwrap_or(0)
+    (0..block.inputs[1]).map(apart).max().unwrap_or(0)
 }

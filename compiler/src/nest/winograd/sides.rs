@@ -4,12 +4,12 @@ use super::{Nest, each};
 use crate::base::{Affine, Bound};
 use crate::nest::emit::Emitter;
 use crate::nest::segments::constant_of;
-use crate::schedule::winograd::{Conv, WINDOW};
+use crate::schedule::winograd::Conv;
 use crate::tile::Value;
 
 /// Columns of a row of tiles with its rim that hold data: the rest is zero.
 pub(super) fn inside(conv: &Conv, columns: usize) -> (usize, usize) {
-    let across = &conv.slides[1];
+    let across = &conv.across;
     let end = (across.before + across.extent as i64).max(0) as usize;
     (across.before.max(0) as usize, end.min(columns))
 }
@@ -29,7 +29,7 @@ impl Nest<'_> {
             let (lo, hi) = (constant_of(lo, i64::max), constant_of(hi, i64::min));
             each(e, "x", lo, hi, |e, x| {
                 let column = x.scaled(channels as i64).offset(self.scratch.strip as i64);
-                e.repeat("i", 0, self.block.inputs as i64, 1, |e, i| {
+                e.repeat("i", 0, self.block.inputs[0] as i64, 1, |e, i| {
                     let row = column.plus_scaled(&i, (columns * channels) as i64);
                     self.vectors(e, channels, &mut |nest, e, at, lanes| {
                         let zero = e.value(nest.ty(lanes), Value::Const(0));
@@ -52,7 +52,7 @@ impl Nest<'_> {
 
     /// Whether the first and the last columns of a row of tiles hold data: then there is no rim.
     fn whole_sides(&self) -> (bool, bool) {
-        let columns = self.parts * self.across * self.outputs + WINDOW - 1;
+        let columns = self.parts * self.across * self.outputs[1] + self.windows[1] * self.part - 1;
         (self.scratch.inside.0 == 0, self.scratch.inside.1 == columns)
     }
 

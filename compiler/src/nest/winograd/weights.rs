@@ -1,16 +1,16 @@
 //! The weights of a convolution by minimal filtering, as its kernel reads them.
 
 use super::constants::Constants;
-use super::filter::filter;
+use super::filters;
 use crate::nest::Nested;
 use crate::scalar::Scalar;
 use crate::schedule::Linear;
-use crate::schedule::winograd::{Conv, HALVES, WINDOW};
+use crate::schedule::winograd::{Block, Conv, HALVES, Tiles};
 
 /// How the weights are stored.
 pub struct Weights {
     pub(super) conv: Conv,
-    pub(super) outputs: usize,
+    pub(super) tiles: Tiles,
     /// The words of eight channels lie in halves.
     pub(super) halves: bool,
     /// Lanes of a vector, where the weights of columns of points lie together.
@@ -41,14 +41,14 @@ impl Weights {
     /// Words of each point, channel in, channel out, in the order in which columns of points read them: of each
     /// column, vector of channels out, channel in, point.
     fn by_columns(&self, linear: &Linear, words: &[u8], lanes: usize) -> Vec<u8> {
-        let (outer, inner) = (linear.extent(self.conv.outer), self.conv.channels(linear));
-        let n = self.outputs + WINDOW - 1;
+        let (outer, inner) = (linear.extent(self.conv.outer), self.conv.summed(linear, self.tiles.part));
+        let [rows, columns] = Block::of(&self.conv, linear, self.tiles).inputs;
         let mut packed = Vec::with_capacity(words.len());
-        for column in 0..n {
+        for column in 0..columns {
             for first in (0..outer).step_by(lanes) {
                 for channel in 0..inner {
-                    for row in 0..n {
-                        let at = ((row * n + column) * inner + channel) * outer;
+                    for row in 0..rows {
+                        let at = ((row * columns + column) * inner + channel) * outer;
                         let end = outer.min(first + lanes);
                         packed.extend_from_slice(&words[4 * (at + first)..4 * (at + end)]);
                     }
@@ -68,38 +68,49 @@ impl Weights {
         couples.flat_map(|c| (0..outer).flat_map(move |o| [c[o], second(c, o)]).flat_map(whole)).collect()
     }
 
-    /// The transformed weights: of each point, channel in, channel out.
+    /// The transformed weights: of each point, part of the window, channel in, channel out.
     fn transformed(&self, linear: &Linear, data: &[u8]) -> Vec<f64> {
-        let (conv, matrix) = (&self.conv, filter(self.outputs, self.conv.couples).weights);
-        let (channels, outer) = (linear.extent(conv.inner), linear.extent(conv.outer));
-        let dtype = linear.buffers[conv.weights as usize].dtype;
-        let size = dtype.size();
-        let [down, across] = conv.slides.map(|s| s.window);
-        let at = |o: usize, c: usize, k: usize, l: usize| {
-            let place = conv.weight.eval(|v| match v {
-                _ if v == conv.outer => o as i64,
-                _ if v == conv.inner => c as i64,
-                _ if v == down => k as i64,
-                _ if v == across => l as i64,
-                _ => 0,
-            }) as usize;
-            Scalar::from_le(dtype, &data[size * place..size * (place + 1)]).to_f64()
-        };
-        let n = matrix.len();
-        let mut made = vec![0f64; n * n * channels * outer];
-        for o in 0..outer {
-            for c in 0..channels {
-                let window: [[f64; 3]; 3] = std::array::from_fn(|k| std::array::from_fn(|l| at(o, c, k, l)));
-                let dot = |m: &[f64; 3], x: [f64; 3]| m[0] * x[0] + m[1] * x[1] + m[2] * x[2];
-                for (i, row) in matrix.iter().enumerate() {
-                    let half: [f64; 3] = std::array::from_fn(|l| dot(row, window.map(|k| k[l])));
-                    for (j, column) in matrix.iter().enumerate() {
-                        made[((i * n + j) * channels + c) * outer + o] = dot(column, half);
-                    }
+        let Tiles { outputs, part, .. } = self.tiles;
+        let [down, across] = filters(&self.conv, (outputs, part)).map(|f| f.weights);
+        let (channels, outer) = (linear.extent(self.conv.inner), linear.extent(self.conv.outer));
+        let [parts_down, parts_across] = self.conv.parts(linear, part);
+        let parts = parts_down * parts_across;
+        let dot = |m: &[f64], x: &[f64]| m.iter().zip(x).map(|(m, x)| m * x).sum::<f64>();
+        let mut made = vec![0f64; down.len() * across.len() * parts * channels * outer];
+        for (channel, o) in (0..parts * channels).flat_map(|channel| (0..outer).map(move |o| (channel, o))) {
+            let (number, c) = (channel / channels, channel % channels);
+            let (top, left) = (number / parts_across * part, number % parts_across * part);
+            let column = |l: usize| {
+                (0..down[0].len()).map(move |k| self.weight(linear, data, (o, c), (top + k, left + l)))
+            };
+            let columns: Vec<Vec<f64>> = (0..part).map(|l| column(l).collect()).collect();
+            for (i, row) in down.iter().enumerate() {
+                let half: Vec<f64> = columns.iter().map(|column| dot(row, column)).collect();
+                for (j, column) in across.iter().enumerate() {
+                    let point = (i * across.len() + j) * parts * channels + channel;
+                    made[point * outer + o] = dot(column, &half);
                 }
             }
         }
         made
+    }
+
+    /// A weight of a channel out and a channel in, at a place in the window; behind it zero.
+    fn weight(&self, linear: &Linear, data: &[u8], (o, c): (usize, usize), (k, l): (usize, usize)) -> f64 {
+        let (conv, down) = (&self.conv, self.conv.rows.slide().map(|s| s.window));
+        let (dtype, across) = (linear.buffers[conv.weights as usize].dtype, conv.across.window);
+        if k >= down.map_or(1, |w| linear.extent(w)) || l >= linear.extent(across) {
+            return 0.0;
+        }
+        let place = conv.weight.eval(|v| match v {
+            _ if v == conv.outer => o as i64,
+            _ if v == conv.inner => c as i64,
+            _ if Some(v) == down => k as i64,
+            _ if v == across => l as i64,
+            _ => 0,
+        }) as usize;
+        let size = dtype.size();
+        Scalar::from_le(dtype, &data[size * place..size * (place + 1)]).to_f64()
     }
 }
 
