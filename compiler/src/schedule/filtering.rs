@@ -6,7 +6,7 @@ use super::direct::direct;
 use super::instructions::{couple_halves, couples};
 use super::linear::{Guard, Linear};
 use super::vector::choose_vector;
-use super::winograd::{Block, CHANNELS, Conv, HALVES, Tiles, Winograd, product};
+use super::winograd::{Block, CHANNELS, Conv, HALVES, TILE, Tiles, Winograd, product};
 use super::{Schedule, Vector};
 use crate::target::Target;
 
@@ -36,6 +36,8 @@ const DIVIDED: f64 = 3.3;
 const AGAIN: f64 = 0.6;
 /// The share of it that transformed data may fill which each vector of channels out reads again.
 const KEPT: f64 = 0.25;
+/// The share of the second-level cache that weights fill at most which it keeps.
+const HELD: f64 = 0.75;
 /// How much slower it may be for as much less in between as the second-level cache holds.
 const MEMORY: f64 = 0.4;
 /// ... or as this, where that holds more: memory is not less scarce for it.
@@ -91,10 +93,14 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Opt
     if cost >= GAIN * direct {
         return None;
     }
+    let product = Box::new(products(&conv, linear, target, (tiles, halves)));
+    if shares(&conv, linear, target, (tiles, &product)) {
+        return Some((Winograd { tiles, halves, columns: 0, each: false, product }, cost));
+    }
     let tiles = few(&conv, linear, target, tiles).unwrap_or(tiles);
+    let product = Box::new(products(&conv, linear, target, (tiles, halves)));
     let columns = columns(target, &Block::of(&conv, linear, tiles));
     let each = columns > 0 && each(&conv, linear, target, tiles);
-    let product = Box::new(products(&conv, linear, target, (tiles, halves)));
     Some((Winograd { tiles, halves, columns, each, product }, cost))
 }
 
@@ -157,6 +163,16 @@ fn columns(target: &Target, block: &Block) -> usize {
     }
 }
 
+/// Whether points are multiplied one after the other since products wait for loads: each sum of a column loads its own
+/// data, which tiles of several vectors share (Golden Cove: 128 channels take .76 of their time). Not where these would
+/// read weights once that lie beyond the second-level cache (256 and 512 channels of 14 tiles: 1.2).
+fn shares(conv: &Conv, linear: &Linear, target: &Target, (tiles, product): (Tiles, &Schedule)) -> bool {
+    let (core, block) = (core(target), Block::of(conv, linear, tiles));
+    let again = block.tiles > product.points(TILE);
+    let near = weights(conv, linear, &block, tiles.part) <= target.l2 as f64 * HELD;
+    !conv.couples && core.loads <= core.fma && (again || near)
+}
+
 /// No more tiles than those whose sums are in registers at once, where the weights, which all of these read again, are
 /// in the nearest cache: what lies between is small then.
 fn few(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> Option<Tiles> {
@@ -205,7 +221,7 @@ fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, of: Tiles) -> f64
         [0, 1].map(|way| (block.inputs[way] as f64, conv.shape(of.outputs)[way] as f64));
     let (points, tiles) = (block.points() as f64, block.tiles as f64);
     let weights = weights(conv, linear, &block, of.part);
-    let rate = if weights > target.l2 as f64 * 0.75 { core.far } else { core.near };
+    let rate = if weights > target.l2 as f64 * HELD { core.far } else { core.near };
     let at_once = if conv.couples { columns(target, &block) } else { 0 };
     let in_columns = at_once > 0;
     // Every block reads all weights, each few tiles of it again: the nearest cache has them where these are finished

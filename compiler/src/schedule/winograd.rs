@@ -377,6 +377,8 @@ impl Block {
 
 /// The axis of the channels out in [`product`].
 pub const CHANNELS: u32 = 2;
+/// ... and that of the tiles.
+pub const TILE: u32 = 1;
 
 /// The products of a block: `out[p, t, o] = sum(c) in0[p, t, c] * in1[p, c, o]` for points `p` and
 /// tiles `t`; a product of couples is the sum of two.
