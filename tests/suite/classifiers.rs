@@ -1,5 +1,5 @@
-//! Classifiers as converters write them: labels that are strings come out as numbers of words, and maps of
-//! the scores are tensors.
+//! Classifiers and encoders as converters write them: strings go in and labels come out as numbers of words, and
+//! maps of the scores are tensors.
 
 use crate::support::scratch;
 use lmc::base::Tensor;
@@ -29,6 +29,14 @@ fn node(domain: &str, op: &str, io: (&[&str], &[&str]), attribute: Vec<pb::Attri
         attribute,
         ..Default::default()
     }
+}
+
+fn int(name: &str, i: i64) -> pb::AttributeProto {
+    pb::AttributeProto { name: name.into(), i, r#type: Type::Int as i32, ..Default::default() }
+}
+
+fn text(name: &str, s: &str) -> pb::AttributeProto {
+    pb::AttributeProto { name: name.into(), s: s.into(), r#type: Type::String as i32, ..Default::default() }
 }
 
 /// The types of outputs.
@@ -153,15 +161,14 @@ fn labels_are_numbers_of_words() {
     assert!(built.notes.join("\n").contains("output 'label' holds strings"), "{:?}", built.notes);
 }
 
+fn ints(name: &str, ints: &[i64]) -> pb::AttributeProto {
+    let r#type = Type::Ints as i32;
+    pb::AttributeProto { name: name.into(), ints: ints.to_vec(), r#type, ..Default::default() }
+}
+
 /// Words are picked from constants, compared, and mapped to and from numbers.
 #[test]
 fn words_move_as_numbers_do() {
-    let ints = |name: &str, ints: &[i64]| pb::AttributeProto {
-        name: name.into(),
-        ints: ints.to_vec(),
-        r#type: Type::Ints as i32,
-        ..Default::default()
-    };
     let encoder = |io, attributes| node("ai.onnx.ml", "LabelEncoder", io, attributes);
     let to_numbers = vec![strings("keys_strings", &["cat", "dog"]), ints("values_int64s", &[7, 9])];
     let to_words = vec![ints("keys_int64s", &[7, 8]), strings("values_strings", &["miaow", "none"])];
@@ -195,25 +202,78 @@ fn words_move_as_numbers_do() {
     assert_eq!(built.strings.outputs, [false, true, false, true]);
 }
 
+/// Strings of an input are looked up in the lists of encoders, compared, and given back.
+#[test]
+fn inputs_of_strings_are_numbers_of_words() {
+    let keys = vec![strings("keys_strings", &["cat", "dog"]), ints("values_int64s", &[7, 9])];
+    let grams = vec![
+        strings("pool_strings", &["eel", "cat", "dog", "cat"]),
+        ints("ngram_counts", &[0, 2]),
+        ints("ngram_indexes", &[0, 1, 2]),
+        text("mode", "TF"),
+        int("min_gram_length", 1),
+        int("max_gram_length", 2),
+        int("max_skip_count", 0),
+    ];
+    let nodes = vec![
+        node(
+            "ai.onnx.ml",
+            "OneHotEncoder",
+            (&["x"], &["hot"]),
+            vec![strings("cats_strings", &["dog", "eel"])],
+        ),
+        node("ai.onnx.ml", "LabelEncoder", (&["x"], &["code"]), keys),
+        node("", "TfIdfVectorizer", (&["x"], &["counts"]), grams),
+        node("", "Equal", (&["x", "cat"], &["same"]), Vec::new()),
+        node("", "Identity", (&["x"], &["given"]), Vec::new()),
+    ];
+    let outputs =
+        [("hot", FLOATS), ("code", NUMBERS), ("counts", FLOATS), ("same", TRUTHS), ("given", STRINGS)];
+    let mut model = model(Vec::new(), &outputs);
+    let graph = model.graph.as_mut().expect("a graph");
+    (graph.node, graph.input) = (nodes, vec![info("x", STRINGS, Some([2, 2]))]);
+    // Two words, then one that the model does not hold and one more, as numpy.save writes them.
+    let npy = |words: &[&str]| {
+        let letters = |w: &&str| -> Vec<u8> {
+            let padded = w.chars().chain("\0\0\0\0".chars()).take(4);
+            padded.flat_map(|c| u32::from(c).to_le_bytes()).collect()
+        };
+        let head = "{'descr': '<U4', 'fortran_order': False, 'shape': (2, 2), }\n";
+        let start = [b"\x93NUMPY\x01\x00".as_slice(), &(head.len() as u16).to_le_bytes(), head.as_bytes()];
+        [start.concat(), words.iter().flat_map(letters).collect()].concat()
+    };
+    for target in ["native", "aarch64"] {
+        let built = build("strings_given", &model, target).expect("a model");
+        assert_eq!((&*built.strings.inputs, &built.strings.outputs[3..]), (&[true][..], &[false, true][..]));
+        assert!(built.notes.join("\n").contains("input 'x' takes strings"), "{:?}", built.notes);
+        let folder = scratch("strings_read");
+        std::fs::write(folder.join("model.onnx"), model.encode_to_vec()).expect("a file");
+        std::fs::write(folder.join("input_0.npy"), npy(&["dog", "cat", "\u{e4}ff", "eel"])).expect("a file");
+        let words = lmc::import::read(&folder.join("model.onnx")).expect("a model").words;
+        let data = lmc::data::DataSet::read(&folder, &["x".to_string()], &[], &words).expect("data");
+        let input = data.inputs[0].clone().expect("an input");
+        let number = |word: &str| words.number(word);
+        assert_eq!(input.to_vec::<i64>(), Some(vec![number("dog"), number("cat"), -1, number("eel")]));
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &built.target, None).expect("an object");
+        let results = executor.run(std::slice::from_ref(&input)).expect("results");
+        assert_eq!(results[0].to_vec::<f32>(), Some(vec![1., 0., 0., 0., 0., 0., 0., 1.]));
+        assert_eq!(results[1].to_vec::<i64>(), Some(vec![9, 7, -1, -1]));
+        assert_eq!(results[2].to_vec::<f32>(), Some(vec![0., 1., 1., 1., 0., 0.]));
+        assert_eq!(&*results[3].data, [0, 1, 0, 0]);
+        assert_eq!(results[4], input);
+    }
+}
+
 #[test]
 fn characters_of_strings_are_refused() {
     let refused = |folder: &str, after: Vec<pb::NodeProto>, output: &str, ty| {
         build(folder, &model(after, &[(output, ty)]), "native").err().expect("strings")
     };
-    let length = node(
-        "",
-        "Cast",
-        (&["label"], &["number"]),
-        vec![pb::AttributeProto { name: "to".into(), i: 1, r#type: Type::Int as i32, ..Default::default() }],
-    );
+    let length = node("", "Cast", (&["label"], &["number"]), vec![int("to", 1)]);
     let error = refused("classifier_cast", vec![length], "number", FLOATS);
     assert!(error.contains("takes strings, which are not supported here"), "{error}");
-    let mixed = node(
-        "",
-        "Concat",
-        (&["label", "scores"], &["joined"]),
-        vec![pb::AttributeProto { name: "axis".into(), r#type: Type::Int as i32, ..Default::default() }],
-    );
+    let mixed = node("", "Concat", (&["label", "scores"], &["joined"]), vec![int("axis", 0)]);
     let error = refused("classifier_mixed", vec![mixed], "joined", STRINGS);
     assert!(error.contains("takes strings, which are not supported here"), "{error}");
     let error = refused("classifier_declared", Vec::new(), "label", FLOATS);

@@ -58,7 +58,7 @@ fn texts_are_the_goldens_and_compile() {
     let folder = support::scratch("package");
     let runtime = support::runtime_crate(&support::rustc(), "", &folder);
     let said = ["cat", "c:\\\"?\n\u{e4}"].map(String::from).to_vec();
-    let odd_strings = Strings { words: said, outputs: vec![true, false] };
+    let odd_strings = Strings { words: said, inputs: vec![true, false], outputs: vec![true, false] };
     for (program, strings) in [(plain(), Strings::default()), (odd(), odd_strings)] {
         let name = &program.name;
         let compiled = Compiled {

@@ -25,7 +25,7 @@ use crate::base::TensorType;
 use crate::emit::Emitted;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
-use crate::import::{Bindings, Dim, Model};
+use crate::import::{Bindings, Declared, Dim, Model};
 use crate::ops::data_decide_sizes;
 use crate::package;
 use crate::passes::{Around, Given};
@@ -85,7 +85,7 @@ pub struct Built {
     pub object: Emitted,
     /// Bytes of stack that one inference needs at most.
     pub stack_bytes: usize,
-    /// What outputs of strings are numbers of.
+    /// What inputs and outputs of strings are numbers of.
     pub strings: package::Strings,
     /// The files that were read beside the model: external data, schedules.
     pub sources: Vec<PathBuf>,
@@ -354,9 +354,11 @@ impl Build {
         for (output, declared) in program.outputs.iter_mut().zip(&model.body.outputs) {
             output.name.clone_from(&declared.name);
         }
-        let outputs: Vec<bool> = model.body.outputs.iter().map(|o| o.words).collect();
-        let words = if outputs.contains(&true) { model.words.list().to_vec() } else { Vec::new() };
-        let strings = package::Strings { words, outputs };
+        let words = |values: &[Declared]| values.iter().map(|v| v.words).collect::<Vec<bool>>();
+        let (inputs, outputs) = (words(&model.body.inputs), words(&model.body.outputs));
+        let any = inputs.iter().chain(&outputs).any(|&w| w);
+        let words = if any { model.words.list().to_vec() } else { Vec::new() };
+        let strings = package::Strings { words, inputs, outputs };
         let sources = model.files.iter().chain(&self.schedules).cloned().collect();
         // What its constants became is in the program.
         drop(model);

@@ -2,7 +2,7 @@
 
 mod npy;
 
-pub use npy::{decode_npy, encode_npy};
+pub use npy::{decode_npy, decode_npy_of, encode_npy};
 
 use crate::base::Tensor;
 use crate::error::{Error, Kind, Result};
@@ -39,7 +39,7 @@ fn read_tensor_of(path: &Path, words: &Words) -> Result<(String, Tensor)> {
     let bytes =
         std::fs::read(path).map_err(|e| Error::new(Kind::Io, format!("cannot be read: {e}")).at(&place))?;
     let decoded = match path.extension().and_then(|e| e.to_str()) {
-        Some("npy") => decode_npy(&bytes).map(|t| (String::new(), t)),
+        Some("npy") => decode_npy_of(&bytes, words).map(|t| (String::new(), t)),
         Some("pb") => decode_tensor_of(&bytes, words),
         _ => Err(Error::options("is neither .npy nor .pb").advise("Save the tensor with numpy.save")),
     };

@@ -3,6 +3,7 @@
 use crate::base::{DType, Tensor, TensorType};
 use crate::error::{Error, Result};
 use crate::graph::check_size;
+use crate::import::Words;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -43,8 +44,36 @@ fn header(bytes: &[u8]) -> Result<(&str, &[u8])> {
     Ok((text, &rest[end..]))
 }
 
-/// Decodes a `.npy` file.
+/// The shape that a header states.
+fn extents(header: &str) -> Result<Vec<usize>> {
+    let shape = field(header, "shape")?;
+    let shape = shape.strip_prefix('(').and_then(|s| s.split_once(')')).map(|s| s.0);
+    let shape = shape.ok_or_else(|| Error::model("the .npy header has no shape"))?;
+    let dims = shape.split(',').map(str::trim).filter(|d| !d.is_empty());
+    let dims: std::result::Result<Vec<usize>, _> = dims.map(|d| d.trim_end_matches('L').parse()).collect();
+    dims.map_err(|_| Error::model(format!("the shape ({shape}) cannot be read")))
+}
+
+/// Strings of at most as many letters of 32 bits as their code says, `U3`: the numbers of a model's words.
+fn decode_words(code: &str, shape: Vec<usize>, data: &[u8], words: &Words) -> Result<Tensor> {
+    let letters = code.strip_prefix('U').and_then(|n| n.parse::<usize>().ok()).filter(|&n| n > 0);
+    let size = letters.and_then(|n| n.checked_mul(4)).filter(|size| data.len().is_multiple_of(*size));
+    let size = size.ok_or_else(|| Error::model(format!("elements '{code}' do not fill the .npy file")))?;
+    let letter = |b: &[u8]| u32::from_le_bytes(b.try_into().unwrap_or_default());
+    let word = |element: &[u8]| -> String {
+        let letters = element.chunks(4).map(letter).take_while(|&l| l != 0);
+        letters.map(|l| char::from_u32(l).unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+    };
+    words.numbered(shape, &data.chunks(size).map(word).collect::<Vec<_>>())
+}
+
+/// Decodes a `.npy` file of numbers.
 pub fn decode_npy(bytes: &[u8]) -> Result<Tensor> {
+    decode_npy_of(bytes, &Words::default())
+}
+
+/// Decodes a `.npy` file; strings are the numbers of a model's words.
+pub fn decode_npy_of(bytes: &[u8], words: &Words) -> Result<Tensor> {
     let (header, data) = header(bytes)?;
     let descr = field(header, "descr")?;
     let code = descr.strip_prefix('\'').and_then(|d| d.split('\'').next()).unwrap_or(descr);
@@ -53,14 +82,15 @@ pub fn decode_npy(bytes: &[u8]) -> Result<Tensor> {
             .advise("Convert with array.astype(array.dtype.newbyteorder('<'))"));
     }
     let plain = code.trim_start_matches(['<', '|', '=']);
+    let dims = extents(header)?;
+    if plain.starts_with('U') && !field(header, "fortran_order")?.starts_with("True") {
+        return decode_words(plain, dims, data, words);
+    }
     let dtype = CODES.iter().find(|c| c.1 == plain).map(|c| c.0);
-    let dtype = dtype.ok_or_else(|| Error::model(format!("NumPy elements '{code}' are not supported")))?;
-    let shape = field(header, "shape")?;
-    let shape = shape.strip_prefix('(').and_then(|s| s.split_once(')')).map(|s| s.0);
-    let shape = shape.ok_or_else(|| Error::model("the .npy header has no shape"))?;
-    let dims = shape.split(',').map(str::trim).filter(|d| !d.is_empty());
-    let dims: std::result::Result<Vec<usize>, _> = dims.map(|d| d.trim_end_matches('L').parse()).collect();
-    let dims = dims.map_err(|_| Error::model(format!("the shape ({shape}) cannot be read")))?;
+    let dtype = dtype.ok_or_else(|| {
+        let error = Error::model(format!("NumPy elements '{code}' are not supported"));
+        if plain == "O" { error.advise("Strings: save array.astype(str)") } else { error }
+    })?;
     let ty = TensorType::new(dtype, dims);
     check_size(&ty)?;
     let wrong =

@@ -82,14 +82,7 @@ impl<'a> Converter<'a> {
     /// The main graph.
     pub(super) fn model_body(&mut self, graph: &pb::GraphProto) -> Result<Body> {
         let frame = Frame { imports: self.imports, names: None, call: None, depth: 0 };
-        let body = self.body(graph, &frame)?;
-        match body.inputs.iter().find(|i| i.words) {
-            Some(input) => Err(tensor::dtype(STRING)
-                .err()
-                .unwrap_or_else(|| Error::bug("strings are a type"))
-                .at(format!("value '{}'", input.name))),
-            None => Ok(body),
-        }
+        self.body(graph, &frame)
     }
 
     fn count_constant(&mut self, tensor: &Tensor) -> Result<()> {
@@ -269,10 +262,10 @@ impl<'a> Converter<'a> {
         Ok(true)
     }
 
-    /// Numbers the strings that the node's attributes map to or from, in the order of the labels.
+    /// Numbers the strings that the node's attributes map to or from or look for, in the order of the labels.
     fn number_labels(&mut self, node: &SourceNode) {
         use crate::graph::Attr::{Str, Strs};
-        for name in ["classlabels_strings", "values_strings", "keys_strings", "default_strings"] {
+        for name in LISTS {
             if let Some(Strs(list)) = node.attrs.0.get(name) {
                 self.words.add_all(list);
             }
@@ -286,6 +279,16 @@ impl<'a> Converter<'a> {
         }
     }
 }
+
+/// Attributes that are lists of words.
+const LISTS: [&str; 6] = [
+    "classlabels_strings",
+    "values_strings",
+    "keys_strings",
+    "default_strings",
+    "cats_strings",
+    "pool_strings",
+];
 
 /// The attributes with references to those of the calling node replaced.
 fn resolve(attributes: &[pb::AttributeProto], frame: &Frame) -> Result<Vec<pb::AttributeProto>> {

@@ -1,8 +1,9 @@
 //! Strings as numbers: each string that a model holds is a word, and its number stands for it.
 //!
-//! Tensors hold numbers alone. Classifiers give their labels as strings, picked from constants; so the
-//! strings of constants are numbered while the file is read, tensors of them are int64, and what comes
-//! out is the number of a word. What reads strings is decided in `passes/infer/words.rs`; goldens of the
+//! Tensors hold numbers alone. Classifiers give their labels as strings, picked from constants, and encoders
+//! look strings of their input up in lists; so the strings of constants and lists are numbered while the file
+//! is read, tensors of strings are int64, and what goes in and comes out are numbers of words: of a string that
+//! the model does not hold, any other number. What reads strings is decided in `passes/infer/words.rs`; goldens of the
 //! words in headers are in `tests/golden/package`.
 
 use super::limits::shape;
@@ -49,12 +50,16 @@ impl Words {
 
     /// A tensor of strings as their numbers.
     pub(super) fn tensor(&self, proto: &pb::TensorProto) -> Result<Tensor> {
-        let ty = TensorType::new(crate::base::DType::I64, shape(&proto.dims)?);
+        self.numbered(shape(&proto.dims)?, &strings(proto))
+    }
+
+    /// Strings as a tensor of their numbers.
+    pub fn numbered(&self, shape: Vec<usize>, words: &[String]) -> Result<Tensor> {
+        let ty = TensorType::new(crate::base::DType::I64, shape);
         check_size(&ty)?;
-        let numbers: Vec<u8> = strings(proto).iter().flat_map(|w| self.number(w).to_le_bytes()).collect();
-        Tensor::from_bytes(ty, numbers).ok_or_else(|| {
-            Error::model(format!("{} strings do not fill the tensor", proto.string_data.len()))
-        })
+        let numbers: Vec<u8> = words.iter().flat_map(|w| self.number(w).to_le_bytes()).collect();
+        let wrong = || Error::model(format!("{} strings do not fill the tensor", words.len()));
+        Tensor::from_bytes(ty, numbers).ok_or_else(wrong)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The Rust binding: a module with a typed, safe `run` over the runtime crate.
 
-use super::{Compiled, Param, What, describe, element, limits, params, title};
+use super::{Compiled, Param, Strings, What, describe, element, limits, params, title};
 use std::fmt::Write;
 
 /// The binding of a model: `pub mod NAME`, for `lmc_runtime::include_model!`.
@@ -48,7 +48,7 @@ pub mod {name} {{
         align = c.program.arena_align,
         stack = c.stack_bytes,
         limits = constants(&params),
-        words = words(&c.strings.words),
+        words = words(c.strings),
         function = function(name, &params),
     )
 }
@@ -62,19 +62,27 @@ fn constants(params: &[Param]) -> String {
     if all.is_empty() { all } else { all + "\n" }
 }
 
-/// The words that numbers in outputs stand for.
-fn words(words: &[String]) -> String {
-    if words.is_empty() {
+/// The words that numbers stand for; where inputs are words, the function from a word to its number.
+fn words(strings: &Strings) -> String {
+    if strings.words.is_empty() {
         return String::new();
     }
-    let count = words.len();
-    let list: String = words.iter().map(|w| format!("        {w:?},\n")).collect();
+    let count = strings.words.len();
+    let list: String = strings.words.iter().map(|w| format!("        {w:?},\n")).collect();
+    let number =
+        "    /// The number of a string in an input of words; -1 for one that the model does not know.
+    pub fn word_number(word: &str) -> i64 {
+        WORDS.iter().position(|w| *w == word).map_or(-1, |number| number as i64)
+    }
+
+";
     format!(
-        "    /// The strings that numbers in outputs of words stand for.
+        "    /// The strings that numbers of words stand for.
     pub const WORDS: [&str; {count}] = [
 {list}    ];
 
-"
+{}",
+        if strings.inputs.contains(&true) { number } else { "" }
     )
 }
 
@@ -95,7 +103,7 @@ fn function(name: &str, params: &[Param]) -> String {
             .expect("a string");
     };
     let pick = |keep: fn(&Param) -> Option<String>| params.iter().filter_map(keep).collect::<Vec<_>>();
-    let inputs = pick(|p| matches!(p.what, What::Input(_)).then(|| format!("{}.as_ptr().cast()", p.name)));
+    let inputs = pick(|p| matches!(p.what, What::Input(..)).then(|| format!("{}.as_ptr().cast()", p.name)));
     let outputs =
         pick(|p| matches!(p.what, What::Output(..)).then(|| format!("{}.as_mut_ptr().cast()", p.name)));
     let symbols = pick(|p| match p.what {
@@ -127,7 +135,7 @@ fn function(name: &str, params: &[Param]) -> String {
 
 fn type_of(param: &Param) -> String {
     match param.what {
-        What::Input(t) => format!("&[{}; {}]", element(t.ty.dtype).1, t.ty.elems()),
+        What::Input(t, _) => format!("&[{}; {}]", element(t.ty.dtype).1, t.ty.elems()),
         What::Output(t, _) => format!("&mut [{}; {}]", element(t.ty.dtype).1, t.ty.elems()),
         What::SizeIn(_) => "usize".to_owned(),
         What::SizeOut(_) => "&mut usize".to_owned(),

@@ -1,6 +1,6 @@
 //! The C header: the ABI, the memory the model needs, and a typed `run`.
 
-use super::{Compiled, Param, What, describe, element, limits, params, title};
+use super::{Compiled, Param, Strings, What, describe, element, limits, params, title};
 use std::fmt::Write;
 
 /// The header of a model, complete in itself, for C99 and C++11.
@@ -47,7 +47,7 @@ extern const lmc_model {name}_model;
         align = c.program.arena_align,
         stack = c.stack_bytes,
         limits = constants(&upper, &params),
-        words = words(name, &c.strings.words),
+        words = words(name, c.strings),
         function = function(name, &params),
     )
 }
@@ -65,24 +65,41 @@ fn constants(upper: &str, params: &[Param]) -> String {
     }
 }
 
-/// The function from a word's number to the word.
-fn words(name: &str, words: &[String]) -> String {
-    if words.is_empty() {
+/// The function from a word's number to the word; where inputs are words, that back to its number, too.
+fn words(name: &str, strings: &Strings) -> String {
+    if strings.words.is_empty() {
         return String::new();
     }
-    let count = words.len();
-    let list: Vec<String> = words.iter().map(|w| format!("        {}", literal(w))).collect();
+    let count = strings.words.len();
+    let list: Vec<String> = strings.words.iter().map(|w| format!("        {}", literal(w))).collect();
+    let number = format!(
+        "
+/* The number of a string in an input of words; -1 for one that the model does not know. */
+static inline int64_t {name}_word_number(const char *word) {{
+    for (int64_t number = 0; number < {count}; number++) {{
+        const char *known = {name}_word(number), *given = word;
+        while (*known && *known == *given) {{
+            known++;
+            given++;
+        }}
+        if (*known == *given) return number;
+    }}
+    return -1;
+}}
+"
+    );
     format!(
         "
-/* The string that a number in an output of words stands for; 0 where there is none. */
+/* The string that the number of a word stands for; 0 where there is none. */
 static inline const char *{name}_word(int64_t number) {{
     static const char *const words[{count}] = {{
 {},
     }};
     return number >= 0 && number < {count} ? words[number] : 0;
 }}
-",
-        list.join(",\n")
+{}",
+        list.join(",\n"),
+        if strings.inputs.contains(&true) { number.as_str() } else { "" }
     )
 }
 
@@ -111,7 +128,7 @@ fn function(name: &str, params: &[Param]) -> String {
     declared.push("void *arena".to_owned());
     writeln!(text, "{}) {{", declared.join(&indent)).expect("a string");
     let list = |keep: fn(&Param) -> Option<String>| params.iter().filter_map(keep).collect::<Vec<_>>();
-    let inputs = list(|p| matches!(p.what, What::Input(_)).then(|| p.name.clone()));
+    let inputs = list(|p| matches!(p.what, What::Input(..)).then(|| p.name.clone()));
     let outputs = list(|p| matches!(p.what, What::Output(..)).then(|| p.name.clone()));
     let symbols = list(|p| match p.what {
         What::SizeIn(_) => Some(p.name.clone()),
@@ -151,7 +168,7 @@ fn declare(param: &Param) -> String {
         }
     };
     match param.what {
-        What::Input(t) => tensor(t, "const "),
+        What::Input(t, _) => tensor(t, "const "),
         What::Output(t, _) => tensor(t, ""),
         What::SizeIn(_) => format!("int64_t {name}"),
         What::SizeOut(_) => format!("int64_t *{name}"),

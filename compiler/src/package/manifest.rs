@@ -25,7 +25,7 @@ pub struct Manifest {
     pub outputs: Vec<TensorEntry>,
     /// The dimensions known only at run time, in order.
     pub symbols: Vec<SymbolEntry>,
-    /// The strings that numbers in outputs of words stand for.
+    /// The strings that numbers in inputs and outputs of words stand for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<String>,
     /// Bytes of machine code.
@@ -98,7 +98,7 @@ pub fn manifest(c: &Compiled) -> Manifest {
         cpu: c.target.cpu.clone(),
         features: c.target.features.iter().filter(|f| f.bit() != 0).map(|f| f.name()).collect(),
         inputs: entries(|p| match p.what {
-            What::Input(t) => Some(entry(t, &p.name, false)),
+            What::Input(t, words) => Some(entry(t, &p.name, words)),
             _ => None,
         }),
         outputs: entries(|p| match p.what {

@@ -29,15 +29,17 @@ pub struct Compiled<'a> {
     pub constant_bytes: usize,
     /// Bytes of stack that one inference needs at most.
     pub stack_bytes: usize,
-    /// What outputs of strings are numbers of.
+    /// What inputs and outputs of strings are numbers of.
     pub strings: &'a Strings,
 }
 
-/// Outputs that are strings in the model are numbers: of the words in this list.
+/// Inputs and outputs that are strings in the model are numbers: of the words in this list.
 #[derive(Clone, Debug, Default)]
 pub struct Strings {
-    /// The words; empty where no output has any.
+    /// The words; empty where neither has any.
     pub words: Vec<String>,
+    /// Which inputs.
+    pub inputs: Vec<bool>,
     /// Which outputs.
     pub outputs: Vec<bool>,
 }
@@ -51,7 +53,8 @@ struct Param<'a> {
 
 #[derive(Clone, Copy)]
 enum What<'a> {
-    Input(&'a Interface),
+    /// An input, and whether its elements are numbers of words.
+    Input(&'a Interface, bool),
     /// An output, and whether its elements are numbers of words.
     Output(&'a Interface, bool),
     /// A size that the caller chooses.
@@ -65,7 +68,7 @@ impl Param<'_> {
     fn size(&self) -> Option<&Symbol> {
         match self.what {
             What::SizeIn(symbol) | What::SizeOut(symbol) => Some(symbol),
-            What::Input(_) | What::Output(..) => None,
+            What::Input(..) | What::Output(..) => None,
         }
     }
 }
@@ -84,6 +87,7 @@ const OWN: &[&str] = &[
     "ARENA_ALIGN",
     "STACK_BYTES",
     "WORDS",
+    "word_number",
 ];
 
 /// The parameters in order: inputs, outputs, then one per symbol, in the symbols' order.
@@ -93,12 +97,15 @@ fn params<'a>(c: &Compiled<'a>) -> Vec<Param<'a>> {
     scope.unique(&format!("{}_model", program.name));
     scope.unique(&format!("{}_run", program.name));
     scope.unique(&format!("{}_word", program.name));
+    scope.unique(&format!("{}_word_number", program.name));
     let mut params = Vec::new();
     let mut add = |text: &str, what| params.push(Param { name: scope.unique(text), what });
-    program.inputs.iter().for_each(|t| add(&t.name, What::Input(t)));
+    let is_words = |list: &[bool], number: usize| list.get(number).copied().unwrap_or(false);
+    for (number, t) in program.inputs.iter().enumerate() {
+        add(&t.name, What::Input(t, is_words(&c.strings.inputs, number)));
+    }
     for (number, t) in program.outputs.iter().enumerate() {
-        let words = c.strings.outputs.get(number).copied().unwrap_or(false);
-        add(&t.name, What::Output(t, words));
+        add(&t.name, What::Output(t, is_words(&c.strings.outputs, number)));
     }
     for (number, symbol) in program.symbols.iter().enumerate() {
         match &symbol.name {
@@ -122,7 +129,7 @@ fn size_name(program: &Program, symbol: u32) -> String {
 fn shape_text(tensor: &Interface, params: &[Param]) -> String {
     let sizes: Vec<&str> = params
         .iter()
-        .filter(|p| !matches!(p.what, What::Input(_) | What::Output(..)))
+        .filter(|p| !matches!(p.what, What::Input(..) | What::Output(..)))
         .map(|p| p.name.as_str())
         .collect();
     let dims: Vec<String> = tensor
@@ -164,7 +171,8 @@ fn describe(param: &Param, params: &[Param]) -> String {
         names::comment(&format!("{}: {word} \"{}\", {}{shape}", param.name, t.name, t.ty.dtype))
     };
     match param.what {
-        What::Input(t) => tensor("input", t),
+        What::Input(t, false) => tensor("input", t),
+        What::Input(t, true) => tensor("input of words, by number,", t),
         What::Output(t, false) => tensor("output", t),
         What::Output(t, true) => tensor("output of words, by number,", t),
         What::SizeIn(symbol) => {

@@ -114,7 +114,7 @@ extern const lmc_model odd_1_model;
 /* The largest x1_dim1. */
 #define ODD_1_X1_DIM1_MAX 100
 
-/* The string that a number in an output of words stands for; 0 where there is none. */
+/* The string that the number of a word stands for; 0 where there is none. */
 static inline const char *odd_1_word(int64_t number) {
     static const char *const words[2] = {
         "cat",
@@ -123,9 +123,22 @@ static inline const char *odd_1_word(int64_t number) {
     return number >= 0 && number < 2 ? words[number] : 0;
 }
 
+/* The number of a string in an input of words; -1 for one that the model does not know. */
+static inline int64_t odd_1_word_number(const char *word) {
+    for (int64_t number = 0; number < 2; number++) {
+        const char *known = odd_1_word(number), *given = word;
+        while (*known && *known == *given) {
+            known++;
+            given++;
+        }
+        if (*known == *given) return number;
+    }
+    return -1;
+}
+
 /*
  * One inference: 0 or an LMC_ERR_*.
- *   while_: input "while", i64[1,sequence_length]
+ *   while_: input of words, by number, "while", i64[1,sequence_length]
  *   serving_0: input "serving:0", bool[4]
  *   serving_0_2: input "serving_0", f16[]
  *   arena_2: input "arena", u8[2,0]

@@ -26,11 +26,16 @@ pub mod odd_1 {
     /// The largest `x1_dim1`.
     pub const X1_DIM1_MAX: usize = 100;
 
-    /// The strings that numbers in outputs of words stand for.
+    /// The strings that numbers of words stand for.
     pub const WORDS: [&str; 2] = [
         "cat",
         "c:\\\"?\nä",
     ];
+
+    /// The number of a string in an input of words; -1 for one that the model does not know.
+    pub fn word_number(word: &str) -> i64 {
+        WORDS.iter().position(|w| *w == word).map_or(-1, |number| number as i64)
+    }
 
     /// The model, for code that takes any.
     pub fn model() -> ::lmc_runtime::Model<'static> {
@@ -40,7 +45,7 @@ pub mod odd_1 {
 
     /// Runs one inference.
     ///
-    /// * `while_`: input "while", i64[1,sequence_length]
+    /// * `while_`: input of words, by number, "while", i64[1,sequence_length]
     /// * `serving_0`: input "serving:0", bool[4]
     /// * `serving_0_2`: input "serving_0", f16[]
     /// * `arena_2`: input "arena", u8[2,0]

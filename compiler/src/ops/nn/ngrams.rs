@@ -16,7 +16,7 @@ pub const ROWS: &[Operator] = &[Operator {
     versions: &[9],
     infer,
     lower: Lower::Define(lower),
-    note: "integers only",
+    note: "strings are numbers of words",
 }];
 
 /// The n-grams of one length.

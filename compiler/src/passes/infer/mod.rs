@@ -182,7 +182,14 @@ fn walked(
         let name = level.unique(&declared.name);
         let id = level.graph.add_value(name, ty.clone());
         level.graph.inputs.push(id);
-        driver.bind(&declared.name, Binding::Value(id));
+        let binding = if declared.words { Binding::Words(id) } else { Binding::Value(id) };
+        driver.bind(&declared.name, binding);
+        if declared.words {
+            driver.notes.push(format!(
+                "input '{}' takes strings: give it numbers of words, which header and binding list",
+                declared.name
+            ));
+        }
     }
     driver.walk(&model.body);
     if driver.errors.is_empty() {

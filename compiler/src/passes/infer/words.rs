@@ -1,8 +1,9 @@
 //! Strings, as the numbers of words: what gives them, what moves them, what may not read them.
 //!
 //! Import numbers the strings of a model's constants (`import/words.rs`). Classifiers and LabelEncoders
-//! give numbers of words where their labels are strings; operators that pick and move elements do so with
-//! numbers as well; equal strings have equal numbers. Anything else would read the characters.
+//! give numbers of words where their labels are strings, encoders look them up in their lists; operators that
+//! pick and move elements do so with numbers as well; equal strings have equal numbers. Anything else would read
+//! the characters.
 //! `tests/suite/classifiers.rs` has the forms that converters write.
 
 use super::control::Bindings;
@@ -55,6 +56,15 @@ fn label_numbers(node: &SourceNode) -> Option<&'static str> {
     }
 }
 
+/// The list of strings in which a node looks its input up, and the name of that of numbers.
+fn looked_up(node: &SourceNode) -> Option<(&'static str, &'static str)> {
+    match (node.domain.as_str(), node.op.as_str()) {
+        ("ai.onnx.ml", "OneHotEncoder") => Some(("cats_strings", "cats_int64s")),
+        ("", "TfIdfVectorizer") => Some(("pool_strings", "pool_int64s")),
+        _ => None,
+    }
+}
+
 impl Driver {
     /// A node that gives or takes strings; `None` where it does neither.
     pub(super) fn words_node(&mut self, node: &SourceNode, inputs: &Bindings) -> Result<Option<Bindings>> {
@@ -81,13 +91,19 @@ impl Driver {
         if !reads {
             return Ok(None);
         }
+        if let Some((from, to)) = looked_up(node)
+            && let Some(list) = strings(from)
+        {
+            return self.numbered(node, &[(from, to, list)], inputs).map(Some);
+        }
         if node.domain.is_empty() && node.op == "Cast" && node.attrs.int("to", 0)? == 8 {
             return Ok(Some(inputs.clone()));
         }
         let mover = MOVERS.iter().find(|m| (m.domain, m.op) == (node.domain.as_str(), node.op.as_str()));
         let refused = || {
             Error::model("takes strings, which are not supported here").advise(
-                "Strings may be labels that are picked and given back: cut the model before this node",
+                "Strings may be looked up in lists, compared, picked and given back: do in the application what this \
+                 node does, and cut the model behind it, or before it",
             )
         };
         let mover = mover.ok_or_else(refused)?;
