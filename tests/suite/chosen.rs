@@ -224,3 +224,20 @@ fn names_of_dimensions_are_read() {
         assert_eq!(Bindings::parse_dims(wrong), None, "{wrong}");
     }
 }
+
+/// Exporters number dimensions that have no names: where each is the first of an input, all are batches.
+#[test]
+fn numbered_first_dimensions_are_batches() {
+    let of = |names: [&str; 2]| {
+        let mut proto = model(vec![node("Add", &["x", "z"], "y")], &[-1, 4], &[-1, 4], &[]);
+        let graph = proto.graph.as_mut().expect("a graph");
+        graph.input.push(value("z", 1, &[-1, 4]));
+        graph.input.iter_mut().zip(names).for_each(|(input, name)| name_dim(input, 0, name));
+        Bindings::default().resolve(&decode(&proto).body).map_err(|e| e.to_string())
+    };
+    let (types, notes) = of(["unk__17", "unk__18"]).expect("batches");
+    let batch = TensorType::new(DType::F32, [1, 4]);
+    assert_eq!((types, notes.len()), (vec![batch.clone(), batch], 2));
+    let refused = of(["frames", "tokens"]).expect_err("no batches");
+    assert!(refused.contains("'frames', 'tokens'"), "{refused}");
+}

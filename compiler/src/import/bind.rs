@@ -1,7 +1,8 @@
 //! Free dimensions: bound by options or data, or to 1 where they are a batch.
 //!
 //! A free dimension is a batch, and becomes 1 with a note, when it stands only in first place
-//! and is named like one, or is the only one left. Any other must be given.
+//! and is named like one, or is the only one left, or one of several that an exporter has numbered. Any other must be
+//! given.
 
 use super::{Body, Declared, Dim};
 use crate::base::TensorType;
@@ -388,12 +389,18 @@ fn batches(body: &Body, sizes: &BTreeMap<Key, usize>) -> Vec<Key> {
     axes.retain(|key, _| !sizes.contains_key(key));
     let leading: Vec<Key> =
         axes.iter().filter(|(_, a)| a.iter().all(|&a| a == 0)).map(|(k, _)| k.clone()).collect();
-    let only = axes.len() == leading.len() && leading.iter().filter(|k| k.1.is_none()).count() <= 1;
+    let names = leading.iter().filter(|k| k.1.is_none()).map(|k| unnumbered(&k.0));
+    let only = axes.len() == leading.len() && names.collect::<BTreeSet<_>>().len() <= 1;
     let named = |key: &Key| {
         let name = key.0.to_lowercase();
         key.1.is_none() && (name.contains("batch") || ["n", "b", "bs"].contains(&name.as_str()))
     };
     leading.into_iter().filter(|k| only || named(k)).collect()
+}
+
+/// A name without the number at its end: exporters number the dimensions that have none of their own (`unk__17`).
+fn unnumbered(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit())
 }
 
 fn show(key: &Key) -> String {
