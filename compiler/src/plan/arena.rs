@@ -161,12 +161,10 @@ fn of_three(buffers: &[Live], trails: &[Trail]) -> usize {
         bound(buffers, &others)
     };
     let least = |first: &Trail| {
-        let seconds = trails.iter().filter(forwards).filter(|t| t.old == first.new);
-        let all = seconds.map(|second| {
-            let span = size(&buffers[first.old]) + first.below + second.below;
-            span.min(without(first)).min(without(second))
-        });
-        all.max().unwrap_or(0)
+        let mut seconds = trails.iter().filter(forwards).filter(|t| t.old == first.new).peekable();
+        let alone = seconds.peek().map_or(0, |_| without(first));
+        let span = |second: &Trail| size(&buffers[first.old]) + first.below + second.below;
+        seconds.map(|second| span(second).min(alone).min(without(second))).max().unwrap_or(0)
     };
     trails.iter().filter(forwards).map(least).max().unwrap_or(0)
 }

@@ -38,7 +38,7 @@ impl<'a> Cut<'a> {
 
 /// What the definitions of a chain compute of the first of its rows, with operands that are as long as what they read;
 /// `None` where rows depend on each other, or share factors, which register tiles of several rows read once.
-pub fn piece(chain: &Chain) -> Option<Vec<Definition>> {
+fn piece(chain: &Chain) -> Option<Vec<Definition>> {
     let apart = |link: &Link| {
         let moves = |e| link.def.walks(e, |v| v == link.row);
         link.def.factors().is_none_or(|factors| factors.into_iter().all(moves))
