@@ -38,8 +38,8 @@ fn programs() {
     check_folder("plan", answer);
 }
 
-/// The arena is the largest sum of tensors live at once: nothing, or little, is lost between them. The sum counts what
-/// two of them share; where several follow each other (person detection, MiniLM with bytes: 1.10) it may be out of reach.
+/// The arena is the largest sum of tensors live at once, less what they share, or the least that some of them need:
+/// nothing, or little, is lost between them.
 #[test]
 fn arenas_of_models_are_at_their_bounds() {
     let target = resolve("x86_64", "x86-64-v3").expect("a known processor");
@@ -56,10 +56,9 @@ fn arenas_of_models_are_at_their_bounds() {
         };
         println!("{}: {bytes} bytes, bound {bound}", entry.name);
         if entry.folder.starts_with(&own) && entry.dtype.starts_with("fp32") {
-            assert!(bytes * 100 <= bound * 103, "{}: {bytes} bytes, bound {bound}", entry.name);
             (floats, exact) = (floats + 1, exact + usize::from(bytes == bound));
         }
-        assert!(bytes * 100 <= bound * 112, "{}: {bytes} bytes, bound {bound}", entry.name);
+        assert!(bytes * 100 <= bound * 103, "{}: {bytes} bytes, bound {bound}", entry.name);
     }
     assert!(floats > 1, "no models in {}", own.display());
     assert!(exact + 1 >= floats, "{exact} of {floats} models at their bounds");

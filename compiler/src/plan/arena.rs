@@ -4,9 +4,10 @@
 //! still read of the other ([`super::trail`]). Placing them by
 //! decreasing size at the lowest free offset is near the optimum for networks (Pisarchyk and Lee,
 //! "Efficient Memory Management for Deep Neural Net Inference", 2020). A few orders are tried; where
-//! the best is above the lower bound (the largest sum live at one step), a bounded search changes
-//! it: what lies at the top is placed earlier.
+//! the best is above the lower bound (the largest sum live at one step, or what a few buffers need: [`super::least`]), a
+//! bounded search changes it: what lies at the top is placed earlier.
 
+use super::least::{Neighbour, least};
 use crate::strips::{Live, together};
 use crate::tile::random::Rng;
 use std::collections::HashMap;
@@ -37,7 +38,7 @@ pub struct Arena {
     pub offsets: Vec<usize>,
     /// Bytes of the arena.
     pub bytes: usize,
-    /// The largest sum of buffers live at one step, less what they may share: no arena is smaller.
+    /// No arena is smaller: the largest sum of buffers live at one step, less what they may share, or what a few need.
     pub bound: usize,
 }
 
@@ -113,7 +114,7 @@ const WORTH: f64 = 0.05;
 pub fn place_turned(buffers: &[Live], trails: Vec<Trail>) -> (Vec<Trail>, Arena) {
     let forwards: Vec<Trail> = trails.iter().map(|t| Trail { above: usize::MAX, ..*t }).collect();
     let arena = place(buffers, &forwards);
-    let saved = if arena.bytes > arena.bound { 0.0 } else { WORTH };
+    let saved = if arena.bytes > bound(buffers, &forwards) { 0.0 } else { WORTH };
     let enough = (arena.bytes as f64 * (1.0 - saved)) as usize;
     if bound(buffers, &trails) <= enough {
         let turned = place(buffers, &trails);
@@ -147,26 +148,18 @@ pub fn place(buffers: &[Live], trails: &[Trail]) -> Arena {
         }
     }
     let Some((order, placed)) = best else { return Arena { offsets: Vec::new(), bytes: 0, bound } };
+    let bound = match placed.bytes > bound {
+        true => bound.max(least_of_few(buffers, &neighbours, placed.bytes)),
+        false => bound,
+    };
     let placed = improve(buffers, &neighbours, order, placed, bound);
-    let bound = if placed.bytes > bound { bound.max(of_three(buffers, trails)) } else { bound };
     Arena { offsets: placed.offsets, bytes: placed.bytes, bound }
 }
 
-/// The least bytes where a buffer follows one and is followed by another, all forwards: it shares nothing with one of
-/// both, or the last begins as far before the first as both have to.
-fn of_three(buffers: &[Live], trails: &[Trail]) -> usize {
-    let forwards = |t: &&Trail| t.above == usize::MAX;
-    let without = |gone: &Trail| {
-        let others: Vec<Trail> = trails.iter().filter(|t| *t != gone).copied().collect();
-        bound(buffers, &others)
-    };
-    let least = |first: &Trail| {
-        let mut seconds = trails.iter().filter(forwards).filter(|t| t.old == first.new).peekable();
-        let alone = seconds.peek().map_or(0, |_| without(first));
-        let span = |second: &Trail| size(&buffers[first.old]) + first.below + second.below;
-        seconds.map(|second| span(second).min(alone).min(without(second))).max().unwrap_or(0)
-    };
-    trails.iter().filter(forwards).map(least).max().unwrap_or(0)
+/// As [`least`].
+fn least_of_few(buffers: &[Live], neighbours: &[Vec<Neighbour>], known: usize) -> usize {
+    let (sizes, firsts): (Vec<usize>, Vec<usize>) = buffers.iter().map(|b| (size(b), b.first)).unzip();
+    least(&sizes, &firsts, neighbours, known)
 }
 
 /// The pair of buffers that are live together and overlap, although neither is written behind the other, if there
@@ -183,14 +176,6 @@ pub fn overlap(buffers: &[Live], trails: &[Trail], offsets: &[usize]) -> Option<
     let pairs = (0..buffers.len()).flat_map(|i| (0..i).map(move |j| (j, i)));
     let clash = |i: usize, j: usize| meet(&buffers[i], &buffers[j]) && beside(i, j);
     pairs.into_iter().find(|&(i, j)| clash(i, j) && !behind(i, j) && !behind(j, i))
-}
-
-/// A buffer that is live together with another one, which begins at least so many bytes `before` it, or so many
-/// `after` its beginning.
-struct Neighbour {
-    other: usize,
-    before: usize,
-    after: usize,
 }
 
 /// Of each buffer those that are live together with it.
@@ -334,6 +319,22 @@ mod tests {
         let trail = |old, new, below| Trail { old, new, below, above: usize::MAX };
         let arena = place(&buffers, &[trail(0, 1, 0), trail(1, 2, 512)]);
         assert_eq!((arena.bytes, arena.bound), (832, 832));
+    }
+
+    #[test]
+    fn where_one_lies_decides_what_the_next_may_share() {
+        // Small ones begin behind the large ones that they follow, large ones before the small ones: what lies below
+        // cannot be followed by a large one, and what lies above leaves no room for what is there at that step alone.
+        let live = |bytes, first, last| Live { bytes, first, last };
+        let layer = |step| [live(2560, step, step + 1), live(512, step, step), live(640, step + 1, step + 2)];
+        let buffers: Vec<Live> = [0, 2, 4].into_iter().flat_map(layer).collect();
+        let trails: Vec<Trail> = [(0, 2, 64), (2, 3, 1984), (3, 5, 64), (5, 6, 1984), (6, 8, 64)]
+            .map(|(old, new, below)| Trail { old, new, below, above: usize::MAX })
+            .to_vec();
+        let arena = place(&buffers, &trails);
+        assert_eq!(overlap(&buffers, &trails, &arena.offsets), None);
+        assert_eq!((arena.bytes, arena.bound), (3712, 3712));
+        assert_eq!(super::bound(&buffers, &trails), 3136);
     }
 
     #[test]

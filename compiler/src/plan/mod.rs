@@ -11,6 +11,7 @@ mod grouped;
 mod interpret;
 mod kernels;
 mod known;
+mod least;
 mod lent;
 mod margins;
 mod parse;
