@@ -95,6 +95,67 @@ fn bytes(k: usize, n: usize, bits: usize, groups: usize) -> usize {
     k * n * bits / 8 + 5 * groups + 512
 }
 
+/// What MatMulNBits gives of four bits at `accuracy_level` 4: what is multiplied is quantized by blocks, to
+/// `round(x * 127 / peak)`, as ONNX Runtime's CPU kernels do (MLAS, `SQNBIT_CompInt8`).
+fn of_bytes(x: &[f32], (m, k, n): (usize, usize, usize), block: usize, packed_zeros: bool) -> Vec<f64> {
+    let blocks = k.div_ceil(block);
+    let bytes = |shape: &[usize]| quantized(DType::U8, shape).data.to_vec();
+    let (w, z) = (bytes(&[n, blocks, block / 2]), bytes(&[n * blocks.div_ceil(2)]));
+    let s = scales(&[n * blocks]).to_vec::<f32>().expect("floats");
+    let half = |bytes: &[u8], i: usize| f64::from(bytes[i / 2] >> (4 * (i % 2)) & 15);
+    let mut y = vec![0.0; m * n];
+    for (row, column, b) in (0..m * n * blocks).map(|i| (i / blocks / n, i / blocks % n, i % blocks)) {
+        let places = b * block..k.min((b + 1) * block);
+        let peak = places.clone().map(|p| x[row * k + p].abs()).fold(0.0, f32::max);
+        let zero = if packed_zeros { half(&z[column * blocks.div_ceil(2)..], b) } else { 8.0 };
+        let inverse = if peak == 0.0 { 0.0 } else { 127.0 / peak };
+        let q = |p: usize| f64::from((x[row * k + p] * inverse).round_ties_even());
+        let weight = |p: usize| half(&w, column * blocks * block + p) - zero;
+        let sum: f64 = places.map(|p| q(p) * weight(p)).sum();
+        y[row * n + column] += sum * f64::from(peak / 127.0) * f64::from(s[column * blocks + b]);
+    }
+    y
+}
+
+/// Where the model allows bytes, weights of four bits multiply bytes, whatever the rows: with zero points of columns
+/// and without, with a last block behind the end, and a block of zeros.
+#[test]
+fn at_level_four_bytes_are_multiplied() {
+    let sizes = [(1, 96, 40, 32), (5, 64, 50, 16), (9, 100, 17, 64), (3, 128, 33, 128)];
+    for ((m, k, n, block), zeros) in sizes.into_iter().flat_map(|s| [(s, true), (s, false)]) {
+        let mut proto = bits(m, k, n, 4, block);
+        let graph = proto.graph.as_mut().expect("a graph");
+        graph.node[0].attribute.push(int("accuracy_level", 4));
+        if !zeros {
+            graph.node[0].input.truncate(3);
+        }
+        let model = decode(&proto);
+        let mut x = floats(&[m, k], 7).to_vec::<f32>().expect("floats");
+        x[..block].fill(0.0);
+        let want = of_bytes(&x, (m, k, n), block, zeros);
+        let most = want.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
+        let x = Tensor::new([m, k], &x);
+        for (arch, cpu) in [("x86_64", "generic"), ("x86_64", "x86-64-v3"), ("native", "native")]
+            .into_iter()
+            .chain(["cortex-a53", "neoverse-n1"].map(|cpu| ("aarch64", cpu)))
+        {
+            let target = resolve(arch, cpu).expect("known");
+            let built =
+                Build::new("m.onnx").build_model(&model, target.clone(), "m", &Silent).expect("built");
+            let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+            let got = executor.and_then(|mut e| e.run(std::slice::from_ref(&x))).expect("a run");
+            for (is, should) in got[0].to_vec::<f32>().expect("floats").iter().zip(&want) {
+                let off = (f64::from(*is) - should).abs();
+                assert!(off <= 1e-5 * most, "{m} x {k} x {n} by {block}, {cpu}: {is} in place of {should}");
+            }
+            let constants: usize = built.program.constants.iter().map(|c| c.bytes.len()).sum();
+            let groups = n.next_multiple_of(16) * k.div_ceil(block);
+            let most = bytes(k.next_multiple_of(block), n.next_multiple_of(16), 4, groups);
+            assert!(constants <= most, "{cpu}: {constants} bytes of constants, not {most}");
+        }
+    }
+}
+
 #[test]
 fn dequantized_weights_stay_quantized() {
     for (m, k, n) in [(1, 128, 64), (6, 96, 80)] {

@@ -23,6 +23,7 @@
 mod accumulate;
 mod alone;
 mod apart;
+mod blocked;
 mod bounds;
 mod chains;
 pub mod emit;
@@ -99,6 +100,8 @@ enum Packed {
     Filtered(Box<winograd::weights::Weights>),
     /// Lists of those that are not zero.
     Sparse(Box<sparse::Lists>),
+    /// Blocks of four bits.
+    Blocked(Box<blocked::Columns>),
 }
 
 impl Nested {
@@ -107,6 +110,7 @@ impl Nested {
         match &self.packed {
             Some(Packed::Filtered(weights)) => return weights.packed(linear, operand, data),
             Some(Packed::Sparse(lists)) => return lists.packed(linear, operand, data),
+            Some(Packed::Blocked(columns)) => return columns.packed(linear, operand, data),
             None => {}
         }
         let packing = self.packings.iter().find(|p| p.operand == operand)?;
@@ -171,6 +175,9 @@ pub fn nest(linear: &Linear, schedule: &Schedule, fused: bool, index_error: i32)
     }
     if let Some(sparse) = schedule.sparse {
         return sparse::nest(linear, schedule, sparse, fused, index_error);
+    }
+    if let Some(words) = schedule.blocked {
+        return blocked::nest(linear, schedule, words, fused, index_error);
     }
     let mut nest = Nest::new(linear, schedule);
     let (params, between) = nest.params();

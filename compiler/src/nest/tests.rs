@@ -8,6 +8,7 @@ use crate::schedule::linear::{Buffer, Layout, Linear};
 use crate::schedule::{Schedule, Vector, choose::choose, verify};
 use crate::tile::interpret;
 
+mod blocked;
 mod chains;
 mod damaged;
 mod doubles;

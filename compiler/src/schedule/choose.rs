@@ -3,9 +3,10 @@
 //! Three shapes matter. A *contraction* sums products of two loads: it wants a register tile with
 //! both operands reused. Another *fold* (pooling, means) wants independent accumulators. A
 //! *pointwise* definition wants long vectors. First is chosen what fills the lanes (`vector`), then the
-//! schedule that does what the definition says (`direct`), then whether a convolution takes fewer
-//! multiplications (`filtering`, `pruned`). Goldens of the decisions: `tests/golden/schedule`.
+//! schedule that does what the definition says (`direct`; `blocked` where blocks of integers have scales), then whether
+//! a convolution takes fewer multiplications (`filtering`, `pruned`). Goldens of the decisions: `tests/golden/schedule`.
 
+use super::blocked::blocked;
 use super::cores::requantizes_placed;
 use super::direct::direct;
 use super::filtering::filtered;
@@ -29,6 +30,9 @@ pub fn choose_small(linear: &Linear, target: &Target) -> Schedule {
 
 /// The schedule of a definition where what fills the lanes is given.
 pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> Schedule {
+    if let Some(blocked) = blocked(linear, target, vector) {
+        return blocked;
+    }
     let (schedule, tiling) = direct(linear, target, vector);
     let Some(tiling) = tiling else { return schedule };
     let (schedule, cycles) = match (filtered(linear, target, &schedule, &tiling), vector) {

@@ -14,10 +14,11 @@
 //! | `loads`, `factors`, `bytes`, `halves`, [`restored`] | what a definition reads and multiplies, seen from an axis |
 //! | `cost`, `reduction`, `elementwise`, `over_lanes` | what a register tile takes; orders of loops |
 //! | [`vector`], [`chained`] | what fills the lanes |
-//! | `tiled`, `direct`, [`winograd`], `filtering`, [`slides`], [`sparse`], `pruned`, [`choose`] | the schedule |
+//! | `tiled`, `direct`, [`winograd`], `filtering`, [`slides`], [`sparse`], `pruned`, [`blocked`], [`choose`] | the schedule |
 //! | `text`, `verify`, `file`, `neighbours` | schedules as text, checked, in files, and varied by a search |
 
 pub mod asked;
+pub mod blocked;
 mod bytes;
 pub mod chained;
 pub mod chains;
@@ -51,6 +52,7 @@ pub mod vector;
 mod verify;
 pub mod winograd;
 
+use blocked::Words;
 pub use bytes::{Bytes, FOUR_WEIGHTS, word_axis};
 pub use cores::{Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed, throughput};
 pub use factors::added_first;
@@ -171,6 +173,8 @@ pub struct Schedule {
     pub winograd: Option<Winograd>,
     /// Zeros among the weights are left out: of all else only the vector axis counts then, too.
     pub sparse: Option<Sparse>,
+    /// Integers of blocks are summed as such, and scaled once: of all else only the vector axis and the tile count then.
+    pub blocked: Option<Words>,
 }
 
 impl Schedule {
@@ -199,6 +203,7 @@ impl Schedule {
             apart: 0,
             winograd: None,
             sparse: None,
+            blocked: None,
         }
     }
 
@@ -220,7 +225,7 @@ impl Schedule {
         let in_order = self.reduce.windows(2).all(|w| w[0].var < w[1].var);
         let lanes = matches!(self.vector, Vector::Reduction { .. });
         let other = lanes || !in_order || self.begun || self.half_sums > 0;
-        let other = other || self.winograd.is_some() || self.sparse.is_some();
+        let other = other || self.winograd.is_some() || self.sparse.is_some() || self.blocked.is_some();
         let rounds =
             |(fold, dtype, _): (Fold, DType, u32)| dtype.is_float() && matches!(fold, Fold::Sum | Fold::Prod);
         other && linear.fold.is_some_and(rounds)

@@ -44,6 +44,9 @@ pub fn neighbours(schedule: &Schedule, linear: &Linear, target: &Target) -> Vec<
         let found = others.chain([None]).map(|sparse| Schedule { sparse, ..schedule.clone() });
         return valid(found.collect(), linear, target);
     }
+    if schedule.blocked.is_some() {
+        return valid(tiles(schedule, linear), linear, target);
+    }
     let mut found = tiles(schedule, linear);
     found.extend(orders(schedule));
     found.extend(reductions(schedule, linear));

@@ -3,6 +3,7 @@
 //! A schedule is read back with the variables of its linear definition; a linear definition is
 //! only printed, since it follows from a definition and the layouts.
 
+use super::blocked::Words;
 use super::chains::Chains;
 use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node, Pair, Placed};
 use super::sparse::Sparse;
@@ -33,6 +34,7 @@ pub(super) enum Subject {
     Apart,
     Winograd,
     Sparse,
+    Blocked,
 }
 
 fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
@@ -84,6 +86,9 @@ pub(super) fn lines(schedule: &Schedule, linear: &Linear) -> Vec<(String, Option
     if let Some(Sparse { vectors, rows }) = schedule.sparse {
         let rows = if rows == 1 { String::new() } else { format!(" rows {rows}") };
         line(Subject::Sparse, format!("sparse {vectors}{rows}"));
+    }
+    if let Some((_, name)) = Words::NAMES.iter().find(|w| Some(w.0) == schedule.blocked) {
+        line(Subject::Blocked, format!("blocked {name}"));
     }
     lines.push(("}".to_string(), None));
     lines
@@ -216,6 +221,11 @@ impl Reader<'_> {
             let vectors = self.cursor.int()?;
             let rows = if self.cursor.eat("rows") { self.cursor.int()? } else { 1 };
             schedule.sparse = Some(Sparse { vectors, rows });
+        }
+        if self.cursor.eat("blocked") {
+            let words = Words::NAMES.iter().find(|w| self.cursor.eat(w.1));
+            let words = words.ok_or_else(|| self.cursor.error("how words are multiplied is not known"))?;
+            schedule.blocked = Some(words.0);
         }
         self.cursor.expect("}")?;
         Ok(schedule)

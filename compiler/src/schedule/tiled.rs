@@ -105,6 +105,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
         apart: if looped { woven_points(linear, target) } else { 0 },
         winograd: None,
         sparse: None,
+        blocked: None,
     };
     (schedule, Tiling { cycles, rows: of.rows })
 }

@@ -1,6 +1,7 @@
 //! What fills the lanes of a definition: an axis, a reduction, or nothing, by what loads, sums and stores cost there.
 
 use super::Vector;
+use super::blocked::columns;
 use super::bytes::{Bytes, word_axis};
 use super::elementwise::{apart, elementwise_vector};
 use super::factors::factor_loads;
@@ -58,6 +59,9 @@ pub fn choose_vector(linear: &Linear, target: &Target) -> Vector {
     let possible = lanes_possible(linear, false);
     if linear.vars.is_empty() || !(possible || linear.fold.is_some() && lanes_possible(linear, true)) {
         return Vector::None;
+    }
+    if let Some(columns) = columns(linear, target) {
+        return columns;
     }
     let Some(fold) = linear.fold else { return elementwise_vector(linear, lanes) };
     let fold = FoldCost {

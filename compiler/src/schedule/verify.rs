@@ -26,9 +26,12 @@
 //! 10. `winograd` needs a convolution that it can do; the rows of a block divide those of tiles; the
 //!     schedule of the products is one.
 //! 11. `sparse` needs a product whose weights are known to be zero mostly.
+//! 12. `blocked` needs a product of bytes by weights of four bits in blocks, whose columns fill the lanes; a tile has
+//!     columns and rows only, and what follows columns is packed.
 //!
 //! Goldens: `tests/golden/schedule`, those named `bad_*` must fail.
 
+use super::blocked;
 use super::bytes::Bytes;
 use super::chained::Words;
 use super::chains::Chains;
@@ -95,6 +98,7 @@ fn check(schedule: &Schedule, linear: &Linear) -> Vec<(Subject, String)> {
         (Subject::Apart, checker.apart()),
         (Subject::Winograd, checker.winograd()),
         (Subject::Sparse, checker.sparse()),
+        (Subject::Blocked, checker.blocked()),
     ];
     checks.into_iter().filter_map(|(subject, check)| Some((subject, check.err()?))).collect()
 }
@@ -306,6 +310,23 @@ impl Checker<'_> {
         };
         let possible = (1..=vectors).contains(&sparse.vectors) && (1..=rows).contains(&sparse.rows);
         require(possible, || format!("{} vectors of points, {} rows", sparse.vectors, sparse.rows))
+    }
+
+    fn blocked(&self) -> Check {
+        if self.schedule.blocked.is_none() {
+            return Ok(());
+        }
+        let product = blocked::Product::of(self.linear).ok_or("no product by blocks of four bits")?;
+        let along = matches!(self.schedule.vector, Vector::Axis { var, .. } if var == product.outer);
+        require(along, || format!("{} does not fill the lanes", self.name(product.outer)))?;
+        let alone = |v: u32| v != product.outer && Some(v) != product.rows && self.schedule.points(v) > 1;
+        let other = self.linear.axes().find(|&v| alone(v));
+        require(other.is_none(), || format!("{} is no row", other.map_or(String::new(), |v| self.name(v))))?;
+        let columns = [Some(&product.weights), product.zeros.as_ref(), Some(&product.scale)];
+        let missing = columns.into_iter().flatten().find(|p| !self.schedule.pack.contains(&p.operand));
+        require(missing.is_none(), || "what follows columns is not packed".to_string())?;
+        let others = self.schedule.winograd.is_some() || self.schedule.sparse.is_some();
+        require(!others && self.schedule.dot == 1, || "blocks of what is multiplied otherwise".to_string())
     }
 
     fn broadcast(&self) -> Check {

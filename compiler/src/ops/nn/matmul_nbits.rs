@@ -3,6 +3,9 @@
 //! The elements are taken out of their bytes by a definition of its own, which constants fold; what is
 //! left is a product whose factor is shifted and scaled where it is read, like that of a
 //! DequantizeLinear by blocks.
+//!
+//! At `accuracy_level` 4 the model allows that what weights of four bits multiply is quantized, too: to signed bytes,
+//! each block by its largest magnitude, as ONNX Runtime does.
 
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Index, Lowering};
@@ -18,8 +21,15 @@ pub const ROWS: &[Operator] = &[Operator {
     versions: &[1],
     infer,
     lower: Lower::Define(lower),
-    note: "",
+    note: "at accuracy_level 4 weights of four bits multiply bytes, quantized by blocks",
 }];
+
+/// The `accuracy_level` at which what is multiplied may be quantized to signed bytes.
+const BYTES: i64 = 4;
+/// The largest of these.
+const MOST: f64 = 127.0;
+/// The zero point of weights of four bits that have none of their own.
+const MIDDLE: f64 = 8.0;
 
 /// Weights `[n, k]` in blocks along k.
 struct Bits {
@@ -56,6 +66,18 @@ impl Bits {
             })?;
         }
         Ok(Bits { k, n, bits, block, blocks })
+    }
+
+    /// Whether what is multiplied may be quantized, by the blocks of weights of four bits.
+    fn quantizes(&self, ctx: &Ctx) -> Result<bool> {
+        let level = ctx.attrs().int("accuracy_level", 0)?;
+        Ok(level == BYTES && self.bits == 4 && ctx.optional(4).is_none())
+    }
+
+    /// An element of what is multiplied; zero behind the last.
+    fn multiplied(&self, b: &mut DefBuilder, x: &Val, at: &[Affine], float: DType) -> ExprId {
+        let padded = self.blocks * self.block > self.k;
+        if padded { b.elem_or_zero(x, at, float) } else { b.elem(x, at, float) }
     }
 
     fn per_byte(&self) -> usize {
@@ -109,7 +131,7 @@ struct Weights {
     elements: Val,
     /// `[n, blocks]`.
     scales: Val,
-    /// `[n, blocks]` or more; none: the elements are signed.
+    /// `[n, blocks]` or more; none: the elements are signed, or less the middle of their range.
     zeros: Option<Val>,
     /// The block of each column, where they do not follow each other.
     groups: Option<Val>,
@@ -117,7 +139,8 @@ struct Weights {
 }
 
 impl Weights {
-    fn read(e: &mut Emit, s: &Bits, float: DType) -> Result<Weights> {
+    /// Those of a node; without zero points they are signed, unless they have to be `unsigned`.
+    fn read(e: &mut Emit, s: &Bits, float: DType, unsigned: bool) -> Result<Weights> {
         let (packed, scales) = (e.input(1)?, e.input(2)?);
         let zeros = match e.optional(3) {
             Some(z) => {
@@ -129,7 +152,7 @@ impl Weights {
             None => None,
         };
         Ok(Weights {
-            elements: s.elements(e, "weights", &packed, zeros.is_none()),
+            elements: s.elements(e, "weights", &packed, zeros.is_none() && !unsigned),
             scales: e.reshape(&scales, [s.n, s.blocks]),
             zeros,
             groups: e.optional(4),
@@ -156,29 +179,130 @@ impl Weights {
     }
 }
 
+/// What is multiplied as signed bytes, with what each block of a row has: a factor, and its share in the zero points of
+/// columns, for each of the block's elements.
+struct Bytes {
+    /// `[..., blocks * block]`.
+    elements: Val,
+    /// `[..., blocks]`.
+    factors: Val,
+    shares: Val,
+}
+
+impl Bytes {
+    /// Quantizes what is multiplied; without zero points of their own, all columns have that in the middle.
+    fn read(e: &mut Emit, s: &Bits, x: &Val, middle: Option<f64>) -> Bytes {
+        let last = x.rank() - 1;
+        let shape = |of: usize| [&x.shape()[..last], &[of]].concat();
+        let place = |s: &Bits, b: &mut DefBuilder| {
+            let place = b.reduce("place", s.block);
+            let mut at = b.axes();
+            at[last] = at[last].scaled(s.block as i64).plus(&place);
+            at
+        };
+        let peaks = e.map("peaks", DType::F32, shape(s.blocks), |b| {
+            let at = place(s, b);
+            let element = s.multiplied(b, x, &at, DType::F32);
+            let magnitude = b.op(Op::Abs, &[element]);
+            b.fold(Fold::Max, magnitude)
+        });
+        let factors = e.map("factors", DType::F32, shape(s.blocks), |b| {
+            let (peak, most) = (b.broadcast(&peaks, DType::F32), b.number(DType::F32, MOST));
+            b.over(peak, most)
+        });
+        let inverses = e.map("inverses", DType::F32, shape(s.blocks), |b| {
+            let peak = b.broadcast(&peaks, DType::F32);
+            let [none, most] = [0.0, MOST].map(|n| b.number(DType::F32, n));
+            let (zero, inverse) = (b.op(Op::Eq, &[peak, none]), b.over(most, peak));
+            b.op(Op::Select, &[zero, none, inverse])
+        });
+        let wide = [&x.shape()[..last], &[s.blocks, s.block]].concat();
+        let elements = e.map("bytes", DType::I8, wide, |b| {
+            let mut at = b.axes();
+            let within = at.pop().unwrap_or_default();
+            let inverse = b.elem(&inverses, &at, DType::F32);
+            at[last] = at[last].scaled(s.block as i64).plus(&within);
+            let element = s.multiplied(b, x, &at, DType::F32);
+            let quotient = b.times(element, inverse);
+            b.op(Op::Round, &[quotient])
+        });
+        let elements = e.reshape(&elements, shape(s.blocks * s.block));
+        let shares = e.map("shares", DType::F32, shape(s.blocks), |b| {
+            let axes = b.axes();
+            let at = place(s, b);
+            let element = b.elem(&elements, &at, DType::I32);
+            let sum = b.fold(Fold::Sum, element);
+            let (sum, factor) = (b.cast(DType::F32, sum), b.elem(&factors, &axes, DType::F32));
+            let share = b.times_number(sum, -middle.unwrap_or(1.0) / s.block as f64);
+            b.times(share, factor)
+        });
+        Bytes { elements, factors, shares }
+    }
+}
+
+/// A product of bytes: a block's integers are summed as such, and scaled once ([`crate::schedule::blocked`]).
+fn bytes(e: &mut Emit, s: &Bits, (x, bias, out): (&Val, Option<&Val>, &Val)) -> Result<()> {
+    let (last, float) = (x.rank() - 1, DType::F32);
+    let weights = Weights::read(e, s, float, true)?;
+    let middle = weights.zeros.is_none().then_some(MIDDLE);
+    let bytes = Bytes::read(e, s, x, middle);
+    e.define("", out, |b| {
+        let (block, place) = (b.reduce("block", s.blocks), b.reduce("place", s.block));
+        let (mut row, mut of_block) = (b.axes(), b.axes());
+        let column = std::mem::replace(&mut row[last], block.scaled(s.block as i64).plus(&place));
+        of_block[last] = block.clone();
+        let [byte, factor, share] =
+            [(&bytes.elements, &row), (&bytes.factors, &of_block), (&bytes.shares, &of_block)]
+                .map(|(value, at)| b.elem(value, at, float));
+        let weight = b.elem(&weights.elements, &[column.clone(), row[last].clone()], float);
+        let product = b.times(byte, weight);
+        let product = b.times(product, factor);
+        let at = [column, block];
+        let share = match &weights.zeros {
+            Some(zeros) => {
+                let zero = b.elem(zeros, &at, float);
+                b.times(share, zero)
+            }
+            None => share,
+        };
+        let (sum, scale) = (b.plus(product, share), b.elem(&weights.scales, &at, float));
+        let scaled = b.times(sum, scale);
+        let acc = b.fold(Fold::Sum, scaled);
+        with_bias(b, acc, bias, float)
+    });
+    Ok(())
+}
+
+/// A folded value with the bias added to it.
+fn with_bias(b: &mut DefBuilder, acc: ExprId, bias: Option<&Val>, float: DType) -> ExprId {
+    let Some(bias) = bias else { return acc };
+    let bias = b.broadcast(bias, float);
+    b.plus(acc, bias)
+}
+
 fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let mut e = Emit::new(ctx, low);
     let (x, bias, out) = (e.input(0)?, e.optional(5), e.result()?);
     let float = compute_type(x.dtype());
     let s = Bits::read(ctx)?;
-    let weights = Weights::read(&mut e, &s, float)?;
     if let Some(bias) = &bias {
         require(bias.shape() == [s.n], || format!("a bias of type {} does not fit", bias.ty))?;
     }
+    if s.quantizes(ctx)? && float == DType::F32 {
+        return bytes(&mut e, &s, (&x, bias.as_ref(), &out));
+    }
+    let weights = Weights::read(&mut e, &s, float, false)?;
     let last = x.rank() - 1;
     e.define("", &out, |b| {
         let (block, place) = (b.reduce("block", s.blocks), b.reduce("place", s.block));
         let column = block.scaled(s.block as i64).plus(&place);
         let mut at = b.axes();
         let row = std::mem::replace(&mut at[last], column.clone());
-        let padded = s.blocks * s.block > s.k;
-        let x = if padded { b.elem_or_zero(&x, &at, float) } else { b.elem(&x, &at, float) };
+        let x = s.multiplied(b, &x, &at, float);
         let w = weights.at(b, &row, &block, &column);
         let product = b.times(x, w);
         let acc = b.fold(Fold::Sum, product);
-        let Some(bias) = &bias else { return acc };
-        let bias = b.broadcast(bias, float);
-        b.plus(acc, bias)
+        with_bias(b, acc, bias.as_ref(), float)
     });
     Ok(())
 }
