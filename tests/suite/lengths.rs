@@ -220,6 +220,53 @@ fn more_than(of: &str, limit: i64, first: Vec<pb::NodeProto>) -> pb::ModelProto 
     model(nodes, &[-1], &[-1], &constants)
 }
 
+/// In an If in a Scan: whether there are several steps, computed in the body, and the sum of positions divided by the
+/// length, which are computed outside.
+#[test]
+fn what_depends_on_lengths_is_computed_within_bodies() {
+    let branch = |name: &str, nodes: Vec<pb::NodeProto>, y: &str| {
+        let output = vec![value(y, 1, &[1, 3])];
+        onnx::body(name, pb::GraphProto { name: name.into(), node: nodes, output, ..Default::default() })
+    };
+    let several = vec![
+        with(node("ReduceSum", &["positions"], "sum"), [int("keepdims", 0)]),
+        node("Mul", &["e", "sum"], "far"),
+        node("Add", &["far", "s"], "several"),
+    ];
+    let one = vec![node("Sub", &["e", "s"], "one")];
+    let inner = vec![
+        node("Shape", &["x"], "shape"),
+        node("Slice", &["shape", "0", "1"], "length"),
+        node("Greater", &["length", "1"], "many"),
+        with(
+            node("If", &["many"], "next"),
+            [branch("then_branch", several, "several"), branch("else_branch", one, "one")],
+        ),
+        node("Identity", &["next"], "seen"),
+    ];
+    let mut scan = with(node("Scan", &["s0", "x"], "last"), [int("num_scan_inputs", 1)]);
+    scan.output.push("y".into());
+    body(&mut scan, inner, (&[("s", 1), ("e", 1)], &[("next", 1), ("seen", 1)]));
+    let nodes = vec![
+        node("Shape", &["x"], "sizes"),
+        node("Gather", &["sizes", "first"], "n"),
+        node("Range", &["first", "n", "step"], "list"),
+        with(node("Cast", &["list"], "from"), [int("to", 1)]),
+        with(node("Cast", &["n"], "of"), [int("to", 1)]),
+        node("Div", &["from", "of"], "positions"),
+        scan,
+    ];
+    let constants = [
+        ("first", Tensor::scalar(0i64)),
+        ("step", Tensor::scalar(1i64)),
+        ("0", Tensor::new([1], &[0i64])),
+        ("1", Tensor::new([1], &[1i64])),
+        ("s0", floats(&[1, 3], 4)),
+    ];
+    let proto = model(nodes, &[-1, 1, 3], &[-1, 1, 3], &constants);
+    check(&proto, &[("length", 7)], &lengths(&[7, 1, 4, 2], |n| vec![n, 1, 3]));
+}
+
 /// No sample has a size of 1, and none has nothing where data decide: a condition that tells these from other sizes
 /// is computed at run time.
 #[test]

@@ -112,6 +112,8 @@ pub struct Graph {
     pub known: Option<Arc<Known>>,
     /// For a body: `(value of the outer graph, value here)`.
     pub captures: Vec<(ValueId, ValueId)>,
+    /// Of several samples, for a body: the same of constants, which are here as they are in the outer graph.
+    pub copies: Vec<(ValueId, ValueId)>,
 }
 
 /// Stands behind the name of what is constant in each of several samples, but computed at run time.
@@ -121,6 +123,22 @@ pub const COMPUTED: &str = ".computed";
 pub type Shapes = HashMap<String, Vec<Vec<usize>>>;
 
 impl Graph {
+    /// The bodies of a node, each with its [`Graph::body_path`].
+    pub fn bodies<'g>(&self, node: &'g Node, around: &str) -> Vec<(String, &'g Graph)> {
+        let body = |(attribute, attr): (&String, &'g Attr)| match attr {
+            Attr::Graph(body) => Some((self.body_path(node, attribute, around), &**body)),
+            _ => None,
+        };
+        node.attrs.0.iter().filter_map(body).collect()
+    }
+
+    /// What stands before the names of a body's values where those of several graphs are listed: in all samples the same,
+    /// and of no other body. `around` is what stands before the names of this graph.
+    pub fn body_path(&self, node: &Node, attribute: &str, around: &str) -> String {
+        let output = node.outputs.iter().flatten().next().map(|&output| &self.value(output).name);
+        format!("{around}{}/{attribute}/", output.unwrap_or(&node.name))
+    }
+
     /// How long a value is along a dimension in each sample; `None` where it is as long in all.
     pub fn lengths(&self, value: ValueId, dim: usize) -> Option<Vec<usize>> {
         let name = &self.value(value).name;

@@ -58,17 +58,25 @@ pub(super) fn flatten(graph: &Graph) -> Result<(Graph, Vec<Item>)> {
         ..Graph::default()
     };
     let identity = |id: ValueId| id;
-    let items = graph.nodes.iter().map(|n| item(&mut flat, n, &identity)).collect::<Result<_>>()?;
+    let items =
+        graph.nodes.iter().map(|n| item(&mut flat, graph, n, "", &identity)).collect::<Result<_>>()?;
     Ok((flat, items))
 }
 
-fn item(flat: &mut Graph, node: &Node, map: &dyn Fn(ValueId) -> ValueId) -> Result<Item> {
+fn item(
+    flat: &mut Graph,
+    graph: &Graph,
+    node: &Node,
+    around: &str,
+    map: &dyn Fn(ValueId) -> ValueId,
+) -> Result<Item> {
     let mut plain = node.clone();
     plain.attrs.0.retain(|_, v| !matches!(v, Attr::Graph(_)));
     plain.inputs.iter_mut().chain(&mut plain.outputs).flatten().for_each(|id| *id = map(*id));
     let mut nested = |name: &str| -> Result<Body> {
         let missing = || Error::bug(format!("attribute {name} is no graph"));
-        body(flat, node.attrs.get_graph(name)?.ok_or_else(missing)?, &node.name, map)
+        let path = graph.body_path(node, name, around);
+        body(flat, node.attrs.get_graph(name)?.ok_or_else(missing)?, &path, map)
     };
     Ok(match (node.op.domain, node.op.name) {
         ("", "If") => {
@@ -81,20 +89,21 @@ fn item(flat: &mut Graph, node: &Node, map: &dyn Fn(ValueId) -> ValueId) -> Resu
     })
 }
 
-fn body(flat: &mut Graph, body: &Graph, name: &str, map: &dyn Fn(ValueId) -> ValueId) -> Result<Body> {
+fn body(flat: &mut Graph, body: &Graph, path: &str, map: &dyn Fn(ValueId) -> ValueId) -> Result<Body> {
     let captured: HashMap<ValueId, ValueId> =
         body.captures.iter().map(|&(outer, inner)| (inner, map(outer))).collect();
     let mut ids = Vec::with_capacity(body.values.len());
     for (inner, value) in body.values.iter().enumerate() {
         ids.push(captured.get(&(inner as ValueId)).copied().unwrap_or_else(|| {
             let mut value = value.clone();
-            value.name = format!("{name}/{}.{}", value.name, flat.values.len());
+            value.name = format!("{path}{}.{}", value.name, flat.values.len());
             flat.values.push(value);
             (flat.values.len() - 1) as ValueId
         }));
     }
     let inner = |id: ValueId| ids[id as usize];
-    let items: Vec<Item> = body.nodes.iter().map(|n| item(flat, n, &inner)).collect::<Result<_>>()?;
+    let items: Vec<Item> =
+        body.nodes.iter().map(|n| item(flat, body, n, path, &inner)).collect::<Result<_>>()?;
     let written = items.iter().flat_map(|i| i.node().outputs.iter().flatten().copied()).collect();
     let of = |ids: &[ValueId]| ids.iter().map(|&id| inner(id)).collect();
     Ok(Body { inputs: of(&body.inputs), outputs: of(&body.outputs), items, written })

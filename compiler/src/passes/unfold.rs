@@ -5,27 +5,39 @@
 //! that no table of integers says, the nodes that made them come back; what they are made of, shapes in the
 //! end, stays constant. A reader that needs to know the elements (a shape, the axes of a sum) keeps the
 //! constant. A node that comes back stands before its first reader: what its shape is made of may be a size
-//! that data decide on, which is not there earlier.
+//! that data decide on, which is not there earlier. A body reads what comes back in a graph around it as a captured
+//! value.
 
-use crate::graph::{COMPUTED, Graph, Node, ValueId};
+use super::edit::{is, reads};
+use crate::graph::{Attr, COMPUTED, Graph, Node, ValueId};
 use crate::ops::is_computed;
 use std::collections::{HashMap, HashSet};
 
-/// Brings the nodes back whose outputs have the given names, and drops all others that were folded.
+/// Brings the nodes back whose outputs have the given names (in bodies: behind what [`Graph::bodies`] says), and those
+/// of constant conditions of an If. Drops all others that were folded.
 pub fn unfold(graph: &mut Graph, names: &HashSet<String>) {
-    let wanted =
-        |graph: &Graph, n: &Node| n.outputs.iter().flatten().any(|&o| names.contains(&graph.value(o).name));
+    unfold_in(graph, "", names, &HashMap::new());
+}
+
+/// The same of a body; `outer`: what is computed in the graph around it, in place of constants.
+fn unfold_in(graph: &mut Graph, around: &str, names: &HashSet<String>, outer: &HashMap<ValueId, ValueId>) {
+    let asked = asked(graph, around, names);
     let mut moved: HashMap<ValueId, ValueId> = HashMap::new();
+    for (from, here) in std::mem::take(&mut graph.copies) {
+        if let Some(&computed) = outer.get(&from).filter(|_| asked.contains(&here)) {
+            let captured = computed_like(graph, here);
+            graph.captures.push((computed, captured));
+            moved.insert(here, captured);
+        }
+    }
     let mut back = Vec::new();
     for mut node in std::mem::take(&mut graph.folded) {
-        if !wanted(graph, &node) {
+        if !node.outputs.iter().flatten().any(|o| asked.contains(o)) {
             continue;
         }
         redirect(graph, &mut node, &moved);
         for output in node.outputs.iter_mut().flatten() {
-            let value = graph.value(*output);
-            let (name, ty) = (format!("{}{COMPUTED}", value.name), value.ty.clone());
-            let computed = graph.add_value(name, ty);
+            let computed = computed_like(graph, *output);
             moved.insert(*output, computed);
             *output = computed;
         }
@@ -34,13 +46,42 @@ pub fn unfold(graph: &mut Graph, names: &HashSet<String>) {
     let mut back = Back::new(back);
     for mut node in std::mem::take(&mut graph.nodes) {
         redirect(graph, &mut node, &moved);
-        back.before(&node.inputs, &mut graph.nodes);
+        let paths: Vec<String> = graph.bodies(&node, around).into_iter().map(|(path, _)| path).collect();
+        let bodies = node.attrs.0.values_mut().filter_map(|attr| match attr {
+            Attr::Graph(body) => Some(body),
+            _ => None,
+        });
+        bodies.zip(&paths).for_each(|(body, path)| unfold_in(body, path, names, &moved));
+        back.before(reads(&node), &mut graph.nodes);
         graph.nodes.push(node);
     }
     for output in &mut graph.outputs {
         *output = moved.get(output).copied().unwrap_or(*output);
-        back.before(&[Some(*output)], &mut graph.nodes);
+        back.before([*output], &mut graph.nodes);
     }
+}
+
+/// A value like a constant, but computed.
+fn computed_like(graph: &mut Graph, constant: ValueId) -> ValueId {
+    let value = graph.value(constant);
+    let (name, ty) = (format!("{}{COMPUTED}", value.name), value.ty.clone());
+    graph.add_value(name, ty)
+}
+
+/// The constants that are to be computed.
+fn asked(graph: &Graph, around: &str, names: &HashSet<String>) -> HashSet<ValueId> {
+    let made = graph.folded.iter().flat_map(|n| n.outputs.iter().flatten());
+    let made = made.chain(graph.copies.iter().map(|c| &c.1)).copied();
+    let is_named = |v: &ValueId| names.contains(&format!("{around}{}", graph.value(*v).name));
+    let mut asked: HashSet<ValueId> = made.filter(is_named).collect();
+    for node in &graph.nodes {
+        asked.extend(node.inputs.iter().flatten().filter(|_| is(node, "If")));
+        for (path, body) in graph.bodies(node, around) {
+            let within = self::asked(body, &path, names);
+            asked.extend(body.copies.iter().filter(|c| within.contains(&c.1)).map(|c| c.0));
+        }
+    }
+    asked
 }
 
 /// Nodes that come back, until they have a place.
@@ -58,11 +99,11 @@ impl Back {
     }
 
     /// Puts what makes the values, and has no place yet, at the end of a list.
-    fn before(&mut self, values: &[Option<ValueId>], list: &mut Vec<Node>) {
-        for value in values.iter().flatten() {
-            let node = self.writer.get(value).and_then(|&i| self.nodes[i].take());
+    fn before(&mut self, values: impl IntoIterator<Item = ValueId>, list: &mut Vec<Node>) {
+        for value in values {
+            let node = self.writer.get(&value).and_then(|&i| self.nodes[i].take());
             if let Some(node) = node {
-                self.before(&node.inputs, list);
+                self.before(node.inputs.iter().flatten().copied().collect::<Vec<_>>(), list);
                 list.push(node);
             }
         }

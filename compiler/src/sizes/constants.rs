@@ -5,7 +5,7 @@ use super::{Merger, unlike};
 use crate::base::{Affine, DType, Tensor, TensorType, row_major_strides};
 use crate::definition::{DefBuilder, Stage, ValueId};
 use crate::error::{Error, Result};
-use crate::graph::{Attr, Graph, Value};
+use crate::graph::{Graph, Value};
 use crate::scalar::Op;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -75,12 +75,12 @@ pub(super) fn are_integers(tensors: &[&Tensor]) -> bool {
 pub fn differing(graphs: &[&Graph]) -> HashSet<String> {
     let maps: Vec<_> = graphs.iter().map(|g| made(g)).collect();
     let Some((first, others)) = maps.split_first() else { return HashSet::new() };
-    let differs = |(name, tensor): &(&&str, &&Tensor)| {
+    let differs = |(name, tensor): &(&String, &&Tensor)| {
         let others = others.iter().filter_map(|m| m.get(*name).copied());
         let all: Vec<&Tensor> = std::iter::once(**tensor).chain(others).collect();
         !are_integers(&all) && all.iter().any(|t| !agree(t, tensor))
     };
-    first.iter().filter(differs).map(|(name, _)| name.to_string()).collect()
+    first.iter().filter(differs).map(|(name, _)| name.clone()).collect()
 }
 
 /// The names of what is the same in all samples, but not in graphs of small sizes.
@@ -88,53 +88,35 @@ pub fn special(graphs: &[&Graph], small: &[&Graph]) -> HashSet<String> {
     let maps: Vec<_> = graphs.iter().map(|g| made(g)).collect();
     let Some((first, others)) = maps.split_first() else { return HashSet::new() };
     let small: Vec<_> = small.iter().map(|g| made(g)).collect();
-    let differs = |(name, tensor): &(&&str, &&Tensor)| {
-        let typed = |map: &Constants| map.get(*name).is_some_and(|t| t.ty == tensor.ty);
-        let same = |map: &Constants| map.get(*name) == Some(*tensor);
+    let differs = |(name, tensor): &(&String, &&Tensor)| {
+        let typed = |map: &Made| map.get(*name).is_some_and(|t| t.ty == tensor.ty);
+        let same = |map: &Made| map.get(*name) == Some(*tensor);
         others.iter().all(same) && small.iter().any(|map| typed(map) && !same(map))
     };
-    first.iter().filter(differs).map(|(name, _)| name.to_string()).collect()
+    first.iter().filter(differs).map(|(name, _)| name.clone()).collect()
 }
 
-/// The bodies that an attribute of a node is in several samples.
-fn bodies_of<'g>(graphs: &[&'g Graph], node: &str, attribute: &str) -> Vec<&'g Graph> {
-    let body =
-        |graph: &&'g Graph| match graph.nodes.iter().find(|n| n.name == node)?.attrs.0.get(attribute)? {
-            Attr::Graph(body) => Some(&**body),
-            _ => None,
-        };
-    graphs.iter().filter_map(body).collect()
+/// Constants by name; those of bodies behind what [`Graph::bodies`] says.
+type Made<'g> = HashMap<String, &'g Tensor>;
+
+/// What was computed while a graph was typed, in its bodies too, with what those copy from the graphs around them.
+pub fn made(graph: &Graph) -> HashMap<String, &Tensor> {
+    let mut made = HashMap::new();
+    add_made(graph, "", &mut made);
+    made
 }
 
-/// Something that is special within a body of control flow, and that a node reads there: it is not computed again as the
-/// model runs, as it would be outside.
-pub fn special_within(graphs: &[&Graph], small: &[&Graph]) -> Option<String> {
-    for node in &graphs.first()?.nodes {
-        for attribute in node.attrs.0.keys() {
-            let (all, few) =
-                (bodies_of(graphs, &node.name, attribute), bodies_of(small, &node.name, attribute));
-            let Some(own) = all.first() else { continue };
-            let found = special(&all, &few);
-            let read = own.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).chain(&own.outputs);
-            let name = read.map(|&v| &own.value(v).name).find(|name| found.contains(*name));
-            if let Some(name) = name.cloned().or_else(|| special_within(&all, &few)) {
-                return Some(name);
-            }
-        }
+fn add_made<'g>(graph: &'g Graph, around: &str, made: &mut Made<'g>) {
+    let folded = graph.folded.iter().flat_map(|n| n.outputs.iter().flatten());
+    let values = folded.chain(graph.copies.iter().map(|c| &c.1)).map(|&v| graph.value(v));
+    made.extend(values.filter_map(|v| Some((format!("{around}{}", v.name), v.constant.as_ref()?))));
+    for node in &graph.nodes {
+        graph.bodies(node, around).into_iter().for_each(|(around, body)| add_made(body, &around, made));
     }
-    None
 }
 
-/// Constants of a graph by name.
-pub(super) type Constants<'g> = HashMap<&'g str, &'g Tensor>;
-
-fn by_name<'g>(values: impl Iterator<Item = &'g Value>) -> Constants<'g> {
+fn by_name<'g>(values: impl Iterator<Item = &'g Value>) -> HashMap<&'g str, &'g Tensor> {
     values.filter_map(|v| Some((v.name.as_str(), v.constant.as_ref()?))).collect()
-}
-
-/// What was computed while a graph was typed.
-pub(super) fn made(graph: &Graph) -> Constants<'_> {
-    by_name(graph.folded.iter().flat_map(|n| n.outputs.iter().flatten()).map(|&o| graph.value(o)))
 }
 
 /// The constants of several samples by name, numbered as [`Graph::alike`] says.

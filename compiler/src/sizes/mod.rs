@@ -27,7 +27,7 @@ mod samples;
 mod scaled;
 mod single;
 
-pub use constants::{alike, differing, special, special_within, uniform};
+pub use constants::{alike, differing, made, special, uniform};
 pub use entries::single;
 pub use samples::samples;
 pub use single::{Single, Typings};

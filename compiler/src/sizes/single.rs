@@ -3,11 +3,11 @@
 //! integers that the graph has for these are compared with what their forms say, within bodies too.
 
 use super::Merger;
-use super::constants::{agree, are_integers, made};
+use super::constants::{agree, are_integers};
 use super::derived::Derived;
 use crate::base::{Affine, Tensor, TensorType};
 use crate::definition::Size;
-use crate::graph::{Attr, Graph};
+use crate::graph::Graph;
 use crate::passes::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -99,18 +99,15 @@ impl<'g> Listed<'g> {
         self.shapes.extend(values.clone().map(|v| (named(&v.name), v.ty.shape.as_slice())));
         self.wanted.extend(wanted(graph).map(named));
         if around.is_empty() {
-            let made = made(graph).into_iter().filter(|(name, _)| is_listed(name));
-            self.constants.extend(made.map(|(name, t)| (named(name), t)));
+            let folded = graph.folded.iter().flat_map(|n| n.outputs.iter().flatten());
+            let made = folded.map(|&v| graph.value(v)).filter(|v| is_listed(&v.name));
+            self.constants.extend(made.filter_map(|v| Some((v.name.clone(), v.constant.as_ref()?))));
         } else {
             self.constants.extend(values.filter_map(|v| Some((named(&v.name), v.constant.as_ref()?))));
         }
         self.decided.extend(graph.decided.iter().map(|(name, said)| (name.as_str(), *said)));
         for node in &graph.nodes {
-            for (name, attr) in &node.attrs.0 {
-                if let Attr::Graph(body) = attr {
-                    self.add(body, &format!("{around}{}/{name}/", node.name), names);
-                }
-            }
+            graph.bodies(node, around).into_iter().for_each(|(around, body)| self.add(body, &around, names));
         }
     }
 }

@@ -6,8 +6,7 @@ use crate::build::Silent;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, sample_near};
 use crate::plan::Lowered;
-use crate::sizes::{Merged, Open, Single, Typings, merge, same_steps};
-use std::collections::HashSet;
+use crate::sizes::{Merged, Open, Single, Typings, made, merge, same_steps};
 
 /// How often samples are added.
 const MOST_ROUNDS: usize = 12;
@@ -79,10 +78,13 @@ impl Sizer<'_> {
 
     /// Leaves constants to run time; the error where there are none that can be.
     fn unfold(&mut self, samples: &mut Samples, names: Vec<String>, error: Error, over: bool) -> Result<()> {
-        let graph = &samples.typed[0].1.0;
-        let made = graph.folded.iter().flat_map(|n| n.outputs.iter().flatten());
-        let made: HashSet<&String> = made.map(|&o| &graph.value(o).name).collect();
-        let more: Vec<String> = names.into_iter().filter(|n| made.contains(n)).collect();
+        let made = made(&samples.typed[0].1.0);
+        // Behind the names of values of bodies stands a number.
+        let typed = |name: &String| match made.contains_key(name) {
+            true => Some(name.clone()),
+            false => Some(name.rsplit_once('.')?.0.to_string()).filter(|name| made.contains_key(name)),
+        };
+        let more: Vec<String> = names.iter().filter_map(typed).collect();
         let before = self.computed.len();
         self.computed.extend(more);
         if self.computed.len() == before || over {
@@ -93,7 +95,7 @@ impl Sizer<'_> {
 
     /// Lowers all samples by what is alike in those, too, that were added; how many these are.
     fn learn_again(&mut self, samples: &mut Samples) -> Result<usize> {
-        self.learn(&samples.typed)?;
+        self.learn(&samples.typed);
         self.lower_again(samples)?;
         Ok(samples.made.len())
     }

@@ -14,9 +14,7 @@ use crate::import::{Bindings, Model};
 use crate::lower::{fold, lower_plain};
 use crate::passes::{Around, Given, unfold};
 use crate::plan::{Lowered, own_outputs};
-use crate::sizes::{
-    Sample, Single, alike, differing, same_steps, samples, single, special, special_within, uniform,
-};
+use crate::sizes::{Sample, Single, alike, differing, same_steps, samples, single, special, uniform};
 use begin::begin_at;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -218,7 +216,7 @@ impl Sizer<'_> {
             typed.push((sizes.clone(), graph));
         }
         self.computed.clear();
-        self.learn(&typed).map_err(|e| (0, e))?;
+        self.learn(&typed);
         self.computed.extend(self.given.open.iter().cloned());
         let (mut made, mut notes) = (Vec::new(), Vec::new());
         for (number, (sizes, graph)) in typed.iter().enumerate() {
@@ -234,22 +232,14 @@ impl Sizer<'_> {
     }
 
     /// Notes what is alike in all samples: passes go by it.
-    fn learn(&mut self, typed: &[(Sizes, Typed)]) -> Result<()> {
+    fn learn(&mut self, typed: &[(Sizes, Typed)]) {
         self.shapes = Arc::new(shapes(typed));
         let graphs: Vec<&Graph> = typed.iter().map(|(_, (graph, _))| graph).collect();
         self.alike = Arc::new(alike(&graphs));
         self.uniform = Arc::new(uniform(&graphs));
         self.computed.extend(differing(&graphs));
         let small: Vec<&Graph> = self.small().collect();
-        let special = special(&graphs, &small);
-        if let Some(name) = special_within(&graphs, &small) {
-            let error = Error::model(format!(
-                "'{name}', in the body of an If, Loop or Scan, is another constant where sizes known only at run time are 0 or 1"
-            ));
-            return Err(error.advise("Compute it outside of the body, or bind the dimension to one size"));
-        }
-        self.computed.extend(special);
-        Ok(())
+        self.computed.extend(special(&graphs, &small));
     }
 
     /// Types the model for sizes of the dimensions that are no sums. The sample's number decides on sizes that

@@ -34,12 +34,7 @@ impl Sizer<'_> {
         self.type_small(bounds)?;
         let names: HashSet<String> = at_bounds.decided.iter().map(|(name, _)| name.clone()).collect();
         let said: HashSet<(String, bool)> = at_bounds.decided.into_iter().collect();
-        // Within a body nothing is computed instead: then a dimension is not 1, and where data decide it is an error.
-        let around: HashSet<&str> = at_bounds.values.iter().map(|v| v.name.as_str()).collect();
-        let ones = self.ones.values().flatten().flat_map(|one| &one.graph.decided);
-        let ones = ones.filter(|(name, _)| around.contains(name.as_str()));
-        let others = self.of_data.iter().chain(self.empty.iter().map(|empty| &empty.1));
-        let decided = ones.chain(others.flat_map(|single| &single.graph.decided));
+        let decided = self.small().flat_map(|graph| &graph.decided);
         let open = decided.filter(|said_small| names.contains(&said_small.0) && !said.contains(*said_small));
         self.given.open = Arc::new(open.map(|(name, _)| name.clone()).collect());
         match self.given.open.is_empty() {

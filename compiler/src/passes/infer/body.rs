@@ -49,7 +49,11 @@ impl Driver {
             let name = level.unique(&value.name);
             let outer = id;
             id = match value.constant {
-                Some(tensor) => level.graph.add_constant(name, tensor),
+                Some(tensor) => {
+                    let id = level.graph.add_constant(name, tensor);
+                    level.graph.copies.push((outer, id));
+                    id
+                }
                 None => {
                     let id = level.graph.add_value(name, value.ty);
                     level.graph.values[id as usize].flags = Some(flags);

@@ -55,22 +55,15 @@ impl Driver {
         Ok(self.add(pending)?.into_iter().map(|v| v.map(Binding::Value)).collect())
     }
 
-    /// Whether a constant condition holds for all sizes; notes what it says. Within a body, where it cannot be
-    /// computed as the model runs, one that does not is an error.
-    fn decides(&mut self, node: &SourceNode, condition: &Option<Binding>, known: bool) -> Result<bool> {
-        let Some(Binding::Value(id)) = condition else { return Ok(true) };
+    /// Whether a constant condition holds for all sizes; notes what it says.
+    fn decides(&mut self, node: &SourceNode, condition: &Option<Binding>, known: bool) -> bool {
+        let Some(Binding::Value(id)) = condition else { return true };
         let level = self.frames.last().map_or(0, |f| f.level);
         let value = self.graph().value(*id).name.clone();
         let name = if level == 0 { value } else { format!("{level} {} {value}", node.name) };
         let open = self.given.open.contains(&name);
         self.levels[0].graph.decided.push((name, known));
-        if open && level > 0 {
-            return Err(Error::model(
-                "its condition depends on sizes that are known only at run time, and it stands in the body of another If, Loop or Scan",
-            )
-            .advise("Bind the dimension to one size, or compute the condition outside of the body"));
-        }
-        Ok(!open)
+        !open
     }
 
     pub(super) fn if_node(&mut self, node: &SourceNode, inputs: Bindings) -> Result<Bindings> {
@@ -80,7 +73,7 @@ impl Driver {
         let (then, otherwise) = (body(node, "then_branch")?, body(node, "else_branch")?);
         let known = self.known(condition).map(|known| known != 0);
         let taken = if known == Some(false) { otherwise } else { then };
-        let decided = known.map(|known| self.decides(node, condition, known)).transpose()?;
+        let decided = known.map(|known| self.decides(node, condition, known));
         if decided == Some(true) {
             return Ok(self.inline(taken, Vec::new())?.into_iter().map(Some).collect());
         }
@@ -268,6 +261,7 @@ impl Driver {
         let level = self.level();
         level.nodes.truncate(mark.0);
         level.graph.captures.truncate(mark.2);
+        level.graph.copies.retain(|c| (c.1 as usize) < mark.1);
         for value in level.graph.values.drain(mark.1..) {
             level.used.remove(&value.name);
         }
