@@ -78,6 +78,12 @@ fn random(ty: &TensorType, seed: u64) -> Vec<u64> {
         DType::F32 => u64::from((((next() % 128) as f32 - 64.0) / 64.0).to_bits()),
         DType::F64 => (((next() % 128) as f64 - 64.0) / 64.0).to_bits(),
         DType::Bool => next() & 1,
+        // Few bits fill a byte by their sign, or by zeros.
+        dtype if dtype.bits() < 8 => {
+            let unused = 8 - dtype.bits();
+            let high = (next() as u8) << unused;
+            u64::from(if dtype.is_signed_int() { (high as i8 >> unused) as u8 } else { high >> unused })
+        }
         _ => next(),
     };
     (0..ty.elems()).map(one).collect()

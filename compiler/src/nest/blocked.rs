@@ -14,37 +14,20 @@
 //! Weights lie as `[tile of columns][block][eight places][lanes][four bytes]`, of which each holds those of two places,
 //! four apart (with [`Words::Halves`] in the order of [`Dot::HalfPairs`]); scales and zero points as `[tile of columns][block][lanes]`.
 
+mod columns;
+
+pub use columns::Columns;
+
 use super::emit::{Emitter, addr, param};
 use super::finish::Finish;
-use super::reduce::dot::in_halves;
 use super::registers::{memory_load, quad};
 use super::{Nested, Packed};
-use crate::base::{Affine, Bound, DType};
+use crate::base::{Affine, Bound};
 use crate::error::{Error, Result};
 use crate::schedule::blocked::{Place, Product, TOGETHER, UNROLLED, Words};
 use crate::schedule::{Linear, Schedule, Vector};
 use crate::tile::{Access, Bin, Convert, Dot, EACH, Lane, Reg, RegType, Value};
-
-/// Tiles of columns of one width, side by side.
-#[derive(Clone, Copy)]
-struct Region {
-    first: usize,
-    count: usize,
-    /// Columns of a tile.
-    columns: usize,
-}
-
-/// How constants lie.
-#[derive(Clone)]
-pub struct Columns {
-    product: Product,
-    how: Words,
-    regions: Vec<Region>,
-    lanes: usize,
-    blocks: usize,
-    /// Words of each lane for the weights of a block.
-    words: usize,
-}
+use columns::Region;
 
 struct Nest<'a> {
     linear: &'a Linear,
@@ -94,129 +77,6 @@ fn columns_of(schedule: &Schedule) -> u32 {
     match schedule.vector {
         Vector::Axis { var, .. } => var,
         _ => 0,
-    }
-}
-
-impl Region {
-    /// Lanes of each vector of a tile.
-    fn vectors(self, lanes: usize) -> Vec<usize> {
-        (0..self.columns).step_by(lanes).map(|at| lanes.min(self.columns - at)).collect()
-    }
-
-    /// Lanes in memory.
-    fn width(self, lanes: usize) -> usize {
-        self.columns.next_multiple_of(lanes)
-    }
-}
-
-impl Columns {
-    fn new(linear: &Linear, (product, how): (Product, Words), width: usize, lanes: usize) -> Columns {
-        let outer = linear.extent(product.outer);
-        let (count, left) = (outer / width, outer % width);
-        let whole = Region { first: 0, count, columns: width };
-        let rest = Region { first: count * width, count: 1, columns: left };
-        let regions = [whole, rest].into_iter().filter(|r| r.count * r.columns > 0).collect();
-        let (blocks, words) = (product.blocks(linear), linear.extent(product.place) / TOGETHER);
-        Columns { product, how, regions, lanes, blocks, words }
-    }
-
-    fn operands(&self) -> impl Iterator<Item = u32> {
-        let product = &self.product;
-        let all = [Some(product.weights.operand), product.zeros.as_ref().map(|z| z.operand)];
-        all.into_iter().chain([Some(product.scale.operand)]).flatten()
-    }
-
-    /// Rows of lanes that a block has of an operand.
-    fn depth(&self, operand: u32) -> usize {
-        if operand == self.product.weights.operand { self.words } else { 1 }
-    }
-
-    /// Element type and number of elements as an operand lies in memory.
-    fn memory(&self, operand: u32, dtype: DType) -> (DType, usize) {
-        let lanes: usize = self.regions.iter().map(|r| r.count * r.width(self.lanes)).sum();
-        let dtype = match dtype {
-            DType::U4 if operand == self.product.weights.operand => DType::I32,
-            DType::U4 => DType::U8,
-            other => other,
-        };
-        (dtype, lanes * self.blocks * self.depth(operand))
-    }
-
-    /// Where the lanes of a vector begin: of the tile at column `n` of a region, in a block, in one of its rows.
-    fn index(
-        &self,
-        region: Region,
-        (operand, n, vector): (u32, &Affine, usize),
-        (block, row): (&Affine, &Affine),
-    ) -> Affine {
-        let (depth, width) = (self.depth(operand) as i64, region.width(self.lanes) as i64);
-        // In what lies before a region tiles are full.
-        let past = n.offset(-(region.first as i64)).scaled(width / region.columns as i64);
-        let tiles = if region.count > 1 { past } else { Affine::constant(0) };
-        let first = tiles.offset(region.first as i64).scaled(self.blocks as i64 * depth);
-        let inside = block.scaled(depth * width).plus_scaled(row, width);
-        first.plus(&inside).offset((vector * self.lanes) as i64)
-    }
-
-    /// The bytes of an operand; `None` where it lies as it is.
-    pub fn packed(&self, linear: &Linear, operand: u32, data: &[u8]) -> Option<Vec<u8>> {
-        let product = &self.product;
-        let place = [Some(&product.weights), product.zeros.as_ref(), Some(&product.scale)];
-        let addr = &place.into_iter().flatten().find(|p| p.operand == operand)?.addr;
-        let size = linear.buffers[operand as usize].dtype.size();
-        let outer = linear.extent(product.outer);
-        let at = |column: usize, block: usize, place: usize| {
-            let element = addr.eval(|v| match v {
-                _ if v == product.outer => column as i64,
-                _ if v == product.place => place as i64,
-                _ if Some(v) == product.block => block as i64,
-                _ => 0,
-            });
-            let start = element as usize * size;
-            if column < outer { &data[start..start + size] } else { &[0; 8][..size] }
-        };
-        let mut packed = Vec::new();
-        for region in &self.regions {
-            for tile in 0..region.count {
-                let first = region.first + tile * region.columns;
-                let lanes = first..first + region.width(self.lanes);
-                for block in 0..self.blocks {
-                    if operand != product.weights.operand {
-                        lanes.clone().for_each(|n| packed.extend_from_slice(at(n, block, 0)));
-                        continue;
-                    }
-                    for row in (0..self.words).map(|w| w * TOGETHER) {
-                        let byte = |(lane, p): (usize, usize)| {
-                            let (n, p) = (first + lane, row + p);
-                            at(n, block, p)[0] & 15 | at(n, block, p + 4)[0] << 4
-                        };
-                        packed.extend(self.order(*region).map(byte));
-                    }
-                }
-            }
-        }
-        Some(packed)
-    }
-}
-
-impl Columns {
-    /// Whether the words of a vector lie in halves.
-    fn halved(&self, lanes: usize) -> bool {
-        self.how == Words::Halves && in_halves(lanes)
-    }
-
-    /// The lane of a tile and the byte of its word that follow each other in memory.
-    fn order(&self, region: Region) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let bytes = |first: usize, lanes: usize| {
-            let halved = self.halved(lanes);
-            // What lies behind the last lane is not read.
-            (0..4 * self.lanes).map(move |i| match halved && i < 4 * lanes {
-                true => (first + i / 32 * 8 + i % 16 / 2, i % 32 / 16 * 2 + i % 2),
-                false => (first + i / 4, i % 4),
-            })
-        };
-        let vectors = region.vectors(self.lanes).into_iter().enumerate();
-        vectors.flat_map(move |(v, lanes)| bytes(v * self.lanes, lanes))
     }
 }
 
@@ -316,6 +176,25 @@ impl Nest<'_> {
         })
     }
 
+    /// Registers that hold zero, for each byte of the data: `[byte][row][vector]`.
+    fn zeros(&self, e: &mut Emitter, rows: usize, vectors: &[usize]) -> Vec<Vec<Vec<Reg>>> {
+        let bytes = self.columns.product.data.len();
+        (0..bytes).map(|_| (0..rows).map(|_| zeros(e, Lane::I32, vectors)).collect()).collect()
+    }
+
+    /// The sum of the integers of all bytes, as a float.
+    fn integer(&self, e: &mut Emitter, integers: &[Reg], ty: RegType) -> Reg {
+        let float = |e: &mut Emitter, integer: Reg| e.value(ty, Value::Convert(Convert::IntToFloat, integer));
+        let &[high, middle, low] = integers else { return float(e, integers[0]) };
+        let int = RegType { lane: Lane::I32, ..ty };
+        let eight = e.value(int, Value::Const(8));
+        let high = e.value(int, Value::Bin(Bin::Shl, high, eight));
+        let high = e.value(int, Value::Bin(Bin::Add, high, middle));
+        let (high, low) = (float(e, high), float(e, low));
+        let byte = e.value(ty, Value::Const(u64::from(256f32.to_bits())));
+        e.value(ty, Value::Mla(low, high, byte))
+    }
+
     /// Adds the products of a block to the sums `[row][vector]`.
     fn block(
         &self,
@@ -326,7 +205,7 @@ impl Nest<'_> {
         block: &Affine,
     ) {
         let vectors = region.vectors(self.columns.lanes);
-        let integers: Vec<Vec<Reg>> = places.iter().map(|_| zeros(e, Lane::I32, &vectors)).collect();
+        let integers = self.zeros(e, places.len(), &vectors);
         let step = (UNROLLED / TOGETHER).min(self.columns.words) as i64;
         let full = self.columns.words as i64 / step * step;
         e.repeat("place", 0, full, step, |e, at| {
@@ -338,13 +217,14 @@ impl Nest<'_> {
         }
         let columns: Vec<[Option<Reg>; 2]> =
             (0..vectors.len()).map(|v| self.of_columns(e, region, (v, vectors[v]), block)).collect();
-        for ((place, sums), integers) in places.iter().zip(sums).zip(&integers) {
-            for (v, (&sum, &integer)) in sums.iter().zip(integers).enumerate() {
+        for (row, (place, sums)) in places.iter().zip(sums).enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
                 let ty = RegType { lane: Lane::F32, lanes: vectors[v] as u8 };
                 let [scale, zero] = columns[v];
                 let [factor, share] = self.of_row(e, place, block, ty);
                 let share = zero.map_or(share, |z| e.value(ty, Value::Bin(Bin::Mul, share, z)));
-                let integer = e.value(ty, Value::Convert(Convert::IntToFloat, integer));
+                let bytes: Vec<Reg> = integers.iter().map(|byte| byte[row][v]).collect();
+                let integer = self.integer(e, &bytes, ty);
                 let scaled = e.value(ty, Value::Mla(share, factor, integer));
                 e.assign(sum, Value::Mla(sum, scaled, scale.unwrap_or(scaled)));
             }
@@ -388,36 +268,38 @@ impl Nest<'_> {
         [factor, e.value(ty, Value::Bin(Bin::Mul, share, length))]
     }
 
-    /// Adds the products of so many rows of words to the integers `[row][vector]`.
+    /// Adds the products of so many rows of words to the integers `[byte][row][vector]`.
     fn words(
         &self,
         e: &mut Emitter,
         region: Region,
         places: &[Vec<Affine>],
-        integers: &[Vec<Reg>],
+        integers: &[Vec<Vec<Reg>>],
         (block, from): (&Affine, &Affine),
         rows: i64,
     ) {
         let (vectors, how) = (region.vectors(self.columns.lanes), self.columns.how);
         let pairs = |lanes: usize| how == Words::Pairs || self.columns.halved(lanes);
-        let short: Vec<Vec<Reg>> = match how {
-            Words::Pairs | Words::Halves => places.iter().map(|_| zeros(e, Lane::I32, &vectors)).collect(),
+        let short = match how {
+            Words::Pairs | Words::Halves => self.zeros(e, places.len(), &vectors),
             Words::Unsigned | Words::Signed => Vec::new(),
         };
         for row in 0..rows {
             for (v, &lanes) in vectors.iter().enumerate() {
                 let halves = self.halves(e, region, (v, lanes), (block, &from.offset(row)));
                 let sums = if pairs(lanes) { &short } else { integers };
-                for (place, sums) in places.iter().zip(sums) {
-                    for (half, &weights) in halves.iter().enumerate() {
-                        let word = (2 * row + half as i64, 2 * rows);
-                        let data = self.data(e, place, (block, from), word, lanes);
-                        e.assign(sums[v], self.dot(sums[v], weights, data, lanes));
+                for (half, &weights) in halves.iter().enumerate() {
+                    let word = (2 * row + half as i64, 2 * rows);
+                    for (byte, sums) in self.columns.product.data.iter().zip(sums) {
+                        for (place, sums) in places.iter().zip(sums) {
+                            let data = self.data(e, (byte, place), (block, from), word, lanes);
+                            e.assign(sums[v], self.dot(sums[v], weights, data, lanes));
+                        }
                     }
                 }
             }
         }
-        for (sums, short) in integers.iter().zip(&short) {
+        for (sums, short) in integers.iter().flatten().zip(short.iter().flatten()) {
             for ((&sum, &short), &lanes) in sums.iter().zip(short).zip(&vectors).filter(|s| pairs(*s.1)) {
                 let each = e.hoisted(RegType { lane: Lane::I32, lanes: lanes as u8 }, u64::from(EACH));
                 e.assign(sum, Value::Dot(Dot::Couples, sum, short, each));
@@ -448,12 +330,11 @@ impl Nest<'_> {
     fn data(
         &self,
         e: &mut Emitter,
-        place: &[Affine],
+        (data, place): (&Place, &[Affine]),
         (block, from): (&Affine, &Affine),
         (word, words): (i64, i64),
         lanes: usize,
     ) -> Reg {
-        let data = &self.columns.product.data;
         let ty = RegType { lane: Lane::I32, lanes: lanes as u8 };
         let mut load = |lanes: usize, word: i64, apart: i64| {
             let within = from.scaled(TOGETHER as i64).offset(4 * word);

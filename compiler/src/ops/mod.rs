@@ -33,6 +33,7 @@ pub use builder::{Pending, is_computed};
 pub use elementwise::is_elementwise;
 pub use nn::flex_attention;
 pub use nn::matmul::broadcast;
+pub use nn::matmul_nbits::SPLIT;
 pub use table::{data_decide, data_decide_sizes, decides_size, find, rows};
 
 // The types of a row are the graph's, whose nodes point at rows.

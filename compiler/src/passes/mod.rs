@@ -11,6 +11,7 @@ mod drop_copies;
 mod drop_dead;
 mod edit;
 mod fold_affine;
+mod four_bits;
 mod infer;
 mod integer;
 mod late_broadcast;
@@ -74,6 +75,10 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "merge-branches", run: |g, _| merge_branches::merge_branches(g) },
     Pass { name: "drop-channels", run: |g, around| drop_channels::drop_channels(g, &mut around.notes) },
     Pass { name: "integer", run: integer::integer },
+    Pass {
+        name: "four-bits",
+        run: |g, around| four_bits::four_bits(g, around.filters && around.target.sums_bytes()),
+    },
     Pass { name: "trim-windows", run: |g, _| trim_windows::trim_windows(g) },
     Pass {
         name: "drop-integer-channels",

@@ -5,14 +5,14 @@
 //! y[r, n] = sum(b, p) (q[r, b, p] * w[n, b, p] * t[r, b] + c[r, b] * z[n, b]) * s[n, b]
 //!         = sum(b) (t[r, b] * sum(p) q[r, b, p] * w[n, b, p] + P * c[r, b] * z[n, b]) * s[n, b]
 //! ```
-//! `q` are signed bytes, `w` constants without a sign, `P` is the length of a block, and `z` may be missing.
+//! `q` are signed bytes, or the sum of three times 65536, 256 and 1: then each has a sum of its own. `w` are constants without a sign, `P` is the length of a block, and `z` may be missing.
 
 use super::instructions::couple_halves;
 use super::linear::{Linear, Node};
 use super::{Schedule, Vector};
 use crate::base::{Affine, DType};
 use crate::scalar::{Fold, Op};
-use crate::target::{Arch, Feature, Target};
+use crate::target::{Arch, Target};
 
 /// Weights that two words of a lane hold: a block is a multiple of so many.
 pub const TOGETHER: usize = 8;
@@ -43,12 +43,13 @@ impl Words {
 
     /// The fastest that a target has.
     fn of(target: &Target) -> Option<Words> {
-        match target.arch {
-            Arch::Aarch64 if couple_halves(target) => Some(Words::Halves),
-            Arch::Aarch64 => Some(Words::Signed),
-            Arch::X86_64 if target.has_vnni() => Some(Words::Unsigned),
-            Arch::X86_64 => target.has(Feature::Avx2).then_some(Words::Pairs),
-        }
+        let words = match target.arch {
+            Arch::Aarch64 if couple_halves(target) => Words::Halves,
+            Arch::Aarch64 => Words::Signed,
+            Arch::X86_64 if target.has_vnni() => Words::Unsigned,
+            Arch::X86_64 => Words::Pairs,
+        };
+        target.sums_bytes().then_some(words)
     }
 
     /// Lanes of a vector: both halves of words fill one.
@@ -60,11 +61,14 @@ impl Words {
 /// Register tiles: vectors of columns where there is one row; rows and vectors where there are more.
 struct Tiles {
     alone: usize,
+    /// Where each vector has three sums.
+    split: usize,
     several: (usize, usize),
 }
 
 /// Of vectors of one of 32 registers; and of one of 16, or of two.
-const TILES: [Tiles; 2] = [Tiles { alone: 4, several: (4, 2) }, Tiles { alone: 2, several: (4, 1) }];
+const TILES: [Tiles; 2] =
+    [Tiles { alone: 4, split: 4, several: (4, 2) }, Tiles { alone: 2, split: 1, several: (4, 1) }];
 
 /// A plain load.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,8 +90,8 @@ pub struct Product {
     pub block: Option<u32>,
     #[allow(missing_docs)]
     pub place: u32,
-    /// `q`, `w`, `t`, `c`, `z` and `s` of the module's form.
-    pub data: Place,
+    /// `q`, `w`, `t`, `c`, `z` and `s` of the module's form; of `q` one or three, the highest first.
+    pub data: Vec<Place>,
     #[allow(missing_docs)]
     pub weights: Place,
     #[allow(missing_docs)]
@@ -111,20 +115,18 @@ impl Product {
                 either(linear, product, Op::Mul, |integers, factor| {
                     let factor = place(linear, factor)?;
                     either(linear, integers, Op::Mul, |data, weights| {
-                        let (data, weights) = (place(linear, data)?, place(linear, weights)?);
-                        let [scale, share, factor, zeros] =
-                            [Some(&scale), Some(&share), Some(&factor), zeros.as_ref()].map(|p| p.cloned());
-                        Product::from(linear, [data, weights, factor?, share?, scale?], zeros)
+                        let (data, weights) = (bytes(linear, data)?, place(linear, weights)?);
+                        let places = [weights, factor.clone(), share.clone(), scale.clone()];
+                        Product::from(linear, data, places, zeros.clone())
                     })
                 })
             })
         })
     }
 
-    fn from(linear: &Linear, places: [Place; 5], zeros: Option<Place>) -> Option<Product> {
-        let [data, weights, factor, share, scale] = places;
+    fn from(linear: &Linear, data: Vec<Place>, places: [Place; 4], zeros: Option<Place>) -> Option<Product> {
+        let [weights, factor, share, scale] = places;
         let columns = [Some(&weights), Some(&scale), zeros.as_ref()];
-        let rows = [&data, &factor, &share];
         let mut reductions = linear.reductions();
         let place = linear.reductions().find(|&v| !moves(&scale, v))?;
         let block = linear.reductions().find(|&v| v != place);
@@ -132,24 +134,25 @@ impl Product {
         let constant = |p: &Place| linear.buffers[p.operand as usize].constant;
         let only = |p: &Place| p.addr.terms.iter().all(|t| t.0 == outer || linear.vars[t.0 as usize].reduce);
         let of_columns = columns.into_iter().flatten().all(|p| constant(p) && only(p) && moves(p, outer));
-        let of_rows = rows.iter().all(|p| !moves(p, outer));
+        let of_rows = data.iter().chain([&factor, &share]).all(|p| !moves(p, outer));
         let per_block = [Some(&factor), Some(&share), Some(&scale), zeros.as_ref()];
         let per_block = per_block.into_iter().flatten().all(|p| !moves(p, place));
         let dtype = |p: &Place| linear.buffers[p.operand as usize].dtype;
         let half = |p: &Place| matches!(dtype(p), DType::F32 | DType::F16 | DType::BF16);
-        let types = dtype(&data) == DType::I8
+        let types = data.iter().all(|p| dtype(p) == DType::I8)
             && dtype(&weights) == DType::U4
             && half(&scale)
             && [&factor, &share].iter().all(|p| dtype(p) == DType::F32)
             && zeros.as_ref().is_none_or(|z| half(z) || dtype(z) == DType::U4);
         let fixed = |v: u32| linear.vars[v as usize].size.is_none();
-        let lies = data.addr.coefficient(place) == 1
+        let lies = data.iter().all(|p| p.addr.coefficient(place) == 1)
             && linear.extent(place).is_multiple_of(TOGETHER)
             && reductions.all(fixed)
             && fixed(outer)
             && linear.store.coefficient(outer) == 1;
         let few = linear.reductions().count() <= 2;
-        let rows = linear.axes().filter(|&v| moves(&data, v)).max_by_key(|&v| linear.extent(v));
+        let rows =
+            linear.axes().filter(|&v| data.iter().any(|p| moves(p, v))).max_by_key(|&v| linear.extent(v));
         (of_columns && of_rows && per_block && types && lies && few).then_some(Product {
             outer,
             rows,
@@ -175,6 +178,23 @@ fn either<T>(linear: &Linear, e: u32, op: Op, found: impl Fn(u32, u32) -> Option
     let Node::Op(is, args) = &linear.nodes[e as usize] else { return None };
     let &[a, b] = args.as_slice() else { return None };
     if *is != op { None } else { found(a, b).or_else(|| found(b, a)) }
+}
+
+/// The bytes whose sum an expression is, the highest first.
+fn bytes(linear: &Linear, e: u32) -> Option<Vec<Place>> {
+    let scaled = |e: u32, by: f32| {
+        either(linear, e, Op::Mul, |byte, factor| match &linear.nodes[factor as usize] {
+            Node::Const(number) if number.bits == u64::from(by.to_bits()) => place(linear, byte),
+            _ => None,
+        })
+    };
+    let split = either(linear, e, Op::Add, |high, others| {
+        let high = scaled(high, 65536.0)?;
+        either(linear, others, Op::Add, |middle, low| {
+            Some(vec![high.clone(), scaled(middle, 256.0)?, place(linear, low)?])
+        })
+    });
+    split.or_else(|| Some(vec![place(linear, e)?]))
 }
 
 /// The element that an expression is.
@@ -218,7 +238,11 @@ pub(super) fn blocked(linear: &Linear, target: &Target, vector: Vector) -> Optio
     let few = words == Words::Halves || target.arch == Arch::X86_64 && target.vector_bytes < 64;
     let tiles = &TILES[usize::from(few)];
     let rows = product.rows.filter(|&r| linear.extent(r) > 1 && !linear.ends(r));
-    let (m, vectors) = rows.map_or((1, tiles.alone), |_| tiles.several);
+    let (m, vectors) = match rows {
+        _ if product.data.len() > 1 => (1, tiles.split),
+        Some(_) => tiles.several,
+        None => (1, tiles.alone),
+    };
     let vectors = vectors.min(linear.extent(var).div_ceil(lanes));
     let mut tile = vec![(var, vectors)];
     tile.extend(rows.map(|r| (r, m.min(linear.extent(r)))));

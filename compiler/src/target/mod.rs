@@ -55,6 +55,11 @@ impl Target {
         self.has(Feature::AvxVnni) || self.has(Feature::Avx512Vnni)
     }
 
+    /// Whether instructions add products of bytes up, two or four of them, as many at a time as a vector holds.
+    pub fn sums_bytes(&self) -> bool {
+        self.arch == Arch::Aarch64 || self.has(Feature::Avx2)
+    }
+
     /// 32-bit lanes of a vector register.
     pub fn lanes(&self) -> usize {
         self.vector_bytes / 4

@@ -5,7 +5,8 @@
 //! DequantizeLinear by blocks.
 //!
 //! At `accuracy_level` 4 the model allows that what weights of four bits multiply is quantized, too: to signed bytes,
-//! each block by its largest magnitude, as ONNX Runtime does.
+//! each block by its largest magnitude, as ONNX Runtime does. Without that, a single row is split into three bytes,
+//! numbers of 24 bits, where the pass `four-bits` says that the target is faster so: that is as exact as sums of floats.
 
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, ExprId, Index, Lowering};
@@ -30,6 +31,10 @@ const BYTES: i64 = 4;
 const MOST: f64 = 127.0;
 /// The zero point of weights of four bits that have none of their own.
 const MIDDLE: f64 = 8.0;
+/// The attribute that the pass `four-bits` sets where a single row may be split.
+pub const SPLIT: &str = "lmc.split";
+/// The longest blocks whose sums of 24 bits fit 32.
+const SPLIT_BLOCK: usize = 256;
 
 /// Weights `[n, k]` in blocks along k.
 struct Bits {
@@ -68,10 +73,18 @@ impl Bits {
         Ok(Bits { k, n, bits, block, blocks })
     }
 
-    /// Whether what is multiplied may be quantized, by the blocks of weights of four bits.
-    fn quantizes(&self, ctx: &Ctx) -> Result<bool> {
-        let level = ctx.attrs().int("accuracy_level", 0)?;
-        Ok(level == BYTES && self.bits == 4 && ctx.optional(4).is_none())
+    /// How many bytes what is multiplied is split into, by the blocks of weights of four bits; `None` where it stays in
+    /// floats.
+    fn split(&self, ctx: &Ctx) -> Result<Option<usize>> {
+        let (level, split) = (ctx.attrs().int("accuracy_level", 0)?, ctx.attrs().flag(SPLIT, false)?);
+        let (Some(x), 4, None) = (ctx.node.inputs[0], self.bits, ctx.optional(4)) else { return Ok(None) };
+        let ty = &ctx.graph.value(x).ty;
+        let alone = ty.elems() == self.k && (0..ty.rank()).all(|d| ctx.graph.lengths(x, d).is_none());
+        Ok(match level {
+            BYTES => Some(1),
+            _ if split && alone && self.block <= SPLIT_BLOCK => Some(3),
+            _ => None,
+        })
     }
 
     /// An element of what is multiplied; zero behind the last.
@@ -182,16 +195,18 @@ impl Weights {
 /// What is multiplied as signed bytes, with what each block of a row has: a factor, and its share in the zero points of
 /// columns, for each of the block's elements.
 struct Bytes {
-    /// `[..., blocks * block]`.
-    elements: Val,
+    /// `[..., blocks * block]` each, the highest first.
+    elements: Vec<Val>,
     /// `[..., blocks]`.
     factors: Val,
     shares: Val,
 }
 
 impl Bytes {
-    /// Quantizes what is multiplied; without zero points of their own, all columns have that in the middle.
-    fn read(e: &mut Emit, s: &Bits, x: &Val, middle: Option<f64>) -> Bytes {
+    /// Quantizes what is multiplied, to so many bytes; without zero points of their own, all columns have that in the
+    /// middle.
+    fn read(e: &mut Emit, s: &Bits, (x, split): (&Val, usize), middle: Option<f64>) -> Bytes {
+        let most = MOST * f64::from(1 << (8 * (split - 1)));
         let last = x.rank() - 1;
         let shape = |of: usize| [&x.shape()[..last], &[of]].concat();
         let place = |s: &Bits, b: &mut DefBuilder| {
@@ -207,17 +222,18 @@ impl Bytes {
             b.fold(Fold::Max, magnitude)
         });
         let factors = e.map("factors", DType::F32, shape(s.blocks), |b| {
-            let (peak, most) = (b.broadcast(&peaks, DType::F32), b.number(DType::F32, MOST));
+            let (peak, most) = (b.broadcast(&peaks, DType::F32), b.number(DType::F32, most));
             b.over(peak, most)
         });
         let inverses = e.map("inverses", DType::F32, shape(s.blocks), |b| {
             let peak = b.broadcast(&peaks, DType::F32);
-            let [none, most] = [0.0, MOST].map(|n| b.number(DType::F32, n));
+            let [none, most] = [0.0, most].map(|n| b.number(DType::F32, n));
             let (zero, inverse) = (b.op(Op::Eq, &[peak, none]), b.over(most, peak));
             b.op(Op::Select, &[zero, none, inverse])
         });
         let wide = [&x.shape()[..last], &[s.blocks, s.block]].concat();
-        let elements = e.map("bytes", DType::I8, wide, |b| {
+        let dtype = if split == 1 { DType::I8 } else { DType::I32 };
+        let numbers = e.map("numbers", dtype, wide, |b| {
             let mut at = b.axes();
             let within = at.pop().unwrap_or_default();
             let inverse = b.elem(&inverses, &at, DType::F32);
@@ -226,34 +242,65 @@ impl Bytes {
             let quotient = b.times(element, inverse);
             b.op(Op::Round, &[quotient])
         });
-        let elements = e.reshape(&elements, shape(s.blocks * s.block));
+        let numbers = e.reshape(&numbers, shape(s.blocks * s.block));
         let shares = e.map("shares", DType::F32, shape(s.blocks), |b| {
             let axes = b.axes();
             let at = place(s, b);
-            let element = b.elem(&elements, &at, DType::I32);
+            let element = b.elem(&numbers, &at, DType::I32);
             let sum = b.fold(Fold::Sum, element);
             let (sum, factor) = (b.cast(DType::F32, sum), b.elem(&factors, &axes, DType::F32));
             let share = b.times_number(sum, -middle.unwrap_or(1.0) / s.block as f64);
             b.times(share, factor)
         });
+        let elements = if split == 1 { vec![numbers] } else { thirds(e, &numbers) };
         Bytes { elements, factors, shares }
+    }
+
+    /// An element as a float.
+    fn element(&self, b: &mut DefBuilder, at: &[Affine]) -> ExprId {
+        let (mut byte, mut sum) = (1u32, None);
+        for value in self.elements.iter().rev() {
+            let element = b.elem(value, at, DType::F32);
+            let element = b.times_number(element, f64::from(byte));
+            sum = Some(sum.map_or(element, |sum| b.plus(element, sum)));
+            byte <<= 8;
+        }
+        sum.unwrap_or_else(|| b.number(DType::F32, 0.0))
     }
 }
 
+/// Numbers of 24 bits as three signed bytes, the highest first.
+fn thirds(e: &mut Emit, numbers: &Val) -> Vec<Val> {
+    let byte = |e: &mut Emit, place: i64| {
+        e.map("bytes", DType::I8, numbers.shape(), |b| {
+            // What is below is rounded to nearest; so is what is above.
+            let number = b.broadcast(numbers, DType::I32);
+            let below: i64 = (0..place).map(|i| 0x80 << (8 * i)).sum();
+            let [below, shift, half, mask] =
+                [below, 8 * place, 0x80, 0xff].map(|n| b.constant(Scalar::from_i64(DType::I32, n)));
+            let number = b.plus(number, below);
+            let number = b.op(Op::Shr, &[number, shift]);
+            let number = b.plus(number, half);
+            let low = b.op(Op::And, &[number, mask]);
+            b.minus(low, half)
+        })
+    };
+    (0..3).rev().map(|place| byte(e, place)).collect()
+}
+
 /// A product of bytes: a block's integers are summed as such, and scaled once ([`crate::schedule::blocked`]).
-fn bytes(e: &mut Emit, s: &Bits, (x, bias, out): (&Val, Option<&Val>, &Val)) -> Result<()> {
+fn bytes(e: &mut Emit, s: &Bits, (x, bias, out): (&Val, Option<&Val>, &Val), split: usize) -> Result<()> {
     let (last, float) = (x.rank() - 1, DType::F32);
     let weights = Weights::read(e, s, float, true)?;
     let middle = weights.zeros.is_none().then_some(MIDDLE);
-    let bytes = Bytes::read(e, s, x, middle);
+    let bytes = Bytes::read(e, s, (x, split), middle);
     e.define("", out, |b| {
         let (block, place) = (b.reduce("block", s.blocks), b.reduce("place", s.block));
         let (mut row, mut of_block) = (b.axes(), b.axes());
         let column = std::mem::replace(&mut row[last], block.scaled(s.block as i64).plus(&place));
         of_block[last] = block.clone();
-        let [byte, factor, share] =
-            [(&bytes.elements, &row), (&bytes.factors, &of_block), (&bytes.shares, &of_block)]
-                .map(|(value, at)| b.elem(value, at, float));
+        let byte = bytes.element(b, &row);
+        let [factor, share] = [&bytes.factors, &bytes.shares].map(|value| b.elem(value, &of_block, float));
         let weight = b.elem(&weights.elements, &[column.clone(), row[last].clone()], float);
         let product = b.times(byte, weight);
         let product = b.times(product, factor);
@@ -288,8 +335,8 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     if let Some(bias) = &bias {
         require(bias.shape() == [s.n], || format!("a bias of type {} does not fit", bias.ty))?;
     }
-    if s.quantizes(ctx)? && float == DType::F32 {
-        return bytes(&mut e, &s, (&x, bias.as_ref(), &out));
+    if let Some(split) = s.split(ctx)?.filter(|_| float == DType::F32) {
+        return bytes(&mut e, &s, (&x, bias.as_ref(), &out), split);
     }
     let weights = Weights::read(&mut e, &s, float, false)?;
     let last = x.rank() - 1;
