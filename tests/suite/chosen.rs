@@ -215,6 +215,41 @@ fn dimensions_get_names() {
     assert!(free.contains("--input x=2,a,b") && free.contains("--dim 'a<=128'"), "{free}");
 }
 
+/// Exporters name the length of each cache anew: names that options say are one take one size.
+#[test]
+fn dimensions_of_two_names_are_one() {
+    let nodes = vec![
+        node("Add", &["x", "more"], "sum"),
+        with(node("Concat", &["sum", "last"], "y"), [int("axis", 0)]),
+    ];
+    let mut proto = model(nodes, &[-1], &[-1], &[]);
+    let graph = proto.graph.as_mut().expect("a graph");
+    graph.input.extend(["more", "last"].map(|name| value(name, 1, &[-1])));
+    let names = ["past", "s71", "s71 + 2*s12"];
+    graph.input.iter_mut().zip(names).for_each(|(input, name)| name_dim(input, 0, name));
+    let equal = [("s71", "s5"), ("s5", "past"), ("s12", "past")];
+    let equal = equal.map(|(name, other)| (name.to_string(), other.to_string()));
+    let with_equal = |equal: &[(String, String)]| {
+        let bounds = [("past".to_string(), 5)].into();
+        let bindings = Bindings { equal: equal.iter().cloned().collect(), bounds, ..Bindings::default() };
+        let target = resolve("x86_64", "generic").expect("known");
+        Build::new("m.onnx").bindings(bindings).build_model(&decode(&proto), target, "m", &Silent)
+    };
+    let unknown = with_equal(&[("s7".to_string(), "past".to_string())]).err().map(|e| e.to_string());
+    assert!(unknown.is_some_and(|e| e.contains("'s7'")));
+    let unused = with_equal(&equal).err().map(|e| e.to_string());
+    assert!(unused.is_some_and(|e| e.contains("'s5'")));
+    let built = with_equal(&[("s71", "past"), ("s12", "past")].map(|(a, b)| (a.to_string(), b.to_string())));
+    let built = built.unwrap_or_else(|e| panic!("{e}"));
+    let mut run = Executor::new(&built.program, &built.object.bytes, &built.target, None).expect("an object");
+    for size in [3usize, 5, 1] {
+        let inputs = [size, size, 3 * size].map(|n| crate::sizes::floats(&[n], n as u64));
+        let [x, more, last] = inputs.each_ref().map(|t| t.to_vec::<f32>().expect("floats"));
+        let want: Vec<f32> = x.iter().zip(&more).map(|(a, b)| a + b).chain(last).collect();
+        assert_eq!(run.run(&inputs).expect("a result")[0].to_vec::<f32>(), Some(want), "{size}");
+    }
+}
+
 #[test]
 fn names_of_dimensions_are_read() {
     let fixed = Dim::Fixed;

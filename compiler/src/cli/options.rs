@@ -176,7 +176,10 @@ impl ModelArgs {
             }
             let (name, value) = split("--dim", text)?;
             if let Some(sum) = Sum::parse(value) {
-                bindings.sums.insert(name.to_string(), sum);
+                match sum.other_name() {
+                    Some(other) => drop(bindings.equal.insert(name.to_string(), other.to_string())),
+                    None => drop(bindings.sums.insert(name.to_string(), sum)),
+                }
                 continue;
             }
             bindings.dims.insert(name.to_string(), size("--dim", value)?);

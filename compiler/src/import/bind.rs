@@ -29,9 +29,18 @@ pub struct Bindings {
     pub left: BTreeSet<String>,
     /// Dimensions that are sums of others (`--dim NAME=OTHER+1`, `--dim NAME=32*K`), or are named like one.
     pub sums: BTreeMap<String, Sum>,
+    /// Dimensions that are others by another name (`--dim NAME=OTHER`).
+    pub equal: BTreeMap<String, String>,
     /// Bounds of numbers that the model computes, by the names of values: [`Bindings::complete`] tells them from
     /// dimensions.
     pub numbers: BTreeMap<String, usize>,
+}
+
+/// What an option names is no dimension.
+pub(super) fn no_dimension(name: &str) -> Error {
+    Error::options(format!("no input has a free dimension named '{name}'"))
+        .advise("Give a number, a bound, as in 'seq<=128', the sum of named dimensions and numbers, as in total=past+1, or multiples of what has a bound, as in height=32*k")
+        .at("--dim")
 }
 
 /// A dimension as the sum of multiples of others and a number.
@@ -73,9 +82,16 @@ impl Sum {
         self.of.iter().any(|(of, _)| of == name)
     }
 
-    /// Whether it is more than another name of one dimension.
+    /// The one dimension that it is, where it is no more than that.
+    pub fn other_name(&self) -> Option<&str> {
+        match self.of.as_slice() {
+            [(name, 1)] if self.number == 0 => Some(name),
+            _ => None,
+        }
+    }
+
     fn is_computed(&self) -> bool {
-        self.of.len() > 1 || self.number > 0 || self.of.iter().any(|(_, times)| *times > 1)
+        self.other_name().is_none()
     }
 
     /// Its size, where the sizes of all terms are known.
@@ -182,19 +198,21 @@ impl Bindings {
         !is_dim && !self.sums.values().any(|sum| sum.has(name)) && is_value
     }
 
+    /// Whether a name is that of a free dimension, or of one that options add.
+    pub(super) fn is_known(&self, body: &Body, name: &String) -> bool {
+        let is_free = free_dims(body).any(|(_, _, n)| n.as_ref() == Some(name));
+        is_free || self.dims.contains_key(name) || self.bounds.contains_key(name)
+    }
+
     /// Sums of what is no dimension are errors.
     fn check_sums(&self, body: &Body) -> Result<()> {
         let is_free = |name: &String| free_dims(body).any(|(_, _, n)| n.as_ref() == Some(name));
-        let known = |name: &&String| {
-            is_free(name) || self.dims.contains_key(*name) || self.bounds.contains_key(*name)
-        };
+        let known = |name: &&String| self.is_known(body, name);
         let terms = self.sums.values().flat_map(|sum| sum.of.iter().map(|(name, _)| name));
         let sums = self.sums.keys().filter(|name| !is_free(name));
         let mut named = sums.chain(terms.filter(|name| !known(name)));
         let Some(unknown) = named.next() else { return Ok(()) };
-        Err(Error::options(format!("no input has a free dimension named '{unknown}'"))
-            .advise("Give a number, a bound, as in 'seq<=128', the sum of named dimensions and numbers, as in total=past+1, or multiples of what has a bound, as in height=32*k")
-            .at("--dim"))
+        Err(no_dimension(unknown))
     }
 
     /// The sizes and bounds of dimensions, and notes on what was assumed.
