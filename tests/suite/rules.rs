@@ -2,7 +2,7 @@
 
 use crate::lengths::{lengths, name_dim};
 use crate::sizes::{bounded, built, check, decode, floats};
-use crate::support::onnx::{body, int, ints, model, node, text, value};
+use crate::support::onnx::{body, int, ints, model, node, text, value, with};
 use lmc::base::Tensor;
 use lmc::build::{Build, Silent};
 use lmc::error::Kind;
@@ -125,7 +125,36 @@ fn a_length_that_must_be_the_sum_of_two() {
     }
 }
 
-/// `x + 1` in a loop that ends when data say so, but where there is one row `x - 1`: a condition within a body.
+/// Two caches that must be equally long, as exporters of PyTorch name them, and a mask as long as cache and input: the
+/// error says which are one, and of what the other is the sum.
+#[test]
+fn lengths_that_must_be_equal() {
+    let joined = |from: &[&str], to: &str| with(node("Concat", from, to), [int("axis", 0)]);
+    let nodes = |y: &str| {
+        let joined = [joined(&["keys", "x"], "k"), joined(&["values", "x"], "v")];
+        joined.into_iter().chain([node("Mul", &["k", "v"], y)]).collect::<Vec<_>>()
+    };
+    let with_inputs = |nodes: Vec<pb::NodeProto>, inputs: &[(&str, &str)]| {
+        let mut proto = model(nodes, &[-1], &[-1], &[]);
+        let graph = proto.graph.as_mut().expect("a graph");
+        for (name, dim) in inputs {
+            let mut input = value(name, 1, &[-1]);
+            name_dim(&mut input, 0, dim);
+            graph.input.push(input);
+        }
+        proto
+    };
+    let caches = [("keys", "past"), ("values", "s71"), ("mask", "total")];
+    let bounds = [("length", 6), ("past", 8), ("s71", 8), ("total", 14)];
+    let error = refused(&with_inputs(nodes("y"), &caches[..2]), &bounds[..3]);
+    assert!(error.contains("give --dim s71=past"), "{error}");
+    let masked = nodes("all").into_iter().chain([node("Mul", &["all", "mask"], "y")]).collect();
+    let error = refused(&with_inputs(masked, &caches), &bounds);
+    assert!(error.contains("give --dim 'total=length+past' --dim s71=past"), "{error}");
+}
+
+/// `x + 1` in a loop that ends when data say so, but where there is one row `x - 1`: a condition within a body is
+/// computed there.
 #[test]
 fn a_condition_in_a_body_says_something_else_at_one() {
     let scalar = |name: &str, dtype: i32| value(name, dtype, &[]);

@@ -26,7 +26,7 @@ const MULTIPLES: [usize; 14] = [2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 32, 64, 128
 /// Pairs of sizes of which another may be the sum; 1 would broadcast.
 const SUMS: [(usize, usize); 4] = [(3, 2), (2, 4), (5, 3), (2, 2)];
 
-/// Of more dimensions none is tried as the sum of others.
+/// Of more dimensions none is tried as another or the sum of others.
 const MOST_SUMMED: usize = 6;
 
 /// Samples that have no size below the least ones, with some that begin there.
@@ -51,35 +51,60 @@ fn raise(sizes: &mut Sizes, name: &str, least: usize) {
 }
 
 impl Sizer<'_> {
-    /// What a dimension must be the sum of, where the model is not defined otherwise.
+    /// The options that say what a dimension must be the sum of, or equal, where the model is not defined otherwise.
     pub(super) fn sum(&self, bounds: &Sizes) -> Option<String> {
         let names: Vec<&String> = self.free.keys().filter(|name| !self.hidden.contains_key(*name)).collect();
-        let at = |sizes: &[(&String, usize)]| {
-            let within = sizes.iter().all(|(name, size)| *size <= bounds[*name]);
-            let chosen = sizes.iter().map(|(name, size)| (name.to_string(), *size)).collect();
-            within.then(|| self.typed(&over(bounds, chosen), AT_BOUNDS, &Silent).is_ok())
-        };
-        let holds = |whole: &String, a: &String, b: Option<&String>| {
-            let is_sum = |(x, y): (usize, usize), more: usize| {
-                let parts = [(a, x)].into_iter().chain(b.map(|b| (b, y)));
-                let number = if b.is_some() { y } else { 1 };
-                at(&parts.chain([(whole, x + number + more)]).collect::<Vec<_>>())
-            };
-            let defined: Vec<bool> = SUMS.iter().filter_map(|sizes| is_sum(*sizes, 0)).collect();
-            let beyond: Vec<bool> = SUMS.iter().filter_map(|sizes| is_sum(*sizes, 1)).collect();
-            defined.len() > 1 && defined.iter().all(|d| *d) && !beyond.is_empty() && !beyond.contains(&true)
-        };
         if names.len() > MOST_SUMMED {
             return None;
         }
+        let pairs = names.iter().enumerate().flat_map(|(i, a)| names[i + 1..].iter().map(|b| (*a, *b)));
+        let alike: Vec<_> = pairs.filter(|(a, b)| bounds[*a] == bounds[*b]).collect();
+        let equal = |&&(a, b): &&(&String, &String)| self.is_sum(bounds, b, &[a], 0, None);
+        let sum = self.sum_of(&names, bounds, None);
+        let found = sum.or_else(|| alike.iter().find(equal).map(|(a, b)| format!("--dim {b}={a}")));
+        found.or_else(|| {
+            alike.iter().find_map(|&(a, b)| {
+                let others: Vec<&String> = names.iter().copied().filter(|name| *name != b).collect();
+                let sum = self.sum_of(&others, bounds, Some((a, b)))?;
+                Some(format!("{sum} --dim {b}={a}"))
+            })
+        })
+    }
+
+    /// The same of sums, where two dimensions are equal.
+    fn sum_of(&self, names: &[&String], bounds: &Sizes, equal: Option<(&String, &String)>) -> Option<String> {
         names.iter().enumerate().find_map(|(i, whole)| {
             let parts: Vec<&String> = names.iter().enumerate().filter(|n| n.0 != i).map(|n| *n.1).collect();
-            let two =
-                parts.iter().enumerate().flat_map(|(i, a)| parts[i + 1..].iter().map(|b| (*a, Some(*b))));
-            let all = two.chain(parts.iter().map(|a| (*a, None)));
-            let found = all.into_iter().find(|(a, b)| holds(whole, a, *b))?;
-            Some(format!("{whole}={}+{}", found.0, found.1.map_or("1", String::as_str)))
+            let two = parts.iter().enumerate().flat_map(|(i, a)| parts[i + 1..].iter().map(|b| vec![*a, *b]));
+            let mut all = two.chain(parts.iter().map(|a| vec![*a]));
+            let sum = all.find(|of| self.is_sum(bounds, whole, of, of.len() % 2, equal))?;
+            Some(format!("--dim '{whole}={}+{}'", sum[0], sum.get(1).map_or("1", |b| b.as_str())))
         })
+    }
+
+    /// Whether the model is defined where a dimension is the sum of the parts and a number, but not where it is more.
+    fn is_sum(
+        &self,
+        bounds: &Sizes,
+        whole: &str,
+        parts: &[&String],
+        number: usize,
+        equal: Option<(&String, &String)>,
+    ) -> bool {
+        let defined = |(x, y): (usize, usize), more: usize| {
+            let mut sizes: Sizes = parts.iter().map(|name| name.to_string()).zip([x, y]).collect();
+            let sum = sizes.values().sum::<usize>() + number + more;
+            sizes.insert(whole.to_string(), sum);
+            if let Some((a, b)) = equal {
+                sizes.insert(b.clone(), sizes.get(a).copied().unwrap_or(bounds[a]));
+            }
+            let within = sizes.iter().all(|(name, size)| *size <= bounds[name]);
+            within.then(|| self.typed(&over(bounds, sizes), AT_BOUNDS, &Silent).is_ok())
+        };
+        let as_said = SUMS.iter().filter_map(|sizes| defined(*sizes, 0));
+        let times = as_said.map(usize::from).try_fold(0, |n, d| (d > 0).then_some(n + d));
+        let beyond = || SUMS.iter().filter_map(|sizes| defined(*sizes, 1));
+        times.is_some_and(|n| n > 1) && beyond().next().is_some() && !beyond().any(|d| d)
     }
 
     /// The error with the bound that would do, where the model is not defined at the given ones.

@@ -92,7 +92,7 @@ pub fn lowered(
     if let Some(sum) = sum
         && let Err((_, error)) = found
     {
-        return Err(error.advise(format!("The model is defined for sums alone: give --dim '{sum}'")));
+        return Err(error.advise(format!("The model is defined for these alone: give {sum}")));
     }
     let again = |stepped: Option<(Bindings, String)>| {
         let (bindings, note) = stepped?;
