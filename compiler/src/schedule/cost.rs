@@ -4,6 +4,7 @@ use super::chains::{Chains, ROWS, WORD};
 use super::cores::{Core, Unrolled, core};
 use super::instructions::adds_couples;
 use super::linear::Linear;
+use super::reduction::{MOST_POINTS, SLIDING};
 use crate::base::gcd;
 use crate::target::Target;
 
@@ -31,6 +32,10 @@ const RESTORED: usize = 4;
 /// Bytes of vectors that count as kept from one tile to the next, however small the second-level cache: a class of
 /// processors states its smallest one (CREPE at AVX2, 256 KB stated and 2 MB there, is 12 % slower without this).
 const KEPT: usize = 512 << 10;
+/// Sums that fill the time until a multiply-add's result can be added to, where two begin each cycle.
+const FILLING: usize = 8;
+/// Products of a sum up to which those of several tiles are on their way at once.
+const SHORT: usize = 16;
 /// Bytes of a line of the caches.
 pub(super) const LINE: usize = 64;
 
@@ -166,6 +171,11 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
         }
     }
     best.1
+}
+
+/// Whether windows of so many points along the rows are unrolled whole, with enough sums.
+fn unrolled_whole(extent: usize) -> bool {
+    extent * FILLING <= SLIDING
 }
 
 /// What a tile of `m` rows and `v` vectors takes, whatever they are.
@@ -310,12 +320,50 @@ impl<'a> Model<'a> {
         let row_loads = match (operands.broadcast, operands.by_lane) {
             (true, together) => m_f / together as f64,
             _ => match operands.window {
-                Some((step, extent)) => v_f * (m.saturating_sub(1) * step + extent) as f64 / extent as f64,
+                Some((step, _)) => {
+                    let points = self.window_points(m, v);
+                    let once = v_f * (m.saturating_sub(1) * step + points) as f64 / points as f64;
+                    let kept = self.kept(m, v, step);
+                    kept * once + (1.0 - kept) * m_f * v_f
+                }
                 None => m_f * v_f,
             },
         };
         let astride = if operands.astride { core.astride } else { 1.0 };
         (row_loads, if operands.shared { v_f * astride } else { v_f * 0.5 })
+    }
+
+    /// Points of a window that slides along the rows which are unrolled at a time: rows share what they load of these.
+    fn window_points(&self, m: usize, v: usize) -> usize {
+        let Some((_, extent)) = self.operands.window else { return 1 };
+        let sums = (m * v * self.parts).max(1);
+        match unrolled_whole(extent) || sums * extent <= SLIDING {
+            true => extent,
+            false => (self.core.repeated.max(SLIDING / 2) / sums).clamp(1, MOST_POINTS),
+        }
+    }
+
+    /// Whether multiply-adds take what registers do not keep of a window from memory.
+    fn reloads(&self) -> bool {
+        let Model { core, operands, .. } = self;
+        !core.relists && core.apart.is_none() && operands.neighbours == 1 && operands.half_sums == 0
+    }
+
+    /// The share of a window's vectors that later rows find in registers.
+    fn kept(&self, m: usize, v: usize, step: usize) -> f64 {
+        let free = self.target.vector_regs.saturating_sub((m + 1) * v * self.parts + 1);
+        let again = m * step * v * self.parts;
+        if self.reloads() { (free as f64 / again as f64).min(1.0) } else { 1.0 }
+    }
+
+    /// Registers for a window's vectors. Long sums that are fewer than fill the time until the next addition wait for
+    /// each other sooner than for loads, and so do those of windows that are no straight run.
+    fn held(&self, m: usize, v: usize, (step, extent): (usize, usize)) -> usize {
+        let few = step == 1 && v <= m && m * v * self.parts <= FILLING && self.operands.products > SHORT;
+        match self.reloads() && (few || !unrolled_whole(extent)) {
+            true => v,
+            false => v * (m + self.window_points(m, v) / step),
+        }
     }
 
     /// Cycles of a step where products and sums are instructions of their own.
@@ -339,9 +387,9 @@ impl<'a> Model<'a> {
         let held = match (operands.by_lane, operands.window) {
             (2.., _) => m,
             // A column of the window, the next, and the factor of each of its columns.
-            (_, Some((_, extent))) if core.relists && *parts == 1 => v * (extent + 2),
+            (_, Some(_)) if core.relists && *parts == 1 => v * (self.window_points(m, v) + 2),
             // What later rows load again stays in registers.
-            (_, Some((step, extent))) => v * (m + extent / step),
+            (_, Some(window)) => self.held(m, v, window),
             _ => 1,
         };
         let held = held + operands.derived;

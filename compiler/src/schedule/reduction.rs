@@ -9,6 +9,8 @@ use crate::base::affine::SIZE;
 
 /// Multiply-adds of a window that slides along a tile's rows unrolled in one block at most.
 pub(super) const SLIDING: usize = 96;
+/// Points of a reduction in each iteration of its loop at most.
+pub(super) const MOST_POINTS: usize = 8;
 /// Accumulators up to which a loop's own instructions are done while the core waits for their sums.
 const FEW: usize = 2;
 /// Points of a reduction from which its loop's own instructions are worth halving, and vectors of
@@ -51,7 +53,7 @@ pub(super) fn reduction_steps(
         } else if by_lane > 1 && extent >= by_lane {
             by_lane
         } else {
-            whole_steps((repeated / unrolled).clamp(1, extent).min(8), extent)
+            whole_steps((repeated / unrolled).clamp(1, extent).min(MOST_POINTS), extent)
         };
         // Outside a loop nothing is unrolled.
         let looped = steps.last().is_some_and(|s| s.unroll < linear.extent(s.var));
