@@ -1,6 +1,7 @@
 //! The wide x86 encoder against the interpreter, with guard pages beside every buffer; goldens of its
 //! machine code (`tests/golden/wide`).
 
+mod across;
 mod ahead;
 mod alike;
 mod execute;

@@ -8,6 +8,7 @@
 //! pointers and counters (`loops`), loads as memory operands (`fold`), registers (`allocate`, `spill`), encodings
 //! (`emit`).
 
+mod across;
 mod ahead;
 mod alike;
 mod allocate;

@@ -6,7 +6,7 @@
 use super::halved::Parts;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg, lane_size};
 use super::rows::Op;
-use super::state::{Derived, Eights, Exit, Waiting};
+use super::state::{Across, Derived, Eights, Exit, Waiting};
 use super::{Isa, Result};
 use crate::base::DType;
 use crate::codegen::blocks::{Turned, are_bytes, are_words, blocks};
@@ -36,6 +36,8 @@ pub struct Select<'a> {
     pub(super) turned: HashMap<*const Stmt, Turned>,
     /// Stores that wait for others, of one buffer.
     pub(super) waiting: Vec<Waiting>,
+    /// Stores of vectors whose lanes lie apart, which wait for their neighbours.
+    pub(super) across: Vec<Across>,
     /// What was woven last.
     pub(super) eights: Option<Eights>,
     /// The loop of loops around, innermost last, see `control`.
@@ -82,6 +84,7 @@ impl<'a> Select<'a> {
                 ty.lanes > 1 && (are_words(ty, dtype) || are_bytes(ty, dtype))
             }),
             waiting: Vec::new(),
+            across: Vec::new(),
             eights: None,
             exits: Vec::new(),
             failures: Vec::new(),
