@@ -79,28 +79,25 @@ pub struct Place {
     pub addr: Affine,
 }
 
-/// The parts of such a product.
+/// The parts of such a product; `data`, `weights`, `factor`, `share`, `zeros` and `scale` are `q`, `w`, `t`, `c`, `z` and
+/// `s` of the module's form.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
     /// The axis of the columns, which fills lanes.
     pub outer: u32,
     /// The axis of rows, if there are several.
     pub rows: Option<u32>,
-    /// The reduction axis that counts blocks, if there are several, and the one within a block.
+    /// The reduction axis that counts blocks, if there are several.
     pub block: Option<u32>,
-    #[allow(missing_docs)]
+    /// The one within a block.
     pub place: u32,
-    /// `q`, `w`, `t`, `c`, `z` and `s` of the module's form; of `q` one or three, the highest first.
+    /// One byte of each number or three, the highest first.
     pub data: Vec<Place>,
-    #[allow(missing_docs)]
     pub weights: Place,
-    #[allow(missing_docs)]
     pub factor: Place,
-    #[allow(missing_docs)]
     pub share: Place,
-    #[allow(missing_docs)]
     pub zeros: Option<Place>,
-    #[allow(missing_docs)]
     pub scale: Place,
 }
 
