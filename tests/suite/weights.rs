@@ -156,6 +156,27 @@ fn at_level_four_bytes_are_multiplied() {
     }
 }
 
+/// What is no number stays none, split into bytes or quantized.
+#[test]
+fn bytes_of_no_number_are_none() {
+    for (stray, level) in [f32::NAN, f32::INFINITY].into_iter().flat_map(|s| [(s, 0), (s, 4)]) {
+        let mut proto = bits(1, 64, 20, 4, 32);
+        proto.graph.as_mut().expect("a graph").node[0].attribute.push(int("accuracy_level", level));
+        let mut x = floats(&[1, 64], 7).to_vec::<f32>().expect("floats");
+        x[40] = stray;
+        let x = Tensor::new([1, 64], &x);
+        for (arch, cpu) in [("native", "native"), ("x86_64", "x86-64-v3"), ("aarch64", "cortex-a53")] {
+            let target = resolve(arch, cpu).expect("known");
+            let built = Build::new("m.onnx").build_model(&decode(&proto), target.clone(), "m", &Silent);
+            let built = built.expect("built");
+            let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+            let got = executor.and_then(|mut e| e.run(std::slice::from_ref(&x))).expect("a run");
+            let finite = got[0].to_vec::<f32>().expect("floats").iter().filter(|y| y.is_finite()).count();
+            assert_eq!(finite, 0, "{stray} at level {level}, {cpu}");
+        }
+    }
+}
+
 #[test]
 fn dequantized_weights_stay_quantized() {
     for (m, k, n) in [(1, 128, 64), (6, 96, 80)] {

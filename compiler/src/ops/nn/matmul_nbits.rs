@@ -221,9 +221,17 @@ impl Bytes {
             let magnitude = b.op(Op::Abs, &[element]);
             b.fold(Fold::Max, magnitude)
         });
+        // What is no number, or infinite, has no bytes: its block's factor is none either.
+        let strays = e.map("strays", DType::F32, shape(s.blocks), |b| {
+            let at = place(s, b);
+            let element = s.multiplied(b, x, &at, DType::F32);
+            let zero = b.times_number(element, 0.0);
+            b.fold(Fold::Sum, zero)
+        });
         let factors = e.map("factors", DType::F32, shape(s.blocks), |b| {
             let (peak, most) = (b.broadcast(&peaks, DType::F32), b.number(DType::F32, most));
-            b.over(peak, most)
+            let (factor, stray) = (b.over(peak, most), b.broadcast(&strays, DType::F32));
+            b.plus(factor, stray)
         });
         let inverses = e.map("inverses", DType::F32, shape(s.blocks), |b| {
             let peak = b.broadcast(&peaks, DType::F32);
