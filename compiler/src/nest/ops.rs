@@ -40,7 +40,7 @@ impl Emit for Lanes<'_> {
         (bitcast(self.emitter, value.0, value.1, to), to)
     }
 
-    fn add_exact_product(&mut self, sum: Self::Value, a: Self::Value, b: Self::Value) -> Self::Value {
+    fn add_product(&mut self, sum: Self::Value, a: Self::Value, b: Self::Value) -> Self::Value {
         let ty = self.emitter.ty(sum.0);
         (self.emitter.value(ty, Value::Mla(sum.0, a.0, b.0)), sum.1)
     }

@@ -58,6 +58,20 @@ impl Emit for Numbers {
     fn bitcast(&mut self, to: DType, value: Scalar) -> Scalar {
         Scalar { dtype: to, bits: value.bits }
     }
+    fn add_product(&mut self, sum: Scalar, a: Scalar, b: Scalar) -> Scalar {
+        Scalar { dtype: sum.dtype, bits: add_product(sum.dtype)(sum.bits, a.bits, b.bits) }
+    }
+}
+
+/// `(sum, a, b)` to `sum + a * b` of `f32` or `f64`, rounded once.
+pub fn add_product(dtype: DType) -> fn(u64, u64, u64) -> u64 {
+    match dtype {
+        DType::F64 => |sum, a, b| f64::from_bits(a).mul_add(f64::from_bits(b), f64::from_bits(sum)).to_bits(),
+        _ => |sum, a, b| {
+            let [sum, a, b] = [sum, a, b].map(|bits| f32::from_bits(bits as u32));
+            a.mul_add(b, sum).to_bits().into()
+        },
+    }
 }
 
 macro_rules! float_functions {

@@ -9,7 +9,7 @@ pub mod math;
 pub mod placed;
 mod value;
 
-pub use eval::{Function, cast, eval, function};
+pub use eval::{Function, add_product, cast, eval, function};
 
 use crate::base::DType;
 

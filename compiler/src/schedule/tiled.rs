@@ -22,7 +22,7 @@ use crate::base::{Affine, DType};
 use crate::target::{Arch, Feature, Target};
 
 /// Operations on vectors in the finish of a tile from which on it is a loop.
-const FINISHED: usize = 250;
+const FINISHED: usize = 220;
 
 /// What a contraction multiplies, seen from the axis that fills the lanes.
 #[derive(Clone)]

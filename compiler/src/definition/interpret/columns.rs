@@ -147,6 +147,10 @@ impl Machine<'_> {
                 out.iter_mut().zip(at(a)).zip(at(b)).for_each(|((o, &a), &b)| *o = f(a, b));
             }
             Step::Single(op, a, b) => single(op, out, at(a), at(b)),
+            Step::AddProduct(f, sum, a, b) => {
+                let pairs = at(a).iter().zip(at(b));
+                out.iter_mut().zip(at(sum)).zip(pairs).for_each(|((o, &sum), (&a, &b))| *o = f(sum, a, b));
+            }
             Step::Select(m, a, b) => {
                 let pairs = at(a).iter().zip(at(b));
                 out.iter_mut()

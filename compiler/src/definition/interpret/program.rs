@@ -3,7 +3,7 @@
 use super::super::{Definition, Expr, ExprId, Index};
 use crate::base::{Affine, DType, row_major_strides};
 use crate::scalar::math::{self, Emit};
-use crate::scalar::{Function, Op, Scalar, function};
+use crate::scalar::{Function, Op, Scalar, add_product, function};
 
 /// Index of a column.
 pub(super) type Column = usize;
@@ -18,6 +18,8 @@ pub(super) enum Step {
     Load(Load),
     Unary(fn(u64) -> u64, Column),
     Binary(fn(u64, u64) -> u64, Column, Column),
+    /// A sum, and what a product adds to it.
+    AddProduct(fn(u64, u64, u64) -> u64, Column, Column, Column),
     /// The four hot operations of `f32`, in loops of their own.
     Single(Op, Column, Column),
     Select(Column, Column, Column),
@@ -226,7 +228,7 @@ impl Step {
         let fixed = match self {
             Step::Unary(_, a) | Step::Cast(_, _, _, a) | Step::Copy(a) => [*a, none, none],
             Step::Binary(_, a, b) | Step::Single(_, a, b) => [*a, *b, none],
-            Step::Select(a, b, c) => [*a, *b, *c],
+            Step::Select(a, b, c) | Step::AddProduct(_, a, b, c) => [*a, *b, *c],
             _ => [none; 3],
         };
         let places: &[(Place, i64, i64)] = if let Step::Load(load) = self { &load.checked } else { &[] };
@@ -271,5 +273,10 @@ impl Emit for Compiler<'_> {
     fn bitcast(&mut self, to: DType, value: Column) -> Column {
         let varies = self.varies[value];
         self.push(Step::Copy(value), to, varies)
+    }
+
+    fn add_product(&mut self, sum: Column, a: Column, b: Column) -> Column {
+        let (dtype, varies) = (self.types[sum], [sum, a, b].iter().any(|&c| self.varies[c]));
+        self.push(Step::AddProduct(add_product(dtype), sum, a, b), dtype, varies)
     }
 }

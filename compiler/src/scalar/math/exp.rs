@@ -32,23 +32,22 @@ pub(super) const EXP_DOUBLE: [f64; 11] = [
 ];
 
 impl<E: Emit> Math<'_, E> {
-    /// `(q, k)` with `e^(sign x) = 2^k * (1 + q)`, for a sign of 1 or -1; `k` is in the low bits of an integer.
+    /// `(sign q, k)` with `e^(sign x) = 2^k * (1 + q)`, for a sign of 1 or -1; `k` is in the low bits of an integer.
     fn exp_parts(&mut self, x: E::Value, sign: f64) -> (E::Value, E::Value) {
         let magic = self.c(self.f.magic);
-        let scaled = self.mul_c(x, sign * LOG2_E);
-        let shifted = self.add(scaled, magic);
+        let scale = self.c(sign * LOG2_E);
+        let shifted = self.e.add_product(magic, x, scale);
         let k = self.bits(shifted);
         let whole = self.sub(shifted, magic);
         let r = LN_2_PARTS[!self.single() as usize].iter().fold(x, |r, part| {
             let part = self.c(-sign * part);
-            self.e.add_exact_product(r, whole, part)
+            self.e.add_product(r, whole, part)
         });
         let square = self.mul(r, r);
         let c: &[f64] = if self.single() { &EXP_SINGLE } else { &EXP_DOUBLE };
-        let c: Vec<f64> = c.iter().zip([1.0, sign].into_iter().cycle()).map(|(c, sign)| sign * c).collect();
+        let c: Vec<f64> = c.iter().zip([sign, 1.0].into_iter().cycle()).map(|(c, sign)| sign * c).collect();
         let p = self.poly_by(r, square, &c);
-        let tail = self.mul(square, p);
-        (if sign < 0.0 { self.sub(tail, r) } else { self.add(r, tail) }, k)
+        (self.e.add_product(r, square, p), k)
     }
 
     /// `(e^x - 1) * 2^by`, accurate near 0, for `0 <= x` and `k + by` an exponent.
@@ -74,8 +73,8 @@ impl<E: Emit> Math<'_, E> {
         let x = self.at_most(x, most);
         let x = self.at_least(x, least);
         let (q, k) = self.exp_parts(x, sign);
-        let two = self.c(2.0);
-        (self.e.add_exact_product(two, q, two), self.exp2(k, -1))
+        let (two, signed) = (self.c(2.0), self.c(2.0 * sign));
+        (self.e.add_product(two, q, signed), self.exp2(k, -1))
     }
 
     pub(super) fn exp(&mut self, x: E::Value) -> E::Value {
@@ -87,7 +86,7 @@ impl<E: Emit> Math<'_, E> {
     pub(super) fn sigmoid(&mut self, x: E::Value) -> E::Value {
         let (twice, half) = self.exp_factors(x, -1.0);
         let one = self.c(1.0);
-        let below = self.e.add_exact_product(one, twice, half);
+        let below = self.e.add_product(one, twice, half);
         self.div(one, below)
     }
 

@@ -49,17 +49,15 @@ impl<E: Emit> Math<'_, E> {
         let s = self.div(f, below);
         let z = self.mul(s, s);
         let r = self.poly_of(z, &LOG_SINGLE, &LOG_DOUBLE);
-        let r = self.mul(r, z);
         let half = self.mul_c(f, 0.5);
         let half_square = self.mul(half, f);
-        let sum = self.add(half_square, r);
-        let y = self.mul(s, sum);
+        let sum = self.e.add_product(half_square, r, z);
         let (low, high) = (self.either(9.0580006145e-6, 1.908_214_929_270_587_7e-10), self.log_2_high());
-        let (k_low, k_high) = (self.mul(k, low), self.mul(k, high));
-        let y = self.add(y, k_low);
+        let k_low = self.mul(k, low);
+        let y = self.e.add_product(k_low, s, sum);
         let y = self.sub(y, half_square);
         let y = self.add(y, f);
-        let y = self.add(y, k_high);
+        let y = self.e.add_product(y, k, high);
         self.log_of_special(x, y)
     }
 

@@ -201,8 +201,8 @@ impl<E: Emit> Math<'_, E> {
         let c = if self.single() { single } else { double };
         let last = self.c(c[c.len() - 1]);
         c[..c.len() - 1].iter().rev().fold(last, |sum, &c| {
-            let product = self.mul(sum, x);
-            self.add_c(product, c)
+            let c = self.c(c);
+            self.e.add_product(c, sum, x)
         })
     }
 }

@@ -69,14 +69,14 @@ impl<E: Emit> Math<'_, E> {
     /// `(sin r, cos r, k)` for `x = k * pi/2 + r`; the low bits of the integer `k` hold the quadrant.
     fn reduced(&mut self, x: E::Value) -> (E::Value, E::Value, E::Value) {
         let magic = self.c(self.f.magic);
-        let scaled = self.mul_c(x, FRAC_2_PI);
-        let shifted = self.add(scaled, magic);
+        let scale = self.c(FRAC_2_PI);
+        let shifted = self.e.add_product(magic, x, scale);
         let k = self.bits(shifted);
         let whole = self.sub(shifted, magic);
         let parts: &[f64] = if self.single() { &PARTS_SINGLE } else { &PARTS_DOUBLE };
         let r = parts.iter().fold(x, |r, &part| {
-            let product = self.mul_c(whole, part);
-            self.sub(r, product)
+            let part = self.c(-part);
+            self.e.add_product(r, whole, part)
         });
         // Past the exact range r is meaningless: keep the results within -1..1.
         let r = self.at_most(r, FRAC_PI_4 * 1.01);
@@ -84,16 +84,14 @@ impl<E: Emit> Math<'_, E> {
         let z = self.mul(r, r);
         let p = self.poly_of(z, &SIN_SINGLE, &SIN_DOUBLE);
         let p = self.mul(p, z);
-        let p = self.mul(p, r);
-        let sin = self.add(r, p);
+        let sin = self.e.add_product(r, p, r);
         let p = self.poly_of(z, &COS_SINGLE, &COS_DOUBLE);
         let square = self.mul(z, z);
-        let p = self.mul(p, square);
         let (half, one) = (self.mul_c(z, 0.5), self.c(1.0));
         let high = self.sub(one, half);
         let back = self.sub(one, high);
         let lost = self.sub(back, half);
-        let p = self.add(p, lost);
+        let p = self.e.add_product(lost, p, square);
         let cos = self.add(high, p);
         (sin, cos, k)
     }
@@ -215,8 +213,8 @@ impl<E: Emit> Math<'_, E> {
         let z = self.mul(r, r);
         let p = self.poly_of(z, &ATAN_SINGLE, &ATAN_DOUBLE);
         let p = self.mul(p, z);
-        let p = self.mul(p, r);
-        let p = self.sub(p, base_low);
+        let base_low = self.neg(base_low);
+        let p = self.e.add_product(base_low, p, r);
         let p = self.sub(p, r);
         let y = self.sub(base, p);
         self.with_sign(y, x)
