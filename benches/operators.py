@@ -1,6 +1,6 @@
 """One operator at a time against ONNX Runtime, at sizes as models have them.
 
-    target/bench/venv/bin/python benches/operators.py [FIRST:LAST | PART_OF_A_NAME ...]
+    benches/run operators [FIRST:LAST | PART_OF_A_NAME ...]
 
 Each row is a model of one node: the time of `lmc bench` beside onnxruntime's, one thread, the
 smaller of two rounds each. What onnxruntime refuses is left out.
@@ -36,6 +36,23 @@ def ints(values, dtype=numpy.int64):
 def node(op, shapes, constants=(), opset=20, types=None, outputs=1, **attrs):
     """Inputs by shape, then constants; `None` among the constants is an omitted input."""
     return op, shapes, constants, opset, types, outputs, attrs
+
+
+def of_four_bits(rows, level):
+    """Rows by a matrix of 1024 x 2816 weights of four bits, in blocks of 32; 4: the rows may become bytes."""
+    blocks = 1024 // 32
+    constants = [rng.integers(0, 256, (2816, blocks, 16), numpy.uint8), abs(f(2816 * blocks)) / 50]
+    return node("MatMulNBits", [[rows, 1024]], constants, K=1024, N=2816, bits=4, block_size=32,
+                accuracy_level=level, domain="com.microsoft")
+
+
+def of_bytes(op, shape, weights, **attrs):
+    """Bytes by bytes; the result's scale keeps it within its range."""
+    scale, zero = numpy.float32(0.02), numpy.uint8(128)
+    narrow = rng.integers(-60, 60, weights, numpy.int8)
+    result = numpy.float32(0.02 * numpy.prod(weights[1:] if op == "QLinearConv" else weights[:1]) ** 0.5)
+    constants = [scale, zero, narrow, scale, numpy.int8(0), result, zero]
+    return node(op, [shape], constants, types=[U8], **attrs)
 
 
 def recurrent(op, gates, **attrs):
@@ -130,6 +147,7 @@ def cases():
     yield "MeanVarianceNormalization", node("MeanVarianceNormalization", [IMAGE])
     yield "Conv 3x3", node("Conv", [SMALL], [f(64, 64, 3, 3)], pads=[1, 1, 1, 1])
     yield "Conv 1x1", node("Conv", [SMALL], [f(64, 64, 1, 1)])
+    yield "Conv 1x1 to 128 channels", node("Conv", [[1, 64, 64, 64]], [f(128, 64, 1, 1)])
     yield "Conv depthwise", node("Conv", [IMAGE], [f(64, 1, 3, 3)], pads=[1, 1, 1, 1], group=64)
     yield "Conv depthwise 7", node("Conv", [IMAGE], [f(64, 1, 7, 7)], pads=[3, 3, 3, 3], group=64)
     yield "Conv groups", node("Conv", [SMALL], [f(64, 16, 3, 3)], pads=[1, 1, 1, 1], group=4)
@@ -165,6 +183,13 @@ def cases():
     yield "DequantizeLinear", node("DequantizeLinear", [IMAGE], [scale, zero], types=[U8])
     yield "DynamicQuantizeLinear", node("DynamicQuantizeLinear", [TEXT], outputs=3)
     yield "MatMulInteger", node("MatMulInteger", [[128, 384]], [rng.integers(-9, 9, (384, 384), numpy.int8)], types=[U8])
+    yield "QLinearConv 1x1", of_bytes("QLinearConv", SMALL, (64, 64, 1, 1))
+    yield "QLinearConv 3x3", of_bytes("QLinearConv", SMALL, (64, 64, 3, 3), pads=[1, 1, 1, 1])
+    yield "QLinearConv depthwise", of_bytes("QLinearConv", IMAGE, (64, 1, 3, 3), pads=[1, 1, 1, 1], group=64)
+    yield "QLinearMatMul", of_bytes("QLinearMatMul", [128, 384], (384, 384))
+    for rows in [1, 16, 128]:
+        for level in [0, 4]:
+            yield f"MatMulNBits {rows} rows, level {level}", of_four_bits(rows, level)
     yield "Unique", node("Unique", [[1000]], outputs=1, types=[I64])
     yield "Compress", node("Compress", [[1000, 64], [1000]], types=[F, TensorProto.BOOL], axis=0)
     yield "EyeLike", node("EyeLike", [[128, 128]])
@@ -184,7 +209,8 @@ def model(case):
     results = [f"y{i}" for i in range(outputs)]
     graph = helper.make_graph([helper.make_node(op, inputs, results, **attrs)], "m", given,
                               [helper.make_empty_tensor_value_info(r) for r in results], tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    versions = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=versions, ir_version=9)
 
 
 def data(case):

@@ -22,10 +22,7 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
         free[v] &= value.constant.is_none() && value.ty.rank() > 2;
     }
     fix(&lowering.stages, &mut free);
-    let mut votes: Vec<Vec<u64>> = lowering.values.iter().map(|v| vec![0; v.ty.rank()]).collect();
-    for def in definitions(lowering) {
-        vote(lowering, def, &mut votes);
-    }
+    let mut votes = votes(lowering);
     grow(lowering, &free, &mut votes);
     spread(lowering, &mut votes);
     let frames = frames(&lowering.stages);
@@ -35,7 +32,7 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
         if !free[v] {
             return Layout::dense(shape);
         }
-        if let Some(inner) = order.iter().copied().filter(|&d| votes[v][d] > 0).max_by_key(|&d| votes[v][d]) {
+        if let Some((inner, _)) = wish(&votes[v]) {
             order.retain(|&d| d != inner);
             order.push(inner);
         }
@@ -45,6 +42,26 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
         }
     };
     (0..lowering.values.len()).map(layout).collect()
+}
+
+/// Of each dimension of each value, how many products want it innermost.
+fn votes(lowering: &Lowering) -> Vec<Vec<u64>> {
+    let mut votes: Vec<Vec<u64>> = lowering.values.iter().map(|v| vec![0; v.ty.rank()]).collect();
+    for def in definitions(lowering) {
+        vote(lowering, def, &mut votes);
+    }
+    votes
+}
+
+/// The dimension that most products want innermost.
+fn wish(votes: &[u64]) -> Option<(usize, u64)> {
+    votes.iter().copied().enumerate().filter(|v| v.1 > 0).max_by_key(|v| v.1)
+}
+
+/// For some values the dimension that most products want innermost, and how many do.
+pub(super) fn wished(lowering: &Lowering, values: &[ValueId]) -> Vec<(ValueId, Option<(usize, u64)>)> {
+    let votes = votes(lowering);
+    values.iter().map(|&v| (v, wish(&votes[v as usize]))).collect()
 }
 
 /// What routines, reshapes of dense memory and loops touch keeps its order.
@@ -225,16 +242,13 @@ fn alike(stored: &Affine, index: &[Index]) -> Option<usize> {
 
 fn pass(def: &Definition, value: usize, index: &[Index], votes: &mut [Vec<u64>]) -> bool {
     let output = def.output.value as usize;
-    let wish = |votes: &[Vec<u64>], v: usize| {
-        (0..votes[v].len()).filter(|&d| votes[v][d] > 0).max_by_key(|&d| votes[v][d])
-    };
-    match (wish(votes, output), wish(votes, value)) {
-        (Some(d), None) => {
+    match (wish(&votes[output]), wish(&votes[value])) {
+        (Some((d, _)), None) => {
             let Some(dim) = alike(&def.store[d], index) else { return false };
             votes[value][dim] += 1;
             true
         }
-        (None, Some(d)) => {
+        (None, Some((d, _))) => {
             let Index::Affine(form) = &index[d] else { return false };
             let &[(var, 1)] = form.terms.as_slice() else { return false };
             let Some(dim) = def.store.iter().position(|f| f.coefficient(var) != 0) else { return false };

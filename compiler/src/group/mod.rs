@@ -10,6 +10,7 @@
 //! | `inline`, `digits`, `reshape`, `forward`, `epilogue` | definitions that join their readers, or what they read |
 //! | `frames`, `rim`, `split` | padding: in memory around a value, or as parts of their own |
 //! | `layout`, `channels` | the order of memory of every value |
+//! | `incoming` | copies of what the application passes in another order than products want |
 //! | `turn`, `words`, `spread` | copies of factors that lie the wrong way for their products, constants repeated for lanes, once layouts are known |
 //! | `twice` | what is quantized by its own range, computed once for that and once for the bytes |
 
@@ -20,6 +21,7 @@ mod epilogue;
 mod forward;
 mod frames;
 mod hoist;
+mod incoming;
 mod inline;
 mod layout;
 mod paired;
@@ -67,6 +69,11 @@ pub fn fuse_within(lowering: &mut Lowering, outputs: &[ValueId], rims: Rims) {
     place_stages(&lowering.values, &mut stages, outputs, &sizes);
     paired::pair_tables(&mut lowering.values, &mut stages);
     lowering.stages = stages;
+}
+
+/// Copies bytes among the model's `inputs` whose order is not that of the products that read them.
+pub fn copy_incoming(lowering: &mut Lowering, inputs: &[ValueId]) {
+    incoming::copy(lowering, inputs);
 }
 
 /// Copies factors of products into the order that lanes want: floats, and bytes where the target multiplies a

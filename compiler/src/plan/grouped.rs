@@ -49,8 +49,9 @@ impl Grouped {
         let lowering = &mut lowered.lowering;
         group::fuse_within(lowering, wanted, rims);
         group::tabulate(lowering, &lookups(target));
-        let inputs = lowered.inputs.iter().map(|i| i.0);
-        let fixed: Vec<ValueId> = inputs.chain(wanted.iter().copied()).collect();
+        let inputs: Vec<ValueId> = lowered.inputs.iter().map(|i| i.0).collect();
+        group::copy_incoming(lowering, &inputs);
+        let fixed = [&inputs, wanted].concat();
         if couple_halves(target) {
             group::order_channels(lowering, &fixed);
         }
