@@ -1,10 +1,11 @@
-//! Arithmetic with a constant in a cheaper form: powers as products and roots, divisions as products
-//! with the reciprocal, where that is equal or what reads the quotient rounds as much itself.
+//! Arithmetic in a cheaper form: powers as products and roots, divisions as products with the reciprocal, where that
+//! is equal or what reads the quotient rounds as much itself, and `x * Tanh(Softplus(x))` as Mish, which is one
+//! exponential.
 //!
 //! `Pow(x, 2)` of a decomposed normalization would be a logarithm and an exponential per element;
 //! `Erf(x / sqrt(2))` and `Softmax(scores / sqrt(d))` are how exporters write GELU and attention.
 
-use super::edit::{is, reads};
+use super::edit::{is, reads, writers};
 use crate::base::{DType, Tensor};
 use crate::error::Result;
 use crate::graph::{Attrs, Graph, Node, ValueId};
@@ -19,21 +20,35 @@ fn number(graph: &Graph, node: &Node, i: usize) -> Option<f32> {
     elements.first().copied()
 }
 
-/// The cheaper form of a node: its operator, inputs.
-fn rewrite(graph: &Graph, node: &Node) -> Option<(&'static str, f32)> {
-    let by = number(graph, node, 1)?;
+/// What a node multiplies by the hyperbolic tangent of its softplus.
+fn mish(graph: &Graph, node: &Node, writers: &[Option<usize>]) -> Option<ValueId> {
+    let from = |value: ValueId, op: &str| {
+        let writer = &graph.nodes[writers[value as usize]?];
+        is(writer, op).then(|| writer.inputs.first().copied().flatten())?
+    };
+    let [Some(a), Some(b)] = node.inputs[..] else { return None };
+    let other = |x: ValueId, y: ValueId| from(from(y, "Tanh")?, "Softplus").filter(|&z| z == x);
+    if is(node, "Mul") { other(a, b).or_else(|| other(b, a)) } else { None }
+}
+
+/// The cheaper form of a node: its operator, operand and number.
+fn rewrite(graph: &Graph, node: &Node, writers: &[Option<usize>]) -> Option<(&'static str, ValueId, f32)> {
+    if let Some(x) = mish(graph, node, writers) {
+        return Some(("Mish", x, 1.0));
+    }
+    let (x, by) = (node.inputs.first().copied().flatten()?, number(graph, node, 1)?);
     if is(node, "Pow") {
         return match by {
-            2.0 => Some(("Mul", by)),
-            0.5 => Some(("Sqrt", by)),
-            -1.0 => Some(("Reciprocal", by)),
+            2.0 => Some(("Mul", x, by)),
+            0.5 => Some(("Sqrt", x, by)),
+            -1.0 => Some(("Reciprocal", x, by)),
             _ => None,
         };
     }
     let quotient = node.outputs.first().copied().flatten()?;
     let exact = || by.to_bits() & 0x007f_ffff == 0 || smooth_alone(graph, quotient);
     let normal = by.is_normal() && (1.0 / by).is_normal();
-    (is(node, "Div") && normal && exact()).then_some(("Times", 1.0 / by))
+    (is(node, "Div") && normal && exact()).then_some(("Times", x, 1.0 / by))
 }
 
 /// Functions whose own rounding is more than what a product with a reciprocal adds to their argument.
@@ -48,11 +63,10 @@ fn smooth_alone(graph: &Graph, value: ValueId) -> bool {
 
 /// Replaces nodes one by one.
 pub fn cheaper(graph: &mut Graph) -> Result<bool> {
-    let mut changed = false;
+    let (mut changed, writers) = (false, writers(graph));
     for i in 0..graph.nodes.len() {
         let node = &graph.nodes[i];
-        let (Some((form, by)), Some(Some(x)), [Some(to)]) =
-            (rewrite(graph, node), node.inputs.first().copied(), node.outputs.as_slice())
+        let (Some((form, x, by)), [Some(to)]) = (rewrite(graph, node, &writers), node.outputs.as_slice())
         else {
             continue;
         };

@@ -21,6 +21,7 @@ mod merge_equal;
 mod merge_groups;
 mod merge_pad;
 mod merge_transposes;
+mod pull_strides;
 mod trim_windows;
 mod unfold;
 mod window;
@@ -73,6 +74,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "merge-pad", run: |g, _| merge_pad::merge_pad(g) },
     Pass { name: "fold-affine", run: |g, _| fold_affine::fold_affine(g) },
     Pass { name: "merge-branches", run: |g, _| merge_branches::merge_branches(g) },
+    Pass { name: "pull-strides", run: |g, _| pull_strides::pull_strides(g) },
     Pass { name: "drop-channels", run: |g, around| drop_channels::drop_channels(g, &mut around.notes) },
     Pass { name: "integer", run: integer::integer },
     Pass {

@@ -77,9 +77,16 @@ fn gelu(ctx: &Ctx, b: &mut DefBuilder, x: &[ExprId]) -> Result<ExprId> {
     Ok(b.times(half, gate))
 }
 
+/// `x * tanh(log(1 + e^x))`, of which the tangent is `n / (n + 2)` with `n = e^x (e^x + 2)`, 1 for larger numbers.
 fn mish(_: &Ctx, b: &mut DefBuilder, x: &[ExprId]) -> Result<ExprId> {
-    let soft = softplus(b, x[0]);
-    let tanh = b.op(Op::Tanh, &[soft]);
+    let dtype = b.dtype(x[0]);
+    let largest = b.number(dtype, if dtype == DType::F16 { 5.0 } else { 20.0 });
+    let bounded = b.op(Op::Min, &[x[0], largest]);
+    let exp = b.op(Op::Exp, &[bounded]);
+    let more = b.plus_number(exp, 2.0);
+    let above = b.times(exp, more);
+    let below = b.plus_number(above, 2.0);
+    let tanh = b.over(above, below);
     Ok(b.times(x[0], tanh))
 }
 
