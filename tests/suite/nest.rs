@@ -11,7 +11,7 @@ use lmc::scalar::{Fold, Op, Scalar, cast};
 use lmc::schedule::choose::choose;
 use lmc::schedule::linear::{Layout, Linear};
 use lmc::schedule::winograd::{Conv, Tiles, Winograd, product};
-use lmc::schedule::{Schedule, Vector, verify};
+use lmc::schedule::{Schedule, Vector, in_phases, verify};
 use lmc::target::{Target, resolve};
 use lmc::tile::random::Rng;
 use lmc::tile::{backwards, interpret};
@@ -201,12 +201,25 @@ fn convolution(
     (h, w): (usize, usize),
     pad: (i64, i64),
 ) -> Linear {
-    let (oh, ow) = (h + (pad.0 + pad.1) as usize - 2, w + (pad.0 + pad.1) as usize - 2);
+    dilated(dtype, (n, c, o), (h, w), pad, [1; 2])
+}
+
+/// The same with points that lie so many apart, in both directions, and as often as much padding.
+fn dilated(
+    dtype: DType,
+    (n, c, o): (usize, usize, usize),
+    (h, w): (usize, usize),
+    pad: (i64, i64),
+    apart: [i64; 2],
+) -> Linear {
+    let out = |extent: usize, apart: i64| (extent as i64 + (pad.0 + pad.1 - 2) * apart) as usize;
+    let (oh, ow) = (out(h, apart[0]), out(w, apart[1]));
     let tensor = |shape: &[usize]| TensorType::new(dtype, shape);
     let (x, weights, y) = (tensor(&[n, c, h, w]), tensor(&[o, c, 3, 3]), tensor(&[n, o, oh, ow]));
     let mut b = DefBuilder::new(&y.shape);
     let (ic, kh, kw) = (b.reduce("c", c), b.reduce("kh", 3), b.reduce("kw", 3));
-    let (down, across) = (b.var(2).plus(&kh).offset(-pad.0), b.var(3).plus(&kw).offset(-pad.0));
+    let at = |axis: Affine, point: &Affine, apart: i64| axis.plus_scaled(&point.offset(-pad.0), apart);
+    let (down, across) = (at(b.var(2), &kh, apart[0]), at(b.var(3), &kw, apart[1]));
     let index = vec![b.var(0), ic.clone(), down, across];
     let data = b.load_padded(0, &x, index, Scalar::from_f64(dtype, 0.0));
     let index = vec![b.var(1), ic, kh, kw];
@@ -272,6 +285,42 @@ fn minimal_filtering_agrees_with_the_naive_loops() {
             }
         }
     }
+}
+
+#[test]
+fn windows_in_phases_agree_with_the_naive_loops() {
+    let cases = [
+        ((1, 4, 8), (8, 12), (1, 1), [2, 3]),
+        ((2, 5, 3), (12, 8), (0, 0), [2, 2]),
+        ((1, 3, 20), (16, 8), (1, 0), [4, 2]),
+        ((1, 16, 16), (28, 28), (1, 1), [2, 2]),
+        ((1, 4, 8), (7, 8), (1, 1), [1, 2]),
+    ];
+    for (channels, size, pad, apart) in cases {
+        let linear = dilated(DType::F32, channels, size, pad, apart);
+        let phases = in_phases(&linear).expect("windows of phases");
+        let split = apart.iter().filter(|&&a| a > 1).count();
+        assert_eq!(phases.vars.len(), linear.vars.len() + split);
+        let naive = |linear: &Linear| run(linear, &Schedule::naive(linear), &[false; 3]);
+        let expected = naive(&linear);
+        assert!(naive(&phases) == expected, "{phases}");
+        let filtered = Conv::of(&phases).is_some();
+        assert!(filtered && Conv::of(&linear).is_none(), "{phases}");
+        for target in targets() {
+            let schedule = choose(&phases, &target);
+            verify(&schedule, &phases).expect("a valid schedule");
+            let got = run(&phases, &schedule, &[false, true, true]);
+            let near = |(a, b): (f32, f32)| (a - b).abs() < 2e-3;
+            assert!(floats(&got).zip(floats(&expected)).all(near), "{}:\n{phases}", target.cpu);
+        }
+    }
+    for (size, pad, apart) in [((9, 8), (1, 1), [2, 2]), ((8, 8), (1, 1), [1, 1]), ((8, 9), (1, 1), [1, 2])] {
+        assert_eq!(in_phases(&dilated(DType::F32, (1, 4, 8), size, pad, apart)), None, "{size:?} {apart:?}");
+    }
+}
+
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_bits(u32::from_le_bytes([b[0], b[1], b[2], b[3]])))
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::group::{self, Again, Rims};
 use crate::nest::nest;
 use crate::schedule::linear::{Layout, Linear};
-use crate::schedule::{couple_halves, leaves_padding, lookups, word};
+use crate::schedule::{couple_halves, in_phases, leaves_padding, lookups, word};
 use crate::target::Target;
 
 /// A model as stages, with its interface.
@@ -79,7 +79,16 @@ pub(super) fn filtered(lowering: &Lowering, layouts: &[Layout], def: &Definition
     if windows < 2 || def.has_sizes() {
         return false;
     }
-    choose(&linear(lowering, layouts, def)).is_ok_and(|s| s.winograd.is_some())
+    let linear = in_phases_if_filtered(linear(lowering, layouts, def), choose);
+    linear.and_then(|l| choose(&l)).is_ok_and(|s| s.winograd.is_some())
+}
+
+/// A definition in the phases of its window, where these are filtered; otherwise as it is.
+pub(super) fn in_phases_if_filtered(linear: Linear, choose: &Choose) -> Result<Linear> {
+    match in_phases(&linear) {
+        Some(phases) if choose(&phases)?.winograd.is_some() => Ok(phases),
+        _ => Ok(linear),
+    }
 }
 
 /// How far the output of a definition must begin before an operand that nothing reads later.
@@ -93,6 +102,7 @@ pub(super) fn below(
         return None;
     }
     let linear = linear(lowering, layouts, def);
+    let linear = in_phases_if_filtered(linear, choose).ok()?;
     let nested = nest(&linear, &choose(&linear).ok()?, target.fma, abi::ERR_INDEX).ok()?;
     Some(apart(&nested.kernel, operand, def.operands.len()))
 }

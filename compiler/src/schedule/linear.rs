@@ -302,7 +302,8 @@ impl Linear {
         (0..=root).filter(|&e| seen[e as usize]).collect()
     }
 
-    fn renumber(&mut self, map: &dyn Fn(u32) -> Affine) {
+    /// Puts forms in the place of variables.
+    pub(super) fn renumber(&mut self, map: &dyn Fn(u32) -> Affine) {
         self.store = self.store.map_vars(map);
         for node in &mut self.nodes {
             node.forms_mut().into_iter().for_each(|f| *f = f.map_vars(map));

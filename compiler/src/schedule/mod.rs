@@ -14,7 +14,7 @@
 //! | `loads`, `factors`, `bytes`, `halves`, [`restored`] | what a definition reads and multiplies, seen from an axis |
 //! | `cost`, `reduction`, `elementwise`, `over_lanes` | what a register tile takes; orders of loops |
 //! | [`vector`], [`chained`] | what fills the lanes |
-//! | `tiled`, `direct`, [`winograd`], `filtering`, [`slides`], [`sparse`], `pruned`, [`blocked`], [`choose`] | the schedule |
+//! | `tiled`, `direct`, [`winograd`], `filtering`, `phases`, [`slides`], [`sparse`], `pruned`, [`blocked`], [`choose`] | the schedule |
 //! | `text`, `verify`, `file`, `neighbours` | schedules as text, checked, in files, and varied by a search |
 
 pub mod asked;
@@ -38,6 +38,7 @@ mod loads;
 mod margins;
 mod neighbours;
 mod nodes;
+mod phases;
 mod over_lanes;
 mod pruned;
 mod quads;
@@ -62,6 +63,7 @@ pub use instructions::{couple_halves, leaves_padding, word};
 pub use linear::Linear;
 pub use margins::reached;
 pub use neighbours::{neighbours, openings};
+pub use phases::in_phases;
 pub use quads::{QUAD, in_quads};
 use sparse::Sparse;
 pub use starts::Starts;

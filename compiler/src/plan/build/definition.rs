@@ -6,6 +6,7 @@ use crate::definition::{Definition, Expr, Operand, ValueId};
 use crate::error::Result;
 use crate::nest::{Formed, bounded, bytes, chains, fix, kept, long, pair, place, scaled};
 use crate::plan::draft::{Draft, Place};
+use crate::plan::grouped::in_phases_if_filtered;
 use crate::plan::known::{know, measure};
 use crate::scalar::{Fold, Op};
 use crate::schedule::choose::places;
@@ -68,6 +69,7 @@ impl Planner<'_> {
         if !constant.contains(&true) && read.chain([written.clone()]).all(|p| p.is_aligned(QUAD)) {
             in_quads(&mut linear);
         }
+        let linear = in_phases_if_filtered(linear, self.request.choose)?;
         let nested = self.kernels.nest(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {
