@@ -3,30 +3,45 @@
 //! Nets are trained with several branches (RepVGG, MobileOne). Quantized one by one each would round, and cost as
 //! much as the one that they are together (see `passes`, which merges those of models in float).
 
+use super::normalization::per_channel;
 use super::observe::Known;
 use super::onnx::Onnx;
-use crate::base::{DType, Tensor, TensorType};
+use crate::base::{DType, Tensor};
 use crate::passes::{Window, diagonal};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// What is added to a convolution: weights like its own in a smaller window, and a bias.
 struct Branch {
     window: Window,
+    /// Channels that each channel of the result reads.
+    inner: usize,
     weights: Vec<f32>,
     bias: Vec<f32>,
-    /// The node that computes it, and the constants that it reads.
-    node: usize,
+    /// The node that computes it, unless it is the convolution's operand itself.
+    node: Option<usize>,
+    /// The constants that it reads.
     read: Vec<String>,
 }
 
-/// Merges what one addition adds; whether there was one.
+/// Merges what one addition or subtraction joins; whether there was one.
 pub fn merge(onnx: &mut Onnx, known: &Known) -> bool {
-    (0..onnx.nodes.len()).any(|at| merge_at(onnx, known, at).is_some())
+    let (readers, writers) = (onnx.readers(), onnx.writers());
+    let around = Around { known, readers: &readers, writers: &writers };
+    (0..onnx.nodes.len()).any(|at| merge_at(onnx, &around, at).is_some())
 }
 
-fn merge_at(onnx: &mut Onnx, known: &Known, at: usize) -> Option<()> {
+/// What is known of the values: types, and by number the nodes that read them and that write them.
+struct Around<'a> {
+    known: &'a Known,
+    readers: &'a HashMap<String, Vec<usize>>,
+    writers: &'a HashMap<String, usize>,
+}
+
+fn merge_at(onnx: &mut Onnx, around: &Around, at: usize) -> Option<()> {
+    let Around { known, readers, writers } = around;
     let node = &onnx.nodes[at];
-    if node.op() != "Add" || node.inputs.len() != 2 {
+    let subtracts = node.op() == "Sub";
+    if !(subtracts || node.op() == "Add") || node.inputs.len() != 2 {
         return None;
     }
     let ty = &known.get(node.output())?.0;
@@ -34,31 +49,38 @@ fn merge_at(onnx: &mut Onnx, known: &Known, at: usize) -> Option<()> {
         return None;
     }
     let inputs = node.inputs.clone();
-    let (readers, writers) = (onnx.readers(), onnx.writers());
+    let whole = |name: &String| known.get(name).is_some_and(|k| k.0 == *ty);
     let written = |name: &String| {
-        let once = readers.get(name).is_some_and(|r| r.len() == 1) && known.get(name)?.0 == *ty;
+        let once = readers.get(name).is_some_and(|r| r.len() == 1) && whole(name);
         writers.get(name).copied().filter(|_| once)
     };
-    let pairs = [(&inputs[0], &inputs[1]), (&inputs[1], &inputs[0])];
-    for (kept, other) in pairs {
-        let Some(layer) = written(kept).filter(|&l| onnx.nodes[l].op() == "Conv") else { continue };
-        if let Some(shift) = shift(onnx, other, ty) {
+    for (kept, other) in [(0, 1), (1, 0)] {
+        let signs = [kept, other].map(|side| if subtracts && side == 1 { -1.0 } else { 1.0 });
+        let other = &inputs[other];
+        let Some(layer) = written(&inputs[kept]).filter(|&l| onnx.nodes[l].op() == "Conv") else { continue };
+        if let Some(shift) = per_channel(onnx, other, ty.rank(), ty.shape[1]).filter(|_| signs[0] > 0.0) {
+            let shift: Vec<f32> = shift.iter().map(|s| signs[1] * s).collect();
             let bias = with_bias(onnx, layer, &shift)?;
             return change(onnx, layer, &[at], (None, bias), vec![other.clone()]);
         }
-        let same = |&n: &usize| n != layer && onnx.nodes[n].input(0) == onnx.nodes[layer].input(0);
-        let Some(second) = written(other).filter(same) else { continue };
         let Some(large) = conv(onnx, layer) else { continue };
-        let small = match onnx.nodes[second].op() {
-            "BatchNormalization" => normalization(onnx, second, &large),
-            _ => conv(onnx, second),
+        let same = |&n: &usize| n != layer && onnx.nodes[n].input(0) == onnx.nodes[layer].input(0);
+        let itself = onnx.nodes[layer].input(0) == Some(other) && whole(other);
+        let small = match written(other).filter(same) {
+            Some(second) if onnx.nodes[second].op() == "BatchNormalization" => {
+                normalization(onnx, second, &large)
+            }
+            Some(second) => conv(onnx, second),
+            None => itself.then(|| operand(&large)).flatten(),
         };
         let Some(small) = small else { continue };
         let Some(first) = small.window.inside(&large.window) else { continue };
-        let mut weights = large.weights.clone();
-        small.window.add_to(&large.window, &first, &mut weights, |i| small.weights[i]);
-        let bias: Vec<f32> = large.bias.iter().zip(&small.bias).map(|(a, b)| a + b).collect();
-        return change(onnx, layer, &[at, small.node], (Some(weights), bias), small.read);
+        let mut weights: Vec<f32> = large.weights.iter().map(|w| signs[0] * w).collect();
+        small.window.add_to(&large.window, &first, &mut weights, |i| signs[1] * small.weights[i]);
+        let sum = |(a, b): (&f32, &f32)| signs[0] * a + signs[1] * b;
+        let bias: Vec<f32> = large.bias.iter().zip(&small.bias).map(sum).collect();
+        let dead: Vec<usize> = [at].into_iter().chain(small.node).collect();
+        return change(onnx, layer, &dead, (Some(weights), bias), small.read);
     }
     None
 }
@@ -91,17 +113,6 @@ fn change(
     Some(())
 }
 
-/// A constant that is added to each channel, one number for each.
-fn shift(onnx: &Onnx, name: &str, ty: &TensorType) -> Option<Vec<f32>> {
-    let (shape, values) = onnx.floats(name)?;
-    let (skip, channels) = (ty.rank().checked_sub(shape.len())?, ty.shape[1]);
-    let others = shape.iter().enumerate().all(|(i, &d)| d == 1 || i + skip == 1);
-    match values.len() {
-        1 => Some(vec![values[0]; channels]),
-        n => (others && n == channels).then_some(values),
-    }
-}
-
 /// A layer's bias with what is added to it.
 fn with_bias(onnx: &Onnx, layer: usize, shift: &[f32]) -> Option<Vec<f32>> {
     let node = &onnx.nodes[layer];
@@ -132,7 +143,23 @@ fn conv(onnx: &Onnx, node: usize) -> Option<Branch> {
         before,
     };
     let bias = with_bias(onnx, node, &vec![0.0; shape[0]])?;
-    Some(Branch { window, weights, bias, node, read: proto.inputs[1..].to_vec() })
+    let read = proto.inputs[1..].to_vec();
+    Some(Branch { window, inner: shape[1], weights, bias, node: Some(node), read })
+}
+
+/// What a convolution reads, as a convolution of single points beside it. Where sums are long, adding it is a small
+/// part of the work, and it stays exact.
+fn operand(beside: &Branch) -> Option<Branch> {
+    let channels = beside.bias.len();
+    (beside.inner == 1 && beside.window.group.max(1) as usize == channels).then_some(())?;
+    Some(Branch {
+        window: beside.window.point()?,
+        inner: 1,
+        weights: diagonal(channels, 1, |_| 1.0),
+        bias: vec![0.0; channels],
+        node: None,
+        read: Vec::new(),
+    })
 }
 
 /// A normalization as a convolution of single points that read their own channel.
@@ -140,15 +167,16 @@ fn normalization(onnx: &Onnx, node: usize, beside: &Branch) -> Option<Branch> {
     let proto = &onnx.nodes[node];
     let channels = beside.bias.len();
     let (scale, shift) = super::normalization::factors(onnx, proto, channels)?;
-    let inner = onnx.floats(onnx.nodes[beside.node].input(1)?)?.0[1];
+    let inner = beside.inner;
     if beside.window.group.max(1) as usize * inner != channels {
         return None;
     }
     Some(Branch {
         window: beside.window.point()?,
+        inner,
         weights: diagonal(channels, inner, |channel| scale[channel] as f32),
         bias: shift.iter().map(|&s| s as f32).collect(),
-        node,
+        node: Some(node),
         read: proto.inputs[1..].to_vec(),
     })
 }

@@ -1,10 +1,11 @@
-//! BatchNormalization as part of the layer before it: a factor and a number for each channel.
+//! BatchNormalization, or a product with constants, as part of the layer before it: a factor and a number for each
+//! channel.
 
 use super::onnx::{Node, Onnx, channel_axis, scaled};
 use crate::base::Tensor;
 use std::collections::{BTreeSet, HashMap};
 
-/// Folds one BatchNormalization into the layer that alone it reads; whether there was one.
+/// Folds one of these into the layer that alone it reads; whether there was one.
 pub fn fold(onnx: &mut Onnx) -> bool {
     let (readers, writers) = (onnx.readers(), onnx.writers());
     let found = (0..onnx.nodes.len()).find_map(|i| Some((i, foldable(onnx, i, &readers, &writers)?)));
@@ -13,7 +14,7 @@ pub fn fold(onnx: &mut Onnx) -> bool {
     let node = onnx.nodes[layer].clone();
     let Some((shape, weights)) = onnx.floats(&node.inputs[1]) else { return false };
     let weights = scaled(&shape, axis, &weights, &factors);
-    let old: BTreeSet<String> = node.inputs[1..].iter().chain(&onnx.nodes[at].inputs[1..]).cloned().collect();
+    let old: BTreeSet<String> = node.inputs[1..].iter().chain(&onnx.nodes[at].inputs).cloned().collect();
     let name = onnx.add_constant(&format!("{}_normalized", node.inputs[1]), &weights);
     let bias = Tensor::new([bias.len()], &bias);
     let bias = onnx.add_constant(&format!("{}_normalized_bias", node.inputs[1]), &bias);
@@ -27,7 +28,7 @@ pub fn fold(onnx: &mut Onnx) -> bool {
     true
 }
 
-/// A layer that takes the BatchNormalization behind it.
+/// A layer that takes what is done to its channels.
 struct Foldable {
     layer: usize,
     /// The axis of its weights along which its channels lie.
@@ -63,7 +64,30 @@ pub fn factors(onnx: &Onnx, node: &Node, channels: usize) -> Option<(Vec<f64>, V
     Some((factors, shifts))
 }
 
-/// The layer before a BatchNormalization, if it can take that.
+/// A constant that varies at most along the channels, the second axis of a value of this rank: one number for each.
+pub fn per_channel(onnx: &Onnx, name: &str, rank: usize, channels: usize) -> Option<Vec<f32>> {
+    let (shape, values) = onnx.floats(name)?;
+    let skip = rank.checked_sub(shape.len())?;
+    let others = shape.iter().enumerate().all(|(i, &d)| d == 1 || i + skip == 1);
+    match values.len() {
+        1 => Some(vec![values[0]; channels]),
+        n => (others && n == channels).then_some(values),
+    }
+}
+
+/// What a product with constants multiplies each channel of its other operand with.
+fn multiples(
+    onnx: &Onnx,
+    node: &Node,
+    constant: usize,
+    rank: usize,
+    channels: usize,
+) -> Option<(Vec<f64>, Vec<f64>)> {
+    let factors = per_channel(onnx, node.input(constant)?, rank, channels)?;
+    Some((factors.into_iter().map(f64::from).collect(), vec![0.0; channels]))
+}
+
+/// The layer before a BatchNormalization or a product with constants, if it can take that.
 fn foldable(
     onnx: &Onnx,
     at: usize,
@@ -71,19 +95,24 @@ fn foldable(
     writers: &HashMap<String, usize>,
 ) -> Option<Foldable> {
     let node = &onnx.nodes[at];
-    if node.op() != "BatchNormalization" {
+    let product = node.op() == "Mul" && node.inputs.len() == 2;
+    if !product && node.op() != "BatchNormalization" {
         return None;
     }
-    let input = node.input(0)?;
-    let layer = *writers.get(input)?;
+    let layer = |side: usize| {
+        let input = node.input(side)?;
+        let layer = writers.get(input).copied().filter(|&l| takes_factors(&onnx.nodes[l]));
+        layer.filter(|_| readers.get(input).is_some_and(|r| r.len() == 1)).map(|l| (side, l))
+    };
+    let (side, layer) = (0..1 + usize::from(product)).find_map(layer)?;
     let before = &onnx.nodes[layer];
-    if !takes_factors(before) || readers.get(input)?.len() != 1 {
-        return None;
-    }
     let (shape, _) = onnx.floats(before.input(1)?)?;
     let axis = channel_axis(before, 1, shape.len())?;
     let channels = shape[axis];
-    let (factors, shifts) = factors(onnx, node, channels)?;
+    let (factors, shifts) = match product {
+        true => multiples(onnx, node, 1 - side, shape.len(), channels)?,
+        false => factors(onnx, node, channels)?,
+    };
     let old = match before.input(2) {
         Some(name) => Some(onnx.floats(name)?.1).filter(|l| l.len() == channels)?,
         None => vec![0.0; channels],

@@ -6,7 +6,7 @@ use lmc::base::Tensor;
 use lmc::build::Silent;
 use lmc::compress::observe::Sample;
 use lmc::compress::onnx::Onnx;
-use lmc::compress::quantize::{Method, quantize};
+use lmc::compress::quantize::{Method, Quantized, quantize};
 use tract_onnx::pb;
 
 /// A convolution of `x` with weights of so many rows and columns; four channels, two where `half` says so.
@@ -93,12 +93,34 @@ fn branches_are_one_layer() {
         ),
     ];
     for (name, branches, (edge, left)) in cases {
-        let samples: Vec<Sample> =
-            (0..2).map(|i| vec![Tensor::new([1, 4, 6, 6], &floats(144, 100 + i))]).collect();
-        let made = quantize(&net(branches, edge), &samples, &fixed(Method::MinMax), &Silent).expect(name);
+        let made = quantized(name, branches, edge);
         let count = |op: &str| made.onnx.nodes.iter().filter(|n| n.op() == op).count();
-        assert_eq!(count("Conv"), left, "{name}");
-        assert_eq!(count("Add"), usize::from(left > 2), "{name}");
-        assert!(made.report.worst() > Some(0.999), "{name}: {:?}", made.report.cosine);
+        assert_eq!((count("Conv"), count("Add")), (left, usize::from(left > 2)), "{name}");
     }
+}
+
+/// FastViT's mixer of tokens: what is read, and a multiple of how far a filter and a normalization are apart.
+#[test]
+fn differences_multiples_and_the_operand_are_part_of_a_layer() {
+    let branches = vec![
+        conv("a", &["x", "d33", "b2"], [1, 1, 1, 1], 1, 4),
+        node("BatchNormalization", &["x", "b1", "b2", "mean", "variance"], "c"),
+        node("Sub", &["c", "a"], "d"),
+        node("Mul", &["shift", "d"], "f"),
+        node("Sub", &["x", "f"], "g"),
+        node("Sub", &["g", "shift"], "e"),
+    ];
+    let made = quantized("a mixer", branches, 6);
+    let left: Vec<&str> =
+        made.onnx.nodes.iter().map(|n| n.op()).filter(|op| !op.ends_with("Linear")).collect();
+    assert_eq!(left, ["Conv", "Relu", "Conv"]);
+}
+
+/// The net as it is quantized, which must be close to the float model.
+fn quantized(name: &str, branches: Vec<pb::NodeProto>, edge: i64) -> Quantized {
+    let samples: Vec<Sample> =
+        (0..2).map(|i| vec![Tensor::new([1, 4, 6, 6], &floats(144, 100 + i))]).collect();
+    let made = quantize(&net(branches, edge), &samples, &fixed(Method::MinMax), &Silent).expect(name);
+    assert!(made.report.worst() > Some(0.999), "{name}: {:?}", made.report.cosine);
+    made
 }
