@@ -4,10 +4,14 @@
 //! decodes goes all the way to a program. `LMC_MUTATIONS=n` sets how often each model is mutated.
 
 use crate::conformance::cases;
-use crate::support::onnx::{node, value};
+use crate::lengths::body;
+use crate::support::onnx::{model, node, value};
 use crate::support::repository;
+use lmc::base::{DType, Tensor, TensorType};
 use lmc::import::{self, Bindings};
 use lmc::passes::{Around, infer, run_passes};
+use lmc::plan::Program;
+use lmc::run::limits;
 use lmc::target::{Target, resolve};
 use prost::Message;
 use std::cell::RefCell;
@@ -195,12 +199,12 @@ fn mutate(original: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 /// Goes as far as the model allows.
-fn compile(bytes: &[u8], target: &Target) -> lmc::error::Result<()> {
+fn compile(bytes: &[u8], target: &Target) -> lmc::error::Result<Program> {
     let model = import::decode(bytes, None)?;
     let (types, _) = Bindings::default().resolve(&model.body)?;
     let (mut graph, _) = infer(&model, &types).into_result()?;
     run_passes(&mut graph, Around::new(target), &mut |_, _, _| {})?;
-    lmc::plan::program(&graph, "mutated", target).map(|_| ())
+    lmc::plan::program(&graph, "mutated", target)
 }
 
 fn models() -> Vec<PathBuf> {
@@ -235,7 +239,7 @@ fn damaged_models_give_errors() {
                     println!("{place} takes {:?}", start.elapsed());
                 }
                 match result {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(_)) => {}
                     Ok(Err(error)) => {
                         refused.fetch_add(1, Ordering::Relaxed);
                         if error.kind == lmc::error::Kind::Bug {
@@ -280,6 +284,7 @@ const F32: i32 = 1;
 const U8: i32 = 2;
 const I8: i32 = 3;
 const I64: i32 = 7;
+const BOOL: i32 = 9;
 
 /// Models that once failed, and are sound.
 fn sound_models_of_the_past() -> Vec<(&'static str, Vec<u8>)> {
@@ -345,7 +350,33 @@ fn faults_of_the_past() {
         assert!(compile(&bytes, &target).is_ok(), "{name}");
     }
     for (name, bytes) in wrong_models_of_the_past() {
-        let error = compile(&bytes, &target).expect_err(name);
+        let error = compile(&bytes, &target).err().expect(name);
         assert!(error.kind == lmc::error::Kind::Model, "{name}: {error}");
     }
+}
+
+/// A sine of so many sines, by a Loop.
+fn sines(count: i64) -> Vec<u8> {
+    let mut repeated = node("Loop", &["count", "", "x"], "y");
+    let nodes = vec![node("Sin", &["v"], "next"), node("Identity", &["go"], "on")];
+    body(&mut repeated, nodes, (&[("i", I64), ("go", BOOL), ("v", F32)], &[("on", BOOL), ("next", F32)]));
+    model(vec![repeated], &[1, 3], &[1, 3], &[("count", Tensor::scalar(count))]).encode_to_vec()
+}
+
+/// What a few bytes describe is compiled, but neither memory nor time is asked for that a run cannot have.
+#[test]
+fn what_takes_too_much_is_not_run() {
+    let target = resolve("x86_64", "generic").expect("a target");
+    let run = |bytes: &[u8]| limits::check(&compile(bytes, &target).expect("it compiles"));
+    run(&sines(1 << 20)).expect("a moment");
+    let error = run(&sines(1 << 60)).expect_err("an eternity").to_string();
+    assert!(error.contains("steps") && error.contains("lmc build"), "{error}");
+    let relu =
+        |length: i64| around(node("Relu", &["x"], "y"), &[("x", F32, &[length])], ("y", F32, &[length]));
+    run(&relu(1 << 20)).expect("some megabytes");
+    let error = run(&relu(1 << 30)).expect_err("32 GB").to_string();
+    assert!(error.contains("34359738368 bytes") && error.contains("--dim"), "{error}");
+    let types = [TensorType::new(DType::F32, [1 << 20])];
+    limits::check_data(&types, 8).expect("some megabytes");
+    limits::check_data(&types, 2048).expect_err("8 GB");
 }

@@ -15,6 +15,7 @@ use crate::lower::lower;
 use crate::passes::{Around, infer, run_passes};
 use crate::run::compare::{Tolerance, compare};
 use crate::run::executor::Executor;
+use crate::run::limits;
 use serde_json::json;
 use std::collections::HashMap;
 
@@ -25,9 +26,8 @@ pub(super) fn run(
     (tolerance, least): (Tolerance, Option<f64>),
     report: &Report,
 ) -> Result<bool> {
-    let model = import::read(&args.model.model)?;
-    let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
-    let (graph, _) = infer(&model, &types).into_result()?;
+    let graph = typed(args, inputs)?;
+    limits::check_values(&graph)?;
     let wanted = naive(&graph, inputs)?;
     let mut rewritten = graph;
     let build = args.target.build(&args.model)?;
@@ -65,20 +65,25 @@ pub(super) fn run(
     Ok(true)
 }
 
-/// The model's outputs by the interpreter of definitions; `None` where sizes depend on data.
-pub(super) fn outputs(args: &RunArgs, inputs: &[Tensor]) -> Result<Option<Vec<Option<Tensor>>>> {
+/// The model as read, for inputs of these types.
+pub(super) fn typed(args: &RunArgs, inputs: &[Tensor]) -> Result<Graph> {
     let model = import::read(&args.model.model)?;
     let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();
-    let (graph, _) = infer(&model, &types).into_result()?;
-    let lowering = lower(&graph)?;
+    Ok(infer(&model, &types).into_result()?.0)
+}
+
+/// The model's outputs by the interpreter of definitions; `None` where sizes depend on data.
+pub(super) fn outputs(graph: &Graph, inputs: &[Tensor]) -> Result<Option<Vec<Option<Tensor>>>> {
+    let lowering = lower(graph)?;
     if !lowering.sizes.is_empty() {
         return Ok(None);
     }
-    let env = interpreted(&graph, &lowering, inputs)?;
+    let env = interpreted(graph, &lowering, inputs)?;
     Ok(Some(graph.outputs.iter().map(|&id| env.get(id, &graph.value(id).ty)).collect()))
 }
 
 fn interpreted(graph: &Graph, lowering: &Lowering, inputs: &[Tensor]) -> Result<Env> {
+    limits::check_naive(&lowering.stages)?;
     let mut env = Env::new(lowering);
     graph.inputs.iter().zip(inputs).for_each(|(&id, t)| env.set(id, t));
     interpret(lowering, &mut env)?;

@@ -151,7 +151,7 @@ impl QuantizeArgs {
     /// The samples that the options name.
     fn samples(&self, source: &Source) -> Result<Vec<Sample>> {
         if let Some(count) = self.random_data {
-            return Ok(samples::random(&source.types(&[])?, count.get()));
+            return samples::random(&source.types(&[])?, count.get());
         }
         if self.data.is_empty() && self.is_static() {
             return Err(Error::options("no data are given to find the ranges of activations")
@@ -209,7 +209,7 @@ impl QuantizeArgs {
         observer: &dyn Observer,
     ) -> Result<Quantized> {
         let onnx = &source.onnx;
-        let seeded = source.types(samples).map(|types| samples::random(&types, 1));
+        let seeded = source.types(samples).and_then(|types| samples::random(&types, 1));
         let Halved { onnx: made, kept } = match (samples, seeded) {
             ([], Ok(seeded)) => {
                 half(onnx, known, &seeded, observer).or_else(|_| half(onnx, known, &[], observer))?

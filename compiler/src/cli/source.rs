@@ -65,7 +65,7 @@ impl Source {
         if !samples.is_empty() {
             return Ok((Compared::Samples, quantize::compared(onnx, made, samples)?));
         }
-        let seeded = self.types(samples).map(|types| samples::random(&types, 1));
+        let seeded = self.types(samples).and_then(|types| samples::random(&types, 1));
         let found = seeded.and_then(|seeded| quantize::compared(onnx, made, &seeded));
         Ok(found.map_or((Compared::Nothing, Vec::new()), |cosines| (Compared::SeededInputs, cosines)))
     }

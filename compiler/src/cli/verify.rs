@@ -6,9 +6,10 @@ use super::options::{RunArgs, cosine, tolerance};
 use super::precision::least_cosine;
 use super::report::{Report, table};
 use crate::base::Tensor;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::import;
 use crate::run::compare::{Difference, Tolerance, compare};
+use crate::run::limits;
 use crate::run::reference::tract;
 use clap::Args;
 use serde_json::{Value, json};
@@ -84,19 +85,22 @@ pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// The outputs by tract; where it cannot run the model, by the naive loops of the model's own
+/// The outputs by tract, where the model's values fit into memory; where it cannot run the model, by the naive loops of the model's own
 /// definitions, which show what compiling made of them, but not whether they are right.
 fn reference(args: &VerifyArgs, inputs: &[Tensor], report: &Report) -> Result<Vec<Option<Tensor>>> {
+    let graph = layers::typed(&args.run, inputs)?;
+    let advised = |e: Error| e.advise("Give reference results with --data DIR");
+    limits::check_values(&graph).map_err(advised)?;
     let refused = match tract(&args.run.model.model, inputs) {
         Ok(outputs) => return Ok(outputs.into_iter().map(Some).collect()),
         Err(refused) => refused,
     };
-    match layers::outputs(&args.run, inputs)? {
+    match layers::outputs(&graph, inputs).map_err(advised)? {
         Some(outputs) => {
             report.note(&format!("{refused}; compared with lmc's own naive loops instead"));
             Ok(outputs)
         }
-        None => Err(refused.advise("Give reference results with --data DIR")),
+        None => Err(advised(refused)),
     }
 }
 

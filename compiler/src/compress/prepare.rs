@@ -32,6 +32,8 @@ pub fn check_float(onnx: &Onnx) -> Result<()> {
 /// Constants other than weights are computed ahead up to so many elements: larger ones may be smaller
 /// as what they are computed from.
 const SMALL: usize = 1024;
+/// Bytes of weights that are computed ahead: what a file can hold.
+const MOST: usize = 1 << 31;
 
 /// Prepares a model; `sample` gives the shapes of its inputs.
 pub fn prepare(onnx: &Onnx, sample: &Sample) -> Result<Onnx> {
@@ -92,11 +94,13 @@ fn constants(onnx: &mut Onnx, known: &Known) {
     let readers = onnx.readers();
     let read = |name: &String| readers.get(name).is_some_and(|r| r.iter().any(|i| !computed.contains(i)));
     let mut found: Vec<(usize, String, Tensor)> = Vec::new();
+    let mut held = 0usize;
     for &i in &computed {
         let [output] = onnx.nodes[i].outputs.as_slice() else { continue };
         let Some((ty, Some(tensor))) = known.get(output) else { continue };
         let weights = ty.dtype == DType::F32 && ty.rank() > 0;
-        if read(output) && (weights || ty.elems() <= SMALL) {
+        if read(output) && (weights || ty.elems() <= SMALL) && held.saturating_add(ty.bytes()) <= MOST {
+            held += ty.bytes();
             found.push((i, output.clone(), tensor.clone()));
         }
     }

@@ -6,6 +6,8 @@ use crate::base::{Tensor, TensorType};
 use crate::data::{DataSet, entries, is_named, is_numbered, read_tensor};
 use crate::error::{Error, Kind, Result};
 use crate::import::{Bindings, Declared, Dim, Model};
+use crate::run::limits;
+use crate::run::reference::seeded;
 use std::path::{Path, PathBuf};
 
 /// Reads samples. A path is a folder of test data (`input_0.pb` or `.npy`, ...) or with a file for each of several
@@ -174,9 +176,10 @@ fn wrong(declared: &Declared, is: &TensorType, wanted: &str, of: &str) -> Error 
         .at(format!("input '{}'", declared.name))
 }
 
-/// Seeded samples, for a try without data.
-pub fn random(types: &[TensorType], count: usize) -> Vec<Sample> {
+/// Seeded samples, for a try without data; an error where they are larger than what a run may hold.
+pub fn random(types: &[TensorType], count: usize) -> Result<Vec<Sample>> {
+    limits::check_data(types, count)?;
     let many: Vec<TensorType> = (0..count).flat_map(|_| types.to_vec()).collect();
-    let all = crate::run::reference::seeded(&many);
-    all.chunks(types.len().max(1)).map(<[Tensor]>::to_vec).collect()
+    let all = seeded(&many);
+    Ok(all.chunks(types.len().max(1)).map(<[Tensor]>::to_vec).collect())
 }

@@ -12,6 +12,8 @@ use crate::scalar::math::primitives;
 const SMALL: usize = 4096;
 /// Operations per byte of a result from which on it takes longer to compute than to read.
 const COSTLY: u64 = 8;
+/// Bytes of all that is computed here: a small file can describe any number of large tables.
+const MOST: usize = 1 << 33;
 
 /// Replaces stages over constants by constants, those within loops too; those that write `outputs` stay.
 pub fn fold(lowering: &mut Lowering, outputs: &[ValueId]) {
@@ -26,6 +28,10 @@ pub fn fold(lowering: &mut Lowering, outputs: &[ValueId]) {
         stages: picked.map(|(s, _)| s.clone()).collect(),
         ..Lowering::default()
     };
+    let written = constant.stages.iter().flat_map(Stage::writes).map(|v| size(&lowering.values[v as usize]));
+    if written.fold(0, usize::saturating_add) > MOST {
+        return;
+    }
     let mut env = Env::new(&constant);
     if interpret(&constant, &mut env).is_err() {
         return; // An index is out of range: the model returns that error at run time.

@@ -1,6 +1,7 @@
 //! One way to run a compiled model, wherever it runs: in this process, or as a program of its own.
 
 use super::foreign::Foreign;
+use super::limits;
 use super::load::{Arena, Loaded};
 use crate::base::Tensor;
 use crate::error::{Error, Kind, Result};
@@ -55,11 +56,13 @@ pub fn is_host(target: &Target) -> bool {
 
 impl Executor {
     /// Makes an object of a program ready to run. `runner` is the command that starts programs of the
-    /// target; without one the object runs in this process, or under an emulator that is installed.
+    /// target; without one the object runs in this process, or under an emulator that is installed. An error where a
+    /// run would take more memory or time than [`limits`] has.
     pub fn new(program: &Program, object: &[u8], target: &Target, runner: Option<&str>) -> Result<Executor> {
+        limits::check(program)?;
         let how = if runner.is_none() && is_host(target) {
             let loaded = Loaded::load(object, &program.name)?;
-            let arena = Arena::new(loaded.model());
+            let arena = Arena::new(loaded.model())?;
             How::Here(Box::new(loaded), arena)
         } else {
             let scratch = Scratch::new()?;

@@ -65,7 +65,7 @@ impl Loaded {
     /// `inputs` has the bytes of each input, at least those of its description; `symbols` one size
     /// per run-time symbol. `outputs` are replaced by the outputs, at their bounds.
     pub fn run(&self, inputs: &[&[u8]], symbols: &mut [i64], outputs: &mut Vec<Vec<u8>>) -> Result<i32> {
-        let mut arena = Arena::new(self.model());
+        let mut arena = Arena::new(self.model())?;
         self.run_in(&mut arena, inputs, symbols, outputs)
     }
 
@@ -96,17 +96,18 @@ impl Loaded {
 
 /// Scratch memory of a model.
 pub struct Arena {
-    memory: Vec<u8>,
+    memory: MmapMut,
     align: usize,
     bytes: u64,
 }
 
 impl Arena {
-    /// An arena as the model asks for.
-    pub fn new(model: &abi::Model) -> Arena {
+    /// An arena as the model asks for; an error where the machine has not as much memory.
+    pub fn new(model: &abi::Model) -> Result<Arena> {
         let align = (model.arena_align as usize).max(1);
-        let memory = vec![0; model.arena_bytes as usize + align];
-        Arena { memory, align, bytes: model.arena_bytes }
+        let memory = MmapMut::map_anon(model.arena_bytes as usize + align);
+        let memory = memory.map_err(|e| io("allocate memory", e))?;
+        Ok(Arena { memory, align, bytes: model.arena_bytes })
     }
 
     /// The memory that the model uses, from its aligned start.

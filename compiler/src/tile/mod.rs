@@ -14,6 +14,7 @@
 //! A register may be assigned many times (accumulators); it has one type.
 
 mod backwards;
+mod count;
 mod interpret;
 mod lanes;
 mod parse;
@@ -27,6 +28,7 @@ mod verify;
 pub mod visit;
 
 pub use backwards::backwards;
+pub use count::statements;
 pub use interpret::{interpret, interpret_in};
 pub use parse::{parse, read};
 pub use reach::{Piece, hull, pieces};

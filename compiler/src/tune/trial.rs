@@ -88,7 +88,7 @@ impl Trial {
         let code_bytes = compiled.kernels.iter().map(|k| k.bytes.len()).sum();
         let object = emit::emit(&program, &compiled, target)?;
         let loaded = Loaded::load(&object.bytes, &program.name)?;
-        let mut arena = Arena::new(loaded.model());
+        let mut arena = Arena::new(loaded.model())?;
         for (&start, bytes) in starts.iter().zip(&operands) {
             arena.contents()[start..start + bytes.len()].copy_from_slice(bytes);
         }

@@ -3,8 +3,9 @@
 use crate::base::{Tensor, TensorType};
 use crate::compress::observe::{Observed, Sample};
 use crate::compress::onnx::Onnx;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::run::compare::{Tolerance, compare};
+use crate::run::limits;
 use std::borrow::Cow;
 
 /// The outputs of the float model for every sample.
@@ -14,13 +15,19 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Runs the float model.
+    /// Runs the float model; an error where the outputs for all samples are larger than what a run may hold.
     pub fn new(onnx: &Onnx, samples: &[Sample]) -> Result<Reference> {
         let names: Vec<String> = onnx.outputs.iter().map(|o| o.name.clone()).collect();
         let mut observed = Observed::new(onnx, &[])?;
         let mut outputs = Vec::new();
         for sample in samples {
-            outputs.push(observed.outputs(sample)?);
+            let found = observed.outputs(sample)?;
+            if outputs.is_empty() {
+                let types: Vec<TensorType> = found.iter().map(|t| t.ty.clone()).collect();
+                let advised = |e: Error| e.advise("Give fewer samples, or models with smaller outputs");
+                limits::check_data(&types, samples.len()).map_err(advised)?;
+            }
+            outputs.push(found);
         }
         Ok(Reference { names, outputs })
     }
