@@ -3,8 +3,8 @@
 //! `y[m, n] = sum(k) a[m, k] * b[k, n]`, as scores or attended values of quantized attention. Weights are
 //! packed at compile time so that each lane finds the bytes it multiplies in one word; what is computed is
 //! not, and would be widened byte by byte. After: `t[k / 4, n, k % 4] = b[k, n]`, and the sum of `a` and `t`
-//! over `k / 4` and `k % 4`; two in place of four where bytes are multiplied as couples of 16 bits. The copy pays
-//! where each of its elements is a factor of many products.
+//! over `k / 4` and `k % 4`; two in place of four where bytes are multiplied as couples of 16 bits. The other factor is
+//! copied, too, where it does not lie along the sum. A copy pays where each of its elements is a factor of many products.
 
 use super::rewrite::{Var, rebuild, same_vars, split_vars};
 use super::split::split;
@@ -22,7 +22,7 @@ const LONG: usize = 4;
 struct Words<'a> {
     /// The factor that is to lie in words.
     own: Factor<'a>,
-    /// The other one, which lies along the sum.
+    /// The other one, which is to lie along the sum.
     other: Factor<'a>,
     /// The axis that fills lanes.
     lanes: u32,
@@ -51,30 +51,46 @@ impl<'a> Words<'a> {
             alone.then_some((walked.0, v))
         })?;
         let (own, other) = if first { (a, b) } else { (b, a) };
-        let mut sums = def.axes as u32..def.vars.len() as u32;
         let known = |v: u32| def.vars[v as usize].size.is_none();
-        let sum = sums.find(|&v| other.step(v) == 1 && own.step(v) != 0 && extent(v) >= word && known(v))?;
-        let elems = (0..def.vars.len() as u32).filter(|&v| own.step(v) != 0).map(extent).product::<usize>();
-        let uses = def.vars.iter().map(|v| v.extent).product::<usize>() / elems.max(1);
-        // Windows that overlap would be copied more than once; rows may end within a word.
-        let most = own.ty.shape.iter().product::<usize>() * 5 / 4;
-        (uses >= WORTH && elems <= most).then_some(Words { own, other, lanes, sum })
+        let both =
+            |v: &u32| [&own, &other].iter().all(|f| f.step(*v) != 0) && extent(*v) >= word && known(*v);
+        let sums = (def.axes as u32..def.vars.len() as u32).filter(both);
+        let sum = sums.max_by_key(|&v| (other.step(v) == 1, extent(v)))?;
+        is_worth(def, &own).then_some(Words { own, other, lanes, sum })
+    }
+
+    /// Whether the other factor lies along the sum.
+    fn is_along(&self) -> bool {
+        self.other.step(self.sum) == 1
     }
 }
 
-/// The other factor with zeros where its rows end within a word, and the sum over whole words.
+/// Whether each element of a factor is in so many products that a copy pays.
+fn is_worth(def: &Definition, factor: &Factor) -> bool {
+    let walked = (0..def.vars.len() as u32).filter(|&v| factor.step(v) != 0);
+    let elems = walked.map(|v| def.vars[v as usize].extent).product::<usize>();
+    let uses = def.vars.iter().map(|v| v.extent).product::<usize>() / elems.max(1);
+    // Windows that overlap would be copied more than once; rows may end within a word.
+    uses >= WORTH && elems <= factor.ty.shape.iter().product::<usize>() * 5 / 4
+}
+
+/// The other factor along the sum, with zeros where its rows end within a word, and the sum over whole words.
 pub(super) fn padded(
     values: &[LoweredValue],
     def: &Definition,
     layouts: &[Layout],
     word: usize,
 ) -> Option<Copied> {
-    let Words { own, other, sum, .. } = Words::of(values, def, layouts, word)?;
+    let words = Words::of(values, def, layouts, word)?;
+    let along = words.is_along();
+    let Words { own, other, sum, .. } = words;
     let extent = def.vars[sum as usize].extent;
+    let whole_words = extent.is_multiple_of(word);
     // Behind the sum nothing follows in its dimension: what the copy reads there is zero.
     let ends = |(form, &dim): (&Affine, &usize)| *form == Affine::var(sum) && dim == extent;
-    let ends = other.index.iter().zip(&other.ty.shape).any(ends);
-    if extent.is_multiple_of(word) || own.fill.is_some() || other.fill.is_some() || !ends {
+    let ends = whole_words || other.index.iter().zip(&other.ty.shape).any(ends);
+    let pays = if along { !whole_words } else { is_worth(def, &other) };
+    if !pays || own.fill.is_some() || other.fill.is_some() || !ends {
         return None;
     }
     let whole = extent.next_multiple_of(word);
@@ -110,7 +126,7 @@ pub(super) fn padded(
             return Some(b.load(to, &ty, order.iter().map(|&v| Affine::var(v)).collect()));
         }
         let zero = Scalar::from_i64(own.ty.dtype, 0);
-        (value == own.value && *at == wanted[0][..])
+        (value == own.value && *at == wanted[0][..] && !whole_words)
             .then(|| b.load_at(value, own.ty, at.to_vec(), Some(zero)))
     };
     let reader = rebuild(def, b, &vars, &mut hook, def.store.clone())?;
@@ -125,7 +141,8 @@ pub(super) fn copied(
     layouts: &[Layout],
     word: usize,
 ) -> Option<Copied> {
-    let Words { own, other, lanes, sum } = Words::of(values, def, layouts, word)?;
+    let words = Words::of(values, def, layouts, word).filter(Words::is_along)?;
+    let Words { own, other, lanes, sum } = words;
     let extent = |v: u32| def.vars[v as usize].extent;
     if !extent(sum).is_multiple_of(word) || other.fill.is_some() {
         return None;
@@ -260,6 +277,31 @@ mod tests {
             assert_eq!(before, result(&low));
         }
         assert_eq!(copies(&mut scores_of(3, 24, 20, 20)), 0);
+    }
+
+    /// `y[m, n] = sum(k) x[k, m] * x[k, n]`, of which neither factor lies along the sum, as contexts of linear attention.
+    #[test]
+    fn both_factors_are_copied_where_neither_lies_along_the_sum() {
+        for (depth, shapes) in [(24, [[20, 24], [6, 20]]), (22, [[20, 24], [6, 20]])] {
+            let numbers: Vec<i8> = (0..depth * 20).map(|i| (i * 7 % 251) as i8).collect();
+            let x = Tensor::new([depth, 20], &numbers);
+            let y = TensorType::new(DType::I32, [20, 20]);
+            let (mut low, from) = computed(&x);
+            let to = low.temporary("y", y.clone());
+            let mut b = DefBuilder::new(&y.shape);
+            let k = b.reduce("k", depth);
+            let (one, other) = (vec![k.clone(), b.var(0)], vec![k, b.var(1)]);
+            let factors = [b.load(from, &x.ty, one), b.load(from, &x.ty, other)];
+            let factors = factors.map(|f| b.cast(DType::I32, f));
+            let product = b.op(Op::Mul, &factors);
+            let sum = b.fold(Fold::Sum, product);
+            low.define(b.finish("context", to, &y, sum));
+            let before = result(&low);
+            assert_eq!(copies(&mut low), 2, "{depth}");
+            let made = [3, 4].map(|v: usize| low.values[v].ty.shape[..2].to_vec());
+            assert_eq!(made, shapes.map(Vec::from), "{depth}");
+            assert_eq!(before, result(&low));
+        }
     }
 
     #[test]
