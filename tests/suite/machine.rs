@@ -282,3 +282,32 @@ pub fn lookups(index: &str, entry: &str, rows: usize, lanes: usize) -> Kernel {
     text += &format!("store z[0] = %{}\n}}", 4 + 6 * (rows - 1) + 5);
     parse(&text).unwrap_or_else(|e| panic!("{e}"))
 }
+
+/// Points of so many channels, stored as planes `stride` elements apart; `from` is the plane's element of each. One
+/// register holds all points in turn where it is `shared`; what was stored third is `read` again.
+pub fn planes(lanes: usize, stride: i64, from: &[usize], shared: bool, read: bool) -> Kernel {
+    let points = from.len();
+    let last = from.iter().max().map_or(0, |&most| most as i64);
+    let elems = last + 1 + stride.abs() * (lanes as i64 - 1);
+    let first = if stride < 0 { -stride * (lanes as i64 - 1) } else { 0 };
+    let mut text = format!(
+        "kernel planes {{ read x: f32[{}] readwrite y: f32[{elems}] write z: f32[{lanes}]\n%0: f32x{lanes} = const 0.5\n",
+        points * lanes
+    );
+    for (i, &at) in from.iter().enumerate() {
+        let [x, sum] = match shared {
+            true => [if i == 0 { 1 } else { 2 + i }, 2],
+            false => [1 + 2 * i, 2 + 2 * i],
+        };
+        text += &format!("%{x}: f32x{lanes} = load x[{}]\n", i * lanes);
+        text += &format!("%{sum}: f32x{lanes} = add %0, %{x}\n");
+        text += &format!("store y[{}] stride {stride} = %{sum}\n", first + at as i64);
+        if read && i == 2 {
+            let again = 1 + 2 * points;
+            text +=
+                &format!("%{again}: f32x{lanes} = load y[{first}] stride {stride}\nstore z[0] = %{again}\n");
+        }
+    }
+    text += "}";
+    parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"))
+}

@@ -8,7 +8,7 @@
 //! | files | what they do |
 //! |---|---|
 //! | `pointer`, `flatten`, `loops` | which accesses share a running pointer, and the loops around them: for both architectures |
-//! | `blocks` | which loads are turned in registers |
+//! | `blocks`, `planes` | which loads and which stores are turned in registers |
 //! | `once` | what moves out of loops |
 //! | `live`, `allocate` | when virtual registers hold a value, and which registers they get |
 //! | [`wide`] (AVX2, AVX-512), [`neon`] (aarch64) | instructions of a kernel: selected, allocated, encoded |
@@ -24,6 +24,7 @@ mod live;
 mod loops;
 pub mod neon;
 mod once;
+mod planes;
 mod pointer;
 mod steps;
 pub mod wide;

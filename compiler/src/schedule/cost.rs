@@ -1,11 +1,11 @@
 //! The cost model: what a register tile takes.
 
 use super::chains::{Chains, ROWS, WORD};
-use super::cores::{Core, Unrolled, core};
+use super::cores::{Core, LINE, Unrolled, core, kept_lines};
 use super::instructions::adds_couples;
 use super::linear::Linear;
+use super::planes::Planes;
 use super::reduction::{MOST_POINTS, SLIDING};
-use crate::base::gcd;
 use crate::target::Target;
 
 /// Products of words unrolled in one block at most where the words are put together from bytes.
@@ -36,8 +36,6 @@ const KEPT: usize = 512 << 10;
 const FILLING: usize = 8;
 /// Products of a sum up to which those of several tiles are on their way at once.
 const SHORT: usize = 16;
-/// Bytes of a line of the caches.
-pub(super) const LINE: usize = 64;
 
 /// How a tile's operands are read.
 pub struct Operands {
@@ -82,6 +80,8 @@ pub struct Operands {
     pub element: usize,
     /// Vectors do not begin where lines of the caches do.
     pub astride: bool,
+    /// Results are stored as planes.
+    pub planes: Option<Planes>,
     /// Operations that make a vector's floats of narrower constants.
     pub operations: usize,
     /// They are made once, for so many tiles' rows; none: in each tile.
@@ -116,15 +116,6 @@ pub struct Tile {
     pub cycles: f64,
     /// The code of all sizes that the axes are cut into.
     pub code: Unrolled,
-}
-
-/// Rows of which the first-level cache keeps a line each until the next element is read: those a
-/// large power of two apart share few of its sets (measured on Zen 4, 4096 bytes apart: 14 rows of two
-/// vectors reach 59 % of the peak, 8 or 9 rows 98 %).
-fn kept_rows(target: &Target, row_bytes: usize) -> usize {
-    let period = core(target).sets * LINE;
-    let places = period / gcd(row_bytes.max(1), period);
-    (target.l1 / period).max(1) * places
 }
 
 /// The tiles that two axes are cut into, by size: how many, and points along each axis.
@@ -222,15 +213,7 @@ impl<'a> Model<'a> {
             return self.chained(&chains, m_f);
         }
         let (row_loads, vector_loads) = self.loads(m, v);
-        let bytes = (v * operands.lanes * operands.element * self.word) as f64;
-        // Vectors that all rows share are read once a tile, from wherever those of all points fit: half of the
-        // second-level cache is theirs.
-        let streamed = match self.depth * bytes {
-            _ if !operands.shared => 0.0,
-            all if again && all > (self.target.l2 / 2).max(KEPT) as f64 => bytes / core.far,
-            all if all > self.target.l1 as f64 => bytes / core.near,
-            _ => 0.0,
-        };
+        let streamed = self.streamed(v, again);
         // Couples are counted in points: half of each.
         let (multiplied, per, latency) = match operands.neighbours {
             2 if let Some(instructions) = self.added => {
@@ -254,7 +237,7 @@ impl<'a> Model<'a> {
             _ => (m_f * v_f / core.fma, 1.0, self.latency()),
         };
         let loads = ((row_loads + vector_loads) / core.loads / per).max(streamed);
-        let lost = match m > kept_rows(self.target, operands.row_bytes) {
+        let lost = match m > kept_lines(self.target, operands.row_bytes) {
             true => row_loads * LINE as f64 / core.near,
             false => 0.0,
         };
@@ -273,7 +256,8 @@ impl<'a> Model<'a> {
             8 => 2.0 * m_f * v_f + self.sums(m, v) + 12.0,
             _ => (2.0 + core.widened.cycles * self.short) * m_f * v_f + 12.0,
         };
-        self.depth * (issue + made + slots + lost) + ends
+        let planes = operands.planes.map_or(0.0, |p| p.cycles(self.target, m, v * operands.lanes));
+        self.depth * (issue + made + slots + lost) + ends + planes
     }
 
     /// Cycles until a product's sum can be added to.
@@ -331,6 +315,19 @@ impl<'a> Model<'a> {
         };
         let astride = if operands.astride { core.astride } else { 1.0 };
         (row_loads, if operands.shared { v_f * astride } else { v_f * 0.5 })
+    }
+
+    /// Cycles of a step in which vectors that all rows share, read once a tile, come from wherever those of all points
+    /// fit: half of the second-level cache is theirs.
+    fn streamed(&self, v: usize, again: bool) -> f64 {
+        let Model { core, operands, .. } = self;
+        let bytes = (v * operands.lanes * operands.element * self.word) as f64;
+        match self.depth * bytes {
+            _ if !operands.shared => 0.0,
+            all if again && all > (self.target.l2 / 2).max(KEPT) as f64 => bytes / core.far,
+            all if all > self.target.l1 as f64 => bytes / core.near,
+            _ => 0.0,
+        }
     }
 
     /// Points of a window that slides along the rows which are unrolled at a time: rows share what they load of these.

@@ -1,8 +1,7 @@
 //! Schedules of element-wise definitions: what fills the lanes, how many vectors are held, and in which order the
 //! others follow.
 
-use super::cores::lookups;
-use super::cost::LINE;
+use super::cores::{LINE, lookups};
 use super::halves::{half_finish, half_lanes};
 use super::linear::{Linear, Node};
 use super::loads::{finish_length, follows, loads, value_nodes};

@@ -302,6 +302,7 @@ fn point_cycles(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> 
         row_bytes: inner * 4,
         derived: 0,
         beside: 0,
+        planes: None,
         operations: 0,
         restored: None,
     };

@@ -12,7 +12,7 @@
 //! | `nodes`, `margins`, [`linear`], `starts`, `guards`, `quads` | the definition with places in memory: what is chosen for |
 //! | `instructions`, `cores`, [`chains`] | what a target does with narrow numbers, and per cycle |
 //! | `loads`, `factors`, `bytes`, `halves`, [`restored`] | what a definition reads and multiplies, seen from an axis |
-//! | `cost`, `reduction`, `elementwise`, `over_lanes` | what a register tile takes; orders of loops |
+//! | `planes`, `cost`, `reduction`, `order`, `elementwise`, `over_lanes` | what a register tile takes; orders of loops |
 //! | [`vector`], [`chained`] | what fills the lanes |
 //! | `tiled`, `direct`, [`winograd`], `filtering`, `phases`, [`slides`], [`sparse`], `pruned`, [`blocked`], [`choose`] | the schedule |
 //! | `text`, `verify`, `file`, `neighbours` | schedules as text, checked, in files, and varied by a search |
@@ -38,8 +38,10 @@ mod loads;
 mod margins;
 mod neighbours;
 mod nodes;
-mod phases;
+mod order;
 mod over_lanes;
+mod phases;
+mod planes;
 mod pruned;
 mod quads;
 mod reduction;

@@ -13,10 +13,11 @@ use super::halves::{HALF_SUMS, half_factors, half_finish, half_lanes};
 use super::instructions::couple_halves;
 use super::linear::{Guard, Linear, Node};
 use super::loads::{finish_length, loads, overlap};
+use super::planes::Planes;
 use super::reduction::reduction_steps;
 use super::restored::Restored;
 use super::vector::choose_vector;
-use super::{ReduceStep, Schedule, Vector, asked};
+use super::{ReduceStep, Schedule, Vector, asked, order};
 use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::target::{Arch, Feature, Target};
@@ -62,9 +63,11 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
     tile.extend(of.rows.map(|r| (r, m)));
     let ahead = of.is_widened() || of.chains.is_some();
     let order = match of.bytes.as_ref().filter(|_| ahead) {
-        Some(bytes) => widened_order(linear, bytes, of.rows, var),
-        None if of.restored => of.restored_order(),
-        None => loop_order(linear, target, of.product, of.rows, (var, v * of.lanes), m),
+        Some(bytes) => order::widened(linear, bytes, of.rows, var),
+        None if let Some(narrow) = of.narrow.filter(|_| of.restored) => {
+            order::restored(linear, narrow.factor, of.rows, var)
+        }
+        None => order::nearest(linear, target, of.product, of.rows, (var, v * of.lanes), m),
     };
     let pack = of.packed();
     let sums = m * v * (of.lanes * of.summed()).div_ceil(target.vector_bytes);
@@ -319,6 +322,7 @@ impl<'a> Contraction<'a> {
                 _ => 0,
             },
             element: factor(true).filter(|_| !self.restored).map_or(4, |f| size(f.0)),
+            planes: self.rows.and_then(|rows| Planes::of(linear, target, var, rows)),
             operations: self.narrow.map_or(0, |n| n.operations),
             restored: self.restored.then(|| self.shared_rows()),
             astride: factor(true).is_some_and(|(o, addr)| astride(linear, target, (o, addr), var)),
@@ -331,14 +335,6 @@ impl<'a> Contraction<'a> {
         let follows = |v: u32| self.narrow.is_some_and(|n| self.linear.depends(n.factor, v));
         let others = self.linear.axes().filter(|&v| v != self.var && Some(v) != self.rows && !follows(v));
         others.map(|v| self.linear.extent(v) as f64).product()
-    }
-
-    /// The axes that the narrow factor follows outside of the others: its floats serve all of those.
-    fn restored_order(&self) -> Vec<u32> {
-        let follows = |v: u32| self.narrow.is_some_and(|n| self.linear.depends(n.factor, v));
-        let mut order: Vec<u32> = self.linear.axes().collect();
-        order.sort_by_key(|&v| (v != self.var && !follows(v), v == self.var, Some(v) == self.rows));
-        order
     }
 
     /// Products of a sum, with those that fill up couples.
@@ -440,53 +436,4 @@ fn sliding(linear: &Linear, rows: Option<u32>, var: u32) -> Option<(usize, usize
         Node::Load { addr, .. } if addr.coefficient(var) != 0 => overlap(linear, addr, rows),
         _ => None,
     })
-}
-
-/// The order of the loops around the tile: whichever operand is read again should be the one that
-/// stays in the nearer cache.
-fn loop_order(
-    linear: &Linear,
-    target: &Target,
-    product: Option<(&Node, &Node)>,
-    rows: Option<u32>,
-    (var, width): (u32, usize),
-    m: usize,
-) -> Vec<u32> {
-    let mut order: Vec<u32> = linear.axes().filter(|&v| v != var && Some(v) != rows).collect();
-    order.extend(rows);
-    let inner = [order.clone(), vec![var]].concat();
-    let Some((a, b)) = product else { return inner };
-    let (vectors, broadcast) = match (walks(a, var), walks(b, var)) {
-        (true, false) => (a, b),
-        (false, true) => (b, a),
-        _ => return inner,
-    };
-    // Axes that the vector factor follows stay outside of it.
-    let (dependent, free): (Vec<u32>, Vec<u32>) = order.iter().partition(|&&v| walks(vectors, v));
-    let bytes = |n: &Node| match n {
-        Node::Load { operand, .. } => linear.buffers[*operand as usize].elems * 4,
-        _ => 0,
-    };
-    let again = |size: usize| match size {
-        s if s <= target.l1 / 2 => 0.25,
-        s if s <= target.l2 / 2 => 1.0,
-        _ => 4.0,
-    };
-    let (vector_bytes, row_bytes) = (bytes(vectors), bytes(broadcast));
-    let row_tiles: usize =
-        free.iter().map(|&v| linear.extent(v).div_ceil(if Some(v) == rows { m } else { 1 })).product();
-    let vector_tiles = linear.extent(var).div_ceil(width);
-    let outer_cost = (row_bytes * vector_tiles) as f64 * again(row_bytes) + vector_bytes as f64;
-    let inner_cost = (vector_bytes * row_tiles) as f64 * again(vector_bytes) + row_bytes as f64;
-    match outer_cost <= inner_cost {
-        true => [dependent, vec![var], free].concat(),
-        false => inner,
-    }
-}
-
-/// The axes that a factor follows outside of the others: it is widened for all of those at once.
-fn widened_order(linear: &Linear, bytes: &Bytes, rows: Option<u32>, var: u32) -> Vec<u32> {
-    let mut order: Vec<u32> = linear.axes().collect();
-    order.sort_by_key(|&v| (v == var, !walks(bytes.rows, v), Some(v) == rows));
-    order
 }

@@ -1,6 +1,7 @@
 //! The aarch64 encoder against the interpreter, under emulation, on processors that have no more
 //! than the target.
 
+mod across;
 mod products;
 
 use crate::machine::{Case, check, count, disassemble, lookups, quantization};

@@ -8,6 +8,7 @@ use super::select::Select;
 use super::words;
 use crate::codegen::blocks::Turned;
 use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
+use crate::codegen::planes::Stored;
 use crate::tile::{Dot, Stmt, Value};
 
 impl Select<'_> {
@@ -48,7 +49,11 @@ impl Select<'_> {
                 self.assigned(*r);
                 Ok(())
             }
-            Stmt::Store { addr, stride, src } => self.store(addr, *stride, *src),
+            Stmt::Store { addr, stride, src } => match self.planes.get(&std::ptr::from_ref(stmt)).cloned() {
+                Some(Stored::Earlier) => Ok(()),
+                Some(Stored::Last(planes)) => self.store_planes(&planes),
+                None => self.store(addr, *stride, *src),
+            },
             Stmt::For { var, lo, hi, step, body } => {
                 // What is derived inside is not there where the loop is not entered.
                 self.reassigned(body);

@@ -7,10 +7,11 @@
 //!
 //! A kernel is listed anew for machines that execute in order (`order`, `demand`, `unroll`, `starts`, by
 //! `sizes`), becomes instructions on virtual registers (`select`, `loops`, `address`, `value`, `convert`, `memory`,
-//! `dot`, `couple`, `flip`, `weave`, `turns`, `table`), of which loads are joined (`tuples`, `along`), gets registers
+//! `dot`, `couple`, `flip`, `weave`, `turns`, `turned`, `across`, `table`), of which loads are joined (`tuples`, `along`), gets registers
 //! (`allocate`, `spill`), is encoded (`emit`, `words`), and what neighbouring loads and stores are left are joined
 //! (`pairs`).
 
+mod across;
 mod address;
 mod allocate;
 mod along;

@@ -11,6 +11,7 @@ use super::sizes::split;
 use super::words;
 use crate::codegen::blocks::{Turned, are_words, blocks};
 use crate::codegen::loops::{Loops, Walk};
+use crate::codegen::planes::{Stored, Takes, planes};
 use crate::codegen::pointer::Asked;
 use crate::tile::visit::any;
 use crate::tile::{Kernel, Lane, Reg, RegType, Stmt, Value, assignments};
@@ -84,6 +85,8 @@ pub struct Select<'a> {
     pub(super) turns: Turns,
     /// Loads that are turned in blocks.
     pub(super) turned: HashMap<*const Stmt, Turned>,
+    /// Stores whose lanes lie apart that are done together.
+    pub(super) planes: HashMap<*const Stmt, Stored>,
     pub(super) args: VReg,
     /// Whether bytes become floats by lookups.
     pub(super) looks_up: bool,
@@ -109,6 +112,7 @@ impl<'a> Select<'a> {
             constants: HashMap::new(),
             turns: Turns::default(),
             turned: blocks(kernel, |ty, dtype| are_words(ty, dtype) && ty.lanes % 4 == 0),
+            planes: planes(kernel, Takes::FOUR),
             args,
             looks_up: isa.dot && !any(&kernel.body, &mut |s| matches!(s, Stmt::Let(_, Value::Dot(..)))),
         };

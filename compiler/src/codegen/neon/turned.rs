@@ -20,13 +20,7 @@ impl Select<'_> {
                 self.access(words::ldr(LANE * 4), to, mem.offset(lane * stride * LANE as i64), true);
                 to
             });
-            for (high, pair) in [false, true].into_iter().zip(columns.chunks(2)) {
-                let half = words::zip(LANE, high);
-                let (even, odd) = (self.new2(half, rows[0], rows[2]), self.new2(half, rows[1], rows[3]));
-                for (last, column) in [false, true].into_iter().zip(pair) {
-                    self.op2(words::zip(LANE, last), column[quarter], even, odd);
-                }
-            }
+            self.exchange(rows, [0, 1, 2, 3].map(|column| columns[column][quarter]));
         }
         regs.into_iter().for_each(|r| self.assigned(r));
         Ok(())

@@ -6,6 +6,7 @@ use super::rows::Op;
 use super::select::Select;
 use crate::codegen::blocks::Turned;
 use crate::codegen::loops::{Cond, Loop, Loops, Number, Size, Walk};
+use crate::codegen::planes::Stored;
 use crate::codegen::pointer::LoopId;
 use crate::tile::{Stmt, Value};
 
@@ -35,7 +36,11 @@ impl Select<'_> {
                 self.assigned(*r);
                 Ok(())
             }
-            Stmt::Store { addr, stride, src } => self.store(addr, *stride, *src),
+            Stmt::Store { addr, stride, src } => match self.planes.get(&std::ptr::from_ref(stmt)).cloned() {
+                Some(Stored::Earlier) => Ok(()),
+                Some(Stored::Last(planes)) => self.store_planes(&planes),
+                None => self.store(addr, *stride, *src),
+            },
             _ => {
                 self.store_waiting();
                 self.nested(stmt)

@@ -311,7 +311,7 @@ impl Select<'_> {
         extension(dtype, ty.lane)?;
         let (size, lanes) = (dtype.size(), ty.lanes as usize);
         let width = self.width(src);
-        if self.wait(addr, stride, src)? || self.wait_across(addr, stride, src)? {
+        if self.wait(addr, stride, src)? {
             return Ok(());
         }
         let mem = self.mem(addr)?;

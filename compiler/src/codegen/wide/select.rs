@@ -6,11 +6,12 @@
 use super::halved::Parts;
 use super::inst::{Again, Arg, Base, Class, Function, Inst, Mem, VReg, lane_size};
 use super::rows::Op;
-use super::state::{Across, Derived, Eights, Exit, Waiting};
+use super::state::{Derived, Eights, Exit, Waiting};
 use super::{Isa, Result};
 use crate::base::DType;
 use crate::codegen::blocks::{Turned, are_bytes, are_words, blocks};
 use crate::codegen::loops::{Loops, Walk};
+use crate::codegen::planes::{Stored, Takes, planes};
 use crate::tile::{Access, Addr, Convert, Kernel, Lane, Reg, Stmt, Value, assignments};
 use std::collections::HashMap;
 
@@ -36,8 +37,8 @@ pub struct Select<'a> {
     pub(super) turned: HashMap<*const Stmt, Turned>,
     /// Stores that wait for others, of one buffer.
     pub(super) waiting: Vec<Waiting>,
-    /// Stores of vectors whose lanes lie apart, which wait for their neighbours.
-    pub(super) across: Vec<Across>,
+    /// Stores whose lanes lie apart that are done together.
+    pub(super) planes: HashMap<*const Stmt, Stored>,
     /// What was woven last.
     pub(super) eights: Option<Eights>,
     /// The loop of loops around, innermost last, see `control`.
@@ -84,7 +85,7 @@ impl<'a> Select<'a> {
                 ty.lanes > 1 && (are_words(ty, dtype) || are_bytes(ty, dtype))
             }),
             waiting: Vec::new(),
-            across: Vec::new(),
+            planes: planes(kernel, Takes::ALL),
             eights: None,
             exits: Vec::new(),
             failures: Vec::new(),

@@ -77,15 +77,3 @@ pub(super) struct Eights {
     pub(super) loaded: [VReg; 2],
     pub(super) at: usize,
 }
-
-/// Vectors of 32-bit lanes that lie apart in memory, which wait for their neighbours there.
-pub struct Across {
-    /// The first lane of the first.
-    pub(super) mem: Mem,
-    pub(super) param: u32,
-    pub(super) lanes: usize,
-    pub(super) width: usize,
-    /// Elements from one lane to the next.
-    pub(super) stride: i64,
-    pub(super) vectors: Vec<VReg>,
-}

@@ -175,7 +175,6 @@ impl Select<'_> {
 
     /// Stores what waits where a store of so many bytes to a buffer may write over it.
     pub(super) fn store_waiting_before(&mut self, param: u32, mem: Mem, bytes: usize) {
-        self.store_across_for(param);
         if self.waiting.iter().any(|w| w.param == param && !w.is_apart(mem, bytes)) {
             self.store_waiting();
         }
@@ -183,7 +182,6 @@ impl Select<'_> {
 
     /// Stores what waits, if it waits for a buffer.
     pub(super) fn store_waiting_for(&mut self, param: u32) {
-        self.store_across_for(param);
         if self.waiting.first().is_some_and(|w| w.param == param) {
             self.store_waiting();
         }
@@ -191,7 +189,6 @@ impl Select<'_> {
 
     /// Stores what waits.
     pub(super) fn store_waiting(&mut self) {
-        self.store_across();
         while let Some(&first) = self.waiting.first() {
             self.store_like(&first);
         }
