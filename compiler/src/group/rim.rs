@@ -31,6 +31,8 @@ const WORD: usize = 4;
 
 /// A load that reads through a rim: what is loaded and the range of each index.
 struct Rim {
+    /// Whether it is padded; otherwise words alone reach over the tensor's end.
+    padding: bool,
     value: ValueId,
     ty: TensorType,
     index: Vec<Affine>,
@@ -105,6 +107,31 @@ fn by_channel(def: &Definition, value: ValueId) -> bool {
     [one.0, other.0].contains(&value) && (0..def.axes as u32).any(|v| shared(&v))
 }
 
+/// What a fold loads through padding, or if nothing is padded in windows, where that is one load alone: operand, index
+/// and what lies around.
+fn load(def: &Definition) -> Option<(u32, &[Index], Option<Scalar>)> {
+    def.fold.as_ref()?;
+    let loads = || {
+        def.exprs.iter().filter_map(|e| match e {
+            Expr::Load { operand, index, fill } => Some((*operand, index.as_slice(), *fill)),
+            _ => None,
+        })
+    };
+    let padding = loads().any(|l| l.2.is_some());
+    let product = def.factors().is_some();
+    let mut found = loads().filter(|l| if padding { l.2.is_some() } else { product && windows(def, l.1) });
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// Whether a load reads windows: along some dimension they move with an axis.
+fn windows(def: &Definition, index: &[Index]) -> bool {
+    let moves = |form: &Affine, fold: bool| {
+        let moving = |t: &&(u32, i64)| def.vars.get(t.0 as usize).is_some_and(|v| v.extent > 1);
+        form.terms.iter().filter(moving).any(|t| (t.0 as usize >= def.axes) == fold)
+    };
+    index.iter().filter_map(Index::affine).any(|form| moves(form, true) && moves(form, false))
+}
+
 /// Whether the rows of a window of a single channel end within a word of four bytes.
 fn part_of_word(def: &Definition, operand: &Operand, index: &[Affine]) -> bool {
     let axis = |form: &Affine| form.terms.iter().any(|t| (t.0 as usize) < def.axes);
@@ -120,15 +147,11 @@ fn part_of_word(def: &Definition, operand: &Operand, index: &[Affine]) -> bool {
 }
 
 impl Rim {
-    /// The only padded load of a fold, if a wide window reaches over the tensor's edge.
+    /// The load that a rim is for, if a wide window reaches over the tensor's edge, or words over its end.
     fn of(def: &Definition, rims: Rims) -> Option<Rim> {
-        def.fold.as_ref()?;
-        let mut padded = def.exprs.iter().filter_map(|e| match e {
-            Expr::Load { operand, index, fill: Some(fill) } => Some((operand, index, fill)),
-            _ => None,
-        });
-        let (&operand, index, &fill) = padded.next()?;
-        let operand = &def.operands[operand as usize];
+        let (operand, index, fill) = load(def)?;
+        let (padding, operand) = (fill.is_some(), &def.operands[operand as usize]);
+        let fill = fill.unwrap_or_else(|| Scalar::from_f64(operand.ty.dtype, 0.0));
         let index: Vec<Affine> = index.iter().map(|i| i.affine().cloned()).collect::<Option<_>>()?;
         if index.iter().any(Affine::has_size) {
             return None;
@@ -167,9 +190,9 @@ impl Rim {
         let apart = |v: &u32| index.iter().any(|form| form.coefficient(*v) > APART);
         let mut axes = (0..def.axes as u32).filter(|&v| def.vars[v as usize].extent > 1);
         let worth = if axes.all(|v| apart(&v)) { WORTH_ALONE } else { WORTH };
-        let pays = bytes || known && wide && elems.saturating_mul(worth) <= points;
-        let same = padded.next().is_none() && shape != operand.ty.shape;
-        (pays && same).then(|| Rim {
+        let pays = bytes || padding && known && wide && elems.saturating_mul(worth) <= points;
+        (pays && shape != operand.ty.shape).then(|| Rim {
+            padding,
             value: operand.value,
             ty: operand.ty.clone(),
             index,
@@ -196,8 +219,8 @@ impl Rim {
         };
         let beside = within.iter().zip(&self.padded).any(reaches);
         let reader = replace_loads(def, &mut |b, operand, _, fill| {
-            let padded = fill.is_some() && def.operands[operand as usize].value == self.value;
-            padded.then(|| match beside {
+            let same = fill.is_some() == self.padding && def.operands[operand as usize].value == self.value;
+            same.then(|| match beside {
                 true => b.load_padded(to, &ty, within.clone(), self.fill),
                 false => b.load(to, &ty, within.clone()),
             })
@@ -290,6 +313,32 @@ mod tests {
             let mut low = bytes(channels, kernel, 1);
             materialize(&mut low.values, &mut low.stages, Rims::Whole);
             assert_eq!(low.values[2].ty.shape, [1, kernel + 5 + more, kernel + 5, channels]);
+        }
+    }
+
+    /// The product of bytes in windows that stay inside of them, and weights, both of three channels.
+    #[test]
+    fn windows_without_padding_read_into_a_row_more_of_three_channels() {
+        for (channels, more) in [(3, Some(7)), (4, None)] {
+            let mut low = Lowering::default();
+            let numbers = |n: usize| (0..n).map(|i| (i * 7 % 11) as u8).collect::<Vec<u8>>();
+            let x = Tensor::new([1, 6, 6, channels], &numbers(36 * channels));
+            let w = Tensor::new([3, 3, channels], &numbers(9 * channels));
+            let y = TensorType::new(DType::I32, [4, 4]);
+            let (from, weights) = (low.constant("x", x.clone()), low.constant("w", w.clone()));
+            let to = low.temporary("y", y.clone());
+            let mut b = DefBuilder::new(&y.shape);
+            let (i, j, c) = (b.reduce("i", 3), b.reduce("j", 3), b.reduce("c", channels));
+            let at = vec![Affine::constant(0), b.var(0).plus(&i), b.var(1).plus(&j), c.clone()];
+            let (v, f) = (b.load(from, &x.ty, at), b.load(weights, &w.ty, vec![i, j, c]));
+            let (v, f) = (b.cast(DType::I32, v), b.cast(DType::I32, f));
+            let product = b.op(Op::Mul, &[v, f]);
+            let sum = b.fold(Fold::Sum, product);
+            low.define(b.finish("inside", to, &y, sum));
+            let before = result(&low);
+            materialize(&mut low.values, &mut low.stages, Rims::Whole);
+            assert_eq!(low.values.get(3).map(|v| v.ty.shape[1]), more);
+            assert_eq!(before, result(&low));
         }
     }
 
