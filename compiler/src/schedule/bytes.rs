@@ -18,7 +18,7 @@ use crate::target::{Arch, Target};
 pub(super) const UNROLLED: usize = 36;
 
 /// Couples of a filter that are woven, at most: they are unrolled.
-const WOVEN: usize = 28;
+const WOVEN: usize = 48;
 
 /// What the magnitudes of four weights may add up to for their products by signed bytes to fit 16 bits.
 pub const FOUR_WEIGHTS: u32 = (i16::MAX as u32) / (i8::MIN.unsigned_abs() as u32);

@@ -405,7 +405,9 @@ impl<'a> Model<'a> {
         if let (2, Some(words)) = (operands.neighbours, operands.woven) {
             // A column of the window beside the sums, and two rows of the filter where they are no operands in memory;
             // a couple and a product on their way.
-            let filter = if operands.wide { 0 } else { operands.window.map_or(1, |w| w.1) };
+            // Woven along the rows, they are couples of one column.
+            let columns = operands.window.map_or(1, |w| if words < w.1 { 1 } else { w.1 });
+            let filter = if operands.wide { 0 } else { columns };
             return v * parts * (m + 1 + filter) + 2 < target.vector_regs
                 && m * v * parts * words <= UNROLLED_WORDS;
         }
