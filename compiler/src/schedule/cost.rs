@@ -5,7 +5,7 @@ use super::cores::{Core, LINE, Unrolled, core, kept_lines};
 use super::instructions::adds_couples;
 use super::linear::Linear;
 use super::planes::Planes;
-use super::reduction::{MOST_POINTS, SLIDING};
+use super::reduction::{FILLING, MOST_POINTS, SLIDING, unrolled_whole};
 use crate::target::Target;
 
 /// Products of words unrolled in one block at most where the words are put together from bytes.
@@ -32,8 +32,6 @@ const RESTORED: usize = 4;
 /// Bytes of vectors that count as kept from one tile to the next, however small the second-level cache: a class of
 /// processors states its smallest one (CREPE at AVX2, 256 KB stated and 2 MB there, is 12 % slower without this).
 const KEPT: usize = 512 << 10;
-/// Sums that fill the time until a multiply-add's result can be added to, where two begin each cycle.
-const FILLING: usize = 8;
 /// Products of a sum up to which those of several tiles are on their way at once.
 const SHORT: usize = 16;
 
@@ -162,11 +160,6 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
         }
     }
     best.1
-}
-
-/// Whether windows of so many points along the rows are unrolled whole, with enough sums.
-fn unrolled_whole(extent: usize) -> bool {
-    extent * FILLING <= SLIDING
 }
 
 /// What a tile of `m` rows and `v` vectors takes, whatever they are.

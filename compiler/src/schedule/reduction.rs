@@ -9,6 +9,8 @@ use crate::base::affine::SIZE;
 
 /// Multiply-adds of a window that slides along a tile's rows unrolled in one block at most.
 pub(super) const SLIDING: usize = 96;
+/// Sums that fill the time until a multiply-add's result can be added to, where two begin each cycle.
+pub(super) const FILLING: usize = 8;
 /// Points of a reduction in each iteration of its loop at most.
 pub(super) const MOST_POINTS: usize = 8;
 /// Accumulators up to which a loop's own instructions are done while the core waits for their sums.
@@ -17,6 +19,11 @@ const FEW: usize = 2;
 /// a tile up to which that leaves registers for the loads.
 const LONG: usize = 48;
 const SMALL_TILE: usize = 12;
+
+/// Whether windows of so many points along the rows are unrolled whole, with enough sums.
+pub(super) fn unrolled_whole(extent: usize) -> bool {
+    extent * FILLING <= SLIDING
+}
 
 /// The reduction axes inside the tile: windows outside, the axis the operands walk by 1 inside.
 /// `by_lane`: elements of it that are loaded together; `most` multiply-adds are unrolled, and `repeated` in each

@@ -9,6 +9,7 @@ use super::guards::{decided, safe_range};
 use super::linear::{Guard, Linear, Node};
 use super::loads::{finish_length, follows, lanes, lanes_possible, loads, overlap_along};
 use super::over_lanes::{finished_beside, lane_fold, words};
+use super::reduction::unrolled_whole;
 use crate::base::Affine;
 use crate::target::Target;
 
@@ -31,7 +32,8 @@ fn slid(linear: &Linear, addr: &Affine, var: u32) -> f64 {
     let slides = |axis: u32| {
         let mut windows = linear.reductions().filter(|&r| r != var);
         let (step, extent) = windows.find_map(|r| overlap_along(linear, addr, axis, r))?;
-        Some(step as f64 / extent as f64)
+        // No more points stay in registers until the next one.
+        unrolled_whole(extent).then(|| step as f64 / extent as f64)
     };
     let anew = linear.axes().filter(|&axis| axis != var).filter_map(slides).fold(1.0, f64::min);
     (anew + SLID_TILE).min(1.0)
