@@ -9,6 +9,7 @@ mod cheaper;
 mod drop_channels;
 mod drop_copies;
 mod drop_dead;
+mod early_point;
 mod edit;
 mod fold_affine;
 mod four_bits;
@@ -75,6 +76,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "fold-affine", run: |g, _| fold_affine::fold_affine(g) },
     Pass { name: "merge-branches", run: |g, _| merge_branches::merge_branches(g) },
     Pass { name: "pull-strides", run: |g, _| pull_strides::pull_strides(g) },
+    Pass { name: "early-point", run: |g, _| early_point::early_point(g) },
     Pass { name: "drop-channels", run: |g, around| drop_channels::drop_channels(g, &mut around.notes) },
     Pass { name: "integer", run: integer::integer },
     Pass {
