@@ -23,6 +23,7 @@ mod merge_groups;
 mod merge_pad;
 mod merge_transposes;
 mod pull_strides;
+mod split_groups;
 mod trim_windows;
 mod unfold;
 mod window;
@@ -89,6 +90,7 @@ pub const PASSES: &[Pass] = &[
         run: |g, around| drop_channels::drop_channels(g, &mut around.notes),
     },
     Pass { name: "merge-concats", run: |g, _| merge_concats::merge_concats(g) },
+    Pass { name: "split-groups", run: |g, around| Ok(around.filters && split_groups::split_groups(g)?) },
     Pass { name: "merge-groups", run: |g, around| merge_groups::merge_groups(g, around.target) },
     Pass { name: "clean-up", run: |g, _| drop_dead::drop_dead(g) },
 ];

@@ -131,7 +131,7 @@ impl Way {
         }
         let quantized = QUANTIZED.contains(&node.op.name);
         let same_rules = !node.op.domain.is_empty() || node.opset >= BROADCASTS;
-        if !quantized && !(is_elementwise(node.op) && same_rules) {
+        if !(quantized || is_elementwise(node.op) && same_rules) {
             return None;
         }
         let mut operands = Vec::new();
