@@ -11,6 +11,7 @@
 //! | `frames`, `rim`, `split` | padding: in memory around a value, or as parts of their own |
 //! | `layout`, `channels` | the order of memory of every value |
 //! | `incoming` | copies of what the application passes in another order than products want |
+//! | `merged` | numbers of groups repeated for their channels, where these do not fill lanes |
 //! | `turn`, `words`, `spread` | copies of factors that lie the wrong way for their products, constants repeated for lanes, once layouts are known |
 //! | `twice` | what is quantized by its own range, computed once for that and once for the bytes |
 
@@ -24,6 +25,7 @@ mod hoist;
 mod incoming;
 mod inline;
 mod layout;
+mod merged;
 mod paired;
 mod picked;
 mod reshape;
@@ -74,6 +76,15 @@ pub fn fuse_within(lowering: &mut Lowering, outputs: &[ValueId], rims: Rims) {
 /// Copies bytes among the model's `inputs` whose order is not that of the products that read them.
 pub fn copy_incoming(lowering: &mut Lowering, inputs: &[ValueId]) {
     incoming::copy(lowering, inputs);
+}
+
+/// Repeats numbers of groups for the channels of each, which do not fill `lanes` by themselves.
+pub fn merge_channels(lowering: &mut Lowering, layouts: &mut Vec<Layout>, lanes: usize) {
+    let mut values = 0;
+    while values != lowering.values.len() {
+        values = lowering.values.len();
+        turn::materialize(lowering, layouts, &|values, def, at| merged::merged(values, def, at, lanes));
+    }
 }
 
 /// Copies factors of products into the order that lanes want: floats, and bytes where the target multiplies a

@@ -56,6 +56,7 @@ impl Grouped {
             group::order_channels(lowering, &fixed);
         }
         let mut layouts = group::layouts(lowering, &fixed);
+        group::merge_channels(lowering, &mut layouts, target.lanes());
         group::copy_factors(lowering, &mut layouts, word(target));
         definition::verify(lowering).map_err(|e| e.at("after group"))?;
         Ok(Grouped { lowered, layouts })
