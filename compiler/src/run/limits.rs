@@ -39,10 +39,10 @@ pub fn check(program: &Program) -> Result<()> {
     Ok(())
 }
 
-/// An error where so many tensors of each type take more memory than a run may.
+/// An error where so many tensors of each type, held twice, take more memory than a run may.
 pub fn check_data(types: &[TensorType], count: usize) -> Result<()> {
     let bytes = types.iter().fold(0usize, |sum, ty| sum.saturating_add(ty.bytes()));
-    within("data", bytes.saturating_mul(count), MAX_BESIDES)
+    within("two copies of the data", bytes.saturating_mul(count).saturating_mul(2), MAX_BESIDES)
 }
 
 /// An error where all values of a graph, constants too, take more memory than a reference may.
