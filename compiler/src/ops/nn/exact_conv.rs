@@ -179,8 +179,8 @@ fn within(e: &mut Emit, x: Val, zero: &Val, shape: &mut Shape) -> Val {
 fn channel_sums(e: &mut Emit, w: &Shifted, zero: &Zero) -> Option<Val> {
     let channels = w.value.shape()[0];
     let sums = w.elems.as_ref().map(|elems| {
-        let row = (elems.len() / channels.max(1)).max(1);
-        elems.chunks(row).map(|c| c.iter().sum::<i64>()).collect::<Vec<_>>()
+        let row = elems.len() / channels.max(1);
+        (0..channels).map(|c| elems[c * row..][..row].iter().sum::<i64>()).collect::<Vec<_>>()
     });
     let constant = |e: &mut Emit, what: &str, sums: &[i64], by: i64| {
         let scaled: Vec<i32> = sums.iter().map(|s| s.wrapping_mul(by) as i32).collect();
@@ -360,6 +360,20 @@ mod tests {
                     agrees(x, (DType::I8, &[0]), sizes, computed);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn sums_over_no_channels_are_zero() {
+        let inputs = [
+            bytes(&[1, 0, 3, 3], 1, DType::U8).0,
+            bytes(&[4, 0, 2, 2], 1, DType::I8).0,
+            zeros(&[3], DType::U8),
+            zeros(&[0], DType::I8),
+        ];
+        for computed in [&[0][..], &[0, 1], &[0, 2]] {
+            let got = run_computed("", "ConvInteger", &[], &inputs.clone().map(Some), computed, 1);
+            assert_eq!(got[0].to_vec::<i32>(), Some(vec![0; 16]), "{computed:?} computed");
         }
     }
 }
