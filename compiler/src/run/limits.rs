@@ -17,6 +17,8 @@ const MAX_BESIDES: usize = 1 << 32;
 const COPIES: usize = 4;
 /// Statements of kernels, most of which work on whole vectors: some minutes.
 const MAX_STATEMENTS: u64 = 1 << 38;
+/// Statements that take the time of a call.
+const CALL: u64 = 16;
 /// Points that the naive loops compute: some minutes.
 const MAX_POINTS: u64 = 1 << 33;
 
@@ -74,7 +76,7 @@ fn within(what: &str, bytes: usize, most: usize) -> Result<()> {
 /// Statements of the steps. What a condition or a number of the data ends counts once.
 fn steps(list: &[Step], counts: &[u64]) -> u64 {
     let one = |step: &Step| match step {
-        Step::Call { kernel, .. } => counts.get(*kernel as usize).copied().unwrap_or(0),
+        Step::Call { kernel, .. } => counts.get(*kernel as usize).copied().unwrap_or(0).saturating_add(CALL),
         Step::Repeat { count, trip: None, cond: None, body } => count.saturating_mul(steps(body, counts)),
         Step::Repeat { body, .. } => steps(body, counts),
         Step::If { then, otherwise, .. } => steps(then, counts).max(steps(otherwise, counts)),
