@@ -333,24 +333,26 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Whether multiply-adds take what registers do not keep of a window from memory.
-    fn reloads(&self) -> bool {
+    /// Whether multiply-adds take what registers do not keep of a window from memory. Where products and sums are
+    /// instructions of their own, of as many sums as fill the time of an addition: more leave them no register.
+    fn reloads(&self, m: usize, v: usize) -> bool {
         let Model { core, operands, .. } = self;
-        !core.relists && core.apart.is_none() && operands.neighbours == 1 && operands.half_sums == 0
+        let room = core.apart.is_none() || m * v * self.parts <= FILLING;
+        room && !core.relists && operands.neighbours == 1 && operands.half_sums == 0
     }
 
     /// The share of a window's vectors that later rows find in registers.
     fn kept(&self, m: usize, v: usize, step: usize) -> f64 {
         let free = self.target.vector_regs.saturating_sub((m + 1) * v * self.parts + 1);
         let again = m * step * v * self.parts;
-        if self.reloads() { (free as f64 / again as f64).min(1.0) } else { 1.0 }
+        if self.reloads(m, v) { (free as f64 / again as f64).min(1.0) } else { 1.0 }
     }
 
     /// Registers for a window's vectors. Long sums that are fewer than fill the time until the next addition wait for
     /// each other sooner than for loads, and so do those of windows that are no straight run.
     fn held(&self, m: usize, v: usize, (step, extent): (usize, usize)) -> usize {
         let few = step == 1 && v <= m && m * v * self.parts <= FILLING && self.operands.products > SHORT;
-        match self.reloads() && (few || !unrolled_whole(extent)) {
+        match self.reloads(m, v) && (few || !unrolled_whole(extent)) {
             true => v,
             false => v * (m + self.window_points(m, v) / step),
         }
