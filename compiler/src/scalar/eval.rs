@@ -31,7 +31,7 @@ pub fn eval(op: Op, args: &[Scalar]) -> Scalar {
         return cast(eval(op, &wide), result, true);
     }
     if !math::is_primitive(op, dtype) {
-        return math::expand(&mut Numbers, op, dtype, args);
+        return math::expand(&mut Numbers { fused: true }, op, dtype, args);
     }
     let bits = match function(op, dtype) {
         Some(Function::Unary(f)) => f(args[0].bits),
@@ -42,7 +42,10 @@ pub fn eval(op: Op, args: &[Scalar]) -> Scalar {
 }
 
 /// Emits by computing.
-struct Numbers;
+pub(super) struct Numbers {
+    /// Whether products are added up before they are rounded, as targets do that fuse the two.
+    pub fused: bool,
+}
 
 impl Emit for Numbers {
     type Value = Scalar;
@@ -59,7 +62,10 @@ impl Emit for Numbers {
         Scalar { dtype: to, bits: value.bits }
     }
     fn add_product(&mut self, sum: Scalar, a: Scalar, b: Scalar) -> Scalar {
-        Scalar { dtype: sum.dtype, bits: add_product(sum.dtype)(sum.bits, a.bits, b.bits) }
+        match self.fused {
+            true => Scalar { dtype: sum.dtype, bits: add_product(sum.dtype)(sum.bits, a.bits, b.bits) },
+            false => eval(Op::Add, &[sum, eval(Op::Mul, &[a, b])]),
+        }
     }
 }
 
@@ -220,12 +226,16 @@ pub fn cast(value: Scalar, to: DType, saturate: bool) -> Scalar {
     }
     if to.is_small_float() {
         let x = cast(value, DType::F32, true);
-        let code = math::cast_small_float(&mut Numbers, to, true, saturate, x);
+        let code = math::cast_small_float(&mut Numbers { fused: true }, to, true, saturate, x);
         return Scalar { dtype: to, bits: code.bits };
     }
     if from.is_small_float() {
         let code = Scalar { dtype: DType::I32, bits: value.bits };
-        return cast(math::cast_small_float(&mut Numbers, from, false, true, code), to, saturate);
+        return cast(
+            math::cast_small_float(&mut Numbers { fused: true }, from, false, true, code),
+            to,
+            saturate,
+        );
     }
     if from.is_float() { cast_float(value, to) } else { cast_int(value, to) }
 }

@@ -1,35 +1,13 @@
 //! The expansions against `f64` standard functions, over sweeps of all magnitudes.
 
-use super::{Emit, expand};
+use super::expand;
 use crate::base::DType;
-use crate::scalar::{Op, Scalar, cast, eval};
-
-/// Emits by computing, as a target does that rounds products before it adds them.
-struct Apart;
-
-impl Emit for Apart {
-    type Value = Scalar;
-    fn op(&mut self, op: Op, args: &[Scalar]) -> Scalar {
-        eval(op, args)
-    }
-    fn constant(&mut self, constant: Scalar) -> Scalar {
-        constant
-    }
-    fn cast(&mut self, to: DType, value: Scalar) -> Scalar {
-        cast(value, to, true)
-    }
-    fn bitcast(&mut self, to: DType, value: Scalar) -> Scalar {
-        Scalar { dtype: to, bits: value.bits }
-    }
-    fn add_product(&mut self, sum: Scalar, a: Scalar, b: Scalar) -> Scalar {
-        let product = eval(Op::Mul, &[a, b]);
-        eval(Op::Add, &[sum, product])
-    }
-}
+use crate::scalar::eval::Numbers;
+use crate::scalar::{Op, Scalar, eval};
 
 /// With products that are rounded apart from sums, and fused with them.
 fn both(op: Op, args: &[Scalar]) -> [Scalar; 2] {
-    [expand(&mut Apart, op, args[0].dtype, args), eval(op, args)]
+    [expand(&mut Numbers { fused: false }, op, args[0].dtype, args), eval(op, args)]
 }
 
 fn scalars32(args: &[f32]) -> Vec<Scalar> {
