@@ -102,6 +102,19 @@ fn windows_placed_by_the_size() {
     check(&proto, &[("batch", 6), ("length", 20)], &cases);
 }
 
+/// Whether an image of a fixed size is larger than what it is made of hangs on sizes: what is behind it stays there.
+#[test]
+fn points_of_images_of_a_fixed_size() {
+    let nodes = vec![
+        with(node("Resize", &["x", "", "", "sizes"], "r"), [text("mode", "linear")]),
+        node("Conv", &["r", "w"], "y"),
+    ];
+    let channels = CHANNELS as i64;
+    let weights = floats(&[2, CHANNELS, 1, 1], 3);
+    let constants = [("sizes", Tensor::new([4], &[1, channels, 5, 9])), ("w", weights)];
+    check_sizes(&model(nodes, &[1, channels, -2, -1], &[1, 2, 5, 9], &constants));
+}
+
 /// Maxima of bytes are taken before they become floats: what passes have made is of any size, too.
 #[test]
 fn averages_of_maxima_of_bytes() {

@@ -85,8 +85,8 @@ pub(super) fn run(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// The outputs by tract, where the model's values fit into memory; where it cannot run the model, by the naive loops of the model's own
-/// definitions, which show what compiling made of them, but not whether they are right.
+/// The outputs by tract, where the model's values fit into memory; where it cannot run the model, by the naive loops of
+/// the model's own definitions, which show what compiling made of them, but not whether they are right.
 fn reference(args: &VerifyArgs, inputs: &[Tensor], report: &Report) -> Result<Vec<Option<Tensor>>> {
     let graph = layers::typed(&args.run, inputs)?;
     let advised = |e: Error| e.advise("Give reference results with --data DIR");

@@ -62,9 +62,8 @@ fn read_instead(stages: &mut [Stage], value: ValueId, to: ValueId) {
     for stage in stages {
         match stage {
             Stage::Define(def) if reads(def, value) => {
-                let same = |operand: u32| &def.operands[operand as usize];
                 let reader = replace_loads(def, &mut |b, operand, index, fill| {
-                    let operand = same(operand);
+                    let operand = &def.operands[operand as usize];
                     (operand.value == value).then(|| b.load_at(to, &operand.ty, index.to_vec(), fill))
                 });
                 *stage = reader.map_or_else(|| stage.clone(), Stage::Define);

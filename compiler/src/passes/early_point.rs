@@ -5,10 +5,10 @@
 //! a bias stays what it is. Rounding differs as it does in any sum of another order, and not at all where Resize takes
 //! the nearest number.
 
-use super::edit::{is, like, put, read_counts, writers};
+use super::edit::{is, like, list, put, read_counts, writers};
 use crate::base::Tensor;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{COMPUTED, Graph, Node, ValueId};
 
 /// Exchanges both, where the result has no more channels.
 pub fn early_point(graph: &mut Graph) -> Result<bool> {
@@ -28,21 +28,40 @@ pub fn early_point(graph: &mut Graph) -> Result<bool> {
 fn pair(graph: &Graph, at: usize) -> Result<Option<(Node, Node)>> {
     let node = &graph.nodes[at];
     let (true, [Some(x), Some(weights), ..]) = (is(node, "Conv"), &node.inputs[..]) else { return Ok(None) };
-    let list = |name: &str, usual: i64| -> Result<bool> {
-        Ok(node.attrs.get_ints(name)?.is_none_or(|all| all.iter().all(|&v| v == usual)))
-    };
     let channels = |id: ValueId| graph.value(id).ty.shape.get(1).copied();
     let shape = &graph.value(*weights).ty.shape;
-    let point = shape.iter().skip(2).all(|&k| k == 1) && list("strides", 1)? && list("pads", 0)?;
+    let spatial = shape.len().saturating_sub(2);
+    let usual =
+        |name: &str, count: usize, value: i64| list(node, name, count, value) == Some(vec![value; count]);
+    let point = shape.iter().skip(2).all(|&k| k == 1)
+        && usual("strides", spatial, 1)
+        && usual("pads", 2 * spatial, 0);
+    if !point {
+        return Ok(None);
+    }
     let Some(resize) = writers(graph)[*x as usize].map(|w| &graph.nodes[w]) else { return Ok(None) };
     let (true, Some(Some(from))) = (is(resize, "Resize"), resize.inputs.first()) else { return Ok(None) };
     let whole = resize.attrs.str("coordinate_transformation_mode", "half_pixel")? != "tf_crop_and_resize";
     let usual = resize.attrs.str("keep_aspect_ratio_policy", "stretch")? == "stretch";
-    let larger = graph.value(*x).ty.elems() > graph.value(*from).ty.elems();
     let same = channels(*from) == channels(*x) && channels(*from) >= shape.first().copied();
     let alone = read_counts(graph)[*x as usize] == 1;
-    let fits = point && whole && usual && larger && same && alone;
+    let fits = whole && usual && enlarges(graph, *from, *x) && same && alone;
     Ok(fits.then(|| (resize.clone(), node.clone())))
+}
+
+/// Whether one value is larger than the other: where sizes are free, in each sample.
+fn enlarges(graph: &Graph, from: ValueId, to: ValueId) -> bool {
+    let shapes = |id: ValueId| {
+        let name = &graph.value(id).name;
+        graph.shapes.get(name.strip_suffix(COMPUTED).unwrap_or(name))
+    };
+    let larger = |(from, to): (&Vec<usize>, &Vec<usize>)| {
+        to.iter().product::<usize>() > from.iter().product::<usize>()
+    };
+    match (shapes(from), shapes(to)) {
+        (Some(from), Some(to)) => from.iter().zip(to).all(larger),
+        _ => graph.shapes.is_empty() && larger((&graph.value(from).ty.shape, &graph.value(to).ty.shape)),
+    }
 }
 
 fn exchange(graph: &mut Graph, at: usize, resize: &Node, point: &Node) -> std::result::Result<(), String> {

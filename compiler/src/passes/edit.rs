@@ -58,6 +58,17 @@ pub(super) fn is(node: &Node, name: &str) -> bool {
     node.op.domain.is_empty() && node.op.name == name
 }
 
+/// A list of integers with so many entries, or the usual one in each where it is not there.
+pub(super) fn list(node: &Node, name: &str, count: usize, usual: i64) -> Option<Vec<i64>> {
+    let list = node.attrs.get_ints(name).ok()?.map_or(vec![usual; count], <[i64]>::to_vec);
+    (list.len() == count).then_some(list)
+}
+
+/// Which input the weights of a convolution are.
+pub(super) fn weights(node: &Node) -> Option<usize> {
+    [("Conv", 1), ("ConvInteger", 1), ("QLinearConv", 3)].into_iter().find(|c| is(node, c.0)).map(|c| c.1)
+}
+
 fn redirect(graph: &mut Graph, from: ValueId, to: ValueId) {
     let swap = |id: &mut ValueId| {
         if *id == from {

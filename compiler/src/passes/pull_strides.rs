@@ -10,7 +10,7 @@
 //! The stride goes up through element-wise nodes, whose other operands are sliced, to the convolution or pool that makes
 //! what they read. Where sizes are free, nothing changes: whether points are left over hangs on them.
 
-use super::edit::{is, readers, remove, replace};
+use super::edit::{is, list, readers, remove, replace, weights};
 use crate::base::Tensor;
 use crate::error::Result;
 use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
@@ -19,14 +19,8 @@ use crate::ops::{NodeBuilder, is_elementwise};
 /// Operators beside those of one row each that compute elements one by one: with scales of a channel or of all.
 const QUANTIZED: [&str; 5] =
     ["QuantizeLinear", "DequantizeLinear", "QLinearAdd", "QLinearSigmoid", "QLinearLeakyRelu"];
-/// Operators with windows; the number of the input that says how large they are, where it is no attribute.
-const WINDOWS: [(&str, Option<usize>); 5] = [
-    ("Conv", Some(1)),
-    ("QLinearConv", Some(3)),
-    ("ConvInteger", Some(1)),
-    ("MaxPool", None),
-    ("AveragePool", None),
-];
+/// Operators whose window is an attribute.
+const POOLS: [&str; 2] = ["MaxPool", "AveragePool"];
 /// The first opset in which all inputs are broadcast alike.
 const BROADCASTS: i64 = 7;
 
@@ -34,15 +28,17 @@ const BROADCASTS: i64 = 7;
 pub fn pull_strides(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;
     let mut i = if graph.shapes.is_empty() { graph.nodes.len() } else { 0 };
+    let mut readers_of = readers(graph);
     while i > 0 {
         i -= 1;
         let Some(output) = only_output(&graph.nodes[i]) else { continue };
-        let reading = readers(graph)[output as usize].clone();
+        let reading = readers_of[output as usize].clone();
         let Some(steps) = wanted(graph, output, &reading) else { continue };
         let Some(by) = Way::of(graph, i, output) else { continue };
         let added = by.pull(graph, (i, output), &steps)?;
         narrow(graph, output, &steps);
         drop_steps(graph, output, reading.iter().map(|r| r + added));
+        readers_of = readers(graph);
         changed = true;
         i += added;
     }
@@ -56,21 +52,17 @@ fn only_output(node: &Node) -> Option<ValueId> {
     }
 }
 
-/// A list of integers with one entry per spatial dimension, or the usual one where it is not there.
-fn list(node: &Node, name: &str, count: usize, usual: i64) -> Option<Vec<i64>> {
-    let list = node.attrs.get_ints(name).ok()?.map_or(vec![usual; count], <[i64]>::to_vec);
-    (list.len() == count).then_some(list)
-}
-
 /// The points of a node's window, per spatial dimension.
 fn window(graph: &Graph, node: &Node) -> Option<Vec<i64>> {
-    let (_, weights) = WINDOWS.into_iter().find(|w| is(node, w.0))?;
-    match weights {
+    match weights(node) {
         Some(at) => {
             let shape = &graph.value(*node.inputs.get(at)?.as_ref()?).ty.shape;
             Some(shape.get(2..)?.iter().map(|&d| d as i64).collect())
         }
-        None => node.attrs.get_ints("kernel_shape").ok()?.map(<[i64]>::to_vec),
+        None if POOLS.iter().any(|pool| is(node, pool)) => {
+            node.attrs.get_ints("kernel_shape").ok()?.map(<[i64]>::to_vec)
+        }
+        None => None,
     }
 }
 
@@ -84,8 +76,7 @@ fn steps(graph: &Graph, node: &Node, operand: ValueId) -> Option<Vec<i64>> {
     if is(node, "Slice") {
         return sliced(graph, node, spatial);
     }
-    let convolution = WINDOWS.iter().any(|w| w.1.is_some() && is(node, w.0));
-    let one = convolution && window(graph, node)?.iter().all(|&k| k == 1);
+    let one = weights(node).is_some() && window(graph, node)?.iter().all(|&k| k == 1);
     let padded = list(node, "pads", 2 * spatial, 0)?.iter().any(|&p| p != 0);
     (one && !padded).then(|| list(node, "strides", spatial, 1))?
 }

@@ -5,15 +5,10 @@
 //! `Conv(x, w) { dilations = [18, 18], pads = [18, 18, 18, 18] }` of 14x14 elements is `Conv(x, w[:, :, 1:2, 1:2])`.
 //! Constant weights become smaller, pads as well. Where sizes are free, which points meet data hangs on them: windows stay.
 
-use super::edit::is;
+use super::edit::{list, weights};
 use crate::base::{Tensor, TensorType};
 use crate::error::Result;
 use crate::graph::{Attr, Graph, Node};
-
-/// Which input the weights of a convolution are.
-fn weights(node: &Node) -> Option<usize> {
-    [("Conv", 1), ("ConvInteger", 1), ("QLinearConv", 3)].into_iter().find(|c| is(node, c.0)).map(|c| c.1)
-}
 
 /// One dimension of a convolution.
 struct Dim {
@@ -61,12 +56,8 @@ fn dims(graph: &Graph, node: &Node, weights: usize) -> Option<Vec<Dim>> {
     let (w, y) = (shape(*node.inputs.get(weights)?)?, shape(*node.outputs.first()?)?);
     let spatial = x.len().checked_sub(2).filter(|_| w.len() == x.len() && y.len() == x.len())?;
     let auto = node.attrs.str("auto_pad", "NOTSET").ok()?;
-    let list = |name: &str, count: usize, default: i64| {
-        let list = node.attrs.get_ints(name).ok()?.map_or(vec![default; count], <[i64]>::to_vec);
-        (list.len() == count).then_some(list)
-    };
-    let pads = list("pads", 2 * spatial, 0)?;
-    let (strides, dilations) = (list("strides", spatial, 1)?, list("dilations", spatial, 1)?);
+    let pads = list(node, "pads", 2 * spatial, 0)?;
+    let (strides, dilations) = (list(node, "strides", spatial, 1)?, list(node, "dilations", spatial, 1)?);
     let dim = |d: usize| Dim {
         input: x[2 + d] as i64,
         output: y[2 + d] as i64,

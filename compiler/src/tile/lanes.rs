@@ -5,7 +5,8 @@
 //! verifier and the interpreter share these tables of what is allowed.
 
 use super::{Bin, Cmp, Convert, Dot, Lane, Un};
-use crate::scalar::Fold;
+use crate::base::DType;
+use crate::scalar::{Fold, add_product};
 
 /// One operand to a result, as bits.
 pub type UnFn = fn(u64) -> u64;
@@ -213,9 +214,9 @@ pub fn cmp(op: Cmp, lane: Lane) -> Option<BinFn> {
 pub fn mla(lane: Lane, fused: bool) -> Option<TriFn> {
     Some(match (lane, fused) {
         (Lane::F16, true) => |c, a, b| fused_f16(f16_of(c), f16_of(a), f16_of(b)),
-        (Lane::F32, true) => |c, a, b| b32(f32_of(a).mul_add(f32_of(b), f32_of(c))),
+        (Lane::F32, true) => add_product(DType::F32),
         (Lane::F32, false) => |c, a, b| b32(f32_of(c) + f32_of(a) * f32_of(b)),
-        (Lane::F64, true) => |c, a, b| b64(f64_of(a).mul_add(f64_of(b), f64_of(c))),
+        (Lane::F64, true) => add_product(DType::F64),
         (Lane::F64, false) => |c, a, b| b64(f64_of(c) + f64_of(a) * f64_of(b)),
         (Lane::I32, _) => |c, a, b| int32((c as i32).wrapping_add((a as i32).wrapping_mul(b as i32))),
         (Lane::I64, _) => |c, a, b| int64((c as i64).wrapping_add((a as i64).wrapping_mul(b as i64))),
