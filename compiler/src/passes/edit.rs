@@ -1,8 +1,9 @@
 //! What passes share: who reads and writes a value, and putting one value in another's place.
 
+use crate::base::Tensor;
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Graph, Node, ValueId};
-use crate::ops::{NodeBuilder, Pending};
+use crate::ops::{NodeBuilder, Pending, is_elementwise};
 
 /// Values a node reads, what its bodies capture included.
 pub(super) fn reads(node: &Node) -> impl Iterator<Item = ValueId> {
@@ -56,6 +57,14 @@ pub(super) fn writers(graph: &Graph) -> Vec<Option<usize>> {
 /// Whether a node is this operator of ai.onnx.
 pub(super) fn is(node: &Node, name: &str) -> bool {
     node.op.domain.is_empty() && node.op.name == name
+}
+
+/// From this version on, operators of ai.onnx broadcast their inputs as NumPy does.
+const BROADCASTS: i64 = 7;
+
+/// Whether a node computes each element of its inputs' elements at that place, broadcast as NumPy does.
+pub(super) fn is_plain_elementwise(node: &Node) -> bool {
+    is_elementwise(node.op) && (!node.op.domain.is_empty() || node.opset >= BROADCASTS)
 }
 
 /// A list of integers with so many entries, or the usual one in each where it is not there.
@@ -128,6 +137,15 @@ pub(super) fn constants(
         graph.values.truncate(mark);
     }
     Ok(folded.then_some(built))
+}
+
+/// Gives a node a new constant input.
+pub(super) fn put_constant(graph: &mut Graph, node: usize, input: usize, tensor: Tensor) {
+    let name = format!("{}/kept.{}", graph.nodes[node].name, graph.values.len());
+    let id = graph.add_constant(name, tensor);
+    let inputs = &mut graph.nodes[node].inputs;
+    inputs.resize(inputs.len().max(input + 1), None);
+    inputs[input] = Some(id);
 }
 
 /// Replaces the node `at` by nodes that compute its first output. Where they cannot be built, or

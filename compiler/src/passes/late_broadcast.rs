@@ -3,15 +3,12 @@
 //! Before: `Where(And(Expand(mask), ones), 0, -inf)`, one number for each query and key, as exporters write the
 //! masks of attention. After: `Expand(Where(mask, 0, -inf))`, and what reads it indexes a row.
 
-use super::edit::{is, put};
+use super::edit::{is, is_plain_elementwise, put};
 use crate::base::{Tensor, TensorType};
 use crate::error::Result;
 use crate::graph::{Attrs, Graph, Node, ValueId};
-use crate::ops::{Pending, broadcast, is_elementwise};
+use crate::ops::{Pending, broadcast};
 use std::collections::HashMap;
-
-/// The first opset in which all inputs are broadcast alike.
-const BROADCASTS: i64 = 7;
 
 /// Moves repetitions behind element-wise nodes.
 pub fn late_broadcast(graph: &mut Graph) -> Result<bool> {
@@ -44,9 +41,8 @@ enum Narrow {
 /// of Expand repeat.
 fn narrow_inputs(graph: &Graph, at: usize, sources: &HashMap<ValueId, ValueId>) -> Option<Vec<Narrow>> {
     let node = &graph.nodes[at];
-    let same_rules = !node.op.domain.is_empty() || node.opset >= BROADCASTS;
     let [Some(to)] = node.outputs[..] else { return None };
-    if !is_elementwise(node.op) || !same_rules {
+    if !is_plain_elementwise(node) {
         return None;
     }
     let narrow = |input: &Option<ValueId>| {

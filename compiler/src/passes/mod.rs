@@ -9,6 +9,7 @@ mod cheaper;
 mod drop_channels;
 mod drop_copies;
 mod drop_dead;
+mod drop_weights;
 mod early_point;
 mod edit;
 mod fold_affine;
@@ -78,6 +79,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "merge-branches", run: |g, _| merge_branches::merge_branches(g) },
     Pass { name: "pull-strides", run: |g, _| pull_strides::pull_strides(g) },
     Pass { name: "early-point", run: |g, _| early_point::early_point(g) },
+    Pass { name: "drop-weights", run: |g, around| drop_weights::drop_weights(g, &mut around.notes) },
     Pass { name: "drop-channels", run: |g, around| drop_channels::drop_channels(g, &mut around.notes) },
     Pass { name: "integer", run: integer::integer },
     Pass {

@@ -10,19 +10,17 @@
 //! The stride goes up through element-wise nodes, whose other operands are sliced, to the convolution or pool that makes
 //! what they read. Where sizes are free, nothing changes: whether points are left over hangs on them.
 
-use super::edit::{is, list, readers, remove, replace, weights};
+use super::edit::{is, is_plain_elementwise, list, readers, remove, replace, weights};
 use crate::base::Tensor;
 use crate::error::Result;
 use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
-use crate::ops::{NodeBuilder, is_elementwise};
+use crate::ops::NodeBuilder;
 
 /// Operators beside those of one row each that compute elements one by one: with scales of a channel or of all.
 const QUANTIZED: [&str; 5] =
     ["QuantizeLinear", "DequantizeLinear", "QLinearAdd", "QLinearSigmoid", "QLinearLeakyRelu"];
 /// Operators whose window is an attribute.
 const POOLS: [&str; 2] = ["MaxPool", "AveragePool"];
-/// The first opset in which all inputs are broadcast alike.
-const BROADCASTS: i64 = 7;
 
 /// Moves strides up, from the last node to the first.
 pub fn pull_strides(graph: &mut Graph) -> Result<bool> {
@@ -121,8 +119,7 @@ impl Way {
             return whole.then_some(Way::Strides { strides, pads });
         }
         let quantized = QUANTIZED.contains(&node.op.name);
-        let same_rules = !node.op.domain.is_empty() || node.opset >= BROADCASTS;
-        if !(quantized || is_elementwise(node.op) && same_rules) {
+        if !(quantized || is_plain_elementwise(node)) {
             return None;
         }
         let mut operands = Vec::new();

@@ -1,7 +1,7 @@
 //! Channels that are one number everywhere, and which. Of quantized tensors, the number that is stored.
 
-use super::{Product, averages_integers, is_depthwise, is_padded, joins, output};
-use crate::base::{Tensor, TensorType};
+use super::{Operand, Product, averages_integers, is_depthwise, is_padded, joins, operands, output};
+use crate::base::{DType, Tensor, TensorType};
 use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
 use crate::ops::NodeBuilder;
 use std::collections::HashMap;
@@ -17,11 +17,15 @@ pub fn known_constants(graph: &Graph) -> Constants {
     let mut known = Constants::new();
     for n in 0..graph.nodes.len() {
         let node = &graph.nodes[n];
-        let (Some(&Some(from)), Some(to)) = (node.inputs.first(), output(graph, n)) else { continue };
-        let given = known.get(&from);
+        let Some(to) = output(graph, n) else { continue };
+        let given = node.inputs.iter().flatten().find_map(|from| known.get(from));
         let found = match Product::of(graph, n).filter(Product::convolves) {
             Some(product) => of_convolution(graph, n, &product, given),
-            None => given.filter(|g| joins(graph, n, g.len())).and_then(|given| passed(graph, node, given)),
+            None => given.and_then(|given| match operands(graph, n, given.len()) {
+                Some(operands) => of_elements(graph, node, &operands, &known, given.len()),
+                None if joins(graph, n, given.len()) => passed(graph, node, given),
+                None => None,
+            }),
         };
         if let Some(found) = found.filter(|f| f.iter().any(Option::is_some)) {
             known.insert(to, found);
@@ -113,8 +117,48 @@ fn computed(graph: &Graph, node: &Node, attrs: Attrs, inputs: Vec<(usize, Tensor
 
 /// The elements of a constant, where they count.
 fn chosen(made: Tensor, known: impl Iterator<Item = bool>) -> Option<Vec<Option<f32>>> {
-    let numbers = made.to_i64s()?;
-    Some(numbers.into_iter().zip(known).map(|(n, known)| known.then_some(n as f32)).collect())
+    let integers = || made.to_i64s().map(|list| list.into_iter().map(|n| n as f32).collect());
+    let numbers: Vec<f32> = made.to_vec().or_else(integers)?;
+    Some(numbers.into_iter().zip(known).map(|(n, known)| known.then_some(n)).collect())
+}
+
+/// A number for each channel as a tensor of bytes or floats; zero where it is not known.
+fn numbers(given: &[Option<f32>], dtype: DType) -> Option<Tensor> {
+    let known: Vec<f32> = given.iter().map(|x| x.unwrap_or(0.0)).collect();
+    match dtype {
+        DType::F32 => Some(Tensor::new([known.len()], &known)),
+        DType::I8 | DType::U8 => {
+            let bytes: Vec<u8> = known.into_iter().map(|x| x as i64 as u8).collect();
+            Tensor::from_bytes(TensorType::new(dtype, [bytes.len()]), bytes)
+        }
+        _ => None,
+    }
+}
+
+/// What an element-wise node makes of constant channels, by its own rule.
+fn of_elements(
+    graph: &Graph,
+    node: &Node,
+    operands: &[Operand],
+    known: &Constants,
+    channels: usize,
+) -> Option<Vec<Option<f32>>> {
+    let mut all = vec![true; channels];
+    let mut inputs = Vec::with_capacity(operands.len());
+    for (i, (operand, input)) in operands.iter().zip(&node.inputs).enumerate() {
+        let tensor = match (operand, input) {
+            (Operand::Value(id), _) => {
+                let given = known.get(id)?;
+                all.iter_mut().zip(given).for_each(|(all, x)| *all &= x.is_some());
+                numbers(given, graph.value(*id).ty.dtype)?
+            }
+            (Operand::Each(_), Some(id)) => graph.value(*id).constant.as_ref()?.reshaped([channels])?,
+            (_, Some(id)) => graph.value(*id).constant.as_ref()?.reshaped([])?,
+            (_, None) => continue,
+        };
+        inputs.push((i, tensor));
+    }
+    chosen(computed(graph, node, node.attrs.clone(), inputs)?, all.into_iter())
 }
 
 /// What a node that keeps channels apart makes of constant channels; `None` of those where that is not said.
@@ -122,7 +166,7 @@ fn passed(graph: &Graph, node: &Node, given: &[Option<f32>]) -> Option<Vec<Optio
     if averages_integers(node) {
         return averaged(graph, node, given);
     }
-    Some(given.iter().map(|x| x.and_then(|x| of_one(graph, node, x))).collect())
+    Some(given.iter().map(|x| x.and_then(|x| of_one(node, x))).collect())
 }
 
 /// Means of constant channels of quantized numbers, by their own rule.
@@ -132,32 +176,19 @@ fn averaged(graph: &Graph, node: &Node, given: &[Option<f32>]) -> Option<Vec<Opt
     if points > EXACT || is_padded(node) || node.attrs.flag("ceil_mode", false).ok()? {
         return None;
     }
-    let data: Vec<u8> = given.iter().map(|x| x.unwrap_or(0.0) as i64 as u8).collect();
-    let data = Tensor { ty: TensorType::new(from.dtype, [1, given.len(), 1, 1]), data: data.into() };
+    let data = numbers(given, from.dtype)?.reshaped([1, given.len(), 1, 1])?;
     let kernel = Attrs::default().with("kernel_shape", Attr::Ints(vec![1, 1]));
     let made = computed(graph, node, kernel, vec![(0, data)]);
     chosen(made?, given.iter().map(Option::is_some))
 }
 
 /// What a node that treats all points alike makes of one number.
-fn of_one(graph: &Graph, node: &Node, x: f32) -> Option<f32> {
-    let scalar = |i: usize| match node.inputs.get(i).copied().flatten() {
-        None => Some(None),
-        Some(id) => graph.value(id).constant.as_ref()?.to_vec::<f32>()?.first().copied().map(Some),
-    };
-    Some(match node.op.name {
-        "Relu" => x.max(0.0),
-        "LeakyRelu" if x < 0.0 => x * node.attrs.float("alpha", 0.01).ok()?,
-        "Clip" => {
-            let (low, high) = (scalar(1)?, scalar(2)?);
-            let low = low.unwrap_or(node.attrs.float("min", f32::MIN).ok()?);
-            let high = high.unwrap_or(node.attrs.float("max", f32::MAX).ok()?);
-            x.max(low).min(high)
-        }
-        "AveragePool" if is_padded(node) && x != 0.0 => return None,
-        "MaxPool" if is_padded(node) => return None,
-        "LeakyRelu" | "AveragePool" | "MaxPool" | "GlobalAveragePool" | "GlobalMaxPool" | "Reshape"
-        | "Flatten" => x,
-        _ => return None,
-    })
+fn of_one(node: &Node, x: f32) -> Option<f32> {
+    match node.op.name {
+        "AveragePool" if is_padded(node) && x != 0.0 => None,
+        "MaxPool" if is_padded(node) => None,
+        "AveragePool" | "MaxPool" | "GlobalAveragePool" | "GlobalMaxPool" | "Reshape" | "Flatten" => Some(x),
+        "ReduceMean" | "ReduceMax" | "ReduceMin" => Some(x),
+        _ => None,
+    }
 }
