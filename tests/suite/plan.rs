@@ -105,17 +105,21 @@ fn size_takes_fewer_bytes_than_speed() {
 }
 
 /// Strips are formed where most is live when results follow what they are computed from: a depthwise filter's take
-/// hardly more than its operand, and the layers behind it would then take most. On AVX2 they are a chain, whose result
-/// lies over what its strips have read.
+/// hardly more than its operand, and the layers behind it would then take most. On AVX2 person detection's are a chain,
+/// whose result lies over what its strips have read. Without that the four take 591,168, 466,112, 147,392 and 29,760.
 #[test]
 fn strips_know_what_follows_what_is_read() {
-    let model = tests_folder().join("models/vww_mobilenetv1/model.onnx");
-    let cores =
-        [("x86_64", "x86-64-v4", 80_000), ("x86_64", "x86-64-v3", 87_000), ("aarch64", "generic", 80_000)];
-    for (target, cpu, most) in cores {
-        let built = Build::new(&model).target(target).cpu(cpu).build(&Silent).expect("a build");
+    let cores = [
+        ("blaze_face", "x86_64", "x86-64-v4", 490_000),
+        ("blaze_face", "aarch64", "generic", 463_000),
+        ("vww_mobilenetv1", "x86_64", "x86-64-v3", 93_000),
+        ("vww_mobilenetv1_int8_tfl", "x86_64", "x86-64-v4", 22_000),
+    ];
+    for (model, target, cpu, most) in cores {
+        let file = tests_folder().join("models").join(model).join("model.onnx");
+        let built = Build::new(&file).target(target).cpu(cpu).build(&Silent).expect("a build");
         let bytes = built.program.arena_bytes;
-        assert!(bytes <= most, "{bytes} bytes for {cpu}");
+        assert!(bytes <= most, "{model}: {bytes} bytes for {cpu}");
     }
 }
 
