@@ -108,6 +108,24 @@ fn steps_are_performed() {
     assert!(Loaded::load(&build(&host).bytes[..900], "steps").is_err(), "cut off");
 }
 
+/// Results below the normal floats are zeros on x86_64; the caller's own are not, whether a run succeeds or fails.
+#[test]
+fn results_below_the_normal_floats_are_flushed() {
+    let host = resolve("x86_64", "generic").expect("known");
+    if host.arch != resolve("native", "generic").expect("a host").arch {
+        return;
+    }
+    let loaded = Loaded::load(&build(&host).bytes, "steps").expect("a host object");
+    let doubled = || std::hint::black_box(1e-40f32) * std::hint::black_box(2.0);
+    let (tiny, bad) = (floats(&[1e-40, 1e-30, 2e-40, 1.0]), floats(&[1e-40, -1.0, 1.0, 1.0]));
+    let mut outputs = Vec::new();
+    let code = loaded.run(&[&tiny, &[0]], &mut [4], &mut outputs).expect("fits");
+    assert_eq!((code, &outputs[0]), (0, &floats(&[0.0, 9e-30, 0.0, 9.0])));
+    assert!(doubled() > 0.0);
+    assert_eq!(loaded.run(&[&bad, &[0]], &mut [4], &mut Vec::new()).expect("fits"), 7);
+    assert!(doubled() > 0.0);
+}
+
 /// The model says what the program says.
 #[test]
 fn the_description_is_complete() {

@@ -53,11 +53,15 @@ pub(super) fn encode(program: &Program, steps: &Steps, target: &Target) -> Resul
     cranelift::finish(function, &*isa)
 }
 
-fn signature(target: &Target) -> Signature {
+/// Whether functions are called as Microsoft's compilers do.
+pub(super) fn windows(target: &Target) -> bool {
     use target_lexicon::OperatingSystem::{Uefi, Windows};
-    let windows = matches!(target.triple.operating_system, Windows | Uefi);
+    matches!(target.triple.operating_system, Windows | Uefi)
+}
+
+fn signature(target: &Target) -> Signature {
     let convention = match target.arch {
-        Arch::X86_64 if windows => CallConv::WindowsFastcall,
+        Arch::X86_64 if windows(target) => CallConv::WindowsFastcall,
         _ => CallConv::SystemV,
     };
     let mut signature = Signature::new(convention);

@@ -20,6 +20,7 @@ mod blocks;
 pub mod cranelift;
 mod driver;
 mod flatten;
+mod flush;
 mod live;
 mod loops;
 pub mod neon;
@@ -169,7 +170,7 @@ fn compiled(
     numbers: Vec<Vec<i64>>,
 ) -> Result<Compiled> {
     let steps = steps::encode(program, &numbers)?;
-    let run = driver::encode(program, &steps, target)?;
+    let run = flush::flushed(driver::encode(program, &steps, target)?, target);
     let deepest = kernels.iter().map(|k| k.stack).max().unwrap_or(0);
     Ok(Compiled { stack_bytes: (run.stack + deepest).next_multiple_of(16), steps, run, kernels })
 }
