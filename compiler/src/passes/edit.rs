@@ -2,8 +2,11 @@
 
 use crate::base::Tensor;
 use crate::error::{Error, Result};
-use crate::graph::{Attr, Graph, Node, ValueId};
+use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
 use crate::ops::{NodeBuilder, Pending, is_elementwise};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
 
 /// Values a node reads, what its bodies capture included.
 pub(super) fn reads(node: &Node) -> impl Iterator<Item = ValueId> {
@@ -111,6 +114,37 @@ pub(super) fn replace(graph: &mut Graph, from: ValueId, to: ValueId) -> bool {
         }
     }
     true
+}
+
+/// Puts each node behind those that it reads from, otherwise as they are.
+pub(super) fn sort(graph: &mut Graph) {
+    let writers = writers(graph);
+    let mut waits = vec![0; graph.nodes.len()];
+    let mut next = vec![Vec::new(); graph.nodes.len()];
+    for (n, node) in graph.nodes.iter().enumerate() {
+        for writer in reads(node).filter_map(|id| writers[id as usize]) {
+            waits[n] += 1;
+            next[writer].push(n);
+        }
+    }
+    let mut ready: BinaryHeap<Reverse<usize>> =
+        (0..waits.len()).filter(|&n| waits[n] == 0).map(Reverse).collect();
+    let mut nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes).into_iter().map(Some).collect();
+    while let Some(Reverse(n)) = ready.pop() {
+        graph.nodes.extend(nodes[n].take());
+        for &reader in &next[n] {
+            waits[reader] -= 1;
+            if waits[reader] == 0 {
+                ready.push(Reverse(reader));
+            }
+        }
+    }
+}
+
+/// Part of a value along an axis.
+pub(super) fn cut(b: &mut NodeBuilder, value: ValueId, axis: usize, part: Range<usize>) -> Result<ValueId> {
+    let [from, to, axes] = [part.start, part.end, axis].map(|n| b.constant(Tensor::new([1], &[n as i64])));
+    b.one("Slice", &[value, from, to, axes], Attrs::default())
 }
 
 /// Removes the nodes whose flag is set.

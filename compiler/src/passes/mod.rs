@@ -22,6 +22,7 @@ mod merge_concats;
 mod merge_equal;
 mod merge_groups;
 mod merge_pad;
+mod merge_rows;
 mod merge_transposes;
 mod pull_strides;
 mod split_groups;
@@ -77,6 +78,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "merge-pad", run: |g, _| merge_pad::merge_pad(g) },
     Pass { name: "fold-affine", run: |g, _| fold_affine::fold_affine(g) },
     Pass { name: "merge-branches", run: |g, _| merge_branches::merge_branches(g) },
+    Pass { name: "merge-rows", run: |g, around| Ok(around.filters && merge_rows::merge_rows(g)?) },
     Pass { name: "pull-strides", run: |g, _| pull_strides::pull_strides(g) },
     Pass { name: "early-point", run: |g, _| early_point::early_point(g) },
     Pass { name: "drop-weights", run: |g, around| drop_weights::drop_weights(g, &mut around.notes) },

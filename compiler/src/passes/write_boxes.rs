@@ -2,7 +2,7 @@
 //! assignments) is a concatenation of what lies around the box and the updates: nothing is looked up, no index is
 //! stored, and sizes may be left to run time.
 
-use super::edit::{is, put};
+use super::edit::{cut, is, put};
 use crate::base::Tensor;
 use crate::error::Result;
 use crate::graph::{Attr, Attrs, Graph, Node, ValueId};
@@ -87,10 +87,7 @@ fn written(
         return b.one("Identity", &[updates], Attrs::default());
     };
     let (start, count) = parts[axis];
-    let slice = |b: &mut NodeBuilder, from: usize, to: usize| {
-        let [from, to, axes] = [from, to, axis].map(|n| b.constant(Tensor::new([1], &[n as i64])));
-        b.one("Slice", &[data, from, to, axes], Attrs::default())
-    };
+    let slice = |b: &mut NodeBuilder, from: usize, to: usize| cut(b, data, axis, from..to);
     let more = (axis + 1..parts.len()).any(|a| parts[a].1 < shape[a]);
     let inner = match more {
         true => {
