@@ -14,6 +14,9 @@ use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::Layout;
 
+/// Channels that fill lanes at least.
+const FEW: usize = 8;
+
 /// The layout of each value; `fixed` values stay row-major.
 pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
     let mut free = vec![true; lowering.values.len()];
@@ -152,7 +155,9 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
             // Channels out: the largest axis that the weights follow and the data does not.
             let axes = (0..def.axes as u32).filter(|&v| walks(weights, v));
             let out = axes.max_by_key(|&v| (!walks(index, v), def.vars[v as usize].extent));
-            let Some(out) = out.filter(|&v| !walks(index, v)) else { return };
+            let Some(out) = out.filter(|&v| !walks(index, v)) else {
+                return vote_alone(lowering, def, (weights, *value, index), votes);
+            };
             if let Some(d) = stored(out) {
                 votes[def.output.value as usize][d] += scattered(def);
             }
@@ -177,6 +182,26 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
             }
         }
         _ => {}
+    }
+}
+
+/// The vote of filters of single channels: those of floats run along rows as fast, but bytes are multiplied several at a
+/// time only where the channels fill lanes.
+fn vote_alone(
+    lowering: &Lowering,
+    def: &Definition,
+    (weights, value, index): (&[Index], ValueId, &[Index]),
+    votes: &mut [Vec<u64>],
+) {
+    let follows = |v: u32| [weights, index].iter().all(|at| dim_of(at, v).is_some());
+    let channel = (0..def.axes as u32).filter(|&v| follows(v)).max_by_key(|&v| def.vars[v as usize].extent);
+    let bytes = lowering.values[value as usize].ty.dtype.size() == 1;
+    let Some(channel) = channel.filter(|&v| bytes && def.vars[v as usize].extent >= FEW) else { return };
+    if let Some(d) = dim_of(index, channel) {
+        votes[value as usize][d] += def.volume();
+    }
+    if let Some(d) = def.store.iter().position(|f| f.coefficient(channel) != 0) {
+        votes[def.output.value as usize][d] += scattered(def);
     }
 }
 
