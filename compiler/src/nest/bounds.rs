@@ -10,6 +10,7 @@ use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::scalar::Op;
 use crate::schedule::linear::Node;
+use crate::schedule::winograd::{Conv, SUMS_OF_FOUR};
 use crate::schedule::{Linear, added_first};
 
 /// The product of a sum and a scale that is requantized, where its magnitude is below [`BOUND`] in every
@@ -31,6 +32,19 @@ pub fn bounded<'a>(linear: &Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> O
         least.abs().max(most.abs()) * scale < BOUND
     };
     sums.by(&scale.addr)?.all(below).then_some(product)
+}
+
+/// Whether the sums of a convolution stay below [`SUMS_OF_FOUR`] in every channel, where its number of products alone
+/// does not say so.
+pub fn small_sums<'a>(linear: &Linear, data: impl Fn(u32) -> Option<&'a [u8]>) -> bool {
+    let large = |conv: &Conv| conv.couples && conv.most(linear) >= SUMS_OF_FOUR;
+    let acc = linear.nodes.iter().position(|n| matches!(n, Node::Acc));
+    let Some(acc) = acc.filter(|_| Conv::of(linear).is_some_and(|conv| large(&conv))) else { return false };
+    let sum = added_first(linear).map_or(acc as u32, |(sum, _)| sum);
+    let below = |(least, most, _): (f64, f64, i64)| least.abs().max(most.abs()) < SUMS_OF_FOUR as f64;
+    let small = |sums: &Sums| sums.by(&Affine::constant(0)).is_some_and(|mut channels| channels.all(below));
+    // Without the addend, too: not all of them are added to the products.
+    Sums::of(linear, sum, &data).is_some_and(|sums| small(&sums) && small(&Sums { addend: None, ..sums }))
 }
 
 /// Sums of products of bytes by constants, and what is added to them.

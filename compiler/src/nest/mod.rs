@@ -53,7 +53,7 @@ mod sizes;
 mod sparse;
 mod winograd;
 
-pub use bounds::bounded;
+pub use bounds::{bounded, small_sums};
 
 pub use fixed::fix;
 pub use formed::{Formed, chains};

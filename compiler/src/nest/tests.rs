@@ -1,6 +1,6 @@
 //! Every schedule computes what the naive loops compute.
 
-use super::nest;
+use super::{nest, small_sums};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition};
 use crate::scalar::{Fold, Op, Scalar};

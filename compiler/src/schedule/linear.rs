@@ -104,6 +104,9 @@ pub struct Facts {
     /// A sum's products are those of bytes in lanes of their own, two of which are added in 16 bits, see
     /// [`crate::nest::bytes`].
     pub bytes: bool,
+    /// Sums of products of bytes by constants, and what is added to them first, are less than 2^25 in every channel,
+    /// though sums of as many bytes may be more ([`super::winograd::SUMS_OF_FOUR`]).
+    pub small_sums: bool,
     /// Groups of weights that are not zero, of all outputs of a product whose weights mostly are
     /// ([`super::sparse::Product::together`]).
     pub kept: Option<usize>,

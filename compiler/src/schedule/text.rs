@@ -5,7 +5,7 @@
 
 use super::blocked::Words;
 use super::chains::Chains;
-use super::linear::{Buffer, DynamicIndex, Fixed, Guard, Linear, LinearVar, Node, Pair, Placed};
+use super::linear::{Buffer, DynamicIndex, Facts, Fixed, Guard, Linear, LinearVar, Node, Pair, Placed};
 use super::sparse::Sparse;
 use super::winograd::{Conv, Tiles, WINDOW, Winograd, product};
 use super::{ReduceStep, Schedule, Vector};
@@ -357,11 +357,11 @@ impl fmt::Display for Linear {
             let counts = list(&counts, ToString::to_string);
             writeln!(f, "  chains {vectors} by {vector}: {counts}, {words} words turned {turns}")?;
         }
-        if self.facts.long {
-            writeln!(f, "  long")?;
-        }
-        if self.facts.bytes {
-            writeln!(f, "  bytes")?;
+        let Facts { long, bytes, small_sums, .. } = self.facts;
+        for (known, name) in [(long, "long"), (bytes, "bytes"), (small_sums, "small sums")] {
+            if known {
+                writeln!(f, "  {name}")?;
+            }
         }
         if let Some(kept) = self.facts.kept {
             writeln!(f, "  kept {kept}")?;

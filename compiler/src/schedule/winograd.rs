@@ -93,7 +93,7 @@ pub struct Conv {
 /// What sums of bytes have to stay below to leave two bits of 32 for what tiles of two outputs multiply them by.
 const SUMS_OF_TWO: usize = 1 << 29;
 /// ... and six bits for tiles of four outputs.
-const SUMS_OF_FOUR: usize = 1 << 25;
+pub const SUMS_OF_FOUR: usize = 1 << 25;
 
 impl Conv {
     /// The convolution that a definition is; `None` where it is none of this kind.
@@ -159,7 +159,8 @@ impl Conv {
         let signed = linear.buffers[self.weights as usize].dtype == DType::I8;
         let slides = [Some(&self.across), self.rows.slide()].into_iter().flatten();
         let points = slides.map(|s| linear.extent(s.window)).min().unwrap_or(WINDOW);
-        match !self.couples || signed && self.most(linear) < SUMS_OF_FOUR {
+        let small = self.most(linear) < SUMS_OF_FOUR || linear.facts.small_sums;
+        match !self.couples || signed && small {
             true if points > WINDOW => &[(4, WINDOW), (2, WINDOW), (3, 4), (2, 5)],
             true => &[(4, WINDOW), (2, WINDOW)],
             false => &[(2, WINDOW)],

@@ -128,6 +128,37 @@ fn filtered_bytes_do_not_overflow() {
     }
 }
 
+/// Where the weights themselves bound the sums, more channels take tiles of four outputs.
+#[test]
+fn sums_that_weights_bound_are_filtered_in_tiles_of_four() {
+    let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
+    let def = byte_windows((256, 8), (4, 3), 1, (DType::I8, DType::I8));
+    let layouts = [last(&def.operands[0].ty), Layout::dense(&def.operands[1].ty.shape)];
+    let mut linear = Linear::new(&def, &layouts, &[false, true], &last(&def.output.ty));
+    let conv = Conv::of(&linear).expect("a convolution that can be filtered");
+    for (weight, small) in [(113, true), (114, false), (-114, false)] {
+        // One channel alone has such weights.
+        let mut weights = vec![0; linear.buffers[1].elems];
+        weights[256 * 9..2 * 256 * 9].fill(weight as u8);
+        assert_eq!(small_sums(&linear, |operand| (operand == 1).then_some(&weights[..])), small, "{weight}");
+    }
+    assert!(!small_sums(&linear, |_| None));
+    assert_eq!(conv.sizes(&linear), &[(2, WINDOW)]);
+    linear.facts.small_sums = true;
+    assert_eq!(conv.sizes(&linear), &[(4, WINDOW), (2, WINDOW)]);
+    for schedule in filtering(&linear, &conv, (4, WINDOW), 1) {
+        let nested = nest(&linear, &schedule, true, 1).expect("the kernel is built");
+        let weights = vec![113; linear.buffers[1].elems];
+        let packed = nested.packed(&linear, 1, &weights).expect("the weights are packed");
+        let mut buffers = vec![vec![i8::MIN as u8; linear.buffers[0].elems], packed];
+        buffers.push(vec![0; linear.output.elems * 4]);
+        buffers.push(vec![0; nested.between * 4]);
+        interpret(&nested.kernel, &mut buffers).expect("the kernel runs");
+        let sum = (256 * 9 * 113 * i32::from(i8::MIN)).to_le_bytes();
+        assert!(buffers[2].chunks(4).all(|got| got == sum));
+    }
+}
+
 /// Windows of bytes with a bias and a scale for each of so many channels, rounded to bytes.
 fn rounded_windows(channels: usize) -> Definition {
     let ty = |dtype, shape: &[usize]| TensorType::new(dtype, shape);

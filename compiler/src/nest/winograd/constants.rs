@@ -8,7 +8,7 @@
 use super::filter::Filter;
 use crate::base::DType;
 use crate::nest::fixed::scales;
-use crate::schedule::linear::Node;
+use crate::schedule::linear::{Magnitude, Node};
 use crate::schedule::winograd::Conv;
 use crate::schedule::{Linear, added_first};
 
@@ -82,7 +82,8 @@ fn bias(linear: &Linear, conv: &Conv, room: i64) -> Option<Bias> {
     let Node::Load { operand, addr, .. } = &linear.nodes[load as usize] else { return None };
     let buffer = &linear.buffers[*operand as usize];
     // Where all are zero, no power is the least that none reaches.
-    let small = buffer.magnitude.is_some_and(|m| 1i64 << m.below.clamp(0, 62) <= room);
+    let below = |m: Magnitude| 1i64 << m.below.clamp(0, 62) <= room;
+    let small = linear.facts.small_sums || buffer.magnitude.is_some_and(below);
     let same = addr.coefficient(conv.across.axis) == 0;
     let alone = users(linear, load) == 1 && once(linear, *operand);
     (buffer.dtype == DType::I32 && buffer.constant && small && same && alone).then_some(Bias {

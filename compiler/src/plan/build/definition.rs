@@ -4,7 +4,7 @@ use super::Planner;
 use crate::base::Affine;
 use crate::definition::{Definition, Expr, Operand, ValueId};
 use crate::error::Result;
-use crate::nest::{Formed, bounded, bytes, chains, fix, kept, long, pair, place, scaled};
+use crate::nest::{Formed, bounded, bytes, chains, fix, kept, long, pair, place, scaled, small_sums};
 use crate::plan::draft::{Draft, Place};
 use crate::plan::grouped::in_phases_if_filtered;
 use crate::plan::known::{know, measure};
@@ -31,6 +31,7 @@ impl Planner<'_> {
         linear.facts.chains = formed.as_ref().map(|f| f.chains);
         linear.facts.bytes = bytes(linear, target);
         linear.facts.long = long(linear, target, data);
+        linear.facts.small_sums = small_sums(linear, data);
         linear.facts.kept = kept(linear, data);
         let placed = place(linear, data, |linear| places(linear, target));
         let new = fixed.into_iter().chain(paired.into_iter().flatten()).chain(placed.into_iter().flatten());
