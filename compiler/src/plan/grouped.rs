@@ -2,12 +2,13 @@
 
 use super::trail::apart;
 use super::{Choose, Interface};
-use crate::base::abi;
-use crate::definition::{self, Definition, Lowering, ValueId};
+use crate::base::{Affine, abi};
+use crate::definition::{self, Definition, Expr, Index, Lowering, ValueId};
 use crate::error::Result;
 use crate::group::{self, Again, Rims};
-use crate::nest::nest;
+use crate::nest::{nest, small_sums};
 use crate::schedule::linear::{Layout, Linear};
+use crate::schedule::winograd::WINDOW;
 use crate::schedule::{couple_halves, in_phases, leaves_padding, lookups, word};
 use crate::target::Target;
 
@@ -76,12 +77,29 @@ impl Grouped {
 
 /// Whether a definition is done by minimal filtering, which works on rows of tiles itself.
 pub(super) fn filtered(lowering: &Lowering, layouts: &[Layout], def: &Definition, choose: &Choose) -> bool {
-    let windows = def.vars[def.axes..].iter().filter(|v| v.extent == 3).count();
-    if windows < 2 || def.has_sizes() {
+    if def.has_sizes() || !moves_windows(def) {
         return false;
     }
-    let linear = in_phases_if_filtered(linear(lowering, layouts, def), choose);
-    linear.and_then(|l| choose(&l)).is_ok_and(|s| s.winograd.is_some())
+    let mut linear = linear(lowering, layouts, def);
+    let constant = |operand: u32| {
+        let value = def.operands.get(operand as usize)?.value;
+        lowering.values[value as usize].constant.as_ref().map(|t| &t.data[..])
+    };
+    linear.facts.small_sums = small_sums(&linear, constant);
+    in_phases_if_filtered(linear, choose).and_then(|l| choose(&l)).is_ok_and(|s| s.winograd.is_some())
+}
+
+/// Whether a definition reads windows of three points and more.
+fn moves_windows(def: &Definition) -> bool {
+    let moves = |form: &Affine| {
+        let window = |v: usize| v >= def.axes && def.vars.get(v).is_some_and(|v| v.extent >= WINDOW);
+        let any = |which: &dyn Fn(usize) -> bool| form.terms.iter().any(|t| which(t.0 as usize));
+        any(&window) && any(&|v| v < def.axes)
+    };
+    def.exprs.iter().any(|e| match e {
+        Expr::Load { index, .. } => index.iter().filter_map(Index::affine).any(moves),
+        _ => false,
+    })
 }
 
 /// A definition in the phases of its window, where these are filtered; otherwise as it is.
@@ -113,4 +131,47 @@ fn linear(lowering: &Lowering, layouts: &[Layout], def: &Definition) -> Linear {
     let constant = |v: ValueId| lowering.values[v as usize].constant.is_some();
     let constants: Vec<bool> = def.operands.iter().map(|o| constant(o.value)).collect();
     Linear::new(def, &at, &constants, &layouts[def.output.value as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{DType, Tensor, TensorType};
+    use crate::definition::DefBuilder;
+    use crate::scalar::{Fold, Op};
+    use crate::schedule::choose::choose;
+    use crate::target::resolve;
+
+    /// A convolution of 64 channels by windows of so many points, to 28x28 outputs.
+    fn windows(kernel: [usize; 2]) -> (Lowering, Vec<Layout>, Definition) {
+        let mut low = Lowering::default();
+        let ty = |shape: &[usize]| TensorType::new(DType::F32, shape);
+        let (x, y) = (ty(&[1, 64, 27 + kernel[0], 27 + kernel[1]]), ty(&[1, 64, 28, 28]));
+        let w = ty(&[64, 64, kernel[0], kernel[1]]);
+        let ones = vec![1f32; w.elems()];
+        let weights = low.constant("w", Tensor::new(w.shape.clone(), &ones));
+        let (data, out) = (low.temporary("x", x.clone()), low.temporary("y", y.clone()));
+        let mut b = DefBuilder::new(&y.shape);
+        let (c, k, l) = (b.reduce("c", 64), b.reduce("k", kernel[0]), b.reduce("l", kernel[1]));
+        let at = vec![b.var(0), c.clone(), b.var(2).plus(&k), b.var(3).plus(&l)];
+        let (value, at) = (b.load(data, &x, at), vec![b.var(1), c, k, l]);
+        let weight = b.load(weights, &w, at);
+        let product = b.op(Op::Mul, &[value, weight]);
+        let sum = b.fold(Fold::Sum, product);
+        let def = b.finish("windows", out, &y, sum);
+        let last = |ty: &TensorType| Layout::permuted(&ty.shape, &[0, 2, 3, 1]);
+        (low, vec![Layout::dense(&w.shape), last(&x), last(&y)], def)
+    }
+
+    #[test]
+    fn windows_along_one_axis_are_filtered_as_a_whole() {
+        let target = resolve("x86_64", "x86-64-v3").expect("a known processor");
+        for (kernel, whole) in
+            [([3, 3], true), ([5, 5], true), ([7, 1], true), ([1, 5], true), ([1, 1], false)]
+        {
+            let (low, layouts, def) = windows(kernel);
+            let choose = |linear: &Linear| Ok(choose(linear, &target));
+            assert_eq!(filtered(&low, &layouts, &def, &choose), whole, "{kernel:?}");
+        }
+    }
 }
