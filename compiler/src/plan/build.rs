@@ -17,6 +17,7 @@ use super::{Base, Choose, Dump, Interface, Program, Symbol};
 use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, Lowering, Routine, Size, Stage, ValueId};
 use crate::error::Result;
+use crate::schedule::Prefer;
 use crate::schedule::linear::{Layout, Linear};
 use crate::target::Target;
 use crate::tile::Kernel;
@@ -43,6 +44,8 @@ pub struct Request<'a> {
     pub outputs: Vec<(ValueId, Interface)>,
     /// The target.
     pub target: &'a Target,
+    /// What counts.
+    pub prefer: Prefer,
     /// Gives the schedules.
     pub choose: &'a Choose<'a>,
     /// Where intermediate forms are shown.

@@ -23,6 +23,7 @@ mod text;
 mod trail;
 mod uses;
 mod verify;
+mod widened;
 
 pub use build::{Request, build};
 pub use constants::each_argument;

@@ -328,6 +328,7 @@ impl<'a> Planning<'a> {
             inputs: inputs.clone(),
             outputs: outputs.clone(),
             target: self.target,
+            prefer: self.aim.prefer,
             choose: &|linear| self.choose(linear, others),
             dump,
         })?;

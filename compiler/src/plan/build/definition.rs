@@ -8,10 +8,11 @@ use crate::nest::{Formed, bounded, bytes, chains, fix, kept, long, pair, place, 
 use crate::plan::draft::{Draft, Place};
 use crate::plan::grouped::in_phases_if_filtered;
 use crate::plan::known::{know, measure};
+use crate::plan::widened::widened;
 use crate::scalar::{Fold, Op};
 use crate::schedule::choose::places;
 use crate::schedule::linear::{Known, Layout, Linear, Node};
-use crate::schedule::{QUAD, in_quads, requantizes_fixed};
+use crate::schedule::{Prefer, QUAD, in_quads, requantizes_fixed};
 use std::collections::{BTreeMap, HashMap};
 
 impl Planner<'_> {
@@ -38,6 +39,20 @@ impl Planner<'_> {
         (new.collect(), formed)
     }
 
+    /// Constants, by operand, whose elements others take the place of.
+    fn remade<'d>(
+        &self,
+        linear: &mut Linear,
+        data: &impl Fn(usize) -> Option<&'d [u8]>,
+    ) -> HashMap<u32, Vec<u8>> {
+        let data = |operand: u32| data(operand as usize);
+        let mut remade = scaled(linear, data);
+        if self.request.prefer == Prefer::Speed {
+            remade.extend(widened(linear, self.times, data));
+        }
+        remade.into_iter().collect()
+    }
+
     pub(super) fn definition(&mut self, def: &Definition, dying: &[ValueId]) -> Result<Option<Draft>> {
         if def.vars[..def.axes].iter().any(|v| v.extent == 0) {
             return Ok(None);
@@ -60,8 +75,7 @@ impl Planner<'_> {
             let constant = values[def.operands[i].value as usize].constant.as_ref();
             constant.map(|t| &t.data[begin(i)..])
         };
-        let remade: HashMap<u32, Vec<u8>> =
-            scaled(&mut linear, |operand| given(operand as usize)).into_iter().collect();
+        let remade = self.remade(&mut linear, &given);
         remade.iter().for_each(|(&operand, bytes)| measure(&mut linear, operand, bytes));
         let data = |i: usize| remade.get(&(i as u32)).map(Vec::as_slice).or_else(|| given(i));
         let (mut other, mut formed) = self.tell_constants(&mut linear, &data);
