@@ -19,6 +19,7 @@ mod margins;
 mod quads;
 mod quotients;
 mod restored;
+mod runs;
 mod side_by_side;
 mod sixteen;
 mod sparse;

@@ -337,6 +337,15 @@ impl Linear {
         self.retain_vars(&order);
     }
 
+    /// Makes one of two reduction axes that every access walks as one, the last of them.
+    pub(super) fn join(&mut self, outer: u32, inner: u32) {
+        let mut order: Vec<u32> =
+            (0..self.vars.len() as u32).filter(|v| ![outer, inner].contains(v)).collect();
+        order.extend([outer, inner]);
+        self.retain_vars(&order);
+        self.merge_vars();
+    }
+
     /// Merges neighbouring variables that every access walks as one.
     fn merge_vars(&mut self) {
         let mut inner = self.vars.len();

@@ -12,7 +12,7 @@ use crate::plan::widened::widened;
 use crate::scalar::{Fold, Op};
 use crate::schedule::choose::places;
 use crate::schedule::linear::{Known, Layout, Linear, Node};
-use crate::schedule::{Prefer, QUAD, in_quads, requantizes_fixed};
+use crate::schedule::{Prefer, QUAD, in_quads, in_runs, requantizes_fixed};
 use std::collections::{BTreeMap, HashMap};
 
 impl Planner<'_> {
@@ -46,7 +46,9 @@ impl Planner<'_> {
         data: &impl Fn(usize) -> Option<&'d [u8]>,
     ) -> HashMap<u32, Vec<u8>> {
         let data = |operand: u32| data(operand as usize);
+        let runs = in_runs(linear, self.request.target, data);
         let mut remade = scaled(linear, data);
+        remade.extend(runs);
         if self.request.prefer == Prefer::Speed {
             remade.extend(widened(linear, self.times, data));
         }
