@@ -274,3 +274,53 @@ fn a_slice_within_a_loop_begins_at_its_counter() {
     let inner = vec![node("Add", &["i", "1"], "end"), node("Slice", &["x", "i", "end", "1"], "part")];
     adds_until_ten(inner, &[([1.0, 2.0, 3.0, 4.0, 5.0], 10.0), ([2.0, 0.0, -3.0, 12.0, 1.0], 11.0)]);
 }
+
+/// Rows `[n, width]` as `Unique` should give them: the distinct ones, each with its first place and how often it is
+/// there; then all, each with the number of its distinct one, twice.
+fn distinct_rows(x: &[f32], width: usize, sorted: bool) -> Vec<f32> {
+    let rows: Vec<&[f32]> = x.chunks(width).collect();
+    let mut firsts: Vec<usize> =
+        (0..rows.len()).filter(|&i| !rows[..i].iter().any(|row| row == &rows[i])).collect();
+    if sorted {
+        firsts.sort_by(|&a, &b| rows[a].partial_cmp(rows[b]).expect("numbers"));
+    }
+    let mut all = Vec::new();
+    for &first in &firsts {
+        let count = rows.iter().filter(|row| **row == rows[first]).count();
+        all.extend(rows[first].iter().copied().chain([first as f32, count as f32]));
+    }
+    for row in &rows {
+        let place = firsts.iter().position(|&f| rows[f] == *row).expect("a first") as f32;
+        all.extend(row.iter().copied().chain([place, place]));
+    }
+    all
+}
+
+/// Many rows, of which few or most are distinct, in numbers that are no powers of two.
+#[test]
+fn distinct_rows_of_many() {
+    for (n, width, sorted) in [(200, 1, 1), (200, 1, 0), (61, 3, 1), (61, 3, 0), (1, 2, 1)] {
+        let mut unique = with(node("Unique", &["x"], "values"), [int("axis", 0), int("sorted", sorted)]);
+        unique.output.extend(["firsts", "inverse", "counts"].map(String::from));
+        let column = |from: &str, to: &str| {
+            let cast = with(node("Cast", &[from], &format!("{to}f")), [int("to", 1)]);
+            [cast, node("Unsqueeze", &[&format!("{to}f"), "one"], to)]
+        };
+        let mut nodes = vec![unique, node("Gather", &["values", "inverse"], "again")];
+        for (from, to) in [("firsts", "a"), ("counts", "b"), ("inverse", "c")] {
+            nodes.extend(column(from, to));
+        }
+        nodes.push(with(node("Concat", &["values", "a", "b"], "above"), [int("axis", 1)]));
+        nodes.push(with(node("Concat", &["again", "c", "c"], "below"), [int("axis", 1)]));
+        nodes.push(with(node("Concat", &["above", "below"], "y"), [int("axis", 0)]));
+        let cases: Vec<Case> = [2, 5, 1000]
+            .map(|kinds| {
+                let x: Vec<f32> =
+                    (0..n * width).map(|i| ((i * i * 7919 + i * 31) % kinds) as f32 - 2.5).collect();
+                let want = distinct_rows(&x, width, sorted == 1);
+                (x, Some(([want.len() / (width + 2), width + 2], want)))
+            })
+            .to_vec();
+        gives(nodes, [n, width], &[("one", list(&[1]))], &cases);
+    }
+}

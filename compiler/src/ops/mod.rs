@@ -10,6 +10,7 @@ mod cast;
 mod chosen;
 mod compositions;
 mod control;
+mod distinct;
 mod elementwise;
 mod emit;
 mod frame;

@@ -1,8 +1,8 @@
 //! The table of operators: one row each.
 
 use super::{
-    Operator, cast, chosen, compositions, control, elementwise, ml, movement, nn, random, reduce, require,
-    scan, scatter, sized, structure, suppress, top_k,
+    Operator, cast, chosen, compositions, control, distinct, elementwise, ml, movement, nn, random, reduce,
+    require, scan, scatter, sized, structure, suppress, top_k,
 };
 use crate::graph::{Attr, Graph, Node};
 use std::collections::HashMap;
@@ -25,6 +25,7 @@ const FAMILIES: &[&[Operator]] = &[
     chosen::ROWS,
     require::ROWS,
     sized::ROWS,
+    distinct::ROWS,
     suppress::ROWS,
 ];
 
@@ -47,7 +48,8 @@ pub fn find(domain: &str, name: &str) -> Option<&'static Operator> {
 
 /// Whether data decide the size of an operator's result.
 pub fn decides_size(op: &Operator) -> bool {
-    sized::ROWS.iter().chain(suppress::ROWS).any(|row| (row.domain, row.name) == (op.domain, op.name))
+    let rows = [sized::ROWS, distinct::ROWS, suppress::ROWS];
+    rows.iter().copied().flatten().any(|row| (row.domain, row.name) == (op.domain, op.name))
 }
 
 /// Whether data decide the size of a result in a graph, or in the bodies of its control flow.
