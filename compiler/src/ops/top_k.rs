@@ -1,13 +1,14 @@
 //! TopK: the best elements in the order of values and, among equal ones, of positions.
 
 use super::emit::{Emit, require};
-use super::heap::Heap;
+use super::heap::{Heap, Item};
 use super::routine::Code;
 use super::{Ctx, Lower, Operator};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::Lowering;
 use crate::error::{Error, Result};
-use crate::tile::{Access, Lane};
+use crate::tile::{Access, Lane, Reg};
+use std::ops::Range;
 
 /// The rows.
 pub const ROWS: &[Operator] = &[Operator {
@@ -18,6 +19,9 @@ pub const ROWS: &[Operator] = &[Operator {
     lower: Lower::Define(lower),
     note: "",
 }];
+
+/// So many times as many elements as are kept: then so few are kept in passing that several are compared at once.
+const MANY: usize = 24;
 
 /// Axis and number of elements.
 fn parts(ctx: &Ctx) -> Result<(usize, usize)> {
@@ -59,7 +63,6 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let to = code.param("values", &values, Access::Write);
     let at = code.param("indices", &indices, Access::Write);
     let heap = Heap::new(&mut e, &mut code, x.dtype(), k, ctx.attrs().flag("largest", true)?).last_first();
-    let place = heap.lanes(&code).1;
     let dims =
         |dims: &[usize]| if ctx.graph.sample == 0 { vec![dims.iter().product()] } else { dims.to_vec() };
     let before = if k == 0 { vec![0] } else { dims(&x.shape()[..axis]) };
@@ -68,22 +71,18 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
             // Of a single row the lengths are in no address: they may be known only at run time.
             let apart = |length: usize| if outer == 1 { 0 } else { (length * inner) as i64 };
             let (row, result) = (o.scaled(apart(extent)).plus(&i), o.scaled(apart(k)).plus(&i));
-            let element = |code: &mut Code, i: &Affine| {
-                let x = code.load(from, row.plus_scaled(i, inner as i64));
-                (x, code.index(place, i))
-            };
+            let line = Line { from, row, inner, heap: &heap };
             let size = code.number(Lane::I64, k as f64);
             code.repeat("first", k, |code, i| {
-                let (item, slot) = (element(code, &i), code.index(Lane::I64, &i));
+                let (item, slot) = (line.item(code, &i), code.index(Lane::I64, &i));
                 heap.store(code, slot, item);
             });
             heap.build(code, size);
-            let zero = code.number(Lane::I64, 0.0);
-            if extent > k || ctx.graph.sample > 0 {
+            if inner == 1 && ctx.graph.sample == 0 && extent / MANY >= k {
+                line.try_runs(code, k..extent, size);
+            } else if extent > k || ctx.graph.sample > 0 {
                 code.repeat_to("rest", &Affine::constant((extent - k) as i64), |code, i| {
-                    let (item, root) = (element(code, &i.offset(k as i64)), heap.load(code, zero));
-                    let better = heap.better(code, item.0, root.0);
-                    code.when(better, |code| heap.sift(code, zero, size, item));
+                    line.try_one(code, &i.offset(k as i64), size);
                 });
             }
             code.repeat("k", k, |code, i| {
@@ -97,6 +96,51 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     });
     code.finish(e.low);
     Ok(())
+}
+
+/// The elements of a row, and the heap of the best that have been seen, the worst of them at its root.
+struct Line<'a> {
+    from: u32,
+    row: Affine,
+    /// From one element to the next.
+    inner: usize,
+    heap: &'a Heap,
+}
+
+impl Line<'_> {
+    fn item(&self, code: &mut Code, i: &Affine) -> Item {
+        let x = code.load(self.from, self.row.plus_scaled(i, self.inner as i64));
+        let place = self.heap.lanes(code).1;
+        (x, code.index(place, i))
+    }
+
+    /// Puts an element in the root's place where it is better.
+    fn try_one(&self, code: &mut Code, i: &Affine, size: Reg) {
+        let zero = code.number(Lane::I64, 0.0);
+        let (item, root) = (self.item(code, i), self.heap.load(code, zero));
+        let better = self.heap.better(code, item.0, root.0);
+        code.when(better, |code| self.heap.sift(code, zero, size, item));
+    }
+
+    /// The same for elements in a row, of which most are worse: several are compared at once.
+    fn try_runs(&self, code: &mut Code, range: Range<usize>, size: Reg) {
+        let first = range.start as i64;
+        code.run(self.from, range.len(), |code, i, lanes| {
+            let i = i.offset(first);
+            if lanes == 1 {
+                return self.try_one(code, &i, size);
+            }
+            let elements = code.load_run(self.from, self.row.plus(&i), lanes);
+            let zero = code.number(Lane::I64, 0.0);
+            let root = self.heap.load(code, zero).0;
+            let root = code.splat(root, lanes);
+            let better = self.heap.better(code, elements, root);
+            let any = code.any(better);
+            code.when(any, |code| {
+                code.repeat("lane", lanes.into(), |code, lane| self.try_one(code, &i.plus(&lane), size));
+            });
+        });
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +165,15 @@ mod tests {
             }
             assert_eq!((found[0].to_i64s(), found[1].to_i64s()), (Some(best), Some(places)), "{k} {largest}");
         }
+        let values: Vec<f32> = (0..2 * 203).map(|i| (i * 7919 % 211) as f32 - 90.0).collect();
+        let inputs = [Tensor::new([2, 203], &values), Tensor::new([1], &[3i64])];
+        let found = fold("TopK", 11, &[("largest", Attr::Int(0))], &inputs, 2).expect("elements");
+        let best = |row: &[f32]| -> Vec<i64> {
+            let mut order: Vec<usize> = (0..203).collect();
+            order.sort_by(|&a, &b| row[a].total_cmp(&row[b]).then(a.cmp(&b)));
+            order[..3].iter().map(|&i| i as i64).collect()
+        };
+        assert_eq!(found[1].to_i64s(), Some(values.chunks(203).flat_map(best).collect()));
         let none = [Tensor::new([2, 3], &[1f32; 6]), Tensor::new([1], &[0i64])];
         assert_eq!(fold("TopK", 11, &[], &none, 2).expect("nothing")[0].ty.shape, [2, 0]);
     }
