@@ -193,20 +193,28 @@ fn eliminate(e: &mut Emit, state: &Val, product: &Val, column: &Val, above: bool
         let kept = b.op(Op::Eq, &[k, p]);
         b.op(Op::Select, &[kept, new, negative])
     });
-    let next = e.map("cleared", float, state.shape(), |b| {
-        let (k, row) = (column.current(b), b.index(b.var(1)));
-        let (i, j) = (Index::Affine(b.var(1)), Index::Affine(b.var(2)));
-        let elem = b.broadcast(&swapped, float);
+    let wide = [count, state.shape()[2]];
+    let pivot_row = e.map("pivot_row", float, wide, |b| {
+        let (k, j) = (column.current(b), Index::Affine(b.var(1)));
+        column.elem(b, Index::Dynamic(k), j)
+    });
+    // How many times the pivot's row each row loses.
+    let times = e.map("times", float, [count, state.shape()[1]], |b| {
+        let (k, row, i) = (column.current(b), b.index(b.var(1)), Index::Affine(b.var(1)));
         let factor = column.elem(b, i, Index::Dynamic(k));
-        let pivot_row = column.elem(b, Index::Dynamic(k), j);
-        let diagonal = diagonal(b);
-        let (zero, cleared) = (b.number(float, 0.0), b.op(if above { Op::Ne } else { Op::Gt }, &[row, k]));
-        let singular = b.op(Op::Eq, &[diagonal, zero]);
+        let (diagonal, zero) = (diagonal(b), b.number(float, 0.0));
+        let (cleared, regular) =
+            (b.op(if above { Op::Ne } else { Op::Gt }, &[row, k]), b.op(Op::Ne, &[diagonal, zero]));
         let quotient = b.over(factor, diagonal);
-        let quotient = b.op(Op::Select, &[singular, zero, quotient]);
-        let term = b.times(quotient, pivot_row);
-        let difference = b.minus(elem, term);
-        b.op(Op::Select, &[cleared, difference, elem])
+        let quotient = b.op(Op::Select, &[regular, quotient, zero]);
+        b.op(Op::Select, &[cleared, quotient, zero])
+    });
+    let next = e.map("cleared", float, state.shape(), |b| {
+        let elem = b.broadcast(&swapped, float);
+        let times = b.elem(&times, &[b.var(0), b.var(1)], float);
+        let pivot_row = b.elem(&pivot_row, &[b.var(0), b.var(2)], float);
+        let term = b.times(times, pivot_row);
+        b.minus(elem, term)
     });
     (next, next_product)
 }
