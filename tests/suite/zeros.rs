@@ -2,7 +2,7 @@
 //! time.
 
 use crate::sizes::{built, check, decode, floats};
-use crate::support::onnx::{model, node};
+use crate::support::onnx::{int, ints, model, node, with};
 use lmc::base::Tensor;
 use lmc::target::resolve;
 use tract_onnx::pb;
@@ -57,4 +57,50 @@ fn steps_are_known_at_run_time() {
         .map(|(b, s)| vec![floats(&[b, s, 48], 5)])
         .to_vec();
     check(&proto, &bounds, &cases);
+}
+
+/// Filters of which one is empty, and one has decayed beside its bias.
+fn decayed(shape: &[usize], seed: u64) -> Tensor {
+    let mut values = floats(shape, seed).to_vec::<f32>().expect("floats");
+    let filter = values.len() / shape[0];
+    values[filter..2 * filter].fill(0.0);
+    values[2 * filter..3 * filter].iter_mut().for_each(|w| *w *= 1e-30);
+    Tensor::new(shape, &values)
+}
+
+/// Channels that two convolutions make and a third scales by their means, as many as are left of twenty.
+fn scaled(rows: i64) -> pb::ModelProto {
+    let nodes = vec![
+        node("Conv", &["x", "w", "b"], "a"),
+        node("Conv", &["x", "v", "d"], "c"),
+        node("Add", &["a", "c"], "sum"),
+        node("Shape", &["x"], "shape"),
+        node("Gather", &["shape", "third"], "count"),
+        with(node("Cast", &["count"], "number"), [int("to", 1)]),
+        node("Div", &["sum", "number"], "quotient"),
+        node("PRelu", &["quotient", "slope"], "r"),
+        with(node("ReduceMean", &["r"], "mean"), [ints("axes", &[2, 3])]),
+        node("Conv", &["mean", "u", "b"], "e"),
+        node("Sigmoid", &["e"], "gate"),
+        node("Mul", &["r", "gate"], "g"),
+        node("Conv", &["g", "p"], "y"),
+    ];
+    let constants = [
+        ("w", decayed(&[20, 3, 1, 1], 1)),
+        ("b", floats(&[20], 2)),
+        ("v", decayed(&[20, 3, 1, 1], 3)),
+        ("d", floats(&[20], 4)),
+        ("third", Tensor::new([1], &[2i64])),
+        ("slope", floats(&[20, 1, 1], 5)),
+        ("u", decayed(&[20, 20, 1, 1], 6)),
+        ("p", floats(&[4, 20, 3, 3], 7)),
+    ];
+    model(nodes, &[1, 3, rows, 6], &[1, 4, if rows < 0 { -3 } else { rows - 2 }, 4], &constants)
+}
+
+#[test]
+fn channels_that_decayed_are_left_out() {
+    let cases = |rows: &[usize]| rows.iter().map(|&n| vec![floats(&[1, 3, n, 6], 9)]).collect::<Vec<_>>();
+    check(&scaled(7), &[], &cases(&[7]));
+    check(&scaled(-1), &[("length", 9)], &cases(&[9, 3, 4, 8]));
 }

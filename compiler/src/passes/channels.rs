@@ -6,7 +6,7 @@ mod product;
 pub(super) use constants::{Constants, known_constants};
 pub(super) use product::Product;
 
-use super::edit::{is, is_plain_elementwise, readers, reads, writers};
+use super::edit::{is, is_fixed, is_plain_elementwise, readers, reads, writers};
 use crate::base::Tensor;
 use crate::graph::{Graph, Node, ValueId};
 use std::collections::HashSet;
@@ -238,6 +238,7 @@ pub(super) fn operands(graph: &Graph, n: usize, channels: usize) -> Option<Vec<O
         let Some(id) = *input else { return Some(Operand::One) };
         let (shape, constant) = (&graph.value(id).ty.shape, &graph.value(id).constant);
         match constant {
+            Some(_) if !is_fixed(graph, id) => None,
             None => (shape.len() == made.len() && runs(shape, CHANNELS)).then_some(Operand::Value(id)),
             Some(tensor) if tensor.ty.elems() == 1 => Some(Operand::One),
             Some(tensor) => {

@@ -62,6 +62,12 @@ pub(super) fn is(node: &Node, name: &str) -> bool {
     node.op.domain.is_empty() && node.op.name == name
 }
 
+/// Whether a constant is the same in each of several samples of sizes.
+pub(super) fn is_fixed(graph: &Graph, id: ValueId) -> bool {
+    let value = graph.value(id);
+    value.constant.is_some() && (graph.sample == 0 || graph.alike.get(&value.name) == Some(&0))
+}
+
 /// From this version on, operators of ai.onnx broadcast their inputs as NumPy does.
 const BROADCASTS: i64 = 7;
 
