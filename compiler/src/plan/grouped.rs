@@ -89,15 +89,17 @@ pub(super) fn filtered(lowering: &Lowering, layouts: &[Layout], def: &Definition
     in_phases_if_filtered(linear, choose).and_then(|l| choose(&l)).is_ok_and(|s| s.winograd.is_some())
 }
 
-/// Whether a definition reads windows of three points and more.
+/// Whether a definition reads windows of three points and more along an axis with another one within: of strips along it
+/// too little is left to filter. Windows along the innermost axis alone are filtered in strips as well.
 fn moves_windows(def: &Definition) -> bool {
-    let moves = |form: &Affine| {
-        let window = |v: usize| v >= def.axes && def.vars.get(v).is_some_and(|v| v.extent >= WINDOW);
-        let any = |which: &dyn Fn(usize) -> bool| form.terms.iter().any(|t| which(t.0 as usize));
-        any(&window) && any(&|v| v < def.axes)
-    };
+    let long = |t: &(u32, i64), least: usize| def.vars.get(t.0 as usize).is_some_and(|v| v.extent >= least);
+    let axis = |form: &Affine| form.terms.iter().any(|t| (t.0 as usize) < def.axes && long(t, 2));
+    let window = |form: &Affine| form.terms.iter().any(|t| t.0 as usize >= def.axes && long(t, WINDOW));
     def.exprs.iter().any(|e| match e {
-        Expr::Load { index, .. } => index.iter().filter_map(Index::affine).any(moves),
+        Expr::Load { index, .. } => {
+            let mut moving = index.iter().filter_map(Index::affine).filter(|form| axis(form));
+            moving.any(window) && moving.next().is_some()
+        }
         _ => false,
     })
 }
@@ -164,10 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn windows_along_one_axis_are_filtered_as_a_whole() {
+    fn windows_over_rows_are_filtered_as_a_whole() {
         let target = resolve("x86_64", "x86-64-v3").expect("a known processor");
         for (kernel, whole) in
-            [([3, 3], true), ([5, 5], true), ([7, 1], true), ([1, 5], true), ([1, 1], false)]
+            [([3, 3], true), ([5, 5], true), ([7, 1], true), ([1, 5], false), ([1, 1], false)]
         {
             let (low, layouts, def) = windows(kernel);
             let choose = |linear: &Linear| Ok(choose(linear, &target));
