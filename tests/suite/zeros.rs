@@ -71,9 +71,11 @@ fn decayed(shape: &[usize], seed: u64) -> Tensor {
 /// Channels that two convolutions make and a third scales by their means, as many as are left of twenty.
 fn scaled(rows: i64) -> pb::ModelProto {
     let nodes = vec![
-        node("Conv", &["x", "w", "b"], "a"),
+        node("Conv", &["x", "w", "b"], "n"),
+        node("BatchNormalization", &["n", "b", "d", "b", "variance"], "a"),
         node("Conv", &["x", "v", "d"], "c"),
-        node("Add", &["a", "c"], "sum"),
+        node("Tanh", &["c"], "t"),
+        node("Add", &["a", "t"], "sum"),
         node("Shape", &["x"], "shape"),
         node("Gather", &["shape", "third"], "count"),
         with(node("Cast", &["count"], "number"), [int("to", 1)]),
@@ -90,6 +92,7 @@ fn scaled(rows: i64) -> pb::ModelProto {
         ("b", floats(&[20], 2)),
         ("v", decayed(&[20, 3, 1, 1], 3)),
         ("d", floats(&[20], 4)),
+        ("variance", Tensor::new([20], &[2f32; 20])),
         ("third", Tensor::new([1], &[2i64])),
         ("slope", floats(&[20, 1, 1], 5)),
         ("u", decayed(&[20, 20, 1, 1], 6)),
@@ -101,6 +104,13 @@ fn scaled(rows: i64) -> pb::ModelProto {
 #[test]
 fn channels_that_decayed_are_left_out() {
     let cases = |rows: &[usize]| rows.iter().map(|&n| vec![floats(&[1, 3, n, 6], 9)]).collect::<Vec<_>>();
-    check(&scaled(7), &[], &cases(&[7]));
-    check(&scaled(-1), &[("length", 9)], &cases(&[9, 3, 4, 8]));
+    let target = resolve("x86_64", "generic").expect("known");
+    for (proto, bounds, rows) in
+        [(scaled(7), &[][..], &[7][..]), (scaled(-1), &[("length", 9)], &[9, 3, 4, 8])]
+    {
+        // Three of each convolution's weights over the input, and twenty over the means.
+        let notes = built(&decode(&proto), bounds, &target).notes;
+        assert!(notes.iter().any(|n| n.starts_with("26 weights")), "{notes:?}");
+        check(&proto, bounds, &cases(rows));
+    }
 }

@@ -7,7 +7,7 @@
 //! counts is multiplied by. So is every denormal one. What is empty then is left out by `drop_channels`, or stored
 //! as zeros. Goldens: `tests/golden/passes/drop-weights`.
 
-use super::edit::{is, is_fixed, put_constant};
+use super::edit::{differs, is, put_constant};
 use crate::base::{DType, Tensor, row_major_strides};
 use crate::error::Result;
 use crate::graph::{Graph, Node};
@@ -71,7 +71,7 @@ pub fn drop_weights(graph: &mut Graph, notes: &mut Vec<String>) -> Result<bool> 
 /// The weights without those that do not count, and how many these are; `None` where all do.
 fn without(graph: &Graph, node: &Node, row: &Row, input: usize) -> Option<(Tensor, usize)> {
     let constant = |i: usize| {
-        let id = node.inputs.get(i).copied().flatten().filter(|&id| is_fixed(graph, id))?;
+        let id = node.inputs.get(i).copied().flatten().filter(|&id| !differs(graph, id))?;
         graph.value(id).constant.as_ref()
     };
     let weights = constant(input).filter(|w| w.ty.dtype == DType::F32 && w.ty.rank() >= 2)?;

@@ -68,12 +68,18 @@ pub(super) fn is_fixed(graph: &Graph, id: ValueId) -> bool {
     value.constant.is_some() && (graph.sample == 0 || graph.alike.get(&value.name) == Some(&0))
 }
 
+/// Whether a constant is known to differ between several samples of sizes; one that a pass has made is not.
+pub(super) fn differs(graph: &Graph, id: ValueId) -> bool {
+    graph.alike.get(&graph.value(id).name).is_some_and(|&number| number != 0)
+}
+
 /// From this version on, operators of ai.onnx broadcast their inputs as NumPy does.
 const BROADCASTS: i64 = 7;
 
 /// Whether a node computes each element of its inputs' elements at that place, broadcast as NumPy does.
 pub(super) fn is_plain_elementwise(node: &Node) -> bool {
-    is_elementwise(node.op) && (!node.op.domain.is_empty() || node.opset >= BROADCASTS)
+    let one = node.inputs.len() == 1;
+    is_elementwise(node.op) && (one || !node.op.domain.is_empty() || node.opset >= BROADCASTS)
 }
 
 /// A list of integers with so many entries, or the usual one in each where it is not there.
