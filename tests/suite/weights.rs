@@ -1,9 +1,10 @@
 //! Weights that are kept quantized: what the naive loops give, without a copy in floats.
 
 use crate::sizes::{agree, decode, floats, naive};
-use crate::support::onnx::{int, model, node, text};
+use crate::support::onnx::{int, ints, model, node, text, with};
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::build::{Build, Silent};
+use lmc::run::compare::{Tolerance, compare};
 use lmc::run::executor::Executor;
 use lmc::schedule::Prefer;
 use lmc::target::resolve;
@@ -323,6 +324,116 @@ fn tables_of_four_bits_lie_in_pairs() {
                 most,
                 &format!("{dtype} {columns} by {block}"),
             );
+        }
+    }
+}
+
+/// Rows `round(100 * x)` of a table of `v` rows, as floats, times the table's columns: as a copy with rows and columns
+/// exchanged, or by its own name.
+fn picked(dtype: DType, (v, k): (usize, usize), copied: bool) -> pb::ModelProto {
+    let table = if dtype == DType::I8 { quantized(dtype, &[v, k]) } else { floats(&[v, k], 5) };
+    let size = dtype.size();
+    let exchanged: Vec<u8> =
+        (0..v * k).flat_map(|i| table.data[(i % v * k + i / v) * size..][..size].to_vec()).collect();
+    let exchanged = Tensor::from_bytes(TensorType::new(dtype, [k, v]), exchanged).expect("as many");
+    let mut nodes = vec![
+        node("Mul", &["x", "hundred"], "far"),
+        node("Round", &["far"], "whole"),
+        node("Reshape", &["whole", "flat"], "list"),
+        with(node("Cast", &["list"], "rows"), [int("to", 7)]),
+    ];
+    let mut dequantized = |from: &str, to: &str, axis: i64| match dtype {
+        DType::I8 => nodes.push(with(node("DequantizeLinear", &[from, "scale"], to), [int("axis", axis)])),
+        _ => nodes.push(node("Identity", &[from], to)),
+    };
+    dequantized("table", "embedding", 0);
+    if copied {
+        dequantized("exchanged", "weights", 1);
+    }
+    nodes.push(node("Gather", &["embedding", "rows"], "e"));
+    nodes.push(match copied {
+        true => node("MatMul", &["e", "weights"], "y"),
+        false => with(node("Gemm", &["e", "embedding"], "y"), [int("transB", 1)]),
+    });
+    let constants = [
+        ("hundred", Tensor::scalar(100f32)),
+        ("flat", Tensor::new([1], &[-1i64])),
+        ("table", table),
+        ("exchanged", exchanged),
+        ("scale", scales(&[v])),
+    ];
+    model(nodes, &[M as i64, 1], &[M as i64, v as i64], &constants)
+}
+
+/// Rows that are picked.
+const M: usize = 3;
+
+/// An embedding that is the last product's weights as well is there once, and a row outside of it is an error.
+#[test]
+fn tables_that_are_weights_as_well_lie_once() {
+    for (dtype, copied) in [(DType::F32, true), (DType::F32, false), (DType::I8, true)] {
+        let (v, k) = (331, 96);
+        let proto = picked(dtype, (v, k), copied);
+        // Tiles of 128 columns at most, of which the last is as wide as the others.
+        let most = v.next_multiple_of(128) * k * dtype.size() + 4 * v + 1024;
+        let what = format!("{dtype}, {}", if copied { "exchanged" } else { "by its name" });
+        check_within(&proto, (M, 1), [usize::MAX, most], &what);
+        for (arch, cpu) in [("native", "native"), ("aarch64", "cortex-a53")] {
+            let target = resolve(arch, cpu).expect("known");
+            let built = Build::new("m.onnx").build_model(&decode(&proto), target.clone(), "m", &Silent);
+            let built = built.expect("built");
+            for (row, valid) in [(330.0, true), (331.0, false), (-331.0, true), (-332.0, false)] {
+                let x = Tensor::new([M, 1], &[0.1, row / 100.0, -0.2f32]);
+                let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+                let got = executor.and_then(|mut e| e.run(std::slice::from_ref(&x)));
+                assert_eq!(got.is_ok(), valid, "{what}, row {row}, {cpu}");
+            }
+        }
+    }
+}
+
+/// A convolution to 80 channels of maps of 48: of half of the rows and columns, a quarter, an eighth.
+fn head(kernel: usize) -> pb::ModelProto {
+    let window = |op: &str, from: &str, to: &str, size: usize, step: usize, pads: usize| {
+        let [size, step, pads] = [size, step, pads].map(|n| n as i64);
+        let lists = [("kernel_shape", &[size; 2][..]), ("strides", &[step; 2]), ("pads", &[pads; 4])];
+        with(node(op, &[from], to), lists.map(|(name, values)| ints(name, values)))
+    };
+    let halves = [("x", "half"), ("half", "quarter"), ("quarter", "eighth")];
+    let mut nodes = halves.map(|(from, to)| window("MaxPool", from, to, 2, 2, 0)).to_vec();
+    for from in ["half", "quarter", "eighth"] {
+        let mut conv = window("Conv", from, &format!("{from}_conv"), kernel, 1, kernel / 2);
+        conv.input.push("w".to_string());
+        nodes.extend([conv, node("Flatten", &[&format!("{from}_conv")], &format!("{from}_flat"))]);
+    }
+    nodes.push(with(node("Concat", &["half_flat", "quarter_flat", "eighth_flat"], "y"), [int("axis", 1)]));
+    let points = 24 * 24 + 12 * 12 + 6 * 6;
+    model(nodes, &[1, 48, 48, 48], &[1, 80 * points], &[("w", floats(&[80, 48, kernel, kernel], 3))])
+}
+
+/// Maps of several sizes, which would like tiles of several widths, read one copy of the weights.
+#[test]
+fn weights_of_maps_of_several_sizes_lie_once() {
+    // Filtered in tiles of four outputs, 9 points are 36.
+    for (kernel, times) in [(1, 1), (3, 4)] {
+        let model = decode(&head(kernel));
+        let x = floats(&[1, 48, 48, 48], 7);
+        let want = naive(&model, std::slice::from_ref(&x));
+        let most = 48 * 96 * kernel * kernel * times * size_of::<f32>() + 1024;
+        let targets = [("x86_64", "generic"), ("x86_64", "x86-64-v3"), ("native", "native")];
+        for (arch, cpu) in
+            targets.into_iter().chain(["cortex-a53", "neoverse-n1"].map(|cpu| ("aarch64", cpu)))
+        {
+            let target = resolve(arch, cpu).expect("known");
+            let built =
+                Build::new("m.onnx").build_model(&model, target.clone(), "m", &Silent).expect("built");
+            let constants: usize = built.program.constants.iter().map(|c| c.bytes.len()).sum();
+            assert!(constants <= most, "{kernel}, {cpu}: {constants} bytes of constants, not {most}");
+            let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+            let got = executor.and_then(|mut e| e.run(std::slice::from_ref(&x))).expect("a run");
+            // Filtered sums of 432 products round more.
+            let found = compare(&got[0], &want[0], Tolerance { rtol: 1e-5, atol: 1e-4 });
+            assert!(found.is_within(), "{kernel}, {cpu}: {found:?}");
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | `inline`, `digits`, `reshape`, `forward`, `epilogue` | definitions that join their readers, or what they read |
 //! | `frames`, `rim`, `split` | padding: in memory around a value, or as parts of their own |
 //! | `layout`, `channels` | the order of memory of every value |
+//! | `tied` | a table that is there in two orders of memory, which all read in one |
 //! | `incoming` | copies of what the application passes in another order than products want |
 //! | `merged` | numbers of groups repeated for their channels, where these do not fill lanes |
 //! | `turn`, `words`, `spread` | copies of factors that lie the wrong way for their products, constants repeated for lanes, once layouts are known |
@@ -35,6 +36,7 @@ mod sink;
 mod split;
 mod spread;
 mod tables;
+mod tied;
 mod turn;
 mod twice;
 mod whole;
@@ -47,9 +49,10 @@ pub use rewrite::replace_loads;
 pub use rim::Rims;
 pub use spread::spread;
 pub use tables::tabulate;
+pub use tied::{TABLE, row_tables, tie};
 pub use twice::{Again, twice};
 
-use crate::definition::{Definition, LoweredValue, Lowering, Operand, Stage, ValueId};
+use crate::definition::{Definition, Expr, LoweredValue, Lowering, Operand, Stage, ValueId};
 use crate::schedule::linear::Layout;
 use std::collections::HashMap;
 
@@ -298,7 +301,7 @@ impl Grouping<'_> {
         if rewrite::copied_load(p).is_none() && inline::needs_lanes(r, p) {
             return None;
         }
-        if computes && inline::picks(p, &constant) || inline::gathers_factor(p, r) {
+        if computes && inline::picks(p, &constant) || inline::gathers_factor(p, r) || self.picks_weights(p) {
             return None;
         }
         // Computed before it is picked from, in vectors; no longer a copy, it would be fused into anything.
@@ -309,6 +312,21 @@ impl Grouping<'_> {
             .or_else(|| inline::inline_merging(r, p, &constant))
             .or_else(|| digits::inline_digits(r, p, only_reader))
             .or_else(|| if only_reader { epilogue::fuse(p, r) } else { None })
+    }
+
+    /// Whether a definition picks rows of what others multiply by: as products pack it, its elements lie apart, and are
+    /// found once.
+    fn picks_weights(&self, def: &Definition) -> bool {
+        let tables = row_tables(def);
+        let multiplies = |other: &Definition| {
+            let factors = other.factors().into_iter().flatten();
+            let mut loaded = factors.filter_map(|e| match other.behind_casts(e) {
+                Expr::Load { operand, .. } => Some(other.operands[*operand as usize].value),
+                _ => None,
+            });
+            loaded.any(|v| tables.contains(&v)) && row_tables(other).is_empty()
+        };
+        !tables.is_empty() && (0..self.stages.len()).filter_map(|s| self.definition(s)).any(multiplies)
     }
 
     /// Makes copies unnecessary, each with stages of its own; whether there was one. A stage stays where it is,

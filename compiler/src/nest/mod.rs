@@ -57,6 +57,7 @@ pub use bounds::{bounded, small_sums};
 
 pub use fixed::fix;
 pub use formed::{Formed, chains};
+pub use pack::PackedRows;
 pub use pairs::pair;
 pub use placed::place;
 pub use range::{BOUND, Range, range};

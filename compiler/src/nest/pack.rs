@@ -6,6 +6,7 @@
 //! behind the axis hold zeros there; those of filters of single channels, which are multiplied by words with zeros
 //! there, leave them out: 9 bytes of a filter of 3x3 points in place of 12.
 
+use super::Nested;
 use super::expr::PackedAt;
 use super::reduce::dot::in_halves;
 use super::segments::{Edge, Segment};
@@ -43,6 +44,24 @@ pub struct Packing {
     wide: bool,
     /// Elements of the packed buffer.
     elems: usize,
+}
+
+/// Where rows of a packed matrix are: element `column` of a row is at
+/// `(row / width * depth + column) * width + row % width`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedRows {
+    /// Rows of a tile.
+    pub width: usize,
+    /// Elements of a row.
+    pub depth: usize,
+}
+
+impl Nested {
+    /// Where the rows of a constant operand are as the kernel reads it, if it is a matrix that is packed by rows.
+    pub fn packed_rows(&self, operand: u32) -> Option<PackedRows> {
+        let packing = self.packings.iter().find(|p| p.operand == operand)?;
+        packing.rows().filter(|_| self.packed.is_none())
+    }
 }
 
 /// The part of the packed buffer that one segment of the vector axis reads.
@@ -85,7 +104,10 @@ impl Packing {
         let depth = depth(&reduce, if last > 0 { 1 } else { group });
         let outer_vars = schedule.order.iter().filter(|&&v| Some(v) != vector && source.coefficient(v) != 0);
         let mut outer: Vec<(u32, usize)> = outer_vars.map(|&v| (v, 0)).collect();
-        let (regions, per_point) = regions(segments, lanes, depth);
+        let (mut regions, mut per_point) = regions(segments, lanes, depth);
+        if linear.facts.picked == Some(operand) {
+            per_point = widen(&mut regions, depth);
+        }
         let mut elems = per_point;
         for (var, stride) in outer.iter_mut().rev() {
             *stride = elems;
@@ -121,6 +143,23 @@ impl Packing {
             (true, DType::I4) => (DType::I8, self.elems / 2),
             (true, _) => (DType::U8, self.elems / 2),
         }
+    }
+
+    /// Where the rows of a matrix are whose columns the reduction runs over; `None` where tiles are not alike, or
+    /// elements do not lie one by one.
+    pub fn rows(&self) -> Option<PackedRows> {
+        let plain = self.group == 1 && self.halves == 0 && self.last == 0 && !self.pairs && !self.wide;
+        let (&[(column, depth)], true) = (&self.reduce[..], plain && self.outer.is_empty()) else {
+            return None;
+        };
+        let steps = [column, self.vector?].map(|v| self.source.coefficient(v));
+        let dense = self.source.base == 0 && self.run.is_empty() && steps == [1, depth as i64];
+        let width = self.regions.first()?.width;
+        let alike = |r: &Region| {
+            let whole = r.segment.points == width || r.segment.count == 1;
+            whole && r.width == width && r.segment.start * depth == r.start
+        };
+        (dense && self.regions.iter().all(alike)).then_some(PackedRows { width, depth })
     }
 
     /// The first segment of the vector axis.
@@ -259,6 +298,17 @@ fn regions(segments: &[Segment], lanes: usize, depth: usize) -> (Vec<Region>, us
     };
     let regions = segments.iter().map(region).collect();
     (regions, end)
+}
+
+/// Makes all tiles as wide as the widest, and gives the elements then.
+fn widen(regions: &mut [Region], depth: usize) -> usize {
+    let widest = regions.iter().map(|r| r.width).max().unwrap_or(0);
+    let mut end = 0;
+    for region in regions {
+        (region.start, region.width) = (end, widest);
+        end += region.segment.count * depth * widest;
+    }
+    end
 }
 
 /// Whether the loop over a reduction axis runs over pairs of its points, all of them.

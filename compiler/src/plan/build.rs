@@ -8,10 +8,13 @@ use super::arena::ALIGN;
 use super::buffers::Buffers;
 use super::draft::{Draft, Place, Planned};
 use super::entries::repeat_entries;
+use super::kept::{keeping, show};
 use super::kernels::Kernels;
 use super::margins::margins;
+use super::packed::{Leads, Packed};
 use super::ranges::Ranges;
 use super::symbols::{check, symbols};
+use super::tables::{self, Laid};
 use super::uses::{Uses, count_writers};
 use super::{Base, Choose, Dump, Interface, Program, Symbol};
 use crate::base::{DType, TensorType};
@@ -25,6 +28,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// What the program is planned for.
+#[derive(Clone)]
 pub struct Request<'a> {
     /// Name of the model.
     pub name: &'a str,
@@ -74,39 +78,87 @@ struct Planner<'a> {
     nonzero: BTreeMap<ValueId, Vec<Range<i64>>>,
     /// The definitions that are steps, by name.
     named: HashMap<usize, String>,
+    /// Constants of which rows are picked, as a product packs them.
+    tables: HashSet<ValueId>,
+    /// How constants are packed that several definitions read.
+    leads: Leads,
+    /// The forms in which constants are packed.
+    packed: Packed,
 }
 
 /// Plans a program.
 pub fn build(request: &Request) -> Result<Planned> {
-    let mut planner = Planner {
-        request,
-        buffers: Buffers::default(),
-        places: HashMap::new(),
-        kernels: Kernels::new(request),
-        macs: 0,
-        times: 1,
-        writers: HashMap::new(),
-        written: HashMap::new(),
-        filled: HashSet::new(),
-        ranges: Ranges::new(&request.lowering.stages),
-        wholes: HashMap::new(),
-        nonzero: margins(&request.lowering.stages),
-        named: HashMap::new(),
+    let planner = Planner::new(request, HashSet::new(), Leads::default());
+    match tables::lay(request.lowering, request.layouts, &|def, operand| planner.rows(def, operand))? {
+        Some(Laid { lowering, layouts, tables }) => {
+            plan(&Request { lowering: &lowering, layouts: &layouts, ..request.clone() }, &tables)
+        }
+        None => plan(request, &HashSet::new()),
+    }
+}
+
+/// The program; where definitions pack the same constants in several ways, another one in which they follow each other.
+fn plan(request: &Request, tables: &HashSet<ValueId>) -> Result<Planned> {
+    let with = |leads: Leads| {
+        keeping(request.dump, |dump| {
+            let request = Request { dump, ..request.clone() };
+            Planner::new(&request, tables.clone(), leads).plan()
+        })
     };
-    count_writers(&request.lowering.stages, &mut planner.writers);
-    for (i, (value, _)) in request.inputs.iter().enumerate() {
-        planner.fixed(*value, Base::Input(i as u32));
+    let ((mut planned, packed), mut texts) = with(Leads::default())?;
+    let leads = packed.leads();
+    if !leads.is_empty() {
+        let constants = |p: &Planned| p.program.constants.iter().map(|c| c.bytes.len()).sum::<usize>();
+        let ((other, _), others) = with(leads)?;
+        if constants(&other) < constants(&planned) {
+            (planned, texts) = (other, others);
+        }
     }
-    for (i, (value, _)) in request.outputs.iter().enumerate() {
-        planner.fixed(*value, Base::Output(i as u32));
+    show(request.dump, texts);
+    Ok(planned)
+}
+
+impl<'a> Planner<'a> {
+    fn new(request: &'a Request, tables: HashSet<ValueId>, leads: Leads) -> Self {
+        let mut writers = HashMap::new();
+        count_writers(&request.lowering.stages, &mut writers);
+        Planner {
+            request,
+            buffers: Buffers::default(),
+            places: HashMap::new(),
+            kernels: Kernels::new(request),
+            macs: 0,
+            times: 1,
+            writers,
+            written: HashMap::new(),
+            filled: HashSet::new(),
+            ranges: Ranges::new(&request.lowering.stages),
+            wholes: HashMap::new(),
+            nonzero: margins(&request.lowering.stages),
+            named: HashMap::new(),
+            tables,
+            leads,
+            packed: Packed::default(),
+        }
     }
-    for (i, &size) in request.visible.iter().enumerate() {
-        planner.fixed_at(request.lowering.sizes[size].value, Base::Symbols, 8 * i);
+
+    fn plan(mut self) -> Result<(Planned, Packed)> {
+        let request = self.request;
+        for (i, (value, _)) in request.inputs.iter().enumerate() {
+            self.fixed(*value, Base::Input(i as u32));
+        }
+        for (i, (value, _)) in request.outputs.iter().enumerate() {
+            self.fixed(*value, Base::Output(i as u32));
+        }
+        for (i, &size) in request.visible.iter().enumerate() {
+            self.fixed_at(request.lowering.sizes[size].value, Base::Symbols, 8 * i);
+        }
+        let mut drafts: Vec<Draft> = self.check_symbols().into_iter().collect();
+        let once = drafts.len();
+        drafts.extend(self.stages(&request.lowering.stages, &[])?);
+        let packed = std::mem::take(&mut self.packed);
+        Ok((self.finish(drafts, once)?, packed))
     }
-    let mut drafts: Vec<Draft> = planner.check_symbols().into_iter().collect();
-    let once = drafts.len();
-    drafts.extend(planner.stages(&request.lowering.stages, &[])?);
-    planner.finish(drafts, once)
 }
 
 impl Planner<'_> {

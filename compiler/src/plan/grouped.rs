@@ -48,6 +48,7 @@ pub(super) fn grouped(lowered: Lowered, wanted: &[ValueId], target: &Target) -> 
 impl Grouped {
     fn of(mut lowered: Lowered, wanted: &[ValueId], target: &Target, rims: Rims) -> Result<Grouped> {
         let lowering = &mut lowered.lowering;
+        group::tie(lowering);
         group::fuse_within(lowering, wanted, rims);
         group::tabulate(lowering, &lookups(target));
         let inputs: Vec<ValueId> = lowered.inputs.iter().map(|i| i.0).collect();

@@ -5,7 +5,7 @@ use super::draft::Draft;
 use crate::base::abi;
 use crate::error::{Error, Result};
 use crate::nest::{Nested, nest};
-use crate::schedule::{self, Linear};
+use crate::schedule::{self, Like, Linear};
 use crate::tile::{Kernel, backwards};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -13,8 +13,8 @@ use std::rc::Rc;
 /// The kernels so far.
 pub(super) struct Kernels<'a> {
     request: &'a Request<'a>,
-    /// By definition, its name left out.
-    nested: HashMap<Linear, Rc<Nested>>,
+    /// By definition, its name left out; with how its weights are packed.
+    nested: HashMap<Linear, (Rc<Nested>, Option<Like>)>,
     numbers: HashMap<Kernel, u32>,
     /// In the order of first use.
     pub list: Vec<Kernel>,
@@ -27,6 +27,11 @@ impl<'a> Kernels<'a> {
 
     /// The nest of a definition under the schedule chosen for the target.
     pub(super) fn nest(&mut self, linear: &Linear) -> Result<Rc<Nested>> {
+        Ok(self.nest_packed(linear)?.0)
+    }
+
+    /// The same, with how it packs weights.
+    pub(super) fn nest_packed(&mut self, linear: &Linear) -> Result<(Rc<Nested>, Option<Like>)> {
         let key = Linear { name: String::new(), ..linear.clone() };
         if let Some(known) = self.nested.get(&key) {
             return Ok(known.clone());
@@ -35,6 +40,7 @@ impl<'a> Kernels<'a> {
         (self.request.dump)("schedule", &|| Some(format!("{linear}{}", schedule.display(linear))));
         schedule::verify(&schedule, linear).map_err(|e| e.at("after schedule"))?;
         let nested = Rc::new(nest(linear, &schedule, self.request.target.fma, abi::ERR_INDEX)?);
+        let nested = (nested, schedule.packs());
         self.nested.insert(key, nested.clone());
         Ok(nested)
     }

@@ -7,6 +7,7 @@
 use super::build::{Request, build};
 use super::draft::Planned;
 use super::grouped::{Grouped, Lowered, below, filtered};
+use super::kept::{Texts, keeping, show};
 use super::{Choose, Dump, Program, verify};
 use crate::definition::{self, Lowering, Stage, ValueId};
 use crate::error::{Error, Result};
@@ -87,7 +88,7 @@ impl Others {
 /// Schedules by what they are of, whatever its name.
 type Known = RefCell<HashMap<Linear, Schedule>>;
 /// A plan with the texts of its stages.
-type Made = (Planned, Vec<(String, String)>);
+type Made = (Planned, Texts);
 
 /// What is the same in all plans.
 pub(super) struct Planning<'a> {
@@ -138,7 +139,7 @@ impl<'a> Planning<'a> {
             _ => {}
         }
         let (planned, texts) = made;
-        texts.into_iter().for_each(|(stage, text)| dump(&stage, &|| Some(text.clone())));
+        show(dump, texts);
         Ok(Plan { program: planned.program, slower })
     }
 
@@ -251,16 +252,13 @@ impl<'a> Planning<'a> {
                 if promised as f64 > least as f64 * hardly || tried.contains(&lowering) {
                     continue;
                 }
-                let texts = RefCell::new(Vec::new());
-                let keep = |stage: &str, text: Option<String>| {
-                    text.map(|text| texts.borrow_mut().push((stage.to_string(), text)))
-                };
-                let later: &Dump = &|stage, text| dump(stage, &|| keep(stage, text()).and(None));
-                later("group", &|| Some(grouped.lowered.lowering.to_string()));
-                let planned = self.program(&grouped.lowered, (&lowering, &layouts), others, later)?;
+                let (planned, texts) = keeping(dump, |dump| {
+                    dump("group", &|| Some(grouped.lowered.lowering.to_string()));
+                    self.program(&grouped.lowered, (&lowering, &layouts), others, dump)
+                })?;
                 tried.push(lowering);
                 if n == 0 && planned.program.arena_bytes <= least || planned.program.arena_bytes < least {
-                    best = Some((planned, texts.into_inner()));
+                    best = Some((planned, texts));
                 }
                 if let Some(first) = best.take_if(|_| self.aim.first) {
                     return Ok(first);

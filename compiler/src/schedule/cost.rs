@@ -139,9 +139,10 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
     let others: f64 = linear.axes().filter(others).map(|v| linear.extent(v) as f64).product();
     let model = Model::new(target, operands);
     let core = model.core;
-    let mut best =
-        (f64::INFINITY, Tile { rows: 1, vectors: 1, cycles: f64::INFINITY, code: Unrolled::default() });
-    for v in 1..=width.div_ceil(lanes).min(8) {
+    // The best tile of so many vectors, and what it costs.
+    let of = |v: usize| -> (f64, Tile) {
+        let mut best =
+            (f64::INFINITY, Tile { rows: 1, vectors: 1, cycles: f64::INFINITY, code: Unrolled::default() });
         for m in (1..=row_extent.min(16)).filter(|&m| model.fits(m, v)) {
             let (mut total, mut code, mut bodies) = (0.0, Unrolled::default(), 0);
             for (count, rows, points) in tiles((row_extent, m), (width, v * lanes)) {
@@ -158,8 +159,18 @@ pub fn best_tile(linear: &Linear, target: &Target, rows: Option<u32>, var: u32, 
                 best = (cost, Tile { rows: m, vectors: v, cycles: total, code });
             }
         }
+        best
+    };
+    let most = width.div_ceil(lanes).min(8);
+    let best = (1..=most).map(of).reduce(|one, other| if other.0 < one.0 { other } else { one });
+    let best = best.unwrap_or_else(|| of(1));
+    match linear.facts.like.filter(|like| like.filter.is_none() && (1..=most).contains(&like.vectors)) {
+        Some(like) => {
+            let alike = of(like.vectors);
+            if alike.0 <= like.slower() * best.0 { alike.1 } else { best.1 }
+        }
+        None => best.1,
     }
-    best.1
 }
 
 /// What a tile of `m` rows and `v` vectors takes, whatever they are.

@@ -4,6 +4,7 @@ use super::cores::core;
 use super::cost::{Operands, Tiling, best_tile};
 use super::direct::direct;
 use super::instructions::{couple_halves, couples};
+use super::like::Like;
 use super::linear::{Guard, Linear};
 use super::vector::choose_vector;
 use super::winograd::{Block, CHANNELS, Conv, HALVES, TILE, Tiles, Winograd, product};
@@ -86,18 +87,25 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Opt
     }
     let direct = tiling.all(linear, var) * inside(linear) * if halves { PAIRS } else { 1.0 };
     let batches = conv.around(linear).iter().map(|&v| linear.extent(v) as f64).product::<f64>();
-    let candidates = conv.sizes(linear).iter().flat_map(|&size| candidates(&conv, linear, size));
+    let like = linear.facts.like;
+    let filter = like.and_then(|like| like.filter);
+    if like.is_some() && filter.is_none() {
+        return None;
+    }
+    let sizes = conv.sizes(linear).iter().filter(|&&size| filter.is_none_or(|f| f.size == size));
+    let candidates = sizes.flat_map(|&size| candidates(&conv, linear, size));
     let costs = candidates.map(|tiles| {
         let rows = conv.tiles(linear, 0, tiles.outputs) / tiles.rows;
         let blocks = (rows * conv.times(linear, tiles)) as f64;
         (batches * blocks * block_cycles(&conv, linear, target, tiles), tiles)
     });
     let (cost, tiles) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
-    if cost >= GAIN * direct {
+    if cost >= direct * like.map_or(GAIN, Like::slower) {
         return None;
     }
     let product = Box::new(products(&conv, linear, target, (tiles, halves)));
-    if shares(&conv, linear, target, (tiles, &product)) {
+    let alone = || shares(&conv, linear, target, (tiles, &product));
+    if filter.map_or_else(alone, |f| !f.columns) {
         return Some((Winograd { tiles, halves, columns: 0, each: false, product }, cost));
     }
     let tiles = few(&conv, linear, target, tiles).unwrap_or(tiles);

@@ -5,6 +5,7 @@
 //! a 1x1 convolution become the rows of a matrix, and no operator needs to be known for that.
 
 use super::chains::Chains;
+use super::like::Like;
 use super::margins::margins;
 pub use super::nodes::{DynamicIndex, Guard, Layout, Node};
 use super::nodes::{address, linear_node};
@@ -110,6 +111,10 @@ pub struct Facts {
     /// Groups of weights that are not zero, of all outputs of a product whose weights mostly are
     /// ([`super::sparse::Product::together`]).
     pub kept: Option<usize>,
+    /// The constant operand of which others pick rows: all tiles of its rows are packed as wide as the first.
+    pub picked: Option<u32>,
+    /// How another definition packs the same weights.
+    pub like: Option<Like>,
     /// Elements are words of four bytes, each a number of the type that expressions have ([`super::in_quads`]).
     pub quads: bool,
 }

@@ -14,6 +14,7 @@
 //! | `loads`, `factors`, `bytes`, `halves`, [`restored`] | what a definition reads and multiplies, seen from an axis |
 //! | `planes`, `cost`, `reduction`, `order`, `elementwise`, `over_lanes` | what a register tile takes; orders of loops |
 //! | [`vector`], [`chained`] | what fills the lanes |
+//! | `like` | constants that others read as well |
 //! | `tiled`, `direct`, [`winograd`], `filtering`, `phases`, [`slides`], [`sparse`], `pruned`, [`blocked`], [`choose`] | the schedule |
 //! | `text`, `verify`, `file`, `neighbours` | schedules as text, checked, in files, and varied by a search |
 
@@ -33,6 +34,7 @@ mod halves;
 mod elementwise;
 mod file;
 mod instructions;
+mod like;
 pub mod linear;
 mod loads;
 mod margins;
@@ -63,6 +65,7 @@ pub use factors::added_first;
 pub use file::{Schedules, key};
 pub use guards::{decidable_guards, decided, safe_range};
 pub use instructions::{couple_halves, leaves_padding, word};
+pub use like::{Filter, Like};
 pub use linear::Linear;
 pub use margins::reached;
 pub use neighbours::{neighbours, openings};
@@ -224,6 +227,19 @@ impl Schedule {
             Vector::Axis { var: v, lanes } if v == var => lanes,
             _ => 1,
         }
+    }
+
+    /// How it packs weights; `None` where they are no tiles of vectors.
+    pub fn packs(&self) -> Option<Like> {
+        if let Some(winograd) = &self.winograd {
+            let (tiles, columns) = (winograd.tiles, winograd.columns > 0);
+            let filter = Some(Filter { size: (tiles.outputs, tiles.part), columns });
+            return winograd.product.packs().map(|like| Like { filter, ..like });
+        }
+        let Vector::Axis { var, .. } = self.vector else { return None };
+        let packs = !self.pack.is_empty() && self.sparse.is_none() && self.blocked.is_none();
+        let Schedule { dot, chains, .. } = *self;
+        packs.then(|| Like { filter: None, vectors: self.points(var), dot, chains, most: 100 })
     }
 
     /// Whether the result may differ from the definition's: floats are summed in another order.

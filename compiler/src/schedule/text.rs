@@ -339,6 +339,13 @@ impl fmt::Display for Linear {
         for margin in &self.margins {
             writeln!(f, "  zero outside {} < {}", self.form(&margin.form), margin.extent)?;
         }
+        self.write_facts(f)?;
+        writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)
+    }
+}
+
+impl Linear {
+    fn write_facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(bounded) = self.facts.bounded {
             writeln!(f, "  bounded %{bounded}")?;
         }
@@ -366,14 +373,18 @@ impl fmt::Display for Linear {
         if let Some(kept) = self.facts.kept {
             writeln!(f, "  kept {kept}")?;
         }
+        if let Some(picked) = self.facts.picked {
+            writeln!(f, "  rows picked of in{picked}")?;
+        }
+        if let Some(like) = self.facts.like {
+            writeln!(f, "  packed {like}")?;
+        }
         if self.facts.quads {
             writeln!(f, "  quads")?;
         }
-        writeln!(f, "  store out[{}] = %{}\n}}", self.form(&self.store), self.finish)
+        Ok(())
     }
-}
 
-impl Linear {
     fn write_fold(&self, f: &mut fmt::Formatter<'_>, fold: Fold) -> fmt::Result {
         match fold {
             Some((op, dtype, body)) => writeln!(f, "  fold {} {dtype} %{body}", op.name()),

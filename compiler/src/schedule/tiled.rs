@@ -141,12 +141,19 @@ fn best<'a>(
     }
     let restored = || plain.restored().filter(|_| !linear.compact);
     let others = [plain.in_squares(), plain.in_chains(), restored(), plain.in_half_sums()];
-    let others = others.into_iter().flatten().map(with_tile).collect::<Vec<_>>();
-    let faster = |one, other: (Contraction<'a>, Operands, Tile)| match one {
-        (_, _, Tile { cycles, .. }) if cycles <= other.2.cycles => one,
-        _ => other,
+    let all: Vec<Contraction> = [Some(plain)].into_iter().chain(others).flatten().collect();
+    // Those that pack their constants as others do, if there are any.
+    let like = linear.facts.like.filter(|like| like.filter.is_none());
+    let alike = |c: &Contraction| {
+        like.is_none_or(|like| (like.dot, like.chains) == (c.neighbours, c.chains.is_some()))
     };
-    others.into_iter().fold(with_tile(plain), faster)
+    let some = all.iter().any(alike);
+    let mut kept = all.into_iter().filter(|c| !some || alike(c)).map(with_tile);
+    let faster = |one: (Contraction<'a>, Operands, Tile), other: (Contraction<'a>, Operands, Tile)| {
+        if one.2.cycles <= other.2.cycles { one } else { other }
+    };
+    let first = kept.next().unwrap_or_else(|| with_tile(Contraction::new(linear, target, var, lanes)));
+    kept.fold(first, faster)
 }
 
 impl<'a> Contraction<'a> {

@@ -15,6 +15,7 @@
 
 use super::Schedule;
 use super::factors::factors;
+use super::like::Like;
 use super::linear::{Buffer, Facts, Guard, Linear, LinearVar, Node};
 use super::slides::Slide;
 use crate::base::{Affine, DType};
@@ -428,7 +429,7 @@ pub fn product(conv: &Conv, linear: &Linear, tiles: Tiles) -> Linear {
         fold: Some((Fold::Sum, conv.dtype(), 2)),
         exact: false,
         margins: Vec::new(),
-        facts: Facts::default(),
+        facts: Facts { like: linear.facts.like.map(Like::of_products), ..Facts::default() },
         compact: linear.compact,
         finish: 3,
     }

@@ -24,6 +24,7 @@ mod stats;
 mod stored;
 mod summary;
 mod tables;
+mod tied;
 mod weights;
 
 pub use calibrate::Method;

@@ -7,6 +7,7 @@
 use super::compensate::{Item, Rounded};
 use super::fitted::{Data, Made, fitted};
 use super::report::LayerReport;
+use super::tied::{Tied, exchanged};
 use super::weights::{Quantized, Share, quantize};
 use crate::base::{DType, Tensor};
 use crate::compress::bodies::Inner;
@@ -36,6 +37,8 @@ pub(super) struct Stored {
     pub input: usize,
     /// Which weights share a scale.
     pub share: Share,
+    /// The weights that a table is the same as.
+    pub tied: Option<Tied>,
 }
 
 /// The constants that are worth it, of the nodes `among` all.
@@ -54,10 +57,26 @@ pub(super) fn stored(onnx: &Onnx, blocks: bool, among: &dyn Fn(usize) -> bool) -
                 (None, Some(axis)) => Share::Axis(axis),
                 _ => Share::Tensor,
             };
-            list.push(Stored { node: i, input, share });
+            list.push(Stored { node: i, input, share, tied: None });
         }
     }
+    tie(onnx, &mut list);
     list
+}
+
+/// Lets each table share scales as the weights do that it is the same as, of which one index of an axis shares one.
+fn tie(onnx: &Onnx, list: &mut [Stored]) {
+    let name = |item: &Stored| onnx.nodes[item.node].inputs[item.input].clone();
+    let weights = |item: &&Stored| item.input == 1 && matches!(item.share, Share::Axis(_));
+    let products: Vec<(String, Share)> = list.iter().filter(weights).map(|p| (name(p), p.share)).collect();
+    for table in list.iter_mut().filter(|t| onnx.nodes[t.node].op() == "Gather") {
+        let own = name(table);
+        let found =
+            products.iter().find_map(|(name, share)| Some((name, share, exchanged(onnx, &own, name)?)));
+        let Some((name, &Share::Axis(axis), exchanged)) = found else { continue };
+        table.share = Share::Axis(if exchanged { 1 - axis } else { axis });
+        table.tied = Some(Tied { name: name.clone(), exchanged });
+    }
 }
 
 /// Whether a node is a recurrent operator, which computes in float.
@@ -82,8 +101,12 @@ impl Stored {
         let (node, dtype) = (&onnx.nodes[self.node], self.dtype(dtype));
         let name = &node.inputs[self.input];
         let (shape, weights) = onnx.floats(name).unwrap_or_default();
-        let made = match rounded.get(name).filter(|_| self.input == 1) {
-            Some(made) => made.clone(),
+        let known = match &self.tied {
+            Some(tied) => rounded.get(&tied.name).map(|weights| tied.of(weights)),
+            None => rounded.get(name).filter(|_| self.input == 1).cloned(),
+        };
+        let made = match known {
+            Some(made) => made,
             None => quantize(&shape, &weights, self.share, dtype, None, dtype == DType::I4),
         };
         let error = error(&weights, &made, self.share);

@@ -1,13 +1,17 @@
 //! A definition as a step: what is known of its numbers, its kernel, and the kernel's arguments.
 
 use super::Planner;
-use crate::base::Affine;
+use crate::base::{Affine, abi};
 use crate::definition::{Definition, Expr, Operand, ValueId};
 use crate::error::Result;
-use crate::nest::{Formed, bounded, bytes, chains, fix, kept, long, pair, place, scaled, small_sums};
+use crate::nest::{
+    Formed, Nested, PackedRows, bounded, bytes, chains, fix, kept, long, nest, pair, place, scaled,
+    small_sums,
+};
 use crate::plan::draft::{Draft, Place};
 use crate::plan::grouped::in_phases_if_filtered;
 use crate::plan::known::{know, measure};
+use crate::plan::packed::Part;
 use crate::plan::widened::widened;
 use crate::scalar::{Fold, Op};
 use crate::schedule::choose::places;
@@ -59,15 +63,14 @@ impl Planner<'_> {
         if def.vars[..def.axes].iter().any(|v| v.extent == 0) {
             return Ok(None);
         }
-        let layouts: Vec<Layout> = def.operands.iter().map(|o| self.layout(o.value).clone()).collect();
         let values = &self.request.lowering.values;
-        let constant: Vec<bool> =
-            def.operands.iter().map(|o| values[o.value as usize].constant.is_some()).collect();
-        let mut linear = self.linear(def, &layouts, &constant);
+        let constant = self.constants(def);
+        let mut linear = self.linear(def);
         let read = |operand: usize| def.operands[operand].value;
         self.ranges.tell(&mut linear, read);
         self.ranges.learn(def.output.value, &linear, read);
-        self.macs = self.macs.saturating_add(self.times.saturating_mul(multiply_adds(def)));
+        let work = self.times.saturating_mul(multiply_adds(def));
+        self.macs = self.macs.saturating_add(work);
         self.share(def, &linear, dying);
         let own: Vec<bool> = def.operands.iter().map(|o| o.value == def.output.value).collect();
         let known: Vec<bool> = def.operands.iter().map(|o| self.is_written(o)).collect();
@@ -86,8 +89,12 @@ impl Planner<'_> {
         if !constant.contains(&true) && read.chain([written.clone()]).all(|p| p.is_aligned(QUAD)) {
             in_quads(&mut linear);
         }
-        let linear = in_phases_if_filtered(linear, self.request.choose)?;
-        let nested = self.kernels.nest(&linear)?;
+        let mut linear = in_phases_if_filtered(linear, self.request.choose)?;
+        let part = |linear: &Linear, i: usize| {
+            Part::of(linear, i as u32, (def.operands[i].value, starts.operands[i])).filter(|_| constant[i])
+        };
+        linear.facts.like = (0..def.operands.len()).find_map(|i| self.leads.like(&part(&linear, i)?, work));
+        let (nested, like) = self.kernels.nest_packed(&linear)?;
         let mut args = Vec::new();
         for (i, operand) in def.operands.iter().enumerate() {
             let other = other.remove(&(i as u32)).or_else(|| remade.get(&(i as u32)).cloned());
@@ -96,35 +103,68 @@ impl Planner<'_> {
             let packed = chained.or_else(|| elements.and_then(|d| nested.packed(&linear, i as u32, d)));
             args.push(match packed.or(other) {
                 Some(bytes) => {
-                    Place::start(self.buffers.constant(&values[operand.value as usize].name, bytes))
+                    let (part, size) = (part(&linear, i), bytes.len());
+                    let buffer = self.buffers.constant(&values[operand.value as usize].name, bytes);
+                    self.packed.add(part, work, (buffer, size), like);
+                    Place::start(buffer)
                 }
                 None => self.place(operand.value).moved(begin(i)),
             });
         }
         args.push(written);
-        if nested.between > 0 {
-            let buffer = self.buffers.add(None, nested.between * size_of::<f32>());
-            args.push(Place::start(buffer));
-        }
-        args.extend(nested.sizes.iter().map(|&n| self.place(self.request.lowering.sizes[n].value)));
-        let points: usize = def.vars[..def.axes].iter().map(|v| v.extent).product();
-        if !def.has_sizes() && points == def.output.ty.elems() {
-            self.filled.insert(def.output.value);
-        }
+        args.extend(self.beside(&nested));
+        self.fills(def);
         self.named.insert(self.buffers.now(), def.name.clone());
         Ok(Some(self.call(&nested.kernel, args)))
     }
 
+    /// Remembers a value all of which a definition writes.
+    fn fills(&mut self, def: &Definition) {
+        let points: usize = def.vars[..def.axes].iter().map(|v| v.extent).product();
+        if !def.has_sizes() && points == def.output.ty.elems() {
+            self.filled.insert(def.output.value);
+        }
+    }
+
+    /// What a kernel has behind its output: memory of its own, and sizes.
+    fn beside(&mut self, nested: &Nested) -> Vec<Place> {
+        let bytes = Some(nested.between * size_of::<f32>()).filter(|&bytes| bytes > 0);
+        let between = bytes.map(|bytes| Place::start(self.buffers.add(None, bytes)));
+        let sizes = nested.sizes.iter().map(|&n| self.place(self.request.lowering.sizes[n].value));
+        between.into_iter().chain(sizes).collect()
+    }
+
+    /// Which operands of a definition are constants.
+    fn constants(&self, def: &Definition) -> Vec<bool> {
+        let values = &self.request.lowering.values;
+        def.operands.iter().map(|o| values[o.value as usize].constant.is_some()).collect()
+    }
+
+    /// Where a definition that packs a table by rows has them, and what it reads then; `None` where it does not.
+    pub(super) fn rows(&self, def: &Definition, operand: u32) -> Result<Option<(PackedRows, Vec<u8>)>> {
+        let mut linear = self.linear(def);
+        linear.facts.picked = Some(operand);
+        let schedule = (self.request.choose)(&linear)?;
+        let nested = nest(&linear, &schedule, self.request.target.fma, abi::ERR_INDEX)?;
+        let value = def.operands[operand as usize].value;
+        let table = self.request.lowering.values[value as usize].constant.as_ref();
+        let bytes = table.and_then(|t| nested.packed(&linear, operand, &t.data));
+        Ok(nested.packed_rows(operand).zip(bytes))
+    }
+
     /// The linear form of a definition. Where others write parts of the same value, or the place of a
     /// part depends on a size, nothing may be written past the part.
-    fn linear(&self, def: &Definition, layouts: &[Layout], constant: &[bool]) -> Linear {
-        let mut linear = self.sized_linear(def, layouts, constant);
+    fn linear(&self, def: &Definition) -> Linear {
+        let mut linear = self.sized_linear(def);
         let value = |operand: u32| def.operands[operand as usize].value as usize;
         know(&mut linear, |operand| self.request.lowering.values[value(operand)].constant.as_ref());
+        let table = |o: &Operand| self.tables.contains(&o.value);
+        linear.facts.picked = def.operands.iter().position(table).map(|operand| operand as u32);
         linear
     }
 
-    fn sized_linear(&self, def: &Definition, layouts: &[Layout], constant: &[bool]) -> Linear {
+    fn sized_linear(&self, def: &Definition) -> Linear {
+        let layouts: Vec<Layout> = def.operands.iter().map(|o| self.layout(o.value).clone()).collect();
         let output = self.layout(def.output.value);
         let dims = &self.request.lowering.dims;
         let sized = def.has_sizes() || def.operands.iter().any(|o| dims.contains_key(&o.value));
@@ -134,7 +174,7 @@ impl Planner<'_> {
         let dims = if sized { of_operands(def, dims) } else { Vec::new() };
         let nonzero = if sized { Vec::new() } else { of_operands(def, &self.nonzero) };
         let known = Known { dims: &dims, exact, nonzero: &nonzero };
-        Linear::knowing(def, layouts, constant, output, &known)
+        Linear::knowing(def, &layouts, &self.constants(def), output, &known)
     }
 
     /// Whether all bytes of an operand have been written.

@@ -1,0 +1,154 @@
+//! Tables of which rows are picked lie as the product that multiplies by them packs them.
+//!
+//! A language model's embedding is its last product's weights as well, and mostly the largest tensor of all. The
+//! product reads tiles of rows; what picks single rows finds their elements a tile's width apart: some
+//! cache lines more for each token, and the table is in flash once.
+//!
+//! Before: `e[i, k] = T[row, k]`. After: `e[i, k] = P[row / width, k, row % width]`, where `P` is `T` packed.
+
+use crate::base::{Affine, DType, Tensor, TensorType};
+use crate::definition::{DefBuilder, Definition, ExprId, Index, LoweredValue, Lowering, Stage, ValueId};
+use crate::error::Result;
+use crate::group::{TABLE, replace_loads, row_tables};
+use crate::nest::PackedRows;
+use crate::scalar::{Op, Scalar};
+use crate::schedule::linear::Layout;
+use std::collections::HashSet;
+
+/// Stages in which rows are picked of packed tables.
+pub(super) struct Laid {
+    pub lowering: Lowering,
+    pub layouts: Vec<Layout>,
+    /// The tables that were packed so.
+    pub tables: HashSet<ValueId>,
+}
+
+/// Gives where the rows of a definition's operand are as it packs them, and what it reads then.
+pub(super) type Rows<'a> = dyn Fn(&Definition, u32) -> Result<Option<(PackedRows, Vec<u8>)>> + 'a;
+
+/// Packs the tables that a product reads as well; `None` where there are none.
+pub(super) fn lay(lowering: &Lowering, layouts: &[Layout], rows: &Rows) -> Result<Option<Laid>> {
+    let mut definitions = Vec::new();
+    collect(&lowering.stages, &mut definitions);
+    let mut laid = Laid { lowering: Lowering::default(), layouts: Vec::new(), tables: HashSet::new() };
+    for table in tables(lowering, &definitions) {
+        let Some((packed, tensor)) = packed(lowering, &definitions, table, rows)? else { continue };
+        if laid.tables.is_empty() {
+            (laid.lowering, laid.layouts) = (lowering.clone(), layouts.to_vec());
+        }
+        let Laid { lowering: Lowering { values, stages, .. }, layouts, .. } = &mut laid;
+        let name = format!("{}.tiles", values[table as usize].name);
+        let tiles = Tiles { table, value: values.len() as ValueId, rows: packed, ty: tensor.ty.clone() };
+        layouts.push(Layout::dense(&tensor.ty.shape));
+        values.push(LoweredValue { name, ty: tensor.ty.clone(), constant: Some(tensor) });
+        replace(stages, &tiles);
+        laid.tables.insert(table);
+    }
+    Ok((!laid.tables.is_empty()).then_some(laid))
+}
+
+/// A table as the first of the products that pack it by rows has it.
+fn packed(
+    lowering: &Lowering,
+    definitions: &[&Definition],
+    table: ValueId,
+    rows: &Rows,
+) -> Result<Option<(PackedRows, Tensor)>> {
+    let ty = &lowering.values[table as usize].ty;
+    for def in definitions.iter().filter(|def| def.fold.is_some()) {
+        let Some(operand) = def.operands.iter().position(|o| o.value == table) else { continue };
+        let Some((packed, bytes)) = rows(def, operand as u32)? else { continue };
+        let tiles = bytes.len() / (packed.width * packed.depth * ty.dtype.size());
+        let shape = TensorType::new(ty.dtype, [tiles, packed.depth, packed.width]);
+        if packed.depth == ty.shape[1]
+            && let Some(tensor) = Tensor::from_bytes(shape, bytes)
+        {
+            return Ok(Some((packed, tensor)));
+        }
+    }
+    Ok(None)
+}
+
+fn collect<'a>(stages: &'a [Stage], definitions: &mut Vec<&'a Definition>) {
+    for stage in stages {
+        match stage {
+            Stage::Define(def) => definitions.push(def),
+            Stage::Repeat(repeat) => collect(&repeat.body, definitions),
+            Stage::Strips(strips) => collect(&strips.body, definitions),
+            Stage::Routine(_) | Stage::Reshape { .. } => {}
+        }
+    }
+}
+
+/// The large constant matrices of which definitions pick rows.
+fn tables(lowering: &Lowering, definitions: &[&Definition]) -> Vec<ValueId> {
+    let large = |v: &ValueId| {
+        let constant = lowering.values[*v as usize].constant.as_ref();
+        constant.is_some_and(|t| t.ty.shape.len() == 2 && t.data.len() >= TABLE && t.ty.dtype.bits() >= 8)
+    };
+    let mut tables: Vec<ValueId> = definitions.iter().flat_map(|def| row_tables(def)).filter(large).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    tables
+}
+
+/// The computed row and the column of an index.
+fn picked(index: &[Index]) -> Option<(ExprId, &Affine)> {
+    match index {
+        [Index::Dynamic(row), Index::Affine(column)] => Some((*row, column)),
+        _ => None,
+    }
+}
+
+/// A table as tiles of rows.
+struct Tiles {
+    table: ValueId,
+    value: ValueId,
+    rows: PackedRows,
+    ty: TensorType,
+}
+
+/// Picks the rows of the tiles in the place of the table's.
+fn replace(stages: &mut [Stage], tiles: &Tiles) {
+    for stage in stages {
+        match stage {
+            Stage::Define(def) => {
+                let replaced = replace_loads(def, &mut |b, operand, index, fill| {
+                    let operand = &def.operands[operand as usize];
+                    let (row, column) = picked(index).filter(|_| operand.value == tiles.table)?;
+                    Some(tiles.load(b, (row, column), operand.ty.shape[0], fill))
+                });
+                if let Some(replaced) = replaced.filter(|d| d.operands.iter().any(|o| o.value == tiles.value))
+                {
+                    *def = replaced;
+                }
+            }
+            Stage::Repeat(repeat) => replace(&mut repeat.body, tiles),
+            Stage::Strips(strips) => replace(&mut strips.body, tiles),
+            Stage::Routine(_) | Stage::Reshape { .. } => {}
+        }
+    }
+}
+
+impl Tiles {
+    /// An element of a row, of so many. The number of the tile lies outside where that of the row does.
+    fn load(
+        &self,
+        b: &mut DefBuilder,
+        (row, column): (ExprId, &Affine),
+        rows: usize,
+        fill: Option<Scalar>,
+    ) -> ExprId {
+        let mut number = |n: usize| b.constant(Scalar::from_i64(DType::I64, n as i64));
+        let [none, rows, width, outside] = [0, rows, self.rows.width, self.ty.shape[0]].map(&mut number);
+        let tile = b.op(Op::Div, &[row, width]);
+        let before = b.op(Op::Mul, &[tile, width]);
+        let lane = b.op(Op::Sub, &[row, before]);
+        let inside = b.op(Op::Lt, &[row, rows]);
+        let tile = b.op(Op::Select, &[inside, tile, outside]);
+        let negative = b.op(Op::Lt, &[row, none]);
+        let tile = b.op(Op::Select, &[negative, outside, tile]);
+        let index = vec![Index::Dynamic(tile), Index::Affine(column.clone()), Index::Dynamic(lane)];
+        b.load_at(self.value, &self.ty, index, fill)
+    }
+}
