@@ -24,23 +24,13 @@ impl Nest<'_> {
         let name = self.linear.vars[var as usize].name.clone();
         let (lo, step) = (segment.start as i64, segment.points as i64);
         let hi = lo + step * segment.count as i64;
-        let mut ends = vec![Affine::constant(hi), size.clone()];
         let alone = self.splits(var, &segment);
-        if alone {
-            // None where the size is 1.
-            ends.push(size.offset(-1).scaled(hi));
-        }
-        e.repeat_bounds(&name, Bound::constant(lo), Bound(ends), step, |e, at| body(self, e, segment, at));
-        if alone {
-            self.alone = true;
-            let (first, end) = (Affine::constant(0), Affine::constant(1));
-            let (first, end) = (Bound(vec![first, size.offset(-1)]), Bound(vec![end, size.clone()]));
+        tiles(e, &name, (lo, hi, step), (size, alone), &mut |e, at, single| {
+            self.alone |= single;
             let one = Segment { points: 1, count: 1, ..segment };
-            e.repeat_bounds(&format!("{name}_alone"), first, end, 1, |e, _| {
-                body(self, e, one, Affine::constant(0));
-            });
-            self.alone = false;
-        }
+            body(self, e, if single { one } else { segment }, at);
+            self.alone &= !single;
+        });
     }
 
     /// Whether a size of 1 has a tile of its own: sums whose tiles are nothing but points side by side.
@@ -51,5 +41,28 @@ impl Nest<'_> {
         let sums = self.linear.fold.is_some_and(|f| f.0 == Fold::Sum);
         let first = segment.start == 0 && segment.points > 1;
         first && sums && !lanes && !between && !others && !self.alone
+    }
+}
+
+/// The tiles of so many points between two places that begin inside of a size; where that is 1, a single point in
+/// place of the first of them, if that is to stand `alone`. `body` is given the place of each, and whether it is that.
+pub(super) fn tiles(
+    e: &mut Emitter,
+    name: &str,
+    (lo, hi, step): (i64, i64, i64),
+    (size, alone): (&Affine, bool),
+    body: &mut dyn FnMut(&mut Emitter, Affine, bool),
+) {
+    let one = size.offset(-1);
+    let mut ends = vec![Affine::constant(hi), size.clone()];
+    if alone {
+        // None where the size is 1.
+        ends.push(one.scaled(hi));
+    }
+    e.repeat_bounds(name, Bound::constant(lo), Bound(ends), step, |e, at| body(e, at, false));
+    if alone {
+        let (first, end) =
+            (Bound(vec![Affine::constant(0), one]), Bound(vec![Affine::constant(1), size.clone()]));
+        e.repeat_bounds(&format!("{name}_alone"), first, end, 1, |e, _| body(e, Affine::constant(0), true));
     }
 }

@@ -18,6 +18,7 @@ mod columns;
 
 pub use columns::Columns;
 
+use super::alone::tiles;
 use super::emit::{Emitter, addr, param};
 use super::finish::Finish;
 use super::registers::{memory_load, quad};
@@ -118,16 +119,11 @@ impl Nest<'_> {
             return;
         };
         // A single row, as of a decoder's step, is none of several that are computed for nothing.
-        let (whole, one) = (|n: i64| Affine::constant(n), size.offset(-1));
-        let ends = [whole(full), size.clone(), one.scaled(full)];
-        let ends = if rows > 1 { ends.to_vec() } else { ends[..2].to_vec() };
-        e.repeat_bounds(name, Bound::constant(0), Bound(ends), rows, |e, at| some(e, at, rows));
-        if rows > 1 {
-            let (from, to) = (Bound(vec![whole(0), one]), Bound(vec![whole(1), size.clone()]));
-            e.repeat_bounds(name, from, to, 1, |e, at| some(e, at, 1));
-        }
+        tiles(e, name, (0, full, rows), (&size, rows > 1), &mut |e, at, single| {
+            some(e, at, if single { 1 } else { rows });
+        });
         if full < extent {
-            let to = Bound(vec![whole(extent), size]);
+            let to = Bound(vec![Affine::constant(extent), size]);
             e.repeat_bounds(name, Bound::constant(full), to, 1, |e, at| some(e, at, 1));
         }
     }
