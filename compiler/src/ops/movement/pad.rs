@@ -1,22 +1,28 @@
 //! Pad in all modes, and CenterCropPad.
 //!
 //! A constant pad is a load with a fill. The other modes map the indices of one axis after the
-//! other; each map is affine in a few stretches.
+//! other; each map is affine in a few stretches, or computed where it is not.
 
 use super::super::emit::{Emit, Val, require};
 use super::super::frame::framed;
 use super::super::{Ctx, Operator};
 use super::{copy_mapped, row};
 use crate::base::{Affine, DType, TensorType};
-use crate::definition::Lowering;
+use crate::definition::{Index, Lowering};
 use crate::error::{Error, Result};
-use crate::scalar::Scalar;
+use crate::scalar::{Op, Scalar};
 
 /// The rows.
 pub const ROWS: &[Operator] = &[
     row("Pad", &[1, 2, 11, 13, 18, 19, 21, 23, 24, 25], infer, lower, "pads and axes must be constant"),
     row("CenterCropPad", &[18], infer_center, lower_center, "the shape must be constant"),
 ];
+
+/// Where pads go round an axis more often, the copy's index is computed.
+const MOST_ROUNDS: usize = 32;
+
+/// The same of longer axes.
+const LONGEST: usize = 1 << 24;
 
 /// Elements added before and after each dimension; negative ones are cut off.
 fn pads(ctx: &Ctx) -> Result<Vec<(i64, i64)>> {
@@ -96,15 +102,43 @@ fn mapped(e: &mut Emit, x: &Val, out: &Val, pads: &[(i64, i64)], mode: &str) -> 
     for &axis in &moved {
         let extent = from.shape()[axis] as i64;
         require(extent > 0, || format!("mode {mode} needs elements to repeat"))?;
-        let map: Vec<i64> =
-            (0..out.shape()[axis] as i64).map(|i| source(mode, i - pads[axis].0, extent)).collect();
+        let (length, before) = (out.shape()[axis], pads[axis].0);
         let mut shape = from.shape().to_vec();
-        shape[axis] = map.len();
+        shape[axis] = length;
         let to = if axis == last { out.clone() } else { e.temp("pad", x.dtype(), shape) };
-        copy_mapped(e, &from, &to, axis, &map);
+        let rounds = if mode == "edge" { 1 } else { length / extent as usize };
+        if rounds > MOST_ROUNDS || length > LONGEST {
+            computed(e, &from, &to, axis, (mode, before));
+        } else {
+            let map: Vec<i64> = (0..length as i64).map(|i| source(mode, i - before, extent)).collect();
+            copy_mapped(e, &from, &to, axis, &map);
+        }
         from = to;
     }
     Ok(())
+}
+
+/// A copy whose index along one axis is computed as [`source`] does; so many elements are added before it.
+fn computed(e: &mut Emit, x: &Val, out: &Val, axis: usize, (mode, before): (&str, i64)) {
+    let extent = x.shape()[axis] as i64;
+    let period = if mode == "wrap" { extent } else { (2 * (extent - 1)).max(1) };
+    let offset = if mode == "edge" { -before } else { (-before).rem_euclid(period) };
+    e.define("", out, |b| {
+        let place = b.index(b.var(axis).offset(offset));
+        let [zero, last, period] =
+            [0, extent - 1, period].map(|n| b.constant(Scalar::from_i64(DType::I64, n)));
+        let within = b.op(Op::Rem, &[place, period]);
+        let place = match mode {
+            "edge" => b.op(Op::Max, &[place, zero]),
+            "wrap" => within,
+            _ => b.op(Op::Sub, &[period, within]),
+        };
+        let end = if mode == "reflect" { within } else { last };
+        let place = b.op(Op::Min, &[place, end]);
+        let mut at: Vec<Index> = b.axes().into_iter().map(Index::Affine).collect();
+        at[axis] = Index::Dynamic(place);
+        b.load_at(x.id, &x.ty, at, None)
+    });
 }
 
 /// Where the element at `i`, which may lie outside `0..extent`, comes from.
@@ -154,4 +188,25 @@ fn lower_center(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
     let zero = Scalar::from_i64(x.dtype(), 0);
     e.define("", &out, |b| b.load_padded(x.id, &x.ty, index, zero));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::source;
+    use crate::base::Tensor;
+    use crate::graph::Attr;
+    use crate::ops::older::floats;
+
+    #[test]
+    fn pads_that_go_round_an_axis_many_times() {
+        for mode in ["reflect", "wrap"] {
+            for (extent, before, after) in [(5i64, 300, 201), (2, 77, 1), (3, -1, 500), (1, 3, 300)] {
+                let x = Tensor::new([extent as usize], &(0..extent).map(|i| i as f32).collect::<Vec<_>>());
+                let pads = Tensor::new([2], &[before, after]);
+                let y = floats("Pad", 19, &[("mode", Attr::Str(mode.into()))], &[x, pads]);
+                let want = (-before..extent + after).map(|i| source(mode, i, extent) as f32);
+                assert_eq!(y, want.collect::<Vec<_>>(), "{mode} of {extent}");
+            }
+        }
+    }
 }
