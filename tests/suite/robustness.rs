@@ -5,7 +5,7 @@
 
 use crate::conformance::cases;
 use crate::lengths::body;
-use crate::support::onnx::{model, node, value};
+use crate::support::onnx::{self, model, node, text, value, with};
 use crate::support::repository;
 use lmc::base::{DType, Tensor, TensorType};
 use lmc::import::{self, Bindings};
@@ -291,11 +291,18 @@ fn sound_models_of_the_past() -> Vec<(&'static str, Vec<u8>)> {
     let tall = node("BitwiseAnd", &["a", "b"], "y");
     let mut state = node("CausalConvWithState", &["x", "w"], "y");
     state.output.push("state".to_string());
+    let reflected = with(node("Pad", &["x", "pads"], "y"), [text("mode", "reflect")]);
     vec![
         ("one output of three", around(node("Unique", &["x"], "y"), &[("x", F32, &[4])], ("y", F32, &[-1]))),
         (
             "an axis of 2^31 points",
             around(tall, &[("a", U8, &[3]), ("b", U8, &[1 << 31, 1])], ("y", U8, &[1 << 31, 3])),
+        ),
+        ("loops within loops", nested(node("Sin", &["v"], "next"), 3, 14)),
+        (
+            "a reflection of reflections",
+            model(vec![reflected], &[8], &[-1], &[("pads", Tensor::new([2], &[1_000_000i64; 2]))])
+                .encode_to_vec(),
         ),
         (
             "padding around nothing",
@@ -324,6 +331,8 @@ fn wrong_models_of_the_past() -> Vec<(&'static str, Vec<u8>)> {
             "2^62 multiply-adds",
             around(endless, &[("a", I8, &[1 << 31, 1]), ("b", I8, &[1, 1 << 31])], ("y", I8, &[-1, -1])),
         ),
+        ("what is not supported, in loops", nested(node("Unknown", &["v"], "next"), 2, 14)),
+        ("branches within branches, tried twice each", nested_branches(18)),
         ("a class of none", around(classes, &[("x", F32, &[3, 0]), ("t", I64, &[3])], ("y", F32, &[]))),
         (
             "earlier keys of another batch",
@@ -357,10 +366,37 @@ fn faults_of_the_past() {
 
 /// A sine of so many sines, by a Loop.
 fn sines(count: i64) -> Vec<u8> {
-    let mut repeated = node("Loop", &["count", "", "x"], "y");
-    let nodes = vec![node("Sin", &["v"], "next"), node("Identity", &["go"], "on")];
-    body(&mut repeated, nodes, (&[("i", I64), ("go", BOOL), ("v", F32)], &[("on", BOOL), ("next", F32)]));
+    nested(node("Sin", &["v"], "next"), count, 1)
+}
+
+/// A node on `v` that gives `next`, in so many Loops, each in the body of another, that run so often.
+fn nested(mut repeated: pb::NodeProto, count: i64, depth: usize) -> Vec<u8> {
+    for level in 1..=depth {
+        let (from, to) = if level == depth { ("x", "y") } else { ("v", "next") };
+        let nodes = vec![repeated, node("Identity", &["go"], "on")];
+        repeated = node("Loop", &["count", "", from], to);
+        body(&mut repeated, nodes, (&[("i", I64), ("go", BOOL), ("v", F32)], &[("on", BOOL), ("next", F32)]));
+    }
     model(vec![repeated], &[1, 3], &[1, 3], &[("count", Tensor::scalar(count))]).encode_to_vec()
+}
+
+/// A node that gives `t`, in so many branches, each in another, beside which there is one that cannot be taken.
+fn nested_branches(depth: usize) -> Vec<u8> {
+    let branch = |node: pb::NodeProto| pb::GraphProto {
+        name: "branch".to_string(),
+        output: vec![value(&node.output[0], F32, &[1, 3])],
+        node: vec![node],
+        ..Default::default()
+    };
+    let mut chosen = node("Relu", &["x"], "t");
+    for level in 1..=depth {
+        let mut choice = node("If", &["go"], if level == depth { "y" } else { "t" });
+        let other = branch(node("Unknown", &["x"], "t"));
+        choice.attribute.push(onnx::body("then_branch", branch(chosen)));
+        choice.attribute.push(onnx::body("else_branch", other));
+        chosen = choice;
+    }
+    around(chosen, &[("x", F32, &[1, 3]), ("go", BOOL, &[])], ("y", F32, &[1, 3]))
 }
 
 /// What a few bytes describe is compiled, but neither memory nor time is asked for that a run cannot have.

@@ -12,8 +12,8 @@ use crate::ops::{Pending, find};
 /// A Loop or Scan is unrolled up to this many iterations times nodes of its body.
 pub(super) const MAX_UNROLLED: usize = 512;
 
-/// Loops over sequences have no other form than the unrolled one.
-const MAX_UNROLLED_SEQUENCE: usize = 16384;
+/// The same of loops over sequences, which have no other form than the unrolled one; and of loops within loops in all.
+pub(super) const MAX_UNROLLED_IN_ALL: usize = 16384;
 
 pub(super) type Bindings = Vec<Option<Binding>>;
 
@@ -174,7 +174,7 @@ impl Driver {
             _ => self.known(&inputs[1]),
         };
         let sequences = inputs[2..].iter().flatten().any(|b| matches!(b, Binding::Sequence(_)));
-        let most = if sequences { MAX_UNROLLED_SEQUENCE } else { MAX_UNROLLED };
+        let most = if sequences { MAX_UNROLLED_IN_ALL } else { MAX_UNROLLED };
         let count = condition.filter(|_| !sequences);
         let count = count.and_then(|go| self.iterations(body, trips, go != 0, &inputs[2..]));
         if count.is_none() && !sequences {
@@ -188,29 +188,36 @@ impl Driver {
         let spanned = self.spans(body, count.or(trips), &inputs[2..]);
         let body = spanned.as_ref().unwrap_or(body);
         let runs = condition.is_some_and(|go| go != 0) && trips.is_none_or(|t| t > 0);
-        let short = count.or(trips).is_none_or(|t| (t.max(0) as usize).saturating_mul(size(body)) <= most);
+        // Where nothing says how often, until it is too long.
+        let repeats = count.or(trips).map_or(most / size(body).max(1), |t| t.max(0) as usize);
+        let short = self.is_short(body, repeats, most);
         let marks = (self.errors.len(), self.mark());
         // How often it runs may depend on a size that is known only at run time.
-        if self.graph().sample > 0 && count.or(trips).is_some() && !sequences {
-            match self.typed_loop(node, body, inputs.clone(), count, runs) {
-                Ok(outputs) => return Ok(outputs),
-                Err(_) => {
-                    self.errors.truncate(marks.0);
-                    self.reset(marks.1);
-                }
-            }
+        let sized = self.graph().sample > 0 && count.or(trips).is_some() && !sequences;
+        let typed = sized.then(|| self.typed_loop(node, body, inputs.clone(), count, runs));
+        if let Some(Ok(outputs)) = typed {
+            return Ok(outputs);
         }
+        self.errors.truncate(marks.0);
+        self.reset(marks.1);
         if let (Some(go), true) = (condition, short) {
-            match self.unroll_loop(body, trips, go != 0, &inputs[2..], most) {
+            match self.unroll_loop(body, (trips, repeats), go != 0, &inputs[2..], most) {
                 Ok(Some(outputs)) => return Ok(outputs),
-                Err(error) if sequences => return Err(error),
+                // The loop around it, which is unrolled too, is tried as a whole in its other form.
+                Err(error) if sequences || self.repeats > 1 => return Err(error),
                 Ok(None) | Err(_) => {
                     self.errors.truncate(marks.0);
                     self.reset(marks.1);
                 }
             }
         }
-        self.typed_loop(node, body, inputs, count, runs)
+        typed.unwrap_or_else(|| self.typed_loop(node, body, inputs, count, runs))
+    }
+
+    /// Whether a body is unrolled that often, in loops that are as well.
+    pub(super) fn is_short(&self, body: &Body, trips: usize, most: usize) -> bool {
+        let nodes = trips.saturating_mul(size(body));
+        nodes <= most && nodes.saturating_mul(self.repeats) <= MAX_UNROLLED_IN_ALL
     }
 
     /// How often a loop runs, where a bound is given for what data say.
@@ -262,8 +269,8 @@ impl Driver {
         level.nodes.truncate(mark.0);
         level.graph.captures.truncate(mark.2);
         level.graph.copies.retain(|c| (c.1 as usize) < mark.1);
-        for value in level.graph.values.drain(mark.1..) {
-            level.used.remove(&value.name);
+        for value in level.graph.values.split_off(mark.1) {
+            level.release(&value.name);
         }
         let kept = |id: &ValueId| (*id as usize) < mark.1;
         level.graph.folded.retain(|n| n.outputs.iter().flatten().all(kept));
@@ -277,11 +284,20 @@ impl Driver {
         }
     }
 
+    /// Runs what adds one of so many repetitions to the current graph.
+    pub(super) fn repeated<T>(&mut self, repeats: usize, f: impl FnOnce(&mut Self) -> T) -> T {
+        let around = self.repeats;
+        self.repeats = around.saturating_mul(repeats.max(1));
+        let result = f(self);
+        self.repeats = around;
+        result
+    }
+
     /// Repeats the body in the current graph; `None` where the number of iterations is not known.
     fn unroll_loop(
         &mut self,
         body: &Body,
-        trips: Option<i64>,
+        (trips, repeats): (Option<i64>, usize),
         mut go: bool,
         initial: &[Option<Binding>],
         most: usize,
@@ -302,7 +318,7 @@ impl Driver {
             let condition = self.add_constant("go", truth);
             let mut inputs = vec![Binding::Value(number), Binding::Value(condition)];
             inputs.append(&mut carried);
-            let mut outputs = self.inline(body, inputs)?.into_iter();
+            let mut outputs = self.repeated(repeats, |d| d.inline(body, inputs))?.into_iter();
             let Some(next) = self.known(&outputs.next()) else { return Ok(None) };
             go = next != 0;
             carried = outputs.by_ref().take(initial.len()).collect();

@@ -129,7 +129,9 @@ impl Driver {
         for (i, tensor) in [(0, Tensor::scalar(counting.trip)), (1, truth)].into_iter().chain(known) {
             *inputs.get_mut(i)? = Binding::Value(self.add_constant("count", tensor));
         }
+        let cost = std::mem::replace(&mut self.node_cost, 1);
         let outputs = self.inline(&counting.body, inputs).unwrap_or_default();
+        self.node_cost = cost;
         let constant = |binding: &Binding| match binding {
             Binding::Value(id) => self.constant(*id).cloned(),
             _ => None,

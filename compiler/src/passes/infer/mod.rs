@@ -75,6 +75,13 @@ impl Inferred {
     }
 }
 
+/// What one walk may cost: nodes that are typed, bodies as often as they are unrolled and tried. What cannot be typed in
+/// one form is tried in another, and so is each loop or branch around it.
+const MOST_COST: usize = 1 << 21;
+
+/// What a node costs; in what only counts iterations, 1.
+const NODE_COST: usize = 8;
+
 /// What a name stands for.
 #[derive(Clone)]
 enum Binding {
@@ -94,6 +101,8 @@ struct Level {
     graph: Graph,
     nodes: Vec<Node>,
     used: HashSet<String>,
+    /// For names that were given before, the number from which on one behind them may be free.
+    counts: HashMap<String, usize>,
     /// How many nodes have had each name. Models and unrolled loops repeat names.
     named: HashMap<String, usize>,
     /// The flags of what lies between computed ends.
@@ -121,13 +130,23 @@ impl Level {
         if self.used.insert(name.to_string()) {
             return name.to_string();
         }
-        let mut count = 2;
+        let count = self.counts.entry(name.to_string()).or_insert(2);
         loop {
             let candidate = format!("{name}.{count}");
+            *count += 1;
             if self.used.insert(candidate.clone()) {
                 return candidate;
             }
-            count += 1;
+        }
+    }
+
+    /// Takes back a name that [`Self::unique`] gave.
+    fn release(&mut self, name: &str) {
+        self.used.remove(name);
+        if let Some((before, number)) = name.rsplit_once('.')
+            && let (Some(count), Ok(number)) = (self.counts.get_mut(before), number.parse::<usize>())
+        {
+            *count = number.min(*count);
         }
     }
 }
@@ -144,6 +163,11 @@ struct Driver {
     frames: Vec<Frame>,
     /// How many graphs have been begun within the main one.
     scopes: usize,
+    /// What the walk has cost so far, and what the next node costs.
+    cost: usize,
+    node_cost: usize,
+    /// How often the loops around the current node repeat it that are being unrolled.
+    repeats: usize,
     errors: Vec<Error>,
     notes: Vec<String>,
     opset: i64,
@@ -169,6 +193,9 @@ fn walked(
         levels: vec![Level::new(sample, 0, given.known.clone())],
         frames: vec![Frame { names: HashMap::new(), level: 0 }],
         scopes: 0,
+        cost: 0,
+        node_cost: NODE_COST,
+        repeats: 1,
         errors: Vec::new(),
         notes: Vec::new(),
         opset: model.opset,
@@ -271,6 +298,13 @@ impl Driver {
     }
 
     fn node(&mut self, node: &SourceNode) -> Result<()> {
+        self.cost += self.node_cost;
+        if self.cost > MOST_COST {
+            return Err(Error::model(
+                "loops and branches lie within each other too deep for all their forms to be tried",
+            )
+            .advise("Nest fewer of them, or decide by constants which are taken and how often"));
+        }
         let Some(inputs) = self.inputs(node)? else {
             node.outputs.iter().for_each(|o| self.bind(o, Binding::Failed));
             return Ok(());

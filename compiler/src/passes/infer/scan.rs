@@ -2,7 +2,7 @@
 //! batch.
 
 use super::body::Parameter;
-use super::control::{Bindings, MAX_UNROLLED, body, size};
+use super::control::{Bindings, MAX_UNROLLED, MAX_UNROLLED_IN_ALL, body};
 use super::{Binding, Driver, values};
 use crate::base::Tensor;
 use crate::error::{Error, Result};
@@ -43,6 +43,12 @@ impl Driver {
         };
         let batch = batch(self).filter(|&b| b > 0);
         let batch = batch.ok_or_else(|| Error::model("the inputs of Scan have no batch in common"))?;
+        if !self.is_short(body(node, "body")?, batch, MAX_UNROLLED_IN_ALL) {
+            return Err(Error::model(format!(
+                "a batch of {batch} would be {batch} scans, which is too many"
+            ))
+            .advise("Export with opset 9 or later, where Scan has no batch"));
+        }
         let mut one = SourceNode { opset: 9, ..node.clone() };
         if let Some(directions) = one.attrs.0.remove("directions") {
             one.attrs.set("scan_input_directions", directions);
@@ -53,7 +59,7 @@ impl Driver {
                 let at = b.constant(Tensor::scalar(number as i64));
                 inputs.iter().map(|&x| b.binary("Gather", x, at)).collect::<Result<Vec<_>>>()
             })?;
-            let outputs = self.scan(&one, parts)?;
+            let outputs = self.repeated(batch, |d| d.scan(&one, parts))?;
             results.resize(outputs.len(), Vec::new());
             for (list, output) in results.iter_mut().zip(&values(&outputs)?) {
                 list.extend(output);
@@ -105,7 +111,7 @@ impl Driver {
         let trips = trips.unwrap_or(0);
         // How often it runs may depend on a size that is known only at run time.
         let sized = self.graph().sample > 0;
-        if !sized && trips > 0 && trips.saturating_mul(size(body)) <= MAX_UNROLLED {
+        if !sized && trips > 0 && self.is_short(body, trips, MAX_UNROLLED) {
             return self.unroll_scan(node, body, &inputs, states, &front, trips);
         }
         let graph = self.typed_body(body, parameters)?;
@@ -145,7 +151,7 @@ impl Driver {
                 })?;
                 given.push(Binding::Value(slice));
             }
-            let mut outputs = self.inline(body, given)?.into_iter();
+            let mut outputs = self.repeated(trips, |d| d.inline(body, given))?.into_iter();
             carried = outputs.by_ref().take(states).collect();
             for (stack, output) in stacks.iter_mut().zip(outputs) {
                 match output {
