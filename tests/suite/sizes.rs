@@ -265,6 +265,30 @@ fn movement_of_any_length() {
     check(&model(nodes, &[-2, -1, 6], &[-1, 5], &constants), &[("batch", 2), ("length", 9)], &cases);
 }
 
+/// What the application passes and gets is copied in vectors, nothing is divided; rows are longer and shorter than these.
+#[test]
+fn rows_of_free_length_are_copied_whole() {
+    let bytes = with(node("Cast", &["size"], "b"), [int("to", 2)]);
+    let wide = with(node("Cast", &["size"], "i"), [int("to", 7)]);
+    let half = with(node("Cast", &["size"], "h"), [int("to", 10)]);
+    let sum = [node("ReduceSum", &["x", "axes"], "sum"), node("Abs", &["sum"], "size")];
+    let nodes = [vec![node("Neg", &["x"], "y")], sum.into(), vec![bytes, wide, half]].concat();
+    let mut proto = model(nodes, &[-2, 3, -1, 2], &[-2, 3, -1, 2], &[("axes", Tensor::new([1], &[3i64]))]);
+    let outputs = [("b", 2), ("i", 7), ("h", 10)].map(|(name, kind)| value(name, kind, &[-2, 3, -1, 1]));
+    proto.graph.as_mut().expect("a graph").output.extend(outputs);
+    let bounds = [("batch", 3), ("length", 40)];
+    let cases: Vec<Vec<Tensor>> =
+        [(2, 37), (1, 1), (3, 16), (2, 15), (3, 40)].map(|(b, n)| vec![floats(&[b, 3, n, 2], 6)]).into();
+    check(&proto, &bounds, &cases);
+    let program = built(&decode(&proto), &bounds, &resolve("x86_64", "generic").expect("known")).program;
+    let copies: Vec<String> =
+        program.kernels.iter().filter(|k| k.name.ends_with("pack")).map(|k| k.to_string()).collect();
+    assert_eq!(copies.len(), 5);
+    for copy in copies {
+        assert!(!copy.contains("rem_s") && !copy.contains("div_s"), "{copy}");
+    }
+}
+
 /// A number that is another constant at the bound only: the fewer of five and all.
 #[test]
 fn a_number_equals_a_constant_at_the_bound() {

@@ -207,10 +207,15 @@ impl Code {
 
     /// Statements repeated for `0..end`, the end affine in the loops around.
     pub fn repeat_to(&mut self, name: &str, end: &Affine, body: impl FnOnce(&mut Self, Affine)) {
+        self.repeat_by(name, end, 1, body);
+    }
+
+    /// The same in steps of more than one.
+    pub fn repeat_by(&mut self, name: &str, end: &Affine, step: i64, body: impl FnOnce(&mut Self, Affine)) {
         let var = self.kernel.vars.len() as u32;
         self.kernel.vars.push(format!("{name}{var}"));
         let body = self.block(|code| body(code, Affine::var(var)));
-        self.push(Stmt::For { var, lo: Bound::constant(0), hi: Bound(vec![end.clone()]), step: 1, body });
+        self.push(Stmt::For { var, lo: Bound::constant(0), hi: Bound(vec![end.clone()]), step, body });
     }
 
     fn block(&mut self, body: impl FnOnce(&mut Self)) -> Vec<Stmt> {
@@ -310,9 +315,14 @@ impl Code {
         Ok(())
     }
 
-    /// Adds the routine to a lowering.
-    pub fn finish(mut self, low: &mut Lowering) {
+    /// The routine.
+    pub fn routine(mut self) -> Routine {
         self.kernel.body = self.open.pop().unwrap_or_default();
-        low.stages.push(Stage::Routine(Routine { operands: self.operands, kernel: self.kernel }));
+        Routine { operands: self.operands, kernel: self.kernel }
+    }
+
+    /// Adds the routine to a lowering.
+    pub fn finish(self, low: &mut Lowering) {
+        low.stages.push(Stage::Routine(self.routine()));
     }
 }

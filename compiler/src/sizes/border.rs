@@ -4,10 +4,10 @@
 //! would at the bound, and nothing is copied.
 
 use super::Merger;
-use super::reshape::{Shape, reshaped};
+use super::reshape::Shape;
 use crate::base::affine::as_size;
 use crate::base::{Affine, TensorType};
-use crate::definition::{Stage, ValueId};
+use crate::definition::ValueId;
 use crate::error::{Error, Result};
 use crate::plan::{Interface, Lowered};
 
@@ -34,7 +34,8 @@ impl Merger<'_> {
         let to = self.shape(value);
         // How many rows there are is not needed: the dimension is not divided.
         let dense = self.dense(&to, Affine::constant(-1));
-        self.before.push(Stage::Define(reshaped("unpack", &dense, &to)));
+        let stage = self.copied(&to, &dense, false)?;
+        self.before.push(stage);
         Ok(Border { value: dense.value, shown: value, dims })
     }
 
@@ -47,7 +48,8 @@ impl Merger<'_> {
             false => {
                 let rows = self.rows(&dims)?;
                 let dense = self.dense(&from, rows);
-                self.before.push(Stage::Define(reshaped("pack", &from, &dense)));
+                let stage = self.copied(&from, &dense, true)?;
+                self.before.push(stage);
                 dense.value
             }
         };

@@ -40,7 +40,7 @@ impl Merger<'_> {
 }
 
 /// The copy that reshapes.
-pub(super) fn reshaped(name: &str, from: &Shape, to: &Shape) -> Definition {
+fn reshaped(name: &str, from: &Shape, to: &Shape) -> Definition {
     let mut p = Pairing {
         vars: Vec::new(),
         from: vec![Affine::constant(0); from.dims.len()],
