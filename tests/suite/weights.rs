@@ -368,6 +368,47 @@ fn picked(dtype: DType, (v, k): (usize, usize), copied: bool) -> pb::ModelProto 
 /// Rows that are picked.
 const M: usize = 3;
 
+/// The same where bytes are multiplied, word by word.
+fn picked_words(v: usize, k: usize) -> pb::ModelProto {
+    let mut proto = picked(DType::I8, (v, k), true);
+    let graph = proto.graph.as_mut().expect("a graph");
+    graph.node.retain(|n| n.op_type != "MatMul" && n.output[0] != "weights");
+    let mut quantize = node("DynamicQuantizeLinear", &["e"], "bytes");
+    quantize.output.extend(["step", "zero"].map(String::from));
+    graph.node.extend([
+        quantize,
+        node("MatMulInteger", &["bytes", "exchanged", "zero"], "sum"),
+        with(node("Cast", &["sum"], "sum_float"), [int("to", 1)]),
+        node("Mul", &["step", "scale"], "steps"),
+        node("Mul", &["sum_float", "steps"], "y"),
+    ]);
+    proto
+}
+
+/// So is one whose words are multiplied, where these lie together: with VNNI, and dot products.
+#[test]
+fn tables_of_words_lie_once() {
+    let (v, k) = (331, 96);
+    let model = decode(&picked_words(v, k));
+    let x = floats(&[M, 1], 7);
+    let want = naive(&model, std::slice::from_ref(&x));
+    for (arch, cpu, once) in [
+        ("x86_64", "x86-64-v3", false),
+        ("native", "native", false),
+        ("aarch64", "cortex-a53", false),
+        ("aarch64", "neoverse-n1", true),
+    ] {
+        let target = resolve(arch, cpu).expect("known");
+        let built = Build::new("m.onnx").build_model(&model, target.clone(), "m", &Silent).expect("built");
+        let constants: usize = built.program.constants.iter().map(|c| c.bytes.len()).sum();
+        let most = v.next_multiple_of(128) * k + 4 * v + 1024;
+        assert!(!once || constants <= most, "{cpu}: {constants} bytes of constants, not {most}");
+        let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+        let got = executor.and_then(|mut e| e.run(std::slice::from_ref(&x))).expect("a run");
+        agree(&got, &want, cpu);
+    }
+}
+
 /// An embedding that is the last product's weights as well is there once, and a row outside of it is an error.
 #[test]
 fn tables_that_are_weights_as_well_lie_once() {

@@ -45,7 +45,7 @@ mod words;
 pub use channels::order_channels;
 pub use frames::{frames, rim};
 pub use layout::layouts;
-pub use rewrite::replace_loads;
+pub use rewrite::{plain_var, replace_loads, split_vars, with_vars};
 pub use rim::Rims;
 pub use spread::spread;
 pub use tables::tabulate;

@@ -47,13 +47,15 @@ pub struct Packing {
 }
 
 /// Where rows of a packed matrix are: element `column` of a row is at
-/// `(row / width * depth + column) * width + row % width`.
+/// `((row / width * depth + column) / group * width + row % width) * group + column % group`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackedRows {
     /// Rows of a tile.
     pub width: usize,
-    /// Elements of a row.
+    /// Elements of a row, whole groups.
     pub depth: usize,
+    /// Neighbours in a row that lie side by side.
+    pub group: usize,
 }
 
 impl Nested {
@@ -148,18 +150,19 @@ impl Packing {
     /// Where the rows of a matrix are whose columns the reduction runs over; `None` where tiles are not alike, or
     /// elements do not lie one by one.
     pub fn rows(&self) -> Option<PackedRows> {
-        let plain = self.group == 1 && self.halves == 0 && self.last == 0 && !self.pairs && !self.wide;
+        let plain = self.halves == 0 && self.last == 0 && !self.pairs && !self.wide;
         let (&[(column, depth)], true) = (&self.reduce[..], plain && self.outer.is_empty()) else {
             return None;
         };
         let steps = [column, self.vector?].map(|v| self.source.coefficient(v));
         let dense = self.source.base == 0 && self.run.is_empty() && steps == [1, depth as i64];
+        let dense = dense && depth.is_multiple_of(self.group);
         let width = self.regions.first()?.width;
         let alike = |r: &Region| {
             let whole = r.segment.points == width || r.segment.count == 1;
             whole && r.width == width && r.segment.start * depth == r.start
         };
-        (dense && self.regions.iter().all(alike)).then_some(PackedRows { width, depth })
+        (dense && self.regions.iter().all(alike)).then_some(PackedRows { width, depth, group: self.group })
     }
 
     /// The first segment of the vector axis.

@@ -4,12 +4,15 @@
 //! product reads tiles of rows; what picks single rows finds their elements a tile's width apart: some
 //! cache lines more for each token, and the table is in flash once.
 //!
-//! Before: `e[i, k] = T[row, k]`. After: `e[i, k] = P[row / width, k, row % width]`, where `P` is `T` packed.
+//! Before: `e[i, k] = T[row, k]`. After: `e[i, k] = P[row / width, k / group, row % width, k % group]`, where `P` is `T`
+//! packed: words of bytes hold a group of neighbours, elsewhere there is one.
 
 use crate::base::{Affine, DType, Tensor, TensorType};
-use crate::definition::{DefBuilder, Definition, ExprId, Index, LoweredValue, Lowering, Stage, ValueId};
+use crate::definition::{
+    DefBuilder, Definition, Expr, ExprId, Index, LoweredValue, Lowering, Stage, ValueId,
+};
 use crate::error::Result;
-use crate::group::{TABLE, replace_loads, row_tables};
+use crate::group::{TABLE, plain_var, replace_loads, row_tables, split_vars, with_vars};
 use crate::nest::PackedRows;
 use crate::scalar::{Op, Scalar};
 use crate::schedule::linear::Layout;
@@ -39,6 +42,9 @@ pub(super) fn lay(lowering: &Lowering, layouts: &[Layout], rows: &Rows) -> Resul
         let Laid { lowering: Lowering { values, stages, .. }, layouts, .. } = &mut laid;
         let name = format!("{}.tiles", values[table as usize].name);
         let tiles = Tiles { table, value: values.len() as ValueId, rows: packed, ty: tensor.ty.clone() };
+        if !definitions.iter().all(|def| tiles.splits(def)) {
+            continue;
+        }
         layouts.push(Layout::dense(&tensor.ty.shape));
         values.push(LoweredValue { name, ty: tensor.ty.clone(), constant: Some(tensor) });
         replace(stages, &tiles);
@@ -59,7 +65,8 @@ fn packed(
         let Some(operand) = def.operands.iter().position(|o| o.value == table) else { continue };
         let Some((packed, bytes)) = rows(def, operand as u32)? else { continue };
         let tiles = bytes.len() / (packed.width * packed.depth * ty.dtype.size());
-        let shape = TensorType::new(ty.dtype, [tiles, packed.depth, packed.width]);
+        let PackedRows { width, depth, group } = packed;
+        let shape = TensorType::new(ty.dtype, [tiles, depth / group, width, group]);
         if packed.depth == ty.shape[1]
             && let Some(tensor) = Tensor::from_bytes(shape, bytes)
         {
@@ -113,13 +120,7 @@ fn replace(stages: &mut [Stage], tiles: &Tiles) {
     for stage in stages {
         match stage {
             Stage::Define(def) => {
-                let replaced = replace_loads(def, &mut |b, operand, index, fill| {
-                    let operand = &def.operands[operand as usize];
-                    let (row, column) = picked(index).filter(|_| operand.value == tiles.table)?;
-                    Some(tiles.load(b, (row, column), operand.ty.shape[0], fill))
-                });
-                if let Some(replaced) = replaced.filter(|d| d.operands.iter().any(|o| o.value == tiles.value))
-                {
+                if let Some(replaced) = tiles.picked(def) {
                     *def = replaced;
                 }
             }
@@ -131,6 +132,47 @@ fn replace(stages: &mut [Stage], tiles: &Tiles) {
 }
 
 impl Tiles {
+    /// The forms of the columns that a definition reads of picked rows.
+    fn columns<'a>(&self, def: &'a Definition) -> impl Iterator<Item = &'a Affine> {
+        let table = self.table;
+        def.exprs.iter().filter_map(move |e| match e {
+            Expr::Load { operand, index, .. } if def.operands[*operand as usize].value == table => {
+                Some(picked(index)?.1)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether all columns that a definition reads of picked rows can be told apart by their place in a group: each is
+    /// an axis of whole groups.
+    fn splits(&self, def: &Definition) -> bool {
+        let whole = |form: &Affine| {
+            plain_var(form).is_some_and(|v| {
+                let var = &def.vars[v as usize];
+                (v as usize) < def.axes && var.size.is_none() && var.extent.is_multiple_of(self.rows.group)
+            })
+        };
+        self.rows.group == 1 || self.columns(def).all(whole)
+    }
+
+    /// A definition with the rows that it picks from the tiles; `None` where it picks none.
+    fn picked(&self, def: &Definition) -> Option<Definition> {
+        let mut parts = vec![None; def.vars.len()];
+        let group = self.rows.group;
+        for v in self.columns(def).filter(|_| group > 1).filter_map(plain_var) {
+            let groups = def.vars[v as usize].extent / group;
+            parts[v as usize] = Some(vec![(0, group as i64, groups), (1, 1, group)]);
+        }
+        let split = if group > 1 { Some(with_vars(def, &split_vars(def, &parts))?) } else { None };
+        let def = split.as_ref().unwrap_or(def);
+        let replaced = replace_loads(def, &mut |b, operand, index, fill| {
+            let operand = &def.operands[operand as usize];
+            let (row, column) = picked(index).filter(|_| operand.value == self.table)?;
+            Some(self.load(b, (row, column), operand.ty.shape[0], fill))
+        })?;
+        replaced.operands.iter().any(|o| o.value == self.value).then_some(replaced)
+    }
+
     /// An element of a row, of so many. The number of the tile lies outside where that of the row does.
     fn load(
         &self,
@@ -148,7 +190,18 @@ impl Tiles {
         let tile = b.op(Op::Select, &[inside, tile, outside]);
         let negative = b.op(Op::Lt, &[row, none]);
         let tile = b.op(Op::Select, &[negative, outside, tile]);
-        let index = vec![Index::Dynamic(tile), Index::Affine(column.clone()), Index::Dynamic(lane)];
-        b.load_at(self.value, &self.ty, index, fill)
+        let [group, beside] = self.grouped(column).map(Index::Affine);
+        b.load_at(self.value, &self.ty, vec![Index::Dynamic(tile), group, Index::Dynamic(lane), beside], fill)
+    }
+
+    /// The number of a column's group, and its place there.
+    fn grouped(&self, column: &Affine) -> [Affine; 2] {
+        let size = self.rows.group as i64;
+        let (whole, beside) = column.terms.iter().partition(|t| t.1 % size == 0);
+        let group = |terms: Vec<(u32, i64)>| terms.into_iter().map(|(v, by)| (v, by / size)).collect();
+        [
+            Affine { base: column.base / size, terms: group(whole) },
+            Affine { base: column.base % size, terms: beside },
+        ]
     }
 }

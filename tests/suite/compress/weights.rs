@@ -148,3 +148,36 @@ fn ranges_are_taken_where_that_gains_time() {
     let nodes = vec![node("Conv", &["x", "many"], "a"), node("Conv", &["a", "fewer"], "y")];
     assert_eq!(made(nodes), (vec!["x".to_string()], 1));
 }
+
+/// An embedding whose exchanged copy the last product multiplies by has that one's integers, and the scales of these.
+#[test]
+fn tables_have_the_integers_of_weights() {
+    let (v, k) = (120, 32);
+    let table = floats(v * k, 3);
+    let exchanged: Vec<f32> = (0..v * k).map(|i| table[i % v * k + i / v]).collect();
+    let nodes = vec![
+        node("Mul", &["x", "far"], "places"),
+        with(node("Cast", &["places"], "rows"), [int("to", 7)]),
+        node("Gather", &["table", "rows"], "e"),
+        node("MatMul", &["e", "weights"], "y"),
+    ];
+    let constants = [
+        ("far", Tensor::scalar(100f32)),
+        ("table", Tensor::new([v, k], &table)),
+        ("weights", Tensor::new([k, v], &exchanged)),
+    ];
+    let onnx = decode(&model(nodes, &[6], &[6, v as i64], &constants));
+    let samples = vec![vec![Tensor::new([6], &floats(6, 5))]];
+    let data = Data { samples: &samples, observer: &Silent };
+    let stored = |data| weights_only(&onnx, DType::I8, &known(&onnx), data).expect("stored").onnx;
+    let dynamic = |data| dynamic(&onnx, &known(&onnx), data).expect("quantized").onnx;
+    for made in [stored(&NONE), stored(&data), dynamic(&NONE), dynamic(&data)] {
+        assert!(agreement(&onnx, &made, &samples) > 0.999);
+        let tensors = made.initializers.iter().filter_map(|i| made.constant(&i.proto.name));
+        let integers: Vec<Tensor> =
+            tensors.filter(|t| t.ty.dtype == DType::I8 && t.ty.shape.len() == 2).collect();
+        let [rows, columns] = &integers[..] else { panic!("{} matrices of integers", integers.len()) };
+        let (rows, columns) = if rows.ty.shape == [v, k] { (rows, columns) } else { (columns, rows) };
+        assert!((0..v * k).all(|i| rows.data[i] == columns.data[i % k * v + i / k]));
+    }
+}

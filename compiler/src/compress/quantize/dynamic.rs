@@ -13,6 +13,7 @@ use super::recurrent;
 use super::report::LayerReport;
 use super::stored::{SMALL, error, store_all, store_inner, stored};
 use super::tables::Tables;
+use super::tied::Tied;
 use super::weights::{Quantized, Share, quantize, turned};
 use crate::base::{DType, Tensor};
 use crate::compress::observe::Known;
@@ -42,6 +43,13 @@ struct Product {
     axis: usize,
     /// Whether the constant is `[columns, depth]`.
     transposed: bool,
+}
+
+impl Product {
+    /// The channels of its weights have a scale each.
+    fn share(&self) -> Share {
+        Share::Axis(if self.convolution { 0 } else { self.shape.len() - 1 })
+    }
 }
 
 /// Quantizes the products with constant weights dynamically.
@@ -118,8 +126,10 @@ fn rewritten(
     let nodes = std::mem::take(&mut onnx.nodes);
     let mut made = Vec::with_capacity(nodes.len());
     let (mut tables, mut shared) = (Tables::default(), Shared::new());
+    let (tied, mut weights) = (tied(&onnx, &nodes, products), Rounded::new());
     for (i, node) in nodes.into_iter().enumerate() {
-        let table = node.input(0).filter(|_| node.op() == "Gather").and_then(|n| onnx.floats(n));
+        let table = node.input(0).filter(|n| node.op() == "Gather" && !tied.contains_key(*n));
+        let table = table.and_then(|n| onnx.floats(n));
         if table.is_some_and(|(shape, t)| shape.len() >= 2 && t.len() >= SMALL) {
             old.insert(node.inputs[0].clone());
             let (name, picked) = (node.name().to_string(), tables.pick(&mut onnx, node)?);
@@ -147,15 +157,31 @@ fn rewritten(
             made.push(Node::new("DynamicQuantizeLinear", "", &[&data], &outputs));
             quantized.insert(data.clone(), names);
         }
-        let around = Around { data: &quantized[&data], middle: &middle, rounded };
-        reports.push(rewrite(&mut onnx, &node, product, &around, &mut shared, &mut made));
+        let around = Around { data: &quantized[&data], middle: &middle };
+        let found = integers(&node, product, rounded);
+        reports.push(rewrite(&mut onnx, &node, (product, &found), &around, &mut shared, &mut made));
+        if tied.values().any(|name| *name == node.inputs[1]) {
+            weights.insert(node.inputs[1].clone(), found);
+        }
     }
     onnx.nodes = made;
     onnx.drop_unread(&old);
-    let rest = stored(&onnx, false, &|_| true);
-    reports.extend(store_all(&mut onnx, &rest, DType::I8, &Rounded::new()));
-    reports.extend(store_inner(&mut onnx, &BTreeSet::new()));
+    reports.extend(store_rest(&mut onnx, &tied, &weights));
     Ok(Made { onnx, layers: reports })
+}
+
+/// Stores what is left of weights as integers, tables as those of the weights that they are tied to.
+fn store_rest(onnx: &mut Onnx, tied: &BTreeMap<String, String>, weights: &Rounded) -> Vec<LayerReport> {
+    let mut rest = stored(onnx, false, &|_| true);
+    for item in &mut rest {
+        if let Some(name) = tied.get(&onnx.nodes[item.node].inputs[item.input]) {
+            item.share = Share::Axis(0);
+            item.tied = Some(Tied { name: name.clone(), exchanged: true });
+        }
+    }
+    let mut reports = store_all(onnx, &rest, DType::I8, weights);
+    reports.extend(store_inner(onnx, &BTreeSet::new()));
+    reports
 }
 
 fn product(onnx: &Onnx, index: usize) -> Option<Product> {
@@ -194,14 +220,40 @@ fn product(onnx: &Onnx, index: usize) -> Option<Product> {
     }
 }
 
+/// The tables of which rows are picked that a product's weights are with rows and columns exchanged; by name, with that
+/// of the weights.
+fn tied(onnx: &Onnx, nodes: &[Node], products: &BTreeMap<usize, Product>) -> BTreeMap<String, String> {
+    let mut tied = BTreeMap::new();
+    for node in nodes.iter().filter(|n| n.op() == "Gather" && n.int("axis", 0) == 0) {
+        let Some((shape, rows)) = node.input(0).and_then(|n| onnx.floats(n)) else { continue };
+        let same = |product: &&usize| {
+            let Product { shape: of, weights, convolution, .. } = &products[*product];
+            matches!(of[..], [k, n] if !convolution && shape == [n, k] && turned(weights, k, n) == rows)
+        };
+        if let Some(product) = products.keys().find(same) {
+            tied.insert(node.inputs[0].clone(), nodes[*product].inputs[1].clone());
+        }
+    }
+    tied
+}
+
+/// The integers of a product's weights.
+fn integers(node: &Node, product: &Product, rounded: &Rounded) -> Quantized {
+    let shape = &product.shape;
+    let mut found = quantize(shape, &product.weights, product.share(), DType::I8, None, false);
+    if let Some(integers) = rounded.get(&node.inputs[1]).and_then(|r| r.values.to_i64s()) {
+        let turned = if product.transposed { turned(&integers, shape[1], shape[0]) } else { integers };
+        found.set_integers(&turned);
+    }
+    found
+}
+
 /// What a product is rewritten with.
 struct Around<'a> {
     /// Its data as integers, their scale and zero point.
     data: &'a [String; 3],
     /// The zero point of unsigned weights.
     middle: &'a str,
-    /// Weights that are not at their nearest integers.
-    rounded: &'a Rounded,
 }
 
 /// Names of weights and of their scales, by those of the constants and what is made of them.
@@ -214,30 +266,22 @@ type Key = (String, bool, u32, DType);
 fn rewrite(
     onnx: &mut Onnx,
     node: &Node,
-    product: &Product,
+    (product, found): (&Product, &Quantized),
     around: &Around,
     shared: &mut Shared,
     made: &mut Vec<Node>,
 ) -> LayerReport {
-    let Around { data, middle, rounded } = around;
-    let shape = &product.shape;
-    let axis = if product.convolution { 0 } else { shape.len() - 1 };
-    let share = Share::Axis(axis);
-    let mut found = quantize(shape, &product.weights, share, DType::I8, None, false);
-    if let Some(integers) = rounded.get(&node.inputs[1]).and_then(|r| r.values.to_i64s()) {
-        let turned = if product.transposed { turned(&integers, shape[1], shape[0]) } else { integers };
-        found.set_integers(&turned);
-    }
+    let Around { data, middle } = around;
     let report = LayerReport::of_weights(
         node.name(),
         node.op(),
         product.weights.len(),
-        error(&product.weights, &found, share),
+        error(&product.weights, found, product.share()),
     );
     let [sum, real, scale, scaled] =
         ["sum", "sum_float", "scale", "scaled"].map(|w| onnx.fresh(&beside(node, w)));
     let [weights, factors] =
-        shared.entry(key(node, product)).or_insert_with(|| constants(onnx, node, product, &found)).clone();
+        shared.entry(key(node, product)).or_insert_with(|| constants(onnx, node, product, found)).clone();
     let mut multiply = match product.convolution {
         true => node.clone(),
         false => Node::new("MatMulInteger", node.name(), &[], &[]),

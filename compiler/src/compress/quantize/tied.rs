@@ -3,8 +3,7 @@
 //! A language model's embedding mostly is its last product's weights, by the same name or as an exchanged copy. With the
 //! scales and the integers of the product's weights the table is the same constant still, which is in flash once.
 
-use super::weights::Quantized;
-use crate::base::Tensor;
+use super::weights::{Quantized, turned};
 use crate::compress::onnx::Onnx;
 
 /// The weights that a table is the same as.
@@ -24,19 +23,20 @@ pub(super) fn exchanged(onnx: &Onnx, table: &str, weights: &str) -> Option<bool>
         return Some(false);
     }
     let (rows, columns) = (onnx.floats(table).filter(|_| other == [k, n])?.1, onnx.floats(weights)?.1);
-    let same = |i: usize| rows[i].to_bits() == columns[i % k * n + i / k].to_bits();
-    (0..n * k).all(same).then_some(true)
+    (turned(&columns, k, n) == rows).then_some(true)
 }
 
 impl Tied {
     /// The integers of the weights, as the table has them.
     pub(super) fn of(&self, weights: &Quantized) -> Quantized {
-        let (Quantized { values, .. }, true) = (weights, self.exchanged) else { return weights.clone() };
-        let ([k, n], size) = ([values.ty.shape[0], values.ty.shape[1]], values.ty.dtype.size());
-        let element = |i: usize| &values.data[(i % k * n + i / k) * size..][..size];
-        let data: Vec<u8> = (0..n * k).flat_map(|i| element(i).iter().copied()).collect();
-        let mut ty = values.ty.clone();
-        ty.shape.reverse();
-        Quantized { values: Tensor { ty, data: data.into() }, ..weights.clone() }
+        let mut made = weights.clone();
+        let (&[k, n], Some(integers)) = (&made.values.ty.shape[..], made.values.to_i64s()) else {
+            return made;
+        };
+        if self.exchanged {
+            made.values.ty.shape.reverse();
+            made.set_integers(&turned(&integers, k, n));
+        }
+        made
     }
 }
