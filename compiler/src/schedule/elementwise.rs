@@ -5,6 +5,7 @@ use super::cores::{LINE, lookups};
 use super::halves::{half_finish, half_lanes};
 use super::linear::{Linear, Node};
 use super::loads::{finish_length, follows, loads, value_nodes};
+use super::planes::{Planes, together};
 use super::{Schedule, Vector};
 use crate::base::DType;
 use crate::scalar::math::primitives;
@@ -42,8 +43,9 @@ pub(super) fn apart(lanes: usize) -> Apart {
     }
 }
 
-/// A vector's share of a store of several that are woven, in loads of a vector.
+/// A vector's share of a store of several that are woven, or turned and stored as planes, in loads of a vector.
 const WOVEN: f64 = 2.0;
+const TURNED: f64 = 3.0;
 
 /// An operation on a vector, in loads of a vector.
 const OPERATION: f64 = 0.5;
@@ -52,7 +54,7 @@ const OPERATION: f64 = 0.5;
 const MOST_INTERLEAVED: i64 = 4;
 
 /// The axis along which loads, operations and the store cost least; none where scalars do.
-pub fn elementwise_vector(linear: &Linear, lanes: usize) -> Vector {
+pub fn elementwise_vector(linear: &Linear, target: &Target, lanes: usize) -> Vector {
     let (apart, loads) = (apart(lanes), loads(linear, linear.finish));
     let operations = |e: &u32| match &linear.nodes[*e as usize] {
         Node::Op(op, args) => primitives(*op, linear.types[args[args.len() - 1] as usize]),
@@ -73,6 +75,7 @@ pub fn elementwise_vector(linear: &Linear, lanes: usize) -> Vector {
         let store = match linear.store.coefficient(var) {
             1 => 1.0,
             _ if interleaved(linear, var, lanes).is_some() => WOVEN,
+            _ if planes(linear, target, var).is_some() => TURNED,
             _ => apart.store * linear.extent(var).min(lanes) as f64,
         };
         let loads: f64 = loads.iter().map(|n| load(n, var)).sum();
@@ -93,6 +96,14 @@ pub(super) fn interleaved(linear: &Linear, var: u32, lanes: usize) -> Option<u32
     linear.axes().filter(|_| few).find(|v| *v != var && !linear.ends(*v) && between(v))
 }
 
+/// The axis of the neighbours in memory of what lanes along `var` store as planes, where lanes along it are not possible:
+/// what it reads is found for each point (a resize of channels that lie side by side).
+fn planes(linear: &Linear, target: &Target, var: u32) -> Option<u32> {
+    let computed = |v: u32| loads(linear, linear.finish).iter().any(|l| !follows(linear, l, v));
+    let stored = |&v: &u32| v != var && !linear.ends(v) && Planes::of(linear, target, var, v).is_some();
+    linear.axes().filter(|&v| computed(v)).find(stored)
+}
+
 /// The schedule of an element-wise definition whose lanes are filled along `var`.
 pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize) -> Schedule {
     let half_finish = target.multiplies_halves() && half_finish(linear);
@@ -106,6 +117,12 @@ pub(super) fn pointwise(linear: &Linear, target: &Target, var: u32, lanes: usize
     }
     let shares = linear.looks_up_inside() && lookups(target).beside > 1;
     let woven = finish_length(linear) >= LONG_FINISH || shares;
+    if let Some(rows) = planes(linear, target, var) {
+        let order = linear.axes().filter(|&v| v != var && v != rows).chain([var, rows]).collect();
+        let most = if woven { woven_points(linear, target) } else { usize::MAX };
+        let tile = vec![(var, 1), (rows, together(linear.extent(rows).min(most), lanes))];
+        return Schedule { vector, tile, order, woven, ..naive };
+    }
     let along = along_lines(linear, target, var);
     let short = finish_length(linear) <= SHORT_FINISH;
     let fits = |v: u32| match along {

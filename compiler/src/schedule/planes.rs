@@ -17,6 +17,15 @@ const WHOLE_SHUFFLES: f64 = 64.0;
 const ALONE: f64 = 4.0;
 const MISSED: f64 = 7.0;
 
+/// Rows that are turned together, of so many with such vectors; all of them where they are too few for that.
+pub fn together(rows: usize, lanes: usize) -> usize {
+    match rows {
+        WHOLE.. if lanes >= WHOLE => WHOLE,
+        TURNED.. => TURNED,
+        _ => rows,
+    }
+}
+
 /// Where results lie.
 #[derive(Clone, Copy)]
 pub struct Planes {

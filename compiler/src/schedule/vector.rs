@@ -65,7 +65,7 @@ pub fn choose_vector(linear: &Linear, target: &Target) -> Vector {
     if let Some(columns) = columns(linear, target) {
         return columns;
     }
-    let Some(fold) = linear.fold else { return elementwise_vector(linear, lanes) };
+    let Some(fold) = linear.fold else { return elementwise_vector(linear, target, lanes) };
     let fold = FoldCost {
         linear,
         target,
