@@ -78,8 +78,14 @@ fn max_pool(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
 
 /// Positions of the maxima in the flattened input: the smallest of those in the window that hold
 /// the maximum. A NaN is one, as in the values; of a window that lies in the padding, the channel's first element.
+/// They are counted in 32 bits where those hold them, which fill lanes.
 fn max_indices(e: &mut Emit, x: &Val, max: &Val, out: &Val, slides: &[Slide], column_major: bool) {
     let strides = crate::base::row_major_strides(x.shape());
+    let count = if x.ty.elems() <= i32::MAX as usize { DType::I32 } else { DType::I64 };
+    let at = |b: &mut DefBuilder, form: Affine| {
+        let at = b.index(form);
+        if count == DType::I64 { at } else { b.cast(count, at) }
+    };
     e.define("indices", out, |b| {
         let index = pool_index(b, slides);
         let max = b.elem(max, &b.axes(), x.dtype());
@@ -91,7 +97,7 @@ fn max_indices(e: &mut Emit, x: &Val, max: &Val, out: &Val, slides: &[Slide], co
         }
         for (slide, i) in slides.iter().zip(&index[2..]) {
             if slide.before > 0 {
-                let (i, zero) = (b.index(i.clone()), b.number(DType::I64, 0.0));
+                let (i, zero) = (at(b, i.clone()), b.number(count, 0.0));
                 let inside = b.op(Op::Ge, &[i, zero]);
                 holds = b.op(Op::And, &[holds, inside]);
             }
@@ -100,22 +106,23 @@ fn max_indices(e: &mut Emit, x: &Val, max: &Val, out: &Val, slides: &[Slide], co
                 .base
                 >= slide.input as i64
             {
-                let (i, end) = (b.index(i.clone()), b.number(DType::I64, slide.input as f64));
+                let (i, end) = (at(b, i.clone()), b.number(count, slide.input as f64));
                 let inside = b.op(Op::Lt, &[i, end]);
                 holds = b.op(Op::And, &[holds, inside]);
             }
         }
         let flat = index.iter().zip(&strides).fold(Affine::constant(0), |sum, (i, &s)| sum.plus_scaled(i, s));
-        let flat = b.index(flat);
-        let none = b.constant(Scalar::highest(DType::I64));
+        let flat = at(b, flat);
+        let none = b.constant(Scalar::highest(count));
         let body = b.op(Op::Select, &[holds, flat, none]);
         let mut acc = b.fold(Fold::Min, body);
         if slides.iter().any(|s| (0..s.output).any(|o| s.count(o, 0, s.input as i64) == 0)) {
             let plane =
                 Affine::constant(0).plus_scaled(&b.var(0), strides[0]).plus_scaled(&b.var(1), strides[1]);
-            let (nowhere, first) = (b.op(Op::Eq, &[acc, none]), b.index(plane));
+            let (nowhere, first) = (b.op(Op::Eq, &[acc, none]), at(b, plane));
             acc = b.op(Op::Select, &[nowhere, first, acc]);
         }
+        let acc = if count == DType::I64 { acc } else { b.cast(DType::I64, acc) };
         if column_major { column_major_position(b, acc, &x.shape()[2..]) } else { acc }
     });
 }
