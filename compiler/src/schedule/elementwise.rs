@@ -97,9 +97,11 @@ pub(super) fn interleaved(linear: &Linear, var: u32, lanes: usize) -> Option<u32
 }
 
 /// The axis of the neighbours in memory of what lanes along `var` store as planes, where lanes along it are not possible:
-/// what it reads is found for each point (a resize of channels that lie side by side).
+/// what it reads is found for each point (a resize of channels that lie side by side). Four lanes are stored one by one in
+/// fewer instructions (Neoverse N1: .94).
 fn planes(linear: &Linear, target: &Target, var: u32) -> Option<u32> {
-    let computed = |v: u32| loads(linear, linear.finish).iter().any(|l| !follows(linear, l, v));
+    let wide = target.arch == Arch::X86_64 && target.lanes() > 4;
+    let computed = |v: u32| wide && loads(linear, linear.finish).iter().any(|l| !follows(linear, l, v));
     let stored = |&v: &u32| v != var && !linear.ends(v) && Planes::of(linear, target, var, v).is_some();
     linear.axes().filter(|&v| computed(v)).find(stored)
 }
