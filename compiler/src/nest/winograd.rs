@@ -83,7 +83,7 @@ pub fn nest(
     let block = Block::of(&conv, linear, winograd.tiles);
     let block = if winograd.each { block.with(lanes.min(linear.extent(conv.outer))) } else { block };
     let filters = filters(&conv, (outputs, part));
-    let constants = Constants::of(linear, &conv, filters[1]);
+    let constants = Constants::of(linear, &conv, filters);
     let mut nest = Nest {
         linear,
         conv: conv.clone(),

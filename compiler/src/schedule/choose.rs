@@ -37,7 +37,7 @@ pub(super) fn with_vector(linear: &Linear, target: &Target, vector: Vector) -> S
     let Some(tiling) = tiling else { return schedule };
     let (schedule, cycles) = match (filtered(linear, target, &schedule, &tiling), vector) {
         (Some((filtered, cycles)), _) => (filtered, cycles),
-        (None, Vector::Axis { var, .. }) => (schedule, tiling.all(linear, var)),
+        (None, Vector::Axis { var, .. }) => (schedule, tiling.all(tiling.couples, linear, var)),
         (None, _) => return schedule,
     };
     sparse(linear, target, &schedule, cycles).unwrap_or(schedule)

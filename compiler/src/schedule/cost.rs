@@ -90,17 +90,19 @@ pub struct Operands {
 
 /// What a fold takes in register tiles.
 pub(super) struct Tiling {
-    /// Cycles for all points of the axes `rows` and the vector's, each time, in couples where it was chains.
+    /// Cycles for all points of the axes `rows` and the vector's, each time.
     pub cycles: f64,
+    /// The same, in couples where it is chains.
+    pub couples: f64,
     /// The tile's other axis.
     pub rows: Option<u32>,
 }
 
 impl Tiling {
-    /// Cycles of all points, of which lanes are filled along `var`.
-    pub fn all(&self, linear: &Linear, var: u32) -> f64 {
+    /// So many of these cycles for all points, of which lanes are filled along `var`.
+    pub fn all(&self, cycles: f64, linear: &Linear, var: u32) -> f64 {
         let repeated = linear.axes().filter(|&v| v != var && Some(v) != self.rows);
-        self.cycles * repeated.map(|v| linear.extent(v) as f64).product::<f64>()
+        cycles * repeated.map(|v| linear.extent(v) as f64).product::<f64>()
     }
 }
 

@@ -73,13 +73,12 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
     let sums = m * v * (of.lanes * of.summed()).div_ceil(target.vector_bytes);
     let reduce = of.reduction(&pack, m, sums, operands.by_lane);
     let tested = !core(target).relists && of.edged(&reduce, m);
-    // Filtering is measured against couples (where the model has chains of words as fast, ResNet-8 takes 1.1 times
-    // as long with them).
-    let cycles = match of.chains {
+    let widening = of.in_couples().widening();
+    let couples = match of.chains {
         Some(_) => best_tile(linear, target, of.rows, var, &of.in_couples().operands()).cycles,
         None => cycles,
     };
-    let cycles = cycles + of.in_couples().widening();
+    let (cycles, couples) = (cycles + widening, couples + widening);
     let begun = core(target).begins
         && linear.fold.is_some_and(|f| f.1 == DType::F32)
         && added_first(linear).is_some();
@@ -110,7 +109,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
         sparse: None,
         blocked: None,
     };
-    (schedule, Tiling { cycles, rows: of.rows })
+    (schedule, Tiling { cycles, couples, rows: of.rows })
 }
 
 /// The code of the tiles that a definition would be cut into, and what is known of its size; none where no

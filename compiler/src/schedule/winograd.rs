@@ -7,8 +7,9 @@
 //! its own. The tiles of some rows, or of a part of a row, are done at a time, so that little memory is needed in
 //! between.
 //!
-//! So are windows of four and five points, with fewer outputs for as many inputs. Larger ones are [`Conv::parts`] of so many points along each axis, the last of them filled up with zeros. Their products are one sum: what a part reads are
-//! channels of its own.
+//! So are windows of four and five points of floats, with fewer outputs for as many inputs. Larger ones are
+//! [`Conv::parts`] of so many points along each axis, the last of them filled up with zeros. Their products are one sum:
+//! what a part reads are channels of its own.
 //!
 //! A window along one axis has tiles of `m` outputs. Rows are then the points of another axis
 //! ([`Rows::Axis`]); where the window's points lie `d` outputs apart, each `d`-th output is in one of `d` rows.
@@ -23,7 +24,7 @@ use crate::scalar::{Fold, Op};
 
 /// Channels whose couples lie in halves.
 pub const HALVES: usize = 8;
-/// Points of a window along one axis that integers are filtered by, and of most parts of larger windows.
+/// Points of most parts of a window along one axis, and of all parts where integers are filtered.
 pub const WINDOW: usize = 3;
 
 /// Tiles that are done at a time.
@@ -130,12 +131,14 @@ impl Conv {
         let guarded = guards.iter().all(moved);
         let reads = |n: &&Node| matches!(n, Node::Load { operand, .. } if operand == weights);
         let finish = linear.nodes.iter().filter(reads).count() == 1;
-        let channels = linear.extent(inner);
         // What stands behind an odd channel is multiplied by zero, and has to be memory.
         let last = addr.range(|v| linear.extent(v)).1;
-        let whole = channels.is_multiple_of(2) || last + 1 < linear.buffers[*data as usize].elems as i64;
-        let square = slides.iter().all(|s| s.is_some_and(|s| linear.extent(s.window) == WINDOW));
-        let fits = !couples || square && whole && most(linear, (*data, *weights), channels) < SUMS_OF_TWO;
+        let even = linear.extent(inner).is_multiple_of(2);
+        let whole = even || last + 1 < linear.buffers[*data as usize].elems as i64;
+        // Points of a window that lie side by side are no channels: those of the next output begin among them.
+        let channels =
+            linear.axes().all(|v| !(1..linear.extent(inner) as i64).contains(&addr.coefficient(v)));
+        let fits = !couples || channels && whole && most(linear, (*data, *weights)) < SUMS_OF_TWO;
         // Axes around may end at sizes known only at run time, those of the convolution not.
         let axes = slides.iter().flatten().map(|s| s.axis).chain(rows.axis());
         let sized = axes.chain([outer, inner]).any(|v| linear.vars[v as usize].size.is_some())
@@ -161,16 +164,16 @@ impl Conv {
         let slides = [Some(&self.across), self.rows.slide()].into_iter().flatten();
         let points = slides.map(|s| linear.extent(s.window)).min().unwrap_or(WINDOW);
         let small = self.most(linear) < SUMS_OF_FOUR || linear.facts.small_sums;
-        match !self.couples || signed && small {
+        match !self.couples {
             true if points > WINDOW => &[(4, WINDOW), (2, WINDOW), (3, 4), (2, 5)],
-            true => &[(4, WINDOW), (2, WINDOW)],
-            false => &[(2, WINDOW)],
+            false if !(signed && small) => &[(2, WINDOW)],
+            _ => &[(4, WINDOW), (2, WINDOW)],
         }
     }
 
     /// What sums of products of bytes do not exceed.
     pub fn most(&self, linear: &Linear) -> usize {
-        most(linear, (self.data, self.weights), linear.extent(self.inner))
+        most(linear, (self.data, self.weights))
     }
 
     /// Whether the couples of all channels out can lie in halves.
@@ -254,13 +257,14 @@ impl Conv {
     }
 }
 
-/// What the sums of a window over so many channels of bytes do not exceed.
-fn most(linear: &Linear, (data, weights): (u32, u32), channels: usize) -> usize {
+/// What the sums of products of bytes do not exceed.
+fn most(linear: &Linear, (data, weights): (u32, u32)) -> usize {
     let byte = |operand: u32| match linear.buffers[operand as usize].dtype {
         DType::I8 => 128,
         _ => 255,
     };
-    channels * WINDOW * WINDOW * byte(data) * byte(weights)
+    let products: usize = linear.reductions().map(|v| linear.extent(v)).product();
+    products * byte(data) * byte(weights)
 }
 
 /// Whether registers hold both factors as floats: half floats become those as they are loaded, weights that are bytes

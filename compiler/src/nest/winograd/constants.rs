@@ -5,7 +5,7 @@
 //! them. The power of two in the multiple goes into the scale that the sum, as a float, is multiplied by: the
 //! same bits.
 
-use super::filter::Filter;
+use super::filter::{Filter, quotient};
 use crate::base::DType;
 use crate::nest::fixed::scales;
 use crate::schedule::linear::{Magnitude, Node};
@@ -33,16 +33,17 @@ pub(super) struct Constants {
     pub scale: Option<u32>,
     /// The multiple of the outputs, of both axes.
     multiple: i32,
-    /// Its power of two.
-    powers: u32,
+    /// The inverse of its odd part modulo 2^32, and its power of two.
+    pub quotient: (u32, u32),
 }
 
 impl Constants {
-    /// Those of a convolution of couples.
-    pub fn of(linear: &Linear, conv: &Conv, filter: &Filter) -> Constants {
-        let (_, powers) = filter.quotient();
-        let multiple = (filter.multiple * filter.multiple) as i32;
-        let none = Constants { bias: None, scale: None, multiple, powers };
+    /// Those of a convolution of couples, filtered down and across.
+    pub fn of(linear: &Linear, conv: &Conv, filters: [&Filter; 2]) -> Constants {
+        let quotient = quotient(filters);
+        let (_, powers) = quotient;
+        let multiple = filters.iter().map(|f| f.multiple as i32).product();
+        let none = Constants { bias: None, scale: None, multiple, quotient };
         if !conv.couples || linear.facts.placed.is_some() {
             return none;
         }
@@ -60,7 +61,7 @@ impl Constants {
             let times = |b: &[u8; 4]| i32::from_le_bytes(*b).wrapping_mul(self.multiple).to_le_bytes();
             return Some(words.flat_map(times).collect());
         }
-        let whole = (1u32 << self.powers) as f32;
+        let whole = (1u32 << self.quotient.1) as f32;
         let part = |b: &[u8; 4]| (f32::from_le_bytes(*b) / whole).to_le_bytes();
         (self.scale == Some(operand)).then(|| words.flat_map(part).collect())
     }

@@ -5,7 +5,7 @@
 //! arXiv:1509.09308). So 4 outputs of 3 points, 3 of 4, and 2 of 5 have the same inputs.
 //!
 //! Integers have whole matrices: the rows of `G` are scaled up, those of `A` make what comes out a multiple
-//! of the outputs, by [`Filter::multiple`] along each axis. An odd part of it is divided by as a product
+//! of the outputs, by [`Filter::multiple`] along each axis ([`quotient`]). An odd part of it is divided by as a product
 //! with its inverse modulo 2^32, so that sums may wrap on their way.
 
 use crate::nest::emit::Emitter;
@@ -19,7 +19,7 @@ pub struct Filter {
     pub weights: &'static [&'static [f64]],
     /// Products to outputs: `m` rows.
     pub outputs: &'static [&'static [f64]],
-    /// What the outputs are multiplied by along each of the two axes.
+    /// What the outputs are multiplied by.
     pub multiple: i64,
 }
 
@@ -157,16 +157,14 @@ pub fn filter(size: (usize, usize), whole: bool) -> &'static Filter {
     }
 }
 
-impl Filter {
-    /// The outputs are what comes out times an odd number modulo 2^32, over so many powers of two.
-    pub fn quotient(&self) -> (u32, u32) {
-        let multiple = (self.multiple * self.multiple) as u32;
-        let powers = multiple.trailing_zeros();
-        let odd = multiple >> powers;
-        // Each step doubles the bits that are right, of which an odd number is three to begin with.
-        let inverse = (0..4).fold(odd, |x, _| x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x))));
-        (inverse, powers)
-    }
+/// The outputs are what comes out, filtered down and across, times an odd number modulo 2^32, over so many powers of two.
+pub fn quotient(filters: [&Filter; 2]) -> (u32, u32) {
+    let multiple = filters.iter().map(|f| f.multiple as u32).product::<u32>();
+    let powers = multiple.trailing_zeros();
+    let odd = multiple >> powers;
+    // Each step doubles the bits that are right, of which an odd number is three to begin with.
+    let inverse = (0..4).fold(odd, |x, _| x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x))));
+    (inverse, powers)
 }
 
 /// What is transformed: the type of the registers, and how they are added and subtracted.

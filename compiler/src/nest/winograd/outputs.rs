@@ -193,7 +193,7 @@ impl Nest<'_> {
 
     /// An output from its multiple; where the constants leave it, still times a power of two.
     fn divided(&self, e: &mut Emitter, multiple: Reg) -> Reg {
-        let (ty, (inverse, powers)) = (e.ty(multiple), self.filters[1].quotient());
+        let (ty, (inverse, powers)) = (e.ty(multiple), self.constants.quotient);
         let odd = match inverse {
             1 => multiple,
             _ => {
