@@ -291,6 +291,8 @@ fn sound_models_of_the_past() -> Vec<(&'static str, Vec<u8>)> {
     let tall = node("BitwiseAnd", &["a", "b"], "y");
     let mut state = node("CausalConvWithState", &["x", "w"], "y");
     state.output.push("state".to_string());
+    let emptied =
+        vec![node("Neg", &["x"], "a"), node("Tile", &["a", "times"], "t"), node("Neg", &["t"], "y")];
     let reflected = with(node("Pad", &["x", "pads"], "y"), [text("mode", "reflect")]);
     vec![
         ("one output of three", around(node("Unique", &["x"], "y"), &[("x", F32, &[4])], ("y", F32, &[-1]))),
@@ -298,7 +300,12 @@ fn sound_models_of_the_past() -> Vec<(&'static str, Vec<u8>)> {
             "an axis of 2^31 points",
             around(tall, &[("a", U8, &[3]), ("b", U8, &[1 << 31, 1])], ("y", U8, &[1 << 31, 3])),
         ),
-        ("loops within loops", nested(node("Sin", &["v"], "next"), 3, 14)),
+        (
+            "tiles of which there is none",
+            model(emptied, &[1, 3, 8, 8], &[1, 3, 0, 8], &[("times", Tensor::new([4], &[1i64, 1, 0, 1]))])
+                .encode_to_vec(),
+        ),
+        ("loops within loops", nested(node("Sin", &["v"], "next"), 2, 14)),
         (
             "a reflection of reflections",
             model(vec![reflected], &[8], &[-1], &[("pads", Tensor::new([2], &[1_000_000i64; 2]))])

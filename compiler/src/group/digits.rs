@@ -52,7 +52,7 @@ pub fn inline_digits(reader: &Definition, producer: &Definition, only_reader: bo
 }
 
 /// For each axis, the digit of the output's index that it is; `None` for an axis of extent 1.
-/// Nothing where the axes are no digits, or write but a part of the output.
+/// Nothing where the axes are no digits, or write but a part of the output, or where that has no element.
 pub fn digits(def: &Definition) -> Option<Vec<Option<Digit>>> {
     let mut digits: Vec<Option<Digit>> = def.vars[..def.axes].iter().map(|_| None).collect();
     for (dim, (form, &whole)) in def.store.iter().zip(&def.output.ty.shape).enumerate() {
@@ -67,7 +67,7 @@ pub fn digits(def: &Definition) -> Option<Vec<Option<Digit>>> {
             digits[var as usize] = Some(Digit { dim, factor, extent });
             inside *= extent;
         }
-        if form.base != 0 || inside != whole as i64 {
+        if form.base != 0 || inside != whole as i64 || whole == 0 {
             return None;
         }
     }
