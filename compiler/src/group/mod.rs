@@ -314,10 +314,12 @@ impl Grouping<'_> {
             .or_else(|| if only_reader { epilogue::fuse(p, r) } else { None })
     }
 
-    /// Whether a definition picks rows of what others multiply by: as products pack it, its elements lie apart, and are
-    /// found once.
+    /// Whether a definition picks rows of a large constant that others multiply by: as products pack it, its elements lie
+    /// apart, and are found once.
     fn picks_weights(&self, def: &Definition) -> bool {
-        let tables = row_tables(def);
+        let mut tables = row_tables(def);
+        let constant = |v: ValueId| self.values[v as usize].constant.as_ref();
+        tables.retain(|&v| constant(v).is_some_and(|table| table.data.len() >= TABLE));
         let multiplies = |other: &Definition| {
             let factors = other.factors().into_iter().flatten();
             let mut loaded = factors.filter_map(|e| match other.behind_casts(e) {
