@@ -226,3 +226,75 @@ fn words_over_lanes() {
         assert_eq!(check_supported("neon_words_run", &[case(kernel, 1)], target), 1);
     }
 }
+
+/// Words that are loaded into every lane, two of which would be loaded before the same instruction: a product of 13 bytes
+/// by six channels, two rows of it.
+const WORDS: &str = "
+kernel rows fused {
+  read x: i8[926]
+  read w: i8[128]
+  read b: i32[6]
+  read f: f32[6]
+  read s: f32[1]
+  write y: f32[384]
+  vars i2, i3
+  for i2 in 0..8 {
+    for i3 in 0..8 step 2 {
+      %0: i32x6 = load b[0]
+      %1: i32x6 = %0
+      %2: i32x6 = %0
+      %3: i32x6 = words x[117*i2 + 13*i3] stride 0
+      %4: i32x6 = words w[0]
+      %1: i32x6 = dot_sn %1, %3, %4
+      %5: i32x6 = words x[117*i2 + 13*i3 + 4] stride 0
+      %6: i32x6 = words w[32]
+      %1: i32x6 = dot_sn %1, %5, %6
+      %7: i32x6 = words x[117*i2 + 13*i3 + 13] stride 0
+      %2: i32x6 = dot_sn %2, %7, %4
+      %8: i32x6 = words x[117*i2 + 13*i3 + 17] stride 0
+      %2: i32x6 = dot_sn %2, %8, %6
+      %9: i32x6 = words x[117*i2 + 13*i3 + 8] stride 0
+      %10: i32x6 = words w[64]
+      %1: i32x6 = dot_sn %1, %9, %10
+      %11: i32x6 = words x[117*i2 + 13*i3 + 21] stride 0
+      %2: i32x6 = dot_sn %2, %11, %10
+      %12: i32x6 = words x[117*i2 + 13*i3 + 12] stride 0
+      %13: i32x6 = words w[96]
+      %1: i32x6 = dot_sn %1, %12, %13
+      %14: i32x6 = words x[117*i2 + 13*i3 + 25] stride 0
+      %2: i32x6 = dot_sn %2, %14, %13
+      %15: f32x6 = int_to_float %1
+      %16: f32x6 = load f[0]
+      %17: f32x6 = mul %15, %16
+      %18: i32x6 = nearest_small %17
+      %19: i32x6 = const 0
+      %20: i32x6 = const 255
+      %21: i32x6 = max %19, %18
+      %22: i32x6 = min %20, %21
+      %23: f32x6 = int_to_float %22
+      %24: f32x6 = load s[0] stride 0
+      %25: f32x6 = mul %23, %24
+      store y[48*i2 + 6*i3] = %25
+      %26: f32x6 = int_to_float %2
+      %27: f32x6 = mul %26, %16
+      %28: i32x6 = nearest_small %27
+      %29: i32x6 = max %19, %28
+      %30: i32x6 = min %20, %29
+      %31: f32x6 = int_to_float %30
+      %32: f32x6 = mul %31, %24
+      store y[48*i2 + 6*i3 + 6] = %32
+    }
+  }
+}
+";
+
+#[test]
+fn words_in_every_lane_have_places_of_their_own() {
+    let kernel = parse(WORDS).expect("a kernel");
+    for target in &targets() {
+        let mut case = case(kernel.clone(), 1);
+        // Four products fit 16 bits.
+        case.inputs[1].iter_mut().for_each(|byte| *byte = (*byte % 32).wrapping_sub(16));
+        check_supported("neon_words_in_every_lane", &[case], target);
+    }
+}

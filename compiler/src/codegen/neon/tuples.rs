@@ -161,7 +161,7 @@ impl<'a> Finder<'a> {
         for (size, ahead) in sizes.flat_map(|size| [(size, AHEAD), (size, 0)]) {
             let parts: Vec<&[Copied]> = copies.chunks(size).collect();
             let taken: Vec<usize> = groups.iter().map(|g| g.at).collect();
-            let places = self.places(&parts, (at, base), ahead, taken);
+            let Some(places) = self.places(&parts, (at, base), ahead, taken) else { continue };
             // Each vector of copies is filled from where the first of its part is.
             let mut more: BTreeMap<usize, i64> = BTreeMap::new();
             for (part, place) in parts.iter().zip(&places) {
@@ -187,14 +187,14 @@ impl<'a> Finder<'a> {
     }
 
     /// Where each part of the copies of a load is loaded: some instructions ahead of the first of them, before
-    /// one that only computes, and each elsewhere.
+    /// one that only computes, and each elsewhere; `None` where another load has the place of the first.
     fn places(
         &self,
         parts: &[&[Copied]],
         (at, base): (usize, VReg),
         ahead: usize,
         mut taken: Vec<usize>,
-    ) -> Vec<usize> {
+    ) -> Option<Vec<usize>> {
         let computes = |i: usize| {
             let inst = &self.f.insts[i];
             let copy = parts.iter().any(|part| part.iter().any(|c| c.1 == i));
@@ -203,12 +203,12 @@ impl<'a> Finder<'a> {
         let mut places = Vec::new();
         for part in parts {
             let first = part.iter().map(|c| c.1).min().unwrap_or(at);
-            let mut near = first.saturating_sub(ahead).max(at)..first;
-            let place = near.find(|i| computes(*i) && !taken.contains(i)).unwrap_or(first);
+            let near = first.saturating_sub(ahead).max(at)..first;
+            let place = near.chain([first]).find(|&i| (i == first || computes(i)) && !taken.contains(&i))?;
             taken.push(place);
             places.push(place);
         }
-        places
+        Some(places)
     }
 
     /// Fills more registers at some positions, where there are free ones.
