@@ -150,6 +150,35 @@ pub struct Carry {
     pub last: ValueId,
 }
 
+/// All definitions of stages in order, those in loops and strips too.
+pub fn definitions(stages: &[Stage]) -> Vec<&Definition> {
+    fn collect<'a>(stages: &'a [Stage], found: &mut Vec<&'a Definition>) {
+        for stage in stages {
+            match stage {
+                Stage::Define(def) => found.push(def),
+                Stage::Repeat(repeat) => collect(&repeat.body, found),
+                Stage::Strips(strips) => collect(&strips.body, found),
+                Stage::Routine(_) | Stage::Reshape { .. } => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(stages, &mut found);
+    found
+}
+
+/// Calls `f` with each of them.
+pub fn each_definition(stages: &mut [Stage], f: &mut dyn FnMut(&mut Definition)) {
+    for stage in stages {
+        match stage {
+            Stage::Define(def) => f(def),
+            Stage::Repeat(repeat) => each_definition(&mut repeat.body, f),
+            Stage::Strips(strips) => each_definition(&mut strips.body, f),
+            Stage::Routine(_) | Stage::Reshape { .. } => {}
+        }
+    }
+}
+
 impl Stage {
     /// The numbers of the sizes that the stage names, some of them repeatedly. (A routine reads them.)
     pub fn sizes(&self) -> Vec<usize> {

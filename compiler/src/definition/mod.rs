@@ -25,7 +25,10 @@ mod verify;
 
 pub use build::DefBuilder;
 pub use interpret::{Env, interpret};
-pub use lowering::{Carry, LoweredValue, Lowering, Repeat, Routine, Size, Slice, Stage, Strips, View};
+pub use lowering::{
+    Carry, LoweredValue, Lowering, Repeat, Routine, Size, Slice, Stage, Strips, View, definitions,
+    each_definition,
+};
 pub use parse::{parse, parse_definition};
 pub use stages::{explain_lowering, verify};
 pub use types::meaningful;

@@ -10,7 +10,7 @@
 
 use super::frames::frames;
 use crate::base::Affine;
-use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId};
+use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId, definitions};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::Layout;
 
@@ -50,7 +50,7 @@ pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
 /// Of each dimension of each value, how many products want it innermost.
 fn votes(lowering: &Lowering) -> Vec<Vec<u64>> {
     let mut votes: Vec<Vec<u64>> = lowering.values.iter().map(|v| vec![0; v.ty.rank()]).collect();
-    for def in definitions(lowering) {
+    for def in definitions(&lowering.stages) {
         vote(lowering, def, &mut votes);
     }
     votes
@@ -82,21 +82,6 @@ fn fix(stages: &[Stage], free: &mut [bool]) {
         }
         touched.into_iter().for_each(|v| free[v as usize] = false);
     }
-}
-
-fn definitions(lowering: &Lowering) -> Vec<&Definition> {
-    fn collect<'a>(stages: &'a [Stage], found: &mut Vec<&'a Definition>) {
-        for stage in stages {
-            match stage {
-                Stage::Define(d) => found.push(d),
-                Stage::Repeat(r) => collect(&r.body, found),
-                _ => {}
-            }
-        }
-    }
-    let mut found = Vec::new();
-    collect(&lowering.stages, &mut found);
-    found
 }
 
 /// The loads in a definition's fold: value and index.
@@ -208,7 +193,7 @@ fn vote_alone(
 /// Which values are made of smaller ones, element by element: resized images.
 fn grown(lowering: &Lowering) -> Vec<bool> {
     let mut grown = vec![false; lowering.values.len()];
-    for def in definitions(lowering) {
+    for def in definitions(&lowering.stages) {
         let from = def.operands.iter().map(|o| o.value as usize);
         let mut from = from.filter(|&v| lowering.values[v].constant.is_none()).peekable();
         let larger = |v: usize| grown[v] || 2 * lowering.values[v].ty.elems() as u64 <= def.volume();
@@ -222,7 +207,7 @@ fn grown(lowering: &Lowering) -> Vec<bool> {
 fn grow(lowering: &Lowering, free: &[bool], votes: &mut [Vec<u64>]) {
     let grown = grown(lowering);
     let mut ordered: Vec<bool> = free.iter().map(|free| !free).collect();
-    for def in definitions(lowering).into_iter().rev() {
+    for def in definitions(&lowering.stages).into_iter().rev() {
         let last = def.store.last().and_then(nearest).filter(|_| ordered[def.output.value as usize]);
         for expr in &def.exprs {
             let Expr::Load { operand, index, .. } = expr else { continue };
@@ -243,7 +228,7 @@ fn grow(lowering: &Lowering, free: &[bool], votes: &mut [Vec<u64>]) {
 fn spread(lowering: &Lowering, votes: &mut [Vec<u64>]) {
     loop {
         let mut changed = false;
-        for def in definitions(lowering) {
+        for def in definitions(&lowering.stages) {
             for expr in &def.exprs {
                 let Expr::Load { operand, index, .. } = expr else { continue };
                 let value = def.operands[*operand as usize].value as usize;

@@ -5,7 +5,7 @@
 //! tensor of a small model lies in memory once.
 
 use crate::base::{Affine, Tensor};
-use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId};
+use crate::definition::{Definition, Expr, Index, Lowering, ValueId, definitions, each_definition};
 use std::collections::{HashMap, HashSet};
 
 /// Bytes of a table from which on a second copy counts.
@@ -13,17 +13,17 @@ pub const TABLE: usize = 1 << 14;
 
 /// Lets definitions that read an exchanged copy of a table read the table.
 pub fn tie(lowering: &mut Lowering) {
-    let mut picked = HashSet::new();
-    each_definition(&mut lowering.stages, &mut |def| picked.extend(row_tables(def)));
+    let all = definitions(&lowering.stages);
+    let mut picked: HashSet<ValueId> = all.iter().flat_map(|def| row_tables(def)).collect();
     // Dequantized tables are made of others.
     let mut before = 0;
     while picked.len() > before {
         before = picked.len();
-        each_definition(&mut lowering.stages, &mut |def| {
+        for def in &all {
             if picked.contains(&def.output.value) {
                 picked.extend(elementwise(def));
             }
-        });
+        }
     }
     let mut picked: Vec<ValueId> = picked.into_iter().collect();
     picked.sort_unstable();
@@ -37,18 +37,6 @@ pub fn tie(lowering: &mut Lowering) {
     }
     if !tied.is_empty() {
         each_definition(&mut lowering.stages, &mut |def| exchange(def, &tied));
-    }
-}
-
-/// Calls `f` with every definition, those inside loops too.
-fn each_definition(stages: &mut [Stage], f: &mut dyn FnMut(&mut Definition)) {
-    for stage in stages {
-        match stage {
-            Stage::Define(def) => f(def),
-            Stage::Repeat(repeat) => each_definition(&mut repeat.body, f),
-            Stage::Strips(strips) => each_definition(&mut strips.body, f),
-            Stage::Routine(_) | Stage::Reshape { .. } => {}
-        }
     }
 }
 

@@ -88,8 +88,8 @@ struct Planner<'a> {
 
 /// Plans a program.
 pub fn build(request: &Request) -> Result<Planned> {
-    let planner = Planner::new(request, HashSet::new(), Leads::default());
-    match tables::lay(request.lowering, request.layouts, &|def, operand| planner.rows(def, operand))? {
+    let planner = || Planner::new(request, HashSet::new(), Leads::default());
+    match tables::lay(request.lowering, request.layouts, &|def, operand| planner().rows(def, operand))? {
         Some(Laid { lowering, layouts, tables }) => {
             plan(&Request { lowering: &lowering, layouts: &layouts, ..request.clone() }, &tables)
         }

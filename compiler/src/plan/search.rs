@@ -9,7 +9,7 @@ use super::draft::Planned;
 use super::grouped::{Grouped, Lowered, below, filtered};
 use super::kept::{Texts, keeping, show};
 use super::{Choose, Dump, Program, verify};
-use crate::definition::{self, Lowering, Stage, ValueId};
+use crate::definition::{self, Lowering, ValueId, definitions};
 use crate::error::{Error, Result};
 use crate::group::{Again, spread};
 use crate::schedule::linear::{Layout, Linear};
@@ -203,8 +203,8 @@ impl<'a> Planning<'a> {
     /// The plan of fast schedules, with small ones in parts of the model that take no more memory then.
     fn in_parts(&self, mut made: Made, dump: &Dump) -> Result<Made> {
         let most = bytes(&made);
-        let mut names: Vec<String> = Vec::new();
-        defined(&self.grouped[0].lowered.lowering.stages, &mut names);
+        let all = definitions(&self.grouped[0].lowered.lowering.stages);
+        let names: Vec<String> = all.into_iter().map(|def| def.name.clone()).collect();
         let mut others: HashSet<String> = names.iter().cloned().collect();
         for part in names.chunks(names.len().div_ceil(PARTS).max(1)) {
             let part: HashSet<String> = part.iter().cloned().collect();
@@ -337,18 +337,6 @@ impl<'a> Planning<'a> {
         dump("plan", &|| Some(program.to_string()));
         verify(program).map_err(|e| e.at("after plan"))?;
         Ok(planned)
-    }
-}
-
-/// The names of all definitions, in order.
-fn defined(stages: &[Stage], names: &mut Vec<String>) {
-    for stage in stages {
-        match stage {
-            Stage::Define(def) => names.push(def.name.clone()),
-            Stage::Repeat(repeat) => defined(&repeat.body, names),
-            Stage::Strips(strips) => defined(&strips.body, names),
-            Stage::Routine(_) | Stage::Reshape { .. } => {}
-        }
     }
 }
 

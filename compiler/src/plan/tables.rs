@@ -9,7 +9,8 @@
 
 use crate::base::{Affine, DType, Tensor, TensorType};
 use crate::definition::{
-    DefBuilder, Definition, Expr, ExprId, Index, LoweredValue, Lowering, Stage, ValueId,
+    DefBuilder, Definition, Expr, ExprId, Index, LoweredValue, Lowering, ValueId, definitions,
+    each_definition,
 };
 use crate::error::Result;
 use crate::group::{TABLE, plain_var, replace_loads, row_tables, split_vars, with_vars};
@@ -31,8 +32,7 @@ pub(super) type Rows<'a> = dyn Fn(&Definition, u32) -> Result<Option<(PackedRows
 
 /// Packs the tables that a product reads as well; `None` where there are none.
 pub(super) fn lay(lowering: &Lowering, layouts: &[Layout], rows: &Rows) -> Result<Option<Laid>> {
-    let mut definitions = Vec::new();
-    collect(&lowering.stages, &mut definitions);
+    let definitions = definitions(&lowering.stages);
     let mut laid = Laid { lowering: Lowering::default(), layouts: Vec::new(), tables: HashSet::new() };
     for table in tables(lowering, &definitions) {
         let Some((packed, tensor)) = packed(lowering, &definitions, table, rows)? else { continue };
@@ -47,7 +47,11 @@ pub(super) fn lay(lowering: &Lowering, layouts: &[Layout], rows: &Rows) -> Resul
         }
         layouts.push(Layout::dense(&tensor.ty.shape));
         values.push(LoweredValue { name, ty: tensor.ty.clone(), constant: Some(tensor) });
-        replace(stages, &tiles);
+        each_definition(stages, &mut |def| {
+            if let Some(picked) = tiles.picked(def) {
+                *def = picked;
+            }
+        });
         laid.tables.insert(table);
     }
     Ok((!laid.tables.is_empty()).then_some(laid))
@@ -74,17 +78,6 @@ fn packed(
         }
     }
     Ok(None)
-}
-
-fn collect<'a>(stages: &'a [Stage], definitions: &mut Vec<&'a Definition>) {
-    for stage in stages {
-        match stage {
-            Stage::Define(def) => definitions.push(def),
-            Stage::Repeat(repeat) => collect(&repeat.body, definitions),
-            Stage::Strips(strips) => collect(&strips.body, definitions),
-            Stage::Routine(_) | Stage::Reshape { .. } => {}
-        }
-    }
 }
 
 /// The large constant matrices of which definitions pick rows.
@@ -115,22 +108,6 @@ struct Tiles {
     ty: TensorType,
 }
 
-/// Picks the rows of the tiles in the place of the table's.
-fn replace(stages: &mut [Stage], tiles: &Tiles) {
-    for stage in stages {
-        match stage {
-            Stage::Define(def) => {
-                if let Some(replaced) = tiles.picked(def) {
-                    *def = replaced;
-                }
-            }
-            Stage::Repeat(repeat) => replace(&mut repeat.body, tiles),
-            Stage::Strips(strips) => replace(&mut strips.body, tiles),
-            Stage::Routine(_) | Stage::Reshape { .. } => {}
-        }
-    }
-}
-
 impl Tiles {
     /// The forms of the columns that a definition reads of picked rows.
     fn columns<'a>(&self, def: &'a Definition) -> impl Iterator<Item = &'a Affine> {
@@ -155,7 +132,7 @@ impl Tiles {
         self.rows.group == 1 || self.columns(def).all(whole)
     }
 
-    /// A definition with the rows that it picks from the tiles; `None` where it picks none.
+    /// A definition with the rows that it picks from the tiles in the place of the table's; `None` where it picks none.
     fn picked(&self, def: &Definition) -> Option<Definition> {
         let mut parts = vec![None; def.vars.len()];
         let group = self.rows.group;

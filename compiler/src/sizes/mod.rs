@@ -8,8 +8,8 @@
 //!
 //! Elements lie where they would at the bounds, so layouts and the arena are static; loops end at
 //! the actual sizes. Tensors of the application are dense at the actual sizes: where a free
-//! dimension is not the outermost they are copied at the border (`border`), row by row (`rows`). A batch whose entries have nothing to do
-//! with each other becomes a loop over them (`entries`).
+//! dimension is not the outermost they are copied at the border (`border`), row by row (`rows`). A batch whose
+//! entries have nothing to do with each other becomes a loop over them (`entries`).
 
 mod border;
 mod constants;
