@@ -178,6 +178,9 @@ fn a_model_is_inspected_built_and_run() {
     );
     let built = lmc(&folder, &["build", &model, "--name", "kws", "-o", "out"]);
     assert!(built.contains("arena") && built.contains("exit code 0"), "{built}");
+    assert!(built.contains("note: compiled for every") && built.contains("--cpu native"), "{built}");
+    let named = lmc(&folder, &["build", &model, "--name", "kws", "-o", "out", "--cpu", "generic"]);
+    assert!(!named.contains("compiled for every"), "{named}");
     for file in ["kws.o", "kws.h", "kws.rs", "kws.json"] {
         assert!(folder.join("out").join(file).exists(), "{file} is missing");
     }

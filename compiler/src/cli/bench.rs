@@ -43,6 +43,7 @@ pub(super) fn run(args: &BenchArgs, report: &Report) -> Result<ExitCode> {
     let data = set.map_or_else(|| vec![None; model.body.inputs.len()], |s| s.inputs);
     let mut session = Session::new(&args.run, &data, report)?;
     let inputs = session.inputs(&data)?;
+    args.run.target.advice(&session.built.target).iter().for_each(|n| report.note(n));
     if args.per_kernel {
         let (program, target) = (&session.built.program, &session.built.target);
         let times = profile(program, target, args.run.runner.as_deref(), &inputs, args.seconds)?;

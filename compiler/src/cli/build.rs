@@ -42,7 +42,7 @@ pub(super) fn run(args: &BuildArgs, report: &Report) -> Result<ExitCode> {
     }
     let built = report.follow(&args.dump_after, |observer| build.build(observer))?;
     let files = built.write(&args.out)?;
-    built.notes.iter().for_each(|n| report.note(n));
+    built.notes.iter().chain(&args.target.advice(&built.target)).for_each(|n| report.note(n));
     report.result("built", &text(&built, &files), data(&built, &files)?);
     Ok(ExitCode::SUCCESS)
 }

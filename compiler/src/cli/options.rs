@@ -4,9 +4,13 @@ use crate::base::affine::MAX_SIZE;
 use crate::build::{Build, Prefer};
 use crate::error::{Error, Result};
 use crate::import::{self, Bindings, Model, Sum};
+use crate::target::Target;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// The processor where none is named: any of the architecture.
+const GENERIC: &str = "generic";
 
 /// The model and its free dimensions.
 #[derive(Args, Clone, Debug)]
@@ -30,9 +34,10 @@ pub(super) struct TargetArgs {
     /// native, x86_64, aarch64, or a triple.
     #[arg(long, default_value = "native")]
     pub target: String,
-    /// A processor that `lmc cpus` lists, generic (any of the architecture), or native (this machine's).
-    #[arg(long, default_value = "generic")]
-    pub cpu: String,
+    /// A processor that `lmc cpus` lists, native (this machine's), or generic (any of the architecture), as without
+    /// the option.
+    #[arg(long)]
+    cpu: Option<String>,
     /// What counts where speed and memory cannot both be had.
     #[arg(long, value_enum, default_value_t = Preferred::Speed)]
     prefer: Preferred,
@@ -215,8 +220,20 @@ impl TargetArgs {
             Preferred::Speed => Prefer::Speed,
             Preferred::Size => Prefer::Size,
         };
-        let build = Build::new(&model.model).target(&self.target).cpu(&self.cpu).prefer(prefer);
+        let cpu = self.cpu.as_deref().unwrap_or(GENERIC);
+        let build = Build::new(&model.model).target(&self.target).cpu(cpu).prefer(prefer);
         Ok(build.bindings(model.bindings()?))
+    }
+
+    /// What naming a processor would gain, where none is named.
+    pub(super) fn advice(&self, target: &Target) -> Option<String> {
+        let (arch, bits) = (target.triple.architecture, 8 * target.vector_bytes);
+        self.cpu.is_none().then(|| {
+            format!(
+                "compiled for every {arch} processor, with vectors of {bits} bits; --cpu native, for this machine's, or \
+                 a processor that `lmc cpus` lists makes it faster there"
+            )
+        })
     }
 }
 
