@@ -18,9 +18,11 @@ mod maker;
 mod moves;
 mod nets;
 mod numbers;
+mod processors;
 mod quantized;
 mod recipes;
 mod sized;
+mod structured;
 mod transformers;
 mod windows;
 

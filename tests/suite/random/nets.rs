@@ -13,15 +13,17 @@ pub const RECIPES: &[(&str, Recipe)] = &[("Net between quantizations", between)]
 
 const F: DType = DType::F32;
 
-/// A net that grows, of dequantized values.
-struct Net<'a> {
-    m: &'a mut Maker,
-    /// The type of the activations.
-    kind: DType,
+/// A net that grows, of dequantized values or of floats.
+pub struct Net<'a> {
+    pub m: &'a mut Maker,
+    /// The type of the activations; f32 where nothing is quantized.
+    pub kind: DType,
+    /// How many of 100 rows of weights are zeros.
+    pub dead: usize,
     /// All that nothing else may read.
-    made: Vec<V>,
+    pub made: Vec<V>,
     /// What blocks may read.
-    values: Vec<V>,
+    pub values: Vec<V>,
 }
 
 /// What follows a value; its first dimensions are batch and channels.
@@ -49,14 +51,31 @@ const BLOCKS: &[Block] = &[
 ];
 
 impl Net<'_> {
-    fn one(&mut self, op: &str, inputs: &[V], attrs: &[(&str, Attr)]) -> Option<V> {
-        let made = self.m.one(op, inputs, attrs)?;
-        self.m.state_exact(made);
-        self.made.push(made);
+    pub fn one(&mut self, op: &str, inputs: &[V], attrs: &[(&str, Attr)]) -> Option<V> {
+        let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
+        Some(self.node(op, &inputs, attrs, 1)?[0])
+    }
+
+    pub fn node(
+        &mut self,
+        op: &str,
+        inputs: &[Option<V>],
+        attrs: &[(&str, Attr)],
+        outputs: usize,
+    ) -> Option<Vec<V>> {
+        let made = self.m.node(op, inputs, attrs, outputs)?;
+        if self.quantized() {
+            made.iter().for_each(|&v| self.m.state_exact(v));
+        }
+        self.made.extend(&made);
         Some(made)
     }
 
-    fn power(&mut self, exponent: i64) -> V {
+    pub fn quantized(&self) -> bool {
+        self.kind != F
+    }
+
+    pub fn power(&mut self, exponent: i64) -> V {
         self.m.number((exponent as f32).exp2())
     }
 
@@ -74,20 +93,28 @@ impl Net<'_> {
     }
 
     /// A tensor quantized and put back.
-    fn rounded(&mut self, x: V, scale: V) -> Option<V> {
+    pub fn rounded(&mut self, x: V, scale: V) -> Option<V> {
+        if !self.quantized() {
+            return Some(x);
+        }
         let zero = self.zero()?;
         let q = self.one("QuantizeLinear", &[x, scale, zero], &[])?;
         self.one("DequantizeLinear", &[q, scale, zero], &[])
     }
 
-    fn fresh(&mut self, shape: &[usize]) -> Option<V> {
+    pub fn fresh(&mut self, shape: &[usize]) -> Option<V> {
         let (x, scale) = (self.m.fresh(F, shape), self.power(-6));
         self.rounded(x, scale)
     }
 
     /// Dequantized weights whose first dimension (`axis`) may have a scale for each index.
-    fn weights(&mut self, shape: &[usize], axis: usize) -> Option<V> {
+    pub fn weights(&mut self, shape: &[usize], axis: usize) -> Option<V> {
         use DType::*;
+        if !self.quantized() {
+            let terms = shape.iter().product::<usize>() / shape[axis];
+            let w = self.m.weights(shape, terms);
+            return Some(self.without_rows(w, axis, &[0]));
+        }
         let kinds: &[DType] = if self.m.opset >= 21 { &[I8, I8, I8, U8, I4, U4] } else { &[I8, I8, I8, U8] };
         let kind = self.m.random.pick(kinds);
         let data = self.m.data(kind, shape);
@@ -105,15 +132,32 @@ impl Net<'_> {
                 _ => &[0, 3],
             };
             let points: Vec<u8> = (0..count).map(|_| self.m.random.pick(points)).collect();
+            inputs[0] = self.without_rows(w, axis, &points);
             inputs.push(self.m.constant(Tensor::from_bytes(TensorType::new(kind, dims), points)?));
         }
         let axis = [("axis", Attr::Int(axis as i64))];
         self.one("DequantizeLinear", &inputs, if each { &axis } else { &[] })
     }
 
+    /// Constants of which some indices of a dimension have one value: that of this list, or its only one, in all bytes.
+    fn without_rows(&mut self, w: V, axis: usize, values: &[u8]) -> V {
+        let tensor = self.m.graph.value(w).constant.clone().expect("a constant");
+        let (size, shape) = (tensor.ty.dtype.size(), &tensor.ty.shape);
+        let run = shape[axis + 1..].iter().product::<usize>() * size;
+        let dead: Vec<bool> = (0..shape[axis]).map(|_| self.m.random.chance(self.dead)).collect();
+        let mut bytes = tensor.data.to_vec();
+        for (i, row) in bytes.chunks_mut(run.max(1)).enumerate() {
+            let at = i % dead.len();
+            if dead[at] {
+                row.fill(values[at % values.len()]);
+            }
+        }
+        self.m.constant(Tensor::from_bytes(tensor.ty.clone(), bytes).expect("as many bytes"))
+    }
+
     /// A bias in floats, or in integers of a step that products have too.
-    fn bias(&mut self, n: usize) -> Option<V> {
-        if self.m.random.chance(50) {
+    pub fn bias(&mut self, n: usize) -> Option<V> {
+        if !self.quantized() || self.m.random.chance(50) {
             let data = self.m.data(F, &[n]);
             return Some(self.m.constant(data));
         }
@@ -196,7 +240,7 @@ impl Net<'_> {
         self.activation(y)
     }
 
-    fn transposed(&mut self, x: V) -> Option<V> {
+    pub fn transposed(&mut self, x: V) -> Option<V> {
         let shape = self.m.shape(x);
         let (dims, out) = (shape.len() - 2, self.m.random.between(1, 9) as usize);
         let kernel = self.m.random.pick(&[2usize, 3, 4]);
@@ -290,7 +334,7 @@ impl Net<'_> {
     }
 
     /// Channels in another order, by groups.
-    fn shuffle(&mut self, x: V) -> Option<V> {
+    pub fn shuffle(&mut self, x: V) -> Option<V> {
         let shape: Vec<i64> = self.m.shape(x).iter().map(|&d| d as i64).collect();
         if shape[1] % 2 > 0 {
             return None;
@@ -311,8 +355,7 @@ impl Net<'_> {
         }
         let at = self.m.random.between(1, c - 1);
         let sizes = self.m.ints(&[at, c - at]);
-        let parts = self.m.node("Split", &[Some(x), Some(sizes)], &[("axis", Attr::Int(1))], 2)?;
-        self.made.extend(&parts);
+        let parts = self.node("Split", &[Some(x), Some(sizes)], &[("axis", Attr::Int(1))], 2)?;
         let y = self.conv(parts[0])?;
         if self.m.shape(y)[2..] != self.m.shape(x)[2..] {
             return Some(y);
@@ -322,7 +365,7 @@ impl Net<'_> {
         self.one("Concat", &[y, parts[1]], &[("axis", Attr::Int(1))])
     }
 
-    fn upsample(&mut self, x: V) -> Option<V> {
+    pub fn upsample(&mut self, x: V) -> Option<V> {
         if self.m.opset < 13 {
             return None;
         }
@@ -334,10 +377,7 @@ impl Net<'_> {
             ("coordinate_transformation_mode", Attr::Str("asymmetric".into())),
             ("nearest_mode", Attr::Str("floor".into())),
         ];
-        let made = self.m.node("Resize", &[Some(x), None, Some(scales)], &attrs, 1)?[0];
-        self.m.state_exact(made);
-        self.made.push(made);
-        Some(made)
+        Some(self.node("Resize", &[Some(x), None, Some(scales)], &attrs, 1)?[0])
     }
 
     fn pad(&mut self, x: V) -> Option<V> {
@@ -377,7 +417,7 @@ fn between(m: &mut Maker) -> Option<()> {
     let kind = m.random.pick(kinds);
     let mut shape = vec![m.random.pick(&[1, 1, 1, 2]), m.random.pick(&[1, 2, 3, 4, 8, 16, 17])];
     (0..m.random.pick(&[2, 2, 2, 1])).for_each(|_| shape.push(m.random.between(3, 12) as usize));
-    let mut net = Net { m, kind, made: Vec::new(), values: Vec::new() };
+    let mut net = Net { m, kind, dead: 0, made: Vec::new(), values: Vec::new() };
     let done = net.grow(&shape);
     let made = net.made;
     m.close(&made);

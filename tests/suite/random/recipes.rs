@@ -3,7 +3,9 @@
 //! accepts or not.
 
 use super::maker::{Maker, V};
-use super::{blocks, bodies, chosen, layers, layouts, moves, nets, quantized, transformers, windows};
+use super::{
+    blocks, bodies, chosen, layers, layouts, moves, nets, quantized, structured, transformers, windows,
+};
 use lmc::base::{DType, Tensor};
 use lmc::graph::Attr;
 
@@ -20,6 +22,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, Recipe)> {
         quantized::RECIPES,
         blocks::RECIPES,
         nets::RECIPES,
+        structured::RECIPES,
         transformers::RECIPES,
         layouts::RECIPES,
         chosen::RECIPES,
