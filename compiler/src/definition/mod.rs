@@ -170,6 +170,20 @@ impl Definition {
         self.vars.iter().fold(1, |n: u64, v| n.saturating_mul(v.extent as u64))
     }
 
+    /// The smallest and the largest value of a form in the variables, as forms in the sizes at which these end.
+    pub fn ends(&self, form: &Affine) -> (Affine, Affine) {
+        let place = |last: bool| {
+            form.map_vars(|v| match &self.vars[v as usize] {
+                var if last == (form.coefficient(v) > 0) => {
+                    let end = var.size.clone().unwrap_or_else(|| Affine::constant(var.extent as i64));
+                    end.offset(-1)
+                }
+                _ => Affine::constant(0),
+            })
+        };
+        (place(false), place(true))
+    }
+
     /// The two factors of a sum of products.
     pub fn factors(&self) -> Option<[ExprId; 2]> {
         let fold = self.fold.as_ref().filter(|f| f.op == Fold::Sum)?;

@@ -1,7 +1,6 @@
 //! Expressions over places in memory: layouts of values, and the nodes of [`super::linear`] that loads and other
 //! expressions of a definition become with them.
 
-use crate::base::affine::SIZE;
 use crate::base::{Affine, DType};
 use crate::definition::{Definition, Expr, ExprId, Index};
 use crate::scalar::{Op, Scalar};
@@ -208,9 +207,8 @@ fn lookup(def: &Definition, operands: &[Layout], expr: &Expr) -> Option<Node> {
 
 /// Whether an index is known to stay below a size known only at run time.
 fn stays(def: &Definition, form: &Affine, size: Option<&Affine>) -> bool {
-    let Some(size) = size else { return true };
-    match form.terms.as_slice() {
-        [(v, 1)] if *v < SIZE && form.base <= 0 => def.vars[*v as usize].size.as_ref() == Some(size),
-        _ => false,
-    }
+    size.is_none_or(|size| {
+        let beyond = def.ends(form).1.plus_scaled(size, -1);
+        beyond.is_constant() && beyond.base < 0
+    })
 }
