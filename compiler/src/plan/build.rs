@@ -11,6 +11,7 @@ use super::entries::repeat_entries;
 use super::kept::{keeping, show};
 use super::kernels::Kernels;
 use super::margins::margins;
+use super::overrun::{self, Writers};
 use super::packed::{Leads, Packed};
 use super::ranges::Ranges;
 use super::symbols::{check, symbols};
@@ -66,6 +67,8 @@ struct Planner<'a> {
     times: u64,
     /// How many stages write each value.
     writers: HashMap<ValueId, usize>,
+    /// Which ones do.
+    defined: Writers<'a>,
     /// How many of them have been planned.
     written: HashMap<ValueId, usize>,
     /// Values that one definition has filled.
@@ -122,6 +125,8 @@ impl<'a> Planner<'a> {
     fn new(request: &'a Request, tables: HashSet<ValueId>, leads: Leads) -> Self {
         let mut writers = HashMap::new();
         count_writers(&request.lowering.stages, &mut writers);
+        let mut defined = Writers::new();
+        overrun::writers(&request.lowering.stages, true, &mut defined);
         Planner {
             request,
             buffers: Buffers::default(),
@@ -130,6 +135,7 @@ impl<'a> Planner<'a> {
             macs: 0,
             times: 1,
             writers,
+            defined,
             written: HashMap::new(),
             filled: HashSet::new(),
             ranges: Ranges::new(&request.lowering.stages),

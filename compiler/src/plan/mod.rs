@@ -15,6 +15,7 @@ mod known;
 mod least;
 mod lent;
 mod margins;
+mod overrun;
 mod packed;
 mod parse;
 mod program;

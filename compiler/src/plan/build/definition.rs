@@ -1,7 +1,7 @@
 //! A definition as a step: what is known of its numbers, its kernel, and the kernel's arguments.
 
 use super::Planner;
-use crate::base::{Affine, abi};
+use crate::base::abi;
 use crate::definition::{Definition, Expr, Operand, ValueId};
 use crate::error::Result;
 use crate::nest::{
@@ -11,6 +11,7 @@ use crate::nest::{
 use crate::plan::draft::{Draft, Place};
 use crate::plan::grouped::in_phases_if_filtered;
 use crate::plan::known::{know, measure};
+use crate::plan::overrun::ends_exactly;
 use crate::plan::packed::Part;
 use crate::plan::widened::widened;
 use crate::scalar::{Fold, Op};
@@ -152,8 +153,8 @@ impl Planner<'_> {
         Ok(nested.packed_rows(operand).zip(bytes))
     }
 
-    /// The linear form of a definition. Where others write parts of the same value, or the place of a
-    /// part depends on a size, nothing may be written past the part.
+    /// The linear form of a definition. Where others have written parts of the same value, nothing may be written past
+    /// the part.
     fn linear(&self, def: &Definition) -> Linear {
         let mut linear = self.sized_linear(def);
         let value = |operand: u32| def.operands[operand as usize].value as usize;
@@ -168,9 +169,7 @@ impl Planner<'_> {
         let output = self.layout(def.output.value);
         let dims = &self.request.lowering.dims;
         let sized = def.has_sizes() || def.operands.iter().any(|o| dims.contains_key(&o.value));
-        let exact = sized
-            && (def.store.iter().any(Affine::has_size)
-                || self.writers.get(&def.output.value).is_some_and(|&w| w > 1));
+        let exact = sized && ends_exactly(def, &self.defined);
         let dims = if sized { of_operands(def, dims) } else { Vec::new() };
         let nonzero = if sized { Vec::new() } else { of_operands(def, &self.nonzero) };
         let known = Known { dims: &dims, exact, nonzero: &nonzero };
