@@ -1,9 +1,10 @@
 //! Windows over images of any height and width: convolutions of bytes, whose padding is a zero point, and averages,
 //! which count what lies inside.
 
-use crate::sizes::{check, floats};
+use crate::sizes::{built, check, decode, floats};
 use crate::support::onnx::{int, ints, model, node, text, with};
 use lmc::base::{DType, Tensor, TensorType};
+use lmc::target::resolve;
 use tract_onnx::pb;
 
 const CHANNELS: usize = 8;
@@ -152,5 +153,48 @@ fn what_windows_leave_is_flattened() {
         let cases: Vec<Vec<Tensor>> =
             sizes.iter().map(|s| vec![floats(&[1, CHANNELS, s[0], s[1]], 5)]).collect();
         check(&proto, &[("batch", 12), ("length", 20)], &cases);
+    }
+}
+
+/// Windows of several kinds over the same images, and parts of one: padding lies in memory, where nothing is tested.
+#[test]
+fn padding_of_floats_lies_in_memory() {
+    let conv = |from: &str, weights: &str, to: &str, pads: [i64; 4], more: Vec<pb::AttributeProto>| {
+        let mut conv = with(node("Conv", &[from, weights], to), [ints("pads", &pads)]);
+        conv.attribute.extend(more);
+        conv
+    };
+    let pool = [ints("kernel_shape", &[3; 2]), ints("strides", &[2; 2]), ints("pads", &[1; 4])];
+    let nodes = vec![
+        conv("x", "w", "a", [1; 4], vec![]),
+        node("Relu", &["a"], "b"),
+        conv("b", "w", "c", [0, 1, 2, 1], vec![ints("strides", &[2; 2])]),
+        conv("b", "d", "e", [2; 4], vec![ints("strides", &[2; 2]), int("group", CHANNELS as i64)]),
+        with(node("MaxPool", &["b"], "m"), pool),
+        with(node("Concat", &["c", "e", "m"], "t"), [int("axis", 1)]),
+        conv("t", "v", "f", [2; 4], vec![ints("dilations", &[2; 2])]),
+        conv("f", "p", "g", [0; 4], vec![]),
+        node("Add", &["g", "c"], "y"),
+    ];
+    let n = CHANNELS;
+    // Small ones: sums in another order differ by little.
+    let weights = |shape: &[usize], seed: u64| {
+        let all = floats(shape, seed).to_vec::<f32>().expect("floats");
+        Tensor::new(shape, &all.iter().map(|x| x / 16.0).collect::<Vec<f32>>())
+    };
+    let constants = [
+        ("w", weights(&[n, n, 3, 3], 3)),
+        ("d", weights(&[n, 1, 5, 5], 4)),
+        ("v", weights(&[n, 3 * n, 3, 3], 5)),
+        ("p", weights(&[n, n, 1, 1], 6)),
+    ];
+    let proto = model(nodes, &[1, n as i64, -2, -1], &[1, n as i64, -2, -1], &constants);
+    let sizes = [[16, 20], [3, 7], [15, 3], [4, 13], [9, 19]];
+    let cases: Vec<Vec<Tensor>> = sizes.iter().map(|s| vec![floats(&[1, n, s[0], s[1]], 5)]).collect();
+    let bounds = [("batch", 16), ("length", 20)];
+    check(&proto, &bounds, &cases);
+    let program = built(&decode(&proto), &bounds, &resolve("x86_64", "generic").expect("known")).program;
+    for kernel in program.kernels.iter().filter(|k| !k.name.contains("pack") && !k.name.contains("sizes")) {
+        assert!(!kernel.to_string().contains("lt_u"), "{kernel}");
     }
 }

@@ -9,6 +9,7 @@
 //! | `sink`, `hoist`, `whole`, `tables`, `paired`, `picked` | definitions that are rewritten to cheaper ones of the same values |
 //! | `inline`, `digits`, `reshape`, `forward`, `epilogue` | definitions that join their readers, or what they read |
 //! | `frames`, `rim`, `split` | padding: in memory around a value, or as parts of their own |
+//! | `sized_rim`, `reach` | padding beside sizes known only at run time, in memory; how wide it is |
 //! | `layout`, `channels` | the order of memory of every value |
 //! | `tied` | a table that is there in two orders of memory, which all read in one |
 //! | `incoming` | copies of what the application passes in another order than products want |
@@ -29,10 +30,12 @@ mod layout;
 mod merged;
 mod paired;
 mod picked;
+mod reach;
 mod reshape;
 mod rewrite;
 mod rim;
 mod sink;
+mod sized_rim;
 mod split;
 mod spread;
 mod tables;
@@ -74,6 +77,7 @@ pub fn fuse_within(lowering: &mut Lowering, outputs: &[ValueId], rims: Rims) {
     place_stages(&lowering.values, &mut stages, outputs, &sizes);
     paired::pair_tables(&mut lowering.values, &mut stages);
     lowering.stages = stages;
+    sized_rim::materialize(lowering, outputs);
 }
 
 /// Copies bytes among the model's `inputs` whose order is not that of the products that read them.

@@ -8,7 +8,7 @@
 //! numbers of 16 bits, always get a rim: their padding is a zero point, which cannot be left out, and four points of
 //! a window are multiplied at once. Filters of single channels are multiplied by words along their outermost axis
 //! alone: along the others their padding may be left to the schedule, which saves memory ([`Rims`]). Where a size is
-//! known only at run time, what lies behind it is no padding yet: nothing is copied.
+//! known only at run time, what lies behind it is no padding yet: [`super::sized_rim`].
 
 use super::rewrite::{plain_var, replace_loads};
 use crate::base::{Affine, DType, TensorType};
