@@ -169,7 +169,7 @@ fn bytes_take_hardly_more_than_a_quarter_of_the_memory_of_floats() {
     }
 }
 
-/// What exceeds a budget is compiled for size, where that keeps to it; the result stays right.
+/// What exceeds a budget is compiled with fewer filtered convolutions, or for size, where that keeps to it.
 #[test]
 fn budgets_choose_the_smaller_form() {
     let model = tests_folder().join("models/ic_resnet8");
@@ -177,20 +177,29 @@ fn budgets_choose_the_smaller_form() {
         let build = || Build::new(model.join("model.onnx")).target(target).cpu(cpu);
         let fast = build().build(&Silent).expect("a build");
         let small = build().prefer(Prefer::Size).build(&Silent).expect("a build");
-        let flash = |b: &Built| b.object.code_bytes + b.object.constant_bytes;
-        assert!(2 * flash(&small) < flash(&fast), "{} and {} bytes", flash(&small), flash(&fast));
+        let says = |built: &Built, what: &str| built.notes.iter().any(|n| n.contains(what));
+        assert!(2 * small.flash_bytes() < fast.flash_bytes());
         assert!(small.program.arena_bytes <= fast.program.arena_bytes);
-        assert!(fast.notes.iter().chain(&small.notes).all(|n| !n.contains("size")));
+        let grown = "bytes more than the model's";
+        assert!(says(&fast, grown) && !says(&small, grown), "{:?} {:?}", fast.notes, small.notes);
 
-        let kept = build().max_flash(flash(&small)).build(&Silent).expect("a build within its budget");
+        let kept = build().max_flash(small.flash_bytes()).build(&Silent).expect("a build within its budget");
         assert_eq!(kept.object.bytes, small.object.bytes);
-        assert!(kept.notes.iter().any(|n| n.contains("--prefer size")), "{:?}", kept.notes);
-        // Between the two is a form that loses less.
+        assert!(says(&kept, "--prefer size"), "{:?}", kept.notes);
+        // Between the two are forms that lose less.
+        let limit = (fast.flash_bytes() + small.flash_bytes()) / 2;
+        let between = build().max_flash(limit).build(&Silent).expect("a build within its budget");
+        assert!(between.flash_bytes() <= limit && between.flash_bytes() > small.flash_bytes() * 11 / 10);
+        assert!(
+            says(&between, "are not filtered") && !says(&between, "--prefer size"),
+            "{:?}",
+            between.notes
+        );
         let limit = (fast.program.arena_bytes + small.program.arena_bytes) * 6 / 10;
         let between = build().max_ram(limit).build(&Silent).expect("a build within its budget");
-        assert!(between.program.arena_bytes <= limit && flash(&between) > flash(&small));
-        assert!(between.notes.iter().any(|n| n.contains("--max-ram")), "{:?}", between.notes);
-        let error = build().max_flash(flash(&small) - 1).build(&Silent).err().expect("an error");
+        assert!(between.program.arena_bytes <= limit && between.flash_bytes() > small.flash_bytes());
+        assert!(says(&between, "--max-ram"), "{:?}", between.notes);
+        let error = build().max_flash(small.flash_bytes() - 1).build(&Silent).err().expect("an error");
         assert!(error.to_string().contains("1 more than allowed"), "{error}");
     }
 }

@@ -14,22 +14,50 @@ pub(super) const PREFERRED: &str = "compiled for size, since the fastest form ex
 pub(super) const SLOWER: &str =
     "the arena is kept within `--max-ram` by what takes more time than the fastest form";
 
+/// The same where convolutions are left as they are.
+pub(super) const UNFILTERED: &str = "convolutions whose constants would grow most for the time it spares are not filtered, \
+     to keep within `--max-flash`";
+
 /// Limits in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Budgets {
     pub ram: Option<usize>,
     pub flash: Option<usize>,
     pub stack: Option<usize>,
+    /// What code leaves of the flash.
+    pub constants: Option<usize>,
+}
+
+/// The share of a model's constants by which filters may let them grow, and the bytes, before it is said.
+const GROWN: (f64, usize) = (0.5, 1 << 16);
+
+/// What is said of filtered convolutions' constants, where those of the model are so many bytes.
+pub(super) fn grown(program: &Program, read: usize) -> Option<String> {
+    let (share, least) = GROWN;
+    let more = program.constant_offsets().1.saturating_sub(read);
+    (more >= least && more as f64 > read as f64 * share).then(|| {
+        format!(
+            "constants take {more} bytes more than the model's {read}, mostly since convolutions are filtered (Winograd); \
+             `--max-flash` filters those alone that spare most time for that, `--prefer size` none"
+        )
+    })
 }
 
 impl Budgets {
+    /// The same budgets, with what is left for constants where a model whose convolutions are filtered exceeds the
+    /// flash.
+    pub(super) fn of_constants(&self, built: &Built) -> Option<Budgets> {
+        let flash = self.flash.filter(|&limit| built.filtered && built.flash_bytes() > limit)?;
+        let code = built.flash_bytes() - built.program.constant_offsets().1.min(built.flash_bytes());
+        Some(Budgets { constants: Some(flash.saturating_sub(code)), ..*self })
+    }
+
     /// An error where the model exceeds one; it says so of each.
     pub(super) fn check(&self, built: &Built) -> Result<()> {
         let program = &built.program;
-        let flash = built.object.code_bytes + built.object.constant_bytes;
         let rows = [
             ("--max-ram", self.ram, "arena", program.arena_bytes),
-            ("--max-flash", self.flash, "flash", flash),
+            ("--max-flash", self.flash, "flash", built.flash_bytes()),
             ("--max-stack", self.stack, "stack", built.stack_bytes),
         ];
         let over = |&(_, limit, _, needed): &(_, Option<usize>, _, usize)| limit.is_some_and(|l| needed > l);
@@ -61,11 +89,12 @@ pub(super) fn reachable(program: &Program) -> Result<()> {
     within_reach(program.constants.iter().map(|c| c.bytes.len()).sum())
 }
 
-/// The same of what stages read, before any of it is packed.
-pub(super) fn read_reachable(lowering: &Lowering) -> Result<()> {
+/// The same of what stages read, before any of it is packed: how many bytes that is.
+pub(super) fn read_reachable(lowering: &Lowering) -> Result<usize> {
     let read: BTreeSet<ValueId> = lowering.stages.iter().flat_map(|s| s.reads()).collect();
     let constants = read.iter().filter_map(|&v| lowering.values[v as usize].constant.as_ref());
-    within_reach(constants.map(|t| t.data.len()).sum())
+    let bytes = constants.map(|t| t.data.len()).sum();
+    within_reach(bytes).map(|()| bytes)
 }
 
 fn within_reach(bytes: usize) -> Result<()> {

@@ -62,6 +62,11 @@ impl Built {
         }
     }
 
+    /// Bytes of code and constants.
+    pub fn flash_bytes(&self) -> usize {
+        self.object.code_bytes + self.object.constant_bytes
+    }
+
     /// What the header says, as data.
     pub fn manifest(&self) -> Manifest {
         package::manifest(&self.compiled())

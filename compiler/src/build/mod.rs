@@ -14,6 +14,7 @@
 mod archive;
 mod budget;
 mod files;
+mod observed;
 mod sized;
 mod timing;
 
@@ -21,7 +22,6 @@ pub use archive::archive;
 pub use files::Files;
 pub use timing::Timing;
 
-use crate::base::TensorType;
 use crate::emit::Emitted;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
@@ -29,13 +29,14 @@ use crate::import::{Bindings, Declared, Dim, Model};
 use crate::ops::data_decide_sizes;
 use crate::package;
 use crate::passes::{Around, Given};
-use crate::plan::{Aim, Choose, Plan, Program};
+use crate::plan::{Aim, Choose, Dump, Lowered, Plan, Program};
 pub use crate::schedule::Prefer;
 use crate::schedule::choose::{choose, choose_small};
 use crate::schedule::{Linear, Schedule, Schedules};
 use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
 use budget::Budgets;
+use observed::{rewrite, show, typed_graph};
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -85,6 +86,8 @@ pub struct Built {
     pub object: Emitted,
     /// Bytes of stack that one inference needs at most.
     pub stack_bytes: usize,
+    /// Whether convolutions are filtered (Winograd), with constants that grow by it.
+    pub filtered: bool,
     /// What inputs and outputs of strings are numbers of.
     pub strings: package::Strings,
     /// The files that were read beside the model: external data, schedules.
@@ -290,14 +293,21 @@ impl Build {
     }
 
     /// Compiles in memory; nothing is written. Where speed is preferred and a budget exceeded, the model
-    /// is compiled again for size.
+    /// is compiled again: with fewer filtered convolutions, if that will do, or for size.
     pub fn build(&self, observer: &dyn Observer) -> Result<Built> {
         let built = self.build_once(observer)?;
         let Err(exceeded) = self.budgets.check(&built) else { return Ok(built) };
         if self.prefer == Prefer::Size {
             return Err(exceeded.at(self.model.display().to_string()));
         }
-        drop(built);
+        if let Some(budgets) = self.budgets.of_constants(&built) {
+            drop(built);
+            let mut fewer = Build { budgets, ..self.clone() }.build_once(observer)?;
+            if self.budgets.check(&fewer).is_ok() {
+                fewer.notes.push(budget::UNFILTERED.to_string());
+                return Ok(fewer);
+            }
+        }
         let mut smaller = self.clone().prefer(Prefer::Size).build(observer)?;
         smaller.notes.push(budget::PREFERRED.to_string());
         Ok(smaller)
@@ -348,8 +358,10 @@ impl Build {
             (&|linear| given(linear, choose), &|linear| given(linear, choose_small));
         let (choose, other) = if self.prefer == Prefer::Size { (small, fast) } else { (fast, small) };
         let (other, first) = (Some(other), self.first);
-        let aim = Aim { prefer: self.prefer, choose, other, ram: self.budgets.ram, first };
-        let (mut program, mut notes) = self.plan_model(&model, &target, name, &aim, observer, &clock)?;
+        let Budgets { ram, constants, .. } = self.budgets;
+        let aim = Aim { prefer: self.prefer, choose, other, ram, constants, first };
+        let (plan, mut notes) = self.plan_model(&model, &target, name, &aim, observer, &clock)?;
+        let Plan { mut program, filtered, .. } = plan;
         // Values of a graph have names of their own; outputs of a file may share one.
         for (output, declared) in program.outputs.iter_mut().zip(&model.body.outputs) {
             output.name.clone_from(&declared.name);
@@ -363,7 +375,13 @@ impl Build {
         // What its constants became is in the program.
         drop(model);
         notes.extend(schedules.unused());
-        Ok(Built { notes, sources, strings, ..Self::build_program(program, target, observer, clock)? })
+        Ok(Built {
+            notes,
+            sources,
+            strings,
+            filtered,
+            ..Self::build_program(program, target, observer, clock)?
+        })
     }
 
     /// What passes know.
@@ -371,7 +389,7 @@ impl Build {
         Around { filters: self.prefer == Prefer::Speed, ..Around::new(target) }
     }
 
-    /// Everything before code generation: the program of a decoded model, and notes.
+    /// Everything before code generation: the plan of a decoded model, and notes.
     fn plan_model(
         &self,
         model: &Model,
@@ -380,7 +398,7 @@ impl Build {
         aim: &Aim,
         observer: &dyn Observer,
         clock: &Clock,
-    ) -> Result<(Program, Vec<String>)> {
+    ) -> Result<(Plan, Vec<String>)> {
         let bindings = self.bindings.complete(&model.body)?;
         let (types, mut notes) = bindings.resolve(&model.body)?;
         let mut sized = !bindings.bounds.is_empty();
@@ -392,14 +410,28 @@ impl Build {
                 observer.progress("planning", 0, 1);
                 notes.extend(more.into_iter().chain(rewritten));
                 let lowered = plan::lowered(&graph)?;
-                budget::read_reachable(&lowered.lowering)?;
-                return noted(plan::plan(lowered, name, target, aim, &show(observer, clock))?, notes);
+                return self.plan_lowered(lowered, (name, target, aim), notes, &show(observer, clock));
             }
         }
         let (lowered, notes) = sized::lowered(model, &bindings, &self.around(target), observer, clock)?;
-        budget::read_reachable(&lowered.lowering)?;
         observer.progress("planning", 0, 1);
-        noted(plan::plan(lowered, name, target, aim, &show(observer, clock))?, notes)
+        self.plan_lowered(lowered, (name, target, aim), notes, &show(observer, clock))
+    }
+
+    /// The plan of stages, with notes of what it takes as well.
+    fn plan_lowered(
+        &self,
+        lowered: Lowered,
+        (name, target, aim): (&str, &Target, &Aim),
+        mut notes: Vec<String>,
+        dump: &Dump,
+    ) -> Result<(Plan, Vec<String>)> {
+        let read = budget::read_reachable(&lowered.lowering)?;
+        let plan = plan::plan(lowered, name, target, aim, dump)?;
+        notes.extend(plan.slower.then(|| budget::SLOWER.to_string()));
+        let free = plan.filtered && self.budgets.flash.is_none();
+        notes.extend(budget::grown(&plan.program, read).filter(|_| free));
+        Ok((plan, notes))
     }
 
     /// Compiles a graph as it is: no pass runs.
@@ -436,56 +468,7 @@ impl Build {
         let (sources, notes, timings) = (Vec::new(), Vec::new(), clock.timings());
         let stack_bytes = compiled.stack_bytes;
         let strings = package::Strings::default();
-        Ok(Built { target, program, object, stack_bytes, strings, sources, notes, timings })
-    }
-}
-
-/// A program with notes, of what it took as well.
-fn noted(plan: Plan, mut notes: Vec<String>) -> Result<(Program, Vec<String>)> {
-    notes.extend(plan.slower.then(|| budget::SLOWER.to_string()));
-    Ok((plan.program, notes))
-}
-
-/// Shows the stages of planning, and measures them.
-fn show<'a>(observer: &'a dyn Observer, clock: &'a Clock) -> impl Fn(&str, &dyn Fn() -> Option<String>) + 'a {
-    move |stage, text| {
-        clock.end(if stage == "schedule" { "nest" } else { stage });
-        if let Some(text) = observer.wants(stage).then(text).flatten() {
-            observer.dump(stage, &text);
-        }
-    }
-}
-
-/// Types the model; gives notes too.
-fn typed_graph(
-    model: &Model,
-    types: &[TensorType],
-    sample: u32,
-    given: &Given,
-    observer: &dyn Observer,
-    clock: &Clock,
-) -> Result<(Graph, Vec<String>)> {
-    observer.progress("typing", 0, 1);
-    let typed = passes::infer_sample(model, types, sample, given).into_result()?;
-    clock.end("types");
-    dump("graph", &typed.0, observer);
-    Ok(typed)
-}
-
-/// Runs the passes; gives notes.
-fn rewrite(graph: &mut Graph, around: Around, observer: &dyn Observer, clock: &Clock) -> Result<Vec<String>> {
-    let mut done = 0;
-    let notes = passes::run_passes(graph, around, &mut |pass, graph, _| {
-        done += 1;
-        observer.progress("rewriting", done, passes::PASSES.len());
-        dump(pass, graph, observer);
-    })?;
-    clock.end("passes");
-    Ok(notes)
-}
-
-fn dump(stage: &str, graph: &Graph, observer: &dyn Observer) {
-    if observer.wants(stage) {
-        observer.dump(stage, &graph.to_string());
+        let filtered = false;
+        Ok(Built { target, program, object, stack_bytes, filtered, strings, sources, notes, timings })
     }
 }

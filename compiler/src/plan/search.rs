@@ -2,7 +2,8 @@
 //!
 //! Plans differ in what padding lies in memory, in where strips are and how much time these may cost, and in the
 //! schedules of definitions: those that are fast, or those that are small. What strips promise is found by a model,
-//! and the search for them is no complete one: so plans are made, and compared.
+//! and the search for them is no complete one: so plans are made, and compared. Filtered convolutions have up to four times
+//! the constants; where these are limited, those that spare least time for a byte are left as they are.
 
 use super::build::{Request, build};
 use super::draft::Planned;
@@ -13,11 +14,11 @@ use crate::definition::{self, Lowering, ValueId, definitions};
 use crate::error::{Error, Result};
 use crate::group::{Again, spread};
 use crate::schedule::linear::{Layout, Linear};
-use crate::schedule::{Prefer, Schedule};
+use crate::schedule::{Prefer, Schedule, spared};
 use crate::strips::{self, Kernels, Spend};
 use crate::target::Target;
 use crate::tile;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
 /// Where compiling is to be quick, strips are planned that promise at most so much more than there is already.
@@ -49,6 +50,8 @@ pub struct Aim<'a> {
     pub other: Option<&'a Choose<'a>>,
     /// Bytes of the arena, if they are limited: where speed is preferred, as little of it is lost as keeps to them.
     pub ram: Option<usize>,
+    /// The same of the constants: filters that multiply them are left out, those first that spare least for a byte.
+    pub constants: Option<usize>,
     /// Whether the first plan will do, as for what runs a few times.
     pub first: bool,
 }
@@ -56,7 +59,7 @@ pub struct Aim<'a> {
 impl<'a> Aim<'a> {
     /// Speed, whatever it takes.
     pub fn fast(choose: &'a Choose<'a>) -> Aim<'a> {
-        Aim { prefer: Prefer::Speed, choose, other: None, ram: None, first: false }
+        Aim { prefer: Prefer::Speed, choose, other: None, ram: None, constants: None, first: false }
     }
 }
 
@@ -64,8 +67,10 @@ impl<'a> Aim<'a> {
 pub struct Plan {
     /// The program.
     pub program: Program,
-    /// Whether time is lost for the sake of a budget.
+    /// Whether time is lost for the sake of a budget of memory.
     pub slower: bool,
+    /// Whether convolutions are filtered with constants that grow by it.
+    pub filtered: bool,
 }
 
 /// The definitions whose schedules count the other way.
@@ -89,6 +94,8 @@ impl Others {
 type Known = RefCell<HashMap<Linear, Schedule>>;
 /// A plan with the texts of its stages.
 type Made = (Planned, Texts);
+/// ... and whether it is slower than it might be, for the sake of memory.
+type Found = (Made, bool);
 
 /// What is the same in all plans.
 pub(super) struct Planning<'a> {
@@ -100,6 +107,10 @@ pub(super) struct Planning<'a> {
     aim: &'a Aim<'a>,
     /// The schedules so far, and those that count the other way.
     known: [Known; 2],
+    /// Cycles that filtered convolutions spare for a byte of their constants.
+    spared: RefCell<HashMap<Linear, f64>>,
+    /// What they have to spare more than.
+    least: Cell<f64>,
 }
 
 impl<'a> Planning<'a> {
@@ -110,11 +121,53 @@ impl<'a> Planning<'a> {
         target: &'a Target,
         aim: &'a Aim<'a>,
     ) -> Self {
-        Planning { grouped, wanted, name, target, aim, known: [Known::default(), Known::default()] }
+        let (spared, least) = (RefCell::default(), Cell::new(f64::NEG_INFINITY));
+        Planning {
+            grouped,
+            wanted,
+            name,
+            target,
+            aim,
+            known: [Known::default(), Known::default()],
+            spared,
+            least,
+        }
     }
 
     /// The plan that is wanted.
     pub(super) fn search(&self, dump: &Dump) -> Result<Plan> {
+        let mut found = self.within_memory(dump)?;
+        if let Some(limit) = self.aim.constants.filter(|&limit| constants(&found.0) > limit) {
+            found = self.filtering_less(limit, found, dump)?;
+        }
+        let ((planned, texts), slower) = found;
+        show(dump, texts);
+        let filtered = self.spared.borrow().values().any(|&spared| spared > self.least.get());
+        Ok(Plan { program: planned.program, slower, filtered })
+    }
+
+    /// The plan whose constants keep to a limit, without the filters that spare least, as few of them as that takes; the
+    /// one so far where none does.
+    fn filtering_less(&self, limit: usize, mut found: Found, dump: &Dump) -> Result<Found> {
+        let mut spared: Vec<f64> = self.spared.borrow().values().copied().collect();
+        spared.sort_by(f64::total_cmp);
+        spared.dedup();
+        let (mut first, mut end) = (0, spared.len());
+        while first < end {
+            let middle = (first + end) / 2;
+            self.least.set(spared[middle]);
+            let other = self.within_memory(dump)?;
+            if constants(&other.0) <= limit {
+                (found, end) = (other, middle);
+            } else {
+                first = middle + 1;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The plan that is wanted where constants have no limit, and whether it takes more time to keep to that of memory.
+    fn within_memory(&self, dump: &Dump) -> Result<Found> {
         let ways = match self.aim.prefer {
             Prefer::Speed => vec![Spend::fast()],
             Prefer::Size => vec![Spend::small(), Spend::fast()],
@@ -138,9 +191,7 @@ impl<'a> Planning<'a> {
             }
             _ => {}
         }
-        let (planned, texts) = made;
-        show(dump, texts);
-        Ok(Plan { program: planned.program, slower })
+        Ok((made, slower))
     }
 
     /// A plan that keeps to a limit, if one is found, by strips that cost more and more time first, then by small
@@ -177,7 +228,9 @@ impl<'a> Planning<'a> {
         if grouped.is_empty() {
             return Ok(made);
         }
-        let other = plan(&Planning::new(&grouped, self.wanted, self.name, self.target, self.aim))?;
+        let twice = Planning::new(&grouped, self.wanted, self.name, self.target, self.aim);
+        twice.least.set(self.least.get());
+        let other = plan(&twice)?;
         Ok(if bytes(&other) as f64 <= bytes(&made) as f64 * less { other } else { made })
     }
 
@@ -270,18 +323,40 @@ impl<'a> Planning<'a> {
 
     /// The schedule of a definition.
     fn choose(&self, linear: &Linear, others: &Others) -> Result<Schedule> {
-        let other = self.aim.other.filter(|_| others.have(&linear.name));
-        let (known, choose) = match other {
-            Some(other) => (&self.known[1], other),
-            None => (&self.known[0], self.aim.choose),
-        };
         let key = Linear { name: String::new(), ..linear.clone() };
+        let other = self.aim.other.map(|other| (1, other));
+        if let Some(other) = other.filter(|_| others.have(&linear.name)) {
+            return self.known(linear, key, other);
+        }
+        let schedule = self.known(linear, key.clone(), (0, self.aim.choose))?;
+        match other.filter(|_| self.spares_little(&key, &schedule)) {
+            Some(other) => self.known(linear, key, other),
+            None => Ok(schedule),
+        }
+    }
+
+    /// The schedule that one of the two ways gives.
+    fn known(&self, linear: &Linear, key: Linear, (way, choose): (usize, &Choose)) -> Result<Schedule> {
+        let known = &self.known[way];
         if let Some(schedule) = known.borrow().get(&key) {
             return Ok(schedule.clone());
         }
         let schedule = choose(linear)?;
         known.borrow_mut().insert(key, schedule.clone());
         Ok(schedule)
+    }
+
+    /// Whether a schedule filters a convolution, which spares too little for what its constants grow by.
+    fn spares_little(&self, key: &Linear, schedule: &Schedule) -> bool {
+        if schedule.winograd.is_none() {
+            return false;
+        }
+        let known = self.spared.borrow().get(key).copied();
+        let spared = known.or_else(|| spared(key, self.target, schedule));
+        spared.is_some_and(|spared| {
+            self.spared.borrow_mut().insert(key.clone(), spared);
+            spared <= self.least.get()
+        })
     }
 
     /// Strips, and the bytes that they promise.
@@ -342,6 +417,11 @@ impl<'a> Planning<'a> {
 
 fn bytes(made: &Made) -> usize {
     made.0.program.arena_bytes
+}
+
+/// Bytes of a plan's constants.
+fn constants(made: &Made) -> usize {
+    made.0.program.constant_offsets().1
 }
 
 /// Bytes of flash that a plan's memory and constants are worth.

@@ -5,9 +5,9 @@ use super::cost::{Operands, Tiling, best_tile};
 use super::direct::direct;
 use super::instructions::{couple_halves, couples};
 use super::like::Like;
-use super::linear::{Guard, Linear};
+use super::linear::{Buffer, Guard, Linear};
 use super::vector::choose_vector;
-use super::winograd::{Block, CHANNELS, Conv, HALVES, TILE, Tiles, WINDOW, Winograd, product};
+use super::winograd::{Block, CHANNELS, Conv, HALVES, TILE, Tiles, Winograd, product};
 use super::{Schedule, Vector};
 use crate::target::Target;
 
@@ -43,6 +43,11 @@ const AGAIN: f64 = 0.6;
 const KEPT: f64 = 0.25;
 /// The share of the second-level cache that weights fill at most which it keeps.
 const HELD: f64 = 0.75;
+/// Bytes of weights that no cache keeps from one inference to the next, and bytes per cycle that come from memory then
+/// (measured on Golden Cove: 9.4 MB come at 3.5 to 5.3 from a third-level cache of 260 MB, beside other work or not. With 6
+/// RepVGG natively takes .77 of the time, ResNet-34 at AVX2 .78, for .57 and .68 of the flash; with 4 RepVGG at AVX2 1.11).
+const MEMORY_FROM: f64 = (4 << 20) as f64;
+const MEMORY_RATE: f64 = 6.0;
 /// How much slower it may be for as much less in between as the second-level cache holds.
 const MEMORY: f64 = 0.4;
 /// ... or as this, where that holds more: memory is not less scarce for it.
@@ -85,16 +90,13 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Opt
     let thin = conv.channels(linear) < target.lanes();
     // Along one axis, and in parts of larger windows, a third and less of the products is saved: halves, an eighth of the
     // instructions for three times the constants.
-    let square = conv.rows.slide().is_some() && conv.parts(linear, WINDOW) == [1, 1];
     if var != conv.outer
-        || halves && (thin || !square || !conv.in_halves(linear))
+        || halves && (thin || !conv.is_square(linear) || !conv.in_halves(linear))
         || conv.couples && !halves && !couples(target) && !target.has_vnni()
     {
         return None;
     }
-    let direct = if square { tiling.couples } else { tiling.couples.min(CHAINED * tiling.cycles) };
-    let direct = tiling.all(direct, linear, var) * inside(linear) * if halves { PAIRS } else { 1.0 };
-    let batches = conv.around(linear).iter().map(|&v| linear.extent(v) as f64).product::<f64>();
+    let direct = direct_cycles(&conv, linear, target, (var, tiling));
     let like = linear.facts.like;
     let filter = like.and_then(|like| like.filter);
     if like.is_some() && filter.is_none() {
@@ -102,11 +104,7 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Opt
     }
     let sizes = conv.sizes(linear).iter().filter(|&&size| filter.is_none_or(|f| f.size == size));
     let candidates = sizes.flat_map(|&size| candidates(&conv, linear, size));
-    let costs = candidates.map(|tiles| {
-        let rows = conv.tiles(linear, 0, tiles.outputs) / tiles.rows;
-        let blocks = (rows * conv.times(linear, tiles)) as f64;
-        (batches * blocks * block_cycles(&conv, linear, target, tiles), tiles)
-    });
+    let costs = candidates.map(|tiles| (filtered_cycles(&conv, linear, target, tiles), tiles));
     let (cost, tiles) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
     if cost >= direct * like.map_or(GAIN, Like::slower) {
         return None;
@@ -121,6 +119,39 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Opt
     let columns = columns(target, &Block::of(&conv, linear, tiles));
     let each = columns > 0 && each(&conv, linear, target, tiles);
     Some((Winograd { tiles, halves, columns, each, product }, cost))
+}
+
+/// Cycles that filtering a convolution spares for each byte that its constants grow by; `None` where the schedule does
+/// not filter, or they do not grow.
+pub fn spared(linear: &Linear, target: &Target, schedule: &Schedule) -> Option<f64> {
+    let (Some(Winograd { tiles, .. }), Vector::Axis { var, .. }) = (&schedule.winograd, schedule.vector)
+    else {
+        return None;
+    };
+    let (conv, tiling) = (Conv::of(linear)?, direct(linear, target, schedule.vector).1?);
+    let Buffer { elems, dtype, .. } = linear.buffers[conv.weights as usize];
+    let grown =
+        weights(&conv, linear, &Block::of(&conv, linear, *tiles), tiles.part) - (elems * dtype.size()) as f64;
+    let cycles =
+        direct_cycles(&conv, linear, target, (var, &tiling)) - filtered_cycles(&conv, linear, target, *tiles);
+    (grown > 0.0).then_some(cycles / grown)
+}
+
+/// Cycles of a convolution as it is, by the model.
+fn direct_cycles(conv: &Conv, linear: &Linear, target: &Target, (var, tiling): (u32, &Tiling)) -> f64 {
+    let chained = tiling.couples.min(CHAINED * tiling.cycles);
+    let cycles = if conv.is_square(linear) { tiling.couples } else { chained };
+    let halves = conv.couples && couple_halves(target);
+    tiling.all(cycles, linear, var) * inside(linear) * if halves { PAIRS } else { 1.0 }
+}
+
+/// Cycles of a filtered convolution, by the model.
+fn filtered_cycles(conv: &Conv, linear: &Linear, target: &Target, tiles: Tiles) -> f64 {
+    let batches = conv.around(linear).iter().map(|&v| linear.extent(v) as f64).product::<f64>();
+    let rows = conv.tiles(linear, 0, tiles.outputs) / tiles.rows;
+    let blocks = batches * (rows * conv.times(linear, tiles)) as f64;
+    let cycles = |first: bool| block_cycles(conv, linear, target, (tiles, first));
+    cycles(true) + (blocks - 1.0) * cycles(false)
 }
 
 /// The share of a window's points that lie in no margin, in the mean: loops over the window leave the others out, tiles
@@ -232,15 +263,19 @@ fn weights(conv: &Conv, linear: &Linear, block: &Block, part: usize) -> f64 {
     (block.points() * conv.summed(linear, part) * linear.extent(conv.outer) * 4) as f64
 }
 
-/// Cycles of one block, by the model; also where it is done a few tiles at a time.
-fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, of: Tiles) -> f64 {
+/// Cycles of one block, by the model, the first or another one; also where it is done a few tiles at a time.
+fn block_cycles(conv: &Conv, linear: &Linear, target: &Target, (of, first): (Tiles, bool)) -> f64 {
     let (core, block) = (core(target), Block::of(conv, linear, of));
     let (inner, outer) = (conv.summed(linear, of.part), linear.extent(conv.outer));
     let [(down, rows), (n, m)] =
         [0, 1].map(|way| (block.inputs[way] as f64, conv.shape(of.outputs)[way] as f64));
     let (points, tiles) = (block.points() as f64, block.tiles as f64);
     let weights = weights(conv, linear, &block, of.part);
-    let rate = if weights > target.l2 as f64 * HELD { core.far } else { core.near };
+    let rate = match weights {
+        _ if weights <= target.l2 as f64 * HELD => core.near,
+        _ if first && weights > MEMORY_FROM => core.far.min(MEMORY_RATE),
+        _ => core.far,
+    };
     let at_once = if conv.couples { columns(target, &block) } else { 0 };
     let in_columns = at_once > 0;
     // Every block reads all weights, each few tiles of it again: the nearest cache has them where these are finished

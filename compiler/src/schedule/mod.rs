@@ -63,6 +63,7 @@ pub use bytes::{Bytes, FOUR_WEIGHTS, word_axis};
 pub use cores::{Code, Lookups, Throughput, Unrolled, lookups, requantizes_fixed, throughput};
 pub use factors::added_first;
 pub use file::{Schedules, key};
+pub use filtering::spared;
 pub use guards::{decidable_guards, decided, safe_range};
 pub use instructions::{couple_halves, leaves_padding, word};
 pub use like::{Filter, Like};

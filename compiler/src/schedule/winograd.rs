@@ -192,6 +192,11 @@ impl Conv {
         [self.rows.slide().map_or(1, of), of(&self.across)]
     }
 
+    /// Whether the window moves along two axes, and is one part.
+    pub fn is_square(&self, linear: &Linear) -> bool {
+        self.rows.slide().is_some() && self.parts(linear, WINDOW) == [1, 1]
+    }
+
     /// Numbers that are multiplied for each point of a tile: the channels of all parts.
     pub fn summed(&self, linear: &Linear, part: usize) -> usize {
         let [down, across] = self.parts(linear, part);
