@@ -15,6 +15,7 @@
 //! | `incoming` | copies of what the application passes in another order than products want |
 //! | `merged` | numbers of groups repeated for their channels, where these do not fill lanes |
 //! | `turn`, `words`, `spread` | copies of factors that lie the wrong way for their products, constants repeated for lanes, once layouts are known |
+//! | `long` | sums of many floats, cut into sums of sums |
 //! | `twice` | what is quantized by its own range, computed once for that and once for the bytes |
 
 mod channels;
@@ -27,6 +28,7 @@ mod hoist;
 mod incoming;
 mod inline;
 mod layout;
+mod long;
 mod merged;
 mod paired;
 mod picked;
@@ -78,6 +80,7 @@ pub fn fuse_within(lowering: &mut Lowering, outputs: &[ValueId], rims: Rims) {
     paired::pair_tables(&mut lowering.values, &mut stages);
     lowering.stages = stages;
     sized_rim::materialize(lowering, outputs);
+    long::cut(lowering);
 }
 
 /// Copies bytes among the model's `inputs` whose order is not that of the products that read them.
