@@ -198,3 +198,35 @@ fn padding_of_floats_lies_in_memory() {
         assert!(!kernel.to_string().contains("lt_u"), "{kernel}");
     }
 }
+
+/// Many channels in windows of three points, along two axes and along one: filtered, some rows or columns of tiles at a
+/// time, of which those behind the image are left out.
+#[test]
+fn windows_over_many_channels_are_filtered() {
+    const MANY: usize = 64;
+    let channels = MANY as i64;
+    let weights = |shape: &[usize], seed: u64| {
+        let all = floats(shape, seed).to_vec::<f32>().expect("floats");
+        Tensor::new(shape, &all.iter().map(|x| x / 32.0).collect::<Vec<f32>>())
+    };
+    for (kernel, pads) in [([3, 3], [1, 1, 1, 1]), ([1, 3], [0, 1, 0, 1]), ([3, 3], [0, 2, 0, 0])] {
+        let conv = |from: &[&str], to: &str| with(node("Conv", from, to), [ints("pads", &pads)]);
+        let nodes = vec![conv(&["x", "v"], "a"), node("Relu", &["a"], "b"), conv(&["b", "w"], "y")];
+        let constants = [("v", 3), ("w", 4)]
+            .map(|(name, seed)| (name, weights(&[MANY, MANY, kernel[0], kernel[1]], seed)));
+        let proto = model(nodes, &[1, channels, -2, -1], &[1, channels, -2, -1], &constants);
+        let sizes = [[40, 70], [8, 9], [40, 7], [5, 70], [23, 34]];
+        let cases: Vec<Vec<Tensor>> = sizes.iter().map(|s| vec![floats(&[1, MANY, s[0], s[1]], 5)]).collect();
+        let bounds = [("batch", 40), ("length", 70)];
+        check(&proto, &bounds, &cases);
+        let target = resolve("x86_64", "x86-64-v3").expect("known");
+        let program = built(&decode(&proto), &bounds, &target).program;
+        let filtered = |name: &str| program.kernels.iter().any(|k| k.name.contains(name) && has_between(k));
+        assert!(kernel == [1, 3] || filtered("Conv"), "{kernel:?} {pads:?}");
+    }
+}
+
+/// Whether a kernel has memory of its own between transforms.
+fn has_between(kernel: &lmc::tile::Kernel) -> bool {
+    kernel.params.iter().any(|p| p.name == "between")
+}

@@ -9,15 +9,18 @@
 
 use super::reach::Sizes;
 use super::rewrite::replace_loads;
-use crate::base::{Affine, TensorType};
+use crate::base::{Affine, DType, TensorType};
 use crate::definition::{
     DefBuilder, Definition, Expr, Index, LoweredValue, Lowering, Operand, Stage, ValueId, Var,
 };
 use crate::scalar::Scalar;
+use crate::schedule::winograd::{BEHIND, WINDOW};
 use std::collections::BTreeMap;
 
 /// A value with a rim takes at most so many times its memory.
 const MOST: usize = 4;
+/// Channels from which on windows over them are filtered.
+const CHANNELS: usize = 16;
 
 /// The rim of a value that windows read.
 struct Rim {
@@ -71,25 +74,51 @@ fn found(lowering: &Lowering) -> Vec<Rim> {
     let worth = |rim: &Rim| {
         let ty = &lowering.values[rim.value as usize].ty;
         let whole = rim.shape(ty).iter().product::<usize>();
-        whole > ty.elems() && whole <= MOST * ty.elems()
+        whole <= MOST * ty.elems()
     };
     rims.into_values().flatten().filter(worth).collect()
 }
 
-/// What an index reaches before and behind each dimension; none where that is not known for all sizes.
+/// What windows reach before and behind each dimension, and what tiles of those that may be filtered do; none where
+/// that is not known for all sizes.
 fn around(
     lowering: &Lowering,
     sizes: &Sizes,
     (def, value): (&Definition, ValueId),
     index: &[Index],
 ) -> Option<Vec<(usize, usize)>> {
+    let filters = may_be_filtered(def, index);
     let reaches = index.iter().zip(lowering.dims.get(&value)?).map(|(index, dim)| {
         let (least, most) = def.ends(index.affine()?);
         let behind = sizes.most(&most.plus_scaled(dim, -1).offset(1))?;
         let before = sizes.most(&least.scaled(-1))?;
-        Some((before.max(0) as usize, behind.max(0) as usize))
+        let tiles = if filters && !dim.is_constant() { BEHIND } else { 0 };
+        let behind = behind.max(0) as usize + tiles;
+        // What lies behind begins inside whatever the size is, even where the model has no meaning.
+        let inside = if behind > 0 { -dim.range(|_| 1).0 } else { 0 };
+        Some((before.max(inside).max(0) as usize, behind))
     });
     reaches.collect()
+}
+
+/// Whether a definition sums products of floats over channels in windows of three points.
+fn may_be_filtered(def: &Definition, index: &[Index]) -> bool {
+    let folded = |form: &Affine| {
+        let vars = || {
+            form.terms.iter().filter(|t| (t.0 as usize) < def.vars.len() && def.vars[t.0 as usize].extent > 1)
+        };
+        let (axes, sums): (Vec<_>, Vec<_>) = vars().partition(|t| (t.0 as usize) < def.axes);
+        let extent = |t: &(u32, i64)| def.vars[t.0 as usize].extent;
+        match (axes.as_slice(), sums.as_slice()) {
+            ([], [sum]) => (extent(sum) >= CHANNELS, false),
+            ([axis], [sum]) => (false, (axis.1, sum.1, extent(sum)) == (1, 1, WINDOW)),
+            _ => (false, false),
+        }
+    };
+    let forms = index.iter().filter_map(Index::affine).map(folded);
+    let (channels, windows): (Vec<bool>, Vec<bool>) = forms.unzip();
+    let floats = def.fold.as_ref().is_some_and(|f| f.dtype == DType::F32) && def.factors().is_some();
+    floats && channels.contains(&true) && windows.contains(&true)
 }
 
 impl Rim {
@@ -110,6 +139,9 @@ impl Rim {
         let of = &lowering.values[self.value as usize];
         let (from, ty) = (of.ty.clone(), TensorType::new(of.ty.dtype, self.shape(&of.ty)));
         let name = format!("{}_padded", of.name);
+        if ty == from {
+            return self.within(lowering, &Operand { value: self.value, ty });
+        }
         let wide = |(d, dim): (usize, &Affine)| dim.offset((self.before[d] + self.behind[d]) as i64);
         let whole: Vec<Affine> = dims.iter().enumerate().map(wide).collect();
         let to = Operand { value: lowering.values.len() as ValueId, ty };
@@ -123,6 +155,19 @@ impl Rim {
         lowering.stages = stages;
         lowering.dims.insert(to.value, whole);
         lowering.values.push(LoweredValue { name, ty: to.ty, constant: None });
+    }
+
+    /// Windows that no size lets reach outside need no padding.
+    fn within(&self, lowering: &mut Lowering, own: &Operand) {
+        let other = |fill: Option<Scalar>| fill != Some(self.fill);
+        for stage in &mut lowering.stages {
+            if let Stage::Define(def) = stage
+                && def.fold.is_some()
+                && let Some(inside) = self.definition(def, own, &other)
+            {
+                *def = inside;
+            }
+        }
     }
 
     /// All stages, those that write or read the value moved to its new place; none where one of them cannot move.

@@ -234,9 +234,30 @@ impl Nest<'_> {
         e.repeat("block", 0, count, 1, |e, block| {
             let row = block.scaled(self.rows as i64);
             e.repeat("part", 0, self.parts as i64, 1, |e, part| {
-                self.block(e, &row, &part.scaled(across), inner)
+                let tile = part.scaled(across);
+                match self.begins(&row, &tile) {
+                    inside if inside.is_empty() => self.block(e, &row, &tile, inner),
+                    mut inside => {
+                        inside.insert(0, Affine::constant(1));
+                        let once = Bound(inside);
+                        e.repeat_bounds("inside", Bound::constant(0), once, 1, |e, _| {
+                            self.block(e, &row, &tile, inner);
+                        });
+                    }
+                }
             });
         });
+    }
+
+    /// How far before the ends of axes that end at sizes known only at run time a block begins.
+    fn begins(&self, row: &Affine, tile: &Affine) -> Vec<Affine> {
+        let rows = self.conv.rows.axis().map(|axis| (axis, row, self.outputs[0]));
+        let axes = rows.into_iter().chain([(self.conv.across.axis, tile, self.outputs[1])]);
+        let left = |(axis, first, outputs): (u32, &Affine, usize)| {
+            let size = self.linear.vars[axis as usize].size.as_ref()?;
+            Some(size.plus_scaled(first, -(outputs as i64)))
+        };
+        axes.filter_map(left).collect()
     }
 
     /// The block from a row of tiles and one of them on.

@@ -105,7 +105,8 @@ fn filtering(linear: &Linear, target: &Target, var: u32, tiling: &Tiling) -> Opt
     let sizes = conv.sizes(linear).iter().filter(|&&size| filter.is_none_or(|f| f.size == size));
     let candidates = sizes.flat_map(|&size| candidates(&conv, linear, size));
     let costs = candidates.map(|tiles| (filtered_cycles(&conv, linear, target, tiles), tiles));
-    let (cost, tiles) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let least = |(cycles, tiles): &(f64, Tiles)| cycles * beyond(&conv, linear, *tiles);
+    let (cost, tiles) = costs.min_by(|a, b| least(a).total_cmp(&least(b)))?;
     if cost >= direct * like.map_or(GAIN, Like::slower) {
         return None;
     }
@@ -174,13 +175,28 @@ fn inside(linear: &Linear) -> f64 {
     linear.margins.iter().map(share).product()
 }
 
+/// How many times as much is computed as there is, where an axis ends at a size known only at run time: blocks that begin
+/// inside are whole. All sizes up to the bound are taken for equally likely.
+fn beyond(conv: &Conv, linear: &Linear, Tiles { outputs, rows, across, .. }: Tiles) -> f64 {
+    let [down, along] = conv.shape(outputs);
+    let axes = [(conv.rows.axis(), rows * down), (Some(conv.across.axis), across * along)];
+    let more = axes.into_iter().map(|(axis, block)| match axis {
+        Some(axis) if linear.vars[axis as usize].size.is_some() => {
+            1.0 + block as f64 / linear.extent(axis) as f64
+        }
+        _ => 1.0,
+    });
+    more.product()
+}
+
 /// Whole rows of tiles; parts of a row that has too many for that, or over which alone the window moves. Parts of rows of
 /// small tiles lose more than the model says (32 to 16 channels of 256 columns at AVX2: 1.45 of the time of large ones).
 fn candidates(conv: &Conv, linear: &Linear, (outputs, part): (usize, usize)) -> Vec<Tiles> {
     let (down, across) = (conv.tiles(linear, 0, outputs), conv.tiles(linear, 1, outputs));
     let rows = (1..=down).filter(|rows| down.is_multiple_of(*rows) && rows * across <= TILES);
     let mut found: Vec<Tiles> = rows.map(|rows| conv.whole_rows(linear, (outputs, part), rows)).collect();
-    if across > TILES && outputs > 2 || conv.rows.slide().is_none() {
+    let sized = linear.vars[conv.across.axis as usize].size.is_some();
+    if across > TILES && outputs > 2 || conv.rows.slide().is_none() || sized {
         let parts = (across.div_ceil(TILES)..=across / LEAST).map(|times| across.div_ceil(times));
         let mut parts: Vec<usize> = parts.filter(|&part| part < across).collect();
         parts.dedup();

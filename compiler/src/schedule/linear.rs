@@ -10,7 +10,7 @@ use super::margins::margins;
 pub use super::nodes::{DynamicIndex, Guard, Layout, Node};
 use super::nodes::{address, linear_node};
 use crate::base::{Affine, DType};
-use crate::definition::{Definition, ExprId, Reduction};
+use crate::definition::{Definition, Expr, ExprId, Index, Reduction};
 use crate::scalar::Fold;
 use std::ops::Range;
 
@@ -40,6 +40,8 @@ pub struct Buffer {
     pub symmetric: bool,
     /// How large its elements are, where that is known.
     pub magnitude: Option<Magnitude>,
+    /// So many places behind those read along dimensions whose sizes are known only at run time have elements, too.
+    pub behind: usize,
 }
 
 /// All elements are numbers, of `2^least` at least and less than `2^below`, signs left out.
@@ -162,6 +164,23 @@ pub struct Known<'a> {
     pub nonzero: &'a [Vec<Range<i64>>],
 }
 
+/// The places behind those that a definition reads of an operand which have elements: the fewest along dimensions that
+/// end at sizes.
+fn behind(def: &Definition, operand: usize, dims: &[Affine]) -> usize {
+    let along = |(index, dim): (&Index, &Affine)| match index {
+        Index::Affine(form) => {
+            dim.plus_scaled(&def.ends(form).1, -1).offset(-1).range(|_| 1).0.max(0) as usize
+        }
+        Index::Dynamic(_) => 0,
+    };
+    let loads = def.exprs.iter().filter_map(|e| match e {
+        Expr::Load { operand: o, index, .. } if *o as usize == operand => Some(index),
+        _ => None,
+    });
+    let sized = loads.flat_map(|index| index.iter().zip(dims).filter(|(_, dim)| !dim.is_constant()));
+    sized.map(along).min().unwrap_or(0)
+}
+
 impl Linear {
     /// The linear form under the layouts of the operands and of the output.
     pub fn new(def: &Definition, operands: &[Layout], constant: &[bool], output: &Layout) -> Linear {
@@ -186,13 +205,14 @@ impl Linear {
                     size: v.size.clone(),
                 })
                 .collect(),
-            buffers: (def.operands.iter().zip(operands).zip(constant))
-                .map(|((o, l), &constant)| Buffer {
+            buffers: (def.operands.iter().zip(operands).zip(constant).enumerate())
+                .map(|(i, ((o, l), &constant))| Buffer {
                     dtype: o.ty.dtype,
                     elems: l.span(&o.ty.shape),
                     constant,
                     symmetric: false,
                     magnitude: None,
+                    behind: known.dims.get(i).map_or(0, |dims| behind(def, i, dims)),
                 })
                 .collect(),
             output: Buffer {
@@ -201,6 +221,7 @@ impl Linear {
                 constant: false,
                 symmetric: false,
                 magnitude: None,
+                behind: 0,
             },
             store: address(output, &def.store),
             nodes: def.exprs.iter().map(|e| linear_node(def, operands, known.dims, e)).collect(),

@@ -92,6 +92,9 @@ pub struct Conv {
     pub couples: bool,
 }
 
+/// Outputs that the largest tile may have behind the last one there is.
+pub const BEHIND: usize = 3;
+
 /// What sums of bytes have to stay below to leave two bits of 32 for what tiles of two outputs multiply them by.
 const SUMS_OF_TWO: usize = 1 << 29;
 /// ... and six bits for tiles of four outputs.
@@ -139,10 +142,9 @@ impl Conv {
         let channels =
             linear.axes().all(|v| !(1..linear.extent(inner) as i64).contains(&addr.coefficient(v)));
         let fits = !couples || channels && whole && most(linear, (*data, *weights)) < SUMS_OF_TWO;
-        // Axes around may end at sizes known only at run time, those of the convolution not.
-        let axes = slides.iter().flatten().map(|s| s.axis).chain(rows.axis());
-        let sized = axes.chain([outer, inner]).any(|v| linear.vars[v as usize].size.is_some())
-            || guards.iter().any(|g| g.size.is_some());
+        let sized = sized(linear, &rows, &across, (floats, guards))
+            .is_some_and(|whole| !whole || linear.buffers[*data as usize].behind < BEHIND)
+            || [outer, inner].into_iter().any(|v| linear.vars[v as usize].size.is_some());
         let apart = addr.coefficient(outer) == 0 && linear.store.coefficient(outer) == 1;
         (guarded && apart && finish && !sized && fits).then(|| Conv {
             data: *data,
@@ -262,6 +264,18 @@ impl Conv {
     }
 }
 
+/// Of a convolution with outputs along axes that end at sizes known only at run time: whether tiles that begin inside may
+/// be whole. Axes around may end so in any case.
+fn sized(linear: &Linear, rows: &Rows, across: &Slide, (floats, guards): (bool, &[Guard])) -> Option<bool> {
+    let sized = |v: u32| linear.vars[v as usize].size.is_some();
+    let axes = [Some(across.axis), rows.axis()].into_iter().flatten();
+    let moving = axes.into_iter().any(sized) || guards.iter().any(|g| g.size.is_some());
+    let mut slides = [Some(across), rows.slide()].into_iter().flatten();
+    let short = slides.all(|s| !sized(s.axis) || linear.extent(s.window) == WINDOW);
+    let apart = matches!(rows, Rows::Apart(_));
+    moving.then_some(floats && short && guards.is_empty() && !linear.exact && !apart)
+}
+
 /// What the sums of products of bytes do not exceed.
 fn most(linear: &Linear, (data, weights): (u32, u32)) -> usize {
     let byte = |operand: u32| match linear.buffers[operand as usize].dtype {
@@ -295,7 +309,7 @@ impl Rows {
     }
 
     /// The axis whose points they are.
-    fn axis(&self) -> Option<u32> {
+    pub fn axis(&self) -> Option<u32> {
         match self {
             Rows::Slide(slide) => Some(slide.axis),
             Rows::Axis(axis) => Some(*axis),
@@ -415,6 +429,7 @@ pub fn product(conv: &Conv, linear: &Linear, tiles: Tiles) -> Linear {
         elems,
         constant,
         symmetric: false,
+        behind: 0,
         magnitude: None,
     };
     Linear {
