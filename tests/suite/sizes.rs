@@ -476,3 +476,18 @@ fn resizing_to_any_length() {
         check(&model(nodes, &[1, 2, -1], &[1, 2, -1], &constants), &[("length", 23)], &cases);
     }
 }
+
+/// Means of planes that are long at their bound are means of rows, whatever the sizes.
+#[test]
+fn long_sums_of_planes_of_any_height() {
+    let normal = with(node("InstanceNormalization", &["x", "s", "b"], "y"), []);
+    let constants = [("s", floats(&[3], 1)), ("b", floats(&[3], 2))];
+    let proto = model(vec![normal], &[-2, 3, -1, 140], &[-2, 3, -1, 140], &constants);
+    let bounds = [("batch", 2), ("length", 150)];
+    let target = resolve("x86_64", "generic").expect("known");
+    let program = built(&decode(&proto), &bounds, &target).program;
+    assert_eq!(program.kernels.iter().filter(|k| k.name.contains("sums")).count(), 2);
+    let cases: Vec<Vec<Tensor>> =
+        [(1, 150), (2, 7), (2, 131), (1, 1)].map(|(b, h)| vec![floats(&[b, 3, h, 140], 5)]).to_vec();
+    check(&proto, &bounds, &cases);
+}

@@ -44,7 +44,7 @@ fn is_long(def: &Definition) -> bool {
     let sums = def.fold.as_ref().is_some_and(|f| f.op == Fold::Sum && f.dtype == DType::F32);
     let folded = |e| def.walks(e, |v| v as usize >= def.axes);
     let product = def.factors().is_some_and(|[a, b]| a != b && folded(a) && folded(b));
-    sums && !product && !def.has_sizes() && extent(&def.vars[def.axes..]) > LONG
+    sums && !product && extent(&def.vars[def.axes..]) > LONG
 }
 
 /// Where the folded axes are cut, so that the larger part is as small as can be, and its extent.
@@ -56,7 +56,7 @@ fn middle(def: &Definition) -> Option<(usize, usize)> {
 /// The definition with its longest folded axis in two parts, as long as all of them need to be.
 fn divided(def: &Definition) -> Option<Definition> {
     let long = (def.axes..def.vars.len()).max_by_key(|&v| def.vars[v].extent)?;
-    let points = def.vars[long].extent;
+    let definition::Var { extent: points, size: None, .. } = def.vars[long] else { return None };
     let root = extent(&def.vars[def.axes..]).isqrt();
     let inner = (2..points).filter(|n| points.is_multiple_of(*n)).min_by_key(|n| n.abs_diff(root))?;
     let mut parts = vec![None; def.vars.len()];
@@ -85,6 +85,10 @@ fn halves(lowering: &mut Lowering, def: &Definition) -> Option<[Definition; 2]> 
     let ty = TensorType::new(DType::F32, shape);
     let name = format!("{}.sums", def.name);
     let sums = lowering.temporary(&name, ty.clone());
+    if def.vars[..cut].iter().any(|v| v.size.is_some()) {
+        let dim = |v: &definition::Var| v.size.clone().unwrap_or_else(|| Affine::constant(v.extent as i64));
+        lowering.dims.insert(sums, def.vars[..cut].iter().map(dim).collect());
+    }
     let first = b.finish(&name, sums, &ty, sum);
 
     let mut b = DefBuilder::with_vars(def.vars[..cut].to_vec(), def.axes);
