@@ -298,3 +298,44 @@ fn a_list_at_the_places_of_a_mask() {
         }
     }
 }
+
+/// Paddle's assignments map sequences of starts and ends, which are known element by element: here columns, each times
+/// an element of a second sequence and with one tensor for all, and what has the other sign.
+#[test]
+fn mapped_sequences_dissolve() {
+    let mut map = node("SequenceMap", &["columns", "factors", "more"], "sums");
+    map.output.push("negative".into());
+    let nodes = vec![
+        node("Mul", &["element", "factor"], "times"),
+        node("Add", &["times", "added"], "sum"),
+        node("Neg", &["sum"], "less"),
+    ];
+    let inputs: &[(&str, i32)] = &[("element", 1), ("factor", 1), ("added", 1)];
+    body(&mut map, nodes, (inputs, &[("sum", 1), ("less", 1)]));
+    let split =
+        |from: &str, to: &str, axis| with(node("SplitToSequence", &[from, "one"], to), [int("axis", axis)]);
+    let joined = |from: &str, to: &str| with(node("ConcatFromSequence", &[from], to), [int("axis", 1)]);
+    let nodes = vec![
+        split("x", "columns", 1),
+        split("by", "factors", 0),
+        map,
+        joined("sums", "a"),
+        joined("negative", "b"),
+        with(node("Concat", &["a", "b"], "y"), [int("axis", 0)]),
+    ];
+    let constants = [
+        ("one", Tensor::scalar(1i64)),
+        ("by", Tensor::new([3], &[2.0f32, -1.0, 0.5])),
+        ("more", Tensor::new([2, 1], &[1.0f32, 10.0])),
+    ];
+    let decoded = decode(&model(nodes, &[2, 3], &[4, 3], &constants));
+    let x = Tensor::new([2, 3], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let sums = [3.0f32, -1.0, 2.5, 18.0, 5.0, 13.0];
+    let want: Vec<f32> = sums.iter().copied().chain(sums.iter().map(|v| -v)).collect();
+    assert_eq!(naive(&decoded, std::slice::from_ref(&x)), [Tensor::new([4, 3], &want)]);
+    let target = resolve("native", "native").expect("known");
+    let built = built(&decoded, &[], &target);
+    let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+    let got = executor.and_then(|mut e| e.run(std::slice::from_ref(&x))).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(got, [Tensor::new([4, 3], &want)]);
+}

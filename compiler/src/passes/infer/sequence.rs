@@ -1,5 +1,6 @@
 //! Sequences and optionals dissolve: their elements are known one by one while the graph is typed.
 
+use super::control::{MAX_UNROLLED_IN_ALL, body};
 use super::{Binding, Driver};
 use crate::base::Tensor;
 use crate::error::{Error, Result};
@@ -18,6 +19,7 @@ pub(super) const NAMES: &[&str] = &[
     "SequenceErase",
     "SequenceInsert",
     "SequenceLength",
+    "SequenceMap",
     "SplitToSequence",
 ];
 
@@ -65,6 +67,9 @@ impl Driver {
         node: &SourceNode,
         inputs: Vec<Option<Binding>>,
     ) -> Result<Vec<Option<Binding>>> {
+        if node.op == "SequenceMap" {
+            return self.map(node, inputs);
+        }
         let outside = || Error::model("the position lies outside the sequence");
         let one = match node.op.as_str() {
             "SequenceEmpty" => Binding::Sequence(Vec::new()),
@@ -116,6 +121,35 @@ impl Driver {
             _ => Binding::Sequence(self.split(node, &inputs)?),
         };
         Ok(vec![Some(one)])
+    }
+
+    /// The body once for each element of the first sequence; what is no sequence is the same for all.
+    fn map(&mut self, node: &SourceNode, inputs: Vec<Option<Binding>>) -> Result<Vec<Option<Binding>>> {
+        let body = body(node, "body")?;
+        let Some(Some(Binding::Sequence(first))) = inputs.first() else {
+            return Err(Error::model("input 0 must be a sequence"));
+        };
+        let count = first.len();
+        if !self.is_short(body, count, MAX_UNROLLED_IN_ALL) {
+            return Err(Error::model(format!("a sequence of {count} elements is too long to dissolve")));
+        }
+        let mut outputs = vec![Vec::with_capacity(count); body.outputs.len()];
+        for i in 0..count {
+            let element = |input: &Option<Binding>| match input {
+                Some(Binding::Sequence(ids)) => ids.get(i).copied().map(Binding::Value),
+                other => other.clone(),
+            };
+            let given = inputs.iter().map(element).collect::<Option<Vec<_>>>();
+            let given =
+                given.ok_or_else(|| Error::model("the sequences must have as many elements as the first"))?;
+            for (all, made) in outputs.iter_mut().zip(self.inline(body, given)?) {
+                let Binding::Value(id) = made else {
+                    return Err(Error::model("the body must give tensors"));
+                };
+                all.push(id);
+            }
+        }
+        Ok(outputs.into_iter().map(|ids| Some(Binding::Sequence(ids))).collect())
     }
 
     fn concat(&mut self, node: &SourceNode, parts: Vec<ValueId>) -> Result<ValueId> {
