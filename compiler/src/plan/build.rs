@@ -16,7 +16,7 @@ use super::packed::{Leads, Packed};
 use super::ranges::Ranges;
 use super::symbols::{check, symbols};
 use super::tables::{self, Laid};
-use super::uses::{Uses, count_writers};
+use super::uses::Uses;
 use super::{Base, Choose, Dump, Interface, Program, Symbol};
 use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, Lowering, Routine, Size, Stage, ValueId};
@@ -65,11 +65,9 @@ struct Planner<'a> {
     macs: u64,
     /// How often the strips and loops around the stage run.
     times: u64,
-    /// How many stages write each value.
-    writers: HashMap<ValueId, usize>,
-    /// Which ones do.
-    defined: Writers<'a>,
-    /// How many of them have been planned.
+    /// What writes each value.
+    writers: Writers<'a>,
+    /// How many of these stages have been planned.
     written: HashMap<ValueId, usize>,
     /// Values that one definition has filled.
     filled: HashSet<ValueId>,
@@ -123,10 +121,8 @@ fn plan(request: &Request, tables: &HashSet<ValueId>) -> Result<Planned> {
 
 impl<'a> Planner<'a> {
     fn new(request: &'a Request, tables: HashSet<ValueId>, leads: Leads) -> Self {
-        let mut writers = HashMap::new();
-        count_writers(&request.lowering.stages, &mut writers);
-        let mut defined = Writers::new();
-        overrun::writers(&request.lowering.stages, true, &mut defined);
+        let mut writers = Writers::new();
+        overrun::writers(&request.lowering.stages, true, &mut writers);
         Planner {
             request,
             buffers: Buffers::default(),
@@ -135,7 +131,6 @@ impl<'a> Planner<'a> {
             macs: 0,
             times: 1,
             writers,
-            defined,
             written: HashMap::new(),
             filled: HashSet::new(),
             ranges: Ranges::new(&request.lowering.stages),

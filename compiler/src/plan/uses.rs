@@ -33,16 +33,6 @@ impl Uses {
     }
 }
 
-/// Counts how many stages write each value.
-pub(super) fn count_writers(stages: &[Stage], writers: &mut HashMap<ValueId, usize>) {
-    for stage in stages {
-        stage.writes().into_iter().for_each(|v| *writers.entry(v).or_default() += 1);
-        if let Stage::Repeat(repeat) = stage {
-            count_writers(&repeat.body, writers);
-        }
-    }
-}
-
 /// Whether a state and its next value may be one buffer: nothing reads the state once a stage has
 /// begun to write the next.
 pub(super) fn shares(repeat: &Repeat, state: ValueId, next: ValueId) -> bool {

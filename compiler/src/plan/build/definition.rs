@@ -169,7 +169,7 @@ impl Planner<'_> {
         let output = self.layout(def.output.value);
         let dims = &self.request.lowering.dims;
         let sized = def.has_sizes() || def.operands.iter().any(|o| dims.contains_key(&o.value));
-        let exact = sized && ends_exactly(def, &self.defined);
+        let exact = sized && ends_exactly(def, &self.writers);
         let dims = if sized { of_operands(def, dims) } else { Vec::new() };
         let nonzero = if sized { Vec::new() } else { of_operands(def, &self.nonzero) };
         let known = Known { dims: &dims, exact, nonzero: &nonzero };
@@ -184,8 +184,8 @@ impl Planner<'_> {
         dense
             && std::iter::successors(Some(operand.value), whole).any(|value| {
                 let given = self.request.inputs.iter().any(|i| i.0 == value);
-                let writers = self.writers.get(&value);
-                let all = writers.is_some() && writers == self.written.get(&value);
+                let writers = self.writers.get(&value).map(Vec::len);
+                let all = writers.is_some() && writers == self.written.get(&value).copied();
                 given || all || self.filled.contains(&value)
             })
     }
