@@ -10,7 +10,7 @@
 //! Products of two tensors stay: their terms differ, and their sums are cut by blocks of their own. Golden:
 //! `tests/golden/group/long_sums.txt`.
 
-use super::rewrite::{Copy, Var, keep, split_vars, with_vars};
+use super::rewrite::{Copy, keep, split_vars, with_axes, with_vars};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{self, DefBuilder, Definition, Lowering, Stage};
 use crate::scalar::Fold;
@@ -50,7 +50,7 @@ fn is_long(def: &Definition) -> bool {
 /// Where the folded axes are cut, so that the larger part is as small as can be, and its extent.
 fn middle(def: &Definition) -> Option<(usize, usize)> {
     let larger = |at: usize| extent(&def.vars[def.axes..at]).max(extent(&def.vars[at..]));
-    (def.axes..def.vars.len()).map(|at| (larger(at), at)).min().map(|(larger, at)| (at, larger))
+    (def.axes..def.vars.len()).map(|at| (at, larger(at))).min_by_key(|m| m.1)
 }
 
 /// The definition with its longest folded axis in two parts, as long as all of them need to be.
@@ -72,13 +72,7 @@ fn halves(lowering: &mut Lowering, def: &Definition) -> Option<[Definition; 2]> 
     if larger > LONG {
         return None;
     }
-    let same: Vec<Var> = (0..def.vars.len() as u32).map(|v| Var::Affine(Affine::var(v))).collect();
-
-    let named = |(i, v): (usize, &definition::Var)| match i < cut {
-        true => definition::Var { name: format!("i{i}"), ..v.clone() },
-        false => v.clone(),
-    };
-    let mut b = DefBuilder::with_vars(def.vars.iter().enumerate().map(named).collect(), cut);
+    let (mut b, same) = with_axes(def, cut);
     let body = Copy::new(def, &same, None).expr(&mut b, def.fold.as_ref()?.body, &mut keep)?;
     let sum = b.fold(Fold::Sum, body);
     let shape: Vec<usize> = def.vars[..cut].iter().map(|v| v.extent).collect();

@@ -117,11 +117,16 @@ pub fn keep(_: &mut DefBuilder, _: u32, _: &[Index], _: Option<Scalar>) -> Optio
 
 /// A builder with the same variables as a definition.
 pub fn same_vars(def: &Definition) -> (DefBuilder, Vec<Var>) {
-    let named = |(i, v): (usize, &definition::Var)| match i < def.axes {
+    with_axes(def, def.axes)
+}
+
+/// The same where so many variables are axes.
+pub fn with_axes(def: &Definition, axes: usize) -> (DefBuilder, Vec<Var>) {
+    let named = |(i, v): (usize, &definition::Var)| match i < axes {
         true => definition::Var { name: format!("i{i}"), ..v.clone() },
         false => v.clone(),
     };
-    let b = DefBuilder::with_vars(def.vars.iter().enumerate().map(named).collect(), def.axes);
+    let b = DefBuilder::with_vars(def.vars.iter().enumerate().map(named).collect(), axes);
     let vars = (0..def.vars.len() as u32).map(|v| Var::Affine(Affine::var(v))).collect();
     (b, vars)
 }
