@@ -48,7 +48,7 @@ impl Budgets {
     /// flash.
     pub(super) fn of_constants(&self, built: &Built) -> Option<Budgets> {
         let flash = self.flash.filter(|&limit| built.filtered && built.flash_bytes() > limit)?;
-        let code = built.flash_bytes() - built.program.constant_offsets().1.min(built.flash_bytes());
+        let code = built.flash_bytes().saturating_sub(built.program.constant_offsets().1);
         Some(Budgets { constants: Some(flash.saturating_sub(code)), ..*self })
     }
 

@@ -300,8 +300,9 @@ impl Build {
         if self.prefer == Prefer::Size {
             return Err(exceeded.at(self.model.display().to_string()));
         }
-        if let Some(budgets) = self.budgets.of_constants(&built) {
-            drop(built);
+        let budgets = self.budgets.of_constants(&built);
+        drop(built);
+        if let Some(budgets) = budgets {
             let mut fewer = Build { budgets, ..self.clone() }.build_once(observer)?;
             if self.budgets.check(&fewer).is_ok() {
                 fewer.notes.push(budget::UNFILTERED.to_string());
@@ -468,7 +469,6 @@ impl Build {
         let (sources, notes, timings) = (Vec::new(), Vec::new(), clock.timings());
         let stack_bytes = compiled.stack_bytes;
         let strings = package::Strings::default();
-        let filtered = false;
-        Ok(Built { target, program, object, stack_bytes, filtered, strings, sources, notes, timings })
+        Ok(Built { target, program, object, stack_bytes, filtered: false, strings, sources, notes, timings })
     }
 }

@@ -9,9 +9,6 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The processor where none is named: any of the architecture.
-const GENERIC: &str = "generic";
-
 /// The model and its free dimensions.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ModelArgs {
@@ -220,9 +217,11 @@ impl TargetArgs {
             Preferred::Speed => Prefer::Speed,
             Preferred::Size => Prefer::Size,
         };
-        let cpu = self.cpu.as_deref().unwrap_or(GENERIC);
-        let build = Build::new(&model.model).target(&self.target).cpu(cpu).prefer(prefer);
-        Ok(build.bindings(model.bindings()?))
+        let build = Build::new(&model.model).target(&self.target).prefer(prefer).bindings(model.bindings()?);
+        Ok(match &self.cpu {
+            Some(cpu) => build.cpu(cpu),
+            None => build,
+        })
     }
 
     /// What naming a processor would gain, where none is named.

@@ -107,8 +107,8 @@ pub(super) struct Planning<'a> {
     aim: &'a Aim<'a>,
     /// The schedules so far, and those that count the other way.
     known: [Known; 2],
-    /// Cycles that filtered convolutions spare for a byte of their constants.
-    spared: RefCell<HashMap<Linear, f64>>,
+    /// Cycles that filtered convolutions spare for a byte that their constants grow by, if these do.
+    spared: RefCell<HashMap<Linear, Option<f64>>>,
     /// What they have to spare more than.
     least: Cell<f64>,
 }
@@ -142,14 +142,14 @@ impl<'a> Planning<'a> {
         }
         let ((planned, texts), slower) = found;
         show(dump, texts);
-        let filtered = self.spared.borrow().values().any(|&spared| spared > self.least.get());
+        let filtered = self.spared.borrow().values().flatten().any(|&spared| spared > self.least.get());
         Ok(Plan { program: planned.program, slower, filtered })
     }
 
     /// The plan whose constants keep to a limit, without the filters that spare least, as few of them as that takes; the
     /// one so far where none does.
     fn filtering_less(&self, limit: usize, mut found: Found, dump: &Dump) -> Result<Found> {
-        let mut spared: Vec<f64> = self.spared.borrow().values().copied().collect();
+        let mut spared: Vec<f64> = self.spared.borrow().values().flatten().copied().collect();
         spared.sort_by(f64::total_cmp);
         spared.dedup();
         let (mut first, mut end) = (0, spared.len());
@@ -163,6 +163,7 @@ impl<'a> Planning<'a> {
                 first = middle + 1;
             }
         }
+        self.least.set(spared.get(end).copied().unwrap_or(f64::NEG_INFINITY));
         Ok(found)
     }
 
@@ -326,23 +327,23 @@ impl<'a> Planning<'a> {
         let key = Linear { name: String::new(), ..linear.clone() };
         let other = self.aim.other.map(|other| (1, other));
         if let Some(other) = other.filter(|_| others.have(&linear.name)) {
-            return self.known(linear, key, other);
+            return self.known(linear, &key, other);
         }
-        let schedule = self.known(linear, key.clone(), (0, self.aim.choose))?;
+        let schedule = self.known(linear, &key, (0, self.aim.choose))?;
         match other.filter(|_| self.spares_little(&key, &schedule)) {
-            Some(other) => self.known(linear, key, other),
+            Some(other) => self.known(linear, &key, other),
             None => Ok(schedule),
         }
     }
 
     /// The schedule that one of the two ways gives.
-    fn known(&self, linear: &Linear, key: Linear, (way, choose): (usize, &Choose)) -> Result<Schedule> {
+    fn known(&self, linear: &Linear, key: &Linear, (way, choose): (usize, &Choose)) -> Result<Schedule> {
         let known = &self.known[way];
-        if let Some(schedule) = known.borrow().get(&key) {
+        if let Some(schedule) = known.borrow().get(key) {
             return Ok(schedule.clone());
         }
         let schedule = choose(linear)?;
-        known.borrow_mut().insert(key, schedule.clone());
+        known.borrow_mut().insert(key.clone(), schedule.clone());
         Ok(schedule)
     }
 
@@ -351,12 +352,12 @@ impl<'a> Planning<'a> {
         if schedule.winograd.is_none() {
             return false;
         }
-        let known = self.spared.borrow().get(key).copied();
-        let spared = known.or_else(|| spared(key, self.target, schedule));
-        spared.is_some_and(|spared| {
-            self.spared.borrow_mut().insert(key.clone(), spared);
-            spared <= self.least.get()
-        })
+        let mut all = self.spared.borrow_mut();
+        let spared = match all.get(key) {
+            Some(spared) => *spared,
+            None => *all.entry(key.clone()).or_insert(spared(key, self.target, schedule)),
+        };
+        spared.is_some_and(|spared| spared <= self.least.get())
     }
 
     /// Strips, and the bytes that they promise.
