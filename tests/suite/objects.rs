@@ -1,13 +1,16 @@
 //! Object files: what `run` does with a program's steps, and that every linker can take the result.
 
-use crate::support;
-use lmc::base::{DType, TensorType};
+use crate::support::onnx::{model, node};
+use crate::{sizes, support};
+use lmc::base::{DType, Tensor, TensorType};
 use lmc::codegen::compile;
 use lmc::emit::{Emitted, emit};
+use lmc::import::Bindings;
 use lmc::plan::{Arg, Base, Constant, Interface, Program, Step, Symbol};
+use lmc::run::executor::Executor;
 use lmc::run::foreign::Foreign;
 use lmc::run::load::Loaded;
-use lmc::target::{Target, resolve};
+use lmc::target::{Arch, Target, resolve};
 use lmc::tile::parse;
 use object::{Object, ObjectSection, ObjectSymbol, SectionKind};
 use std::process::Command;
@@ -124,6 +127,37 @@ fn results_below_the_normal_floats_are_flushed() {
     assert!(doubled() > 0.0);
     assert_eq!(loaded.run(&[&bad, &[0]], &mut [4], &mut Vec::new()).expect("fits"), 7);
     assert!(doubled() > 0.0);
+}
+
+/// What lies behind a size is of any kind: sums of products up to one take denormal operands for zeros on x86_64, those
+/// of known sizes multiply them.
+#[test]
+fn what_lies_behind_sizes_does_not_slow_sums_down() {
+    let nodes = vec![node("MatMul", &["x", "w"], "y")];
+    let weights = Tensor::new([4, 3], &[1e20f32; 12]);
+    let model = sizes::decode(&model(nodes, &[-1, 4], &[-1, 3], &[("w", weights)]));
+    let tiny = Tensor::new([2, 4], &[1e-40f32; 8]);
+    let sum = 4.0 * (1e-40f32 * 1e20);
+    let free = sizes::bounded(&[("length", 9)]);
+    let known = Bindings { dims: [("length".to_string(), 2)].into(), ..Bindings::default() };
+    for (arch, cpu, bindings, wanted) in [
+        ("native", "native", &free, 0.0),
+        ("x86_64", "generic", &free, 0.0),
+        ("x86_64", "generic", &known, sum),
+        ("aarch64", "cortex-a53", &free, sum),
+    ] {
+        let target = resolve(arch, cpu).expect("known");
+        let wanted = if target.arch == Arch::X86_64 { wanted } else { sum };
+        let built = sizes::built_as(&model, bindings, &target);
+        let mut executor =
+            Executor::new(&built.program, &built.object.bytes, &target, None).expect("it runs");
+        let outputs = executor.run(std::slice::from_ref(&tiny)).expect("it succeeds");
+        let got = outputs[0].to_vec::<f32>().expect("floats");
+        assert!(
+            got.len() == 6 && got.iter().all(|y| (y - wanted).abs() < 1e-5 * sum),
+            "{arch} {cpu}: {got:?}"
+        );
+    }
 }
 
 /// The model says what the program says.

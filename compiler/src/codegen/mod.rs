@@ -169,6 +169,9 @@ fn compiled(
     kernels: Vec<Code>,
     numbers: Vec<Vec<i64>>,
 ) -> Result<Compiled> {
+    let guarded =
+        program.kernels.iter().zip(kernels).map(|(kernel, code)| flush::guarded(kernel, code, target));
+    let kernels: Vec<Code> = guarded.collect();
     let steps = steps::encode(program, &numbers)?;
     let run = flush::flushed(driver::encode(program, &steps, target)?, target);
     let deepest = kernels.iter().map(|k| k.stack).max().unwrap_or(0);
