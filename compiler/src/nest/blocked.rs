@@ -18,9 +18,9 @@ mod columns;
 
 pub use columns::Columns;
 
-use super::alone::tiles;
 use super::emit::{Emitter, addr, param};
 use super::finish::Finish;
+use super::last::{smaller, tiles};
 use super::registers::{memory_load, quad};
 use super::{Nested, Packed};
 use crate::base::{Affine, Bound};
@@ -106,7 +106,7 @@ impl Nest<'_> {
         let Some(var) = self.columns.product.rows else { return self.tile(e, region, 1) };
         let axis = &self.linear.vars[var as usize];
         let (name, rows, extent) = (axis.name.as_str(), self.rows as i64, axis.extent as i64);
-        let full = extent / rows * rows;
+        let (full, smaller) = (extent / rows * rows, smaller(self.linear, self.rows, false));
         let mut some = |e: &mut Emitter, at: Affine, rows: i64| {
             self.place[var as usize] = at;
             self.tile(e, region, rows as usize);
@@ -119,9 +119,7 @@ impl Nest<'_> {
             return;
         };
         // A single row, as of a decoder's step, is none of several that are computed for nothing.
-        tiles(e, name, (0, full, rows), (&size, rows > 1), &mut |e, at, single| {
-            some(e, at, if single { 1 } else { rows });
-        });
+        tiles(e, name, (0, full, rows), (&size, &smaller), &mut |e, at, rows| some(e, at, rows as i64));
         if full < extent {
             let to = Bound(vec![Affine::constant(extent), size]);
             e.repeat_bounds(name, Bound::constant(full), to, 1, |e, at| some(e, at, 1));

@@ -15,13 +15,12 @@
 //! | `segments`, `pack`, `panel`, `restored`, `chains` | the tiles of each axis; constants in the order in which they are read; what is widened ahead |
 //! | [`emit`], `registers`, `ops`, `half`, `half_lanes`, `sixteen`, `expr` | registers, and the expressions of a point in them |
 //! | `accumulate`, `reduce` | the fold inside a tile |
-//! | `apart`, `alone`, this file, `sizes` | the loops around, what is made of a folded tile, sizes known only at run time |
+//! | `apart`, `last`, this file, `sizes` | the loops around, what is made of a folded tile, sizes known only at run time |
 //! | `finish` | what is made of a value that the following have folded |
 //! | `winograd` | the same for a convolution by minimal filtering, whose products are a nest of their own |
 //! | `sparse` | the same for a product of which zeros are left out |
 
 mod accumulate;
-mod alone;
 mod apart;
 mod blocked;
 mod bounds;
@@ -36,6 +35,7 @@ mod grid;
 mod half;
 mod half_lanes;
 mod joined;
+mod last;
 mod ops;
 mod pack;
 mod pairs;
@@ -164,8 +164,8 @@ struct Nest<'a> {
     weaves: bool,
     /// Couples of the broadcast factor lie in memory as they are.
     sixteen: bool,
-    /// A tile has one point along an axis, since there are no more.
-    alone: bool,
+    /// Within a tile that is the last along an axis, with fewer points.
+    last: bool,
 }
 
 /// Builds the kernel. `fused` says whether the target fuses multiply-add; `index_error` is the
@@ -241,7 +241,7 @@ impl<'a> Nest<'a> {
             chains,
             weaves: reduce::woven::weaves(linear, schedule),
             sixteen: sixteen::multiplies(linear, schedule),
-            alone: false,
+            last: false,
         }
     }
 
