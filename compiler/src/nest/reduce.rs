@@ -204,20 +204,34 @@ fn steps(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, grou
     if (nest.schedule.dot >= 4 || nest.sixteen) && depth + 1 == nest.schedule.reduce.len() {
         return word_steps(nest, e, r, ReduceStep { var, unroll });
     }
-    let (lo, hi) = bounds(nest, r, var);
     if let Some(axis) = cut_along(nest, r, var) {
+        let (lo, hi) = bounds(nest, r, var);
         return cut_steps(nest, e, r, depth, axis, (lo, hi));
     }
+    part(nest, e, r, depth, (Affine::constant(0), Affine::constant(extent)), unroll);
+}
+
+/// The points of a reduction axis from one to before another: those inside, and where it matters those outside.
+fn part(
+    nest: &mut Nest,
+    e: &mut Emitter,
+    r: &mut Reduction,
+    depth: usize,
+    (start, end): (Affine, Affine),
+    unroll: usize,
+) {
+    let (mut lo, mut hi) = bounds(nest, r, nest.schedule.reduce[depth].var);
+    (lo.0[0], hi.0[0]) = (start.clone(), end.clone());
     if !r.neutral && !r.outside {
         // What lies before and after the part inside is folded with the fill.
-        let before = Bound([vec![Affine::constant(extent)], moving(&lo)].concat());
-        let after = Bound([vec![Affine::constant(0)], moving(&hi)].concat());
+        let before = Bound([vec![end.clone()], moving(&lo)].concat());
+        let after = Bound([vec![start.clone()], moving(&hi)].concat());
         r.outside = true;
         if !moving(&lo).is_empty() {
-            range_steps(nest, e, r, depth, (Bound::constant(0), before), 1);
+            range_steps(nest, e, r, depth, (Bound(vec![start]), before), 1);
         }
         if !moving(&hi).is_empty() {
-            range_steps(nest, e, r, depth, (after, Bound::constant(extent)), 1);
+            range_steps(nest, e, r, depth, (after, Bound(vec![end])), 1);
         }
         r.outside = false;
     }

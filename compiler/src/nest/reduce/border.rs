@@ -11,6 +11,7 @@
 //! listed anew and wants to be straight, its points are one piece, of which there is one per kind of tile; what
 //! accumulators begin with and how they are finished is the same for all.
 
+use super::half_sums::HalfSums;
 use super::{Reduction, range_steps, steps};
 use crate::base::{Affine, Bound};
 use crate::nest::Nest;
@@ -65,8 +66,8 @@ fn looped<'a>(
     let window = reduction_of(linear, guard)?;
     let step = schedule.reduce.iter().find(|r| r.var == window)?;
     let alone = guards.iter().filter(|g| g.form.coefficient(window) != 0).count() == 1;
-    (alone && guard.form.coefficient(window) == 1 && step.unroll < linear.extent(window))
-        .then_some((guard, window))
+    let whole = step.unroll < linear.extent(window) && !HalfSums::cut(linear, schedule, window);
+    (alone && whole && guard.form.coefficient(window) == 1).then_some((guard, window))
 }
 
 /// How the window is cut in the tiles of a segment; `None` where they differ in more than their ends.

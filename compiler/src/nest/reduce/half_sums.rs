@@ -12,7 +12,7 @@
 //! ```
 //! XNNPACK's kernels for half floats sum all products so; theirs have no sum beside it.
 
-use super::{Reduction, lane_group, steps};
+use super::{Reduction, bounds, lane_group, moving, nest_borders, part, steps};
 use crate::base::Affine;
 use crate::nest::emit::Emitter;
 use crate::nest::expr::Point;
@@ -52,6 +52,12 @@ impl HalfSums {
             false => extents[depth],
         };
         Some(HalfSums { depth, block })
+    }
+
+    /// Whether some schedule's sums end within a reduction axis.
+    pub(super) fn cut(linear: &Linear, schedule: &Schedule, var: u32) -> bool {
+        let cuts = |s: &HalfSums| schedule.reduce[s.depth].var == var && s.block < linear.extent(var);
+        HalfSums::of(linear, schedule).iter().any(cuts)
     }
 
     /// Whether all products are one short sum.
@@ -116,10 +122,16 @@ fn range(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, (sta
         short(nest, e, r, |nest, e, r| range(nest, e, r, depth, (start, count)));
     } else {
         let name = nest.linear.vars[step.var as usize].name.clone();
-        e.repeat(&name, 0, full, block, |e, at| {
+        // Points that are decided one by one stand at numbers.
+        let numbers = nest_borders(nest, r, step.var);
+        let mut some = |e: &mut Emitter, at: Affine| {
             let at = start.plus(&at);
             short(nest, e, r, |nest, e, r| range(nest, e, r, depth, (at, block)));
-        });
+        };
+        match numbers {
+            true => (0..full).step_by(sums.block).for_each(|at| some(e, Affine::constant(at))),
+            false => e.repeat(&name, 0, full, block, some),
+        }
         if full < count {
             let rest = (start.offset(full), count - full);
             short(nest, e, r, |nest, e, r| range(nest, e, r, depth, rest));
@@ -166,6 +178,10 @@ pub(super) fn product(nest: &Nest, e: &mut Emitter, body: u32, sum: Reg, point: 
 /// So many points of an innermost reduction axis from one on.
 fn points(nest: &mut Nest, e: &mut Emitter, r: &mut Reduction, depth: usize, (start, count): (Affine, i64)) {
     let step = nest.schedule.reduce[depth];
+    if nest_borders(nest, r, step.var) || !moving(&bounds(nest, r, step.var).0).is_empty() {
+        let end = start.offset(count);
+        return part(nest, e, r, depth, (start, end), step.unroll);
+    }
     let (name, unroll) = (nest.linear.vars[step.var as usize].name.clone(), step.unroll as i64);
     let full = count / unroll * unroll;
     let extent = nest.linear.extent(step.var) as i64;

@@ -1,9 +1,9 @@
 //! Half floats that are multiplied, summed and finished as such.
 
-use super::{conv, depthwise, f32s, matmul, run};
+use super::{conv, depthwise, f32s, long_window, matmul, run};
 use crate::base::{DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, ExprId};
-use crate::scalar::{Fold, Op, cast};
+use crate::scalar::{Fold, Op, Scalar, cast};
 use crate::schedule::choose::choose;
 use crate::schedule::linear::{Layout, Linear};
 use crate::schedule::{Schedule, parse, verify};
@@ -75,6 +75,20 @@ fn linear(def: &Definition, constant: &[bool]) -> Linear {
     Linear::new(def, &layouts, constant, &layout(&def.output.ty))
 }
 
+/// One filter of so many points for each channel, along one axis with padding.
+fn long_depthwise(channels: usize, size: usize, points: usize) -> Definition {
+    let (x, w) = (f32s(&[1, channels, 1, size]), f32s(&[channels, points]));
+    let mut b = DefBuilder::new(&x.shape);
+    let k = b.reduce("k", points);
+    let index = vec![b.var(0), b.var(1), b.var(2), b.var(3).plus(&k).offset(-(points as i64 / 2))];
+    let data = b.load_padded(0, &x, index, Scalar::from_f64(DType::F32, 0.0));
+    let weights = vec![b.var(1), k];
+    let weights = b.load(1, &w, weights);
+    let product = b.op(Op::Mul, &[data, weights]);
+    let acc = b.fold(Fold::Sum, product);
+    b.finish("depthwise", 2, &x, acc)
+}
+
 /// The processors that multiply half floats.
 const TARGETS: [(&str, &str); 2] = [("aarch64", "neoverse-n1"), ("x86_64", "sapphirerapids")];
 
@@ -118,6 +132,11 @@ fn half_sums_agree(target: (&str, &str)) {
         let schedule = agrees(target, &depthwise(35, (9, 31), stride), &constant[..2]);
         assert!(schedule.half_sums == 64 && schedule.half_finish);
         agrees(target, &depthwise(8, (5, 3), stride), &constant[..2]);
+    }
+    // Sums end within windows that reach outside.
+    for (size, points) in [(25, 31), (100, 31), (7, 31), (64, 21), (150, 90)] {
+        agrees(target, &long_depthwise(40, size, points), &constant[..2]);
+        agrees(target, &long_window(size.max(points), points, 1), &constant);
     }
     for (m, n, k) in [(1, 640, 33), (50, 70, 19), (128, 48, 200), (7, 5, 3), (16, 1, 40)] {
         agrees(target, &matmul(m, n, k), &constant[..2]);
