@@ -245,7 +245,8 @@ mod tests {
     /// The quotient that is found for a number of a size up to a bound, and how many sizes were looked at.
     fn found(bound: usize, number: impl Fn(i64) -> i64) -> (Derived, usize) {
         let bounds: BTreeMap<String, usize> = [("n".to_string(), bound)].into();
-        let mut values: Vec<i64> = super::super::samples(&bounds).iter().map(|s| s["n"] as i64).collect();
+        let mut values: Vec<i64> =
+            super::super::samples(&bounds, &BTreeMap::new()).iter().map(|s| s["n"] as i64).collect();
         for _ in 0..12 {
             let name = Some("n".to_string());
             let size = Size { name, value: 0, max: bound, sample: bound, least: 1, sum: None, step: (1, 0) };

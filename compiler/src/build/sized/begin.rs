@@ -4,7 +4,7 @@ use super::{AT_BOUNDS, Check, SMALLEST, Sizer, Sizes, over};
 use crate::build::Silent;
 use crate::error::{Error, Result};
 use crate::import::{Bindings, Sum};
-use crate::sizes::{Sample, same_steps};
+use crate::sizes::{Sample, same_steps, samples};
 use std::collections::{BTreeSet, HashSet};
 
 /// Samples at and above the smallest size for which a model is defined.
@@ -30,10 +30,8 @@ const SUMS: [(usize, usize); 4] = [(3, 2), (2, 4), (5, 3), (2, 2)];
 const MOST_SUMMED: usize = 6;
 
 /// Samples that have no size below the least ones, with some that begin there.
-pub(super) fn begin_at(all: &mut Vec<Sizes>, least: &Sizes, free: &Sizes) {
-    for sizes in &mut *all {
-        least.iter().for_each(|(name, &least)| raise(sizes, name, least));
-    }
+pub(super) fn begin_at(least: &Sizes, free: &Sizes) -> Vec<Sizes> {
+    let mut all = samples(free, least);
     for (name, &least) in least {
         let beginning = least..(least + BEGINNING).min(free[name]);
         let at = |size| [(name.clone(), size)].into_iter().collect();
@@ -41,13 +39,7 @@ pub(super) fn begin_at(all: &mut Vec<Sizes>, least: &Sizes, free: &Sizes) {
     }
     let mut once = HashSet::new();
     all.retain(|sizes| once.insert(sizes.clone()));
-}
-
-/// No size below the least.
-fn raise(sizes: &mut Sizes, name: &str, least: usize) {
-    if let Some(size) = sizes.get_mut(name) {
-        *size = least.max(*size);
-    }
+    all
 }
 
 impl Sizer<'_> {

@@ -85,7 +85,7 @@ pub fn lowered(
     clock: &Clock,
 ) -> Result<(Lowered, Vec<String>)> {
     let mut sizer = Sizer::new(model, bindings, around, clock);
-    let mut all = samples(&sizer.free);
+    let mut all = samples(&sizer.free, &Sizes::new());
     sizer.look_at_small(&all[0])?;
     let mut found = sizer.samples(&all, observer);
     let sum = found.is_err().then(|| sizer.sum(&all[0])).flatten();
@@ -114,7 +114,7 @@ pub fn lowered(
             break;
         }
         least.extend(sizer.least(&all[0], check)?);
-        begin_at(&mut all, &least, &sizer.free);
+        all = begin_at(&least, &sizer.free);
         found = sizer.samples(&all, observer);
     }
     if matches!(found, Err((1.., _)))
