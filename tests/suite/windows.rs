@@ -70,6 +70,43 @@ fn exact_sums_of_bytes_around_which_lies_their_zero_point() {
     check_of_bytes(conv, weights, with(node("Cast", &["c"], "y"), [int("to", 1)]));
 }
 
+/// Whether an element is repeated, since it is the only one, hangs on the size.
+#[test]
+fn few_points_are_enlarged_like_many() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c"),
+        with(
+            node("Resize", &["c", "", "scales"], "y"),
+            [text("mode", "linear"), text("coordinate_transformation_mode", "align_corners")],
+        ),
+    ];
+    let dims = [1, CHANNELS as i64, -2, -1];
+    let constants =
+        [("w", floats(&[CHANNELS, CHANNELS, 3, 3], 3)), ("scales", Tensor::new([4], &[1f32, 1.0, 2.0, 2.0]))];
+    check_sizes(&model(nodes, &dims, &dims, &constants));
+}
+
+/// Passes quantize before elements are picked: what they have made is resized by its sizes, too.
+#[test]
+fn bytes_are_resized_where_floats_were() {
+    let nearest = [
+        text("mode", "nearest"),
+        text("coordinate_transformation_mode", "asymmetric"),
+        text("nearest_mode", "floor"),
+    ];
+    let nodes = vec![
+        with(node("MaxPool", &["x"], "p"), [ints("kernel_shape", &[3; 2])]),
+        node("Shape", &["p"], "sizes"),
+        with(node("Resize", &["x", "", "", "sizes"], "r"), nearest),
+        with(node("Concat", &["r", "p"], "c"), [int("axis", 1)]),
+        node("QuantizeLinear", &["c", "step", "zero"], "q"),
+        node("DequantizeLinear", &["q", "step", "zero"], "y"),
+    ];
+    let channels = CHANNELS as i64;
+    let constants = [("step", Tensor::scalar(0.01f32)), ("zero", byte(DType::U8, 77))];
+    check_sizes(&model(nodes, &[1, channels, -2, -1], &[1, 2 * channels, -2, -1], &constants));
+}
+
 /// Averages count what lies within the image, and of what rounding up adds nothing.
 #[test]
 fn averages_of_what_lies_inside() {

@@ -170,7 +170,8 @@ impl Sizer<'_> {
 
     /// The model lowered for some sizes.
     fn made(&self, sizes: &Sizes) -> Result<Sample> {
-        Ok(self.lowered(self.typed(sizes, AT_BOUNDS, &Silent)?, sizes, &Silent)?.0)
+        let typed = self.typed(sizes, AT_BOUNDS, &Silent)?;
+        self.lowered(self.rewritten(typed, &Silent)?.0, sizes)
     }
 
     /// The smallest size of each dimension that passes, where that is not any; the others are at their bounds.

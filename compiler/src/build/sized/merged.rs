@@ -6,7 +6,7 @@ use crate::build::Silent;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, sample_near};
 use crate::plan::Lowered;
-use crate::sizes::{Merged, Open, Single, Typings, made, merge, same_steps};
+use crate::sizes::{Merged, Open, Single, Typings, made, merge};
 
 /// How often samples are added.
 const MOST_ROUNDS: usize = 12;
@@ -100,11 +100,9 @@ impl Sizer<'_> {
         Ok(samples.made.len())
     }
 
-    fn lower_again(&self, samples: &mut Samples) -> Result<()> {
-        for ((sizes, graph), sample) in samples.typed.iter().zip(&mut samples.made) {
-            *sample = self.lowered(graph.clone(), sizes, &Silent)?.0;
-        }
-        samples.made.iter().try_for_each(|other| same_steps(&samples.made[0], other))
+    fn lower_again(&mut self, samples: &mut Samples) -> Result<()> {
+        samples.made = self.made_of(&samples.typed, &Silent).map_err(|(_, error)| error)?.0;
+        Ok(())
     }
 
     /// The dimensions for which 1 is another case; an error where that is so of a size that data decide, or 0 is one.
@@ -179,7 +177,7 @@ impl Sizer<'_> {
     /// One more sample: an error where it is not lowered.
     fn sample(&self, samples: &mut Samples, sizes: Sizes, number: u32) -> Result<()> {
         let graph = self.typed(&sizes, number, &Silent)?;
-        let (sample, _) = self.lowered(graph.clone(), &sizes, &Silent)?;
+        let sample = self.lowered(self.rewritten(graph.clone(), &Silent)?.0, &sizes)?;
         samples.made.push(sample);
         samples.typed.push((sizes, graph));
         Ok(())

@@ -39,6 +39,8 @@ struct Sizer<'a> {
     hidden: BTreeMap<String, (String, usize, usize)>,
     /// The shapes in all samples.
     shapes: Arc<Shapes>,
+    /// The same of what passes have made, too.
+    rewritten: Arc<Shapes>,
     /// The constants that are alike in all samples.
     alike: Arc<HashMap<String, usize>>,
     /// The constants that are one number in all samples.
@@ -146,9 +148,9 @@ fn over(sizes: &Sizes, others: Sizes) -> Sizes {
 }
 
 /// The shapes of all values.
-fn shapes(graphs: &[(Sizes, Typed)]) -> Shapes {
+fn shapes<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Shapes {
     let mut all = Shapes::new();
-    for value in graphs.iter().flat_map(|(_, (graph, _))| &graph.values) {
+    for value in graphs.flat_map(|graph| &graph.values) {
         all.entry(value.name.clone()).or_default().push(value.ty.shape.clone());
     }
     all
@@ -157,7 +159,7 @@ fn shapes(graphs: &[(Sizes, Typed)]) -> Shapes {
 impl Sizer<'_> {
     fn new<'a>(model: &'a Model, bindings: &'a Bindings, around: &'a Around, clock: &'a Clock) -> Sizer<'a> {
         let free = bindings.bounds.iter().filter(|(name, _)| !bindings.sums.contains_key(*name));
-        let (shapes, alike, uniform, computed) = Default::default();
+        let (shapes, rewritten, alike, uniform, computed) = Default::default();
         let (ones, of_data, empty, undefined) = Default::default();
         Sizer {
             model,
@@ -167,6 +169,7 @@ impl Sizer<'_> {
             free: free.map(|(name, &bound)| (name.clone(), bound)).collect(),
             hidden: bindings.hidden(&model.body),
             shapes,
+            rewritten,
             alike,
             uniform,
             computed,
@@ -218,22 +221,40 @@ impl Sizer<'_> {
         self.computed.clear();
         self.learn(&typed);
         self.computed.extend(self.given.open.iter().cloned());
-        let (mut made, mut notes) = (Vec::new(), Vec::new());
-        for (number, (sizes, graph)) in typed.iter().enumerate() {
-            let (sample, more) =
-                self.lowered(graph.clone(), sizes, shown(number)).map_err(|e| (number, e))?;
+        let (made, notes) = self.made_of(&typed, observer)?;
+        Ok(Samples { typed, made, notes })
+    }
+
+    /// Typed samples lowered, by the shapes that what passes have made has in all of them; the error of the first that
+    /// fails, or is computed by other steps than the first, with its number.
+    fn made_of(
+        &mut self,
+        typed: &[(Sizes, Typed)],
+        observer: &dyn Observer,
+    ) -> std::result::Result<(Vec<Sample>, Vec<String>), (usize, Error)> {
+        let shown = |number| if number == 0 { observer } else { &Silent as &dyn Observer };
+        let (mut rewritten, mut made, mut notes) = (Vec::new(), Vec::<Sample>::new(), Vec::new());
+        for (number, (_, graph)) in typed.iter().enumerate() {
+            rewritten.push(self.rewritten(graph.clone(), shown(number)).map_err(|e| (number, e))?);
+        }
+        let mut all = Shapes::clone(&self.shapes);
+        let of_all = shapes(rewritten.iter().map(|(graph, _)| graph));
+        all.extend(of_all.into_iter().filter(|(_, shapes)| shapes.len() == typed.len()));
+        self.rewritten = Arc::new(all);
+        for (number, ((sizes, _), (graph, more))) in typed.iter().zip(rewritten).enumerate() {
+            let sample = self.lowered(graph, sizes).map_err(|e| (number, e))?;
             match made.first() {
                 Some(first) => same_steps(first, &sample).map_err(|e| (number, e))?,
                 None => notes = more,
             }
             made.push(sample);
         }
-        Ok(Samples { typed, made, notes })
+        Ok((made, notes))
     }
 
     /// Notes what is alike in all samples: passes go by it.
     fn learn(&mut self, typed: &[(Sizes, Typed)]) {
-        self.shapes = Arc::new(shapes(typed));
+        self.shapes = Arc::new(shapes(typed.iter().map(|(_, (graph, _))| graph)));
         let graphs: Vec<&Graph> = typed.iter().map(|(_, (graph, _))| graph).collect();
         self.alike = Arc::new(alike(&graphs));
         self.uniform = Arc::new(uniform(&graphs));
@@ -252,14 +273,21 @@ impl Sizer<'_> {
         Ok((graph, notes))
     }
 
-    fn lowered(&self, typed: Typed, sizes: &Sizes, shown: &dyn Observer) -> Result<(Sample, Vec<String>)> {
+    /// The model rewritten by the passes.
+    fn rewritten(&self, typed: Typed, shown: &dyn Observer) -> Result<Typed> {
         let (mut graph, mut notes) = typed;
-        let sizes = self.bindings.with_sums(sizes.clone())?;
         unfold(&mut graph, &self.computed);
         graph.shapes = self.shapes.clone();
         graph.alike = self.alike.clone();
         graph.uniform = self.uniform.clone();
         notes.extend(rewrite(&mut graph, self.around.clone(), shown, self.clock)?);
+        Ok((graph, notes))
+    }
+
+    /// The rewritten model lowered for some sizes.
+    fn lowered(&self, mut graph: Graph, sizes: &Sizes) -> Result<Sample> {
+        let sizes = self.bindings.with_sums(sizes.clone())?;
+        graph.shapes = self.rewritten.clone();
         let mut lowering = lower_plain(&graph)?;
         let outputs = own_outputs(&graph, &mut lowering);
         let given = self.bindings.bounds.iter().filter(|(name, _)| !self.hidden.contains_key(*name));
@@ -272,7 +300,7 @@ impl Sizer<'_> {
             }
         }
         self.state_sums(&mut lowering);
-        Ok((Sample { graph, lowering, outputs }, notes))
+        Ok(Sample { graph, lowering, outputs })
     }
 
     /// Which sizes are the sums of which.

@@ -291,9 +291,12 @@ fn moving(
         if resized && (shape[d] == 0 || !axis.is_supported()) {
             return Ok(Vec::new());
         }
-        let repeats = || Axis::new(shape[d], r.output, r.scale, r.roi, coordinates, filter).repeats();
-        let alike = from.iter().zip(&to).all(|(f, t)| f * to[0] == t * from[0]);
-        needed |= moves && resized && !(scale.is_some() && alike && repeats().is_some());
+        let repeats = |f: usize, t: usize| Axis::new(f, t, r.scale, r.roi, coordinates, filter).repeats();
+        let factor = || {
+            repeats(from[0], to[0]).filter(|_| from.iter().zip(&to).all(|(f, t)| f * to[0] == t * from[0]))
+        };
+        let alike = || from.iter().zip(&to).all(|(&f, &t)| repeats(f, t) == factor());
+        needed |= moves && resized && !(scale.is_some() && factor().is_some() && alike());
         moving.push(resized.then_some(axis));
     }
     Ok(if needed { moving } else { Vec::new() })
