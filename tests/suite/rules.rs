@@ -265,3 +265,26 @@ fn a_length_is_padded_to_even() {
     assert!(built.notes.iter().any(|n| n.contains("in steps of 2")), "{:?}", built.notes);
     check(&proto, &[("length", 20)], &lengths(&[20, 2, 8, 18], |n| vec![n, 3]));
 }
+
+/// Elements of three dimensions: a mean of them, and all as one dimension.
+#[test]
+fn products_of_three_sizes() {
+    let mut proto = model(
+        vec![
+            node("Conv", &["x", "w"], "c"),
+            node("GlobalAveragePool", &["c"], "mean"),
+            node("Reshape", &["c", "shape"], "list"),
+            with(node("Softmax", &["list"], "shares"), [int("axis", 2)]),
+            node("Add", &["mean", "zero"], "y"),
+        ],
+        &[1, 2, -2, -2, -1],
+        &[1, 3, 1, 1, 1],
+        &[("w", floats(&[3, 2, 2, 3, 1], 4)), ("shape", list(&[0, 3, -1])), ("zero", Tensor::scalar(0f32))],
+    );
+    let graph = proto.graph.as_mut().expect("a graph");
+    name_dim(&mut graph.input[0], 3, "side");
+    graph.output.push(value("shares", 1, &[1, 3, -1]));
+    let sizes = [[7, 9, 8], [2, 3, 1], [3, 9, 2], [7, 3, 5], [4, 4, 8]];
+    let cases: Vec<Vec<Tensor>> = sizes.iter().map(|s| vec![floats(&[1, 2, s[0], s[1], s[2]], 5)]).collect();
+    check(&proto, &[("batch", 7), ("side", 9), ("length", 8)], &cases);
+}

@@ -70,6 +70,47 @@ fn exact_sums_of_bytes_around_which_lies_their_zero_point() {
     check_of_bytes(conv, weights, with(node("Cast", &["c"], "y"), [int("to", 1)]));
 }
 
+/// TensorFlow's padding: how much of it lies before the data hangs on what a stride leaves of the size.
+#[test]
+fn padding_that_both_sides_share() {
+    let ways = [
+        (3, 2, "SAME_UPPER"),
+        (5, 2, "SAME_UPPER"),
+        (4, 2, "SAME_LOWER"),
+        (3, 3, "SAME_UPPER"),
+        (7, 4, "SAME_LOWER"),
+    ];
+    for (kernel, stride, way) in ways {
+        let attributes = || [text("auto_pad", way), ints("strides", &[stride; 2])];
+        let shape = [CHANNELS, CHANNELS, kernel, kernel];
+        let conv = with(node("Conv", &["x", "w"], "y"), attributes());
+        let dims = [1, CHANNELS as i64, -2, -1];
+        check_sizes(&model(vec![conv], &dims, &dims, &[("w", floats(&shape, 3))]));
+        let conv = with(node("ConvInteger", &["q", "w", "zero"], "c"), attributes());
+        let weights = (DType::I8, bytes(DType::I8, &shape, kernel));
+        check_of_bytes(conv, weights, with(node("Cast", &["c"], "y"), [int("to", 1)]));
+    }
+}
+
+/// A zero point that data decide frames what moves as well.
+#[test]
+fn bytes_around_which_lies_a_computed_zero_point() {
+    let nodes = vec![
+        pb::NodeProto {
+            output: ["q", "s", "z"].map(String::from).to_vec(),
+            ..node("DynamicQuantizeLinear", &["x"], "q")
+        },
+        with(
+            node("ConvInteger", &["q", "w", "z"], "c"),
+            [text("auto_pad", "SAME_UPPER"), ints("strides", &[2; 2])],
+        ),
+        with(node("Cast", &["c"], "y"), [int("to", 1)]),
+    ];
+    let dims = [1, CHANNELS as i64, -2, -1];
+    let weights = bytes(DType::I8, &[CHANNELS, CHANNELS, 3, 3], 3);
+    check_sizes(&model(nodes, &dims, &dims, &[("w", weights)]));
+}
+
 /// Whether an element is repeated, since it is the only one, hangs on the size.
 #[test]
 fn few_points_are_enlarged_like_many() {

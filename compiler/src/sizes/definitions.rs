@@ -54,8 +54,7 @@ impl Merger<'_> {
         let mut vars = Vec::new();
         for (i, var) in first.vars.iter().enumerate() {
             let extents: Vec<i64> = defs.iter().map(|d| d.vars[i].extent as i64).collect();
-            let size = Some(self.fit(&extents)?).filter(|f| !f.is_constant());
-            let extent = extents[0].max(0) as usize;
+            let (extent, size) = self.axis(&extents)?;
             vars.push(Var { name: var.name.clone(), extent, size });
         }
         let mut b = DefBuilder::with_vars(vars.clone(), first.axes);
@@ -78,6 +77,20 @@ impl Merger<'_> {
         Ok(b.finish_at(&first.name, output.value, &output.ty, store, finish))
     }
 
+    /// The bound of an axis and how long it is, where that is no number.
+    fn axis(&mut self, extents: &[i64]) -> Result<(usize, Option<Affine>)> {
+        let form = self.fit(extents)?;
+        if form.is_constant() {
+            return Ok((extents[0].max(0) as usize, None));
+        }
+        let most = self.facts.most(&form);
+        let form = match form.range(|_| 1).1 > most {
+            true => self.facts.plain(&form, &mut self.low, &mut self.before)?,
+            false => form,
+        };
+        Ok((most.max(extents[0]).max(0) as usize, Some(form)))
+    }
+
     /// Where elements go along a dimension. What sizes make of it is a size of its own, never negative, where
     /// that shows that it lies inside.
     fn inside(&mut self, form: Affine, vars: &[Var], extent: usize) -> Result<Affine> {
@@ -88,7 +101,12 @@ impl Merger<'_> {
         let (sizes, moves): (Vec<_>, Vec<_>) = form.terms.iter().partition(|t| t.0 >= SIZE);
         let start =
             self.facts.plain(&Affine { base: form.base, terms: sizes }, &mut self.low, &mut self.before)?;
-        Ok(start.plus(&Affine { base: 0, terms: moves }))
+        let place = start.plus(&Affine { base: 0, terms: moves });
+        let (low, high) = place.range(|v| vars[v as usize].extent);
+        match low >= 0 && high < extent as i64 {
+            true => Ok(place),
+            false => Err(unlike("where its elements go is not known to lie inside for all sizes")),
+        }
     }
 
     fn reads_sized(&self, d: &Definition) -> bool {

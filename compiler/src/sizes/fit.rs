@@ -6,7 +6,7 @@
 
 use super::derived::Derived;
 use super::unlike;
-use crate::base::affine::{MAX_SIZE, MAX_SIZES, size_var};
+use crate::base::affine::{MAX_SIZE, MAX_SIZES, as_size, size_var};
 use crate::base::{Affine, DType, TensorType, gcd};
 use crate::definition::{DefBuilder, ExprId, Lowering, Size, Stage};
 use crate::error::Result;
@@ -15,6 +15,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// No number beyond is a form in sizes; products of those up to it with sizes are no overflow.
 const LARGEST: u64 = 1 << 36;
+
+/// Sizes up to which all are tried.
+pub(super) const MAX_TRIED: i64 = 1 << 16;
 
 /// Sizes that the caller may choose, by number; the others are at their bounds.
 pub(super) type Point = Vec<(usize, i64)>;
@@ -28,6 +31,8 @@ pub(super) fn too_large(numbers: &[i64]) -> bool {
 pub(super) struct Fact {
     pub(super) var: Option<u32>,
     pub(super) values: Vec<i64>,
+    /// The largest value it has.
+    pub(super) most: i64,
     /// Whether the run-time value is there already.
     pub(super) available: bool,
     /// What computes it from other sizes, where a rule does.
@@ -74,7 +79,8 @@ impl Facts {
     pub fn declare(&mut self, size: &Size, values: Vec<i64>) {
         let (var, step) = (size_var(self.sizes.len(), size.max), size.step.0 as i64);
         let (available, sum) = (size.name.is_some(), size.sum.clone());
-        self.sizes.push(Fact { var, values, available, rule: None, step, sum, factors: Vec::new() });
+        let most = size.max as i64;
+        self.sizes.push(Fact { var, values, most, available, rule: None, step, sum, factors: Vec::new() });
     }
 
     /// From here on a size's value is there.
@@ -119,7 +125,7 @@ impl Facts {
             return Ok(form);
         }
         if let Some(derived) = self.derived(numbers)? {
-            return self.add(derived, numbers, low, before);
+            return self.add(derived, (numbers, numbers[0]), low, before);
         }
         if let Some(form) = other {
             return Ok(form);
@@ -130,10 +136,13 @@ impl Facts {
         if step > 1
             && let Some(derived) = self.derived(&times)?
         {
-            let times = self.add(derived, &times, low, before)?;
+            let times = self.add(derived, (&times, times[0]), low, before)?;
             return Ok(times.scaled(step).offset(numbers[0].rem_euclid(step)));
         }
-        Err(none())
+        match self.half(numbers, low, before)? {
+            Some(form) => Ok(form),
+            None => self.times_dimensions(numbers, 2, low, before)?.ok_or_else(none),
+        }
     }
 
     /// The form that holds in all samples, and one that holds too but stands back behind rules.
@@ -158,13 +167,14 @@ impl Facts {
             (0..self.samples).map(|k| form.with_sizes(|n| self.sizes[n].values[k]).base).collect();
         let mut b = DefBuilder::new(&[]);
         let value = b.index(form.clone());
-        self.push(b, value, &numbers, vec![form.clone()], low, before)
+        let most = self.most(form);
+        self.push(b, value, (&numbers, most), vec![form.clone()], low, before)
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         derived: Derived,
-        numbers: &[i64],
+        (numbers, most): (&[i64], i64),
         low: &mut Lowering,
         before: &mut Vec<Stage>,
     ) -> Result<Affine> {
@@ -189,25 +199,31 @@ impl Facts {
                 let (x, limit) = (b.index(self.form(size, 1, offset)), b.number(DType::I64, limit as f64));
                 b.op(op, &[x, limit])
             }
+            Derived::Half { a, b: other, factors, offset } => {
+                let sum = self.form(a, factors.0, offset).plus(&self.form(other, factors.1, 0));
+                let (sum, two) = (b.index(sum), b.number(DType::I64, 2.0));
+                b.op(Op::Div, &[sum, two])
+            }
         };
-        let form = self.push(b, value, numbers, Vec::new(), low, before)?;
+        let form = self.push(b, value, (numbers, most), Vec::new(), low, before)?;
         if let Some(size) = self.sizes.last_mut() {
             size.rule = Some(derived);
         }
         Ok(form)
     }
 
-    /// Adds a size that an expression computes; `factors` are the forms that it is the product of, where these are known.
+    /// Adds a size that an expression computes, and that is never larger than `most`; `factors` are the forms that it is
+    /// the product of, where these are known.
     fn push(
         &mut self,
         mut b: DefBuilder,
         value: ExprId,
-        numbers: &[i64],
+        (numbers, most): (&[i64], i64),
         factors: Vec<Affine>,
         low: &mut Lowering,
         before: &mut Vec<Stage>,
     ) -> Result<Affine> {
-        let max = numbers[0].max(0) as usize;
+        let max = most.max(0) as usize;
         // Whatever the samples have not shown, the bound holds.
         let (zero, most) = (b.number(DType::I64, 0.0), b.number(DType::I64, max as f64));
         let value = b.op(Op::Max, &[value, zero]);
@@ -224,6 +240,7 @@ impl Facts {
         self.sizes.push(Fact {
             var: Some(var),
             values: numbers.to_vec(),
+            most: max as i64,
             available: true,
             rule: None,
             step: 1,
@@ -247,7 +264,26 @@ impl Facts {
         let factors = vec![a.clone(), b.clone()];
         let (a, b) = (builder.index(a.clone()), builder.index(b.clone()));
         let product = builder.op(Op::Mul, &[a, b]);
-        self.push(builder, product, numbers, factors, low, before)
+        self.push(builder, product, (numbers, numbers[0]), factors, low, before)
+    }
+
+    /// The largest value that a form has, where it is found; not less than that otherwise.
+    pub(super) fn most(&self, form: &Affine) -> i64 {
+        let largest = form.range(|_| 1).1;
+        let mut roots: Vec<usize> =
+            form.terms.iter().filter_map(|t| as_size(t.0)).flat_map(|size| self.roots(size.0)).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let (true, &[root]) = (form.terms.iter().any(|t| t.1 < 0), roots.as_slice()) else { return largest };
+        let bound = self.sizes[root].most;
+        if bound > MAX_TRIED {
+            return largest;
+        }
+        let at = |value: i64| {
+            let point = vec![(root, value)];
+            self.formed(form, &|size| Some(self.with(size, &point)))
+        };
+        (0..=bound).filter(|&value| self.sizes[root].may_be(value)).filter_map(at).max().unwrap_or(largest)
     }
 
     /// The value of a form in a sample.

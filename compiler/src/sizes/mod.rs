@@ -17,6 +17,7 @@ mod definitions;
 mod derived;
 mod entries;
 mod fit;
+mod halves;
 mod parts;
 mod places;
 mod quotients;

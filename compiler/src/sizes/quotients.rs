@@ -149,7 +149,7 @@ impl Facts {
     }
 
     /// What these sizes are for each choice of the caller; one alone is chosen, but where a size is made of several.
-    fn points(&self, sizes: &[usize]) -> Vec<(Vec<i64>, Point)> {
+    pub(super) fn points(&self, sizes: &[usize]) -> Vec<(Vec<i64>, Point)> {
         let roots: Vec<Vec<usize>> = sizes.iter().map(|&s| self.roots(s)).collect();
         let mut all: Vec<usize> = roots.concat();
         all.sort_unstable();
@@ -176,11 +176,11 @@ impl Facts {
     }
 
     /// The sizes that a size is made of and that nothing computes.
-    fn roots(&self, size: usize) -> Vec<usize> {
+    pub(super) fn roots(&self, size: usize) -> Vec<usize> {
         let fact = &self.sizes[size];
         let parts: Vec<usize> = match (&fact.sum, fact.rule) {
             (Some((terms, _)), _) => terms.iter().map(|t| t.0).collect(),
-            (None, Some(Derived::Product { a, b, .. })) => vec![a, b],
+            (None, Some(Derived::Product { a, b, .. } | Derived::Half { a, b, .. })) => vec![a, b],
             (None, Some(Derived::Divided { size, .. } | Derived::Limited { size, .. })) => vec![size],
             (None, None) if fact.factors.is_empty() => return vec![size],
             (None, None) => {
@@ -195,7 +195,7 @@ impl Facts {
     }
 
     /// What a size is for a choice of the caller.
-    fn with(&self, size: usize, point: &Point) -> i64 {
+    pub(super) fn with(&self, size: usize, point: &Point) -> i64 {
         if let Some(chosen) = point.iter().find(|p| p.0 == size) {
             return chosen.1;
         }
@@ -205,7 +205,7 @@ impl Facts {
     /// What a size is that is computed from others, which are as given; `None` where one of them is not known.
     pub(super) fn computed(&self, size: usize, at: &impl Fn(usize) -> Option<i64>) -> Option<i64> {
         let fact = &self.sizes[size];
-        let within = |n: i64| n.clamp(0, fact.values[0].max(0));
+        let within = |n: i64| n.clamp(0, fact.most.max(0));
         if let Some((terms, number)) = &fact.sum {
             let sum =
                 terms.iter().try_fold(*number as i64, |sum, &(of, times)| Some(sum + times as i64 * at(of)?));
@@ -228,7 +228,7 @@ impl Facts {
     pub(super) fn ruled(&self, rule: Derived, at: &impl Fn(usize) -> Option<i64>) -> Option<i64> {
         match rule {
             Derived::Divided { size, .. } | Derived::Limited { size, .. } => at(size).map(|v| rule.of(|_| v)),
-            Derived::Product { a, b, .. } => {
+            Derived::Product { a, b, .. } | Derived::Half { a, b, .. } => {
                 let (x, y) = (at(a)?, at(b)?);
                 Some(rule.of(|size| if size == a { x } else { y }))
             }

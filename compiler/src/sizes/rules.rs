@@ -71,7 +71,7 @@ impl Facts {
     }
 
     /// A product or a limit that holds in all samples.
-    fn rule(&self, numbers: &[i64]) -> Option<Derived> {
+    pub(super) fn rule(&self, numbers: &[i64]) -> Option<Derived> {
         let usable: Vec<usize> = self.usable().collect();
         let holds = |d: &Derived| (0..self.samples).all(|k| self.value(d, k) == numbers[k]);
         let limited = usable.iter().flat_map(|&size| {

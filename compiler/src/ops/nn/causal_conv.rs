@@ -73,7 +73,17 @@ fn lower(ctx: &Ctx, low: &mut Lowering) -> Result<()> {
         before = 0;
     }
     let input = source.shape()[2];
-    let slide = Slide { input, kernel, stride: 1, dilation: 1, before, after: 0, output: length };
+    let slide = Slide {
+        input,
+        kernel,
+        stride: 1,
+        dilation: 1,
+        before,
+        after: 0,
+        most: (before, 0),
+        skipped: 0,
+        output: length,
+    };
     let shape = Shape { groups: channels, batch, inner: 1, outer: 1, slides: vec![slide] };
     conv::weighted(&mut e, &out, &shape, (&source, &w, bias.as_ref()), |b, point| {
         if !gated {

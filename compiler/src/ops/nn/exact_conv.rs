@@ -8,6 +8,7 @@
 
 use super::conv::{self, Point, Shape};
 use super::integer::{Shifted, Terms, Zero, known, shifted, subtracted};
+use super::window::Slide;
 use crate::base::{Affine, DType, Tensor};
 use crate::definition::{DefBuilder, ExprId, Index};
 use crate::error::Result;
@@ -116,6 +117,7 @@ struct Data {
 impl Data {
     /// Data as bytes, where they and the weights are some.
     fn new(e: &mut Emit, x: Val, zero: Zero, shape: &Shape, bytes: bool) -> Result<Data> {
+        let moves = e.ctx.may_move(0, 1);
         let one = |n: usize| require(n == 1, || "the data's zero point must be one number".into());
         let (mut value, mut shape, mut left) = (x, shape.clone(), Zero::None);
         match zero {
@@ -128,7 +130,7 @@ impl Data {
                 one(zero.ty.elems())?;
                 match bytes && value.dtype().size() == 1 {
                     true => {
-                        value = within(e, value, &zero, &mut shape);
+                        value = within(e, value, &zero, moves, &mut shape);
                         left = Zero::Value(zero);
                     }
                     false => value = subtracted(e, &value, &zero, |_| vec![Affine::constant(0); zero.rank()]),
@@ -139,9 +141,9 @@ impl Data {
             Zero::Known(zero) => zero[0],
             _ => 0,
         };
-        if value.dtype().size() <= 2 && e.ctx.may_move(0, 1) {
+        if value.dtype().size() <= 2 && moves {
             let outside = e.table("outside", value.dtype(), &[], &[fill as f64]);
-            value = within(e, value, &outside, &mut shape);
+            value = within(e, value, &outside, moves, &mut shape);
         }
         let fill = reaches(&shape).then(|| Scalar::from_i64(value.dtype(), fill));
         Ok(Data { value, zero: left, shape, fill })
@@ -158,16 +160,20 @@ fn load(b: &mut DefBuilder, x: &Val, at: &[Affine], fill: Option<Scalar>) -> Exp
     b.load_at(x.id, &x.ty, at.iter().cloned().map(Index::Affine).collect(), fill)
 }
 
-/// Data framed by their zero point as far as windows reach, of which no window reaches outside.
-fn within(e: &mut Emit, x: Val, zero: &Val, shape: &mut Shape) -> Val {
-    if !reaches(shape) {
+/// Data framed by their zero point as far as windows reach, of which no window reaches outside. Where extents move, the
+/// frame is the same for all of them: as far as windows reach for any.
+fn within(e: &mut Emit, x: Val, zero: &Val, moves: bool, shape: &mut Shape) -> Val {
+    let frame = |slide: &Slide| if moves { slide.most } else { (slide.before, slide.after) };
+    if shape.slides.iter().all(|slide| frame(slide) == (0, 0)) {
         return x;
     }
     let (mut before, mut whole) = (vec![0; 2], x.shape()[..2].to_vec());
     for slide in &mut shape.slides {
-        before.push(slide.before as i64);
-        slide.input += slide.before + slide.after;
-        (slide.before, slide.after) = (0, 0);
+        let sides = frame(slide);
+        before.push(sides.0 as i64);
+        slide.input += sides.0 + sides.1;
+        slide.skipped = sides.0 - slide.before;
+        (slide.before, slide.after, slide.most) = (0, 0, (0, 0));
         whole.push(slide.input);
     }
     let out = e.temp("framed", x.dtype(), whole);

@@ -22,6 +22,10 @@ pub struct Slide {
     pub before: usize,
     /// Padding after the last element.
     pub after: usize,
+    /// The most padding before and after that there is for any extent of the input.
+    pub most: (usize, usize),
+    /// Elements of the input before the first window.
+    pub skipped: usize,
     /// Extent of the output.
     pub output: usize,
 }
@@ -29,7 +33,12 @@ pub struct Slide {
 impl Slide {
     /// Input index of window point `k` at output `o`.
     pub fn index(&self, o: &Affine, k: &Affine) -> Affine {
-        o.scaled(self.stride as i64).plus_scaled(k, self.dilation as i64).offset(-(self.before as i64))
+        o.scaled(self.stride as i64).plus_scaled(k, self.dilation as i64).offset(self.first())
+    }
+
+    /// The input index of the first window's first point.
+    fn first(&self) -> i64 {
+        self.skipped as i64 - self.before as i64
     }
 
     /// Extent of the window in input steps.
@@ -39,7 +48,7 @@ impl Slide {
 
     /// How many points of the window at output `o` lie in `from..to` of the input.
     pub fn count(&self, o: usize, from: i64, to: i64) -> usize {
-        let first = (o * self.stride) as i64 - self.before as i64;
+        let first = (o * self.stride) as i64 + self.first();
         (0..self.kernel).filter(|&k| (from..to).contains(&(first + (k * self.dilation) as i64))).count()
     }
 }
@@ -88,6 +97,8 @@ pub fn windows(ctx: &Ctx, input: &[usize], kernel: &[usize], ceil: bool) -> Resu
                 dilation: dilations[i],
                 before: pads[i].0,
                 after: pads[i].1,
+                most: pads[i],
+                skipped: 0,
                 output: 0,
             };
             placed(slide, auto, ceil)
@@ -101,8 +112,11 @@ fn placed(mut s: Slide, auto: &str, ceil: bool) -> Result<Slide> {
         "SAME_UPPER" | "SAME_LOWER" => {
             s.output = s.input.div_ceil(s.stride);
             let total = ((s.output.max(1) - 1) * s.stride + s.reach()).saturating_sub(s.input);
-            let (less, more) = (total / 2, total - total / 2);
-            (s.before, s.after) = if auto == "SAME_UPPER" { (less, more) } else { (more, less) };
+            let shared = |total: usize| match auto {
+                "SAME_UPPER" => (total / 2, total - total / 2),
+                _ => (total - total / 2, total / 2),
+            };
+            ((s.before, s.after), s.most) = (shared(total), shared(s.reach() - 1));
             return Ok(s);
         }
         other => return Err(Error::model(format!("auto_pad '{other}' is not known"))),
