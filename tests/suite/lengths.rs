@@ -393,3 +393,32 @@ fn numbers_that_nobody_reads_do_not_matter() {
     let cases: Vec<Vec<Tensor>> = (1..=6).map(|n| vec![floats(&[n, 3], 7)]).collect();
     check(&proto, &[("length", 6)], &cases);
 }
+
+/// Half floats on a processor that computes in floats of 32 bits: what lanes share is copied to these up to the size, as
+/// it is where that is known. Sums of small integers are exact.
+#[test]
+fn products_of_half_floats_read_copies() {
+    let cast = |from: &str, to: &str, dtype: i64| with(node("Cast", &[from], to), [int("to", dtype)]);
+    let nodes = vec![
+        node("Round", &["x"], "r"),
+        cast("r", "h", 10),
+        cast("w", "w16", 10),
+        cast("v", "v16", 10),
+        node("MatMul", &["h", "w16"], "a"),
+        node("Relu", &["a"], "b"),
+        node("MatMul", &["b", "v16"], "c"),
+        node("Add", &["c", "h"], "d"),
+        cast("d", "y", 1),
+    ];
+    let weights = |shape: &[usize], by: usize| {
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| (i * by % 11 % 3) as f32 - 1.0).collect();
+        Tensor::new(shape, &values)
+    };
+    let constants = [("w", weights(&[64, 160], 7)), ("v", weights(&[160, 64], 5))];
+    let proto = model(nodes, &[1, -1, 64], &[1, -1, 64], &constants);
+    let target = resolve("x86_64", "x86-64-v3").expect("known");
+    let program = built(&decode(&proto), &[("length", 40)], &target).program;
+    assert!(program.kernels.iter().any(|k| k.name.contains("wide")));
+    let cases: Vec<Vec<Tensor>> = [40, 1, 23, 39].iter().map(|&n| vec![floats(&[1, n, 64], 3)]).collect();
+    check(&proto, &[("length", 40)], &cases);
+}

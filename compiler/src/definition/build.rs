@@ -25,6 +25,15 @@ impl DefBuilder {
         DefBuilder::with_vars(vars, axes)
     }
 
+    /// A builder with axes that end at forms in sizes, bounded by a shape.
+    pub fn ending(ends: &[Affine], bounds: &[usize]) -> Self {
+        let var = |(i, (end, &extent)): (usize, (&Affine, &usize))| {
+            let size = Some(end.clone()).filter(|end| !end.is_constant());
+            Var { name: format!("i{i}"), extent, size }
+        };
+        DefBuilder::with_vars(ends.iter().zip(bounds).enumerate().map(var).collect(), ends.len())
+    }
+
     /// A builder with these variables, of which the first `axes` are axes.
     pub fn with_vars(vars: Vec<Var>, axes: usize) -> Self {
         DefBuilder {

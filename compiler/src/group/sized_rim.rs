@@ -11,7 +11,7 @@ use super::reach::Sizes;
 use super::rewrite::replace_loads;
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{
-    DefBuilder, Definition, Expr, Index, LoweredValue, Lowering, Operand, Stage, ValueId, Var,
+    DefBuilder, Definition, Expr, Index, LoweredValue, Lowering, Operand, Stage, ValueId,
 };
 use crate::scalar::Scalar;
 use crate::schedule::winograd::{BEHIND, WINDOW};
@@ -252,7 +252,7 @@ impl Rim {
                 first = first.or(Some(i));
             }
         }
-        let mut b = DefBuilder::with_vars(vars(dims, &from.shape), dims.len());
+        let mut b = DefBuilder::ending(dims, &from.shape);
         let element = b.load(self.value, from, b.axes());
         let store = (0..dims.len()).map(|d| b.var(d).offset(self.before[d] as i64)).collect();
         let copy = b.finish_at(name, to.value, &to.ty, store, element);
@@ -278,7 +278,7 @@ impl Rim {
                 };
                 let (ends, starts): (Vec<Affine>, Vec<Affine>) = (0..dims.len()).map(along).unzip();
                 let bounds: Vec<usize> = ends.iter().map(|e| e.range(|_| 1).1 as usize).collect();
-                let mut b = DefBuilder::with_vars(vars(&ends, &bounds), dims.len());
+                let mut b = DefBuilder::ending(&ends, &bounds);
                 let fill = b.constant(self.fill);
                 let store = starts.iter().enumerate().map(|(o, start)| b.var(o).plus(start)).collect();
                 rims.push(b.finish_at(name, to.value, &to.ty, store, fill));
@@ -286,15 +286,6 @@ impl Rim {
         }
         rims
     }
-}
-
-/// Axes that end at forms in sizes.
-fn vars(ends: &[Affine], bounds: &[usize]) -> Vec<Var> {
-    let var = |(i, (end, &extent)): (usize, (&Affine, &usize))| {
-        let size = Some(end.clone()).filter(|end| !end.is_constant());
-        Var { name: format!("i{i}"), extent, size }
-    };
-    ends.iter().zip(bounds).enumerate().map(var).collect()
 }
 
 #[cfg(test)]
@@ -329,15 +320,15 @@ mod tests {
         let given = low.constant("g", Tensor::new([2, BOUND], &given));
         let x = low.temporary("x", ty.clone());
         low.dims.insert(x, vec![Affine::constant(2), size(0)]);
-        let axes = |end: usize| vars(&[Affine::constant(2), size(end)], &[2, BOUND]);
-        let mut b = DefBuilder::with_vars(axes(0), 2);
+        let over = |end: usize| DefBuilder::ending(&[Affine::constant(2), size(end)], &[2, BOUND]);
+        let mut b = over(0);
         let element = b.load(given, &ty, b.axes());
         let twice = b.op(Op::Add, &[element, element]);
         low.define(b.finish("x", x, &ty, twice));
         for (name, fold) in [("y", Fold::Sum), ("z", Fold::Max)].into_iter().take(1 + usize::from(maxima)) {
             let to = low.temporary(name, ty.clone());
             low.dims.insert(to, vec![Affine::constant(2), size(1)]);
-            let mut b = DefBuilder::with_vars(axes(1), 2);
+            let mut b = over(1);
             let k = b.reduce("k", 3);
             let at = vec![b.var(0), b.var(1).scaled(step).plus(&k).offset(-1)];
             let element = b.load_padded(x, &ty, at, fold.identity(DType::F32));

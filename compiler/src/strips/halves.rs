@@ -84,7 +84,14 @@ pub fn copies(
             let from = lowering.values[value as usize].clone();
             let to = lowering.temporary(format!("{}.wide", from.name), wide(&from.ty));
             layouts.push(Layout::permuted(&from.ty.shape, &layouts[value as usize].order()));
-            let mut b = DefBuilder::new(&from.ty.shape);
+            let mut b = match lowering.dims.get(&value).cloned() {
+                Some(dims) => {
+                    let over = DefBuilder::ending(&dims, &from.ty.shape);
+                    lowering.dims.insert(to, dims);
+                    over
+                }
+                None => DefBuilder::new(&from.ty.shape),
+            };
             let axes = b.axes();
             let element = b.load(value, &from.ty, axes);
             let element = b.cast(DType::F32, element);
@@ -111,9 +118,7 @@ fn shared(lowering: &Lowering, layouts: &[Layout], def: &Definition) -> Vec<Valu
     let layout = &layouts[def.output.value as usize];
     let step = |v: u32| def.store.iter().zip(&layout.strides).map(|(f, s)| f.coefficient(v) * s).sum::<i64>();
     let lanes = (0..def.axes as u32).find(|&v| def.vars[v as usize].extent > 1 && step(v).abs() == 1);
-    let (Some(lanes), Some(factors), false) = (lanes, factors(def), def.has_sizes()) else {
-        return Vec::new();
-    };
+    let (Some(lanes), Some(factors)) = (lanes, factors(def)) else { return Vec::new() };
     let shares = |e: &ExprId| {
         let Expr::Load { operand, index, .. } = &def.exprs[*e as usize] else { return None };
         let operand = &def.operands[*operand as usize];
@@ -239,14 +244,10 @@ impl Families {
     }
 
     fn definition(&mut self, def: &Definition) {
-        let output = self.root(def.output.value);
         for operand in def.operands.iter().filter(|o| is_half(&o.ty)) {
             if moved(def) != Some(operand.value) && !converts(def, operand.value) {
                 self.fixed.insert(self.root(operand.value));
             }
-        }
-        if def.has_sizes() {
-            self.fixed.insert(output);
         }
         for load in factors(def).unwrap_or_default() {
             if let Expr::Load { operand, .. } = &def.exprs[load as usize] {

@@ -91,6 +91,7 @@ pub fn form(
         }
         None => {
             lowering.values.truncate(values);
+            lowering.dims.retain(|&value, _| (value as usize) < values);
             layouts.truncate(values);
             (windows, live) = (values, without.1);
             emit(lowering, layouts, &plain, &without.0);
