@@ -14,7 +14,7 @@
 //! | `tied` | a table that is there in two orders of memory, which all read in one |
 //! | `incoming` | copies of what the application passes in another order than products want |
 //! | `merged` | numbers of groups repeated for their channels, where these do not fill lanes |
-//! | `turn`, `words`, `spread` | copies of factors that lie the wrong way for their products, constants repeated for lanes, once layouts are known |
+//! | `turn`, `words`, `spread`, `spread_windows`, `points` | copies of factors that lie the wrong way for their products, constants repeated for lanes, once layouts are known |
 //! | `long` | sums of many floats, cut into sums of sums |
 //! | `twice` | what is quantized by its own range, computed once for that and once for the bytes |
 
@@ -32,6 +32,7 @@ mod long;
 mod merged;
 mod paired;
 mod picked;
+mod points;
 mod reach;
 mod reshape;
 mod rewrite;
@@ -40,6 +41,7 @@ mod sink;
 mod sized_rim;
 mod split;
 mod spread;
+mod spread_windows;
 mod tables;
 mod tied;
 mod turn;

@@ -10,6 +10,7 @@
 //! alone: along the others their padding may be left to the schedule, which saves memory ([`Rims`]). Where a size is
 //! known only at run time, what lies behind it is no padding yet: [`super::sized_rim`].
 
+use super::points::points;
 use super::rewrite::{plain_var, replace_loads};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Operand, Stage, ValueId};
@@ -48,8 +49,9 @@ struct Rim {
 pub enum Rims {
     /// All of it.
     Whole,
-    /// But for that of filters of single channels, of which only rows of the outermost axis do.
-    Outermost,
+    /// But for that of filters of single channels, of which only rows of the outermost axis do, where these or so many
+    /// lanes are not to be filled by points ([`super::spread`]).
+    Outermost(usize),
 }
 
 /// Puts a copy with a rim before each definition that reads a wide padded window.
@@ -73,38 +75,42 @@ pub fn materialize(values: &mut Vec<LoweredValue>, stages: &mut Vec<Stage>, rims
 }
 
 /// The dimensions whose padding a filter of single channels can leave to the schedule: those along which it slides,
-/// point by point, but for the outermost one.
-fn left(def: &Definition, value: ValueId, index: &[Affine]) -> Vec<usize> {
+/// point by point, but for the outermost one. Points that fill `lanes` beside their channels are to be all alike.
+fn left(def: &Definition, value: ValueId, index: &[Affine], lanes: usize) -> Vec<usize> {
     let parts = |form: &Affine| -> (Vec<(u32, i64)>, Vec<(u32, i64)>) {
         let moving = form.terms.iter().filter(|t| def.vars[t.0 as usize].extent > 1);
         moving.partition(|t| t.0 as usize >= def.axes)
     };
     let mut slides = (0..index.len()).filter(|&d| !parts(&index[d]).0.is_empty());
-    let (Some(outermost), true) = (slides.next(), by_channel(def, value)) else { return Vec::new() };
+    let (Some(outermost), Some(channels)) = (slides.next(), channels(def, value)) else { return Vec::new() };
     let woven = parts(&index[outermost]).0.iter().any(|t| def.vars[t.0 as usize].extent > 2);
+    let filled = |&(axis, step): &(u32, i64)| {
+        step == 1 && points(channels, def.vars[axis as usize].extent, lanes).is_some()
+    };
     let point = |d: &usize| match parts(&index[*d]) {
         (windows, axes) if windows.len() == 1 && axes.len() == 1 => {
-            windows[0].1 == 1 && def.vars[windows[0].0 as usize].extent < WIDE && axes[0].1 > 0
+            let narrow = windows[0].1 == 1 && def.vars[windows[0].0 as usize].extent < WIDE;
+            narrow && axes[0].1 > 0 && !filled(&axes[0])
         }
         _ => false,
     };
     slides.filter(|d| woven && point(d)).collect()
 }
 
-/// Whether a definition sums products whose factors follow the same channels, which fill vectors.
-fn by_channel(def: &Definition, value: ValueId) -> bool {
-    let Some(factors) = def.factors() else { return false };
+/// How many channels both factors of a definition's products follow, where these fill vectors.
+fn channels(def: &Definition, value: ValueId) -> Option<usize> {
+    let factors = def.factors()?;
     let loads = factors.map(|f| match def.behind_casts(f) {
         Expr::Load { operand, index, .. } => Some((def.operands[*operand as usize].value, index)),
         _ => None,
     });
-    let [Some(one), Some(other)] = loads else { return false };
+    let [Some(one), Some(other)] = loads else { return None };
     let follows = |index: &[Index], v: u32| {
         index.iter().any(|i| matches!(i, Index::Affine(form) if form.coefficient(v) != 0))
     };
-    let shared =
-        |v: &u32| follows(one.1, *v) && follows(other.1, *v) && def.vars[*v as usize].extent >= CHANNELS;
-    [one.0, other.0].contains(&value) && (0..def.axes as u32).any(|v| shared(&v))
+    let shared = |v: &u32| follows(one.1, *v) && follows(other.1, *v);
+    let mut shared = (0..def.axes as u32).filter(shared).map(|v| def.vars[v as usize].extent);
+    shared.find(|&n| n >= CHANNELS).filter(|_| [one.0, other.0].contains(&value))
 }
 
 /// What a fold loads through padding, or if nothing is padded in windows, where that is one load alone: operand, index
@@ -182,8 +188,8 @@ impl Rim {
             let outermost = index.iter().position(|form| form.terms.len() > 1).unwrap_or(shape.len() - 1);
             shape[outermost] += 1;
         }
-        if bytes && rims == Rims::Outermost && operand.ty.dtype.size() == 1 {
-            for dim in left(def, operand.value, &index) {
+        if let (Rims::Outermost(lanes), true) = (rims, bytes && operand.ty.dtype.size() == 1) {
+            for dim in left(def, operand.value, &index, lanes) {
                 (before[dim], shape[dim]) = (0, operand.ty.shape[dim]);
             }
         }
@@ -367,9 +373,10 @@ mod tests {
 
     #[test]
     fn filters_of_single_channels_need_rows_of_padding_alone() {
-        let cases = [(16, 3, Rims::Whole, [1, 8, 7, 16]), (16, 3, Rims::Outermost, [1, 8, 5, 16])];
-        // Channels that fill no vector, and windows of too few rows for a word.
-        let others = [(4, 3, Rims::Outermost, [1, 8, 7, 4]), (16, 2, Rims::Outermost, [1, 7, 7, 16])];
+        let less = Rims::Outermost(16);
+        let cases = [(16, 3, Rims::Whole, [1, 8, 7, 16]), (16, 3, less, [1, 8, 5, 16])];
+        // Channels that fill no vector, or half of one, and windows of too few rows for a word.
+        let others = [(4, 3, less, [1, 8, 7, 4]), (8, 3, less, [1, 8, 7, 8]), (16, 2, less, [1, 7, 7, 16])];
         for (channels, rows, rims, shape) in cases.into_iter().chain(others) {
             let mut low = by_channel(channels, rows);
             let before = result(&low);

@@ -8,18 +8,16 @@
 //! y[16 * xo + xi, c]  =  sum(k) d[16 * xo + xi + k, c] * repeated[xi, k, c]
 //! ```
 //! That is 48 channels for all that follows, in chains of strips as elsewhere: it is done once these are formed.
+//! Convolutions that make few channels of all there are: [`super::spread_windows`].
 
+use super::points::{Points, factors, plain, points};
 use super::rewrite::{replace_loads, split_vars, with_vars};
+use super::spread_windows::Window;
 use super::turn::steps;
-use crate::base::{Affine, DType, Tensor, TensorType};
+use crate::base::{Affine, Tensor, TensorType};
 use crate::definition::{Definition, Expr, LoweredValue, Lowering, Stage, ValueId};
 use crate::schedule::linear::Layout;
 use std::collections::HashMap;
-
-/// Elements that points and channels make together, at most: constants are repeated for as many.
-const MOST: usize = 64;
-/// How many times as many of the lanes must be full.
-const WORTH: f64 = 1.25;
 
 /// What is repeated: a constant, so many times.
 type Repeated = HashMap<(ValueId, usize), ValueId>;
@@ -40,7 +38,13 @@ fn within(
     for stage in stages {
         match stage {
             Stage::Define(def) => {
-                let points = Points::of(&lowering.values, def, layouts, lanes);
+                let values = &lowering.values;
+                let points =
+                    filters(values, def, layouts, lanes).map(|points| Spread { points, window: None });
+                let points = points.or_else(|| {
+                    let (points, window) = Window::of(values, def, layouts, lanes)?;
+                    Some(Spread { points, window: Some(window) })
+                });
                 if let Some(new) = points.and_then(|p| p.made(lowering, def, (layouts, repeated))) {
                     *def = new;
                 }
@@ -52,54 +56,30 @@ fn within(
     }
 }
 
-/// The points that fill lanes beside channels.
-struct Points {
-    channels: u32,
-    /// The axis that is cut, and into pieces of how many points.
-    axis: u32,
-    points: usize,
+/// The points beside the channels of filters of single channels.
+fn filters(values: &[LoweredValue], def: &Definition, layouts: &[Layout], lanes: usize) -> Option<Points> {
+    let [data, weights] = factors(values, def)?;
+    let step = |v: u32| {
+        let [data, weights] = [&data, &weights].map(|f| steps(&f.1, &layouts[f.0 as usize], v));
+        (data, weights, steps(&def.store, &layouts[def.output.value as usize], v))
+    };
+    let extent = |v: u32| def.vars[v as usize].extent;
+    let mut axes = (0..def.axes as u32).filter(|&v| extent(v) > 1);
+    let channels = axes.clone().find(|&v| matches!(step(v), (1, 1.., 1)))?;
+    let width = extent(channels) as i64;
+    let axis = axes.find(|&v| step(v) == (width, 0, width))?;
+    let points = points(extent(channels), extent(axis), lanes)?;
+    Some(Points { channels, axis, points })
 }
 
-/// A load with affine indices inside of what it loads.
-fn plain<'a>(def: &'a Definition, e: &'a Expr) -> Option<(ValueId, Vec<Affine>, &'a TensorType)> {
-    let Expr::Load { operand, index, fill: None } = e else { return None };
-    let operand = &def.operands[*operand as usize];
-    Some((operand.value, index.iter().map(|i| i.affine().cloned()).collect::<Option<_>>()?, &operand.ty))
+/// What fills lanes.
+struct Spread {
+    points: Points,
+    /// The window that they share, where each reads all channels.
+    window: Option<Window>,
 }
 
-impl Points {
-    fn of(values: &[LoweredValue], def: &Definition, layouts: &[Layout], lanes: usize) -> Option<Points> {
-        let constant = |v: ValueId| values[v as usize].constant.is_some();
-        let sums = def.fold.as_ref().is_some_and(|f| f.dtype == DType::I32);
-        let [a, b] = def.factors().filter(|_| sums && !def.has_sizes())?;
-        let (a, b) = (plain(def, def.behind_casts(a))?, plain(def, def.behind_casts(b))?);
-        let (data, weights) = match (constant(a.0), constant(b.0)) {
-            (false, true) => (a, b),
-            (true, false) => (b, a),
-            _ => return None,
-        };
-        if !matches!(data.2.dtype, DType::I8 | DType::U8) {
-            return None;
-        }
-        let step = |v: u32| {
-            let [data, weights] = [&data, &weights].map(|f| steps(&f.1, &layouts[f.0 as usize], v));
-            (data, weights, steps(&def.store, &layouts[def.output.value as usize], v))
-        };
-        let extent = |v: u32| def.vars[v as usize].extent;
-        let mut axes = (0..def.axes as u32).filter(|&v| extent(v) > 1);
-        let channels = axes.clone().find(|&v| matches!(step(v), (1, 1.., 1)))?;
-        let width = extent(channels) as i64;
-        let axis = axes.find(|&v| step(v) == (width, 0, width))?;
-        let full = |points: usize| {
-            let elems = points * extent(channels);
-            elems as f64 / elems.next_multiple_of(lanes) as f64
-        };
-        let possible = |&n: &usize| extent(axis).is_multiple_of(n) && n * extent(channels) <= MOST;
-        let best = |best: usize, n: usize| if full(n) > full(best) { n } else { best };
-        let points = (2..=extent(axis)).filter(possible).fold(1, best);
-        (full(points) >= WORTH * full(1)).then_some(Points { channels, axis, points })
-    }
-
+impl Spread {
     /// The definition over repeated constants.
     fn made(
         &self,
@@ -107,7 +87,8 @@ impl Points {
         def: &Definition,
         (layouts, repeated): (&mut Vec<Layout>, &mut Repeated),
     ) -> Option<Definition> {
-        let Points { channels, axis, points } = *self;
+        let Spread { points: Points { channels, axis, points }, ref window } = *self;
+        let def = &window.as_ref().map_or_else(|| def.clone(), |w| w.longer(def, points));
         let mut parts = vec![None; def.vars.len()];
         let pieces = def.vars[axis as usize].extent / points;
         parts[axis as usize] = Some(vec![(0, points as i64, pieces), (1, 1, points)]);
@@ -115,8 +96,13 @@ impl Points {
         let inner = split.part[axis as usize][&1];
         let [(channels, 1)] = split.map[channels as usize].terms[..] else { return None };
         let cut = with_vars(def, &split)?;
+        let last = cut.vars.len() as u32 - 1;
+        let wide = match window {
+            Some(window) => Some(window.wide(lowering, layouts, points)?),
+            None => None,
+        };
         let along = |e: &Expr| {
-            let load = plain(&cut, e)?;
+            let load = plain(&cut, e).filter(|l| window.as_ref().is_none_or(|w| l.0 != w.weights))?;
             load.1.iter().any(|form| form.coefficient(channels) != 0).then(|| (load.0, load.2.clone()))
         };
         let follow: Vec<(ValueId, TensorType)> = cut.exprs.iter().filter_map(along).collect();
@@ -134,7 +120,14 @@ impl Points {
         }
         replace_loads(&cut, &mut |b, operand, index, _| {
             let index: Vec<Affine> = index.iter().map(|i| i.affine().cloned()).collect::<Option<_>>()?;
-            let to = *repeated.get(&(cut.operands[operand as usize].value, points))?;
+            let value = cut.operands[operand as usize].value;
+            if let (Some(window), Some(wide)) = (window, &wide) {
+                let ty = (&cut.operands[operand as usize].ty, wide);
+                if let Some(load) = window.load(b, (value, ty), &index, (inner, last)) {
+                    return Some(load);
+                }
+            }
+            let to = *repeated.get(&(value, points))?;
             let follows = index.iter().any(|form| form.coefficient(channels) != 0);
             let ty = lowering.values[to as usize].ty.clone();
             follows.then(|| b.load(to, &ty, [vec![Affine::var(inner)], index].concat()))
@@ -145,6 +138,7 @@ impl Points {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::DType;
     use crate::definition::{DefBuilder, verify};
     use crate::group::tests::result;
     use crate::scalar::{Fold, Op};
@@ -199,9 +193,15 @@ mod tests {
 
     #[test]
     fn points_fill_lanes_that_few_channels_leave_empty() {
-        for (channels, points, lanes, spread) in
-            [(3, 48, 16, 16), (3, 48, 8, 8), (6, 24, 16, 8), (12, 24, 8, 2), (3, 48, 4, 4), (5, 49, 16, 7)]
-        {
+        for (channels, points, lanes, spread) in [
+            (3, 48, 16, 16),
+            (3, 48, 8, 8),
+            (6, 24, 16, 8),
+            (8, 48, 16, 2),
+            (12, 24, 8, 2),
+            (3, 48, 4, 4),
+            (5, 49, 16, 7),
+        ] {
             assert_eq!(spread_points(channels, points, 1, lanes), Some(spread), "{channels} {lanes}");
         }
     }

@@ -40,7 +40,7 @@ pub(super) fn grouped(lowered: Lowered, wanted: &[ValueId], target: &Target) -> 
         return Ok(vec![Grouped::of(lowered, wanted, target, Rims::Whole)?]);
     }
     let whole = Grouped::of(lowered.clone(), wanted, target, Rims::Whole)?;
-    let less = Grouped::of(lowered, wanted, target, Rims::Outermost)?;
+    let less = Grouped::of(lowered, wanted, target, Rims::Outermost(target.lanes()))?;
     let same = less.lowered.lowering == whole.lowered.lowering;
     Ok(if same { vec![less] } else { vec![less, whole] })
 }
