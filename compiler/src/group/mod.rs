@@ -59,7 +59,7 @@ pub use tables::tabulate;
 pub use tied::{TABLE, row_tables, tie};
 pub use twice::{Again, twice};
 
-use crate::definition::{Definition, Expr, LoweredValue, Lowering, Operand, Stage, ValueId};
+use crate::definition::{Definition, Expr, ExprId, LoweredValue, Lowering, Operand, Stage, ValueId};
 use crate::schedule::linear::Layout;
 use std::collections::HashMap;
 
@@ -255,7 +255,7 @@ impl Grouping<'_> {
     /// Whether what a stage makes wider is read by one other, which sums it or joins it with another tensor and
     /// will widen it itself, or by several that all will: what `producer` makes, the narrow tensor, is stored then.
     /// Where one of several sums it, as normalizations do, each widens it in more time than it takes to load it wide;
-    /// unless the narrow tensor is there already, and `producer` only moves it.
+    /// unless the narrow tensor is there already, and `producer` only moves it, or all others join it with another one.
     fn dissolves(&self, producer: usize, stage: usize, readers: &HashMap<ValueId, Vec<usize>>) -> bool {
         let Some(def) = self.definition(stage).filter(|d| inline::widens(d)) else { return false };
         let value = def.output.value;
@@ -271,7 +271,10 @@ impl Grouping<'_> {
             }
             several => {
                 let moved = self.definition(producer).and_then(rewrite::copied_load).is_some();
-                several.iter().all(|&r| fused(r, false).is_some_and(|fused| moved || fused.fold.is_none()))
+                let fused: Option<Vec<_>> = several.iter().map(|&r| fused(r, false)).collect();
+                let joined = |&&r: &&usize| self.adds(r, value);
+                let mean = || several.iter().filter(joined).count() + 1 == several.len();
+                fused.is_some_and(|all| moved || all.iter().all(|def| def.fold.is_none()) || mean())
             }
         }
     }
@@ -290,6 +293,16 @@ impl Grouping<'_> {
             _ => false,
         };
         other && (stored || narrows(def))
+    }
+
+    /// Whether a stage joins a value with another one of as many elements, or with what it sums.
+    fn adds(&self, stage: usize, value: ValueId) -> bool {
+        let Some(def) = self.definition(stage) else { return false };
+        let loads = |&e: &ExprId| matches!(&def.exprs[e as usize], Expr::Load { operand, .. } if def.operands[*operand as usize].value == value);
+        match &def.fold {
+            Some(fold) => !def.reached(fold.body).iter().any(loads),
+            None => self.joins(stage, value),
+        }
     }
 
     /// Whether a stage reads a value beside another one that has as many elements as it writes.

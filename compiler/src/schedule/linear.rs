@@ -78,8 +78,9 @@ pub struct Placed {
     pub whole: bool,
 }
 
-/// A number that is only rounded, computed from two bytes by two multiply-adds: `x * a + (y * b + offset)`. Bytes
-/// that the definition itself computes are less their zero points.
+/// A number that is only rounded, computed from two bytes by two multiply-adds: `x * a + (y * b + offset)`, where the
+/// offset lies `apart` elements behind what `offset` loads. Bytes that the definition itself computes are less their
+/// zero points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub struct Pair {
@@ -87,6 +88,7 @@ pub struct Pair {
     pub bytes: [ExprId; 2],
     pub factors: [ExprId; 2],
     pub offset: ExprId,
+    pub apart: i64,
 }
 
 /// What constants, and what is known of other operands, say about how the numbers of a definition can be computed.

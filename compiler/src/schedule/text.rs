@@ -356,8 +356,9 @@ impl Linear {
             let zero = if whole { ", with the zero point" } else { "" };
             writeln!(f, "  placed %{product} = %{sum} * %{factor}{zero}")?;
         }
-        if let Some(Pair { value, bytes: [x, y], factors: [a, b], offset }) = self.facts.pair {
-            writeln!(f, "  pair %{value} = %{x} * %{a} + %{y} * %{b} + %{offset}")?;
+        if let Some(Pair { value, bytes: [x, y], factors: [a, b], offset, apart }) = self.facts.pair {
+            let behind = if apart > 0 { ", behind it" } else { "" };
+            writeln!(f, "  pair %{value} = %{x} * %{a} + %{y} * %{b} + %{offset}{behind}")?;
         }
         if let Some(Chains { var, lanes, counts, vectors, words, turns }) = self.facts.chains {
             let vector = format!("{lanes} of {}", write_name(&self.vars[var as usize].name));

@@ -215,7 +215,10 @@ fn multiply_adds(pair: &Pair, at: &mut Site) -> Reg {
     };
     let [x, y] = pair.bytes.map(&mut byte);
     let [a, b] = pair.factors.map(|id| at.eval(id));
-    let offset = at.eval(pair.offset);
+    let offset = match pair.apart {
+        0 => at.eval(pair.offset),
+        apart => at.exprs.load_behind(at.e, pair.offset, apart, at.point),
+    };
     let inner = at.e.value(ty, Value::Mla(offset, y, b));
     at.e.value(ty, Value::Mla(inner, x, a))
 }
