@@ -66,12 +66,39 @@ fn tap(depth: usize, k: usize) -> String {
     format!("%{x}: f32x8 = load a[k + {k}] stride 0\n{}{}", half(0, 16 * k), half(1, 16 * k + 8))
 }
 
+/// `c[n] = sum(k) a[k] * b[n, k]` of couples of bytes in so many panels of 8 lanes, each of them read once.
+fn couples(panels: usize, depth: usize) -> Kernel {
+    let text = format!(
+        "kernel couples fused {{ read a: i16[{depth}] read b: i8[{}] write c: i32[{}] vars n, k\n\
+         for n in 0..{panels} {{\n%0: i32x8 = const 0\nfor k in 0..{depth} step 8 {{\n{}}}\nstore c[8*n] = %0\n}}\n}}",
+        8 * depth * panels,
+        8 * panels,
+        (0..8).step_by(2).map(|k| couple(depth, k)).collect::<String>()
+    );
+    parse(&text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The products of the couple at `k`.
+fn couple(depth: usize, k: usize) -> String {
+    let [x, b] = [1, 2].map(|i| k + i);
+    format!(
+        "%{x}: i32x8 = words a[k + {k}] stride 0\n%{b}: i32x8 = couples b[{}*n + 8*k + {}]\n\
+         %0: i32x8 = dot_couples %0, %{x}, %{b}\n",
+        8 * depth,
+        8 * k
+    )
+}
+
 /// One request for each line of narrow weights that are read once, from beyond what the core sees of the instructions
 /// ahead; none where there are few.
 #[test]
 fn narrow_weights_are_asked_for_line_by_line() {
     for target in targets().iter().filter(|t| t.lanes() >= 8) {
         for (panels, expected) in [(256, 1), (16, 0)] {
+            let kernel = couples(panels, 64);
+            check(&kernel, target);
+            let text = disassembly(&kernel, target);
+            assert_eq!(text.matches("prefetcht1").count(), expected, "{panels} panels of couples: {text}");
             let kernel = bytes(panels, 64, "i8");
             check(&kernel, target);
             let text = disassembly(&kernel, target);

@@ -13,7 +13,8 @@
 //! fetches of itself ends with each page, and so a place some lines further is asked for.
 //!
 //! The same is done where one row reads narrow weights from the first to the last, as decoders of language models do:
-//! each takes an extension and a conversion, so that what a core sees of the instructions ahead is less than a page.
+//! each takes an extension and a conversion (of couples of bytes, a product and an addition), so that what a core sees of
+//! the instructions ahead is less than a page.
 //!
 //! A prefetch changes nothing and never faults: behind the last panel lie the next layer's weights, or nothing.
 
@@ -91,6 +92,7 @@ fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Opt
     let (addr, bytes) = match value {
         Value::Load(addr, 1) => (addr, lanes * kernel.params[addr.param as usize].dtype.size()),
         Value::LoadWords(addr, 4) => (addr, 4 * lanes),
+        Value::LoadCouples(addr) => (addr, 2 * lanes),
         _ => return None,
     };
     let param = &kernel.params[addr.param as usize];
@@ -101,7 +103,7 @@ fn ahead(kernel: &Kernel, value: &Value, lanes: usize, around: &[Around]) -> Opt
     }
     let panel = Panel { index: &addr.index, all, size, at: (addr.index.base * size, bytes as i64), around };
     let words = around.last().filter(|l| l.ends == Some(addr.param));
-    let streamed = || panel.streamed().filter(|_| matches!(value, Value::Load(..)));
+    let streamed = || panel.streamed().filter(|_| !matches!(value, Value::LoadWords(..)));
     let index = match words.map(|l| panel.moves(l)).or_else(streamed) {
         Some(step) => panel.further(step).filter(|_| lanes > 1),
         None => spread(&panel),
