@@ -61,7 +61,7 @@ fn half_rows(ty: &str, rows: usize, lanes: usize, gap: usize) -> Kernel {
     parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
-/// Lower halves of lanes become words by blending.
+/// Lower halves of lanes become words by blending; where an instruction permutes bytes, one puts them in order.
 #[test]
 fn halves_of_lanes_are_narrowed_together() {
     for target in targets() {
@@ -74,6 +74,8 @@ fn halves_of_lanes_are_narrowed_together() {
             // Three rows, four, and one alone.
             let blends = text.matches("vpblendw").count() + text.matches("vpternlogd").count();
             assert_eq!(blends, 4, "{text}");
+            let permutes = target.has(Feature::Avx512Vbmi);
+            assert_eq!(text.matches("vpermb").count(), if permutes { 2 } else { 0 }, "{text}");
         }
     }
 }

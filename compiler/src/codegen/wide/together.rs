@@ -85,6 +85,19 @@ fn in_order(waiting: &mut [Waiting]) {
     }
 }
 
+/// Of bytes packed from lower halves, where in each 128 bits the one is that stands at a place if each vector's are side
+/// by side.
+fn of_halves(place: usize) -> usize {
+    8 * (place / 8) + place % 8 / 4 + 2 * (place % 4)
+}
+
+/// Of words of four bytes, in each 128 bits one of every vector, the one that stands at a place if the vectors are one
+/// behind the other.
+fn in_line(place: usize, width: usize) -> usize {
+    let quarters = width / 16;
+    MOST * (place % quarters) + place / quarters
+}
+
 impl Select<'_> {
     /// Lets a store wait for others, where it can be joined with them.
     pub(super) fn wait(&mut self, addr: &Addr, stride: i64, src: Reg) -> Result<bool> {
@@ -218,8 +231,13 @@ impl Select<'_> {
                 self.store_parts(halves, &waiting);
             }
             [first, _, ..] if first.stride == 1 => {
-                let bytes = self.waiting_bytes(&waiting);
-                let bytes = self.line_up(bytes, first.width);
+                let bytes = match first.from.low && first.table.is_none() && self.isa.permutes_bytes {
+                    true => self.halves_in_line(&waiting),
+                    false => {
+                        let bytes = self.waiting_bytes(&waiting);
+                        self.line_up(bytes, first.width)
+                    }
+                };
                 self.store_parts(bytes, &waiting);
             }
             _ => waiting.iter().for_each(|one| self.store_alone(one)),
@@ -243,6 +261,19 @@ impl Select<'_> {
         }
     }
 
+    /// The bytes of lower halves one vector behind the other, by one instruction.
+    fn halves_in_line(&mut self, waiting: &[Waiting]) -> VReg {
+        let from: Vec<Narrowed> = waiting.iter().map(|w| w.from).collect();
+        let width = waiting[0].width;
+        let bytes = self.packed(&from, width);
+        let place = |i: usize| {
+            let at = 4 * in_line(i / 4, width) + i % 4;
+            (at / 16 * 16 + of_halves(at % 16)) as u8
+        };
+        let places = self.constant((0..width).map(place).collect(), 0, width);
+        self.def(Op::Permb, width, &[places.into(), bytes.into()])
+    }
+
     fn waiting_bytes(&mut self, waiting: &[Waiting]) -> VReg {
         let from: Vec<Narrowed> = waiting.iter().map(|w| w.from).collect();
         self.bytes_of(&from, waiting[0].width, waiting[0].table)
@@ -251,6 +282,17 @@ impl Select<'_> {
     /// The bytes of up to four vectors, or what is found by them in a table: in each 128 bits four lanes of every
     /// vector.
     fn bytes_of(&mut self, from: &[Narrowed], width: usize, table: Option<Mem>) -> VReg {
+        let mut bytes = self.packed(from, width);
+        if from[0].low {
+            let order = (0..64).map(|i| of_halves(i % 16) as u8).collect();
+            let order = self.constant(order, 0, width);
+            bytes = self.def(Op::Pshufb, width, &[bytes.into(), order.into()]);
+        }
+        table.map_or(bytes, |table| self.mapped(bytes, table, width))
+    }
+
+    /// The same; of lower halves, lanes of two vectors by turns.
+    fn packed(&mut self, from: &[Narrowed], width: usize) -> VReg {
         let Narrowed { mut zero, mut signed, low, .. } = from[0];
         // A zero point at the end of the range is a limit at the other type's zero, and the flip of a bit.
         let flips = zero == if signed { -128 } else { 128 };
@@ -277,12 +319,7 @@ impl Select<'_> {
             let flip = self.splat(0x8080_8080, 4, width);
             bytes = self.def(Op::Pxor, width, &[bytes.into(), flip.into()]);
         }
-        if low {
-            let order = (0..64).map(|i| (8 * (i % 16 / 8) + i % 8 / 4 + 2 * (i % 4)) as u8).collect();
-            let order = self.constant(order, 0, width);
-            bytes = self.def(Op::Pshufb, width, &[bytes.into(), order.into()]);
-        }
-        table.map_or(bytes, |table| self.mapped(bytes, table, width))
+        bytes
     }
 
     /// The lower halves of two vectors' lanes by turns.
@@ -299,8 +336,7 @@ impl Select<'_> {
 
     /// The vectors' bytes one behind the other.
     fn line_up(&mut self, bytes: VReg, width: usize) -> VReg {
-        let quarters = width / 16;
-        self.permute(bytes, width, |i| MOST * (i % quarters) + i / quarters)
+        self.permute(bytes, width, |i| in_line(i, width))
     }
 
     /// A lane of each of `count` vectors in turn.
