@@ -9,13 +9,15 @@
 //! share their rims.
 
 use super::frames::frames;
-use crate::base::Affine;
+use crate::base::{Affine, TensorType};
 use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId, definitions};
 use crate::scalar::{Fold, Op};
 use crate::schedule::linear::Layout;
 
 /// Channels that fill lanes at least.
 const FEW: usize = 8;
+/// Bytes that are multiplied at a time.
+const WORD: usize = 4;
 
 /// The layout of each value; `fixed` values stay row-major.
 pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {
@@ -151,6 +153,9 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
             let sum = (def.axes as u32..def.vars.len() as u32)
                 .filter(alone)
                 .max_by_key(|&v| def.vars[v as usize].extent);
+            let channels = sum.filter(|&v| def.vars[v as usize].extent > 1);
+            let window = || longest(def, index, &lowering.values[*value as usize].ty);
+            let sum = channels.or_else(window).or(sum);
             if let Some(d) = sum.and_then(|v| dim_of(index, v)) {
                 votes[*value as usize][d] += weight;
             }
@@ -168,6 +173,20 @@ fn vote(lowering: &Lowering, def: &Definition, votes: &mut [Vec<u64>]) {
         }
         _ => {}
     }
+}
+
+/// The variable of a window over one channel of bytes along which its points make the fewest words of neighbours, where
+/// these are fewer than those along the innermost dimension: a window in time over the axes of a sensor.
+fn longest(def: &Definition, index: &[Index], ty: &TensorType) -> Option<u32> {
+    let points = |v: u32| def.vars[v as usize].extent;
+    let slides = |i: &Index, v: u32| matches!(i, Index::Affine(form) if form.coefficient(v) == 1 && form.terms.len() > 1);
+    let window = def.axes as u32..def.vars.len() as u32;
+    let all: usize = window.clone().map(points).product();
+    let words = |v: u32| all / points(v).max(1) * points(v).div_ceil(WORD);
+    let last = (0..index.len()).rfind(|&d| ty.shape[d] > 1)?;
+    let there = window.clone().find(|&v| slides(&index[last], v)).map_or(all, words);
+    let best = window.filter(|&v| index.iter().any(|i| slides(i, v))).min_by_key(|&v| words(v))?;
+    (ty.dtype.size() == 1 && words(best) < there).then_some(best)
 }
 
 /// The vote of filters of single channels: those of floats run along rows as fast, but bytes are multiplied several at a
