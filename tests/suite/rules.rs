@@ -288,3 +288,45 @@ fn products_of_three_sizes() {
     let cases: Vec<Vec<Tensor>> = sizes.iter().map(|s| vec![floats(&[1, 2, s[0], s[1], s[2]], 5)]).collect();
     check(&proto, &[("batch", 7), ("side", 9), ("length", 8)], &cases);
 }
+
+/// A length is padded to a multiple, a half of that on each side: of a step, and of more than the bound.
+#[test]
+fn both_sides_are_padded_to_a_multiple() {
+    for step in [3i64, 8, 32] {
+        let (mut nodes, mut constants) = size_of(0);
+        nodes.extend([
+            node("Neg", &["n"], "less"),
+            node("Mod", &["less", "step"], "more"),
+            node("Div", &["more", "two"], "before"),
+            node("Sub", &["more", "before"], "after"),
+            node("Unsqueeze", &["before", "first"], "befores"),
+            node("Unsqueeze", &["after", "first"], "afters"),
+            with(node("Concat", &["befores", "afters"], "sides"), [int("axis", 0)]),
+            node("Pad", &["x", "sides"], "padded"),
+            node("Relu", &["padded"], "y"),
+        ]);
+        constants.extend([
+            ("step", Tensor::scalar(step)),
+            ("two", Tensor::scalar(2i64)),
+            ("first", list(&[0])),
+        ]);
+        let cases = lengths(&[30, 29, 17, 16, 15, 9, 8, 7, 3, 2, 1], |n| vec![n]);
+        check(&model(nodes, &[-1], &[-1], &constants), &[("length", 30)], &cases);
+    }
+}
+
+/// A window over as many elements as there are.
+#[test]
+fn windows_of_any_length() {
+    for (name, periodic) in [("HannWindow", 1), ("HammingWindow", 0), ("BlackmanWindow", 1)] {
+        let (mut nodes, constants) = size_of(0);
+        nodes.extend([
+            with(node(name, &["n"], "window"), [int("periodic", periodic)]),
+            node("Mul", &["x", "window"], "y"),
+        ]);
+        let mut proto = model(nodes, &[-1], &[-1], &constants);
+        proto.opset_import[0].version = 17;
+        let cases = lengths(&[40, 39, 20, 7, 3, 2, 1], |n| vec![n]);
+        check(&proto, &[("length", 40)], &cases);
+    }
+}

@@ -148,6 +148,24 @@ fn bytes_are_resized_where_floats_were() {
     check_sizes(&model(nodes, &[1, channels, -2, -1], &[1, 2 * channels, -2, -1], &constants));
 }
 
+/// What lies beyond an image is one of its points, also where it has fewer than lie beyond.
+#[test]
+fn points_of_the_image_beyond_its_sides() {
+    for (mode, sides) in
+        [("reflect", [1, 1]), ("reflect", [3, 2]), ("edge", [2, 3]), ("wrap", [0, 2]), ("wrap", [3, 1])]
+    {
+        let pad = with(node("Pad", &["x", "sides"], "y"), [text("mode", mode)]);
+        let dims = [1, CHANNELS as i64, -2, -1];
+        let sides = [0, 0, sides[0], sides[1], 0, 0, sides[1], sides[0]].map(i64::from);
+        let mut proto = model(vec![pad], &dims, &dims, &[("sides", Tensor::new([8], &sides))]);
+        proto.opset_import[0].version = 19;
+        let sizes = [[6, 20], [1, 1], [2, 3], [5, 2], [3, 19]];
+        let cases: Vec<Vec<Tensor>> =
+            sizes.iter().map(|s| vec![floats(&[1, CHANNELS, s[0], s[1]], 5)]).collect();
+        check(&proto, &[("batch", 6), ("length", 20)], &cases);
+    }
+}
+
 /// Averages count what lies within the image, and of what rounding up adds nothing.
 #[test]
 fn averages_of_what_lies_inside() {

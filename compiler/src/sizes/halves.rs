@@ -43,8 +43,7 @@ impl Facts {
     ) -> Result<Option<Affine>> {
         let usable: Vec<usize> = self.usable().collect();
         let pairs = usable.iter().flat_map(|&size| usable.iter().map(move |&whole| (size, whole)));
-        let found: Vec<Candidate> =
-            pairs.filter(|(a, b)| a != b).flat_map(|(a, b)| self.halves(a, b, numbers)).collect();
+        let found: Vec<Candidate> = pairs.flat_map(|(a, b)| self.halves(a, b, numbers)).collect();
         let Some(first) = found.first() else { return Ok(None) };
         self.compare(&found)?;
         let values: Vec<i64> =
@@ -59,13 +58,15 @@ impl Facts {
     fn halves(&self, size: usize, whole: usize, numbers: &[i64]) -> Vec<Candidate> {
         let (sizes, wholes) = (&self.sizes[size].values, &self.sizes[whole].values);
         let mut found = Vec::new();
-        for (factor, divisor) in (1..=FACTORS).flat_map(|f| (2..=MOST_DIVISOR).map(move |d| (f, d))) {
+        // Half of what a size is less than a number, by itself.
+        let divisors = if size == whole { 0..=0 } else { 2..=MOST_DIVISOR };
+        for (factor, divisor) in (1..=FACTORS).flat_map(|f| divisors.clone().map(move |d| (f, d))) {
             let left = |s: i64, w: i64| factor * s - divisor * w;
             let ends = |all: &mut dyn Iterator<Item = i64>| {
                 all.fold((i64::MAX, i64::MIN), |(least, most), n| (least.min(n), most.max(n)))
             };
             let shown = ends(&mut sizes.iter().zip(wholes).map(|(&s, &w)| left(s, w)));
-            if shown.0 == shown.1 || shown.1 - shown.0 >= divisor {
+            if shown.0 == shown.1 || size != whole && shown.1 - shown.0 >= divisor {
                 continue;
             }
             let Some(points) = self.all_points(&[size, whole]) else { continue };

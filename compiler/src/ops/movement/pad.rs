@@ -1,14 +1,15 @@
 //! Pad in all modes, and CenterCropPad.
 //!
 //! A constant pad is a load with a fill. The other modes map the indices of one axis after the
-//! other; each map is affine in a few stretches, or computed where it is not.
+//! other; each map is affine in a few stretches, or computed where it is not, and on both sides of what is known
+//! only at run time how long it is.
 
-use super::super::emit::{Emit, Val, require};
+use super::super::emit::{Arith, Emit, Val, require};
 use super::super::frame::framed;
 use super::super::{Ctx, Operator};
 use super::{copy_mapped, row};
 use crate::base::{Affine, DType, TensorType};
-use crate::definition::{Index, Lowering};
+use crate::definition::{DefBuilder, ExprId, Index, Lowering};
 use crate::error::{Error, Result};
 use crate::scalar::{Op, Scalar};
 
@@ -106,6 +107,12 @@ fn mapped(e: &mut Emit, x: &Val, out: &Val, pads: &[(i64, i64)], mode: &str) -> 
         let mut shape = from.shape().to_vec();
         shape[axis] = length;
         let to = if axis == last { out.clone() } else { e.temp("pad", x.dtype(), shape) };
+        let moves = e.ctx.node.inputs[0].is_some_and(|v| e.ctx.graph.lengths(v, axis).is_some());
+        if moves && before >= 0 && pads[axis].1 >= 0 {
+            sided(e, &from, &to, axis, (mode, before));
+            from = to;
+            continue;
+        }
         let rounds = if mode == "edge" { 1 } else { length / extent as usize };
         if rounds > MOST_ROUNDS || length > LONGEST {
             computed(e, &from, &to, axis, (mode, before));
@@ -116,6 +123,65 @@ fn mapped(e: &mut Emit, x: &Val, out: &Val, pads: &[(i64, i64)], mode: &str) -> 
         from = to;
     }
     Ok(())
+}
+
+/// A copy between the two sides, whose indices are computed: so the same is done for all extents, also for those that pads
+/// go round. So many elements are added before it.
+fn sided(e: &mut Emit, x: &Val, out: &Val, axis: usize, (mode, before): (&str, i64)) {
+    let extent = x.shape()[axis] as i64;
+    let place = |first: i64| {
+        let place = |d: usize| Affine::var(d as u32).offset(if d == axis { first } else { 0 });
+        (0..x.rank()).map(place).collect::<Vec<Affine>>()
+    };
+    e.define_at("", out, x.shape(), place(before), |b| b.elem(x, &b.axes(), x.dtype()));
+    for (first, count) in [(0, before), (before + extent, out.shape()[axis] as i64 - before - extent)] {
+        if count == 0 {
+            continue;
+        }
+        let mut shape = x.shape().to_vec();
+        shape[axis] = count as usize;
+        e.define_at("", out, &shape, place(first), |b| {
+            let at = beyond(b, mode, (first == 0).then_some(before), extent, axis);
+            let mut index: Vec<Index> = b.axes().into_iter().map(Index::Affine).collect();
+            index[axis] = Index::Dynamic(at);
+            b.load_at(x.id, &x.ty, index, None)
+        });
+    }
+}
+
+/// What stands at an index on the side before the elements, which has so many, or behind them: [`source`].
+fn beyond(b: &mut DefBuilder, mode: &str, before: Option<i64>, extent: i64, axis: usize) -> ExprId {
+    let number = |b: &mut DefBuilder, n: i64| b.index(Affine::constant(n));
+    let (extent, last) = (number(b, extent), number(b, extent - 1));
+    let [zero, one, two] = [0, 1, 2].map(|n| b.constant(Scalar::from_i64(DType::I64, n)));
+    // How far from the nearest element.
+    let distance = match before {
+        Some(before) => Affine::constant(before).plus_scaled(&Affine::var(axis as u32), -1),
+        None => Affine::var(axis as u32).offset(1),
+    };
+    let distance = b.index(distance);
+    match (mode, before) {
+        ("edge", Some(_)) => zero,
+        ("edge", None) => last,
+        ("wrap", Some(_)) => {
+            let rest = b.op(Op::Rem, &[distance, extent]);
+            let back = b.op(Op::Sub, &[extent, rest]);
+            b.op(Op::Rem, &[back, extent])
+        }
+        ("wrap", None) => {
+            let rest = b.op(Op::Sub, &[distance, one]);
+            b.op(Op::Rem, &[rest, extent])
+        }
+        (_, before) => {
+            let period = b.op(Op::Mul, &[last, two]);
+            let period = b.op(Op::Max, &[period, one]);
+            let at = if before.is_some() { distance } else { b.op(Op::Add, &[last, distance]) };
+            let there = b.op(Op::Rem, &[at, period]);
+            let back = b.op(Op::Sub, &[period, there]);
+            let nearer = b.op(Op::Min, &[there, back]);
+            b.op(Op::Min, &[nearer, last])
+        }
+    }
 }
 
 /// A copy whose index along one axis is computed as [`source`] does; so many elements are added before it.

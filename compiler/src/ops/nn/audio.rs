@@ -1,10 +1,11 @@
 //! Constants of audio models: windows and the mel weight matrix.
 
-use crate::base::{DType, TensorType};
-use crate::definition::Lowering;
+use crate::base::{Affine, DType, TensorType};
+use crate::definition::{DefBuilder, Lowering};
 use crate::error::{Error, Result};
-use crate::ops::emit::{Emit, numbers, require};
+use crate::ops::emit::{Arith, Emit, numbers, require};
 use crate::ops::{Ctx, DefineFn, Lower, Operator};
+use crate::scalar::Op;
 use std::cmp::Ordering;
 
 const fn window(name: &'static str, lower: DefineFn) -> Operator {
@@ -14,7 +15,7 @@ const fn window(name: &'static str, lower: DefineFn) -> Operator {
         versions: &[17],
         infer: infer_window,
         lower: Lower::Define(lower),
-        note: "the size must be constant",
+        note: "the size must be constant, or follow from dimensions",
     }
 }
 
@@ -50,16 +51,44 @@ fn infer_window(ctx: &Ctx) -> Result<Vec<TensorType>> {
     Ok(vec![TensorType::new(output_type(ctx)?, [size(ctx, 0)?])])
 }
 
-/// The sum of `terms[k] * cos(2 pi k n / N)`.
+/// The sum of `terms[k] * cos(2 pi k n / N)`: constants, or computed where N is known only at run time.
 fn lower_window(ctx: &Ctx, low: &mut Lowering, terms: &[f64]) -> Result<()> {
     let size = size(ctx, 0)?;
-    let period =
-        if ctx.attrs().flag("periodic", true)? { size } else { size.saturating_sub(1) }.max(1) as f64;
+    let period = if ctx.attrs().flag("periodic", true)? { size } else { size.saturating_sub(1) };
+    if ctx.node.outputs[0].is_some_and(|out| ctx.graph.lengths(out, 0).is_some()) {
+        return computed_window(ctx, low, terms, period);
+    }
+    let period = period.max(1) as f64;
     let at = |n: usize| -> f64 {
         let angle = std::f64::consts::TAU * n as f64 / period;
         terms.iter().enumerate().map(|(k, term)| term * (k as f64 * angle).cos()).sum()
     };
     store(ctx, low, &(0..size).map(at).collect::<Vec<f64>>())
+}
+
+/// The same as an expression.
+fn computed_window(ctx: &Ctx, low: &mut Lowering, terms: &[f64], period: usize) -> Result<()> {
+    let mut e = Emit::new(ctx, low);
+    let out = e.result()?;
+    e.define("", &out, |b| {
+        let float = |b: &mut DefBuilder, form: Affine| {
+            let number = b.index(form);
+            b.cast(DType::F64, number)
+        };
+        let (place, period) = (float(b, b.var(0)), float(b, Affine::constant(period as i64)));
+        let one = b.number(DType::F64, 1.0);
+        let period = b.op(Op::Max, &[period, one]);
+        let turn = b.over(place, period);
+        let mut sum = b.number(DType::F64, terms[0]);
+        for (k, &term) in terms.iter().enumerate().skip(1) {
+            let angle = b.times_number(turn, k as f64 * std::f64::consts::TAU);
+            let wave = b.op(Op::Cos, &[angle]);
+            let wave = b.times_number(wave, term);
+            sum = b.plus(sum, wave);
+        }
+        b.cast(out.dtype(), sum)
+    });
+    Ok(())
 }
 
 fn store(ctx: &Ctx, low: &mut Lowering, values: &[f64]) -> Result<()> {
