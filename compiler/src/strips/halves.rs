@@ -22,7 +22,7 @@ const MORE: (f64, usize) = (0.05, 64 * 1024);
 /// How much larger the share of memory that is saved without copies must be than that of the time that is lost then.
 const WORTH_SHARE: f64 = 2.0;
 /// The share of memory that copies may take at most.
-const MOST_SHARE: f64 = 0.5;
+const MOST_SHARE: f64 = 0.65;
 
 /// The memory that may be taken, where `live` bytes are live at most without.
 pub fn room(live: usize, prefer: Prefer) -> usize {
