@@ -252,6 +252,28 @@ fn what_windows_leave_is_flattened() {
     }
 }
 
+/// Windows whose padding depends on the size, beside others over the same images whose padding lies in memory, and
+/// windows that reach nowhere outside.
+#[test]
+fn padding_that_sizes_decide_is_tested_beside_other_windows() {
+    let same = [text("auto_pad", "SAME_UPPER"), ints("strides", &[2; 2])];
+    let padded = [ints("pads", &[1; 4]), ints("strides", &[2; 2])];
+    let constants =
+        [("w", floats(&[4, 3, 7, 7], 3)), ("v", floats(&[4, 3, 3, 3], 4)), ("p", floats(&[4, 3, 1, 1], 5))];
+    let first = || vec![node("Relu", &["x"], "r"), with(node("Conv", &["r", "w"], "a"), same.clone())];
+    let beside = with(node("Conv", &["r", "v"], "b"), padded);
+    let point = with(node("Conv", &["r", "p"], "b"), [ints("strides", &[2; 2])]);
+    let cases: Vec<Vec<Tensor>> = [[9, 7], [6, 9], [1, 2], [8, 1], [5, 8]]
+        .iter()
+        .map(|s| vec![floats(&[1, 3, s[0], s[1]], 5)])
+        .collect();
+    for other in [beside, point] {
+        let nodes = [first(), vec![other, node("Add", &["a", "b"], "y")]].concat();
+        let proto = model(nodes, &[1, 3, -2, -1], &[1, 4, -2, -1], &constants);
+        check(&proto, &[("batch", 9), ("length", 9)], &cases);
+    }
+}
+
 /// Windows of several kinds over the same images, and parts of one: padding lies in memory, where nothing is tested.
 #[test]
 fn padding_of_floats_lies_in_memory() {

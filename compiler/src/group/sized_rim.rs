@@ -49,8 +49,14 @@ fn padded<'a>(
 ) -> Option<(ValueId, &'a [Index], Scalar)> {
     let Expr::Load { operand, index, fill: Some(fill) } = expr else { return None };
     let value = def.operands[*operand as usize].value;
-    let affine = index.iter().all(|i| i.affine().is_some_and(|form| !form.has_size()));
-    (def.fold.is_some() && affine && lowering.dims.contains_key(&value)).then_some((value, index, *fill))
+    let affine = index.iter().all(|i| i.affine().is_some());
+    (def.fold.is_some() && affine && !depends(index) && lowering.dims.contains_key(&value))
+        .then_some((value, index, *fill))
+}
+
+/// Whether an index depends on sizes: how far such windows reach is counted in no rim.
+fn depends(index: &[Index]) -> bool {
+    index.iter().any(|i| i.affine().is_some_and(Affine::has_size))
 }
 
 /// The rims that the windows of the definitions want.
@@ -159,7 +165,7 @@ impl Rim {
 
     /// Windows that no size lets reach outside need no padding.
     fn within(&self, lowering: &mut Lowering, own: &Operand) {
-        let other = |fill: Option<Scalar>| fill != Some(self.fill);
+        let other = |index: &[Index], fill: Option<Scalar>| fill != Some(self.fill) || depends(index);
         for stage in &mut lowering.stages {
             if let Stage::Define(def) = stage
                 && def.fold.is_some()
@@ -178,7 +184,7 @@ impl Rim {
             return None;
         }
         let moved = lowering.stages.iter().map(|stage| match stage {
-            Stage::Define(def) => self.definition(def, to, &|_| false).map(Stage::Define),
+            Stage::Define(def) => self.definition(def, to, &|_, _| false).map(Stage::Define),
             other => (!written(other) && !other.reads().contains(&self.value)).then(|| other.clone()),
         });
         moved.collect()
@@ -189,15 +195,16 @@ impl Rim {
         &self,
         def: &Definition,
         to: &Operand,
-        left: &dyn Fn(Option<Scalar>) -> bool,
+        left: &dyn Fn(&[Index], Option<Scalar>) -> bool,
     ) -> Option<Definition> {
         let mut possible = true;
         let mut moved = replace_loads(def, &mut |b, operand, index, fill| {
-            if def.operands[operand as usize].value != self.value || left(fill) {
+            if def.operands[operand as usize].value != self.value || left(index, fill) {
                 return None;
             }
             let place: Option<Vec<Affine>> = index.iter().map(|i| i.affine().cloned()).collect();
-            possible &= place.is_some() && fill.is_none_or(|f| f == self.fill && def.fold.is_some());
+            let counted = |f: Scalar| f == self.fill && def.fold.is_some() && !depends(index);
+            possible &= place.is_some() && fill.is_none_or(counted);
             let place = place?.iter().zip(&self.before).map(|(form, &by)| form.offset(by as i64)).collect();
             Some(b.load(to.value, &to.ty, place))
         })?;
@@ -237,7 +244,7 @@ impl Rim {
         name: &str,
         (dims, rims): (&[Affine], &[Definition]),
     ) -> Option<Vec<Stage>> {
-        let other = |fill: Option<Scalar>| fill != Some(self.fill);
+        let other = |index: &[Index], fill: Option<Scalar>| fill != Some(self.fill) || depends(index);
         let reads = |def: &Definition| {
             let mut windows = def.exprs.iter().filter_map(|e| padded(lowering, def, e));
             windows.any(|(value, _, fill)| value == self.value && fill == self.fill)
