@@ -11,9 +11,10 @@
 
 use super::Code;
 use super::driver::windows;
+use crate::base::DType;
 use crate::target::{Arch, Target};
 use crate::tile::visit::any;
-use crate::tile::{Kernel, Lane, Stmt, Value};
+use crate::tile::{Addr, Kernel, Lane, Stmt, Value};
 
 /// Bytes that Microsoft's convention leaves a callee above its return address.
 const SHADOW: u8 = 32;
@@ -36,7 +37,9 @@ pub(super) fn flushed(run: Code, target: &Target) -> Code {
 
 /// The code of a kernel, which takes denormal operands for zeros where it multiplies what lies behind a size.
 pub(super) fn guarded(kernel: &Kernel, code: Code, target: &Target) -> Code {
-    let sized = |s: &Stmt| matches!(s, Stmt::Size { .. });
+    // Lists of constants have lengths of 32 bits, and nothing behind them is read.
+    let size = |from: &Addr| kernel.params[from.param as usize].dtype == DType::I64;
+    let sized = |s: &Stmt| matches!(s, Stmt::Size { from, .. } if size(from));
     let sums = |s: &Stmt| matches!(s, Stmt::Let(reg, Value::Mla(..)) if kernel.regs[*reg as usize].lane == Lane::F32);
     match target.arch {
         Arch::X86_64 if any(&kernel.body, &mut { sized }) && any(&kernel.body, &mut { sums }) => {
