@@ -82,6 +82,21 @@ fn strips_take_less_memory_where_size_is_preferred() {
     assert!(4 * small < 3 * fast, "{small} and {fast} bytes");
 }
 
+/// Where bytes are preferred, tiles are those of less code, and sums of bytes have no offsets behind their scales.
+#[test]
+fn code_and_constants_are_smaller_where_size_is_preferred() {
+    let model = tests_folder().join("models/kws_dscnn_int8_qdq/model.onnx");
+    let bytes = |target, cpu, prefer| {
+        let built =
+            Build::new(&model).target(target).cpu(cpu).prefer(prefer).build(&Silent).expect("a build");
+        (built.object.code_bytes, built.object.constant_bytes)
+    };
+    let [fast, small] = [Prefer::Speed, Prefer::Size].map(|p| bytes("aarch64", "generic", p));
+    assert!(5 * small.0 < 4 * fast.0, "{small:?} and {fast:?} bytes");
+    let [fast, small] = [Prefer::Speed, Prefer::Size].map(|p| bytes("x86_64", "icelake-server", p));
+    assert!(small.1 + 2000 < fast.1, "{small:?} and {fast:?} bytes");
+}
+
 /// The search for strips is no complete one, and small schedules may take more memory in between: the plan for size is
 /// the smaller one all the same, a byte of memory counted as four of flash. Code for it may take more flash, but never
 /// more than that saves of the arena.

@@ -31,7 +31,7 @@ use crate::package;
 use crate::passes::{Around, Given};
 use crate::plan::{Aim, Choose, Dump, Lowered, Plan, Program};
 pub use crate::schedule::Prefer;
-use crate::schedule::choose::{choose, choose_small};
+use crate::schedule::choose::{choose, choose_fast, choose_small};
 use crate::schedule::{Linear, Schedule, Schedules};
 use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
@@ -356,7 +356,7 @@ impl Build {
             Ok(found.unwrap_or_else(|| otherwise(linear, &target)))
         };
         let (fast, small): (&Choose, &Choose) =
-            (&|linear| given(linear, choose), &|linear| given(linear, choose_small));
+            (&|linear| given(linear, choose_fast), &|linear| given(linear, choose_small));
         let (choose, other) = if self.prefer == Prefer::Size { (small, fast) } else { (fast, small) };
         let (other, first) = (Some(other), self.first);
         let Budgets { ram, constants, .. } = self.budgets;

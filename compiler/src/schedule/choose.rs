@@ -21,7 +21,15 @@ pub fn choose(linear: &Linear, target: &Target) -> Schedule {
     with_vector(linear, target, choose_vector(linear, target))
 }
 
-/// The same where bytes count before time: nothing is filtered, and no copy of weights is made.
+/// The same where time counts, whatever counts for the whole plan.
+pub fn choose_fast(linear: &Linear, target: &Target) -> Schedule {
+    match linear.compact {
+        true => choose(&Linear { compact: false, ..linear.clone() }, target),
+        false => choose(linear, target),
+    }
+}
+
+/// The same where bytes count before time: nothing is filtered, no copy of weights is made, and tiles have little code.
 pub fn choose_small(linear: &Linear, target: &Target) -> Schedule {
     let facts = Facts { chains: None, ..linear.facts };
     let linear = &Linear { facts, compact: true, ..linear.clone() };

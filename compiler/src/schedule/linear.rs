@@ -151,7 +151,7 @@ pub struct Linear {
     pub margins: Vec<Guard>,
     /// What is known of its numbers.
     pub facts: Facts,
-    /// Bytes count before time: constants stay as narrow as they are, and no copy of weights is made.
+    /// Bytes count before time: constants stay as narrow as they are, no copy of weights is made, and code is small.
     pub compact: bool,
 }
 

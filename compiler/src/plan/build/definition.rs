@@ -173,7 +173,8 @@ impl Planner<'_> {
         let dims = if sized { of_operands(def, dims) } else { Vec::new() };
         let nonzero = if sized { Vec::new() } else { of_operands(def, &self.nonzero) };
         let known = Known { dims: &dims, exact, nonzero: &nonzero };
-        Linear::knowing(def, &layouts, &self.constants(def), output, &known)
+        let linear = Linear::knowing(def, &layouts, &self.constants(def), output, &known);
+        Linear { compact: self.request.prefer == Prefer::Size, ..linear }
     }
 
     /// Whether all bytes of an operand have been written.
