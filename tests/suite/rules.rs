@@ -330,3 +330,46 @@ fn windows_of_any_length() {
         check(&proto, &[("length", 40)], &cases);
     }
 }
+
+/// What is resized by the factors in `scales`: nearest elements.
+fn resized(x: &str, to: &str) -> pb::NodeProto {
+    let nearest = [
+        text("mode", "nearest"),
+        text("coordinate_transformation_mode", "asymmetric"),
+        text("nearest_mode", "floor"),
+    ];
+    with(node("Resize", &[x, "", "scales"], to), nearest)
+}
+
+/// Windows over what was enlarged: a quotient of many times a size, and of a size and its half.
+#[test]
+fn windows_over_what_was_enlarged() {
+    let joined = with(node("Concat", &["large", "x"], "joined"), [int("axis", 2)]);
+    let window = |x: &str, stride: i64, ceil: i64| {
+        let steps = [ints("kernel_shape", &[3]), ints("strides", &[stride]), int("ceil_mode", ceil)];
+        with(node("MaxPool", &[x], "y"), steps)
+    };
+    for (factor, nodes) in [
+        (4.0, vec![resized("x", "large"), window("large", 3, 1)]),
+        (0.5, vec![resized("x", "large"), joined, window("joined", 2, 0)]),
+    ] {
+        let scales = ("scales", Tensor::new([3], &[1f32, 1.0, factor]));
+        let proto = model(nodes, &[1, 2, -1], &[1, 2, -1], &[scales]);
+        let cases = lengths(&[30, 29, 17, 16, 9, 8, 5, 4, 3, 2], |n| vec![1, 2, n]);
+        check(&proto, &[("length", 30)], &cases);
+    }
+}
+
+/// In some sample nothing is left of a length that is doubled then.
+#[test]
+fn what_may_be_nothing_is_repeated() {
+    let nodes = vec![node("Slice", &["x", "one", "end", "axis"], "rest"), resized("rest", "y")];
+    let constants = [
+        ("one", list(&[1])),
+        ("axis", list(&[2])),
+        ("end", list(&[i64::MAX])),
+        ("scales", Tensor::new([3], &[1f32, 1.0, 2.0])),
+    ];
+    let proto = model(nodes, &[1, 2, -1], &[1, 2, -1], &constants);
+    check(&proto, &[("length", 7)], &lengths(&[7, 6, 4, 3, 2], |n| vec![1, 2, n]));
+}

@@ -139,7 +139,10 @@ impl Facts {
             let times = self.add(derived, (&times, times[0]), low, before)?;
             return Ok(times.scaled(step).offset(numbers[0].rem_euclid(step)));
         }
-        match self.half(numbers, low, before)? {
+        if let Some(form) = self.half(numbers, low, before)? {
+            return Ok(form);
+        }
+        match self.of_dimension(numbers, low, before)? {
             Some(form) => Ok(form),
             None => self.times_dimensions(numbers, 2, low, before)?.ok_or_else(none),
         }

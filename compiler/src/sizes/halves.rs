@@ -33,6 +33,14 @@ impl Candidate {
     }
 }
 
+/// The dimensions of what is there that depend on sizes.
+pub(super) fn free_dimensions(low: &Lowering) -> Vec<Affine> {
+    let mut dims: Vec<Affine> = low.dims.values().flatten().filter(|d| !d.is_constant()).cloned().collect();
+    dims.sort_by(|a, b| (&a.terms, a.base).cmp(&(&b.terms, b.base)));
+    dims.dedup();
+    dims
+}
+
 impl Facts {
     /// Half of what a quotient's multiple is more or less than the size, or that less than a number.
     pub(super) fn half(
@@ -133,11 +141,7 @@ impl Facts {
         low: &mut Lowering,
         before: &mut Vec<Stage>,
     ) -> Result<Option<Affine>> {
-        let mut dims: Vec<Affine> =
-            low.dims.values().flatten().filter(|d| !d.is_constant()).cloned().collect();
-        dims.sort_by(|a, b| (&a.terms, a.base).cmp(&(&b.terms, b.base)));
-        dims.dedup();
-        for dim in dims {
+        for dim in free_dimensions(low) {
             let by: Vec<i64> = (0..self.samples).map(|k| self.at(&dim, k)).collect();
             if by.iter().zip(numbers).any(|(by, n)| *by <= 0 || n % by != 0) {
                 continue;

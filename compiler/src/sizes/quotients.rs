@@ -6,8 +6,11 @@
 
 use super::derived::Derived;
 use super::fit::{Facts, Point};
+use super::halves::free_dimensions;
 use crate::base::affine::as_size;
 use crate::base::{Affine, gcd};
+use crate::definition::{Lowering, Stage};
+use crate::error::Result;
 
 /// Factors that are tried.
 const FACTORS: i64 = 3;
@@ -54,57 +57,77 @@ impl Family {
     }
 }
 
+/// The quotients of a size with these values that hold in all samples.
+fn of_size(size: usize, values: &[i64], numbers: &[i64]) -> Vec<Family> {
+    let place = |k: &usize| (values[*k], *k);
+    let (Some(low), Some(high)) = ((0..values.len()).min_by_key(place), (0..values.len()).max_by_key(place))
+    else {
+        return Vec::new();
+    };
+    let (range, growth) = (values[high] - values[low], numbers[high] - numbers[low]);
+    if range == 0 || growth <= 0 || numbers[high] <= 0 {
+        return Vec::new();
+    }
+    // Of the smallest size for which it is more than nothing: below, it may be that of any.
+    let from = (0..values.len()).filter(|k| numbers[*k] > 0).min_by_key(place).unwrap_or(high);
+    let (shown, steps) = (values[high] - values[from], numbers[high] - numbers[from]);
+    if steps < 0 {
+        return Vec::new();
+    }
+    let family = |factor: i64, divisor: i64| {
+        let (mut first, mut last) = (i64::MIN, i64::MAX);
+        for (v, n) in values.iter().zip(numbers) {
+            let least = n * divisor - factor * v;
+            // Whatever is below nothing is nothing.
+            first = if *n > 0 { first.max(least) } else { first };
+            last = last.min(least + divisor - 1);
+            if first > last {
+                return None;
+            }
+        }
+        Some(Family { size, factor, divisor, first, last })
+    };
+    let of_factor = |factor: i64| {
+        // As many steps as from the smallest to the largest size, or one less or more.
+        let least = (factor * shown / (steps + 1) + 1).max(2);
+        let alone = factor * (values[high].max(values[0]) + 1);
+        let most = if growth > 1 { (factor * range - 1) / (growth - 1) } else { alone };
+        let beyond =
+            (growth == 1 && factor == 1 && (MAX_DIVISOR..MAX_STEP).contains(&alone)).then_some(alone);
+        let coprime = move |divisor: &i64| gcd(*divisor, factor) == 1;
+        (least..=most.min(MAX_DIVISOR)).chain(beyond).filter(coprime).filter_map(move |d| family(factor, d))
+    };
+    (1..=FACTORS).flat_map(of_factor).collect()
+}
+
 impl Facts {
     /// The quotients that hold in all samples.
     pub(super) fn quotients(&self, numbers: &[i64]) -> Vec<Family> {
-        self.usable().flat_map(|size| self.of_size(size, numbers)).collect()
+        self.usable().flat_map(|size| of_size(size, &self.sizes[size].values, numbers)).collect()
     }
 
-    fn of_size(&self, size: usize, numbers: &[i64]) -> Vec<Family> {
-        let values = &self.sizes[size].values;
-        let place = |k: &usize| (values[*k], *k);
-        let (Some(low), Some(high)) =
-            ((0..values.len()).min_by_key(place), (0..values.len()).max_by_key(place))
-        else {
-            return Vec::new();
-        };
-        let (range, growth) = (values[high] - values[low], numbers[high] - numbers[low]);
-        if range == 0 || growth <= 0 || numbers[high] <= 0 {
-            return Vec::new();
+    /// A quotient of one dimension of what is there where that is no size: of a sum of sizes, or of one many times.
+    pub(super) fn of_dimension(
+        &mut self,
+        numbers: &[i64],
+        low: &mut Lowering,
+        before: &mut Vec<Stage>,
+    ) -> Result<Option<Affine>> {
+        let tried = |d: &Affine| matches!(d.terms.as_slice(), [(_, times)] if (1..=FACTORS).contains(times));
+        if !self.is_size(numbers) {
+            return Ok(None);
         }
-        // Of the smallest size for which it is more than nothing: below, it may be that of any.
-        let from = (0..values.len()).filter(|k| numbers[*k] > 0).min_by_key(place).unwrap_or(high);
-        let (shown, steps) = (values[high] - values[from], numbers[high] - numbers[from]);
-        if steps < 0 {
-            return Vec::new();
-        }
-        let family = |factor: i64, divisor: i64| {
-            let (mut first, mut last) = (i64::MIN, i64::MAX);
-            for (v, n) in values.iter().zip(numbers) {
-                let least = n * divisor - factor * v;
-                // Whatever is below nothing is nothing.
-                first = if *n > 0 { first.max(least) } else { first };
-                last = last.min(least + divisor - 1);
-                if first > last {
-                    return None;
-                }
+        for dim in free_dimensions(low).into_iter().filter(|d| !tried(d)) {
+            let values: Vec<i64> = (0..self.samples).map(|k| self.at(&dim, k)).collect();
+            if of_size(self.sizes.len(), &values, numbers).is_empty() {
+                continue;
             }
-            Some(Family { size, factor, divisor, first, last })
-        };
-        let of_factor = |factor: i64| {
-            // As many steps as from the smallest to the largest size, or one less or more.
-            let least = (factor * shown / (steps + 1) + 1).max(2);
-            let alone = factor * (values[high].max(values[0]) + 1);
-            let most = if growth > 1 { (factor * range - 1) / (growth - 1) } else { alone };
-            let beyond =
-                (growth == 1 && factor == 1 && (MAX_DIVISOR..MAX_STEP).contains(&alone)).then_some(alone);
-            let coprime = move |divisor: &i64| gcd(*divisor, factor) == 1;
-            (least..=most.min(MAX_DIVISOR))
-                .chain(beyond)
-                .filter(coprime)
-                .filter_map(move |d| family(factor, d))
-        };
-        (1..=FACTORS).flat_map(of_factor).collect()
+            self.plain(&dim, low, before)?;
+            if let Some(derived) = self.derived(numbers)? {
+                return self.add(derived, (numbers, numbers[0]), low, before).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// Sizes for which some of these quotients differ: those that leave the fewest, whatever the numbers are there.

@@ -96,7 +96,7 @@ impl Facts {
     }
 
     /// Whether numbers can be a size: what computes one keeps it from 0 to what it is at the bounds.
-    fn is_size(&self, numbers: &[i64]) -> bool {
+    pub(super) fn is_size(&self, numbers: &[i64]) -> bool {
         let roots = || self.sizes.iter().filter(|s| s.rule.is_none() && s.factors.is_empty());
         let within = |k: &usize| roots().all(|root| root.values[*k] <= root.values[0]);
         !too_large(numbers)

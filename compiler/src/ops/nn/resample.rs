@@ -222,7 +222,7 @@ impl Axis {
 
     /// The whole factor by which every element is repeated, where that is all.
     pub fn repeats(&self) -> Option<usize> {
-        let factor = self.outputs() / self.input;
+        let factor = self.outputs().checked_div(self.input)?;
         let whole = factor > 1 && factor * self.input == self.outputs() && self.is_gather();
         (whole && self.starts.iter().enumerate().all(|(o, &s)| s == o / factor)).then_some(factor)
     }

@@ -295,7 +295,8 @@ fn moving(
         let factor = || {
             repeats(from[0], to[0]).filter(|_| from.iter().zip(&to).all(|(f, t)| f * to[0] == t * from[0]))
         };
-        let alike = || from.iter().zip(&to).all(|(&f, &t)| repeats(f, t) == factor());
+        // Nothing is repeated any number of times.
+        let alike = || from.iter().zip(&to).all(|(&f, &t)| f == 0 || repeats(f, t) == factor());
         needed |= moves && resized && !(scale.is_some() && factor().is_some() && alike());
         moving.push(resized.then_some(axis));
     }
