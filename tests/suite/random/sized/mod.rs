@@ -1,10 +1,11 @@
 //! Random graphs whose sizes are left to run time: one object gives at each size what the naive loops of
 //! the graph bound to that size give.
 //!
-//! `LMC_RANDOM_SIZED=n` and `LMC_RANDOM_BATCHES=n` say how many, `LMC_RANDOM_FIRST=n` from which seed on. What is
-//! refused or differs is in `target/tmp/random_sized`.
+//! `LMC_RANDOM_SIZED=n`, `LMC_RANDOM_SIZED_NETS=n` and `LMC_RANDOM_BATCHES=n` say how many, `LMC_RANDOM_FIRST=n` from
+//! which seed on. What is refused or differs is in `target/tmp/random_sized` and folders named alike.
 
 mod batches;
+mod nets;
 mod steps;
 
 use super::draw::Random;
@@ -184,6 +185,21 @@ fn agree_at(
     (bindings, sizes): (Bindings, &[(usize, usize)]),
     see: &mut dyn FnMut(&Program),
 ) -> Result<usize, Error> {
+    let data = |&(length, batch): &(usize, usize)| {
+        (length, made.data(length, if made.has_batch() { batch } else { 1 }))
+    };
+    let cases: Vec<_> = sizes.iter().map(data).collect();
+    agree_with(seed, model, Build::new("m.onnx").bindings(bindings), &cases, see)
+}
+
+/// How many results for these inputs agree, each with its smallest size.
+fn agree_with(
+    seed: u64,
+    model: &Model,
+    build: Build,
+    cases: &[(usize, Vec<Tensor>)],
+    see: &mut dyn FnMut(&Program),
+) -> Result<usize, Error> {
     const PLACES: [(&str, &str); 5] = [
         ("x86_64", "generic"),
         ("native", "native"),
@@ -193,25 +209,26 @@ fn agree_at(
     ];
     let (arch, cpu) = PLACES[seed as usize % PLACES.len()];
     let target = resolve(arch, cpu).expect("known");
-    let build = Build::new("m.onnx").bindings(bindings);
     let built = build.build_model(model, target.clone(), "m", &Silent)?;
     see(&built.program);
     let mut executor = Executor::new(&built.program, &built.object.bytes, &target, None)?;
     let mut compared = 0;
-    for &(length, batch) in sizes {
-        let inputs = made.data(length, if made.has_batch() { batch } else { 1 });
+    for (smallest, inputs) in cases {
         // Where windows are longer than what they move over, there is no result.
-        let Ok(want) = try_naive(model, &inputs) else { continue };
+        let Ok(want) = try_naive(model, inputs) else { continue };
         if want.iter().any(|t| t.ty.elems() == 0) {
             // A zero in a computed shape means another one's dimension.
             continue;
         }
-        let got = match executor.run(&inputs) {
+        let got = match executor.run(inputs) {
             // Such sizes, and those that would be computed in another way, are refused.
-            Err(e) if length < 4 && e.kind == Kind::Model => continue,
+            Err(e) if *smallest < 4 && e.kind == Kind::Model => continue,
             got => got?,
         };
-        let place = || format!("length {length}, batch {batch}, {arch} {cpu}");
+        let place = || {
+            let types: Vec<String> = inputs.iter().map(|t| t.ty.to_string()).collect();
+            format!("{}, {arch} {cpu}", types.join(" "))
+        };
         if let Some(why) = difference(&got, &want) {
             return Err(Error::bug(format!("{}: {why}", place())));
         }
