@@ -9,6 +9,7 @@
 //! share their rims.
 
 use super::frames::frames;
+use super::points::WORD;
 use crate::base::{Affine, TensorType};
 use crate::definition::{Definition, Expr, Index, Lowering, Stage, ValueId, definitions};
 use crate::scalar::{Fold, Op};
@@ -16,8 +17,6 @@ use crate::schedule::linear::Layout;
 
 /// Channels that fill lanes at least.
 const FEW: usize = 8;
-/// Bytes that are multiplied at a time.
-const WORD: usize = 4;
 
 /// The layout of each value; `fixed` values stay row-major.
 pub fn layouts(lowering: &Lowering, fixed: &[ValueId]) -> Vec<Layout> {

@@ -5,6 +5,8 @@ use crate::definition::{Definition, Expr, LoweredValue, ValueId};
 
 /// Elements that points and channels make together, at most: constants are repeated for as many.
 pub const MOST: usize = 64;
+/// Bytes that are multiplied at a time.
+pub const WORD: usize = 4;
 /// How many times as many of the lanes must be full.
 const WORTH: f64 = 1.25;
 

@@ -10,7 +10,7 @@
 //! alone: along the others their padding may be left to the schedule, which saves memory ([`Rims`]). Where a size is
 //! known only at run time, what lies behind it is no padding yet: [`super::sized_rim`].
 
-use super::points::points;
+use super::points::{WORD, points};
 use super::rewrite::{plain_var, replace_loads};
 use crate::base::{Affine, DType, TensorType};
 use crate::definition::{DefBuilder, Definition, Expr, Index, LoweredValue, Operand, Stage, ValueId};
@@ -27,8 +27,6 @@ const APART: i64 = 2;
 
 /// Channels that fill vectors.
 const CHANNELS: usize = 8;
-/// Bytes that are multiplied at a time.
-const WORD: usize = 4;
 
 /// A load that reads through a rim: what is loaded and the range of each index.
 struct Rim {

@@ -163,13 +163,17 @@ impl Rim {
         lowering.values.push(LoweredValue { name, ty: to.ty, constant: None });
     }
 
+    /// Whether a load stays where it is: one that pads with something else, or as sizes say.
+    fn leaves(&self, index: &[Index], fill: Option<Scalar>) -> bool {
+        fill != Some(self.fill) || depends(index)
+    }
+
     /// Windows that no size lets reach outside need no padding.
     fn within(&self, lowering: &mut Lowering, own: &Operand) {
-        let other = |index: &[Index], fill: Option<Scalar>| fill != Some(self.fill) || depends(index);
         for stage in &mut lowering.stages {
             if let Stage::Define(def) = stage
                 && def.fold.is_some()
-                && let Some(inside) = self.definition(def, own, &other)
+                && let Some(inside) = self.definition(def, own, &|index, fill| self.leaves(index, fill))
             {
                 *def = inside;
             }
@@ -244,7 +248,6 @@ impl Rim {
         name: &str,
         (dims, rims): (&[Affine], &[Definition]),
     ) -> Option<Vec<Stage>> {
-        let other = |index: &[Index], fill: Option<Scalar>| fill != Some(self.fill) || depends(index);
         let reads = |def: &Definition| {
             let mut windows = def.exprs.iter().filter_map(|e| padded(lowering, def, e));
             windows.any(|(value, _, fill)| value == self.value && fill == self.fill)
@@ -255,7 +258,7 @@ impl Rim {
             if let Stage::Define(def) = stage
                 && reads(def)
             {
-                *def = self.definition(def, to, &other)?;
+                *def = self.definition(def, to, &|index, fill| self.leaves(index, fill))?;
                 first = first.or(Some(i));
             }
         }

@@ -9,7 +9,7 @@
 //! ```
 //! Two points of a window of three are four points for both, in place of six.
 
-use super::points::{MOST, Plain, Points, factors};
+use super::points::{MOST, Plain, Points, WORD, factors};
 use super::rewrite::plain_var;
 use super::turn::steps;
 use crate::base::{Affine, Tensor, TensorType, row_major_strides};
@@ -20,8 +20,6 @@ use crate::schedule::linear::Layout;
 const LEAST: usize = 4;
 /// What finishing a vector takes, in products of a word.
 const FINISH: usize = 4;
-/// Bytes of a word.
-const WORD: usize = 4;
 /// The work that may be left of so many parts.
 const WORTH: (usize, usize) = (4, 5);
 
