@@ -1,11 +1,12 @@
 //! Programs: text forms read, printed, verified; those of small graphs; the arenas of real models.
 
 use crate::golden::{check_folder, tests_folder};
-use crate::support::models::{Entry, all};
+use crate::support::models::{Entry, all, named};
 use lmc::build::{Build, Built, Prefer, Silent};
 use lmc::error::Result;
 use lmc::graph;
 use lmc::plan::{Program, parse, program, verify};
+use lmc::run::executor::Executor;
 use lmc::target::{Target, resolve};
 
 fn read_and_verify(program: &Program) -> String {
@@ -82,19 +83,29 @@ fn strips_take_less_memory_where_size_is_preferred() {
     assert!(4 * small < 3 * fast, "{small} and {fast} bytes");
 }
 
-/// Where bytes are preferred, tiles are those of less code, and sums of bytes have no offsets behind their scales.
+/// Where bytes are preferred, tiles are those of less code, sums of bytes have no offsets behind their scales, and filters
+/// no zeros.
 #[test]
 fn code_and_constants_are_smaller_where_size_is_preferred() {
-    let model = tests_folder().join("models/kws_dscnn_int8_qdq/model.onnx");
-    let bytes = |target, cpu, prefer| {
-        let built =
-            Build::new(&model).target(target).cpu(cpu).prefer(prefer).build(&Silent).expect("a build");
+    let entry = named("kws_dscnn_int8_qdq");
+    let (inputs, wanted) = entry.data(0);
+    let bytes = |arch, cpu, prefer| {
+        let target = resolve(arch, cpu).expect("known");
+        let build = Build::new(entry.folder.join("model.onnx")).target(arch).cpu(cpu).prefer(prefer);
+        let built = build.build(&Silent).expect("a build");
+        if arch == "aarch64" {
+            let executor = Executor::new(&built.program, &built.object.bytes, &target, None);
+            let got = executor.and_then(|mut e| e.run(&inputs)).expect("a result");
+            entry.compare(0, &got[0], &wanted[0]).unwrap_or_else(|why| panic!("{cpu}: {why}"));
+        }
         (built.object.code_bytes, built.object.constant_bytes)
     };
     let [fast, small] = [Prefer::Speed, Prefer::Size].map(|p| bytes("aarch64", "generic", p));
     assert!(5 * small.0 < 4 * fast.0, "{small:?} and {fast:?} bytes");
     let [fast, small] = [Prefer::Speed, Prefer::Size].map(|p| bytes("x86_64", "icelake-server", p));
     assert!(small.1 + 2000 < fast.1, "{small:?} and {fast:?} bytes");
+    let [fast, small] = [Prefer::Speed, Prefer::Size].map(|p| bytes("aarch64", "neoverse-n1", p));
+    assert!(small.1 + 300 < fast.1, "{small:?} and {fast:?} bytes");
 }
 
 /// The search for strips is no complete one, and small schedules may take more memory in between: the plan for size is

@@ -357,8 +357,8 @@ pub fn lookups(target: &Target) -> Lookups {
     }
 }
 
-/// Whether words of filters of single channels are packed without zeros behind their axis: where one instruction
-/// spreads them. Elsewhere they take two, which on aarch64 are .8 % (MobileNetV2) to 3 % (EfficientNet-Lite0) of all.
+/// Whether words of filters of single channels are packed without zeros behind their axis where time counts: where one
+/// instruction spreads them. Elsewhere they take two, which on aarch64 are .8 % (MobileNetV2) to 3 % (EfficientNet-Lite0) of all.
 pub(super) fn packs_densely(target: &Target) -> bool {
     target.has(Feature::Avx512Vbmi)
 }

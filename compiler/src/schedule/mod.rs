@@ -90,7 +90,7 @@ pub enum Prefer {
     #[default]
     Speed,
     /// Bytes: convolutions are not filtered (Winograd), since that multiplies their constants, weights that are
-    /// kept narrow have no copies in floats, and strips may cost time.
+    /// kept narrow have no copies in floats, tiles have less code, and strips may cost time.
     Size,
 }
 

@@ -24,6 +24,9 @@ use crate::target::{Arch, Feature, Target};
 
 /// Operations on vectors in the finish of a tile from which on it is a loop.
 const FINISHED: usize = 220;
+/// Bytes of a filter of which a quarter would be zeros from which on these take more than the code that does without them
+/// (Neoverse N1: some 80 bytes).
+const FILTER: usize = 512;
 
 /// What a contraction multiplies, seen from the axis that fills the lanes.
 #[derive(Clone)]
@@ -96,7 +99,7 @@ pub(super) fn tiled(linear: &Linear, target: &Target, var: u32, lanes: usize) ->
         wide: of.is_wide(),
         halves: of.in_halves(),
         long: of.is_long(),
-        dense: of.woven() && of.neighbours == 4 && packs_densely(target),
+        dense: of.is_dense(),
         half_sums: if of.half_sums { HALF_SUMS } else { 0 },
         half_parts: if of.half_sums { core(target).widened.parts } else { 0 },
         half_finish: of.half_finish(),
@@ -266,6 +269,14 @@ impl<'a> Contraction<'a> {
     /// Whether products of two words in halves are added in 16 bits.
     fn is_long(&self) -> bool {
         self.in_halves() && self.neighbours == 4 && self.linear.facts.long
+    }
+
+    /// Whether words of a filter are packed without zeros.
+    fn is_dense(&self) -> bool {
+        let vectors = self.bytes.as_ref().map(|b| b.vectors);
+        let Some(Node::Load { operand, .. }) = vectors.filter(|_| self.woven()) else { return false };
+        let spares = self.linear.compact && self.linear.buffers[*operand as usize].elems >= FILTER;
+        self.neighbours == 4 && (spares || packs_densely(self.target))
     }
 
     /// Whether the couples of the constants are packed as 16 bits: where the first-level cache keeps them beside
