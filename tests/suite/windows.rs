@@ -344,6 +344,27 @@ fn windows_over_many_channels_are_filtered() {
     }
 }
 
+/// Images of a few points have no room for the tiles of filtered windows around them: their padding lies in memory all
+/// the same.
+#[test]
+fn padding_of_small_images_lies_in_memory() {
+    let n = 2 * CHANNELS;
+    let conv = |from: &str, weights: &str, to: &str| {
+        with(node("Conv", &[from, weights], to), [ints("pads", &[1; 4])])
+    };
+    let nodes = vec![conv("x", "w", "a"), node("Relu", &["a"], "b"), conv("b", "w", "y")];
+    let shape = [1, n as i64, -2, -1];
+    let proto = model(nodes, &shape, &shape, &[("w", floats(&[n, n, 3, 3], 3))]);
+    let cases: Vec<Vec<Tensor>> =
+        [[3, 3], [1, 2], [2, 3], [1, 1]].iter().map(|s| vec![floats(&[1, n, s[0], s[1]], 5)]).collect();
+    let bounds = [("batch", 3), ("length", 3)];
+    check(&proto, &bounds, &cases);
+    let program = built(&decode(&proto), &bounds, &resolve("x86_64", "generic").expect("known")).program;
+    for kernel in program.kernels.iter().filter(|k| k.name.contains("Conv")) {
+        assert!(!kernel.to_string().contains("lt_u"), "{kernel}");
+    }
+}
+
 /// Whether a kernel has memory of its own between transforms.
 fn has_between(kernel: &lmc::tile::Kernel) -> bool {
     kernel.params.iter().any(|p| p.name == "between")

@@ -7,10 +7,11 @@ use crate::definition::{self, Definition, Expr, Index, Lowering, ValueId};
 use crate::error::Result;
 use crate::group::{self, Again, Rims};
 use crate::nest::{nest, small_sums};
-use crate::schedule::linear::{Layout, Linear};
+use crate::schedule::linear::{Known, Layout, Linear};
 use crate::schedule::winograd::WINDOW;
 use crate::schedule::{couple_halves, in_phases, leaves_padding, lookups, word};
 use crate::target::Target;
+use std::collections::BTreeMap;
 
 /// A model as stages, with its interface.
 #[derive(Clone)]
@@ -78,7 +79,7 @@ impl Grouped {
 
 /// Whether a definition is done by minimal filtering, which works on rows of tiles itself.
 pub(super) fn filtered(lowering: &Lowering, layouts: &[Layout], def: &Definition, choose: &Choose) -> bool {
-    if def.has_sizes() || !moves_windows(def) {
+    if !moves_windows(def) {
         return false;
     }
     let mut linear = linear(lowering, layouts, def);
@@ -133,28 +134,46 @@ fn linear(lowering: &Lowering, layouts: &[Layout], def: &Definition) -> Linear {
     let at: Vec<Layout> = def.operands.iter().map(|o| layouts[o.value as usize].clone()).collect();
     let constant = |v: ValueId| lowering.values[v as usize].constant.is_some();
     let constants: Vec<bool> = def.operands.iter().map(|o| constant(o.value)).collect();
-    Linear::new(def, &at, &constants, &layouts[def.output.value as usize])
+    let dims = of_operands(def, &lowering.dims);
+    let known = Known { dims: &dims, ..Known::default() };
+    Linear::knowing(def, &at, &constants, &layouts[def.output.value as usize], &known)
+}
+
+/// What is known of each operand's dimensions.
+pub(super) fn of_operands<T: Clone>(def: &Definition, known: &BTreeMap<ValueId, Vec<T>>) -> Vec<Vec<T>> {
+    def.operands.iter().map(|o| known.get(&o.value).cloned().unwrap_or_default()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::affine::size_var;
     use crate::base::{DType, Tensor, TensorType};
     use crate::definition::DefBuilder;
     use crate::scalar::{Fold, Op};
     use crate::schedule::choose::choose;
+    use crate::schedule::winograd::BEHIND;
     use crate::target::resolve;
 
-    /// A convolution of 64 channels by windows of so many points, to 28x28 outputs.
-    fn windows(kernel: [usize; 2]) -> (Lowering, Vec<Layout>, Definition) {
+    /// A convolution of 64 channels by windows of so many points, to 28x28 outputs, or to as many columns as a size says,
+    /// behind which there is room for a tile.
+    fn windows(kernel: [usize; 2], sized: bool) -> (Lowering, Vec<Layout>, Definition) {
         let mut low = Lowering::default();
         let ty = |shape: &[usize]| TensorType::new(DType::F32, shape);
-        let (x, y) = (ty(&[1, 64, 27 + kernel[0], 27 + kernel[1]]), ty(&[1, 64, 28, 28]));
+        let room = if sized { BEHIND } else { 0 };
+        let (x, y) = (ty(&[1, 64, 27 + kernel[0], 27 + kernel[1] + room]), ty(&[1, 64, 28, 28]));
         let w = ty(&[64, 64, kernel[0], kernel[1]]);
         let ones = vec![1f32; w.elems()];
         let weights = low.constant("w", Tensor::new(w.shape.clone(), &ones));
         let (data, out) = (low.temporary("x", x.clone()), low.temporary("y", y.clone()));
-        let mut b = DefBuilder::new(&y.shape);
+        let mut ends: Vec<Affine> = y.shape.iter().map(|&extent| Affine::constant(extent as i64)).collect();
+        if sized {
+            ends[3] = size_var(0, 28).map(Affine::var).expect("a size");
+            let mut dims: Vec<Affine> = x.shape.iter().map(|&e| Affine::constant(e as i64)).collect();
+            dims[3] = ends[3].offset((kernel[1] - 1 + room) as i64);
+            low.dims.insert(data, dims);
+        }
+        let mut b = DefBuilder::ending(&ends, &y.shape);
         let (c, k, l) = (b.reduce("c", 64), b.reduce("k", kernel[0]), b.reduce("l", kernel[1]));
         let at = vec![b.var(0), c.clone(), b.var(2).plus(&k), b.var(3).plus(&l)];
         let (value, at) = (b.load(data, &x, at), vec![b.var(1), c, k, l]);
@@ -169,12 +188,13 @@ mod tests {
     #[test]
     fn windows_over_rows_are_filtered_as_a_whole() {
         let target = resolve("x86_64", "x86-64-v3").expect("a known processor");
-        for (kernel, whole) in
-            [([3, 3], true), ([5, 5], true), ([7, 1], true), ([1, 5], false), ([1, 1], false)]
-        {
-            let (low, layouts, def) = windows(kernel);
+        let fixed = [([3, 3], true), ([5, 5], true), ([7, 1], true), ([1, 5], false), ([1, 1], false)];
+        let sized = [([3, 3], true), ([1, 3], false)];
+        let cases = fixed.map(|c| (c, false)).into_iter().chain(sized.map(|c| (c, true)));
+        for ((kernel, whole), sized) in cases {
+            let (low, layouts, def) = windows(kernel, sized);
             let choose = |linear: &Linear| Ok(choose(linear, &target));
-            assert_eq!(filtered(&low, &layouts, &def, &choose), whole, "{kernel:?}");
+            assert_eq!(filtered(&low, &layouts, &def, &choose), whole, "{kernel:?}, sized {sized}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::nest::{
     small_sums,
 };
 use crate::plan::draft::{Draft, Place};
-use crate::plan::grouped::in_phases_if_filtered;
+use crate::plan::grouped::{in_phases_if_filtered, of_operands};
 use crate::plan::known::{know, measure};
 use crate::plan::overrun::ends_exactly;
 use crate::plan::packed::Part;
@@ -18,7 +18,7 @@ use crate::scalar::{Fold, Op};
 use crate::schedule::choose::places;
 use crate::schedule::linear::{Known, Layout, Linear, Node};
 use crate::schedule::{Prefer, QUAD, in_quads, in_runs, requantizes_fixed};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 impl Planner<'_> {
     /// What constants, by operand, tell a definition about how its numbers can be computed; with the bytes that take the
@@ -206,11 +206,6 @@ impl Planner<'_> {
             }
         }
     }
-}
-
-/// What is known of each operand's dimensions.
-fn of_operands<T: Clone>(def: &Definition, known: &BTreeMap<ValueId, Vec<T>>) -> Vec<Vec<T>> {
-    def.operands.iter().map(|o| known.get(&o.value).cloned().unwrap_or_default()).collect()
 }
 
 /// Whether an operand is read only in `finish`, at the place that is written.
