@@ -189,6 +189,34 @@ fn a_model_that_is_defined_at_steps() {
     assert_eq!((status(6, 8), status(6, 7), status(5, 8)), (abi::OK, abi::ERR_SYMBOL, abi::ERR_SYMBOL));
 }
 
+/// What is halved three times may end at a single point.
+#[test]
+fn a_model_that_halves_to_one() {
+    let pool = |from: &str, to: &str| {
+        with(node("MaxPool", &[from], to), [ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])])
+    };
+    let up = |from: &str, to: &str| with(node("Resize", &[from, "", "twice"], to), [text("mode", "nearest")]);
+    let nodes = vec![
+        pool("x", "a"),
+        pool("a", "b"),
+        pool("b", "c"),
+        up("c", "d"),
+        node("Add", &["d", "b"], "e"),
+        up("e", "f"),
+        node("Add", &["f", "a"], "g"),
+        up("g", "h"),
+        node("Add", &["h", "x"], "y"),
+    ];
+    let twice = Tensor::new([4], &[1f32, 1.0, 2.0, 2.0]);
+    let mut proto = model(nodes, &[1, 3, -1, -1], &[1, 3, -1, -1], &[("twice", twice)]);
+    let input = proto.graph.as_mut().expect("a graph").input.first_mut().expect("an input");
+    for (axis, name) in [(2, "height"), (3, "width")] {
+        name_dim(input, axis, name);
+    }
+    let cases = [[40, 64], [8, 8], [8, 24], [32, 8], [16, 40]].map(|[h, w]| vec![floats(&[1, 3, h, w], 1)]);
+    check(&proto, &[("height", 40), ("width", 64)], &cases);
+}
+
 /// Where the maxima of windows lie in the whole input, whose outer sizes are free.
 #[test]
 fn positions_of_maxima_in_an_input_of_any_size() {

@@ -50,10 +50,17 @@ impl Family {
         (at(self.first), at(self.last))
     }
 
-    /// The one with the smallest offset.
-    pub(super) fn plain(&self) -> Derived {
-        let offset = 0.clamp(self.first, self.last);
-        Derived::Divided { size: self.size, factor: self.factor, offset, divisor: self.divisor }
+    /// The smallest offset.
+    fn offset(&self) -> i64 {
+        0.clamp(self.first, self.last)
+    }
+
+    /// The one with the smallest offset of several that hold: of multiples of 8 up to 64, but 8 itself, the eighth part is
+    /// `(n - 2) / 7`, too.
+    pub(super) fn plainest(families: &[Family]) -> Option<Derived> {
+        let plainest = families.iter().min_by_key(|family| family.offset().abs())?;
+        let Family { size, factor, divisor, .. } = *plainest;
+        Some(Derived::Divided { size, factor, offset: plainest.offset(), divisor })
     }
 }
 
@@ -279,7 +286,7 @@ mod tests {
             let families = facts.quotients(&numbers);
             let differing = facts.differing(&families);
             if differing.is_empty() {
-                return (families.first().expect("a quotient").plain(), values.len());
+                return (Family::plainest(&families).expect("a quotient"), values.len());
             }
             values.extend(differing.iter().map(|point| point[0].1));
         }
@@ -294,6 +301,21 @@ mod tests {
         let mut facts = Facts::new(4);
         facts.declare(&size, vec![20, 12, 7, 2]);
         assert!(facts.quotients(&[1, 1, 2, 0]).is_empty());
+    }
+
+    /// The smallest multiple is no sample: what the others leave open holds there as well.
+    #[test]
+    fn parts_of_multiples_are_parts_of_the_smallest() {
+        let name = Some("n".to_string());
+        let size = Size { name, value: 0, max: 64, sample: 64, least: 1, sum: None, step: (8, 0) };
+        let values = vec![64, 16, 24, 32, 40, 48, 56];
+        let mut facts = Facts::new(values.len());
+        facts.declare(&size, values.clone());
+        for part in [2, 4, 8] {
+            let numbers: Vec<i64> = values.iter().map(|v| v / part).collect();
+            let found = Family::plainest(&facts.quotients(&numbers)).expect("a quotient");
+            assert_eq!(found.of(|_| 8), 8 / part);
+        }
     }
 
     #[test]

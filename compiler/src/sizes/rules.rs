@@ -105,7 +105,7 @@ impl Facts {
 
     /// The rule that holds in all samples.
     pub(super) fn rule_found(&self, numbers: &[i64]) -> Option<Derived> {
-        let rule = || self.rule(numbers).or_else(|| self.quotients(numbers).first().map(Family::plain));
+        let rule = || self.rule(numbers).or_else(|| Family::plainest(&self.quotients(numbers)));
         self.is_size(numbers).then(rule).flatten()
     }
 
@@ -125,7 +125,6 @@ impl Facts {
 
     fn divided(&mut self, numbers: &[i64]) -> Result<Option<Derived>> {
         let families = self.quotients(numbers);
-        let Some(first) = families.first() else { return Ok(None) };
         let differing = self.differing(&families);
         if let Some(point) = differing.first().filter(|_| self.last) {
             let sizes: Vec<String> = point.iter().map(|(_, value)| value.to_string()).collect();
@@ -135,7 +134,7 @@ impl Facts {
             )));
         }
         self.open.extend(differing);
-        Ok(Some(first.plain()))
+        Ok(Family::plainest(&families))
     }
 
     /// Factor and offset in `(factor * a + offset) * b`.
