@@ -64,8 +64,8 @@ fn bits(m: usize, k: usize, n: usize, bits: usize, block: usize) -> pb::ModelPro
     opset(model(vec![product], &[m as i64, k as i64], &[m as i64, n as i64], &constants), 21)
 }
 
-/// With vectors of 128 bits, at AVX2, on this machine's processor and on aarch64: the naive loops' result, at most so many bytes of constants,
-/// and no float copy in the arena where bytes are preferred.
+/// With vectors of 128 bits, at AVX2, on this machine's processor and on aarch64: the naive loops' result, at most so many
+/// bytes of constants, and no float copy in the arena where bytes are preferred.
 fn check(proto: &pb::ModelProto, (m, k): (usize, usize), most: usize, what: &str) {
     check_within(proto, (m, k), [5 * m * k, most], what);
 }

@@ -62,18 +62,21 @@ fn depends(index: &[Index]) -> bool {
 /// The rims that the windows of the definitions want: with room for tiles, or, where that is too much, without.
 fn found(lowering: &Lowering) -> Vec<Rim> {
     let sizes = Sizes::of(lowering);
-    let mut rims: BTreeMap<(ValueId, u64), [Option<Rim>; 2]> = BTreeMap::new();
+    let mut rims: BTreeMap<(ValueId, u64), Option<[Rim; 2]>> = BTreeMap::new();
     for stage in &lowering.stages {
         let Stage::Define(def) = stage else { continue };
         for (value, index, fill) in def.exprs.iter().filter_map(|e| padded(lowering, def, e)) {
-            let none = || vec![0; index.len()];
-            let empty = || Some(Rim { value, fill, before: none(), behind: none() });
-            let wanted = rims.entry((value, fill.bits)).or_insert_with(|| [empty(), empty()]);
-            for (rim, tiles) in wanted.iter_mut().zip([BEHIND, 0]) {
-                match (rim.as_mut(), around(lowering, &sizes, (def, value), (index, tiles))) {
-                    (Some(rim), Some(around)) => rim.widen(&around),
-                    _ => *rim = None,
+            let around = around(lowering, &sizes, (def, value), index);
+            let wanted = rims.entry((value, fill.bits)).or_insert_with(|| {
+                let none = || vec![0; index.len()];
+                Some([(); 2].map(|()| Rim { value, fill, before: none(), behind: none() }))
+            });
+            match (wanted.as_mut(), around) {
+                (Some([with, without]), Some(around)) => {
+                    with.widen(around.iter().map(|reach| reach[0]));
+                    without.widen(around.iter().map(|reach| reach[1]));
                 }
+                _ => *wanted = None,
             }
         }
     }
@@ -82,27 +85,29 @@ fn found(lowering: &Lowering) -> Vec<Rim> {
         let whole = rim.shape(ty).iter().product::<usize>();
         whole <= MOST * ty.elems()
     };
-    rims.into_values().filter_map(|wanted| wanted.into_iter().flatten().find(worth)).collect()
+    rims.into_values().flatten().filter_map(|wanted| wanted.into_iter().find(worth)).collect()
 }
 
-/// What windows reach before and behind each dimension, and so many elements more what tiles of those that may be
-/// filtered do; none where that is not known for all sizes.
+/// What windows reach before and behind each dimension, with what tiles of those that may be filtered do, and without;
+/// none where that is not known for all sizes.
 fn around(
     lowering: &Lowering,
     sizes: &Sizes,
     (def, value): (&Definition, ValueId),
-    (index, tiles): (&[Index], usize),
-) -> Option<Vec<(usize, usize)>> {
+    index: &[Index],
+) -> Option<Vec<[(usize, usize); 2]>> {
     let filters = may_be_filtered(def, index);
     let reaches = index.iter().zip(lowering.dims.get(&value)?).map(|(index, dim)| {
         let (least, most) = def.ends(index.affine()?);
         let behind = sizes.most(&most.plus_scaled(dim, -1).offset(1))?;
         let before = sizes.most(&least.scaled(-1))?;
-        let tiles = if filters && !dim.is_constant() { tiles } else { 0 };
-        let behind = behind.max(0) as usize + tiles;
-        // What lies behind begins inside whatever the size is, even where the model has no meaning.
-        let inside = if behind > 0 { -dim.range(|_| 1).0 } else { 0 };
-        Some((before.max(inside).max(0) as usize, behind))
+        let tiles = if filters && !dim.is_constant() { BEHIND } else { 0 };
+        Some([tiles, 0].map(|tiles| {
+            let behind = behind.max(0) as usize + tiles;
+            // What lies behind begins inside whatever the size is, even where the model has no meaning.
+            let inside = if behind > 0 { -dim.range(|_| 1).0 } else { 0 };
+            (before.max(inside).max(0) as usize, behind)
+        }))
     });
     reaches.collect()
 }
@@ -128,8 +133,8 @@ fn may_be_filtered(def: &Definition, index: &[Index]) -> bool {
 }
 
 impl Rim {
-    fn widen(&mut self, around: &[(usize, usize)]) {
-        for (d, &(before, behind)) in around.iter().enumerate() {
+    fn widen(&mut self, around: impl Iterator<Item = (usize, usize)>) {
+        for (d, (before, behind)) in around.enumerate() {
             (self.before[d], self.behind[d]) = (self.before[d].max(before), self.behind[d].max(behind));
         }
     }
