@@ -2,7 +2,7 @@
 //! each size what the naive loops of the model bound to that size give, in the memory of a single entry.
 
 use crate::golden::check_folder;
-use crate::sizes::{bounded, built, check, check_as, decode, floats};
+use crate::sizes::{bounded, built, built_as, check, check_as, decode, floats};
 use crate::support::onnx::{int, ints, model, node, value, with};
 use lmc::base::{Affine, Tensor};
 use lmc::definition::{ValueId, parse, verify};
@@ -59,7 +59,7 @@ fn repeats(program: &Program) -> bool {
 fn programs(proto: &pb::ModelProto, count: usize) -> [Program; 2] {
     let (model, target) = (decode(proto), resolve("native", "native").expect("a host"));
     let one = Bindings { dims: [("batch".to_string(), 1)].into(), ..Bindings::default() };
-    [bounded(&[("batch", count)]), one].map(|b| crate::sizes::built_as(&model, &b, &target).program)
+    [bounded(&[("batch", count)]), one].map(|b| built_as(&model, &b, &target).program)
 }
 
 fn padded(op: &str, inputs: &[&str], output: &str, kernel: i64, group: i64) -> pb::NodeProto {
@@ -216,6 +216,52 @@ fn entries_share_the_weights_of_dense_layers() {
         let cases: Vec<Vec<Tensor>> = [1, 6].iter().map(|&n| vec![floats(&[n, width], n as u64)]).collect();
         check(&proto, &[("batch", 6)], &cases);
         assert!(!repeats(&programs(&proto, 6)[0]));
+    }
+}
+
+/// In batches of fixed size short sequences share what is read of large weights, long ones do not.
+#[test]
+fn entries_of_few_points_share_large_weights() {
+    let weights = [("w", floats(&[96, 384], 1))];
+    let target = resolve("native", "native").expect("a host");
+    for (length, apart) in [(8, false), (64, true)] {
+        let nodes = vec![node("MatMul", &["x", "w"], "y")];
+        let proto = model(nodes, &[3, length, 96], &[3, length, 384], &weights);
+        check_as(&proto, &Bindings::default(), &[vec![floats(&[3, length as usize, 96], 2)]]);
+        let program = built_as(&decode(&proto), &Bindings::default(), &target).program;
+        assert_eq!(matches!(program.steps[0], Step::Repeat { .. }), apart, "{length}");
+    }
+}
+
+/// A batch of fixed size, in the file or by an option, is computed in the memory of a single entry as well, where its
+/// entries are apart; no size is left.
+#[test]
+fn fixed_batches_are_computed_entry_by_entry() {
+    let fixed =
+        |count: usize| Bindings { dims: [("batch".to_string(), count)].into(), ..Bindings::default() };
+    let mixed = |mut proto: pb::ModelProto| {
+        if let Some(graph) = &mut proto.graph {
+            graph.node.push(with(node("ReduceMean", &["y"], "mean"), [ints("axes", &[0])]));
+            graph.output = vec![value("y", 1, &[-2, 10]), value("mean", 1, &[1, 10])];
+        }
+        proto
+    };
+    let mut stated = network();
+    if let Some(graph) = &mut stated.graph {
+        graph.input[0] = value("x", 1, &[3, 3, 14, 14]);
+    }
+    let target = resolve("native", "native").expect("a host");
+    let one = built_as(&decode(&network()), &fixed(1), &target).program;
+    for (proto, bindings, apart) in [
+        (network(), fixed(3), true),
+        (stated, Bindings::default(), true),
+        (mixed(network()), fixed(3), false),
+    ] {
+        check_as(&proto, &bindings, &[vec![floats(&[3, 3, 14, 14], 7)]]);
+        let all = built_as(&decode(&proto), &bindings, &target).program;
+        let loops = matches!(all.steps.as_slice(), [Step::Repeat { count: 3, trip: None, .. }]);
+        assert!(loops == apart && all.symbols.is_empty());
+        assert_eq!(all.arena_bytes == one.arena_bytes, apart);
     }
 }
 

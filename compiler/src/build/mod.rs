@@ -12,6 +12,7 @@
 //! the application says `lmc_runtime::include_model!("kws")`.
 
 mod archive;
+mod batch;
 mod budget;
 mod files;
 mod observed;
@@ -35,6 +36,7 @@ use crate::schedule::choose::{choose, choose_fast, choose_small};
 use crate::schedule::{Linear, Schedule, Schedules};
 use crate::target::Target;
 use crate::{codegen, emit, import, passes, plan, target};
+use batch::by_entries;
 use budget::Budgets;
 use observed::{rewrite, show, typed_graph};
 use std::cell::RefCell;
@@ -410,7 +412,10 @@ impl Build {
                 let rewritten = rewrite(&mut graph, self.around(target), observer, clock)?;
                 observer.progress("planning", 0, 1);
                 notes.extend(more.into_iter().chain(rewritten));
-                let lowered = plan::lowered(&graph)?;
+                let whole = plan::lowered(&graph)?;
+                let (around, compact) = (self.around(target), self.prefer == Prefer::Size);
+                let apart = by_entries((model, &graph, &whole), &bindings, &around, compact);
+                let lowered = apart.unwrap_or(whole);
                 return self.plan_lowered(lowered, (name, target, aim), notes, &show(observer, clock));
             }
         }

@@ -8,6 +8,7 @@ use super::arena::ALIGN;
 use super::buffers::Buffers;
 use super::draft::{Draft, Place, Planned};
 use super::entries::repeat_entries;
+use super::grouped::Batch;
 use super::kept::{keeping, show};
 use super::kernels::Kernels;
 use super::margins::margins;
@@ -40,9 +41,8 @@ pub struct Request<'a> {
     /// Sizes that the application sees, in the order of the program's symbols, by their number among
     /// the lowering's.
     pub visible: Vec<usize>,
-    /// The symbol that counts how often all steps are repeated, each time for the next part of the tensors that have it
-    /// as a dimension.
-    pub entries: Option<usize>,
+    /// The batch for each of whose entries all steps are repeated.
+    pub entries: Option<&'a Batch>,
     /// The model's inputs: values and interfaces.
     pub inputs: Vec<(ValueId, Interface)>,
     /// The model's outputs, each written by some stage.
@@ -278,8 +278,13 @@ impl Planner<'_> {
 
     /// The program; the first steps, so many, are no part of any repetition.
     fn finish(mut self, mut drafts: Vec<Draft>, once: usize) -> Result<Planned> {
-        // Booleans that are neither true nor false must not be left behind where a run ends early.
-        let lends = |n: u32| self.request.outputs[n as usize].1.ty.dtype != DType::Bool;
+        // Booleans that are neither true nor false must not be left behind where a run ends early, and what lies in an
+        // output in turn for each entry is aligned for all of them.
+        let lends = |n: u32| {
+            let shown = &self.request.outputs[n as usize].1;
+            let step = self.request.entries.map_or(0, |batch| batch.step(shown, batch.outputs[n as usize]));
+            shown.ty.dtype != DType::Bool && step.is_multiple_of(size_of::<i64>())
+        };
         let placed = self.buffers.place(&drafts, &self.kernels.list, &lends)?;
         self.kernels.turn(&mut drafts, &placed.backwards)?;
         let steps = self.buffers.steps(&drafts, &placed)?;
@@ -297,8 +302,8 @@ impl Planner<'_> {
             macs: self.macs,
         };
         alternate(&mut program, self.request.target);
-        if let Some(symbol) = self.request.entries {
-            repeat_entries(&mut program, symbol, once);
+        if let Some(batch) = self.request.entries {
+            repeat_entries(&mut program, batch, once);
         }
         super::constants::arrange(&mut program);
         let names = |steps: &Vec<usize>| steps.iter().filter_map(|s| self.named.get(s).cloned()).collect();

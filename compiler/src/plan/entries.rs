@@ -1,18 +1,24 @@
 //! The steps of one entry of a batch, repeated for all.
 
 use super::constants::each_argument;
+use super::grouped::Batch;
 use super::{Arg, Base, Interface, Program, Step};
 
-/// Repeats all steps of a program but the first, so many as `once`, as often as a symbol says. Inputs and outputs that
-/// have it as a dimension move on by one entry each time.
-pub(super) fn repeat_entries(program: &mut Program, symbol: usize, once: usize) {
-    let most = program.symbols[symbol].max;
-    let step = |shown: &Interface| {
-        let counts = shown.symbolic.contains(&Some(symbol as u32));
-        if counts { (shown.ty.bytes() / most) as i64 } else { 0 }
+impl Batch {
+    /// Bytes from one entry to the next of an input or output.
+    pub(super) fn step(&self, shown: &Interface, moves: bool) -> usize {
+        if moves { shown.ty.bytes() / self.count } else { 0 }
+    }
+}
+
+/// Repeats all steps of a program but the first, so many as `once`, for each entry of a batch: what consists of entries
+/// moves on by one each time.
+pub(super) fn repeat_entries(program: &mut Program, batch: &Batch, once: usize) {
+    let steps = |shown: &[Interface], moves: &[bool]| -> Vec<i64> {
+        shown.iter().zip(moves).map(|(shown, &moves)| batch.step(shown, moves) as i64).collect()
     };
-    let [inputs, outputs] =
-        [&program.inputs, &program.outputs].map(|list| list.iter().map(step).collect::<Vec<i64>>());
+    let inputs = steps(&program.inputs, &batch.inputs);
+    let outputs = steps(&program.outputs, &batch.outputs);
     let mut body = program.steps.split_off(once);
     each_argument(&mut body, &mut |arg| {
         let step = match arg.base {
@@ -24,7 +30,8 @@ pub(super) fn repeat_entries(program: &mut Program, symbol: usize, once: usize) 
             arg.strides.insert(0, step);
         }
     });
-    let trip = Arg { base: Base::Symbols, offset: size_of::<i64>() * symbol, strides: Vec::new() };
-    program.steps.push(Step::Repeat { count: most as u64, trip: Some(trip), cond: None, body });
-    program.macs = program.macs.saturating_mul(most as u64);
+    let number = |symbol| Arg { base: Base::Symbols, offset: size_of::<i64>() * symbol, strides: Vec::new() };
+    let count = batch.count as u64;
+    program.steps.push(Step::Repeat { count, trip: batch.symbol.map(number), cond: None, body });
+    program.macs = program.macs.saturating_mul(count);
 }

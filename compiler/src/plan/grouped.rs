@@ -24,9 +24,22 @@ pub struct Lowered {
     pub outputs: Vec<(ValueId, Interface)>,
     /// The sizes that the application sees, by number.
     pub visible: Vec<usize>,
-    /// Which of these counts entries of a batch that are computed one by one: stages and values are those of one. What
-    /// the application sees are all, one after the other.
-    pub entries: Option<usize>,
+    /// The batch whose entries are computed one by one: stages and values are those of one. What the application sees
+    /// are all, one after the other.
+    pub entries: Option<Box<Batch>>,
+}
+
+/// A batch that is computed entry by entry.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Entries, at most.
+    pub count: usize,
+    /// Which of the sizes that the application sees says how many there are; `None`: always as many.
+    pub symbol: Option<usize>,
+    /// Which inputs consist of entries; the others are the same for all.
+    pub inputs: Vec<bool>,
+    /// Which outputs do.
+    pub outputs: Vec<bool>,
 }
 
 /// Fused stages, with the layouts of their values.

@@ -32,7 +32,7 @@ mod widened;
 pub use build::{Request, build};
 pub use constants::each_argument;
 pub use draft::Planned;
-pub use grouped::Lowered;
+pub use grouped::{Batch, Lowered};
 pub use interpret::interpret;
 pub use parse::parse;
 pub use program::{lowered, own_outputs, plan, program};

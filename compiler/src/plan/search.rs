@@ -398,7 +398,7 @@ impl<'a> Planning<'a> {
             lowering,
             layouts,
             visible: visible.clone(),
-            entries: of.entries,
+            entries: of.entries.as_deref(),
             inputs: inputs.clone(),
             outputs: outputs.clone(),
             target: self.target,

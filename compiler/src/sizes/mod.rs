@@ -30,7 +30,7 @@ mod scaled;
 mod single;
 
 pub use constants::{alike, differing, made, special, uniform};
-pub use entries::single;
+pub use entries::{has_work_for, of_fixed_batch, single};
 pub use samples::samples;
 pub use single::{Single, Typings};
 

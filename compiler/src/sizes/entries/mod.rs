@@ -8,6 +8,8 @@
 //! That entries are apart is proved definition by definition: the one axis that runs over entries is taken apart
 //! into the entry and a place within it, and indices into what has entries must follow the entry exactly, all others
 //! not at all (`apart`).
+//!
+//! A batch of fixed size is one that was lowered as if it were free, and always has as many entries as it may have.
 
 mod apart;
 mod pays;
@@ -15,9 +17,9 @@ mod pays;
 use crate::base::Affine;
 use crate::base::affine::size_var;
 use crate::definition::{Lowering, Repeat, Stage, ValueId};
-use crate::plan::{Interface, Lowered};
+use crate::plan::{Batch, Interface, Lowered};
 use apart::Definer;
-use pays::pays;
+use pays::{BORNE, MADE_UP, pays};
 use std::collections::BTreeMap;
 
 /// Where the entries of a value lie.
@@ -33,12 +35,38 @@ struct Place {
 pub fn single(lowered: Lowered) -> Lowered {
     let made = (0..lowered.visible.len()).find_map(|symbol| {
         let lowering = of_size(&lowered, symbol)?;
-        pays(&lowering).then_some((symbol, lowering))
+        pays(&lowering, BORNE).then_some((symbol, lowering))
     });
-    match made {
-        Some((symbol, lowering)) => Lowered { lowering, entries: Some(symbol), ..lowered },
-        None => lowered,
+    let Some((symbol, lowering)) = made else { return lowered };
+    let moves = |list: &[(ValueId, Interface)]| -> Vec<bool> {
+        list.iter().map(|(_, shown)| shown.symbolic.contains(&Some(symbol as u32))).collect()
+    };
+    let batch = Batch {
+        count: lowered.lowering.sizes[lowered.visible[symbol]].max,
+        symbol: Some(symbol),
+        inputs: moves(&lowered.inputs),
+        outputs: moves(&lowered.outputs),
+    };
+    Lowered { lowering, entries: Some(Box::new(batch)), ..lowered }
+}
+
+/// A model whose only free size counts entries that are computed one by one, with as many as there may be; `None` where
+/// its stages are not those of one, or take longer so. `compact`: memory counts first.
+pub fn of_fixed_batch(mut lowered: Lowered, compact: bool) -> Option<Lowered> {
+    if lowered.lowering.sizes.len() != 1 || !pays(&lowered.lowering, if compact { BORNE } else { MADE_UP }) {
+        return None;
     }
+    lowered.entries.as_mut()?.symbol = None;
+    lowered.lowering.sizes.clear();
+    lowered.visible.clear();
+    let shown = lowered.inputs.iter_mut().chain(&mut lowered.outputs);
+    shown.for_each(|(_, shown)| shown.symbolic.clear());
+    Some(lowered)
+}
+
+/// Whether a model that computes a whole batch has steps enough for each of so many entries to be worth its own.
+pub fn has_work_for(low: &Lowering, entries: usize) -> bool {
+    pays::enough(low, entries)
 }
 
 /// The stages for a single one of what a symbol counts.
