@@ -19,6 +19,7 @@ use crate::base::affine::size_var;
 use crate::definition::{Lowering, Repeat, Stage, ValueId};
 use crate::plan::{Batch, Interface, Lowered};
 use apart::Definer;
+pub use pays::has_work_for;
 use pays::{BORNE, MADE_UP, pays};
 use std::collections::BTreeMap;
 
@@ -62,11 +63,6 @@ pub fn of_fixed_batch(mut lowered: Lowered, compact: bool) -> Option<Lowered> {
     let shown = lowered.inputs.iter_mut().chain(&mut lowered.outputs);
     shown.for_each(|(_, shown)| shown.symbolic.clear());
     Some(lowered)
-}
-
-/// Whether a model that computes a whole batch has steps enough for each of so many entries to be worth its own.
-pub fn has_work_for(low: &Lowering, entries: usize) -> bool {
-    pays::enough(low, entries)
 }
 
 /// The stages for a single one of what a symbol counts.

@@ -40,8 +40,8 @@ pub(super) fn pays(low: &Lowering, percent: u64) -> bool {
     all >= WORK && reads.saturating_mul(50) <= all.saturating_mul(percent)
 }
 
-/// Whether stages that compute so many entries have enough steps for each.
-pub(super) fn enough(low: &Lowering, entries: usize) -> bool {
+/// Whether stages that compute so many entries have steps enough for each of them to be worth its own.
+pub fn has_work_for(low: &Lowering, entries: usize) -> bool {
     steps(low) >= WORK.saturating_mul(entries as u64)
 }
 
