@@ -219,6 +219,11 @@ fn entries_share_the_weights_of_dense_layers() {
     }
 }
 
+/// Whether a program is a loop over three entries.
+fn repeats_thrice(program: &Program) -> bool {
+    matches!(program.steps.as_slice(), [Step::Repeat { count: 3, trip: None, .. }])
+}
+
 /// In batches of fixed size short sequences share what is read of large weights, long ones do not.
 #[test]
 fn entries_of_few_points_share_large_weights() {
@@ -229,7 +234,7 @@ fn entries_of_few_points_share_large_weights() {
         let proto = model(nodes, &[3, length, 96], &[3, length, 384], &weights);
         check_as(&proto, &Bindings::default(), &[vec![floats(&[3, length as usize, 96], 2)]]);
         let program = built_as(&decode(&proto), &Bindings::default(), &target).program;
-        assert_eq!(matches!(program.steps[0], Step::Repeat { .. }), apart, "{length}");
+        assert_eq!(repeats_thrice(&program), apart, "{length}");
     }
 }
 
@@ -259,8 +264,7 @@ fn fixed_batches_are_computed_entry_by_entry() {
     ] {
         check_as(&proto, &bindings, &[vec![floats(&[3, 3, 14, 14], 7)]]);
         let all = built_as(&decode(&proto), &bindings, &target).program;
-        let loops = matches!(all.steps.as_slice(), [Step::Repeat { count: 3, trip: None, .. }]);
-        assert!(loops == apart && all.symbols.is_empty());
+        assert!(repeats_thrice(&all) == apart && all.symbols.is_empty());
         assert_eq!(all.arena_bytes == one.arena_bytes, apart);
     }
 }

@@ -402,24 +402,24 @@ impl Build {
         observer: &dyn Observer,
         clock: &Clock,
     ) -> Result<(Plan, Vec<String>)> {
-        let bindings = self.bindings.complete(&model.body)?;
+        let (bindings, around) = (self.bindings.complete(&model.body)?, self.around(target));
         let (types, mut notes) = bindings.resolve(&model.body)?;
         let mut sized = !bindings.bounds.is_empty();
         if !sized {
             let (mut graph, more) = typed_graph(model, &types, 0, &Given::of(&bindings), observer, clock)?;
             sized = data_decide_sizes(&graph);
             if !sized {
-                let rewritten = rewrite(&mut graph, self.around(target), observer, clock)?;
+                let rewritten = rewrite(&mut graph, around.clone(), observer, clock)?;
                 observer.progress("planning", 0, 1);
                 notes.extend(more.into_iter().chain(rewritten));
                 let whole = plan::lowered(&graph)?;
-                let (around, compact) = (self.around(target), self.prefer == Prefer::Size);
+                let compact = self.prefer == Prefer::Size;
                 let apart = by_entries((model, &graph, &whole), &bindings, &around, compact);
                 let lowered = apart.unwrap_or(whole);
                 return self.plan_lowered(lowered, (name, target, aim), notes, &show(observer, clock));
             }
         }
-        let (lowered, notes) = sized::lowered(model, &bindings, &self.around(target), observer, clock)?;
+        let (lowered, notes) = sized::lowered(model, &bindings, &around, observer, clock)?;
         observer.progress("planning", 0, 1);
         self.plan_lowered(lowered, (name, target, aim), notes, &show(observer, clock))
     }

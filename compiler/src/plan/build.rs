@@ -281,9 +281,9 @@ impl Planner<'_> {
         // Booleans that are neither true nor false must not be left behind where a run ends early, and what lies in an
         // output in turn for each entry is aligned for all of them.
         let lends = |n: u32| {
-            let shown = &self.request.outputs[n as usize].1;
-            let step = self.request.entries.map_or(0, |batch| batch.step(shown, batch.outputs[n as usize]));
-            shown.ty.dtype != DType::Bool && step.is_multiple_of(size_of::<i64>())
+            let step = self.request.entries.map_or(0, |batch| batch.outputs[n as usize]);
+            let boolean = self.request.outputs[n as usize].1.ty.dtype == DType::Bool;
+            !boolean && step.is_multiple_of(size_of::<i64>())
         };
         let placed = self.buffers.place(&drafts, &self.kernels.list, &lends)?;
         self.kernels.turn(&mut drafts, &placed.backwards)?;

@@ -36,10 +36,10 @@ pub struct Batch {
     pub count: usize,
     /// Which of the sizes that the application sees says how many there are; `None`: always as many.
     pub symbol: Option<usize>,
-    /// Which inputs consist of entries; the others are the same for all.
-    pub inputs: Vec<bool>,
-    /// Which outputs do.
-    pub outputs: Vec<bool>,
+    /// Bytes from one entry to the next of each input; 0: it is the same for all.
+    pub inputs: Vec<usize>,
+    /// The same of the outputs.
+    pub outputs: Vec<usize>,
 }
 
 /// Fused stages, with the layouts of their values.

@@ -39,15 +39,13 @@ pub fn single(lowered: Lowered) -> Lowered {
         pays(&lowering, BORNE).then_some((symbol, lowering))
     });
     let Some((symbol, lowering)) = made else { return lowered };
-    let moves = |list: &[(ValueId, Interface)]| -> Vec<bool> {
-        list.iter().map(|(_, shown)| shown.symbolic.contains(&Some(symbol as u32))).collect()
+    let count = lowered.lowering.sizes[lowered.visible[symbol]].max;
+    let steps = |list: &[(ValueId, Interface)]| -> Vec<usize> {
+        let moves = |shown: &Interface| shown.symbolic.contains(&Some(symbol as u32));
+        list.iter().map(|(_, shown)| if moves(shown) { shown.ty.bytes() / count } else { 0 }).collect()
     };
-    let batch = Batch {
-        count: lowered.lowering.sizes[lowered.visible[symbol]].max,
-        symbol: Some(symbol),
-        inputs: moves(&lowered.inputs),
-        outputs: moves(&lowered.outputs),
-    };
+    let (inputs, outputs) = (steps(&lowered.inputs), steps(&lowered.outputs));
+    let batch = Batch { count, symbol: Some(symbol), inputs, outputs };
     Lowered { lowering, entries: Some(Box::new(batch)), ..lowered }
 }
 

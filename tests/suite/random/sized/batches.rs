@@ -30,9 +30,14 @@ impl Sized {
     }
 }
 
-/// Whether a program goes from entry to entry: whatever loops a graph has, it has some step beside them.
+/// Whether a program goes from entry to entry. Where their number is fixed nothing stands beside that loop; whatever other
+/// loops a graph has, the product does.
 fn repeats(program: &Program) -> bool {
-    matches!(program.steps.last(), Some(Step::Repeat { .. })) && program.steps.len() < 3
+    match program.steps.as_slice() {
+        [Step::Repeat { trip: None, .. }] => true,
+        [.., Step::Repeat { trip, .. }] => trip.is_some(),
+        _ => false,
+    }
 }
 
 #[test]
